@@ -1,0 +1,62 @@
+# Every target creates what it needs; `make` alone lists them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
+# What the cell or the grid is: make run ARGS="model=resnet50 dataset=cifar10"
+ARGS ?=
+PORT ?= 5000
+SOURCES := pipelines tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run sweep ui report test check lint format bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+# The stamp files stand for "installed as pyproject.toml says".
+$(VENV)/runtime: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,pretrained]'
+	@touch $@
+
+setup: $(VENV)/dev ## create .venv with everything for development
+
+run: $(VENV)/runtime ## run one cell: make run ARGS="model=resnet50 dataset=cifar10 technique=transfer"
+	$(BIN)/python -m pipelines.run $(ARGS)
+
+sweep: $(VENV)/runtime ## run a grid: make sweep ARGS="technique=baseline,quantize_int8 seed=0,1"
+	$(BIN)/python -m pipelines.run --multirun $(or $(ARGS),technique=baseline$(comma)quantize_int8)
+
+comma := ,
+
+ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT)
+
+report: $(VENV)/runtime ## list all recorded cells, the fittest first: make report ARGS="--dataset cifar10"
+	$(BIN)/python -m pipelines.report $(ARGS)
+
+test: $(VENV)/dev ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev ## check format, style and types
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+check: lint test ## lint and test: what must pass before a push
+
+format: $(VENV)/dev ## format the code and mend what ruff can
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(VENV)/dev ## run the benchmarks; each prints ratios from one run
+	$(BIN)/python -m benchmarks.training
+
+clean: ## remove caches and job folders; .venv and mlruns stay
+	rm -rf outputs multirun build .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find pipelines tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

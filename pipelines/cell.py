@@ -1,0 +1,106 @@
+"""A cell, the unit of all work: one model x dataset x technique x seed, and the fingerprint of its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines import checks, runtime
+from pipelines.datasets.base import Dataset
+from pipelines.measure.session import Settings
+from pipelines.models.base import Model
+from pipelines.score import OperationalScore
+from pipelines.techniques.base import Technique
+from pipelines.techniques.baseline import Baseline
+from pipelines.training import Training
+
+# Raise it when a change of the code changes results, so that no older one is reused.
+RESULT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Everything that one run needs to know, instantiated and checked.
+
+    seed: whole number of at least 0. deterministic: two runs on one machine give the same bits on CPU.
+    """
+
+    model: Model
+    dataset: Dataset
+    technique: Technique
+    training: Training
+    measurement: Settings
+    score: OperationalScore
+    seed: int
+    deterministic: bool
+
+    def __post_init__(self) -> None:
+        """Check the cell's own fields, and that technique and model go together."""
+        checks.whole("seed", self.seed, least=0)
+        checks.flag("deterministic", self.deterministic)
+        self.technique.preflight(self.model)
+
+    @property
+    def name(self) -> str:
+        """`resnet50-cifar10-quantize_int8`."""
+        return f"{self.model.name}-{self.dataset.name}-{self.technique.name}"
+
+    def with_technique(self, technique: Technique) -> Cell:
+        """The same cell under another technique."""
+        return replace(self, technique=technique)
+
+    @property
+    def baseline(self) -> Cell | None:
+        """The cell that this one is compared with; None for a baseline."""
+        return None if isinstance(self.technique, Baseline) else self.with_technique(Baseline())
+
+    @property
+    def origin(self) -> Cell | None:
+        """The cell whose trained model this one starts from; None where the model's own weights are the start."""
+        return None if self.technique.origin is None else self.with_technique(self.technique.origin)
+
+    def fingerprint(self, data_digest: str) -> str:
+        """SHA-256 in hexadecimal over all that determines the trained model and its artifact.
+
+        data_digest: the content of the dataset's splits. How a cell is measured and scored is not part of it.
+        """
+        origin = self.origin
+        determining = {
+            "version": RESULT_VERSION,
+            "model": describe(self.model, determining=True),
+            "weights": _weights_identity(self.model.weights),
+            "data": data_digest,
+            "dataset": describe(self.dataset, determining=True),
+            "technique": describe(self.technique, determining=True),
+            "training": describe(self.training, determining=True),
+            "seed": self.seed,
+            "deterministic": self.deterministic,
+            "origin": origin.fingerprint(data_digest) if origin else None,
+            "libraries": {k: v for k, v in runtime.versions().items() if k.startswith("tensorflow")},
+        }
+        return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+
+
+def describe(value: Any, *, determining: bool = False) -> Any:
+    """A dataclass as nested dictionaries of plain values, each with its class under `_target_`.
+
+    determining: leave out the fields that only say where something lies (metadata `fingerprint: False`).
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = [f for f in fields(value) if not determining or f.metadata.get("fingerprint", True)]
+        target = f"{type(value).__module__}.{type(value).__qualname__}"
+        return {"_target_": target} | {f.name: describe(getattr(value, f.name), determining=determining) for f in kept}
+    if isinstance(value, Mapping):
+        return {str(key): describe(item, determining=determining) for key, item in value.items()}
+    return value
+
+
+def _weights_identity(weights: str | None) -> str | None:
+    """A file counts by its content, not by its name."""
+    if weights is None or weights == "imagenet":
+        return weights
+    return hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Datasets, one file each, reached through `_target_` in conf/dataset."""

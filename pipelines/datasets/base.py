@@ -1,0 +1,254 @@
+"""What every dataset gives: seeded, stratified train, validation and test splits in memory."""
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines import checks
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Images, uint8 RGB of shape (n, h, w, 3), and their labels, int64 of shape (n,)."""
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of pixels and labels, in hexadecimal."""
+        return content_digest((self,), ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageData:
+    """The three splits of a dataset. `digest` is the SHA-256 of everything in them, in hexadecimal."""
+
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    digest: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3) of one image, as stored: models resize inside their graph."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """What a dataset's source holds, before any check: `validate` says what must be true of it."""
+
+    x_train: npt.NDArray[Any]
+    y_train: npt.NDArray[Any]
+    x_test: npt.NDArray[Any]
+    y_test: npt.NDArray[Any]
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(ABC):
+    """Images in memory, with the splits and the augmentation that belong to them.
+
+    validation_fraction: part of the training images held out for validation, in (0, 1).
+    split_seed: seed of every choice of images; two runs with the same seed have the same splits.
+    limit_train: images for training and validation together, drawn before the validation split; None for all.
+    limit_test: images for testing; None for all.
+    horizontal_flip, max_shift: augmentation that keeps the label true: mirroring, and shifts in pixels.
+    """
+
+    validation_fraction: float = 0.1
+    split_seed: int = 0
+    limit_train: int | None = None
+    limit_test: int | None = None
+    horizontal_flip: bool = False
+    max_shift: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields that all datasets share."""
+        checks.fraction("dataset.validation_fraction", self.validation_fraction)
+        checks.whole("dataset.split_seed", self.split_seed, least=0)
+        for name, limit in (("limit_train", self.limit_train), ("limit_test", self.limit_test)):
+            if limit is not None:
+                checks.whole(f"dataset.{name}", limit, least=1)
+        checks.flag("dataset.horizontal_flip", self.horizontal_flip)
+        checks.whole("dataset.max_shift", self.max_shift, least=0)
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The word on the command line, for example `cifar10`."""
+
+    @abstractmethod
+    def preflight(self) -> None:
+        """Raise FileNotFoundError, ConnectionError or ValueError where `load` would fail; no TensorFlow."""
+
+    @abstractmethod
+    def _read(self) -> Arrays:
+        """The source as it is; raises like `preflight`."""
+
+    def load(self) -> ImageData:
+        """Read, check, limit and split the images.
+
+        Each split is in a seeded random order, so its first k images are a fair sample of it. Raises
+        ValueError for arrays that break a rule of `validate` and for limits that cannot be met.
+        """
+        arrays, seed = self._read(), self.split_seed
+        validate(arrays)
+        y_train, y_test = arrays.y_train.astype(np.int64), arrays.y_test.astype(np.int64)
+        kept = stratified_subset(y_train, self.limit_train, seed=seed, field="dataset.limit_train")
+        rest, held_out = stratified_split(
+            y_train[kept], self.validation_fraction, seed=seed, field="dataset.validation_fraction"
+        )
+        tested = stratified_subset(y_test, self.limit_test, seed=seed, field="dataset.limit_test")
+        train = Split(images=arrays.x_train[kept[rest]], labels=y_train[kept[rest]])
+        validation = Split(images=arrays.x_train[kept[held_out]], labels=y_train[kept[held_out]])
+        test = Split(images=arrays.x_test[tested], labels=y_test[tested])
+        digest = content_digest((train, validation, test), arrays.class_names)
+        return ImageData(
+            train=train, validation=validation, test=test, class_names=arrays.class_names, digest=digest
+        )
+
+
+def content_digest(splits: Sequence[Split], class_names: Sequence[str]) -> str:
+    """SHA-256, in hexadecimal, over shape, dtype and bytes of every array, in order, and the class names."""
+    digest = hashlib.sha256(json.dumps(list(class_names)).encode())
+    for split in splits:
+        for array in (split.images, split.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def stratified_subset(labels: Labels, size: int | None, *, seed: int, field: str) -> Indices:
+    """Positions of `size` labels (None: all), in random order, each class in proportion and at least once.
+
+    Raises ValueError, naming `field`, if there are fewer places than classes or more than labels.
+    """
+    classes = len(np.unique(labels))
+    size = len(labels) if size is None else size
+    if size < classes:
+        raise ValueError(
+            f"{field} must be at least {classes}, one image a class, got {size}: set {field}={classes}"
+        )
+    if size > len(labels):
+        raise ValueError(
+            f"{field} must be at most {len(labels)}, all the images, got {size}: set {field}=null for all"
+        )
+    return _draw(labels, size, seed=seed, leave=0)
+
+
+def stratified_split(labels: Labels, fraction: float, *, seed: int, field: str) -> tuple[Indices, Indices]:
+    """Positions of the rest and of the `fraction` split off, in random order, classes in proportion.
+
+    Both parts hold every class. Raises ValueError, naming `field`, if that cannot be.
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    classes, total, size = len(names), len(labels), round(len(labels) * fraction)
+    if counts.min() < 2:
+        raise ValueError(
+            f"a class must have at least 2 images to be split by {field}, "
+            f"got 1 of class number {names[counts.argmin()]}: use more images of it"
+        )
+    if not classes <= size <= total - classes:
+        low, high = math.ceil(1000 * classes / total) / 1000, math.floor(1000 - 1000 * classes / total) / 1000
+        raise ValueError(
+            f"{field} must give each part an image of each of the {classes} classes, got {fraction:g} of "
+            f"{total} images, which is {size}: use more images, or set {field} in {low:g} to {high:g}"
+        )
+    part = _draw(labels, size, seed=seed, leave=1)
+    rest = np.setdiff1d(np.arange(total), part)
+    return np.random.default_rng(seed).permutation(rest), part
+
+
+def _draw(labels: Labels, size: int, *, seed: int, leave: int) -> Indices:
+    """`size` positions in random order, at least one of each class and at most all of it but `leave`."""
+    rng = np.random.default_rng(seed)
+    names, counts = np.unique(labels, return_counts=True)
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == name))[:taken]
+        for name, taken in zip(names, _apportion(counts, size, leave), strict=True)
+    ]
+    return rng.permutation(np.concatenate(chosen))
+
+
+def _apportion(counts: Indices, size: int, leave: int) -> Indices:
+    """Share `size` places among classes by largest remainder, within 1 and `counts - leave` each."""
+    most = counts - leave
+    taken: Indices = np.clip(counts * size // counts.sum(), 1, most)
+    while (missing := size - taken.sum()) != 0:
+        owed = counts * size - taken * counts.sum()
+        if missing > 0:
+            taken[np.where(taken < most, owed, np.iinfo(np.int64).min).argmax()] += 1
+        else:
+            taken[np.where(taken > 1, owed, np.iinfo(np.int64).max).argmin()] -= 1
+    return taken
+
+
+def validate(arrays: Arrays) -> None:
+    """Raise ValueError with one sentence for the first thing that is wrong with the arrays."""
+    names = arrays.class_names
+    if len(names) < 2:
+        raise ValueError(f"class_names must name at least 2 classes, got {names}: add the missing names")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"class_names must differ from each other, got {twice[0]!r} twice: rename one")
+    for part, images in (("train", arrays.x_train), ("test", arrays.x_test)):
+        _check_images(f"x_{part}", images)
+    size, test_size = (f"{x.shape[1]}x{x.shape[2]}" for x in (arrays.x_train, arrays.x_test))
+    if size != test_size:
+        raise ValueError(
+            f"x_test must have x_train's image size, {size}, got {test_size}: resize one of them"
+        )
+    _check_labels("train", arrays.y_train, len(arrays.x_train), names)
+    _check_labels("test", arrays.y_test, len(arrays.x_test), names)
+
+
+def _check_images(name: str, images: npt.NDArray[Any]) -> None:
+    if images.dtype != np.uint8:
+        unit = images.dtype.kind == "f" and images.size > 0 and images.max() <= 1
+        mend = f"{'multiply by 255 and ' if unit else ''}cast with astype('uint8')"
+        raise ValueError(f"{name} must be uint8 with values 0..255, got {images.dtype}: {mend}")
+    if images.ndim != 4 or images.shape[3] != 3:
+        mend = "put the channels last, repeat grey images over 3 of them"
+        raise ValueError(f"{name} must have shape (n, height, width, 3), got {images.shape}: {mend}")
+
+
+def _check_labels(part: str, labels: npt.NDArray[Any], images: int, names: tuple[str, ...]) -> None:
+    y = f"y_{part}"
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{y} must hold integers, got {labels.dtype}: cast with astype('int64')")
+    if labels.ndim != 1:
+        raise ValueError(
+            f"{y} must have one dimension, got shape {labels.shape}: use reshape(-1), or argmax(1) if one-hot"
+        )
+    if len(labels) != images:
+        raise ValueError(
+            f"{y} must hold one label for each of the {images} images of x_{part}, got {len(labels)}: "
+            "save both from the same source"
+        )
+    outside = labels[(labels < 0) | (labels >= len(names))]
+    if len(outside):
+        raise ValueError(
+            f"{y} must lie in 0..{len(names) - 1}, indices into class_names, got {outside[0]}: "
+            "correct the labels or add class names"
+        )
+    if absent := [names[number] for number in np.setdiff1d(np.arange(len(names)), labels)]:
+        raise ValueError(
+            f"{y} must hold every class, got no image of {', '.join(absent)}: add some images of it"
+        )

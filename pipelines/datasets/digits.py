@@ -1,0 +1,51 @@
+"""Handwritten digits that come with scikit-learn: real data in a second, without a download."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines import checks
+from pipelines.datasets.base import Arrays, Dataset, stratified_split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(Dataset):
+    """1,797 grey images of 8x8 pixels in ten classes, repeated over three channels.
+
+    test_fraction: part of the images held out for testing, in (0, 1); the source has no test split.
+    Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
+    """
+
+    test_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        super().__post_init__()
+        checks.fraction("dataset.test_fraction", self.test_fraction)
+
+    @property
+    def name(self) -> str:
+        """The word on the command line."""
+        return "digits"
+
+    def preflight(self) -> None:
+        """Nothing can be missing: the images are part of scikit-learn, a dependency."""
+
+    def _read(self) -> Arrays:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        # The source counts ink in 0..16.
+        grey = np.rint(digits.images * 255 / 16).astype(np.uint8)
+        images = np.repeat(grey[..., None], 3, axis=-1)
+        labels = digits.target.astype(np.int64)
+        rest, tested = stratified_split(
+            labels, self.test_fraction, seed=self.split_seed, field="dataset.test_fraction"
+        )
+        return Arrays(
+            x_train=images[rest],
+            y_train=labels[rest],
+            x_test=images[tested],
+            y_test=labels[tested],
+            class_names=tuple(str(digit) for digit in range(10)),
+        )

@@ -1,0 +1,98 @@
+"""Figures of one cell: training curves, confusion matrix, latency histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from pipelines.measure import accuracy
+
+if TYPE_CHECKING:
+    from pipelines.datasets.base import ImageData
+    from pipelines.records import Finished
+
+# Okabe & Ito's palette: told apart by colour-blind readers. Line styles carry the same distinction in print.
+BLUE, ORANGE = "#0072B2", "#D55E00"
+MOST_TICKS = 25
+
+
+def draw(finished: Finished, data: ImageData, folder: Path) -> None:
+    """Write all figures of the cell as PNG into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if finished.result.epochs:
+        training_curves(finished.result.epochs).savefig(folder / "training.png", dpi=150)
+    with np.load(finished.files.predictions, allow_pickle=False) as arrays:
+        confusion = accuracy.confusion_matrix(arrays["logits"], data.test.labels, len(data.class_names))
+    confusion_matrix(confusion, data.class_names).savefig(folder / "confusion_matrix.png", dpi=150)
+    with np.load(finished.files.latency, allow_pickle=False) as arrays:
+        latencies = {name: arrays[name] / 1e6 for name in arrays.files}
+    latency_histogram(latencies, finished.result.technique).savefig(folder / "latency.png", dpi=150)
+
+
+def training_curves(epochs: Sequence[dict[str, float]]) -> Figure:
+    """Loss and accuracy by epoch, training and validation."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    steps = range(1, len(epochs) + 1)
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(steps, [e[metric] for e in epochs], color=BLUE, marker="o", markersize=3, label="training")
+        axes.plot(
+            steps,
+            [e[f"val_{metric}"] for e in epochs],
+            color=ORANGE,
+            linestyle="--",
+            marker="s",
+            markersize=3,
+            label="validation",
+        )
+        axes.set(xlabel="epoch", ylabel=metric)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(confusion: npt.NDArray[np.int64], class_names: Sequence[str]) -> Figure:
+    """Share of each true class (row) by predicted class (column); counts are written in where they fit."""
+    classes = len(class_names)
+    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    side = 5.5 if classes <= MOST_TICKS else 8
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    step = 1 if classes <= MOST_TICKS else classes // MOST_TICKS + 1
+    ticks = range(0, classes, step)
+    axes.set_xticks(ticks, [class_names[i] for i in ticks], rotation=90, fontsize=8)
+    axes.set_yticks(ticks, [class_names[i] for i in ticks], fontsize=8)
+    axes.set(xlabel="predicted", ylabel="true", title=f"accuracy {np.trace(confusion) / confusion.sum():.2%}")
+    if classes <= MOST_TICKS:
+        for (row, column), count in np.ndenumerate(confusion):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=7)
+    return figure
+
+
+def latency_histogram(latencies_ms: dict[str, npt.NDArray[np.float64]], technique: str) -> Figure:
+    """Latency of single images, up to the 99.5th percentile, with the medians."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    names = {"candidate": technique, "reference": "baseline"}
+    styles = {"candidate": (BLUE, "-"), "reference": (ORANGE, "--")}
+    limit = max(np.percentile(values, 99.5) for values in latencies_ms.values())
+    bins = np.linspace(min(values.min() for values in latencies_ms.values()), limit, 80)
+    for key, values in latencies_ms.items():
+        colour, line = styles[key]
+        median = float(np.median(values))
+        label = f"{names[key]}, median {median:.4g} ms"
+        axes.hist(values, bins=bins, histtype="step", color=colour, linestyle=line, linewidth=1.5, label=label)
+        axes.axvline(median, color=colour, linestyle=line, linewidth=0.8)
+    axes.set(xlabel="latency of one image in ms", ylabel="calls")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure

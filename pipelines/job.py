@@ -1,0 +1,220 @@
+"""The story of one cell: build, optimize, export, check, measure, score. Knows neither Hydra nor MLflow."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from pipelines import runtime, verdict
+from pipelines.cell import describe
+from pipelines.export import export
+from pipelines.measure.session import Result, measure
+from pipelines.models import complexity
+from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Measurement, Timing
+from pipelines.techniques.base import Candidate
+from pipelines.training import OnEpoch, Trainer
+
+if TYPE_CHECKING:
+    import tf_keras
+
+    from pipelines.cell import Cell
+    from pipelines.datasets.base import ImageData
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+
+def run(
+    cell: Cell,
+    data: ImageData,
+    folder: Path,
+    *,
+    origin: Finished | None,
+    baseline: Finished | None,
+    on_epoch: OnEpoch,
+    say: Say,
+) -> Finished:
+    """Run the cell and leave everything in `folder`, which must exist.
+
+    origin: the finished cell that the technique starts from, None where it starts from the model's own weights.
+    baseline: the finished cell to compare with, None for a baseline. on_epoch: called after each epoch.
+    Raises EffectError where the technique did nothing, FloatingPointError where training diverged, RuntimeError
+    where measuring failed.
+    """
+    files = CellFiles(folder)
+    files.config.write_text(json.dumps(describe(cell), indent=2) + "\n")
+    runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
+    runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
+    trainer = Trainer(
+        settings=cell.training, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch
+    )
+
+    candidate, optimize_s = _timed(lambda: _optimize(cell, data, origin, trainer))
+    if trainer.epochs:
+        save_checkpoint(candidate.model, files.checkpoint)
+
+    say(f"{cell.name}: exporting")
+    _, convert_s = _timed(
+        lambda: export(
+            candidate, training_images=data.train.images, labels=data.class_names, path=files.artifact
+        )
+    )
+    cell.technique.verify(files.artifact)
+
+    say(f"{cell.name}: measuring {files.artifact.stat().st_size / 1e6:.2f} MB on {len(data.test):,} test images")
+    measured = measure(
+        files.artifact,
+        reference=baseline.files.artifact if baseline else None,
+        images=data.test.images,
+        labels=data.test.labels,
+        settings=cell.measurement,
+        seed=cell.seed,
+        folder=folder,
+    )
+    timing = Timing(
+        train_s=trainer.seconds,
+        train_total_s=trainer.seconds + (origin.result.timing.train_total_s if origin else 0.0),
+        optimize_s=optimize_s,
+        convert_s=convert_s,
+    )
+    result = _result(cell, data, candidate.model, measured, timing, trainer, baseline)
+    result.save(files.result)
+    return Finished(result=result, files=files)
+
+
+def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
+    """Save architecture and weights, without the optimizer's state, which would triple the file."""
+    import tf_keras
+
+    bare = tf_keras.models.clone_model(model)
+    bare.set_weights(model.get_weights())
+    bare.save(path)
+
+
+def _optimize(cell: Cell, data: ImageData, origin: Finished | None, trainer: Trainer) -> Candidate:
+    import tf_keras
+
+    if origin is not None:
+        model = tf_keras.models.load_model(origin.files.checkpoint, compile=False)
+    else:
+        tf_keras.mixed_precision.set_global_policy(cell.training.precision_policy())
+        try:
+            model = cell.model.build(data.image_shape, len(data.class_names))
+        finally:
+            tf_keras.mixed_precision.set_global_policy("float32")
+    candidate = cell.technique.apply(Candidate(model=model), trainer)
+    return Candidate(model=_as_float32(candidate.model), conversion=candidate.conversion)
+
+
+def _as_float32(model: tf_keras.Model) -> tf_keras.Model:
+    """The model with every layer computing in float32: half precision serves training only."""
+    import tf_keras
+
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+
+    def in_float32(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+
+    clone = tf_keras.models.clone_model(model, clone_function=in_float32)
+    clone.set_weights(model.get_weights())
+    return clone
+
+
+def _result(
+    cell: Cell,
+    data: ImageData,
+    model: tf_keras.Model,
+    measured: Result,
+    timing: Timing,
+    trainer: Trainer,
+    baseline: Finished | None,
+) -> CellResult:
+    measurement = _measurement(measured, len(data.test))
+    return CellResult(
+        model=cell.model.name,
+        dataset=cell.dataset.name,
+        technique=cell.technique.name,
+        seed=cell.seed,
+        fingerprint=cell.fingerprint(data.digest),
+        hardware=runtime.hardware(),
+        measurement=measurement,
+        timing=timing,
+        complexity=Complexity(
+            parameters=complexity.parameters(model),
+            macs=complexity.macs(model),
+            sparsity=complexity.sparsity(model),
+        ),
+        score=cell.score.terms(
+            measurement, train_total_s=timing.train_total_s, classes=len(data.class_names)
+        ),
+        violations=cell.score.violations(measurement, train_total_s=timing.train_total_s),
+        comparison=_comparison(cell, data, measured, measurement, timing, baseline) if baseline else None,
+        epochs=tuple(trainer.epochs),
+    )
+
+
+def _measurement(measured: Result, test_images: int) -> Measurement:
+    return Measurement(
+        accuracy=measured.accuracy,
+        top5_accuracy=measured.top5_accuracy,
+        correct=measured.correct,
+        test_images=test_images,
+        p50_ms=measured.p50_ms,
+        p90_ms=measured.p90_ms,
+        p99_ms=measured.p99_ms,
+        images_per_s=measured.images_per_s,
+        load_ms=measured.load_ms,
+        first_call_ms=measured.first_call_ms,
+        file_bytes=measured.file_bytes,
+        compressed_bytes=measured.compressed_bytes,
+    )
+
+
+def _comparison(
+    cell: Cell,
+    data: ImageData,
+    measured: Result,
+    measurement: Measurement,
+    timing: Timing,
+    baseline: Finished,
+) -> Comparison:
+    other = baseline.result
+    assert measured.reference_p50_ms is not None  # a baseline was given, so it was timed
+    assert measured.ratio is not None and measured.ratio_low is not None and measured.ratio_high is not None
+    with np.load(baseline.files.predictions, allow_pickle=False) as arrays:
+        baseline_right = arrays["logits"].argmax(axis=1) == data.test.labels
+    p_value = verdict.mcnemar_p_value(measured.logits.argmax(axis=1) == data.test.labels, baseline_right)
+    return Comparison(
+        baseline_accuracy=other.measurement.accuracy,
+        baseline_p50_ms=measured.reference_p50_ms,
+        baseline_file_bytes=other.measurement.file_bytes,
+        baseline_compressed_bytes=other.measurement.compressed_bytes,
+        baseline_train_s=other.timing.train_total_s,
+        latency_ratio=measured.ratio,
+        ratio_low=measured.ratio_low,
+        ratio_high=measured.ratio_high,
+        accuracy_p_value=p_value,
+        accuracy=verdict.accuracy_verdict(measurement, other.measurement, p_value),
+        time=verdict.time_verdict(measured.ratio_low, measured.ratio_high),
+        size=verdict.size_verdict(measurement, other.measurement),
+        gain=cell.score.gain(
+            measurement,
+            other.measurement,
+            baseline_p50_ms=measured.reference_p50_ms,
+            train_total_s=timing.train_total_s,
+            baseline_train_s=other.timing.train_total_s,
+            classes=len(data.class_names),
+        ),
+    )
+
+
+def _timed(action: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    value = action()
+    return value, time.perf_counter() - started

@@ -1,0 +1,142 @@
+"""Time of single queries, and how two artifacts compare in it.
+
+Method: MLPerf Inference's single stream (Reddi et al. 2020, arXiv:1911.02549): the next image is sent when
+the previous answer is there, and percentiles are reported, not means. What is compared takes turns.
+"""
+
+import gc
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Query = Callable[[npt.NDArray[np.uint8]], Any]
+Nanoseconds = npt.NDArray[np.int64]
+
+BLOCK_ROUNDS = 20
+CHUNK_VALUES = 4_000_000  # 32 MB of int64 at a time, whatever the number of rounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentiles:
+    """Latency percentiles in milliseconds, interpolated linearly."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+    @classmethod
+    def of(cls, latency_ns: Nanoseconds) -> "Percentiles":
+        """The percentiles of latencies in nanoseconds, shape (calls,)."""
+        p50, p90, p99 = (float(value) / 1e6 for value in np.percentile(latency_ns, (50, 90, 99)))
+        return cls(p50_ms=p50, p90_ms=p90, p99_ms=p99)
+
+
+def time_interleaved(
+    queries: Sequence[Query],
+    images: npt.NDArray[np.uint8],
+    *,
+    warmup_calls: int,
+    min_duration_s: float,
+    min_calls: int,
+    seed: int,
+) -> list[Nanoseconds]:
+    """Nanoseconds of every call of every query: one int64 array (rounds,) per query, all equally long.
+
+    In each round every query answers the same image once, in random order, so that a slow spell of the
+    machine and the state of its caches hit all alike. Images, (n, h, w, 3), are used in turn. Timing goes on
+    until every query has been called `min_calls` times and the timed calls have taken `min_duration_s` for
+    each query on average: a slow one makes a fast one beside it no longer to time.
+    """
+    for index in range(warmup_calls):
+        for query in queries:
+            query(images[index % len(images)])
+    turns = list(range(len(queries)))
+    shuffle = random.Random(seed).shuffle
+    elapsed_ns: list[list[int]] = [[] for _ in queries]
+    total_ns = 0
+    least_ns = min_duration_s * 1e9 * len(queries)
+    rounds = 0
+    with _no_garbage_collection():
+        while rounds < min_calls or total_ns < least_ns:
+            image = images[rounds % len(images)]
+            shuffle(turns)
+            for turn in turns:
+                query = queries[turn]
+                start = perf_counter_ns()
+                query(image)
+                taken = perf_counter_ns() - start
+                elapsed_ns[turn].append(taken)
+                total_ns += taken
+            rounds += 1
+    return [np.array(taken, np.int64) for taken in elapsed_ns]
+
+
+def ratio_interval(
+    candidate_ns: Nanoseconds,
+    reference_ns: Nanoseconds,
+    *,
+    seed: int,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> tuple[float, float, float]:
+    """Median of the candidate over median of the reference, and the bounds of its confidence interval.
+
+    Both are (rounds,) and paired by round. Percentile bootstrap that draws whole blocks of 20 rounds, of a
+    tenth of all where there are fewer than 200, so that slow drifts of the machine widen the interval too.
+    Source: moving blocks, Künsch 1989, Annals of Statistics 17(3), doi:10.1214/aos/1176347265.
+
+    Raises ValueError if the two are empty or differ in length.
+    """
+    rounds = len(candidate_ns)
+    if candidate_ns.shape != reference_ns.shape or candidate_ns.ndim != 1 or rounds == 0:
+        raise ValueError(
+            f"both latencies must be (rounds,) with at least one round, got {candidate_ns.shape} and "
+            f"{reference_ns.shape}: time them together"
+        )
+    block = max(1, min(BLOCK_ROUNDS, rounds // 10))
+    generator = np.random.default_rng(seed)
+    chunk = max(1, CHUNK_VALUES // rounds)
+    ratios = np.concatenate(
+        [
+            _resampled_ratios(candidate_ns, reference_ns, block, min(chunk, resamples - done), generator)
+            for done in range(0, resamples, chunk)
+        ]
+    )
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(ratios, (tail, 1 - tail))
+    return float(np.median(candidate_ns) / np.median(reference_ns)), float(low), float(high)
+
+
+def _resampled_ratios(
+    candidate_ns: Nanoseconds,
+    reference_ns: Nanoseconds,
+    block: int,
+    resamples: int,
+    generator: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    rounds = len(candidate_ns)
+    starts = generator.integers(0, rounds - block + 1, (resamples, -(-rounds // block), 1))
+    drawn = (starts + np.arange(block)).reshape(resamples, -1)[:, :rounds]
+    medians = [
+        np.median(times[drawn], axis=1, overwrite_input=True) for times in (candidate_ns, reference_ns)
+    ]
+    return np.asarray(medians[0] / medians[1], np.float64)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A collection in the middle of a call would be counted as the artifact's time."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

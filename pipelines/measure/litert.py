@@ -1,0 +1,166 @@
+"""One artifact, loaded by LiteRT and queried one image at a time.
+
+Class names travel inside the artifact: a ZIP with `labels.txt` is appended to the flatbuffer, which LiteRT
+ignores. Source: TensorFlow Lite Metadata, "associated files",
+https://ai.google.dev/edge/litert/models/metadata
+"""
+
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+LABELS = "labels.txt"
+
+
+class Artifact:
+    """A `.tflite` classifier: raw uint8 RGB pixels in, float32 logits out.
+
+    `image_shape` is (height, width, 3), `classes` the number of logits, `input_dtype` what the artifact's own
+    input tensor holds. Not thread-safe: one thread at a time may use an Artifact; give each thread its own.
+
+    Raises ValueError if the file is missing, LiteRT refuses it, or it is no classifier of single RGB images.
+    """
+
+    image_shape: tuple[int, int, int]
+    classes: int
+    input_dtype: np.dtype[Any]
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self.path = Path(path)
+        self._interpreter = _interpreter(self.path, num_threads=threads)
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path} must need builtin operators only, got {_line(error)}: convert it without others"
+            ) from error
+        source, target = self._ends()
+        _, height, width, channels = (int(size) for size in source["shape"])
+        self.image_shape = (height, width, channels)
+        self.classes = int(target["shape"][1])
+        self.input_dtype = np.dtype(source["dtype"])
+        self._input, self._output = source["index"], target["index"]
+        self._codes = _codes(self.path, self.input_dtype, *source["quantization"])
+        self._scale, self._zero_point = target["quantization"]
+
+    def query(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits of one image: uint8 (h, w, 3) to float32 (classes,). This is what latency is taken of."""
+        if image.shape != self.image_shape or image.dtype != np.uint8:
+            raise ValueError(
+                f"an image for {self.path} must be uint8 of shape {self.image_shape}, "
+                f"got {image.dtype} of shape {image.shape}: pass raw RGB pixels, 0 to 255"
+            )
+        pixels = (
+            image.astype(self.input_dtype, copy=False) if self._codes is None else self._codes.take(image)
+        )
+        self._interpreter.set_tensor(self._input, pixels[np.newaxis])
+        self._interpreter.invoke()
+        output = self._interpreter.get_tensor(self._output)[0].astype(np.float32, copy=False)
+        if self._scale:
+            output = (output - np.float32(self._zero_point)) * np.float32(self._scale)
+        return output  # type: ignore[no-any-return]
+
+    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits of many images, one by one: uint8 (n, h, w, 3) to float32 (n, classes)."""
+        result = np.empty((len(images), self.classes), np.float32)
+        for row, image in zip(result, images, strict=True):
+            row[:] = self.query(image)
+        return result
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the logits; empty if the artifact carries none."""
+        if not zipfile.is_zipfile(self.path):
+            return ()
+        with zipfile.ZipFile(self.path) as archive:
+            if LABELS not in archive.namelist():
+                return ()
+            return tuple(archive.read(LABELS).decode("utf-8").splitlines())
+
+    def _ends(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        sources, targets = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        shapes = [tuple(int(size) for size in end["shape"]) for end in (*sources, *targets)]
+        if (
+            (len(sources), len(targets)) != (1, 1)
+            or (len(shapes[0]), shapes[0][0], shapes[0][-1]) != (4, 1, 3)
+            or (len(shapes[1]), shapes[1][0]) != (2, 1)
+        ):
+            raise ValueError(
+                f"{self.path} must have one input (1, h, w, 3) and one output (1, classes), got inputs and "
+                f"outputs of shapes {shapes}: export it with a batch of one"
+            )
+        return sources[0], targets[0]
+
+
+def tensor_dtypes(path: Path) -> Counter[str]:
+    """How many tensors of each dtype the artifact's main graph holds, such as {"int8": 10, "int32": 4}.
+
+    They are counted as stored: no delegate has changed the graph and nothing is allocated.
+    """
+    interpreter = _interpreter(
+        Path(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    return Counter(np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details())
+
+
+def append_labels(path: Path, labels: Sequence[str]) -> None:
+    """Put class names, in the order of the logits, into the artifact. The same names give the same bytes.
+
+    Raises ValueError unless there is one single-line name per class and the artifact carries none yet.
+    """
+    artifact = Artifact(path)
+    if artifact.labels:
+        raise ValueError(f"{path} must carry no labels yet, got {len(artifact.labels)}: export it anew")
+    if len(labels) != artifact.classes:
+        raise ValueError(
+            f"labels must be one for each of the {artifact.classes} classes of {path}, got {len(labels)}: "
+            f"pass the dataset's class names"
+        )
+    for label in labels:
+        if label.splitlines() != [label]:
+            raise ValueError(f"a label must be one non-empty line, got {label!r}: rename that class")
+    with zipfile.ZipFile(path, "a") as archive:
+        # A bare ZipInfo is dated 1980, so that the bytes do not depend on the clock.
+        archive.writestr(zipfile.ZipInfo(LABELS), "\n".join(labels))
+
+
+def _interpreter(path: Path, **options: Any) -> Any:
+    if not path.is_file():
+        raise ValueError(f"{path} must be a .tflite file, got no such file: export the artifact first")
+    try:
+        return Interpreter(str(path), **options)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} must be a TFLite flatbuffer, got a file that LiteRT refuses ({_line(error)}): "
+            f"export it anew"
+        ) from error
+
+
+def _codes(
+    path: Path, dtype: np.dtype[Any], scale: float, zero_point: int
+) -> npt.NDArray[np.integer[Any]] | None:
+    """The input code of each of the 256 pixel values, or None where a cast does.
+
+    A table makes the timed path one lookup. Halves round away from zero, as LiteRT's Quantize operator does.
+    """
+    if dtype == np.float32 or (dtype in (np.uint8, np.int16) and (scale, zero_point) in ((0, 0), (1, 0))):
+        return None
+    if dtype not in (np.uint8, np.int8, np.int16) or scale <= 0:
+        raise ValueError(
+            f"the input of {path} must be float32 or quantized uint8, int8 or int16, got {dtype} with scale "
+            f"{scale}: set the converter's inference_input_type"
+        )
+    codes = np.floor(np.arange(256) / scale + 0.5) + zero_point
+    limits = np.iinfo(dtype)
+    return codes.clip(limits.min, limits.max).astype(dtype)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,225 @@
+"""The parent's side of a measurement: ask a child process, check its answer, sum it up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines import checks
+from pipelines.measure.accuracy import accuracy, confusion_matrix, top_k_accuracy
+from pipelines.measure.latency import Percentiles, ratio_interval
+from pipelines.measure.size import compressed_bytes, file_bytes
+
+STDERR_LINES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How long and with what latency is measured; `conf/measurement/*.yaml` explains each field."""
+
+    threads: int
+    warmup_calls: int
+    min_duration_s: float
+    min_calls: int
+    timeout_s: float
+
+    def __post_init__(self) -> None:
+        checks.whole("measurement.threads", self.threads, least=1)
+        checks.whole("measurement.warmup_calls", self.warmup_calls, least=0)
+        checks.number("measurement.min_duration_s", self.min_duration_s, least=0)
+        checks.whole("measurement.min_calls", self.min_calls, least=1)
+        checks.number("measurement.timeout_s", self.timeout_s, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the child is asked, as it travels in JSON. Paths are absolute."""
+
+    artifact: str
+    reference: str | None
+    images: str
+    result: str
+    threads: int
+    warmup_calls: int
+    min_duration_s: float
+    min_calls: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was measured on one artifact; fields of the reference are None where none was timed.
+
+    `images_per_s` is over all cores and the whole test split, latency is of single images. `ratio` is the
+    candidate's p50 over the reference's, below 1 if the candidate is faster, with a 95% interval.
+    """
+
+    logits: npt.NDArray[np.float32]
+    correct: int
+    accuracy: float
+    top5_accuracy: float
+    confusion: npt.NDArray[np.int64]
+    latency_ns: npt.NDArray[np.int64]
+    reference_latency_ns: npt.NDArray[np.int64] | None
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    reference_p50_ms: float | None
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    load_ms: float
+    first_call_ms: float
+    images_per_s: float
+    file_bytes: int
+    compressed_bytes: int
+
+
+def measure(
+    artifact: Path,
+    *,
+    reference: Path | None,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer[Any]],
+    settings: Settings,
+    seed: int,
+    folder: Path,
+) -> Result:
+    """Accuracy, latency and size of an artifact, its latency beside the reference's.
+
+    images: uint8 (n, h, w, 3); labels: integers (n,). A reference that is the artifact itself is not timed.
+    `folder` receives `predictions.npz` (logits) and `latency.npz` (candidate, reference; nanoseconds).
+
+    Raises ValueError for a missing file, unfit images or labels, and logits that are not finite; RuntimeError
+    if the child process does not come back with a result.
+    """
+    _check(artifact, reference, images, labels)
+    if reference is not None and reference.samefile(artifact):
+        reference = None
+    found = _ask_child(artifact, reference, images, settings, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "predictions.npz", allow_pickle=False, logits=found["logits"])
+    timed = {"candidate": found["latency_ns"]}
+    if "reference_latency_ns" in found:
+        timed["reference"] = found["reference_latency_ns"]
+    np.savez(folder / "latency.npz", allow_pickle=False, **timed)
+    return _summary(artifact, found, labels, seed)
+
+
+def _check(
+    artifact: Path,
+    reference: Path | None,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer[Any]],
+) -> None:
+    for path in (artifact, reference):
+        if path is not None and not path.is_file():
+            raise ValueError(f"{path} must be a .tflite file, got no such file: export the artifact first")
+    if images.ndim != 4 or images.dtype != np.uint8 or len(images) == 0 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"images must be uint8 (n, h, w, 3) with one label each, got {images.dtype} {images.shape} and "
+            f"labels {labels.shape}: pass a dataset's test split"
+        )
+
+
+def _ask_child(
+    artifact: Path, reference: Path | None, images: npt.NDArray[np.uint8], settings: Settings, seed: int
+) -> dict[str, npt.NDArray[Any]]:
+    with tempfile.TemporaryDirectory(prefix="measure-") as scratch:
+        folder = Path(scratch)
+        request = Request(
+            artifact=str(artifact.resolve()),
+            reference=None if reference is None else str(reference.resolve()),
+            images=str(folder / "images.npy"),
+            result=str(folder / "result.npz"),
+            threads=settings.threads,
+            warmup_calls=settings.warmup_calls,
+            min_duration_s=settings.min_duration_s,
+            min_calls=settings.min_calls,
+            seed=seed,
+        )
+        np.save(request.images, images, allow_pickle=False)
+        (folder / "request.json").write_text(json.dumps(asdict(request)), encoding="utf-8")
+        problem = _run_child(folder, settings.timeout_s)
+        if problem is None and not Path(request.result).is_file():
+            problem = "ended with exit code 0 but left no result"
+        if problem is not None:
+            raise RuntimeError(f"measuring {artifact} failed: its child process {problem}")
+        with np.load(request.result, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def _run_child(folder: Path, timeout_s: float) -> str | None:
+    """Run the child on `folder`/request.json. Gives None, or how it ended and what it said last."""
+    here = str(Path(__file__).resolve().parents[2])
+    inherited = os.environ.get("PYTHONPATH")
+    path = here if not inherited else os.pathsep.join((here, inherited))
+    said = folder / "stderr.txt"
+    with said.open("wb") as stderr:
+        try:
+            code = subprocess.run(
+                [sys.executable, "-m", "pipelines.measure.child", str(folder / "request.json")],
+                cwd=folder,  # `-m` looks here first: no foreign `pipelines` may stand in the way
+                env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                timeout=timeout_s,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return f"was stopped after measurement.timeout_s={timeout_s:g} seconds{_tail(said)}"
+    if code < 0:
+        return f"was killed by {_signal_name(-code)}{_tail(said)}"
+    return f"ended with exit code {code}{_tail(said)}" if code else None
+
+
+def _signal_name(number: int) -> str:
+    known = {one.value: one.name for one in signal.Signals}
+    return known.get(number, f"signal {number}")
+
+
+def _tail(said: Path) -> str:
+    lines = said.read_text(encoding="utf-8", errors="replace").splitlines()[-STDERR_LINES:]
+    return "\n".join(("; the last lines of its stderr:", *lines)) if lines else ", its stderr is empty"
+
+
+def _summary(
+    artifact: Path, found: dict[str, npt.NDArray[Any]], labels: npt.NDArray[np.integer[Any]], seed: int
+) -> Result:
+    logits, latency_ns = found["logits"], found["latency_ns"]
+    reference_ns = found.get("reference_latency_ns")
+    times = Percentiles.of(latency_ns)
+    ratio, low, high = (
+        (None, None, None) if reference_ns is None else ratio_interval(latency_ns, reference_ns, seed=seed)
+    )
+    confusion = confusion_matrix(logits, labels, logits.shape[1])
+    return Result(
+        logits=logits,
+        correct=int(confusion.trace()),
+        accuracy=accuracy(logits, labels),
+        top5_accuracy=top_k_accuracy(logits, labels),
+        confusion=confusion,
+        latency_ns=latency_ns,
+        reference_latency_ns=reference_ns,
+        p50_ms=times.p50_ms,
+        p90_ms=times.p90_ms,
+        p99_ms=times.p99_ms,
+        reference_p50_ms=None if reference_ns is None else Percentiles.of(reference_ns).p50_ms,
+        ratio=ratio,
+        ratio_low=low,
+        ratio_high=high,
+        load_ms=float(found["load_ms"]),
+        first_call_ms=float(found["first_call_ms"]),
+        images_per_s=float(found["images_per_s"]),
+        file_bytes=file_bytes(artifact),
+        compressed_bytes=compressed_bytes(artifact),
+    )

@@ -1,0 +1,52 @@
+"""What every model gives: a flat Keras graph from raw pixels to logits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipelines import checks
+
+if TYPE_CHECKING:
+    import tf_keras
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(ABC):
+    """A network that can be built for any image shape and number of classes.
+
+    weights: `imagenet`, a file, or None for random initialisation. It never falls back silently.
+    input_size: side in pixels to which images are resized inside the graph; None keeps their own size.
+    dropout: rate before the last layer, in [0, 1).
+    onednn: whether TensorFlow's oneDNN kernels train this network faster on CPU (docs/performance.md).
+    """
+
+    # A path only says where the weights lie; their content is what counts (pipelines.cell).
+    weights: str | None = field(metadata={"fingerprint": False})
+    input_size: int | None
+    dropout: float
+    onednn: bool
+
+    def __post_init__(self) -> None:
+        """Check the fields that all models share."""
+        checks.fraction("model.dropout", self.dropout, zero=True)
+        checks.flag("model.onednn", self.onednn)
+        if self.input_size is not None:
+            checks.whole("model.input_size", self.input_size, least=8)
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The word on the command line, for example `resnet50`."""
+
+    @abstractmethod
+    def preflight(self, image_shape: tuple[int, int, int]) -> None:
+        """Raise ValueError, FileNotFoundError or ConnectionError where `build` would fail; no TensorFlow."""
+
+    @abstractmethod
+    def build(self, image_shape: tuple[int, int, int], classes: int) -> tf_keras.Model:
+        """A flat functional graph: float32 (n, h, w, 3) with values 0..255 -> float32 logits (n, classes).
+
+        The layers of the head are named `head_*`; all others are the backbone.
+        """

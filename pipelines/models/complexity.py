@@ -1,0 +1,67 @@
+"""How large a network is and how much it computes, from its Keras graph."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tf_keras
+
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
+
+
+def parameters(model: tf_keras.Model) -> int:
+    """Number of weights, trainable or not, the statistics of batch normalization included."""
+    return sum(math.prod(weight.shape) for weight in model.weights)
+
+
+def macs(model: tf_keras.Model) -> int:
+    """Multiply-accumulate operations for one image.
+
+    Counted are Conv2D (with groups and strides), DepthwiseConv2D, SeparableConv2D and Dense. Biases,
+    normalization, activations, pooling, resizing and all other layers count 0, as is usual in the literature.
+    The graph must be flat and its image size fixed; raises ValueError where a size is unknown.
+    """
+    return sum(_macs(layer) for layer in model.layers)
+
+
+def kernels(model: tf_keras.Model) -> dict[str, np.ndarray]:
+    """Kernels of all convolutional and dense layers, by `layer/kernel`."""
+    return {
+        f"{layer.name}/{attribute}": np.asarray(getattr(layer, attribute))
+        for layer in model.layers
+        for attribute in _KERNELS
+        if getattr(layer, attribute, None) is not None
+    }
+
+
+def sparsity(model: tf_keras.Model) -> float:
+    """Fraction of exactly-zero entries in all convolutional and dense kernels, in [0, 1].
+
+    Raises ValueError if the model has no such kernel. Source: Zhu & Gupta 2017, arXiv:1710.01878.
+    """
+    values = kernels(model).values()
+    entries = sum(kernel.size for kernel in values)
+    if entries == 0:
+        raise ValueError(f"sparsity needs a convolutional or dense layer: {model.name} has none")
+    return 1 - sum(int(np.count_nonzero(kernel)) for kernel in values) / entries
+
+
+def _macs(layer: tf_keras.layers.Layer) -> int:
+    # By exact class name: Conv2DTranspose inherits from Conv2D and computes something else.
+    kind = type(layer).__name__
+    if kind not in {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"}:
+        return 0
+    positions = layer.output_shape[1:-1]
+    if kind != "Dense" and layer.data_format != "channels_last":
+        raise ValueError(f"macs needs channels last, layer {layer.name} has {layer.data_format}: rebuild it")
+    if None in positions:
+        raise ValueError(f"macs needs a fixed image size, layer {layer.name} gives {layer.output_shape}")
+    # Each entry of a kernel is used once at each output position, whatever the groups or strides.
+    kernel_size = sum(
+        math.prod(getattr(layer, attribute).shape) for attribute in _KERNELS if hasattr(layer, attribute)
+    )
+    return int(math.prod(positions) * kernel_size)

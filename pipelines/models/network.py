@@ -1,0 +1,144 @@
+"""What the networks here share: the input, the head, the check and the loading of weights."""
+
+from __future__ import annotations
+
+import zipfile
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipelines.models import checkpoint
+from pipelines.models.base import Model
+
+if TYPE_CHECKING:
+    import tf_keras
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Model):
+    """A backbone, then average pooling, dropout and one dense layer that gives logits.
+
+    smallest: side in pixels of the smallest image that the backbone can take.
+    sources: what `weights` may be besides None: `imagenet` and endings of files.
+    """
+
+    smallest: ClassVar[int] = 8
+    sources: ClassVar[tuple[str, ...]] = (".keras",)
+
+    def __post_init__(self) -> None:
+        """Check the shared fields and the form of `weights`; files are looked for in `preflight` only."""
+        super().__post_init__()
+        if self.weights is None or self.weights in self.sources:
+            return
+        if not isinstance(self.weights, str) or Path(self.weights).suffix not in self.sources:
+            raise ValueError(self._weights_refusal())
+
+    def preflight(self, image_shape: tuple[int, int, int]) -> None:
+        """Check the size of the images and that the weights are there; loads no TensorFlow."""
+        self._check_shape(image_shape)
+        if self.weights == "imagenet":
+            self.check_imagenet()
+        elif self.weights is not None:
+            _check_file(self.weights)
+
+    def build(self, image_shape: tuple[int, int, int], classes: int) -> tf_keras.Model:
+        """A flat graph: float32 (n, h, w, 3) with values 0..255 -> float32 logits (n, classes).
+
+        Raises ValueError that names the layer where a weights file does not fit.
+        """
+        backbone = self.backbone(image_shape)
+        model = self._with_head(backbone, classes)
+        if self.weights == "imagenet":
+            self.load_imagenet(backbone)
+        elif self.weights is not None and self.weights.endswith(".keras"):
+            checkpoint.copy(Path(self.weights).expanduser(), model)
+        elif self.weights is not None:
+            self.load_file(backbone, Path(self.weights).expanduser())
+        return model
+
+    @abstractmethod
+    def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
+        """A flat graph with random weights: float32 (n, h, w, 3), 0..255 -> feature map (n, h', w', c).
+
+        Names of layers that hold weights are the same in every process: layers are transferred by name.
+        """
+
+    def check_imagenet(self) -> None:
+        """Raise FileNotFoundError or ConnectionError where `load_imagenet` would fail; no TensorFlow."""
+        raise NotImplementedError(f"{self.name} has no ImageNet weights")
+
+    def load_imagenet(self, backbone: tf_keras.Model) -> None:
+        """Put the ImageNet weights into `backbone`."""
+        raise NotImplementedError(f"{self.name} has no ImageNet weights")
+
+    def load_file(self, backbone: tf_keras.Model, path: Path) -> None:
+        """Put the weights of a file that is no checkpoint of ours into `backbone`."""
+        raise NotImplementedError(f"{self.name} reads no file such as {path}")
+
+    def pixels(self, image_shape: tuple[int, int, int]) -> Any:
+        """The graph's input, resized where `input_size` asks for it: a Keras tensor (n, side, side, 3)."""
+        import tf_keras
+
+        image = tf_keras.layers.Input(image_shape, dtype="float32", name="image")
+        if self.input_size is None or image_shape[:2] == (self.input_size, self.input_size):
+            return image
+        resize = tf_keras.layers.Resizing(
+            self.input_size, self.input_size, interpolation="bilinear", dtype="float32", name="resize"
+        )
+        return resize(image)
+
+    def _with_head(self, backbone: tf_keras.Model, classes: int) -> tf_keras.Model:
+        import tf_keras
+
+        x = tf_keras.layers.GlobalAveragePooling2D(name="head_pool")(backbone.output)
+        if self.dropout > 0:
+            x = tf_keras.layers.Dropout(self.dropout, name="head_dropout")(x)
+        # Under a mixed precision policy the logits stay float32, or the loss overflows.
+        x = tf_keras.layers.Dense(classes, dtype="float32", name="head_logits")(x)
+        return tf_keras.Model(backbone.input, x, name=self.name)
+
+    def _check_shape(self, image_shape: tuple[int, int, int]) -> None:
+        height, width, channels = image_shape
+        if channels != 3:
+            raise ValueError(f"images must have 3 channels, got {channels}: make the dataset give RGB")
+        side = self.input_size if self.input_size is not None else min(height, width)
+        if side < self.smallest:
+            raise ValueError(
+                f"model.input_size must be at least {self.smallest} for {self.name}, "
+                + (f"images are {height}x{width}" if self.input_size is None else f"got {side}")
+                + f": set model.input_size={self.smallest}"
+            )
+
+    def _weights_refusal(self) -> str:
+        endings = " or ".join(source for source in self.sources if source.startswith("."))
+        if "imagenet" not in self.sources:
+            return (
+                f"model.weights must be null for {self.name}, which has no pretrained weights, or "
+                f"a {endings} file that opscore wrote, got {self.weights!r}: set model.weights=null"
+            )
+        return (
+            f"model.weights must be imagenet, null or a {endings} file for {self.name}, "
+            f"got {self.weights!r}: set model.weights=imagenet"
+        )
+
+
+def _check_file(weights: str) -> None:
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"model.weights must be a file that exists, got {path.absolute()}: correct the path or set "
+            "model.weights=null"
+        )
+    if path.suffix == ".keras":
+        sound = zipfile.is_zipfile(path)
+    else:
+        with path.open("rb") as file:
+            sound = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+    if not sound:
+        raise ValueError(
+            f"model.weights must be a whole {path.suffix} file, got {path.absolute()}, which is damaged "
+            "or of another kind: fetch or write it again"
+        )

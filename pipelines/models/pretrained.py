@@ -1,0 +1,167 @@
+"""Networks of `tf_keras.applications`: where their ImageNet weights are, and how they are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipelines.models.network import Network
+
+if TYPE_CHECKING:
+    import tf_keras
+
+_HEAD_TIMEOUT_S = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """A weights file that Keras publishes.
+
+    md5: as in Keras's sources; None where they have none, and then the file is used unchecked.
+    """
+
+    file: str
+    folder: str
+    md5: str | None
+
+    @property
+    def url(self) -> str:
+        """Where Keras fetches it."""
+        return self.folder + self.file
+
+    @property
+    def cached(self) -> Path:
+        """Where it is kept: `models/` in the folder KERAS_HOME, else in ~/.keras."""
+        return _keras_home() / "models" / self.file
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the file at `path` is this one, as far as a digest is known."""
+        if not path.is_file():
+            return False
+        if self.md5 is None:
+            return path.name == self.file
+        with path.open("rb") as file:
+            return (
+                hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == self.md5
+            )
+
+    def check(self) -> None:
+        """Raise ConnectionError unless the file is in the cache or its server answers."""
+        if self.is_at(self.cached):
+            return
+        try:
+            request = urllib.request.Request(self.url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=_HEAD_TIMEOUT_S):
+                return
+        except OSError as error:
+            raise ConnectionError(
+                f"model.weights=imagenet needs {self.url}, which does not answer ({error}): put that file at "
+                f"{self.cached}, or set model.weights=null"
+            ) from error
+
+    def fetch(self) -> Path:
+        """The file in the cache, downloaded by Keras where it is not there yet; Keras checks its digest."""
+        import tf_keras
+
+        # A cache that is there but cannot be written to is used too; Keras would download again elsewhere.
+        if self.is_at(self.cached):
+            return self.cached
+        # Keras's own get_file knows nothing of KERAS_HOME and must be told.
+        fetched = tf_keras.utils.get_file(
+            self.file, self.url, cache_dir=str(_keras_home()), cache_subdir="models", file_hash=self.md5
+        )
+        return Path(fetched)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KerasApplication(Network):
+    """A network of `tf_keras.applications` without its top, under Keras's own layer names."""
+
+    smallest: ClassVar[int] = 32
+    sources: ClassVar[tuple[str, ...]] = ("imagenet", ".h5", ".keras")
+
+    @property
+    @abstractmethod
+    def archive(self) -> Archive:
+        """The file of ImageNet weights without the top."""
+
+    def check_imagenet(self) -> None:
+        """Raise ConnectionError unless the ImageNet weights are in Keras's cache or can be fetched."""
+        self.archive.check()
+
+    def load_imagenet(self, backbone: tf_keras.Model) -> None:
+        """Fetch the ImageNet weights, or take them from Keras's cache."""
+        self.load_file(backbone, self.archive.fetch())
+
+    def load_file(self, backbone: tf_keras.Model, path: Path) -> None:
+        """Load a weights file of `tf_keras.applications` made with `include_top=False`."""
+        try:
+            backbone.load_weights(str(path))
+        except (ValueError, OSError) as error:
+            raise ValueError(
+                f"model.weights must be Keras's weights of {self.name} without its top, "
+                f"got {path} ({error}): set model.weights to such a file or to null"
+            ) from error
+        self.adapt(backbone, path)
+
+    def adapt(self, backbone: tf_keras.Model, path: Path) -> None:
+        """Change what must be changed in weights that were made for Keras's own preprocessing."""
+
+
+def caffe_centred(pixels: Any) -> Any:
+    """Subtract ImageNet's mean colour from RGB pixels.
+
+    Keras's "caffe" preprocessing also swaps RGB to BGR. Swapping needs operators that quantization does not
+    take, so the network stays in RGB and `swap_input_channels` turns the weights instead.
+    """
+    import tf_keras
+
+    offset = [-123.68, -116.779, -103.939]
+    return tf_keras.layers.Rescaling(scale=1.0, offset=offset, dtype="float32", name="rescale")(pixels)
+
+
+def swap_input_channels(convolution: tf_keras.layers.Conv2D) -> None:
+    """Turn the first convolution of a network from BGR to RGB input, or back.
+
+    A convolution sums over its input channels, so reversing them in the kernel (h, w, 3, filters) equals
+    reversing them in the image.
+    """
+    kernel, *rest = convolution.get_weights()
+    convolution.set_weights([kernel[:, :, ::-1, :], *rest])
+
+
+def rebuilt(model: tf_keras.Model, edit: Callable[[dict[str, Any]], dict[str, Any] | None]) -> tf_keras.Model:
+    """The same functional graph with edited layers and fresh weights.
+
+    edit: takes a layer's entry of the graph's configuration and gives the changed entry, or None to take the
+    layer out (it must have one input). Editing the configuration is the one way to rename, exchange or remove
+    layers of a finished graph that leaves no trace of the old ones behind.
+    """
+    config = model.get_config()
+    names: dict[str, str] = {}
+    kept = []
+    for entry in config["layers"]:
+        old = entry["name"]
+        sources = [names[tensor[0]] for node in entry["inbound_nodes"] for tensor in node]
+        edited = edit(entry)
+        if edited is None:
+            (names[old],) = sources
+            continue
+        edited["name"] = names[old] = edited["config"]["name"]
+        edited["inbound_nodes"] = [
+            [[names[tensor[0]], *tensor[1:]] for tensor in node] for node in edited["inbound_nodes"]
+        ]
+        kept.append(edited)
+    config["layers"] = kept
+    config["output_layers"] = [[names[output[0]], *output[1:]] for output in config["output_layers"]]
+    return type(model).from_config(config)
+
+
+def _keras_home() -> Path:
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()

@@ -1,0 +1,56 @@
+"""ResNet with 50 or 101 layers.
+
+Source: He et al. 2016, arXiv:1512.03385; graph and weights of `tf_keras.applications`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines import checks
+from pipelines.models.pretrained import Archive, KerasApplication, caffe_centred, swap_input_channels
+
+if TYPE_CHECKING:
+    import tf_keras
+
+_MD5 = {50: "4d473c1dd8becc155b73f8504c6f6626", 101: "88cf7a10940856eca736dc7b7e228a21"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet(KerasApplication):
+    """Residual network of bottleneck blocks. depth: 50 or 101."""
+
+    depth: int
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        checks.one_of("model.depth", self.depth, tuple(_MD5))
+        super().__post_init__()
+
+    @property
+    def name(self) -> str:
+        """`resnet50` or `resnet101`."""
+        return f"resnet{self.depth}"
+
+    @property
+    def archive(self) -> Archive:
+        """As in tf_keras/src/applications/resnet.py."""
+        return Archive(
+            file=f"{self.name}_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            folder="https://storage.googleapis.com/tensorflow/keras-applications/resnet/",
+            md5=_MD5[self.depth],
+        )
+
+    def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
+        """Feature map with 2048 channels at 1/32 of the size."""
+        import tf_keras
+
+        application = {50: tf_keras.applications.ResNet50, 101: tf_keras.applications.ResNet101}[self.depth]
+        pixels = caffe_centred(self.pixels(image_shape))
+        return application(include_top=False, weights=None, input_tensor=pixels)
+
+    def adapt(self, backbone: tf_keras.Model, path: Path) -> None:  # noqa: ARG002
+        """Keras's weights expect BGR."""
+        swap_input_channels(backbone.get_layer("conv1_conv"))

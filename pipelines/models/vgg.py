@@ -1,0 +1,56 @@
+"""VGG with 16 or 19 layers, without its fully connected top.
+
+Source: Simonyan & Zisserman 2015, arXiv:1409.1556; graph and weights of `tf_keras.applications`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines import checks
+from pipelines.models.pretrained import Archive, KerasApplication, caffe_centred, swap_input_channels
+
+if TYPE_CHECKING:
+    import tf_keras
+
+_MD5 = {16: "6d6bbae143d832006294945121d1f1fc", 19: "253f8cb515780f3b799900260a226db6"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGG(KerasApplication):
+    """Plain stack of 3x3 convolutions; no batch normalization. depth: 16 or 19."""
+
+    depth: int
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        checks.one_of("model.depth", self.depth, tuple(_MD5))
+        super().__post_init__()
+
+    @property
+    def name(self) -> str:
+        """`vgg16` or `vgg19`."""
+        return f"vgg{self.depth}"
+
+    @property
+    def archive(self) -> Archive:
+        """As in tf_keras/src/applications/vgg16.py and vgg19.py."""
+        return Archive(
+            file=f"{self.name}_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            folder=f"https://storage.googleapis.com/tensorflow/keras-applications/{self.name}/",
+            md5=_MD5[self.depth],
+        )
+
+    def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
+        """Feature map with 512 channels at 1/32 of the size."""
+        import tf_keras
+
+        application = {16: tf_keras.applications.VGG16, 19: tf_keras.applications.VGG19}[self.depth]
+        pixels = caffe_centred(self.pixels(image_shape))
+        return application(include_top=False, weights=None, input_tensor=pixels)
+
+    def adapt(self, backbone: tf_keras.Model, path: Path) -> None:  # noqa: ARG002
+        """Keras's weights expect BGR."""
+        swap_input_channels(backbone.get_layer("block1_conv1"))

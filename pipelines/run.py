@@ -1,0 +1,176 @@
+"""The command: compose with Hydra, check everything, run the cell, record it in MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from pipelines import tracking
+from pipelines.cell import Cell
+
+if TYPE_CHECKING:
+    from pipelines.datasets.base import ImageData
+    from pipelines.records import Finished
+    from pipelines.tracking import Store
+
+log = logging.getLogger("opscore")
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+GROUPS = ("model", "dataset", "technique", "training", "measurement", "score")
+# From the process that holds the sweep to the processes of its cells.
+PARENT_RUN = "OPSCORE_PARENT_RUN_ID"
+MISUSE, FAILURE = 2, 1
+# What a cell raises when its configuration or its surroundings are at fault: the sentence is enough.
+EXPECTED = (ValueError, OSError, FloatingPointError, RuntimeError)
+
+
+def main() -> None:
+    """Entry point of `python -m pipelines.run` and of `opscore`."""
+    sys.argv[1:] = expand_overrides(sys.argv[1:])
+    # MLflow's next start_run() would adopt this run, whichever cell it is for: it is handed over by name instead.
+    adopted = os.environ.pop("MLFLOW_RUN_ID", None)
+    if sys.argv[1:2] == ["--cell"]:
+        sys.exit(_child(Path(sys.argv[2])))
+    statuses: list[int] = []
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def task(config: DictConfig) -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            statuses.append(_in_child(config, adopted))
+        else:
+            statuses.append(_guarded(config, Path(HydraConfig.get().runtime.output_dir), run_id=adopted))
+
+    task()
+    failed = sum(status != 0 for status in statuses)
+    if failed and len(statuses) > 1:
+        print(f"opscore: {failed} of {len(statuses)} cells failed", file=sys.stderr)
+    sys.exit(max(statuses, default=0))
+
+
+def expand_overrides(arguments: list[str]) -> list[str]:
+    """Split the one argument after `--overrides` as a shell would; all others stay.
+
+    `mlflow run -P overrides="a=1 b=x,y"` hands over everything as a single argument.
+    """
+    if "--overrides" not in arguments:
+        return arguments
+    at = arguments.index("--overrides")
+    given = arguments[at + 1] if at + 1 < len(arguments) else ""
+    return arguments[:at] + shlex.split(given) + arguments[at + 2 :]
+
+
+def cell_of(config: DictConfig) -> Cell:
+    """Instantiate and check a composed configuration. Raises ValueError with one sentence."""
+    try:
+        parts = {group: instantiate(config[group], _convert_="all") for group in GROUPS}
+    except InstantiationException as error:
+        raise ValueError(str(error.__cause__ or error)) from error
+    return Cell(**parts, seed=config.seed, deterministic=config.deterministic)
+
+
+def execute(
+    cell: Cell,
+    store: Store,
+    data: ImageData,
+    folder: Path,
+    *,
+    run_id: str | None = None,
+    parent: str | None = None,
+) -> Finished:
+    """Run and record one cell, after the cells that it needs: each of them is reused or run the same way.
+
+    folder: receives one subfolder a cell. run_id: an open MLflow run to adopt for this cell.
+    """
+    from pipelines import figures, job
+
+    needed: dict[str, Finished] = {}
+    for other in (cell.origin, cell.baseline):
+        if other is not None and other.technique.name not in needed:
+            finished = store.find(other.fingerprint(data.digest))
+            if finished is not None:
+                log.info("%s: reused, trained in %.1f s", other.name, finished.result.timing.train_total_s)
+            needed[other.technique.name] = finished or execute(other, store, data, folder, parent=parent)
+
+    place = folder / cell.name
+    place.mkdir(parents=True)
+    with store.run(cell, data, run_id=run_id, parent=parent) as run:
+        finished = job.run(
+            cell,
+            data,
+            place,
+            origin=needed[cell.origin.technique.name] if cell.origin else None,
+            baseline=needed[cell.baseline.technique.name] if cell.baseline else None,
+            on_epoch=run.on_epoch,
+            say=log.info,
+        )
+        log.info("%s: recording", cell.name)
+        figures.draw(finished, data, place / "figures")
+        run.record(finished, data)
+        _tell(finished, store, run.run_id)
+    return finished
+
+
+def _guarded(config: DictConfig, folder: Path, *, run_id: str | None = None, parent: str | None = None) -> int:
+    """Run the cell of `config`; gives the exit status. What the user can mend is told in one sentence."""
+    try:
+        cell = cell_of(config)
+        uri = tracking.tracking_uri(config.tracking.uri)
+        tracking.check_reachable(uri)
+        cell.dataset.preflight()
+        data = cell.dataset.load()
+        cell.model.preflight(data.image_shape)
+    except (ValueError, OSError) as error:
+        print(f"opscore: {error}", file=sys.stderr)
+        return MISUSE
+    try:
+        store = tracking.Store(uri, config.tracking.experiment)
+        execute(cell, store, data, folder, run_id=run_id, parent=parent)
+    except EXPECTED as error:
+        log.debug("traceback", exc_info=error)
+        print(f"opscore: {cell.name} failed: {error}", file=sys.stderr)
+        return FAILURE
+    return 0
+
+
+def _in_child(config: DictConfig, parent: str | None) -> int:
+    """Run a sweep's cell in a process of its own: memory goes back, and oneDNN is set for its model."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    resolved = folder / "cell.yaml"
+    OmegaConf.save(config, resolved, resolve=True)
+    environment = os.environ | ({PARENT_RUN: parent} if parent else {})
+    command = [sys.executable, "-m", "pipelines.run", "--cell", str(resolved)]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _child(resolved: Path) -> int:
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    config: Any = OmegaConf.load(resolved)
+    return _guarded(config, resolved.parent, parent=os.environ.get(PARENT_RUN))
+
+
+def _tell(finished: Finished, store: Store, run_id: str) -> None:
+    from pipelines.summary import table
+
+    print(f"\n{table(finished.result)}\n")
+    print(f"files   {finished.files.folder}")
+    print(f"run     {store.link(run_id)}")
+    if not store.uri.startswith("http"):
+        print(f"UI      make ui   (or: mlflow ui --backend-store-uri {store.uri})")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The baseline: the whole model is trained, nothing is optimized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipelines.techniques.base import Candidate, Technique
+
+if TYPE_CHECKING:
+    from pipelines.training import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(Technique):
+    """Fine-tune every layer and export in float32. All other cells of its model and dataset are compared with it."""
+
+    @property
+    def name(self) -> str:
+        """`baseline`."""
+        return "baseline"
+
+    @property
+    def origin(self) -> None:
+        """Starts from the model's own weights."""
+
+    def apply(self, candidate: Candidate, trainer: Trainer) -> Candidate:
+        """Fit the whole model."""
+        trainer.fit(candidate.model)
+        return candidate

@@ -1,0 +1,68 @@
+"""Post-training quantization by TensorFlow Lite's converter.
+
+Source: Jacob et al. 2018, arXiv:1712.05877; ai.google.dev/edge/litert/conversion/tensorflow/quantization.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from pipelines import checks
+from pipelines.techniques.base import Candidate, Conversion, EffectError, Quantization, Technique, converted
+from pipelines.techniques.baseline import Baseline
+
+if TYPE_CHECKING:
+    from pipelines.training import Trainer
+
+CALIBRATED = ("int8", "int16x8")
+SCHEMES = ("dynamic", "float16", *CALIBRATED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantize(Technique):
+    """Store, and with int8 also compute, in fewer bits; nothing is trained.
+
+    scheme: `dynamic` (int8 weights, float activations; about a quarter of the size), `float16` (half the size, next to
+    no loss), `int8` (integer throughout, uint8 in and out; a quarter of the size, may cost accuracy), `int16x8` (int16
+    activations, int8 weights; close to float accuracy, slow on CPUs).
+    calibration_images: training images that set the ranges of `int8` and `int16x8`, at least 1.
+    """
+
+    scheme: str
+    calibration_images: int
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        checks.one_of("technique.scheme", self.scheme, SCHEMES)
+        checks.whole("technique.calibration_images", self.calibration_images, least=int(self.scheme in CALIBRATED))
+
+    @property
+    def name(self) -> str:
+        """`quantize_` and the scheme."""
+        return f"quantize_{self.scheme}"
+
+    @property
+    def origin(self) -> Technique:
+        """The baseline's trained model."""
+        return Baseline()
+
+    def apply(self, candidate: Candidate, trainer: Trainer) -> Candidate:  # noqa: ARG002
+        """Replace the conversion only."""
+        quantization = cast(Quantization, self.scheme)
+        return converted(
+            candidate, Conversion(quantization=quantization, calibration_images=self.calibration_images)
+        )
+
+    def verify(self, artifact: Path) -> None:
+        """The artifact's tensors must be of the scheme's types."""
+        from pipelines.measure.litert import tensor_dtypes
+
+        found = Counter(tensor_dtypes(artifact))
+        wanted = {"dynamic": "int8", "float16": "float16", "int8": "int8", "int16x8": "int16"}[self.scheme]
+        if not found[wanted]:
+            raise EffectError(f"{self.name} left no {wanted} tensor in the artifact, it has {dict(found)}")
+        if self.scheme == "int8" and found["float32"]:
+            raise EffectError(f"{self.name} left {found['float32']} float32 tensors in the artifact, got {dict(found)}")

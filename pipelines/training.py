@@ -1,0 +1,198 @@
+"""Fitting a Keras model: input pipeline, optimizer, early stopping, progress, and the clock."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines import checks, runtime
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tf_keras
+
+    from pipelines.datasets.base import Dataset, ImageData, Split
+
+VALIDATION_BATCH = 256
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a model is fitted.
+
+    epochs, batch_size, patience: whole numbers of at least 1. optimizer: `adam`, or `sgd` with Nesterov momentum
+    0.9. learning_rate: above 0, decayed to 0 along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983).
+    mixed_precision: `auto` computes in float16 where a GPU is present; weights stay float32.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    patience: int
+    mixed_precision: str | bool
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name in ("epochs", "batch_size", "patience"):
+            checks.whole(f"training.{name}", getattr(self, name), least=1)
+        checks.one_of("training.optimizer", self.optimizer, ("adam", "sgd"))
+        checks.number("training.learning_rate", self.learning_rate, above=0)
+        checks.one_of("training.mixed_precision", self.mixed_precision, ("auto", True, False))
+
+    def precision_policy(self) -> str:
+        """Keras's dtype policy on this machine. Loads TensorFlow."""
+        on_gpu = bool(runtime.gpus())
+        wanted = on_gpu if self.mixed_precision == "auto" else self.mixed_precision
+        if not wanted:
+            return "float32"
+        # CPUs have no fast float16; bfloat16 is their half precision.
+        return "mixed_float16" if on_gpu else "mixed_bfloat16"
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """Fits models on one dataset and keeps account of the time and of every epoch.
+
+    seconds: wall time of all fits so far. epochs: metrics of each epoch, in order.
+    """
+
+    settings: Training
+    data: ImageData
+    dataset: Dataset
+    seed: int
+    on_epoch: OnEpoch
+    seconds: float = 0.0
+    epochs: list[dict[str, float]] = field(default_factory=list)
+
+    def fit(self, model: tf_keras.Model, *, epochs: int | None = None, learning_rate: float | None = None) -> None:
+        """Train `model` in place and leave it with its best epoch's weights.
+
+        epochs, learning_rate: replace the settings' own for this fit. Raises FloatingPointError when the loss
+        stops being a finite number.
+        """
+        import tf_keras
+
+        epochs = epochs or self.settings.epochs
+        rate = learning_rate or self.settings.learning_rate
+        steps = math.ceil(len(self.data.train) / self.settings.batch_size)
+        model.compile(
+            optimizer=self._optimizer(rate, steps * epochs),
+            loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        started = time.perf_counter()
+        try:
+            model.fit(
+                training_batches(self.data.train, self.dataset, self.settings.batch_size, self.seed),
+                validation_data=plain_batches(self.data.validation),
+                epochs=epochs,
+                # A bar where somebody watches, one line an epoch in a log.
+                verbose=1 if sys.stdout.isatty() else 2,
+                callbacks=[
+                    _recorder(self, rate),
+                    tf_keras.callbacks.EarlyStopping(
+                        monitor="val_accuracy",
+                        mode="max",
+                        patience=self.settings.patience,
+                        restore_best_weights=True,
+                    ),
+                ],
+            )
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _optimizer(self, rate: float, steps: int) -> Any:
+        import tf_keras
+
+        schedule = tf_keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
+        if self.settings.optimizer == "adam":
+            return tf_keras.optimizers.Adam(schedule)
+        return tf_keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+
+
+def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Shuffled, augmented batches: float32 images (b, h, w, 3) with values 0..255, int64 labels (b,).
+
+    Indices are shuffled instead of images, and a batch is gathered at once: the cost of an element is paid per
+    batch. Every random number comes from `seed`, so that the order and the augmentation repeat.
+    """
+    import tensorflow as tf
+
+    with tf.device("/cpu:0"):
+        images, labels = tf.constant(split.images), tf.constant(split.labels)
+    indices = tf.data.Dataset.range(len(split)).shuffle(len(split), seed=seed).batch(batch_size)
+    seeds = tf.data.Dataset.random(seed=seed).batch(2, drop_remainder=True)
+
+    def gather(index: Any, pair: Any) -> tuple[Any, Any]:
+        batch = augment(tf.gather(images, index), dataset.horizontal_flip, dataset.max_shift, pair)
+        return tf.cast(batch, tf.float32), tf.gather(labels, index)
+
+    batches = tf.data.Dataset.zip((indices, seeds))
+    return batches.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def plain_batches(split: Split) -> tf.data.Dataset:
+    """Batches in order, not augmented: float32 images (b, h, w, 3), int64 labels (b,)."""
+    import tensorflow as tf
+
+    batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(VALIDATION_BATCH)
+    return batches.map(lambda x, y: (tf.cast(x, tf.float32), y)).prefetch(tf.data.AUTOTUNE)
+
+
+def augment(images: Any, flip: bool, max_shift: int, seed: Any) -> Any:
+    """Mirror half of the images and shift each by up to `max_shift` pixels, edges reflected.
+
+    images: uint8 (b, h, w, 3). seed: int64 (2,); equal seeds give equal results. One gather for the whole batch
+    keeps this far cheaper than a map over single images.
+    """
+    import tensorflow as tf
+
+    seed = tf.bitcast(seed, tf.int64)
+    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    if flip:
+        mirrored = tf.random.stateless_uniform([count], seed) < 0.5
+        images = tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    if max_shift:
+        padding = [[0, 0], [max_shift, max_shift], [max_shift, max_shift], [0, 0]]
+        padded = tf.pad(images, padding, mode="REFLECT")
+        offsets = tf.random.stateless_uniform([2, count], seed + 1, maxval=2 * max_shift + 1, dtype=tf.int32)
+        rows = offsets[0][:, None] + tf.range(height)
+        columns = offsets[1][:, None] + tf.range(width)
+        images = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+    return images
+
+
+def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callback:
+    """Checks the loss after each epoch, times the training part alone, and reports the epoch."""
+    import tf_keras
+
+    class Recorder(tf_keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.started = time.perf_counter()
+            self.trained_s = 0.0
+
+        def on_test_begin(self, logs: Any = None) -> None:
+            self.trained_s = time.perf_counter() - self.started
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if not np.isfinite(logs["loss"]):
+                raise FloatingPointError(
+                    f"the training loss became {logs['loss']} in epoch {epoch + 1}: lower training.learning_rate "
+                    f"(now {initial_rate:g})"
+                )
+            rate = float(self.model.optimizer.learning_rate)
+            metrics = {key: float(value) for key, value in logs.items() if key != "lr"}
+            metrics["learning_rate"] = rate
+            metrics["images_per_s"] = len(trainer.data.train) / self.trained_s
+            trainer.epochs.append(metrics)
+            trainer.on_epoch(len(trainer.epochs), metrics)
+
+    return Recorder()

@@ -1,0 +1,77 @@
+"""Imports point downward only, and heavy libraries stay where they belong (docs/design.md)."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "pipelines"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A part may import the parts to its right, and itself.
+ALLOWED = {
+    "records": set(),
+    "checks": set(),
+    "runtime": set(),
+    "score": {"records", "checks"},
+    "verdict": {"records"},
+    "metrics": {"records"},
+    "summary": {"records"},
+    "figures": {"records", "measure", "datasets"},
+    "datasets": {"checks"},
+    "models": {"checks"},
+    "measure": {"checks"},
+    "training": {"datasets", "runtime", "checks"},
+    "techniques": {"training", "models", "datasets", "measure", "records", "checks"},
+    "export": {"techniques", "datasets", "measure"},
+    "cell": {"datasets", "models", "techniques", "training", "measure", "score", "runtime", "checks"},
+    "serving": {"measure"},
+    "job": {
+        "cell", "training", "techniques", "export", "measure", "models", "datasets", "score", "verdict", "records",
+        "runtime",
+    },
+    "tracking": {"cell", "datasets", "records", "metrics", "summary", "serving", "runtime"},
+    "report": {"tracking"},
+    "run": {"cell", "job", "tracking", "figures", "summary", "datasets", "records"},
+    "__init__": set(),
+}  # fmt: skip
+ONLY_IN = {
+    "hydra": {"run"},
+    "mlflow": {"tracking", "serving"},
+    "tensorflow_model_optimization": {"techniques"},
+    "ai_edge_litert": {"measure"},
+}
+
+
+def part(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downward(path: Path) -> None:
+    own = part(path)
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top == "pipelines":
+            assert rest[0] in ALLOWED[own] | {own}, f"{own} must not import {name}"
+        assert own in ONLY_IN.get(top, {own}), f"{own} must not import {top}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_tensorflow_is_never_loaded_by_importing_a_module(path: Path) -> None:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            assert not {name.split(".")[0] for name in names} & {"tensorflow", "tf_keras", "mlflow"} or (
+                part(path) == "serving"
+            )

@@ -1,0 +1,573 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from pipelines.datasets import base, cifar
+from pipelines.datasets.cifar import Cifar
+from pipelines.datasets.digits import Digits
+from pipelines.datasets.folder import Folder
+from pipelines.datasets.npz import Npz
+
+ROOT = Path(__file__).parents[1]
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+YAMLS = sorted((ROOT / "conf" / "dataset").glob("*.yaml"))
+
+
+def tiny() -> dict[str, np.ndarray]:
+    """Three classes; every pixel of image k is k, and the k of training and testing differ."""
+    train, test = np.arange(30, dtype=np.uint8), np.arange(100, 112, dtype=np.uint8)
+    return {
+        "x_train": np.broadcast_to(train[:, None, None, None], (30, 4, 4, 3)).copy(),
+        "y_train": train % 3,
+        "x_test": np.broadcast_to(test[:, None, None, None], (12, 4, 4, 3)).copy(),
+        "y_test": test % 3,
+        "class_names": np.array(["bee", "cat", "dog"]),
+    }
+
+
+def write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+def numbers(split: base.Split) -> list[int]:
+    return split.images[:, 0, 0, 0].tolist()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write(tmp_path / "tiny.npz", tiny())
+
+
+# --- sharing places among classes, by hand ---
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "leave", "expected"),
+    [
+        ([5, 3, 2], 5, 0, [3, 1, 1]),  # quotas 2.5, 1.5, 1
+        ([10, 20, 30], 7, 0, [1, 2, 4]),  # quotas 1.17, 2.33, 3.5
+        ([100, 2, 2], 4, 0, [2, 1, 1]),  # quotas 3.85, 0.08, 0.08, but one each
+        ([4, 4], 6, 1, [3, 3]),
+        ([10, 2], 9, 1, [8, 1]),  # quotas 7.5, 1.5, but one of the second must stay
+        ([5, 3, 2], 10, 0, [5, 3, 2]),
+    ],
+)
+def test_places_are_shared_by_largest_remainder(counts, size, leave, expected):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    drawn = base._draw(labels, size, seed=0, leave=leave)
+    assert np.bincount(labels[drawn]).tolist() == expected
+    assert len(set(drawn.tolist())) == size
+
+
+@pytest.mark.parametrize(
+    ("labels", "fraction", "sentence"),
+    [
+        (
+            [0, 0, 1, 1, 2, 2, 2],
+            0.1,
+            "f must give each part an image of each of the 3 classes, got 0.1 of 7 images, which is 1: "
+            "use more images, or set f in 0.429 to 0.571",
+        ),
+        (
+            [0, 0, 0, 1],
+            0.5,
+            "a class must have at least 2 images to be split by f, got 1 of class number 1: "
+            "use more images of it",
+        ),
+    ],
+)
+def test_impossible_split_is_refused(labels, fraction, sentence):
+    with pytest.raises(ValueError) as caught:
+        base.stratified_split(np.array(labels), fraction, seed=0, field="f")
+    assert str(caught.value) == sentence
+
+
+# --- splits ---
+
+
+def test_splits_are_disjoint_complete_and_stratified(file):
+    data = Npz(path=str(file), validation_fraction=0.2).load()
+    train, validation = numbers(data.train), numbers(data.validation)
+    assert sorted(train + validation) == list(range(30))
+    assert Counter(data.validation.labels.tolist()) == {0: 2, 1: 2, 2: 2}
+    assert Counter(data.train.labels.tolist()) == {0: 8, 1: 8, 2: 8}
+    assert sorted(numbers(data.test)) == list(range(100, 112))
+    for split in (data.train, data.validation, data.test):
+        assert [number % 3 for number in numbers(split)] == split.labels.tolist()
+        assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
+    assert train != sorted(train)
+    assert data.image_shape == (4, 4, 3)
+    assert data.class_names == ("bee", "cat", "dog")
+
+
+def test_seed_decides_the_splits(file):
+    first, again, other = (Npz(path=str(file), split_seed=seed).load() for seed in (0, 0, 1))
+    assert numbers(first.train) == numbers(again.train)
+    assert first.digest == again.digest
+    assert set(numbers(first.validation)) != set(numbers(other.validation))
+    assert first.digest != other.digest
+
+
+def test_limits_are_exact_and_taken_before_validation(file):
+    data = Npz(path=str(file), limit_train=20, limit_test=5, validation_fraction=0.25).load()
+    assert (len(data.train), len(data.validation), len(data.test)) == (15, 5, 5)
+    both = np.concatenate([data.train.labels, data.validation.labels])
+    assert sorted(Counter(both.tolist()).values()) == [6, 7, 7]
+    assert sorted(Counter(data.test.labels.tolist()).values()) == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"limit_train": 2},
+            "dataset.limit_train must be at least 3, one image a class, got 2: set dataset.limit_train=3",
+        ),
+        (
+            {"limit_train": 31},
+            "dataset.limit_train must be at most 30, all the images, got 31: set dataset.limit_train=null "
+            "for all",
+        ),
+        (
+            {"limit_test": 13},
+            "dataset.limit_test must be at most 12, all the images, got 13: set dataset.limit_test=null "
+            "for all",
+        ),
+        (
+            {"limit_train": 20},
+            "dataset.validation_fraction must give each part an image of each of the 3 classes, got 0.1 of "
+            "20 images, which is 2: use more images, or set dataset.validation_fraction in 0.15 to 0.85",
+        ),
+    ],
+)
+def test_limit_that_cannot_be_met_is_refused(file, settings, sentence):
+    with pytest.raises(ValueError) as caught:
+        Npz(path=str(file), **settings).load()
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a["x_train"].__setitem__((7, 3, 3, 2), 255),
+        lambda a: a["x_test"].__setitem__((0, 0, 0, 0), 255),
+        lambda a: a["y_train"].__setitem__(0, 1),
+        lambda a: a["y_test"].__setitem__(0, 0),
+        lambda a: a["class_names"].__setitem__(0, "ant"),
+    ],
+    ids=["train pixel", "test pixel", "train label", "test label", "name"],
+)
+def test_digest_covers_everything(tmp_path, file, change):
+    arrays = tiny()
+    change(arrays)
+    changed = Npz(path=str(write(tmp_path / "changed.npz", arrays))).load().digest
+    assert changed != Npz(path=str(file)).load().digest
+    assert len(changed) == 64
+
+
+def test_digest_tells_where_one_name_ends():
+    assert base.content_digest((), ["ab", "c"]) != base.content_digest((), ["a", "bc"])
+
+
+# --- sentences about wrong arrays ---
+
+
+def without(name):
+    return lambda a: {key: value for key, value in a.items() if key != name}
+
+
+def having(**changes):
+    return lambda a: a | {name: change(a[name]) for name, change in changes.items()}
+
+
+CORRUPTIONS = {
+    "missing array": (
+        without("y_test"),
+        r"tiny.npz must hold the array y_test, got only x_train, y_train, x_test, class_names: write it",
+    ),
+    "unit floats": (
+        having(x_train=lambda x: x / 255),
+        r"^x_train must be uint8 with values 0..255, got float64: multiply by 255 and cast with "
+        r"astype\('uint8'\)$",
+    ),
+    "wide floats": (
+        having(x_test=lambda x: x.astype(np.float32)),
+        r"^x_test must be uint8 with values 0..255, got float32: cast with astype\('uint8'\)$",
+    ),
+    "grey": (
+        having(x_train=lambda x: x[..., 0]),
+        r"^x_train must have shape \(n, height, width, 3\), got \(30, 4, 4\): put the channels last",
+    ),
+    "one channel": (having(x_test=lambda x: x[..., :1]), r"^x_test must have shape .* got \(12, 4, 4, 1\)"),
+    "fewer labels": (
+        having(y_train=lambda y: y[:-1]),
+        r"^y_train must hold one label for each of the 30 images of x_train, got 29: save both",
+    ),
+    "float labels": (
+        having(y_test=lambda y: y.astype(float)),
+        r"^y_test must hold integers, got float64: cast with astype\('int64'\)$",
+    ),
+    "labels of shape (n, 1)": (
+        having(y_train=lambda y: y[:, None]),
+        r"^y_train must have one dimension, got shape \(30, 1\): use reshape\(-1\)",
+    ),
+    "label too high": (
+        having(y_train=lambda y: np.where(y == 2, 7, y)),
+        r"^y_train must lie in 0..2, indices into class_names, got 7: correct the labels",
+    ),
+    "label below zero": (
+        having(y_test=lambda y: y.astype(int) - 1),
+        r"^y_test must lie in 0..2, indices into class_names, got -1: correct the labels",
+    ),
+    "class without training images": (
+        having(y_train=lambda y: np.where(y == 1, 0, y)),
+        r"^y_train must hold every class, got no image of cat: add some images of it$",
+    ),
+    "class without test images": (
+        having(y_test=lambda y: np.where(y == 2, 0, y)),
+        r"^y_test must hold every class, got no image of dog: add some images of it$",
+    ),
+    "one class": (
+        having(class_names=lambda n: n[:1]),
+        r"^class_names must name at least 2 classes, got \('bee',\): add the missing names$",
+    ),
+    "a name twice": (
+        having(class_names=lambda n: np.array(["bee", "cat", "bee"])),
+        r"^class_names must differ from each other, got 'bee' twice: rename one$",
+    ),
+    "names that are numbers": (
+        having(class_names=lambda n: np.arange(3)),
+        r"^class_names must be text of one dimension, got int64 of shape \(3,\): write it as np.array",
+    ),
+    "other size": (
+        having(x_test=lambda x: x[:, :, :3]),
+        r"^x_test must have x_train's image size, 4x4, got 4x3: resize one of them$",
+    ),
+    "pickled objects": (
+        having(y_train=lambda y: y.astype(object)),
+        r"^y_train of .*tiny.npz must hold plain numbers or text, got pickled Python objects, .*: write it "
+        r"again without dtype=object$",
+    ),
+}
+
+
+@pytest.mark.parametrize(("corrupt", "sentence"), CORRUPTIONS.values(), ids=CORRUPTIONS)
+def test_wrong_arrays_are_named(tmp_path, corrupt, sentence):
+    path = write(tmp_path / "tiny.npz", corrupt(tiny()))
+    with pytest.raises(ValueError, match=sentence):
+        Npz(path=str(path)).load()
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    """A byte within the first member's data, after its header of some 50 bytes."""
+    return content[:100] + bytes([content[100] ^ 255]) + content[101:]
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, lambda _: b"", lambda _: b"not an archive" * 9])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_file_is_refused(tmp_path, damage, save):
+    path = tmp_path / "tiny.npz"
+    save(path, **tiny())
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"tiny.npz must be an intact .npz archive, got damage .*: copy or"):
+        Npz(path=str(path)).load()
+
+
+def test_missing_file_is_named(tmp_path):
+    dataset = Npz(path=str(tmp_path / "none.npz"))
+    for act in (dataset.preflight, dataset.load):
+        with pytest.raises(
+            FileNotFoundError, match=r"^dataset.path must name an existing .npz file, got .*none"
+        ):
+            act()
+
+
+# --- fields and yaml files ---
+
+SHARED_FIELDS = {
+    "validation_fraction": 1.0,
+    "split_seed": -1,
+    "limit_train": 0,
+    "limit_test": 2.5,
+    "horizontal_flip": 1,
+    "max_shift": -1,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), SHARED_FIELDS.items())
+def test_bad_shared_field_is_named(name, value):
+    with pytest.raises(ValueError, match=rf"^dataset\.{name} must .*got {value!r}: set "):
+        Digits(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (
+            lambda: Npz(path=None),
+            r"^dataset.path must name an .npz file, got None: set dataset.path=<file>.npz$",
+        ),
+        (
+            lambda: Folder(path=None, image_size=8),
+            r"^dataset.path must name a folder of images, got None: set dataset.path=<folder>$",
+        ),
+        (lambda: Folder(path="x", image_size=7), r"^dataset.image_size must .* 8, got 7"),
+        (lambda: Folder(path="x", image_size=8, test_fraction=0), r"^dataset.test_fraction must .*got 0:"),
+        (lambda: Digits(test_fraction=1), r"^dataset.test_fraction must .*got 1:"),
+        (lambda: Cifar(classes=20, data_dir="x"), r"^dataset.classes must be one of 10, 100, got 20"),
+        (lambda: Cifar(classes=10, data_dir=None), r"^dataset.data_dir must name a folder, got None: set"),
+    ],
+)
+def test_bad_own_field_is_named(build, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build()
+
+
+def test_places_do_not_determine_the_result():
+    for dataset, name in ((Npz, "path"), (Folder, "path"), (Cifar, "data_dir")):
+        assert {f.name for f in fields(dataset) if f.metadata.get("fingerprint") is False} == {name}
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_yaml_names_every_field(path):
+    config = OmegaConf.create({"data_dir": "data", "dataset": OmegaConf.load(path)})
+    given = {"path": f"data/{path.stem}"} if config.dataset.get("path", "") is None else {}
+    dataset = instantiate(config.dataset, **given)
+    assert dataset.name == path.stem
+    assert set(config.dataset) == {f.name for f in fields(dataset)} | {"_target_"}
+
+
+# --- digits ---
+
+
+def test_digits_are_real():
+    from sklearn.datasets import load_digits
+
+    Digits().preflight()
+    data = Digits().load()
+    assert (len(data.train), len(data.validation), len(data.test)) == (1294, 144, 359)  # 1797 = 1438 + 359
+    assert data.image_shape == (8, 8, 3)
+    assert data.class_names == tuple("0123456789")
+    assert min(Counter(data.validation.labels.tolist()).values()) >= 14
+    everything = np.concatenate([s.images for s in (data.train, data.validation, data.test)])
+    grey = everything[..., 0]
+    assert (everything == grey[..., None]).all()
+    # 0, 1, 8 and 16 of the source are 0, 15.9, 127.5 and 255 of 255.
+    assert {0, 16, 128, 255} <= set(np.unique(grey).tolist())
+    source = Counter(np.rint(ink * 255 / 16).astype(np.uint8).tobytes() for ink in load_digits().images)
+    assert Counter(image.tobytes() for image in grey) == source
+
+
+def test_digits_seed_decides_the_test_split():
+    first, other = Digits().load(), Digits(split_seed=1).load()
+    pixels = [{image.tobytes() for image in data.test.images} for data in (first, other)]
+    assert pixels[0] != pixels[1]
+
+
+# --- CIFAR ---
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_cifar_reads_a_real_file(classes):
+    if not (SHARED / f"cifar{classes}.npz").is_file():
+        pytest.skip(f"no real images in {SHARED}")
+    dataset = Cifar(classes=classes, data_dir=str(SHARED), limit_train=4000, limit_test=1000)
+    dataset.preflight()
+    data = dataset.load()
+    assert (len(data.train), len(data.validation), len(data.test)) == (3600, 400, 1000)
+    assert set(Counter(data.validation.labels.tolist()).values()) == {400 // classes}
+    assert data.class_names == cifar.CLASS_NAMES[classes]
+    assert data.image_shape == (32, 32, 3)
+
+
+def test_cifar_refuses_a_file_of_other_classes(tmp_path):
+    write(tmp_path / "cifar10.npz", tiny())
+    with pytest.raises(
+        ValueError, match=r"cifar10.npz must hold 10 class names, got 3: put the file of cifar10"
+    ):
+        Cifar(classes=10, data_dir=str(tmp_path)).load()
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """CIFAR-10 with nothing on disk; port 1 of this machine in the place of its host."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setitem(cifar.URLS, 10, "http://127.0.0.1:1/cifar-10-python.tar.gz")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return Cifar(classes=10, data_dir=str(tmp_path))
+
+
+def test_cifar_without_file_and_network_says_what_would_do(tmp_path, nowhere):
+    with pytest.raises(ConnectionError) as caught:
+        nowhere.preflight()
+    archive = tmp_path / "keras" / "datasets" / "cifar-10-batches-py.tar.gz"
+    file, url = tmp_path / "cifar10.npz", "http://127.0.0.1:1/cifar-10-python.tar.gz"
+    sentence = str(caught.value)
+    assert sentence.startswith(f"cifar10 must be in {file} or {archive}, or come from {url}, but ")
+    assert "refused" in sentence
+    assert sentence.endswith("or set dataset.data_dir=<folder with cifar10.npz>")
+
+
+@pytest.mark.parametrize("place", ["keras/datasets/cifar-10-batches-py.tar.gz", "cifar10.npz"])
+def test_cifar_on_disk_needs_no_network(tmp_path, nowhere, place):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(tmp_path / "any.npz", **tiny())
+    (tmp_path / "any.npz").rename(path)
+    nowhere.preflight()
+
+
+def test_cifar_refuses_a_keras_folder_it_cannot_write(nowhere, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(
+        ValueError, match=r"^Keras's folder must be writable, got .*keras: set the environment"
+    ):
+        nowhere.preflight()
+
+
+def test_failed_download_inside_keras_becomes_a_sentence(tmp_path, nowhere, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(
+        ConnectionError, match=r"^cifar10 must be in .*no network in this test.*: put cifar10.npz"
+    ):
+        nowhere.load()
+    # Keras has looked where the preflight looks.
+    assert (tmp_path / "keras" / "datasets").is_dir()
+
+
+def test_wrong_hash_inside_keras_becomes_a_sentence(nowhere, monkeypatch):
+    from tf_keras.src.utils import data_utils
+
+    monkeypatch.setattr(data_utils, "urlretrieve", lambda _, path, __: Path(path).write_bytes(b"other"))
+    with pytest.raises(
+        ConnectionError, match=r"^cifar10 must be in .*hash does not match.*: put cifar10.npz"
+    ):
+        nowhere.load()
+
+
+def test_labels_of_keras_lose_their_second_dimension(nowhere, monkeypatch):
+    from tf_keras import datasets
+
+    x, y = np.zeros((20, 32, 32, 3), np.uint8), np.arange(20, dtype=np.uint8)[:, None] % 10
+    monkeypatch.setattr(datasets.cifar10, "load_data", lambda cache_dir: ((x, y), (x, y)))
+    arrays = nowhere._read()
+    assert arrays.y_train.tolist() == arrays.y_test.tolist() == [*range(10), *range(10)]
+    assert arrays.class_names[3] == "cat"
+
+
+# --- folders of images ---
+
+
+def write_images(folder: Path, count: int, first: int, side: int = 8, ending: str = "png") -> None:
+    folder.mkdir(parents=True)
+    for number in range(first, first + count):
+        Image.new("RGB", (side, side), (number, 0, 255)).save(folder / f"{number}.{ending}")
+
+
+def test_folder_with_train_and_test(tmp_path):
+    root = tmp_path / "insects"
+    for part, count, first in (("train", 4, 0), ("test", 2, 100)):
+        write_images(root / part / "bee", count, first)
+        write_images(root / part / "ant", count, first + 50, side=20)
+    (root / "train" / "bee" / "notes.txt").write_text("passed over")
+    dataset = Folder(path=str(root), image_size=8, validation_fraction=0.25)
+    dataset.preflight()
+    data = dataset.load()
+    assert dataset.name == "insects"
+    assert data.class_names == ("ant", "bee")
+    assert sorted(numbers(data.train) + numbers(data.validation)) == [0, 1, 2, 3, 50, 51, 52, 53]
+    assert sorted(numbers(data.test)) == [100, 101, 150, 151]
+    assert [number < 50 for number in numbers(data.train)] == (data.train.labels == 1).tolist()
+    assert data.train.images.shape == (6, 8, 8, 3)
+    assert data.train.images[0, 0, 0, 1:].tolist() == [0, 255]
+
+
+def test_folder_of_classes_is_split(tmp_path):
+    # `train` may be a class.
+    for name, first in (("bee", 0), ("train", 100)):
+        write_images(tmp_path / name, 10, first)
+    load = Folder(path=str(tmp_path), image_size=8, test_fraction=0.3, validation_fraction=0.15).load
+    data, again = load(), load()
+    found = [numbers(split) for split in (data.train, data.validation, data.test)]
+    assert [len(each) for each in found] == [12, 2, 6]
+    assert sorted(number for each in found for number in each) == [*range(10), *range(100, 110)]
+    assert Counter(data.test.labels.tolist()) == {0: 3, 1: 3}
+    assert data.class_names == ("bee", "train")
+    assert data.digest == again.digest
+
+
+def test_unreadable_image_is_named(tmp_path):
+    for name in ("ant", "bee"):
+        write_images(tmp_path / name, 3, 0)
+    (tmp_path / "bee" / "1.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"bee/1.png must be a readable image, got .*: save it again"):
+        Folder(path=str(tmp_path), image_size=8).load()
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        ({}, r"must have subfolders for at least 2 classes, got none: make one folder"),
+        ({"ant": 2}, r"must have subfolders for at least 2 classes, got ant: make one folder"),
+        ({"ant": 2, "bee": 0}, r"bee must hold images \(.bmp, .*\), got none: put some there"),
+        (
+            {"train/ant": 2, "train/bee": 2, "test/ant": 2, "test/cat": 2},
+            r"must have the same classes in train and test, got bee only in train: add it to the other",
+        ),
+        (
+            {"train/ant": 2, "train/bee": 2, "val/ant": 2},
+            r"must hold both train and test, or class folders only, got train alone: add the other",
+        ),
+    ],
+)
+def test_wrong_folder_is_refused(tmp_path, folders, sentence):
+    for name, count in folders.items():
+        write_images(tmp_path / name, count, 0)
+    with pytest.raises(ValueError, match=sentence):
+        Folder(path=str(tmp_path), image_size=8).preflight()
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^dataset.path must name an existing folder, got .*none: "):
+        Folder(path=str(tmp_path / "none"), image_size=8).preflight()
+
+
+# --- what preflight costs ---
+
+
+def test_preflight_imports_nothing_heavy(tmp_path, file):
+    write_images(tmp_path / "images" / "ant", 1, 0)
+    write_images(tmp_path / "images" / "bee", 1, 0, ending="JPG")
+    write(tmp_path / "cifar10.npz", tiny())
+    program = f"""
+import json, sys
+from pipelines.datasets import cifar, digits, folder, npz
+digits.Digits().preflight()
+npz.Npz(path={str(file)!r}).preflight()
+cifar.Cifar(classes=10, data_dir={str(tmp_path)!r}).preflight()
+folder.Folder(path={str(tmp_path / "images")!r}, image_size=8).preflight()
+print(json.dumps(sorted({{"tensorflow", "tf_keras", "sklearn"}} & set(sys.modules))))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == []

@@ -1,0 +1,33 @@
+"""The files around the code say the same thing."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_conda_yaml_repeats_the_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
+    assert environment["dependencies"][0] == "python=3.11"
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == project["dependencies"]
+
+
+def test_every_make_target_explains_itself() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    declared = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert declared
+    explained = re.findall(r"^([a-z]+):.*## \S", makefile, re.MULTILINE)
+    assert sorted(declared[1].split()) == sorted(explained)
+
+
+def test_entry_points_start_the_command() -> None:
+    project = yaml.safe_load((ROOT / "MLproject").read_text())
+    assert {"main", "sweep"} <= set(project["entry_points"])
+    for entry in project["entry_points"].values():
+        used = set(re.findall(r"{(\w+)}", entry["command"]))
+        assert used == set(entry["parameters"])

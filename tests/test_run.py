@@ -1,0 +1,197 @@
+"""The command itself, in real processes against a real SQLite store."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipelines.records import Finished
+from tests.conftest import small_data
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["dataset.limit_train=300", "dataset.limit_test=100", "dataset.validation_fraction=0.2", "training.epochs=2"]
+
+
+class Place:
+    """A store and a folder of their own for a series of commands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.client = MlflowClient(self.uri)
+        # The schema is made here once, as the tests' process needs the store anyway.
+        self.client.create_experiment("opscore", artifact_location=(folder / "artifacts").as_uri())
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipelines.run", "measurement=quick", *SMALL, *arguments]
+        folders = [f"hydra.run.dir={self.folder}/out", f"hydra.sweep.dir={self.folder}/out"]
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}
+        return subprocess.run(
+            command + folders,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=inherited | {"MLFLOW_TRACKING_URI": self.uri} | environment,
+            check=False,
+        )
+
+    def runs(self, condition: str = "") -> dict[str, Run]:
+        found = self.client.search_runs(["1"], condition)
+        return {run.info.run_name: run for run in found}
+
+    def files(self, run: Run) -> Path:
+        return Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, tracking_uri=self.uri))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A store in which the default cell, and the baseline that it needs, have run."""
+    place = Place(tmp_path_factory.mktemp("store"))
+    done = place.run(MLFLOW_RUN_ID=place.client.create_run("1").info.run_id)
+    assert done.returncode == 0, done.stdout + done.stderr
+    place.output = done.stdout  # type: ignore[attr-defined]
+    return place
+
+
+def test_a_cell_and_its_baseline_are_recorded_as_the_design_says(place: Place) -> None:
+    runs = place.runs()
+    assert set(runs) == {"small_cnn-digits-baseline", "small_cnn-digits-quantize_int8"}
+    cell = runs["small_cnn-digits-quantize_int8"]
+    assert cell.info.status == "FINISHED"
+    tags = {"model": "small_cnn", "dataset": "digits", "technique": "quantize_int8", "seed": "0", "feasible": "True"}
+    assert tags.items() <= cell.data.tags.items()
+    assert {"fingerprint", "hardware", "mlflow.note.content"} <= set(cell.data.tags)
+    assert cell.data.params["training.epochs"] == "2"
+    assert cell.data.params["technique.scheme"] == "int8"
+    assert {
+        "test/accuracy", "test/top5_accuracy", "time/train_s", "time/train_total_s", "time/optimize_s",
+        "time/convert_s", "time/test_ms_p50", "time/test_ms_p90", "time/test_ms_p99", "time/images_per_s",
+        "size/file_bytes", "size/compressed_bytes", "model/parameters", "model/macs", "model/sparsity",
+        "score/operational", "score/gain_db", "score/gain_size_db", "score/accuracy_db",
+    } <= set(cell.data.metrics)  # fmt: skip
+    assert cell.data.metrics["time/train_s"] == 0
+    baseline = runs["small_cnn-digits-baseline"]
+    assert cell.data.metrics["time/train_total_s"] == baseline.data.metrics["time/train_total_s"] > 0
+    epochs = place.client.get_metric_history(baseline.info.run_id, "train/val_accuracy")
+    assert [point.step for point in epochs] == [1, 2]
+
+
+def test_the_run_that_mlflow_opened_is_adopted_by_the_cell_that_was_asked_for(place: Place) -> None:
+    assert len(place.client.search_runs(["1"])) == 2
+    oldest = place.client.search_runs(["1"], order_by=["attributes.start_time ASC"])[0]
+    assert oldest.info.run_name == "small_cnn-digits-quantize_int8"
+
+
+def test_datasets_are_logged_with_the_digest(place: Place) -> None:
+    inputs = place.runs()["small_cnn-digits-quantize_int8"].inputs.dataset_inputs
+    contexts = {one.tags[0].value: one.dataset for one in inputs}
+    assert set(contexts) == {"training", "testing"}
+    assert {dataset.name for dataset in contexts.values()} == {"digits"}
+    assert {len(dataset.digest) for dataset in contexts.values()} == {32}
+
+
+def test_files_and_figures_are_kept(place: Place) -> None:
+    runs = place.runs()
+    for run, extra in (
+        (runs["small_cnn-digits-baseline"], {"checkpoint.keras", "figures/training.png"}),
+        (runs["small_cnn-digits-quantize_int8"], set()),
+    ):
+        folder = place.files(run) / "cell"
+        kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        expected = {
+            "model.tflite", "result.json", "config.json", "predictions.npz", "latency.npz",
+            "figures/confusion_matrix.png", "figures/latency.png",
+        }  # fmt: skip
+        assert kept == expected | extra
+
+
+def test_the_gain_splits_by_criterion_and_matches_the_scores(place: Place) -> None:
+    folder = place.files(place.runs()["small_cnn-digits-quantize_int8"]) / "cell"
+    result = Finished.load(folder).result
+    assert result.comparison is not None
+    gain = result.comparison.gain
+    assert gain.total == pytest.approx(gain.accuracy + gain.size + gain.test_time + gain.train_time)
+    assert gain.train_time == 0
+    assert gain.size > 3
+    assert result.comparison.size == "better"
+    assert result.measurement.test_images == 100
+    written = json.loads((folder / "result.json").read_text())
+    assert written["measurement"]["accuracy"] == result.measurement.accuracy
+
+
+def test_the_pyfunc_takes_pixels_and_gives_names_and_probabilities(place: Place) -> None:
+    data, _ = small_data()
+    mlflow.set_tracking_uri(place.uri)
+    run = place.runs()["small_cnn-digits-quantize_int8"]
+    model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    answer = model.predict(data.test.images)
+    assert answer["class"].shape == (100,)
+    assert set(answer["class"]) <= set(data.class_names)
+    assert answer["probabilities"].shape == (100, 10)
+    assert np.allclose(answer["probabilities"].sum(axis=1), 1, atol=1e-5)
+    right = answer["class"] == np.array(data.class_names)[data.test.labels]
+    assert right.mean() == run.data.metrics["test/accuracy"]
+    with pytest.raises(Exception, match="uint8"):
+        model.predict(data.test.images.astype(np.float64) / 255)
+
+
+def test_the_terminal_shows_table_link_and_ui(place: Place) -> None:
+    output = place.output  # type: ignore[attr-defined]
+    run = place.runs()["small_cnn-digits-quantize_int8"]
+    for text in ("operational score", "better in", run.info.run_id, "make ui"):
+        assert text in output
+
+
+def test_the_artifact_carries_its_labels(place: Place) -> None:
+    artifact = place.files(place.runs()["small_cnn-digits-baseline"]) / "cell" / "model.tflite"
+    with zipfile.ZipFile(artifact) as archive:
+        assert archive.read("labels.txt").decode().split() == [str(digit) for digit in range(10)]
+
+
+def test_a_sweep_reuses_the_baseline_and_one_failure_does_not_stop_it(place: Place) -> None:
+    before = len(place.client.search_runs(["1"]))
+    done = place.run("-m", "technique=quantize_dynamic,quantize_float16", "training.learning_rate=1e-3,1e38")
+    assert done.returncode == 1
+    assert done.stdout.count("reused") == 2
+    assert "opscore: 2 of 4 cells failed" in done.stderr
+    assert "lower training.learning_rate" in done.stderr
+    runs = place.runs()
+    assert {"small_cnn-digits-quantize_dynamic", "small_cnn-digits-quantize_float16"} <= set(runs)
+    failed = place.client.search_runs(["1"], "attributes.status = 'FAILED'")
+    # The baseline of each diverging cell fails; the two cells that lean on it never begin.
+    assert len(failed) == 2
+    assert len(place.client.search_runs(["1"])) == before + 4
+    assert "FloatingPointError" in failed[0].data.tags["failure"]
+    assert "FloatingPointError" in (place.files(failed[0]) / "traceback.txt").read_text()
+
+
+def test_deterministic_runs_give_the_same_weights(tmp_path: Path) -> None:
+    weights = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        place = Place(tmp_path / name)
+        done = place.run("technique=baseline", "deterministic=true", "dataset.horizontal_flip=true", "dataset.max_shift=1")
+        assert done.returncode == 0, done.stderr
+        weights.append((place.files(place.runs()["small_cnn-digits-baseline"]) / "cell" / "model.tflite").read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_what_was_computed_survives_a_store_that_fails(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    # Artifacts cannot be written below a file.
+    (tmp_path / "artifacts").write_text("in the way")
+    done = place.run("technique=baseline")
+    assert done.returncode == 1
+    assert "could not be recorded" in done.stderr
+    finished = Finished.load(tmp_path / "out" / "small_cnn-digits-baseline")
+    assert finished.files.artifact.exists() and finished.files.checkpoint.exists()
+    (run,) = place.client.search_runs(["1"])
+    assert run.info.status == "FAILED"

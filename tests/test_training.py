@@ -1,0 +1,148 @@
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+
+from pipelines import runtime
+from pipelines.datasets.base import Split
+from pipelines.training import Trainer, Training, augment, plain_batches, training_batches
+from tests.conftest import small_data
+
+SETTINGS = Training(
+    epochs=3, batch_size=16, optimizer="adam", learning_rate=1e-2, patience=5, mixed_precision=False
+)
+
+
+@pytest.fixture(scope="module")
+def tf_keras():
+    import tf_keras
+
+    return tf_keras
+
+
+def linear(tf_keras, data):
+    tf_keras.utils.set_random_seed(0)
+    inputs = tf_keras.Input(data.image_shape)
+    flat = tf_keras.layers.Flatten()(tf_keras.layers.Rescaling(1 / 255)(inputs))
+    return tf_keras.Model(inputs, tf_keras.layers.Dense(len(data.class_names))(flat))
+
+
+def trainer(settings: Training = SETTINGS, seen: list | None = None) -> Trainer:
+    data, dataset = small_data()
+    return Trainer(
+        settings=settings,
+        data=data,
+        dataset=dataset,
+        seed=0,
+        on_epoch=lambda epoch, metrics: seen.append((epoch, metrics)) if seen is not None else None,
+    )
+
+
+def test_fit_learns_reports_every_epoch_and_keeps_the_clock(tf_keras) -> None:
+    seen: list = []
+    it = trainer(dataclasses.replace(SETTINGS, epochs=8), seen)
+    model = linear(tf_keras, it.data)
+    it.fit(model)
+    assert [epoch for epoch, _ in seen] == list(range(1, len(it.epochs) + 1))
+    assert it.epochs[-1]["loss"] < 0.5 * it.epochs[0]["loss"]
+    assert it.seconds > 0
+    assert set(it.epochs[0]) == {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_s"}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_learning_rate_follows_a_cosine_to_zero(tf_keras, optimizer: str) -> None:
+    it = trainer(dataclasses.replace(SETTINGS, optimizer=optimizer, learning_rate=0.1, epochs=4, patience=9))
+    it.fit(linear(tf_keras, it.data))
+    rates = [metrics["learning_rate"] for metrics in it.epochs]
+    # 240 images are 15 steps an epoch; the last of each is step k of 60: 0.1 * (1 + cos(pi k / 60)) / 2.
+    assert rates == pytest.approx([0.0871572, 0.0526168, 0.0165435, 0.0000685], abs=1e-6)
+
+
+def test_the_best_epoch_is_restored(tf_keras) -> None:
+    # A rate this high makes accuracy jump up and down, and patience 1 stops early.
+    it = trainer(dataclasses.replace(SETTINGS, learning_rate=2.0, epochs=12, patience=2))
+    model = linear(tf_keras, it.data)
+    it.fit(model)
+    best = max(metrics["val_accuracy"] for metrics in it.epochs)
+    _, restored = model.evaluate(plain_batches(it.data.validation), verbose=0)
+    assert restored == pytest.approx(best)
+
+
+def test_a_loss_that_is_no_number_ends_training_with_a_reason(tf_keras) -> None:
+    it = trainer(dataclasses.replace(SETTINGS, optimizer="sgd", learning_rate=1e38))
+    with pytest.raises(FloatingPointError, match=r"became (nan|inf) in epoch \d.*lower training.learning_rate"):
+        it.fit(linear(tf_keras, it.data))
+
+
+def test_equal_seeds_give_equal_batches() -> None:
+    data, dataset = small_data()
+    augmented = dataclasses.replace(dataset, horizontal_flip=True, max_shift=1)
+
+    def pixels(seed: int) -> np.ndarray:
+        return np.concatenate([x.numpy() for x, _ in training_batches(data.train, augmented, 16, seed)])
+
+    assert np.array_equal(pixels(0), pixels(0))
+    assert not np.array_equal(pixels(0), pixels(1))
+
+
+def test_an_epoch_holds_every_image_once_and_the_next_has_another_order() -> None:
+    data, dataset = small_data()
+    batches = training_batches(data.train, dataset, 16, seed=0)
+    first, second = ([x.numpy() for x, _ in batches] for _ in range(2))
+    together = np.concatenate(first).astype(np.uint8)
+    flat = together.reshape(len(together), -1)
+    assert sorted(map(bytes, flat)) == sorted(map(bytes, data.train.images.reshape(len(flat), -1)))
+    assert not np.array_equal(np.concatenate(first), np.concatenate(second))
+
+
+def test_labels_stay_with_their_images() -> None:
+    images = np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    split = Split(images=images, labels=np.arange(40))
+    _, dataset = small_data()
+    for x, y in training_batches(split, dataset, 7, seed=3):
+        assert np.array_equal(x.numpy()[:, 0, 0, 0], y.numpy())
+
+
+def test_augmentation_mirrors_and_shifts() -> None:
+    import tensorflow as tf
+
+    image = np.arange(5 * 5 * 3, dtype=np.uint8).reshape(5, 5, 3)
+    images = np.repeat(image[None], 400, axis=0)
+    seed = tf.constant([1, 2], tf.int64)
+    mirrored = augment(images, True, 0, seed).numpy()
+    as_is = (mirrored == image).all(axis=(1, 2, 3))
+    turned = (mirrored == image[:, ::-1]).all(axis=(1, 2, 3))
+    assert (as_is ^ turned).all()
+    assert 140 < turned.sum() < 260
+    shifted = augment(images, False, 2, seed).numpy()
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    allowed = {padded[r : r + 5, c : c + 5].tobytes() for r in range(5) for c in range(5)}
+    assert {one.tobytes() for one in shifted} == allowed
+    assert np.array_equal(augment(images, False, 0, seed), images)
+
+
+def test_onednn_cannot_change_once_tensorflow_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow  # noqa: F401
+
+    monkeypatch.setitem(os.environ, "TF_ENABLE_ONEDNN_OPTS", "1")
+    with pytest.raises(RuntimeError, match="TF_ENABLE_ONEDNN_OPTS=0: run this cell in a process of its own"):
+        runtime.prepare(onednn=False, deterministic=False)
+
+
+def test_half_precision_is_for_training_only(tf_keras) -> None:
+    from pipelines.job import _as_float32
+
+    policy = dataclasses.replace(SETTINGS, mixed_precision=True).precision_policy()
+    assert policy in ("mixed_bfloat16", "mixed_float16")
+    tf_keras.mixed_precision.set_global_policy(policy)
+    try:
+        it = trainer(dataclasses.replace(SETTINGS, mixed_precision=True))
+        model = linear(tf_keras, it.data)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    it.fit(model)
+    plain = _as_float32(model)
+    assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
+    pixels = it.data.test.images[:8].astype(np.float32)
+    assert np.allclose(plain.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=0.1)

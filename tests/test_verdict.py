@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from pipelines.verdict import accuracy_verdict, mcnemar_p_value, size_verdict, time_verdict
+from tests.test_score import measurement
+
+
+def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    candidate = np.repeat([True, True, False, False], [both, gained, lost, neither])
+    baseline = np.repeat([True, False, True, False], [both, gained, lost, neither])
+    return candidate, baseline
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p_value"),
+    [
+        (0, 0, 1.0),
+        (5, 5, 1.0),
+        # Two-sided exact binomial: 2 * 0.5^6 = 1/32, and 2 * (1 + 10) / 2^10 = 11/512.
+        (0, 6, 0.03125),
+        (9, 1, 0.021484375),
+    ],
+)
+def test_mcnemar_by_hand(gained: int, lost: int, p_value: float) -> None:
+    assert mcnemar_p_value(*answers(50, gained, lost, 7)) == pytest.approx(p_value)
+
+
+def test_mcnemar_wants_pairs() -> None:
+    with pytest.raises(ValueError, match="equally many"):
+        mcnemar_p_value(np.ones(3, bool), np.ones(4, bool))
+
+
+@pytest.mark.parametrize(
+    ("own", "p_value", "verdict"), [(0.6, 0.01, "better"), (0.5, 0.01, "worse"), (0.6, 0.2, "tied")]
+)
+def test_accuracy(own: float, p_value: float, verdict: str) -> None:
+    assert accuracy_verdict(measurement(accuracy=own), measurement(accuracy=0.55), p_value) == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.5, 0.9, "better"), (1.1, 1.3, "worse"), (0.9, 1.1, "tied")]
+)
+def test_time(low: float, high: float, verdict: str) -> None:
+    assert time_verdict(low, high) == verdict
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(9, "better"), (10, "tied"), (11, "worse")])
+def test_size(own: int, verdict: str) -> None:
+    assert size_verdict(measurement(compressed_bytes=own), measurement(compressed_bytes=10)) == verdict
