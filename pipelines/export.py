@@ -38,7 +38,8 @@ def _convert(candidate: Candidate, calibration: Images) -> bytes:
 
     model = candidate.model
     signature = tf.TensorSpec([1, *model.input_shape[1:]], tf.float32, name="images")
-    concrete = tf.function(lambda images: model(images, training=False)).get_concrete_function(signature)
+    forward = tf.function(lambda images: model(images, training=False), autograph=False)
+    concrete = forward.get_concrete_function(signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
     # The default route writes a SavedModel and reads it back: three to ten times slower for the same bytes.
     converter.experimental_lower_to_saved_model = False

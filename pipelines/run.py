@@ -135,7 +135,7 @@ def _guarded(config: DictConfig, folder: Path, *, run_id: str | None = None, par
         print(f"opscore: {error}", file=sys.stderr)
         return MISUSE
     try:
-        store = tracking.Store(uri, config.tracking.experiment)
+        store = tracking.Store(uri, config.tracking.experiment, beside=run_id or parent)
         execute(cell, store, data, folder, run_id=run_id, parent=parent)
     except EXPECTED as error:
         log.debug("traceback", exc_info=error)

@@ -76,10 +76,11 @@ class StoreError(RuntimeError):
 class Store:
     """An experiment in a tracking store. Opening it creates store and experiment where they are missing.
 
+    beside: a run that `mlflow run` opened; its experiment then takes the place of the configured one.
     Raises StoreError where the store cannot be opened.
     """
 
-    def __init__(self, uri: str, experiment: str) -> None:
+    def __init__(self, uri: str, experiment: str, *, beside: str | None = None) -> None:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import mlflow
 
@@ -92,7 +93,9 @@ class Store:
         mlflow.set_tracking_uri(uri)
         self.client = mlflow.MlflowClient(uri)
         try:
-            self.experiment_id = self._experiment(experiment)
+            self.experiment_id: str = (
+                self.client.get_run(beside).info.experiment_id if beside else self._experiment(experiment)
+            )
         except Exception as error:
             raise StoreError(
                 f"the tracking store {uri} cannot be opened ({error}): mend it, or set tracking.uri to another"

@@ -28,10 +28,10 @@ class Place:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.client = MlflowClient(self.uri)
         # The schema is made here once, as the tests' process needs the store anyway.
-        self.client.create_experiment("opscore", artifact_location=(folder / "artifacts").as_uri())
+        self.client.create_experiment("mine", artifact_location=(folder / "artifacts").as_uri())
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pipelines.run", "measurement=quick", *SMALL, *arguments]
+        command = [sys.executable, "-m", "pipelines.run", "tracking.experiment=mine", "measurement=quick", *SMALL, *arguments]
         folders = [f"hydra.run.dir={self.folder}/out", f"hydra.sweep.dir={self.folder}/out"]
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}
         return subprocess.run(
@@ -55,7 +55,9 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A store in which the default cell, and the baseline that it needs, have run."""
     place = Place(tmp_path_factory.mktemp("store"))
-    done = place.run(MLFLOW_RUN_ID=place.client.create_run("1").info.run_id)
+    # As under `mlflow run`, whose experiment is another than the configured one.
+    opened = place.client.create_run("1").info.run_id
+    done = place.run("tracking.experiment=opscore", MLFLOW_RUN_ID=opened)
     assert done.returncode == 0, done.stdout + done.stderr
     place.output = done.stdout  # type: ignore[attr-defined]
     return place

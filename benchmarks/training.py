@@ -1,0 +1,107 @@
+"""Training throughput inside a cell against a bare Keras `fit`, with oneDNN and with TensorFlow's defaults.
+
+    python -m benchmarks.training [--models resnet50 vgg16] [--repeats 3]
+
+Every figure comes from a process of its own: 32x32 pixels, batch 128, Adam, 10 classes, random weights. The cell is the
+real command, with its augmentation (flip and shift), validation, early stopping and tracking. The first epoch, in
+which TensorFlow traces, is left out everywhere; what takes turns is compared by medians.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES, BATCH, CLASSES = 1280, 128, 10
+VALIDATION = IMAGES // 8
+
+BARE = """
+import sys, time
+import numpy as np
+import tf_keras
+name, path, epochs = sys.argv[1:]
+with np.load(path) as arrays:
+    x, y = arrays["x_train"][:%d].astype("float32"), arrays["y_train"][:%d]
+make = {"resnet50": tf_keras.applications.ResNet50, "vgg16": tf_keras.applications.VGG16}[name]
+backbone = make(include_top=False, weights=None, input_shape=x.shape[1:])
+pooled = tf_keras.layers.GlobalAveragePooling2D()(backbone.output)
+model = tf_keras.Model(backbone.input, tf_keras.layers.Dense(%d)(pooled))
+model.compile("adam", tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+class Clock(tf_keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+    def on_epoch_end(self, epoch, logs=None):
+        print("RATE", len(x) / (time.perf_counter() - self.started))
+model.fit(x, y, batch_size=%d, epochs=int(epochs), verbose=0, callbacks=[Clock()])
+""" % (IMAGES, IMAGES, CLASSES, BATCH)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["resnet50", "vgg16"], choices=["resnet50", "vgg16"])
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    print("images/s, medians; ratios of the cell to the bare fits of this run\n")
+    print("| model | cell | bare, oneDNN | bare, defaults | cell / oneDNN | cell / defaults |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        data = _random_images(Path(scratch))
+        for model in arguments.models:
+            cell: list[float] = []
+            onednn: list[float] = []
+            for repeat in range(arguments.repeats):
+                cell += _cell(model, data, Path(scratch) / f"{model}-{repeat}")
+                onednn += _bare(model, data, onednn=True, epochs=3)
+            defaults = _bare(model, data, onednn=False, epochs=2)
+            a, b, c = map(statistics.median, (cell, onednn, defaults))
+            print(f"| {model} | {a:.1f} | {b:.1f} | {c:.1f} | {a / b:.2f} | {a / c:.2f} |", flush=True)
+
+
+def _random_images(folder: Path) -> Path:
+    random = np.random.default_rng(0)
+    count = IMAGES + VALIDATION
+    path = folder / "random.npz"
+    np.savez(
+        path,
+        x_train=random.integers(0, 256, (count, 32, 32, 3), np.uint8),
+        y_train=np.arange(count) % CLASSES,
+        x_test=random.integers(0, 256, (CLASSES, 32, 32, 3), np.uint8),
+        y_test=np.arange(CLASSES),
+        class_names=np.array([f"class {i}" for i in range(CLASSES)]),
+    )
+    return path
+
+
+def _cell(model: str, data: Path, folder: Path) -> list[float]:
+    """Images per second of each epoch but the first."""
+    command = [
+        *(sys.executable, "-m", "pipelines.run", f"model={model}", "model.weights=null", "technique=baseline"),
+        *("dataset=npz", f"dataset.path={data}", f"dataset.validation_fraction={VALIDATION / (IMAGES + VALIDATION)}"),
+        *("dataset.horizontal_flip=true", "dataset.max_shift=4", "training.epochs=3", f"training.batch_size={BATCH}"),
+        *("measurement=quick", f"tracking.uri=sqlite:///{folder}/mlflow.db", f"hydra.run.dir={folder}"),
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (result,) = folder.glob("*/result.json")
+    return [epoch["images_per_s"] for epoch in json.loads(result.read_text())["epochs"][1:]]
+
+
+def _bare(model: str, data: Path, *, onednn: bool, epochs: int) -> list[float]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    environment["TF_USE_LEGACY_KERAS"] = "1"
+    if onednn:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    command = [sys.executable, "-c", BARE, model, str(data), str(epochs)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    rates = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("RATE")]
+    return rates[1:]
+
+
+if __name__ == "__main__":
+    main()
