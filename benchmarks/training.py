@@ -28,19 +28,20 @@ import numpy as np
 import tf_keras
 name, path, epochs = sys.argv[1:]
 with np.load(path) as arrays:
-    x, y = arrays["x_train"][:%d].astype("float32"), arrays["y_train"][:%d]
+    x, y = arrays["x_train"][:IMAGES].astype("float32"), arrays["y_train"][:IMAGES]
 make = {"resnet50": tf_keras.applications.ResNet50, "vgg16": tf_keras.applications.VGG16}[name]
 backbone = make(include_top=False, weights=None, input_shape=x.shape[1:])
 pooled = tf_keras.layers.GlobalAveragePooling2D()(backbone.output)
-model = tf_keras.Model(backbone.input, tf_keras.layers.Dense(%d)(pooled))
+model = tf_keras.Model(backbone.input, tf_keras.layers.Dense(10)(pooled))
 model.compile("adam", tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+
 class Clock(tf_keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
     def on_epoch_end(self, epoch, logs=None):
         print("RATE", len(x) / (time.perf_counter() - self.started))
-model.fit(x, y, batch_size=%d, epochs=int(epochs), verbose=0, callbacks=[Clock()])
-""" % (IMAGES, IMAGES, CLASSES, BATCH)
+model.fit(x, y, batch_size=128, epochs=int(epochs), verbose=0, callbacks=[Clock()])
+""".replace("IMAGES", str(IMAGES))
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ def export(candidate: Candidate, *, training_images: Images, labels: Sequence[st
     try:
         temporary.write_bytes(flatbuffer)
         append_labels(temporary, labels)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -77,4 +76,4 @@ def _configure(converter: Any, conversion: Conversion, calibration: Images) -> N
 
 def _calibration(images: Images, count: int) -> Images:
     chosen = np.linspace(0, len(images) - 1, num=min(count, len(images))).round().astype(int)
-    return images[chosen]
+    return np.take(images, chosen, axis=0)

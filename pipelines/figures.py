@@ -90,7 +90,7 @@ def latency_histogram(latencies_ms: dict[str, npt.NDArray[np.float64]], techniqu
         colour, line = styles[key]
         median = float(np.median(values))
         label = f"{names[key]}, median {median:.4g} ms"
-        axes.hist(values, bins=bins, histtype="step", color=colour, linestyle=line, linewidth=1.5, label=label)
+        axes.hist(values, bins=list(bins), histtype="step", color=colour, linestyle=line, linewidth=1.5, label=label)
         axes.axvline(median, color=colour, linestyle=line, linewidth=0.8)
     axes.set(xlabel="latency of one image in ms", ylabel="calls")
     axes.grid(alpha=0.3)

@@ -50,9 +50,7 @@ def run(
     files.config.write_text(json.dumps(describe(cell), indent=2) + "\n")
     runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
     runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
-    trainer = Trainer(
-        settings=cell.training, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch
-    )
+    trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch)
 
     candidate, optimize_s = _timed(lambda: _optimize(cell, data, origin, trainer))
     if trainer.epochs:
@@ -60,9 +58,7 @@ def run(
 
     say(f"{cell.name}: exporting")
     _, convert_s = _timed(
-        lambda: export(
-            candidate, training_images=data.train.images, labels=data.class_names, path=files.artifact
-        )
+        lambda: export(candidate, training_images=data.train.images, labels=data.class_names, path=files.artifact)
     )
     cell.technique.verify(files.artifact)
 
@@ -82,7 +78,9 @@ def run(
         optimize_s=optimize_s,
         convert_s=convert_s,
     )
-    result = _result(cell, data, candidate.model, measured, timing, trainer, baseline)
+    result = _result(
+        cell, data, model=candidate.model, measured=measured, timing=timing, trainer=trainer, baseline=baseline
+    )
     result.save(files.result)
     return Finished(result=result, files=files)
 
@@ -129,6 +127,7 @@ def _as_float32(model: tf_keras.Model) -> tf_keras.Model:
 def _result(
     cell: Cell,
     data: ImageData,
+    *,
     model: tf_keras.Model,
     measured: Result,
     timing: Timing,
@@ -150,11 +149,13 @@ def _result(
             macs=complexity.macs(model),
             sparsity=complexity.sparsity(model),
         ),
-        score=cell.score.terms(
-            measurement, train_total_s=timing.train_total_s, classes=len(data.class_names)
-        ),
+        score=cell.score.terms(measurement, train_total_s=timing.train_total_s, classes=len(data.class_names)),
         violations=cell.score.violations(measurement, train_total_s=timing.train_total_s),
-        comparison=_comparison(cell, data, measured, measurement, timing, baseline) if baseline else None,
+        comparison=(
+            _comparison(cell, data, measured=measured, measurement=measurement, timing=timing, baseline=baseline)
+            if baseline
+            else None
+        ),
         epochs=tuple(trainer.epochs),
     )
 
@@ -179,6 +180,7 @@ def _measurement(measured: Result, test_images: int) -> Measurement:
 def _comparison(
     cell: Cell,
     data: ImageData,
+    *,
     measured: Result,
     measurement: Measurement,
     timing: Timing,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines import tracking
+from pipelines.summary import aligned
 
 COLUMNS = (
     # heading, MLflow name, how to show it
@@ -27,12 +28,9 @@ def table(cells: Sequence[tracking.RecordedCell]) -> str:
     ordered = sorted(cells, key=lambda cell: -cell.metrics.get("score/operational", -math.inf))
     rows = [["cell", "seed", *(heading for heading, _, _ in COLUMNS), "feasible", "run"]]
     for cell in ordered:
-        rows.append([cell.name, cell.seed, *map(_shown, [cell] * len(COLUMNS), COLUMNS), cell.feasible, cell.run_id[:8]])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    )
+        shown = [_shown(cell, column) for column in COLUMNS]
+        rows.append([cell.name, cell.seed, *shown, cell.feasible, cell.run_id[:8]])
+    return aligned(rows)
 
 
 def main() -> None:

@@ -102,9 +102,7 @@ class OperationalScore:
                 found.append(f"{what} {value:.4g} is above its budget {budget:g}")
         return tuple(found)
 
-    def _terms(
-        self, *, accuracy: float, compressed_bytes: int, test_ms: float, train_s: float, classes: int
-    ) -> Terms:
+    def _terms(self, *, accuracy: float, compressed_bytes: int, test_ms: float, train_s: float, classes: int) -> Terms:
         kappa = max(KAPPA_FLOOR, (accuracy - 1 / classes) / (1 - 1 / classes))
         return Terms(
             accuracy=20 * self.accuracy * math.log10(100 * kappa),

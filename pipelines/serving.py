@@ -16,7 +16,7 @@ from mlflow.types import Schema, TensorSpec
 from pipelines.measure.litert import Artifact
 
 
-class ArtifactModel(PythonModel):  # type: ignore[misc]
+class ArtifactModel(PythonModel):
     """uint8 images (n, h, w, 3) -> `class` (n,) and `probabilities` (n, classes), classes in the artifact's order."""
 
     def load_context(self, context: PythonModelContext) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from pipelines.records import CellResult, Comparison, Verdict
+from pipelines.records import CellResult, Comparison
 
-MARKS: dict[Verdict, str] = {"better": "better", "tied": "tied", "worse": "worse"}
 Row = tuple[str, str, str, str, str]
 
 
@@ -14,19 +13,24 @@ def table(result: CellResult) -> str:
     """The result table for a terminal; a cell with a baseline stands beside it."""
     rows = _rows(result)
     if result.comparison is None:
-        shown: list[tuple[str, ...]] = [("", result.technique)] + [(row[0], row[1]) for row in rows]
+        shown: list[tuple[str, ...]] = [("", result.technique), *(row[:2] for row in rows)]
     else:
         shown = [("", result.technique, "baseline", "change", "score gain"), *rows]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in shown
-    ]
+    lines = aligned(shown).splitlines()
     rule = "-" * max(map(len, lines))
     title = f"{result.name}, seed {result.seed}"
     return "\n".join([title, rule, lines[0], rule, *lines[1:], rule, *_verdict_lines(result)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many texts as lines, the first column to the left, all others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    )
 
 
 def note(result: CellResult) -> str:
@@ -48,14 +52,14 @@ def _rows(result: CellResult) -> list[Row]:
     def row(name: str, own: float, other: float | None, show: Callable[[float], str], gain: float | None) -> Row:
         if other is None:
             return name, show(own), "", "", ""
-        change = f"{100 * (own - other):+.2f} points" if name == "accuracy" else f"x {own / other:.3f}" if other else ""
+        change = f"{100 * (own - other):+.2f} points" if name == "accuracy" else f"x {own / other:.3f}"
         return name, show(own), show(other), change, f"{gain:+.2f} dB" if gain is not None else ""
 
-    b = _Baseline(beside)
+    b, trained_s = _Baseline(beside), result.timing.train_total_s
     rows = [
         row("accuracy", m.accuracy, b.accuracy, lambda v: f"{v:.2%}", b.gain("accuracy")),
         row("test time, p50", m.p50_ms, b.p50_ms, lambda v: f"{v:.4g} ms", b.gain("test_time")),
-        row("training time, total", result.timing.train_total_s, b.train_s, lambda v: f"{v:.1f} s", b.gain("train_time")),
+        row("training time, total", trained_s, b.train_s, lambda v: f"{v:.1f} s", b.gain("train_time")),
         row("file", m.file_bytes, b.file_bytes, _bytes, None),
         row("file, compressed", m.compressed_bytes, b.compressed_bytes, _bytes, b.gain("size")),
     ]

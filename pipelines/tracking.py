@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pipelines.cell import describe
@@ -118,8 +118,8 @@ class Store:
         try:
             folder = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=CELL_FOLDER)
             return Finished.load(Path(folder))
-        except (OSError, mlflow.MlflowException) as error:
-            log.warning("run %s has lost its files (%s): its cell is run again", run_id, error)
+        except (OSError, ValueError, KeyError, TypeError, mlflow.MlflowException) as error:
+            log.warning("the files of run %s are lost or of another version (%s): its cell is run again", run_id, error)
             return None
 
     def finished_cells(self, dataset: str | None = None) -> list[RecordedCell]:
@@ -156,7 +156,7 @@ class Store:
         """
         import mlflow
 
-        mlflow.set_system_metrics_sampling_interval(5)
+        mlflow.set_system_metrics_sampling_interval(5)  # type: ignore[no-untyped-call]
         tags = {"mlflow.parentRunId": parent} if parent else {}
         active = mlflow.start_run(run_id=run_id, log_system_metrics=True, tags=tags)
         run = CellRun(self, active)
@@ -264,9 +264,7 @@ class CellRun:
             code_paths=[str(ROOT / "pipelines")],
             signature=signature(data.image_shape, len(data.class_names)),
             input_example=data.test.images[:2],
-            pip_requirements=[
-                f"{name}=={metadata.version(name)}" for name in ("mlflow", "ai-edge-litert", "numpy")
-            ],
+            pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("mlflow", "ai-edge-litert", "numpy")],
         )
 
     def fail(self, error: BaseException) -> None:
@@ -282,9 +280,10 @@ class CellRun:
     def _log_dataset(self, cell: Cell, split: Split, context: str) -> None:
         import mlflow
         from mlflow.data.code_dataset_source import CodeDatasetSource
+        from mlflow.data.numpy_dataset import from_numpy
 
         source = {key: str(value) for key, value in flatten(describe(cell.dataset))}
-        dataset = mlflow.data.from_numpy(
+        dataset = from_numpy(
             split.images,
             targets=split.labels,
             source=CodeDatasetSource(tags=source),

@@ -175,11 +175,11 @@ def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callb
     import tf_keras
 
     class Recorder(tf_keras.callbacks.Callback):  # type: ignore[misc]
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             self.started = time.perf_counter()
             self.trained_s = 0.0
 
-        def on_test_begin(self, logs: Any = None) -> None:
+        def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
             self.trained_s = time.perf_counter() - self.started
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from pipelines.records import Measurement, Verdict
 
 SIGNIFICANCE = 0.05
+SIZE_TOLERANCE = 0.01
 
 
 def mcnemar_p_value(candidate: npt.NDArray[np.bool_], baseline: npt.NDArray[np.bool_]) -> float:
@@ -39,7 +40,8 @@ def time_verdict(ratio_low: float, ratio_high: float) -> Verdict:
 
 
 def size_verdict(own: Measurement, baseline: Measurement) -> Verdict:
-    """Of the compressed bytes, which the score counts too."""
-    if own.compressed_bytes == baseline.compressed_bytes:
+    """Of the compressed bytes, which the score counts too; tied within 1%, as other weights compress otherwise."""
+    more = own.compressed_bytes - baseline.compressed_bytes
+    if abs(more) <= SIZE_TOLERANCE * baseline.compressed_bytes:
         return "tied"
-    return "better" if own.compressed_bytes < baseline.compressed_bytes else "worse"
+    return "better" if more < 0 else "worse"

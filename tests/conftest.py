@@ -4,9 +4,9 @@ import os
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from functools import cache  # noqa: E402
+from functools import cache
 
-from pipelines.datasets.base import Dataset, ImageData  # noqa: E402
+from pipelines.datasets.base import Dataset, ImageData
 
 
 @cache

@@ -15,9 +15,7 @@ from pipelines.techniques.base import Chain
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMED_BY_THEIR_PATH = {"npz", "folder"}
-CHOICES = [
-    (group, path.stem) for group in (*GROUPS, "experiment") for path in sorted((CONF / group).glob("*.yaml"))
-]
+CHOICES = [(group, path.stem) for group in (*GROUPS, "experiment") for path in sorted((CONF / group).glob("*.yaml"))]
 
 
 def composed(*overrides: str) -> Cell:
@@ -160,8 +158,6 @@ def test_content_counts_and_not_the_name(tmp_path: Path) -> None:
     assert composed().fingerprint(DIGEST) != composed().fingerprint("1" * 64)
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
         (tmp_path / f"{name}.keras").write_bytes(content)
-    prints = {
-        name: composed(f"model.weights={tmp_path / name}.keras").fingerprint(DIGEST) for name in ("a", "b", "c")
-    }
+    prints = {name: composed(f"model.weights={tmp_path / name}.keras").fingerprint(DIGEST) for name in ("a", "b", "c")}
     assert prints["a"] != prints["c"]
     assert prints["a"] == prints["b"]

@@ -83,8 +83,7 @@ def test_places_are_shared_by_largest_remainder(counts, size, leave, expected):
         (
             [0, 0, 0, 1],
             0.5,
-            "a class must have at least 2 images to be split by f, got 1 of class number 1: "
-            "use more images of it",
+            "a class must have at least 2 images to be split by f, got 1 of class number 1: use more images of it",
         ),
     ],
 )
@@ -137,13 +136,11 @@ def test_limits_are_exact_and_taken_before_validation(file):
         ),
         (
             {"limit_train": 31},
-            "dataset.limit_train must be at most 30, all the images, got 31: set dataset.limit_train=null "
-            "for all",
+            "dataset.limit_train must be at most 30, all the images, got 31: set dataset.limit_train=null for all",
         ),
         (
             {"limit_test": 13},
-            "dataset.limit_test must be at most 12, all the images, got 13: set dataset.limit_test=null "
-            "for all",
+            "dataset.limit_test must be at most 12, all the images, got 13: set dataset.limit_test=null for all",
         ),
         (
             {"limit_train": 20},
@@ -292,9 +289,7 @@ def test_damaged_file_is_refused(tmp_path, damage, save):
 def test_missing_file_is_named(tmp_path):
     dataset = Npz(path=str(tmp_path / "none.npz"))
     for act in (dataset.preflight, dataset.load):
-        with pytest.raises(
-            FileNotFoundError, match=r"^dataset.path must name an existing .npz file, got .*none"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"^dataset.path must name an existing .npz file, got .*none"):
             act()
 
 
@@ -398,9 +393,7 @@ def test_cifar_reads_a_real_file(classes):
 
 def test_cifar_refuses_a_file_of_other_classes(tmp_path):
     write(tmp_path / "cifar10.npz", tiny())
-    with pytest.raises(
-        ValueError, match=r"cifar10.npz must hold 10 class names, got 3: put the file of cifar10"
-    ):
+    with pytest.raises(ValueError, match=r"cifar10.npz must hold 10 class names, got 3: put the file of cifar10"):
         Cifar(classes=10, data_dir=str(tmp_path)).load()
 
 
@@ -435,9 +428,7 @@ def test_cifar_on_disk_needs_no_network(tmp_path, nowhere, place):
 
 def test_cifar_refuses_a_keras_folder_it_cannot_write(nowhere, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(
-        ValueError, match=r"^Keras's folder must be writable, got .*keras: set the environment"
-    ):
+    with pytest.raises(ValueError, match=r"^Keras's folder must be writable, got .*keras: set the environment"):
         nowhere.preflight()
 
 
@@ -446,9 +437,7 @@ def test_failed_download_inside_keras_becomes_a_sentence(tmp_path, nowhere, monk
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket, "create_connection", refuse)
-    with pytest.raises(
-        ConnectionError, match=r"^cifar10 must be in .*no network in this test.*: put cifar10.npz"
-    ):
+    with pytest.raises(ConnectionError, match=r"^cifar10 must be in .*no network in this test.*: put cifar10.npz"):
         nowhere.load()
     # Keras has looked where the preflight looks.
     assert (tmp_path / "keras" / "datasets").is_dir()
@@ -458,9 +447,7 @@ def test_wrong_hash_inside_keras_becomes_a_sentence(nowhere, monkeypatch):
     from tf_keras.src.utils import data_utils
 
     monkeypatch.setattr(data_utils, "urlretrieve", lambda _, path, __: Path(path).write_bytes(b"other"))
-    with pytest.raises(
-        ConnectionError, match=r"^cifar10 must be in .*hash does not match.*: put cifar10.npz"
-    ):
+    with pytest.raises(ConnectionError, match=r"^cifar10 must be in .*hash does not match.*: put cifar10.npz"):
         nowhere.load()
 
 
@@ -567,7 +554,5 @@ cifar.Cifar(classes=10, data_dir={str(tmp_path)!r}).preflight()
 folder.Folder(path={str(tmp_path / "images")!r}, image_size=8).preflight()
 print(json.dumps(sorted({{"tensorflow", "tf_keras", "sklearn"}} & set(sys.modules))))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []

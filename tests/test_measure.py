@@ -296,9 +296,7 @@ class TestTiming:
         assert self.trace(seed=1) != self.trace(seed=2)
         assert {name for name, _ in self.trace(seed=1)[8::2]} == {"a", "b"}
 
-    @pytest.mark.parametrize(
-        ("min_duration_s", "min_calls", "least"), [(0.0, 7, 7), (0.02, 1, 40), (0.001, 30, 30)]
-    )
+    @pytest.mark.parametrize(("min_duration_s", "min_calls", "least"), [(0.0, 7, 7), (0.02, 1, 40), (0.001, 30, 30)])
     def test_goes_on_until_duration_and_calls_are_met(self, min_duration_s, min_calls, least):
         times = time_interleaved(
             [busy(500), busy(1000)],
@@ -380,9 +378,7 @@ class TestRatioInterval:
         steady = generator.normal(1e6, 1e5, 2000)
         spells = np.repeat(generator.normal(1e6, 1e5, 100), 20)  # as variable, but in spells of 20 rounds
         reference = np.full(2000, 1_000_000)
-        widths = [
-            np.diff(ratio_interval(x.astype(np.int64), reference, seed=0)[1:]) for x in (steady, spells)
-        ]
+        widths = [np.diff(ratio_interval(x.astype(np.int64), reference, seed=0)[1:]) for x in (steady, spells)]
         assert widths[1] > 1.5 * widths[0]  # drawing single rounds would give about 1
 
     def test_many_rounds_and_few(self):
@@ -514,9 +510,7 @@ class TestMeasure:
 
     def test_garbage_gives_the_childs_sentence(self, images, tmp_path):
         (tmp_path / "bad.tflite").write_bytes(b"garbage" * 100)
-        with pytest.raises(
-            RuntimeError, match=r"exit code 1; the last lines(.|\n)*must be a TFLite flatbuffer"
-        ):
+        with pytest.raises(RuntimeError, match=r"exit code 1; the last lines(.|\n)*must be a TFLite flatbuffer"):
             measured(tmp_path / "bad.tflite", images, tmp_path)
 
     def test_timeout(self, made, images, tmp_path):
@@ -553,9 +547,7 @@ class TestChild:
             "print([name for name in ('tensorflow', 'tf_keras', 'keras', 'mlflow', 'hydra', 'scipy') "
             "if name in sys.modules])"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"
 
     def test_answers_a_request_by_file(self, made, images, tmp_path):

@@ -67,9 +67,7 @@ def test_configuration_names_its_model(path: Path) -> None:
     model = configured(path)
     assert model.name == path.stem
     model.preflight(SHAPE)
-    with pytest.raises(
-        InstantiationException, match=r"model\.dropout must be a fraction in \[0, 1\), got 1\.5"
-    ):
+    with pytest.raises(InstantiationException, match=r"model\.dropout must be a fraction in \[0, 1\), got 1\.5"):
         configured(path, dropout=1.5)
 
 
@@ -189,9 +187,7 @@ def test_features_equal_those_of_keras(config, application, module, keras, tmp_p
     assert expected.std() > 0
     np.testing.assert_allclose(outputs(head, batch), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     # Pixels in the wrong order give something else, so that the test would notice.
-    assert not np.allclose(
-        outputs(head, batch[..., ::-1]), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
-    )
+    assert not np.allclose(outputs(head, batch[..., ::-1]), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_efficientnet_imagenet_equals_keras_with_its_extra_operator(keras, tmp_path, monkeypatch) -> None:
@@ -374,9 +370,7 @@ def test_checkpoint_with_other_classes_leaves_the_head_fresh(keras, tmp_path: Pa
     model = small(weights=str(tmp_path / "source.keras")).build((8, 8, 3), 7)
     assert model.output_shape == (None, 7)
     for name in ("block1_conv", "block5_bn"):
-        for ours, theirs in zip(
-            model.get_layer(name).get_weights(), source.get_layer(name).get_weights(), strict=True
-        ):
+        for ours, theirs in zip(model.get_layer(name).get_weights(), source.get_layer(name).get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
 

@@ -31,7 +31,15 @@ class Place:
         self.client.create_experiment("mine", artifact_location=(folder / "artifacts").as_uri())
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pipelines.run", "tracking.experiment=mine", "measurement=quick", *SMALL, *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "pipelines.run",
+            "tracking.experiment=mine",
+            "measurement=quick",
+            *SMALL,
+            *arguments,
+        ]
         folders = [f"hydra.run.dir={self.folder}/out", f"hydra.sweep.dir={self.folder}/out"]
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}
         return subprocess.run(
@@ -180,7 +188,9 @@ def test_deterministic_runs_give_the_same_weights(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         place = Place(tmp_path / name)
-        done = place.run("technique=baseline", "deterministic=true", "dataset.horizontal_flip=true", "dataset.max_shift=1")
+        done = place.run(
+            "technique=baseline", "deterministic=true", "dataset.horizontal_flip=true", "dataset.max_shift=1"
+        )
         assert done.returncode == 0, done.stderr
         weights.append((place.files(place.runs()["small_cnn-digits-baseline"]) / "cell" / "model.tflite").read_bytes())
     assert weights[0] == weights[1]

@@ -43,9 +43,7 @@ def test_a_tiny_model_that_guesses_scores_nothing() -> None:
 
 def test_gain_is_the_difference_of_scores_and_free_of_units() -> None:
     own, other = measurement(compressed_bytes=2_500_000, p50_ms=5.0), measurement()
-    gain = DEFAULT.gain(
-        own, other, baseline_p50_ms=10.0, train_total_s=100.0, baseline_train_s=100.0, classes=10
-    )
+    gain = DEFAULT.gain(own, other, baseline_p50_ms=10.0, train_total_s=100.0, baseline_train_s=100.0, classes=10)
     # A quarter of the bytes: 10 log10(4); half of the time: 5 log10(2).
     assert gain.size == pytest.approx(10 * math.log10(4))
     assert gain.test_time == pytest.approx(5 * math.log10(2))

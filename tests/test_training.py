@@ -9,9 +9,7 @@ from pipelines.datasets.base import Split
 from pipelines.training import Trainer, Training, augment, plain_batches, training_batches
 from tests.conftest import small_data
 
-SETTINGS = Training(
-    epochs=3, batch_size=16, optimizer="adam", learning_rate=1e-2, patience=5, mixed_precision=False
-)
+SETTINGS = Training(epochs=3, batch_size=16, optimizer="adam", learning_rate=1e-2, patience=5, mixed_precision=False)
 
 
 @pytest.fixture(scope="module")

@@ -121,9 +121,7 @@ class Dataset(ABC):
         validation = Split(images=arrays.x_train[kept[held_out]], labels=y_train[kept[held_out]])
         test = Split(images=arrays.x_test[tested], labels=y_test[tested])
         digest = content_digest((train, validation, test), arrays.class_names)
-        return ImageData(
-            train=train, validation=validation, test=test, class_names=arrays.class_names, digest=digest
-        )
+        return ImageData(train=train, validation=validation, test=test, class_names=arrays.class_names, digest=digest)
 
 
 def content_digest(splits: Sequence[Split], class_names: Sequence[str]) -> str:
@@ -144,13 +142,9 @@ def stratified_subset(labels: Labels, size: int | None, *, seed: int, field: str
     classes = len(np.unique(labels))
     size = len(labels) if size is None else size
     if size < classes:
-        raise ValueError(
-            f"{field} must be at least {classes}, one image a class, got {size}: set {field}={classes}"
-        )
+        raise ValueError(f"{field} must be at least {classes}, one image a class, got {size}: set {field}={classes}")
     if size > len(labels):
-        raise ValueError(
-            f"{field} must be at most {len(labels)}, all the images, got {size}: set {field}=null for all"
-        )
+        raise ValueError(f"{field} must be at most {len(labels)}, all the images, got {size}: set {field}=null for all")
     return _draw(labels, size, seed=seed, leave=0)
 
 
@@ -212,9 +206,7 @@ def validate(arrays: Arrays) -> None:
         _check_images(f"x_{part}", images)
     size, test_size = (f"{x.shape[1]}x{x.shape[2]}" for x in (arrays.x_train, arrays.x_test))
     if size != test_size:
-        raise ValueError(
-            f"x_test must have x_train's image size, {size}, got {test_size}: resize one of them"
-        )
+        raise ValueError(f"x_test must have x_train's image size, {size}, got {test_size}: resize one of them")
     _check_labels("train", arrays.y_train, len(arrays.x_train), names)
     _check_labels("test", arrays.y_test, len(arrays.x_test), names)
 
@@ -249,6 +241,4 @@ def _check_labels(part: str, labels: npt.NDArray[Any], images: int, names: tuple
             "correct the labels or add class names"
         )
     if absent := [names[number] for number in np.setdiff1d(np.arange(len(names)), labels)]:
-        raise ValueError(
-            f"{y} must hold every class, got no image of {', '.join(absent)}: add some images of it"
-        )
+        raise ValueError(f"{y} must hold every class, got no image of {', '.join(absent)}: add some images of it")

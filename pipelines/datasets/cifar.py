@@ -1,14 +1,12 @@
 """CIFAR-10 and CIFAR-100, from a file of one's own or fetched by Keras."""
 
-import http.client
-import os
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines import checks
 from pipelines.datasets.base import Arrays, Dataset
 from pipelines.datasets.npz import NAMES, check_archive, read_archive
+from pipelines.downloads import NO_ANSWER, check_answers, check_writable, keras_home
 
 URLS = {
     10: "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -28,7 +26,6 @@ _FINE = """
     train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 CLASS_NAMES = {10: tuple(_TEN.split()), 100: tuple(_FINE.split())}
-TIMEOUT_S = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +63,8 @@ class Cifar(Dataset):
         if self._archive.is_file():
             return
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(URLS[self.classes], method="HEAD"), timeout=TIMEOUT_S
-            ):
-                pass
-        except (OSError, http.client.HTTPException) as error:
+            check_answers(URLS[self.classes])
+        except NO_ANSWER as error:
             raise self._unavailable(error) from error
 
     def _read(self) -> Arrays:
@@ -116,17 +110,3 @@ class Cifar(Dataset):
     @property
     def _archive(self) -> Path:
         return keras_home() / "datasets" / ARCHIVES[self.classes]
-
-
-def keras_home() -> Path:
-    """Keras's folder: the environment variable KERAS_HOME, or `~/.keras`."""
-    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
-
-
-def check_writable(folder: Path) -> None:
-    """Raise ValueError where Keras could not write: it would silently use /tmp/.keras, open to everyone."""
-    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if not os.access(nearest, os.W_OK):
-        raise ValueError(
-            f"Keras's folder must be writable, got {folder}: set the environment variable KERAS_HOME=<folder>"
-        )

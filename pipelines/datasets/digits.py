@@ -39,9 +39,7 @@ class Digits(Dataset):
         grey = np.rint(digits.images * 255 / 16).astype(np.uint8)
         images = np.repeat(grey[..., None], 3, axis=-1)
         labels = digits.target.astype(np.int64)
-        rest, tested = stratified_split(
-            labels, self.test_fraction, seed=self.split_seed, field="dataset.test_fraction"
-        )
+        rest, tested = stratified_split(labels, self.test_fraction, seed=self.split_seed, field="dataset.test_fraction")
         return Arrays(
             x_train=images[rest],
             y_train=labels[rest],

@@ -31,9 +31,7 @@ class Folder(Dataset):
         """Check the fields."""
         super().__post_init__()
         if not isinstance(self.path, str) or not self.path:
-            raise ValueError(
-                f"dataset.path must name a folder of images, got {self.path!r}: set dataset.path=<folder>"
-            )
+            raise ValueError(f"dataset.path must name a folder of images, got {self.path!r}: set dataset.path=<folder>")
         checks.whole("dataset.image_size", self.image_size, least=8)
         checks.fraction("dataset.test_fraction", self.test_fraction)
 
@@ -92,9 +90,7 @@ class Folder(Dataset):
 
 def subfolders(folder: Path) -> tuple[str, ...]:
     """Names of the folders in `folder`, sorted, hidden ones left out."""
-    return tuple(
-        sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    )
+    return tuple(sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")))
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

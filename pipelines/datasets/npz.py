@@ -27,9 +27,7 @@ class Npz(Dataset):
         """Check the fields."""
         super().__post_init__()
         if not isinstance(self.path, str) or not self.path:
-            raise ValueError(
-                f"dataset.path must name an .npz file, got {self.path!r}: set dataset.path=<file>.npz"
-            )
+            raise ValueError(f"dataset.path must name an .npz file, got {self.path!r}: set dataset.path=<file>.npz")
 
     @property
     def name(self) -> str:
@@ -81,9 +79,7 @@ def read_archive(path: Path) -> Arrays:
             f"class_names must be text of one dimension, got {names.dtype} of shape {names.shape}: "
             "write it as np.array(['cat', 'dog'])"
         )
-    return Arrays(
-        x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, class_names=tuple(names.tolist())
-    )
+    return Arrays(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, class_names=tuple(names.tolist()))
 
 
 def _read_array(archive: Any, path: Path, name: str) -> npt.NDArray[Any]:

@@ -32,9 +32,7 @@ def confusion_matrix(logits: Logits, labels: Labels, classes: int) -> npt.NDArra
     """Numbers of images, int64 (classes, classes): rows are true classes, columns predicted ones."""
     _check(logits, labels)
     if logits.shape[1] != classes:
-        raise ValueError(
-            f"logits must have {classes} columns, got {logits.shape[1]}: pass classes accordingly"
-        )
+        raise ValueError(f"logits must have {classes} columns, got {logits.shape[1]}: pass classes accordingly")
     cells = labels.astype(np.int64) * classes + logits.argmax(axis=1)
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 

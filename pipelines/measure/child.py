@@ -45,9 +45,7 @@ def measurements(request: Request, images: npt.NDArray[np.uint8]) -> dict[str, A
         "images_per_s": images_per_s,
         "logits": logits,
     }
-    return found | dict(
-        zip(("latency_ns", "reference_latency_ns"), time_calls(request, images), strict=False)
-    )
+    return found | dict(zip(("latency_ns", "reference_latency_ns"), time_calls(request, images), strict=False))
 
 
 def start_up(path: Path, threads: int, image: npt.NDArray[np.uint8]) -> tuple[float, float]:

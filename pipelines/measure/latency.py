@@ -123,9 +123,7 @@ def _resampled_ratios(
     rounds = len(candidate_ns)
     starts = generator.integers(0, rounds - block + 1, (resamples, -(-rounds // block), 1))
     drawn = (starts + np.arange(block)).reshape(resamples, -1)[:, :rounds]
-    medians = [
-        np.median(times[drawn], axis=1, overwrite_input=True) for times in (candidate_ns, reference_ns)
-    ]
+    medians = [np.median(times[drawn], axis=1, overwrite_input=True) for times in (candidate_ns, reference_ns)]
     return np.asarray(medians[0] / medians[1], np.float64)
 
 

@@ -57,9 +57,7 @@ class Artifact:
                 f"an image for {self.path} must be uint8 of shape {self.image_shape}, "
                 f"got {image.dtype} of shape {image.shape}: pass raw RGB pixels, 0 to 255"
             )
-        pixels = (
-            image.astype(self.input_dtype, copy=False) if self._codes is None else self._codes.take(image)
-        )
+        pixels = image.astype(self.input_dtype, copy=False) if self._codes is None else self._codes.take(image)
         self._interpreter.set_tensor(self._input, pixels[np.newaxis])
         self._interpreter.invoke()
         output = self._interpreter.get_tensor(self._output)[0].astype(np.float32, copy=False)
@@ -138,14 +136,11 @@ def _interpreter(path: Path, **options: Any) -> Any:
         return Interpreter(str(path), **options)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{path} must be a TFLite flatbuffer, got a file that LiteRT refuses ({_line(error)}): "
-            f"export it anew"
+            f"{path} must be a TFLite flatbuffer, got a file that LiteRT refuses ({_line(error)}): export it anew"
         ) from error
 
 
-def _codes(
-    path: Path, dtype: np.dtype[Any], scale: float, zero_point: int
-) -> npt.NDArray[np.integer[Any]] | None:
+def _codes(path: Path, dtype: np.dtype[Any], scale: float, zero_point: int) -> npt.NDArray[np.integer[Any]] | None:
     """The input code of each of the 256 pixel values, or None where a cast does.
 
     A table makes the timed path one lookup. Halves round away from zero, as LiteRT's Quantize operator does.

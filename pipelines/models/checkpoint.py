@@ -26,18 +26,14 @@ def copy(path: Path, model: tf_keras.Model) -> None:
             layer.set_weights(source[name].get_weights())
 
 
-def _check(
-    path: Path, source: dict[str, tf_keras.layers.Layer], target: dict[str, tf_keras.layers.Layer]
-) -> None:
+def _check(path: Path, source: dict[str, tf_keras.layers.Layer], target: dict[str, tf_keras.layers.Layer]) -> None:
     mend = "set model.weights to a checkpoint of the same model"
     for name in (*target, *source):
         if name.startswith("head_"):
             continue
         if name not in source or name not in target:
             lacking = "the checkpoint" if name not in source else "the model"
-            raise ValueError(
-                f"{path} must hold the model's own layers, but {lacking} has no layer {name}: {mend}"
-            )
+            raise ValueError(f"{path} must hold the model's own layers, but {lacking} has no layer {name}: {mend}")
         if _shapes(source[name]) != _shapes(target[name]):
             raise ValueError(
                 f"layer {name} must have weights of shapes {_shapes(target[name])}, "

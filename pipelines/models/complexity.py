@@ -61,7 +61,5 @@ def _macs(layer: tf_keras.layers.Layer) -> int:
     if None in positions:
         raise ValueError(f"macs needs a fixed image size, layer {layer.name} gives {layer.output_shape}")
     # Each entry of a kernel is used once at each output position, whatever the groups or strides.
-    kernel_size = sum(
-        math.prod(getattr(layer, attribute).shape) for attribute in _KERNELS if hasattr(layer, attribute)
-    )
+    kernel_size = sum(math.prod(getattr(layer, attribute).shape) for attribute in _KERNELS if hasattr(layer, attribute))
     return int(math.prod(positions) * kernel_size)

@@ -100,15 +100,12 @@ def _to_lite(entry: dict[str, Any]) -> dict[str, Any] | None:
 def _keys(backbone: tf_keras.Model) -> Iterator[tuple[tf_keras.layers.Layer, list[str]]]:
     """Each layer of the backbone that holds weights, with the names of its tensors in the PyTorch file."""
     names = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "top_conv": "_conv_head", "top_bn": "_bn1"}
-    blocks = [
-        layer.name.removesuffix("dwconv") for layer in backbone.layers if layer.name.endswith("_dwconv")
-    ]
+    blocks = [layer.name.removesuffix("dwconv") for layer in backbone.layers if layer.name.endswith("_dwconv")]
     parts = ("expand_conv", "expand_bn", "dwconv", "bn", "project_conv", "project_bn")
     for number, block in enumerate(blocks):
         torch_parts = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
         names |= {
-            block + part: f"_blocks.{number}.{torch_part}"
-            for part, torch_part in zip(parts, torch_parts, strict=True)
+            block + part: f"_blocks.{number}.{torch_part}" for part, torch_part in zip(parts, torch_parts, strict=True)
         }
     for layer in backbone.layers:
         if layer.weights:

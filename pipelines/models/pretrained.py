@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import urllib.request
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipelines.downloads import NO_ANSWER, check_answers, keras_home
 from pipelines.models.network import Network
 
 if TYPE_CHECKING:
     import tf_keras
-
-_HEAD_TIMEOUT_S = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +35,7 @@ class Archive:
     @property
     def cached(self) -> Path:
         """Where it is kept: `models/` in the folder KERAS_HOME, else in ~/.keras."""
-        return _keras_home() / "models" / self.file
+        return keras_home() / "models" / self.file
 
     def is_at(self, path: Path) -> bool:
         """Whether the file at `path` is this one, as far as a digest is known."""
@@ -47,19 +44,15 @@ class Archive:
         if self.md5 is None:
             return path.name == self.file
         with path.open("rb") as file:
-            return (
-                hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == self.md5
-            )
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == self.md5
 
     def check(self) -> None:
         """Raise ConnectionError unless the file is in the cache or its server answers."""
         if self.is_at(self.cached):
             return
         try:
-            request = urllib.request.Request(self.url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=_HEAD_TIMEOUT_S):
-                return
-        except OSError as error:
+            check_answers(self.url)
+        except NO_ANSWER as error:
             raise ConnectionError(
                 f"model.weights=imagenet needs {self.url}, which does not answer ({error}): put that file at "
                 f"{self.cached}, or set model.weights=null"
@@ -74,7 +67,7 @@ class Archive:
             return self.cached
         # Keras's own get_file knows nothing of KERAS_HOME and must be told.
         fetched = tf_keras.utils.get_file(
-            self.file, self.url, cache_dir=str(_keras_home()), cache_subdir="models", file_hash=self.md5
+            self.file, self.url, cache_dir=str(keras_home()), cache_subdir="models", file_hash=self.md5
         )
         return Path(fetched)
 
@@ -161,7 +154,3 @@ def rebuilt(model: tf_keras.Model, edit: Callable[[dict[str, Any]], dict[str, An
     config["layers"] = kept
     config["output_layers"] = [[names[output[0]], *output[1:]] for output in config["output_layers"]]
     return type(model).from_config(config)
-
-
-def _keras_home() -> Path:
-    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()

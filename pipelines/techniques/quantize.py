@@ -52,9 +52,7 @@ class Quantize(Technique):
     def apply(self, candidate: Candidate, trainer: Trainer) -> Candidate:  # noqa: ARG002
         """Replace the conversion only."""
         quantization = cast(Quantization, self.scheme)
-        return converted(
-            candidate, Conversion(quantization=quantization, calibration_images=self.calibration_images)
-        )
+        return converted(candidate, Conversion(quantization=quantization, calibration_images=self.calibration_images))
 
     def verify(self, artifact: Path) -> None:
         """The artifact's tensors must be of the scheme's types."""
