@@ -113,9 +113,10 @@ class Trainer:
         import tf_keras
 
         schedule = tf_keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
+        # The `legacy` ones update a weight in one fused kernel, the newer ones in ten passes over its memory.
         if self.settings.optimizer == "adam":
-            return tf_keras.optimizers.Adam(schedule)
-        return tf_keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+            return tf_keras.optimizers.legacy.Adam(schedule)
+        return tf_keras.optimizers.legacy.SGD(schedule, momentum=0.9, nesterov=True)
 
 
 def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int) -> tf.data.Dataset:
@@ -188,7 +189,8 @@ def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callb
                     f"the training loss became {logs['loss']} in epoch {epoch + 1}: lower training.learning_rate "
                     f"(now {initial_rate:g})"
                 )
-            rate = float(self.model.optimizer.learning_rate)
+            optimizer = self.model.optimizer
+            rate = float(optimizer.learning_rate(optimizer.iterations - 1))
             metrics = {key: float(value) for key, value in logs.items() if key != "lr"}
             metrics["learning_rate"] = rate
             metrics["images_per_s"] = len(trainer.data.train) / self.trained_s
