@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "mlruns"
 CELL_FOLDER = "cell"
+EXPERIMENT_TAGS = {
+    # Without it MLflow's UI opens the experiment as one of language models.
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.note.content": "One run a cell: model x dataset x technique x seed. Sort by `score/operational`; "
+    "`score/gain_db` is what the technique was worth against its baseline.",
+}
 # MLflow keeps no more of a dataset's digest, and takes two datasets of one name and digest for the same.
 DIGEST_CHARACTERS = 32
 
@@ -183,7 +189,7 @@ class Store:
             return str(found.experiment_id)
         embedded = str(EMBEDDED) in self.uri
         location = (EMBEDDED / "artifacts").as_uri() if embedded else None
-        return str(self.client.create_experiment(name, artifact_location=location))
+        return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
 
 
 class CellRun:
@@ -208,7 +214,8 @@ class CellRun:
                 "fingerprint": cell.fingerprint(data.digest),
             }
         )
-        mlflow.log_params(dict(flatten(describe(cell))))
+        parts = {name: part for name, part in describe(cell).items() if name != "_target_"}
+        mlflow.log_params(dict(flatten(parts)))
         self._log_dataset(cell, data.train, "training")
         self._log_dataset(cell, data.test, "testing")
 

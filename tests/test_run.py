@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -181,6 +182,24 @@ def test_a_sweep_reuses_the_baseline_and_one_failure_does_not_stop_it(place: Pla
     assert len(place.client.search_runs(["1"])) == before + 4
     assert "FloatingPointError" in failed[0].data.tags["failure"]
     assert "FloatingPointError" in (place.files(failed[0]) / "traceback.txt").read_text()
+
+
+def test_mlflow_run_sweep_passes_lists_and_overrides_on_and_is_the_parent(place: Place) -> None:
+    overrides = [*SMALL, "measurement=quick", "score.accuracy=1.5", f"hydra.sweep.dir='{place.folder}/two words'"]
+    command = [
+        *(sys.executable, "-m", "mlflow", "run", ".", "--env-manager=local", "-e", "sweep"),
+        *("--experiment-name", "mine", "-P", "technique=quantize_dynamic,quantize_float16"),
+        *("-P", f"overrides={shlex.join(overrides)}"),
+    ]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"MLFLOW_TRACKING_URI": place.uri, "PATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = [run for run in place.client.search_runs(["1"]) if run.data.params.get("score.accuracy") == "1.5"]
+    assert {run.data.tags["technique"] for run in cells} == {"quantize_dynamic", "quantize_float16"}
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in cells}
+    assert place.client.get_run(parent).info.status == "FINISHED"
+    assert (place.folder / "two words").is_dir()
 
 
 def test_deterministic_runs_give_the_same_weights(tmp_path: Path) -> None:
