@@ -17,10 +17,9 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines import tracking
-from pipelines.cell import Cell
-
+# What a cell needs is imported where it runs: `--help` and `--cfg` answer without NumPy.
 if TYPE_CHECKING:
+    from pipelines.cell import Cell
     from pipelines.datasets.base import ImageData
     from pipelines.records import Finished
     from pipelines.tracking import Store
@@ -73,6 +72,8 @@ def expand_overrides(arguments: list[str]) -> list[str]:
 
 def cell_of(config: DictConfig) -> Cell:
     """Instantiate and check a composed configuration. Raises ValueError with one sentence."""
+    from pipelines.cell import Cell
+
     try:
         parts = {group: instantiate(config[group], _convert_="all") for group in GROUPS}
     except InstantiationException as error:
@@ -124,6 +125,8 @@ def execute(
 
 def _guarded(config: DictConfig, folder: Path, *, run_id: str | None = None, parent: str | None = None) -> int:
     """Run the cell of `config`; gives the exit status. What the user can mend is told in one sentence."""
+    from pipelines import tracking
+
     try:
         cell = cell_of(config)
         uri = tracking.tracking_uri(config.tracking.uri)
