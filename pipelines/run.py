@@ -158,7 +158,7 @@ def _in_child(config: DictConfig, parent: str | None) -> int:
 
 
 def _child(resolved: Path) -> int:
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("absl").setLevel(logging.WARNING)
     config: Any = OmegaConf.load(resolved)
     return _guarded(config, resolved.parent, parent=os.environ.get(PARENT_RUN))
