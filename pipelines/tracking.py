@@ -31,8 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "mlruns"
 CELL_FOLDER = "cell"
 EXPERIMENT_TAGS = {
-    # Without it MLflow's UI opens the experiment as one of language models.
-    "mlflow.experimentKind": "custom_model_development",
     "mlflow.note.content": "One run a cell: model x dataset x technique x seed. Sort by `score/operational`; "
     "`score/gain_db` is what the technique was worth against its baseline.",
 }
