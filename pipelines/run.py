@@ -171,7 +171,7 @@ def _tell(finished: Finished, store: Store, run_id: str) -> None:
     print(f"files   {finished.files.folder}")
     print(f"run     {store.link(run_id)}")
     if not store.uri.startswith("http"):
-        print(f"UI      make ui   (or: mlflow ui --backend-store-uri {store.uri})")
+        print(f"UI      {'make ui' if store.embedded else f'mlflow ui --backend-store-uri {store.uri}'}")
     print(flush=True)
 
 

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "mlruns"
+EMBEDDED_URI = f"sqlite:///{EMBEDDED / 'mlflow.db'}"
 CELL_FOLDER = "cell"
 EXPERIMENT_TAGS = {
     "mlflow.note.content": "One run a cell: model x dataset x technique x seed. Sort by `score/operational`; "
@@ -40,7 +41,7 @@ DIGEST_CHARACTERS = 32
 
 def tracking_uri(configured: str | None) -> str:
     """The configured store, else MLFLOW_TRACKING_URI, else the embedded SQLite file under `mlruns/`."""
-    return configured or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{EMBEDDED / 'mlflow.db'}"
+    return configured or os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED_URI
 
 
 def check_reachable(uri: str, timeout_s: float = 3.0) -> None:
@@ -49,7 +50,7 @@ def check_reachable(uri: str, timeout_s: float = 3.0) -> None:
     if parts.scheme in ("", "file"):
         raise ValueError(
             f"the tracking store must be a database or a server, got the folder {uri!r}: MLflow's file store is "
-            f"deprecated; set tracking.uri=sqlite:///{EMBEDDED / 'mlflow.db'} or leave it null"
+            f"deprecated; set tracking.uri={EMBEDDED_URI} or leave it null"
         )
     if parts.scheme in ("http", "https"):
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -176,6 +177,11 @@ class Store:
             raise
         mlflow.end_run("FINISHED")
 
+    @property
+    def embedded(self) -> bool:
+        """Whether this is the store under `mlruns/`, which `make ui` serves."""
+        return self.uri == EMBEDDED_URI
+
     def link(self, run_id: str) -> str:
         """Where the run is in MLflow's UI: on its server, else as `make ui` serves it."""
         host = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
@@ -185,8 +191,7 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        embedded = str(EMBEDDED) in self.uri
-        location = (EMBEDDED / "artifacts").as_uri() if embedded else None
+        location = (EMBEDDED / "artifacts").as_uri() if self.embedded else None
         return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
 
 

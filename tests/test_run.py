@@ -151,7 +151,7 @@ def test_the_pyfunc_takes_pixels_and_gives_names_and_probabilities(place: Place)
 def test_the_terminal_shows_table_link_and_ui(place: Place) -> None:
     output = place.output  # type: ignore[attr-defined]
     run = place.runs()["small_cnn-digits-quantize_int8"]
-    for text in ("operational score", "better in", run.info.run_id, "make ui"):
+    for text in ("operational score", "better in", run.info.run_id, f"mlflow ui --backend-store-uri {place.uri}"):
         assert text in output
 
 
