@@ -4,13 +4,13 @@
 
 Every figure comes from a process of its own: 32x32 pixels, batch 128, Adam, 10 classes, random weights. The cell is the
 real command, with its augmentation (flip and shift), validation, early stopping and tracking. The first epoch, in
-which TensorFlow traces, is left out everywhere; what takes turns is compared by medians.
+which TensorFlow traces, is left out everywhere. The best of the other epochs counts: what else runs on a machine can
+only slow an epoch down, and it does so by a fifth on a shared one.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGES, BATCH, CLASSES = 1280, 128, 10
+IMAGES, BATCH, CLASSES = 640, 128, 10
+EPOCHS = 6
 # TensorFlow's defaults are so slow that a shorter epoch must do; the rate is of whole epochs all the same.
 DEFAULTS_IMAGES = 512
 VALIDATION = IMAGES // 8
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["resnet50", "vgg16"], choices=["resnet50", "vgg16"])
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()
-    print("images/s, medians; ratios of the cell to the bare fits of this run\n")
+    print("images/s of the best epoch; ratios of the cell to the bare fits of this run\n")
     print("| model | cell | bare, oneDNN | bare, defaults | cell / oneDNN | cell / defaults |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
@@ -62,9 +63,9 @@ def main() -> None:
             defaults: list[float] = []
             for repeat in range(arguments.repeats):
                 cell += _cell(model, data, Path(scratch) / f"{model}-{repeat}")
-                onednn += _bare(model, data, onednn=True, images=IMAGES, epochs=3)
-                defaults += _bare(model, data, onednn=False, images=DEFAULTS_IMAGES, epochs=2)
-            a, b, c = map(statistics.median, (cell, onednn, defaults))
+                onednn += _bare(model, data, onednn=True, images=IMAGES, epochs=EPOCHS)
+                defaults += _bare(model, data, onednn=False, images=DEFAULTS_IMAGES, epochs=3)
+            a, b, c = map(max, (cell, onednn, defaults))
             print(f"| {model} | {a:.1f} | {b:.1f} | {c:.1f} | {a / b:.2f} | {a / c:.2f} |", flush=True)
 
 
@@ -88,7 +89,13 @@ def _cell(model: str, data: Path, folder: Path) -> list[float]:
     command = [
         *(sys.executable, "-m", "pipelines.run", f"model={model}", "model.weights=null", "technique=baseline"),
         *("dataset=npz", f"dataset.path={data}", f"dataset.validation_fraction={VALIDATION / (IMAGES + VALIDATION)}"),
-        *("dataset.horizontal_flip=true", "dataset.max_shift=4", "training.epochs=3", f"training.batch_size={BATCH}"),
+        *(
+            "dataset.horizontal_flip=true",
+            "dataset.max_shift=4",
+            f"training.epochs={EPOCHS}",
+            f"training.patience={EPOCHS}",
+            f"training.batch_size={BATCH}",
+        ),
         *("measurement=quick", f"tracking.uri=sqlite:///{folder}/mlflow.db", f"hydra.run.dir={folder}"),
     ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
