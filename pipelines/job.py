@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -106,7 +107,7 @@ def _optimize(cell: Cell, data: ImageData, origin: Finished | None, trainer: Tra
         finally:
             tf_keras.mixed_precision.set_global_policy("float32")
     candidate = cell.technique.apply(Candidate(model=model), trainer)
-    return Candidate(model=_as_float32(candidate.model), conversion=candidate.conversion)
+    return replace(candidate, model=_as_float32(candidate.model))
 
 
 def _as_float32(model: tf_keras.Model) -> tf_keras.Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -111,8 +111,3 @@ class Chain(Technique):
 
     def _following(self) -> list[Technique]:
         return [step for step in self.steps.values() if step.origin is not None]
-
-
-def converted(candidate: Candidate, conversion: Conversion) -> Candidate:
-    """The same model, converted in another way."""
-    return replace(candidate, conversion=conversion)

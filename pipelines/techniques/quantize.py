@@ -6,12 +6,12 @@ Source: Jacob et al. 2018, arXiv:1712.05877; ai.google.dev/edge/litert/conversio
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pipelines import checks
-from pipelines.techniques.base import Candidate, Conversion, EffectError, Quantization, Technique, converted
+from pipelines.techniques.base import Candidate, Conversion, EffectError, Quantization, Technique
 from pipelines.techniques.baseline import Baseline
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ class Quantize(Technique):
     def apply(self, candidate: Candidate, trainer: Trainer) -> Candidate:  # noqa: ARG002
         """Replace the conversion only."""
         quantization = cast(Quantization, self.scheme)
-        return converted(candidate, Conversion(quantization=quantization, calibration_images=self.calibration_images))
+        return replace(
+            candidate, conversion=Conversion(quantization=quantization, calibration_images=self.calibration_images)
+        )
 
     def verify(self, artifact: Path) -> None:
         """The artifact's tensors must be of the scheme's types."""
