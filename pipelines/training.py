@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pipelines.datasets.base import Dataset, ImageData, Split
 
 VALIDATION_BATCH = 256
+# Batches prepared at a time and held ready.
+PARALLEL = 2
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
@@ -136,8 +138,7 @@ def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int)
         batch = augment(tf.gather(images, index), dataset.horizontal_flip, dataset.max_shift, pair)
         return tf.cast(batch, tf.float32), tf.gather(labels, index)
 
-    batches = tf.data.Dataset.zip((indices, seeds))
-    return batches.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return _prefetched(tf.data.Dataset.zip((indices, seeds)).map(gather, num_parallel_calls=PARALLEL))
 
 
 def plain_batches(split: Split) -> tf.data.Dataset:
@@ -145,7 +146,20 @@ def plain_batches(split: Split) -> tf.data.Dataset:
     import tensorflow as tf
 
     batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(VALIDATION_BATCH)
-    return batches.map(lambda x, y: (tf.cast(x, tf.float32), y)).prefetch(tf.data.AUTOTUNE)
+    return _prefetched(batches.map(lambda x, y: (tf.cast(x, tf.float32), y)))
+
+
+def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Prepare batches ahead of their use, without tf.data's autotuning.
+
+    The tuner's thread sleeps for 10 ms, then twice as long each time, and an iterator's end waits until it wakes: an
+    epoch of 10.3 s ends after 20.5 s.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(PARALLEL).with_options(options)
 
 
 def augment(images: Any, flip: bool, max_shift: int, seed: Any) -> Any:
