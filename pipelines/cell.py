@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pipelines.techniques.baseline import Baseline
 from pipelines.training import Training
 
 # Raise it when a change of the code changes results, so that no older one is reused.
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,23 +63,43 @@ class Cell:
         """The cell whose trained model this one starts from; None where the model's own weights are the start."""
         return None if self.technique.origin is None else self.with_technique(self.technique.origin)
 
-    def fingerprint(self, data_digest: str) -> str:
+    @property
+    def source(self) -> Cell | None:
+        """The cell that is learnt from beside the origin; None where there is none, or it is named by its run."""
+        source = self.technique.source
+        if source is None or source.uri is not None:
+            return None
+        return replace(
+            self,
+            model=source.model or self.model,
+            dataset=source.dataset or self.dataset,
+            technique=Baseline(),
+        )
+
+    @property
+    def needs(self) -> dict[str, Cell]:
+        """The cells that must be finished before this one, by what they are to it."""
+        needs = {"source": self.source, "origin": self.origin, "baseline": self.baseline}
+        return {role: cell for role, cell in needs.items() if cell is not None}
+
+    def fingerprint(self, digest_of: Callable[[Dataset], str]) -> str:
         """SHA-256 in hexadecimal over all that determines the trained model and its artifact.
 
-        data_digest: the content of the dataset's splits. How a cell is measured and scored is not part of it.
+        digest_of: gives the content of a dataset's splits. How a cell is measured and scored is not part of it.
         """
-        origin = self.origin
+        origin, source = self.origin, self.source
         determining = {
             "version": RESULT_VERSION,
             "model": describe(self.model, determining=True),
             "weights": _weights_identity(self.model.weights),
-            "data": data_digest,
+            "data": digest_of(self.dataset),
             "dataset": describe(self.dataset, determining=True),
             "technique": describe(self.technique, determining=True),
             "training": describe(self.training, determining=True),
             "seed": self.seed,
             "deterministic": self.deterministic,
-            "origin": origin.fingerprint(data_digest) if origin else None,
+            "origin": origin.fingerprint(digest_of) if origin else None,
+            "source": source.fingerprint(digest_of) if source else None,
             "libraries": {k: v for k, v in runtime.versions().items() if k.startswith("tensorflow")},
         }
         return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()

@@ -35,7 +35,7 @@ def export(candidate: Candidate, *, training_images: Images, labels: Sequence[st
 def _convert(candidate: Candidate, calibration: Images) -> bytes:
     import tensorflow as tf
 
-    model = candidate.model
+    model = candidate.emulated or candidate.model
     signature = tf.TensorSpec([1, *model.input_shape[1:]], tf.float32, name="images")
     forward = tf.function(lambda images: model(images, training=False), autograph=False)
     concrete = forward.get_concrete_function(signature)

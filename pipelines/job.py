@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,10 +14,11 @@ import numpy as np
 from pipelines import runtime, verdict
 from pipelines.cell import describe
 from pipelines.export import export
+from pipelines.measure.kernels import sparsity
 from pipelines.measure.session import Result, measure
 from pipelines.models import complexity
 from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Measurement, Timing
-from pipelines.techniques.base import Candidate
+from pipelines.techniques.base import Candidate, Context
 from pipelines.training import OnEpoch, Trainer
 
 if TYPE_CHECKING:
@@ -35,15 +36,15 @@ def run(
     data: ImageData,
     folder: Path,
     *,
-    origin: Finished | None,
-    baseline: Finished | None,
+    fingerprint: str,
+    needed: Mapping[str, Finished],
     on_epoch: OnEpoch,
     say: Say,
 ) -> Finished:
     """Run the cell and leave everything in `folder`, which must exist.
 
-    origin: the finished cell that the technique starts from, None where it starts from the model's own weights.
-    baseline: the finished cell to compare with, None for a baseline. on_epoch: called after each epoch.
+    needed: the finished cells of `cell.needs`, and the `source` that is named by its run. on_epoch: called after each
+    epoch.
     Raises EffectError where the technique did nothing, FloatingPointError where training diverged, RuntimeError
     where measuring failed.
     """
@@ -53,15 +54,20 @@ def run(
     runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
     trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch)
 
-    candidate, optimize_s = _timed(lambda: _optimize(cell, data, origin, trainer))
+    origin, source, baseline = (needed.get(role) for role in ("origin", "source", "baseline"))
+    context = Context(trainer=trainer, source=source, baseline=baseline, say=say)
+    candidate, optimize_s = _timed(lambda: _optimize(cell, data, origin, context))
     if trainer.epochs:
         save_checkpoint(candidate.model, files.checkpoint)
+    for name, table in candidate.tables.items():
+        files.tables.mkdir(exist_ok=True)
+        (files.tables / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
 
     say(f"{cell.name}: exporting")
     _, convert_s = _timed(
         lambda: export(candidate, training_images=data.train.images, labels=data.class_names, path=files.artifact)
     )
-    cell.technique.verify(files.artifact)
+    cell.technique.verify(candidate, files.artifact)
 
     say(f"{cell.name}: measuring {files.artifact.stat().st_size / 1e6:.2f} MB on {len(data.test):,} test images")
     measured = measure(
@@ -75,12 +81,20 @@ def run(
     )
     timing = Timing(
         train_s=trainer.seconds,
-        train_total_s=trainer.seconds + (origin.result.timing.train_total_s if origin else 0.0),
+        train_total_s=trainer.seconds + sum(one.result.timing.train_total_s for one in (origin, source) if one),
         optimize_s=optimize_s,
         convert_s=convert_s,
     )
     result = _result(
-        cell, data, model=candidate.model, measured=measured, timing=timing, trainer=trainer, baseline=baseline
+        cell,
+        data,
+        fingerprint=fingerprint,
+        candidate=candidate,
+        measured=measured,
+        artifact_sparsity=sparsity(files.artifact),
+        timing=timing,
+        epochs=tuple(trainer.epochs),
+        baseline=baseline,
     )
     result.save(files.result)
     return Finished(result=result, files=files)
@@ -95,7 +109,7 @@ def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
     bare.save(path)
 
 
-def _optimize(cell: Cell, data: ImageData, origin: Finished | None, trainer: Trainer) -> Candidate:
+def _optimize(cell: Cell, data: ImageData, origin: Finished | None, context: Context) -> Candidate:
     import tf_keras
 
     if origin is not None:
@@ -106,7 +120,7 @@ def _optimize(cell: Cell, data: ImageData, origin: Finished | None, trainer: Tra
             model = cell.model.build(data.image_shape, len(data.class_names))
         finally:
             tf_keras.mixed_precision.set_global_policy("float32")
-    candidate = cell.technique.apply(Candidate(model=model), trainer)
+    candidate = cell.technique.apply(Candidate(model=model), context)
     return replace(candidate, model=_as_float32(candidate.model))
 
 
@@ -129,10 +143,12 @@ def _result(
     cell: Cell,
     data: ImageData,
     *,
-    model: tf_keras.Model,
+    fingerprint: str,
+    candidate: Candidate,
     measured: Result,
+    artifact_sparsity: float,
     timing: Timing,
-    trainer: Trainer,
+    epochs: tuple[dict[str, float], ...],
     baseline: Finished | None,
 ) -> CellResult:
     measurement = _measurement(measured, len(data.test))
@@ -141,14 +157,14 @@ def _result(
         dataset=cell.dataset.name,
         technique=cell.technique.name,
         seed=cell.seed,
-        fingerprint=cell.fingerprint(data.digest),
+        fingerprint=fingerprint,
         hardware=runtime.hardware(),
         measurement=measurement,
         timing=timing,
         complexity=Complexity(
-            parameters=complexity.parameters(model),
-            macs=complexity.macs(model),
-            sparsity=complexity.sparsity(model),
+            parameters=complexity.parameters(candidate.model),
+            macs=complexity.macs(candidate.model),
+            sparsity=artifact_sparsity,
         ),
         score=cell.score.terms(measurement, train_total_s=timing.train_total_s, classes=len(data.class_names)),
         violations=cell.score.violations(measurement, train_total_s=timing.train_total_s),
@@ -157,7 +173,8 @@ def _result(
             if baseline
             else None
         ),
-        epochs=tuple(trainer.epochs),
+        epochs=epochs,
+        metrics=dict(candidate.metrics),
     )
 
 

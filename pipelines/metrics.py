@@ -31,6 +31,7 @@ def metrics_of(result: CellResult) -> dict[str, float]:
         "score/operational": result.score.total,
     }
     metrics |= {f"score/{name}_db": value for name, value in asdict(result.score).items()}
+    metrics |= result.metrics
     if result.comparison is not None:
         beside = result.comparison
         metrics["score/gain_db"] = beside.gain.total

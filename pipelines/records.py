@@ -33,8 +33,8 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds. train_s is this cell's own training, train_total_s adds its origin's; optimize_s is the whole
-    technique (its training included), convert_s the export."""
+    """Seconds. train_s is this cell's own training, train_total_s adds its origin's and its source's; optimize_s is the
+    whole technique (its training included), convert_s the export."""
 
     train_s: float
     train_total_s: float
@@ -44,7 +44,8 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Complexity:
-    """Parameters, multiply-accumulates of one image, and the fraction of exactly-zero kernel entries."""
+    """Parameters and multiply-accumulates of one image of the network, and the fraction of exactly-zero entries in
+    the artifact's kernels."""
 
     parameters: int
     macs: int
@@ -98,7 +99,8 @@ class Comparison:
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
     """Everything that one cell found out. `comparison` is None for a baseline; `violations` are the score
-    profile's budgets that it breaks; `epochs` holds one dictionary of metrics a training epoch."""
+    profile's budgets that it breaks; `epochs` holds one dictionary of metrics a training epoch; `metrics` is what
+    the technique alone has to tell."""
 
     model: str
     dataset: str
@@ -113,6 +115,7 @@ class CellResult:
     violations: tuple[str, ...]
     comparison: Comparison | None
     epochs: tuple[dict[str, float], ...]
+    metrics: dict[str, float]
 
     @property
     def name(self) -> str:
@@ -174,6 +177,11 @@ class CellFiles:
     def checkpoint(self) -> Path:
         """The trained Keras model; absent where the technique trains nothing."""
         return self.folder / "checkpoint.keras"
+
+    @property
+    def tables(self) -> Path:
+        """A folder of the technique's tables, JSON, columns by name; absent where it has none."""
+        return self.folder / "tables"
 
     @property
     def predictions(self) -> Path:

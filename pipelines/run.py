@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 # What a cell needs is imported where it runs: `--help` and `--cfg` answer without NumPy.
 if TYPE_CHECKING:
     from pipelines.cell import Cell
-    from pipelines.datasets.base import ImageData
+    from pipelines.datasets.base import Dataset, ImageData
     from pipelines.records import Finished
     from pipelines.tracking import Store
 
@@ -81,14 +82,19 @@ def cell_of(config: DictConfig) -> Cell:
     return Cell(**parts, seed=config.seed, deterministic=config.deterministic)
 
 
+@cache
+def loaded(dataset: Dataset) -> ImageData:
+    """The dataset's images and labels, read once in a process."""
+    return dataset.load()
+
+
+def digest_of(dataset: Dataset) -> str:
+    """The content of a dataset's splits, for fingerprints."""
+    return loaded(dataset).digest
+
+
 def execute(
-    cell: Cell,
-    store: Store,
-    data: ImageData,
-    folder: Path,
-    *,
-    run_id: str | None = None,
-    parent: str | None = None,
+    cell: Cell, store: Store, folder: Path, *, run_id: str | None = None, parent: str | None = None
 ) -> Finished:
     """Run and record one cell, after the cells that it needs: each of them is reused or run the same way.
 
@@ -96,31 +102,65 @@ def execute(
     """
     from pipelines import figures, job
 
-    needed: dict[str, Finished] = {}
-    for other in (cell.origin, cell.baseline):
-        if other is not None and other.technique.name not in needed:
-            finished = store.find(other.fingerprint(data.digest))
-            if finished is not None:
-                log.info("%s: reused, trained in %.1f s", other.name, finished.result.timing.train_total_s)
-            needed[other.technique.name] = finished or execute(other, store, data, folder, parent=parent)
-
+    needed = _needed(cell, store, folder, parent=parent)
+    data, fingerprint = loaded(cell.dataset), cell.fingerprint(digest_of)
     place = folder / cell.name
     place.mkdir(parents=True)
-    with store.run(cell, data, run_id=run_id, parent=parent) as run:
+    with store.run(cell, data, fingerprint, run_id=run_id, parent=parent) as run:
         finished = job.run(
-            cell,
-            data,
-            place,
-            origin=needed[cell.origin.technique.name] if cell.origin else None,
-            baseline=needed[cell.baseline.technique.name] if cell.baseline else None,
-            on_epoch=run.on_epoch,
-            say=log.info,
+            cell, data, place, fingerprint=fingerprint, needed=needed, on_epoch=run.on_epoch, say=log.info
         )
         log.info("%s: recording", cell.name)
         figures.draw(finished, data, place / "figures")
         run.record(finished, data)
         _tell(finished, store, run.run_id)
     return finished
+
+
+def _needed(cell: Cell, store: Store, folder: Path, *, parent: str | None) -> dict[str, Finished]:
+    """The finished cells of `cell.needs`, from the store or run now, and a source that is named by its run."""
+    needed: dict[str, Finished] = {}
+    source = cell.technique.source
+    if source is not None and source.uri is not None:
+        needed["source"] = store.load(source.uri)
+    by_fingerprint: dict[str, Finished] = {}
+    for role, other in cell.needs.items():
+        fingerprint = other.fingerprint(digest_of)
+        if fingerprint not in by_fingerprint:
+            finished = store.find(fingerprint)
+            if finished is not None:
+                log.info("%s: reused, trained in %.1f s", other.name, finished.result.timing.train_total_s)
+            elif role == "source":
+                # Another network may want oneDNN the other way, which is set once for a process.
+                finished = _source_in_child(other, store, folder, fingerprint, parent=parent)
+            else:
+                finished = execute(other, store, folder, parent=parent)
+            by_fingerprint[fingerprint] = finished
+        needed[role] = by_fingerprint[fingerprint]
+    return needed
+
+
+def _source_in_child(cell: Cell, store: Store, folder: Path, fingerprint: str, *, parent: str | None) -> Finished:
+    from pipelines.cell import describe
+
+    place = folder / f"source-{fingerprint[:8]}"
+    place.mkdir(parents=True)
+    parts = {name: part for name, part in describe(cell).items() if name != "_target_"}
+    config = OmegaConf.create({**parts, "tracking": {"uri": store.uri, "experiment": store.experiment}})
+    log.info("%s: not in the store, so it is run first", cell.name)
+    _run_child(config, place, parent)
+    finished = store.find(fingerprint)
+    if finished is None:
+        raise RuntimeError(f"{cell.name}, which is to be learnt from, did not finish: see its message above")
+    return finished
+
+
+def _preflight(cell: Cell) -> None:
+    """Raise what a cell or its source would fail with, before anything is computed."""
+    for one in (cell, cell.source):
+        if one is not None:
+            one.dataset.preflight()
+            one.model.preflight(loaded(one.dataset).image_shape)
 
 
 def _guarded(config: DictConfig, folder: Path, *, run_id: str | None = None, parent: str | None = None) -> int:
@@ -131,15 +171,13 @@ def _guarded(config: DictConfig, folder: Path, *, run_id: str | None = None, par
         cell = cell_of(config)
         uri = tracking.tracking_uri(config.tracking.uri)
         tracking.check_reachable(uri)
-        cell.dataset.preflight()
-        data = cell.dataset.load()
-        cell.model.preflight(data.image_shape)
+        _preflight(cell)
     except (ValueError, OSError) as error:
         print(f"opscore: {error}", file=sys.stderr)
         return MISUSE
     try:
         store = tracking.Store(uri, config.tracking.experiment, beside=run_id or parent)
-        execute(cell, store, data, folder, run_id=run_id, parent=parent)
+        execute(cell, store, folder, run_id=run_id, parent=parent)
     except EXPECTED as error:
         log.debug("traceback", exc_info=error)
         print(f"opscore: {cell.name} failed: {error}", file=sys.stderr)
@@ -149,7 +187,10 @@ def _guarded(config: DictConfig, folder: Path, *, run_id: str | None = None, par
 
 def _in_child(config: DictConfig, parent: str | None) -> int:
     """Run a sweep's cell in a process of its own: memory goes back, and oneDNN is set for its model."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    return _run_child(config, Path(HydraConfig.get().runtime.output_dir), parent)
+
+
+def _run_child(config: DictConfig, folder: Path, parent: str | None) -> int:
     resolved = folder / "cell.yaml"
     OmegaConf.save(config, resolved, resolve=True)
     environment = os.environ | ({PARENT_RUN: parent} if parent else {})

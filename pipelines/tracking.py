@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -95,6 +96,7 @@ class Store:
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         self.uri = uri
+        self.experiment = experiment
         mlflow.set_tracking_uri(uri)
         self.client = mlflow.MlflowClient(uri)
         try:
@@ -121,11 +123,34 @@ class Store:
             return None
         run_id = runs[0].info.run_id
         try:
-            folder = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=CELL_FOLDER)
-            return Finished.load(Path(folder))
+            return self._load(run_id)
         except (OSError, ValueError, KeyError, TypeError, mlflow.MlflowException) as error:
             log.warning("the files of run %s are lost or of another version (%s): its cell is run again", run_id, error)
             return None
+
+    def load(self, uri: str) -> Finished:
+        """The finished cell of the run `runs:/<run id>`. Raises StoreError where it cannot be had or learnt from."""
+        import mlflow
+
+        try:
+            finished = self._load(uri.removeprefix("runs:/"))
+        except (OSError, ValueError, KeyError, TypeError, mlflow.MlflowException) as error:
+            raise StoreError(
+                f"{uri} must be a finished cell in the store {self.uri}, which gives {error}: correct the run's id, "
+                "or set tracking.uri to the store that holds it"
+            ) from error
+        if not finished.files.checkpoint.is_file():
+            raise StoreError(
+                f"{uri} must be a cell that was trained, got {finished.result.name}, which has no checkpoint: name "
+                "the run of the cell that it started from"
+            )
+        return finished
+
+    def _load(self, run_id: str) -> Finished:
+        import mlflow
+
+        folder = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=CELL_FOLDER)
+        return Finished.load(Path(folder))
 
     def finished_cells(self, dataset: str | None = None) -> list[RecordedCell]:
         """Every finished cell of the experiment, of one dataset or of all."""
@@ -153,7 +178,7 @@ class Store:
 
     @contextmanager
     def run(
-        self, cell: Cell, data: ImageData, *, run_id: str | None = None, parent: str | None = None
+        self, cell: Cell, data: ImageData, fingerprint: str, *, run_id: str | None = None, parent: str | None = None
     ) -> Iterator[CellRun]:
         """A run for `cell`, ended as FINISHED, as FAILED with the traceback, or as KILLED on an interrupt.
 
@@ -166,7 +191,7 @@ class Store:
         active = mlflow.start_run(run_id=run_id, log_system_metrics=True, tags=tags)
         run = CellRun(self, active)
         try:
-            run.start(cell, data)
+            run.start(cell, data, fingerprint)
             yield run
         except KeyboardInterrupt:
             mlflow.end_run("KILLED")
@@ -203,7 +228,7 @@ class CellRun:
         self.run_id: str = active.info.run_id
         self._unsent: list[tuple[int, dict[str, float]]] = []
 
-    def start(self, cell: Cell, data: ImageData) -> None:
+    def start(self, cell: Cell, data: ImageData, fingerprint: str) -> None:
         """Name, tags, parameters and datasets: known before anything is computed."""
         import mlflow
 
@@ -214,7 +239,7 @@ class CellRun:
                 "dataset": cell.dataset.name,
                 "technique": cell.technique.name,
                 "seed": cell.seed,
-                "fingerprint": cell.fingerprint(data.digest),
+                "fingerprint": fingerprint,
             }
         )
         parts = {name: part for name, part in describe(cell).items() if name != "_target_"}
@@ -259,6 +284,9 @@ class CellRun:
             }
         )
         mlflow.log_artifacts(str(finished.files.folder), CELL_FOLDER)
+        for path in sorted(finished.files.tables.glob("*.json")):
+            # MLflow's own form of a table, which its UI shows as one.
+            mlflow.log_table(json.loads(path.read_text()), path.name)
         self._log_model(finished, data)
 
     def _log_model(self, finished: Finished, data: ImageData) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +60,19 @@ class Training:
         return "mixed_float16" if on_gpu else "mixed_bfloat16"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """What a model is fitted on and validated with: inputs and int64 labels (b,), batched."""
+
+    training: tf.data.Dataset
+    validation: tf.data.Dataset
+
+
 @dataclass(kw_only=True)
 class Trainer:
     """Fits models on one dataset and keeps account of the time and of every epoch.
 
-    seconds: wall time of all fits so far. epochs: metrics of each epoch, in order.
+    seconds: wall time of all training so far. epochs: metrics of each epoch, in order.
     """
 
     settings: Training
@@ -74,40 +83,63 @@ class Trainer:
     seconds: float = 0.0
     epochs: list[dict[str, float]] = field(default_factory=list)
 
-    def fit(self, model: tf_keras.Model, *, epochs: int | None = None, learning_rate: float | None = None) -> None:
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch, the last and smaller one included."""
+        return math.ceil(len(self.data.train) / self.settings.batch_size)
+
+    def fit(
+        self,
+        model: tf_keras.Model,
+        *,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        batches: Batches | None = None,
+        callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+        keep_best: bool = True,
+    ) -> None:
         """Train `model` in place and leave it with its best epoch's weights.
 
-        epochs, learning_rate: replace the settings' own for this fit. Raises FloatingPointError when the loss
-        stops being a finite number.
+        epochs, learning_rate: replace the settings' own for this fit. batches: replace the dataset's own images.
+        keep_best: False trains all epochs and leaves the last one's weights, for what is complete only at the end, such
+        as pruning. Raises FloatingPointError when the loss stops being a finite number.
         """
         import tf_keras
 
         epochs = epochs or self.settings.epochs
         rate = learning_rate or self.settings.learning_rate
-        steps = math.ceil(len(self.data.train) / self.settings.batch_size)
+        batches = batches or self.batches()
         model.compile(
-            optimizer=self._optimizer(rate, steps * epochs),
+            optimizer=self._optimizer(rate, self.steps_per_epoch * epochs),
             loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-        started = time.perf_counter()
-        try:
+        stop_early = tf_keras.callbacks.EarlyStopping(
+            monitor="val_accuracy", mode="max", patience=self.settings.patience, restore_best_weights=True
+        )
+        with self.clock():
             model.fit(
-                training_batches(self.data.train, self.dataset, self.settings.batch_size, self.seed),
-                validation_data=plain_batches(self.data.validation),
+                batches.training,
+                validation_data=batches.validation,
                 epochs=epochs,
                 # A bar where somebody watches, one line an epoch in a log.
                 verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[
-                    _recorder(self, rate),
-                    tf_keras.callbacks.EarlyStopping(
-                        monitor="val_accuracy",
-                        mode="max",
-                        patience=self.settings.patience,
-                        restore_best_weights=True,
-                    ),
-                ],
+                callbacks=[_recorder(self, rate), *([stop_early] if keep_best else []), *callbacks],
             )
+
+    def batches(self) -> Batches:
+        """The dataset's images, augmented for training."""
+        return Batches(
+            training=training_batches(self.data.train, self.dataset, self.settings.batch_size, self.seed),
+            validation=plain_batches(self.data.validation),
+        )
+
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """Count the time of what is done inside as training. `fit` does so by itself."""
+        started = time.perf_counter()
+        try:
+            yield
         finally:
             self.seconds += time.perf_counter() - started
 
@@ -190,6 +222,9 @@ def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callb
     import tf_keras
 
     class Recorder(tf_keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+            self.before_s, self.train_started = trainer.seconds, time.perf_counter()
+
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             self.started = time.perf_counter()
             self.trained_s = 0.0
@@ -208,6 +243,7 @@ def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callb
             metrics = {key: float(value) for key, value in logs.items() if key != "lr"}
             metrics["learning_rate"] = rate
             metrics["images_per_s"] = len(trainer.data.train) / self.trained_s
+            metrics["seconds"] = self.before_s + time.perf_counter() - self.train_started
             trainer.epochs.append(metrics)
             trainer.on_epoch(len(trainer.epochs), metrics)
 

@@ -5,8 +5,15 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from functools import cache
+from pathlib import Path
+
+import pytest
 
 from pipelines.datasets.base import Dataset, ImageData
+from pipelines.models.small_cnn import SmallCNN
+from pipelines.techniques.base import Candidate, Context
+
+SMALL_CNN = SmallCNN(width=32, weights=None, input_size=None, dropout=0.0, onednn=True)
 
 
 @cache
@@ -16,3 +23,63 @@ def small_data() -> tuple[ImageData, Dataset]:
 
     dataset = Digits(limit_train=300, limit_test=100, validation_fraction=0.2)
     return dataset.load(), dataset
+
+
+def context(epochs: int = 8) -> Context:
+    """What a technique works with on the small data: batches of 32, Adam from 3e-3."""
+    from pipelines.training import Trainer, Training
+
+    data, dataset = small_data()
+    settings = Training(
+        epochs=epochs,
+        batch_size=32,
+        optimizer="adam",
+        learning_rate=3e-3,
+        patience=epochs,
+        mixed_precision=False,
+    )
+    trainer = Trainer(settings=settings, data=data, dataset=dataset, seed=0, on_epoch=lambda *_: None)
+    return Context(trainer=trainer, say=lambda _: None)
+
+
+def exported(candidate: Candidate, path: Path) -> Path:
+    """The candidate's artifact, by the real converter."""
+    from pipelines.export import export
+
+    data, _ = small_data()
+    export(candidate, training_images=data.train.images, labels=data.class_names, path=path)
+    return path
+
+
+def artifact_accuracy(path: Path) -> float:
+    """Accuracy of an artifact on the 100 test digits, by LiteRT."""
+    from pipelines.measure.litert import Artifact
+
+    data, _ = small_data()
+    return float((Artifact(path).logits(data.test.images).argmax(axis=1) == data.test.labels).mean())
+
+
+@pytest.fixture(scope="session")
+def trained_once() -> Candidate:
+    from pipelines.techniques.baseline import Baseline
+
+    data, _ = small_data()
+    it = context()
+    candidate = Baseline().apply(Candidate(model=SMALL_CNN.build(data.image_shape, 10)), it)
+    assert it.trainer.epochs[-1]["val_accuracy"] > 0.9
+    return candidate
+
+
+@pytest.fixture
+def trained(trained_once: Candidate) -> Candidate:
+    """A copy of a small network that was trained on the small data: a test may change it."""
+    import tf_keras
+
+    model = tf_keras.models.clone_model(trained_once.model)
+    model.set_weights(trained_once.model.get_weights())
+    return Candidate(model=model)
+
+
+@pytest.fixture(scope="session")
+def baseline_artifact(trained_once: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(trained_once, tmp_path_factory.mktemp("baseline") / "model.tflite")

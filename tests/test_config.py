@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from pipelines.cell import Cell, describe
+from pipelines.datasets.base import Dataset
 from pipelines.run import CONF, GROUPS, cell_of, expand_overrides
 from pipelines.techniques.base import Chain
 
@@ -123,7 +124,10 @@ def test_description_is_plain_and_complete() -> None:
     assert described["seed"] == 0
 
 
-DIGEST = "0" * 64
+def digest_of(dataset: Dataset) -> str:
+    return "0" * 64
+
+
 DETERMINING = [
     "seed=1",
     "deterministic=true",
@@ -146,18 +150,20 @@ NOT_DETERMINING = ["measurement.threads=2", "score.size=1", "data_dir=/elsewhere
 
 @pytest.mark.parametrize("override", DETERMINING)
 def test_what_changes_a_result_changes_its_fingerprint(override: str) -> None:
-    assert composed(override).fingerprint(DIGEST) != composed().fingerprint(DIGEST)
+    assert composed(override).fingerprint(digest_of) != composed().fingerprint(digest_of)
 
 
 @pytest.mark.parametrize("override", NOT_DETERMINING)
 def test_what_does_not_change_a_result_does_not(override: str) -> None:
-    assert composed(override).fingerprint(DIGEST) == composed().fingerprint(DIGEST)
+    assert composed(override).fingerprint(digest_of) == composed().fingerprint(digest_of)
 
 
 def test_content_counts_and_not_the_name(tmp_path: Path) -> None:
-    assert composed().fingerprint(DIGEST) != composed().fingerprint("1" * 64)
+    assert composed().fingerprint(digest_of) != composed().fingerprint(lambda _: "1" * 64)
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
         (tmp_path / f"{name}.keras").write_bytes(content)
-    prints = {name: composed(f"model.weights={tmp_path / name}.keras").fingerprint(DIGEST) for name in ("a", "b", "c")}
+    prints = {
+        name: composed(f"model.weights={tmp_path / name}.keras").fingerprint(digest_of) for name in ("a", "b", "c")
+    }
     assert prints["a"] != prints["c"]
     assert prints["a"] == prints["b"]

@@ -40,6 +40,7 @@ RESULT = CellResult(
     violations=("accuracy 0.55 is below min_accuracy 0.9",),
     comparison=BESIDE,
     epochs=({"loss": 1.0},),
+    metrics={"transfer/parameters_share": 0.5},
 )
 BASELINE = dataclasses.replace(RESULT, technique="baseline", comparison=None, violations=())
 

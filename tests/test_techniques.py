@@ -9,48 +9,14 @@ from pipelines.export import export
 from pipelines.job import save_checkpoint
 from pipelines.measure.litert import Artifact, tensor_dtypes
 from pipelines.models.small_cnn import SmallCNN
-from pipelines.techniques.base import Candidate, Chain, Conversion, EffectError
+from pipelines.techniques.base import Candidate, Chain, Context, Conversion, EffectError
 from pipelines.techniques.baseline import Baseline
 from pipelines.techniques.quantize import Quantize
 from pipelines.techniques.transfer import Transfer
-from pipelines.training import Trainer, Training
-from tests.conftest import small_data
+from pipelines.training import Trainer
+from tests.conftest import SMALL_CNN, artifact_accuracy, context, exported, small_data
 
-MODEL = SmallCNN(width=32, weights=None, input_size=None, dropout=0.0, onednn=True)
 INT8 = Quantize(scheme="int8", calibration_images=50)
-
-
-def trainer(epochs: int = 8) -> Trainer:
-    data, dataset = small_data()
-    settings = Training(
-        epochs=epochs,
-        batch_size=32,
-        optimizer="adam",
-        learning_rate=3e-3,
-        patience=epochs,
-        mixed_precision=False,
-    )
-    return Trainer(settings=settings, data=data, dataset=dataset, seed=0, on_epoch=lambda *_: None)
-
-
-def exported(candidate: Candidate, path: Path) -> Path:
-    data, _ = small_data()
-    export(candidate, training_images=data.train.images, labels=data.class_names, path=path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def trained() -> Candidate:
-    data, _ = small_data()
-    it = trainer()
-    candidate = Baseline().apply(Candidate(model=MODEL.build(data.image_shape, 10)), it)
-    assert it.epochs[-1]["val_accuracy"] > 0.9
-    return candidate
-
-
-@pytest.fixture(scope="module")
-def baseline_artifact(trained: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(trained, tmp_path_factory.mktemp("baseline") / "model.tflite")
 
 
 def test_the_baseline_artifact_answers_as_keras_does(trained: Candidate, baseline_artifact: Path) -> None:
@@ -81,28 +47,25 @@ def test_quantization(
     tmp_path: Path,
 ) -> None:
     technique = Quantize(scheme=scheme, calibration_images=calibration)
-    artifact = exported(technique.apply(trained, trainer()), tmp_path / "model.tflite")
-    technique.verify(artifact)
+    artifact = exported(technique.apply(trained, context()), tmp_path / "model.tflite")
+    technique.verify(trained, artifact)
     assert tensor_dtypes(artifact)[holds] > 0
     assert artifact.stat().st_size < largest_share * baseline_artifact.stat().st_size
-    data, _ = small_data()
-    right = [
-        (Artifact(path).logits(data.test.images).argmax(axis=1) == data.test.labels).mean()
-        for path in (artifact, baseline_artifact)
-    ]
-    assert abs(right[0] - right[1]) <= largest_difference
+    assert abs(artifact_accuracy(artifact) - artifact_accuracy(baseline_artifact)) <= largest_difference
 
 
 def test_int8_is_integer_throughout_with_pixels_in(trained: Candidate, tmp_path: Path) -> None:
-    artifact = exported(INT8.apply(trained, trainer()), tmp_path / "model.tflite")
+    artifact = exported(INT8.apply(trained, context()), tmp_path / "model.tflite")
     assert Artifact(artifact).input_dtype == np.uint8
     assert "float32" not in tensor_dtypes(artifact)
 
 
 @pytest.mark.parametrize("scheme", ["dynamic", "float16", "int8", "int16x8"])
-def test_an_artifact_that_was_not_quantized_is_found_out(scheme: str, baseline_artifact: Path) -> None:
+def test_an_artifact_that_was_not_quantized_is_found_out(
+    scheme: str, trained: Candidate, baseline_artifact: Path
+) -> None:
     with pytest.raises(EffectError, match=f"quantize_{scheme} left"):
-        Quantize(scheme=scheme, calibration_images=1).verify(baseline_artifact)
+        Quantize(scheme=scheme, calibration_images=1).verify(trained, baseline_artifact)
 
 
 def test_transfer_trains_the_head_alone(trained: Candidate, tmp_path: Path) -> None:
@@ -112,7 +75,7 @@ def test_transfer_trains_the_head_alone(trained: Candidate, tmp_path: Path) -> N
         width=32, weights=str(tmp_path / "pretrained.keras"), input_size=None, dropout=0.0, onednn=True
     )
     model = pretrained.build(data.image_shape, 10)
-    Transfer(epochs=1, learning_rate=1e-3).apply(Candidate(model=model), trainer())
+    Transfer(epochs=1, learning_rate=1e-3).apply(Candidate(model=model), context())
     moved = {
         layer.name
         for layer, old in zip(model.layers, trained.model.layers, strict=True)
@@ -127,15 +90,15 @@ def test_transfer_that_trains_nothing_is_found_out(trained: Candidate) -> None:
         def fit(self, model, **_):
             pass
 
-    it = trainer()
-    idle = Idle(settings=it.settings, data=it.data, dataset=it.dataset, seed=0, on_epoch=it.on_epoch)
+    it = context().trainer
+    idle = Context(trainer=Idle(settings=it.settings, data=it.data, dataset=it.dataset, seed=0, on_epoch=it.on_epoch))
     with pytest.raises(EffectError, match="head_logits was to be trained"):
         Transfer(epochs=1, learning_rate=1e-3).apply(trained, idle)
 
 
 def test_transfer_wants_pretrained_weights() -> None:
     with pytest.raises(ValueError, match="transfer needs pretrained weights"):
-        Transfer(epochs=None, learning_rate=1e-3).preflight(MODEL)
+        Transfer(epochs=None, learning_rate=1e-3).preflight(SMALL_CNN)
 
 
 def test_a_chain_folds_the_steps_after_its_origin() -> None:
@@ -143,16 +106,16 @@ def test_a_chain_folds_the_steps_after_its_origin() -> None:
     chain = Chain(steps={"transfer": transfer, "quantize": INT8})
     assert chain.name == "transfer_quantize_int8"
     assert chain.origin is transfer
-    candidate = chain.apply(Candidate(model=None), trainer())
+    candidate = chain.apply(Candidate(model=None), context())
     assert candidate.conversion == Conversion(quantization="int8", calibration_images=50)
 
 
-def test_a_chain_checks_every_step(baseline_artifact: Path) -> None:
+def test_a_chain_checks_every_step(trained: Candidate, baseline_artifact: Path) -> None:
     chain = Chain(steps={"transfer": Transfer(epochs=1, learning_rate=1e-3), "quantize": INT8})
     with pytest.raises(EffectError):
-        chain.verify(baseline_artifact)
+        chain.verify(trained, baseline_artifact)
     with pytest.raises(ValueError, match="transfer needs pretrained weights"):
-        chain.preflight(MODEL)
+        chain.preflight(SMALL_CNN)
 
 
 @pytest.mark.parametrize(

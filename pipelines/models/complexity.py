@@ -38,18 +38,6 @@ def kernels(model: tf_keras.Model) -> dict[str, np.ndarray]:
     }
 
 
-def sparsity(model: tf_keras.Model) -> float:
-    """Fraction of exactly-zero entries in all convolutional and dense kernels, in [0, 1].
-
-    Raises ValueError if the model has no such kernel. Source: Zhu & Gupta 2017, arXiv:1710.01878.
-    """
-    values = kernels(model).values()
-    entries = sum(kernel.size for kernel in values)
-    if entries == 0:
-        raise ValueError(f"sparsity needs a convolutional or dense layer: {model.name} has none")
-    return 1 - sum(int(np.count_nonzero(kernel)) for kernel in values) / entries
-
-
 def _macs(layer: tf_keras.layers.Layer) -> int:
     # By exact class name: Conv2DTranspose inherits from Conv2D and computes something else.
     kind = type(layer).__name__

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import tf_keras
 
     from pipelines.models.base import Model
+    from pipelines.records import Finished
+    from pipelines.techniques.source import Source
     from pipelines.training import Trainer
+
+# Columns of equal length, by name.
+Table = Mapping[str, Sequence[Any]]
 
 Quantization = Literal["float32", "dynamic", "float16", "int8", "int16x8"]
 
@@ -31,10 +36,32 @@ class Conversion:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What a technique transforms: a model, and how it is to be converted."""
+    """What a technique transforms: a model, and how it is to be converted.
+
+    model: the plain float network; its layers keep their names through every technique. emulated: the same network
+    with emulated quantization and learnt ranges, from which the artifact is then converted instead. metrics, tables:
+    what the technique has to tell beyond what every cell records, by name in MLflow (`transfer/parameters_share`).
+    """
 
     model: tf_keras.Model
     conversion: Conversion = field(default_factory=Conversion)
+    emulated: tf_keras.Model | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a technique works with.
+
+    source: the finished cell of `Technique.source`. baseline: the finished cell that this one is compared with; None
+    for a baseline. say: prints a line of progress.
+    """
+
+    trainer: Trainer
+    source: Finished | None = None
+    baseline: Finished | None = None
+    say: Callable[[str], None] = print
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +78,20 @@ class Technique(ABC):
     def origin(self) -> Technique | None:
         """The technique whose trained model this one starts from; None starts from the model's own weights."""
 
+    @property
+    def source(self) -> Source | None:
+        """Another trained cell that is learnt from, beside the one that is started from; None for most."""
+        return None
+
     @abstractmethod
-    def apply(self, candidate: Candidate, trainer: Trainer) -> Candidate:
-        """Transform the candidate. A model that is changed is changed in place; the caller owns it."""
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Transform the candidate. The caller owns the model: it may be changed in place or replaced."""
 
     def preflight(self, model: Model) -> None:  # noqa: B027 (most techniques take every model)
         """Raise ValueError where this technique cannot do anything for `model`; no TensorFlow."""
 
-    def verify(self, artifact: Path) -> None:  # noqa: B027 (a plain training promises nothing of the file)
-        """Raise EffectError where the artifact lacks what this technique is for."""
+    def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: B027 (a training promises nothing of a file)
+        """Raise EffectError where the artifact, exported from `candidate`, lacks what this technique is for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +100,11 @@ class Chain(Technique):
 
     If the first step trains from the model's own weights, the chain starts from that step's cell instead of
     repeating it: `transfer` then `quantize_int8` quantizes the model of the `transfer` cell.
+    alias: the chain's name where it has one of its own, such as `pqat`; None joins the steps' names.
     """
 
     steps: Mapping[str, Technique]
+    alias: str | None = None
 
     def __post_init__(self) -> None:
         """Check that there is something to chain."""
@@ -84,8 +118,8 @@ class Chain(Technique):
 
     @property
     def name(self) -> str:
-        """The steps' names, joined."""
-        return "_".join(step.name for step in self.steps.values())
+        """The alias, else the steps' names, joined."""
+        return self.alias or "_".join(step.name for step in self.steps.values())
 
     @property
     def origin(self) -> Technique | None:
@@ -93,10 +127,10 @@ class Chain(Technique):
         first = next(iter(self.steps.values()))
         return first if first.origin is None else first.origin
 
-    def apply(self, candidate: Candidate, trainer: Trainer) -> Candidate:
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Fold the candidate through the steps that follow the origin."""
         for step in self._following():
-            candidate = step.apply(candidate, trainer)
+            candidate = step.apply(candidate, context)
         return candidate
 
     def preflight(self, model: Model) -> None:
@@ -104,10 +138,10 @@ class Chain(Technique):
         for step in self.steps.values():
             step.preflight(model)
 
-    def verify(self, artifact: Path) -> None:
+    def verify(self, candidate: Candidate, artifact: Path) -> None:
         """Every step's effect must have survived to the artifact."""
         for step in self.steps.values():
-            step.verify(artifact)
+            step.verify(candidate, artifact)
 
     def _following(self) -> list[Technique]:
         return [step for step in self.steps.values() if step.origin is not None]

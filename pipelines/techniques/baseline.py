@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from pipelines.techniques.base import Candidate, Technique
-
-if TYPE_CHECKING:
-    from pipelines.training import Trainer
+from pipelines.techniques.base import Candidate, Context, Technique
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +20,7 @@ class Baseline(Technique):
     def origin(self) -> None:
         """Starts from the model's own weights."""
 
-    def apply(self, candidate: Candidate, trainer: Trainer) -> Candidate:
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Fit the whole model."""
-        trainer.fit(candidate.model)
+        context.trainer.fit(candidate.model)
         return candidate

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pipelines import checks
-from pipelines.techniques.base import Candidate, Conversion, EffectError, Quantization, Technique
+from pipelines.techniques.base import Candidate, Context, Conversion, EffectError, Quantization, Technique
 from pipelines.techniques.baseline import Baseline
-
-if TYPE_CHECKING:
-    from pipelines.training import Trainer
 
 CALIBRATED = ("int8", "int16x8")
 SCHEMES = ("dynamic", "float16", *CALIBRATED)
@@ -49,14 +46,14 @@ class Quantize(Technique):
         """The baseline's trained model."""
         return Baseline()
 
-    def apply(self, candidate: Candidate, trainer: Trainer) -> Candidate:  # noqa: ARG002
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:  # noqa: ARG002
         """Replace the conversion only."""
         quantization = cast(Quantization, self.scheme)
         return replace(
             candidate, conversion=Conversion(quantization=quantization, calibration_images=self.calibration_images)
         )
 
-    def verify(self, artifact: Path) -> None:
+    def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: ARG002
         """The artifact's tensors must be of the scheme's types."""
         from pipelines.measure.litert import tensor_dtypes
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines import checks
-from pipelines.techniques.base import Candidate, EffectError, Technique
+from pipelines.techniques.base import Candidate, Context, EffectError, Technique
 
 if TYPE_CHECKING:
     from pipelines.models.base import Model
-    from pipelines.training import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +51,7 @@ class Transfer(Technique):
                 "imagenet or a file where the model has them, or technique=baseline"
             )
 
-    def apply(self, candidate: Candidate, trainer: Trainer) -> Candidate:
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Fit the head. Raises EffectError if a frozen weight moved or none of the head's did."""
         model = candidate.model
         backbone = [layer for layer in model.layers if not layer.name.startswith("head_")]
@@ -60,7 +59,7 @@ class Transfer(Technique):
         for layer in backbone:
             layer.trainable = False
         try:
-            trainer.fit(model, epochs=self.epochs, learning_rate=self.learning_rate)
+            context.trainer.fit(model, epochs=self.epochs, learning_rate=self.learning_rate)
         finally:
             # The checkpoint is an ordinary model: what starts from it decides anew what to train.
             for layer in backbone:

@@ -1,0 +1,62 @@
+"""The kernels that an artifact holds, as they are stored in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Operators with a kernel as their second input.
+_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """A kernel of an artifact.
+
+    operator: `CONV_2D`, `DEPTHWISE_CONV_2D` or `FULLY_CONNECTED`. values: int8, float16 or float32, of shape
+    (filters, h, w, channels), (1, h, w, channels) or (units, inputs); a stored 0 means zero, since kernels are
+    quantized symmetrically. The converter multiplies the scale of a batch normalization into the channels before it.
+    """
+
+    name: str
+    operator: str
+    values: npt.NDArray[Any]
+
+
+def kernels(artifact: Path) -> list[Kernel]:
+    """All kernels of the artifact's main graph, in the order of its operators."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(bytearray(Path(artifact).read_bytes()), 0)
+    graph = model.subgraphs[0]
+    codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    types = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
+    operators = [(codes[_code(model.operatorCodes[operator.opcodeIndex])], operator) for operator in graph.operators]
+    # float16 kernels are widened by an operator of their own before they are used.
+    widened = {operator.outputs[0]: operator.inputs[0] for name, operator in operators if name == "DEQUANTIZE"}
+    found = []
+    for name, operator in operators:
+        if name not in _OPERATORS:
+            continue
+        tensor = graph.tensors[widened.get(operator.inputs[1], operator.inputs[1])]
+        data = model.buffers[tensor.buffer].data
+        if data is None:
+            continue  # computed in the graph, not stored
+        values = np.asarray(data, np.uint8).view(np.dtype(types[tensor.type])).reshape(tensor.shape)
+        found.append(Kernel(name=tensor.name.decode(), operator=name, values=values))
+    return found
+
+
+def sparsity(artifact: Path) -> float:
+    """Fraction of exactly-zero entries in all kernels, in [0, 1]. Source: Zhu & Gupta 2017, arXiv:1710.01878."""
+    values = [kernel.values for kernel in kernels(artifact)]
+    return 1 - sum(int(np.count_nonzero(one)) for one in values) / sum(one.size for one in values)
+
+
+def _code(operator_code: Any) -> int:
+    # Codes up to 127 stand in an older field of one byte, and then the newer one is 0.
+    return int(max(operator_code.builtinCode, operator_code.deprecatedBuiltinCode))
