@@ -9,7 +9,7 @@ PORT ?= 5000
 SOURCES := pipelines tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sweep ui report test check lint format bench clean
+.PHONY: help setup run sweep ui report docs test check lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:
 
 report: $(VENV)/runtime ## list all recorded cells, the fittest first: make report ARGS="--dataset cifar10"
 	$(BIN)/python -m pipelines.report $(ARGS)
+
+docs: $(VENV)/runtime ## write docs/compatibility.md from the techniques' own checks
+	$(BIN)/python -m pipelines.compatibility > docs/compatibility.md
 
 test: $(VENV)/dev ## run the tests
 	$(BIN)/python -m pytest

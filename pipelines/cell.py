@@ -22,6 +22,10 @@ from pipelines.training import Training
 RESULT_VERSION = 2
 
 
+class IncompatibleError(ValueError):
+    """A technique refuses a model."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """Everything that one run needs to know, instantiated and checked.
@@ -42,7 +46,12 @@ class Cell:
         """Check the cell's own fields, and that technique and model go together."""
         checks.whole("seed", self.seed, least=0)
         checks.flag("deterministic", self.deterministic)
-        self.technique.preflight(self.model)
+        try:
+            self.technique.preflight(self.model)
+        except ValueError as error:
+            raise IncompatibleError(str(error)) from error
+        if self.technique.learns_from is not None:
+            self.technique.learns_from.check_named()
 
     @property
     def name(self) -> str:
@@ -66,7 +75,7 @@ class Cell:
     @property
     def source(self) -> Cell | None:
         """The cell that is learnt from beside the origin; None where there is none, or it is named by its run."""
-        source = self.technique.source
+        source = self.technique.learns_from
         if source is None or source.uri is not None:
             return None
         return replace(

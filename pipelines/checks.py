@@ -4,6 +4,7 @@ Every function raises ValueError with one sentence. They are called from `__post
 that Hydra instantiates, so that a bad value ends a run in about a second, before TensorFlow loads.
 """
 
+import re
 from collections.abc import Collection
 
 
@@ -45,3 +46,13 @@ def flag(name: str, value: object) -> None:
     """Check that `value` is true or false."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be true or false, got {value!r}: set {name}=true or {name}=false")
+
+
+def pattern(name: str, value: object) -> None:
+    """Check that `value` is a regular expression."""
+    try:
+        re.compile(value)  # type: ignore[call-overload]
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"{name} must be a regular expression, got {value!r} ({error}): set for example {name}='block[45]'"
+        ) from error

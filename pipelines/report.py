@@ -1,11 +1,17 @@
-"""All recorded cells in one table, the fittest first: `python -m pipelines.report` or `make report`."""
+"""All recorded cells in one table, the fittest first: `python -m pipelines.report` or `make report`.
+
+With --into, the tables of a markdown file are written anew instead: what stands between the lines
+`<!-- cells model=<model> dataset=<dataset> -->` and `<!-- end -->`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipelines import tracking
 from pipelines.summary import aligned
@@ -33,12 +39,52 @@ def table(cells: Sequence[tracking.RecordedCell]) -> str:
     return aligned(rows)
 
 
+_PLACE = re.compile(r"(<!-- cells model=(\S+) dataset=(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def markdown(cells: Sequence[tracking.RecordedCell]) -> str:
+    """The newest cell of each technique and source as a markdown table, by falling gain, the baseline first."""
+    newest: dict[tuple[str, str], tracking.RecordedCell] = {}
+    for cell in sorted(cells, key=lambda cell: cell.started):
+        newest[cell.technique, cell.source] = cell
+    ordered = sorted(newest.values(), key=lambda cell: -cell.metrics.get("score/gain_db", math.inf))
+    lines = [
+        "| technique | " + " | ".join(heading for heading, _, _ in COLUMNS) + " |",
+        "|---" * (len(COLUMNS) + 1) + "|",
+    ]
+    for cell in ordered:
+        name = f"`{cell.technique}`" + (f" from `{cell.source}`" if cell.source else "")
+        lines.append(f"| {name} | " + " | ".join(_shown(cell, column) for column in COLUMNS) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def rewrite(text: str, cells: Sequence[tracking.RecordedCell]) -> str:
+    """`text` with its marked tables made anew. Raises ValueError where it has no mark, or a mark has no cell."""
+
+    def table_of(found: re.Match[str]) -> str:
+        begin, model, dataset, end = found.groups()
+        chosen = [cell for cell in cells if (cell.model, cell.dataset) == (model, dataset)]
+        if not chosen:
+            raise ValueError(f"a table asks for model={model} dataset={dataset}, of which no finished cell is recorded")
+        return begin + markdown(chosen) + end
+
+    written, count = _PLACE.subn(table_of, text)
+    if not count:
+        raise ValueError("the file must hold a line <!-- cells model=<model> dataset=<dataset> --> and <!-- end -->")
+    return written
+
+
 def main() -> None:
-    """Print the table of the chosen store and experiment."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.report", description=__doc__)
+    """Print the table of the chosen store and experiment, or write a file's tables anew."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tracking-uri", help="default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db")
     parser.add_argument("--experiment", default="opscore", help="default: %(default)s")
     parser.add_argument("--dataset", help="only the cells of this dataset")
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="a markdown file whose marked tables are written anew"
+    )
     arguments = parser.parse_args()
     uri = tracking.tracking_uri(arguments.tracking_uri)
     try:
@@ -48,7 +94,13 @@ def main() -> None:
     cells = tracking.Store(uri, arguments.experiment).finished_cells(arguments.dataset)
     if not cells:
         sys.exit(f"opscore: no finished cell in experiment {arguments.experiment!r} of {uri}: run one with `make run`")
-    print(table(cells))
+    if arguments.into is None:
+        print(table(cells))
+        return
+    try:
+        arguments.into.write_text(rewrite(arguments.into.read_text(), cells))
+    except (ValueError, OSError) as error:
+        sys.exit(f"opscore: {arguments.into}: {error}")
 
 
 def _shown(cell: tracking.RecordedCell, column: tuple[str, str, str]) -> str:

@@ -43,6 +43,11 @@ def main() -> None:
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
     if sys.argv[1:2] == ["--cell"]:
         sys.exit(_child(Path(sys.argv[2])))
+    if sys.argv[1:] == ["--info", "compatibility"]:
+        from pipelines.compatibility import Compatibility
+
+        print(Compatibility.of(CONF).text())
+        return
     statuses: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -120,7 +125,7 @@ def execute(
 def _needed(cell: Cell, store: Store, folder: Path, *, parent: str | None) -> dict[str, Finished]:
     """The finished cells of `cell.needs`, from the store or run now, and a source that is named by its run."""
     needed: dict[str, Finished] = {}
-    source = cell.technique.source
+    source = cell.technique.learns_from
     if source is not None and source.uri is not None:
         needed["source"] = store.load(source.uri)
     by_fingerprint: dict[str, Finished] = {}
@@ -156,11 +161,12 @@ def _source_in_child(cell: Cell, store: Store, folder: Path, fingerprint: str, *
 
 
 def _preflight(cell: Cell) -> None:
-    """Raise what a cell or its source would fail with, before anything is computed."""
-    for one in (cell, cell.source):
-        if one is not None:
-            one.dataset.preflight()
-            one.model.preflight(loaded(one.dataset).image_shape)
+    """Raise what a cell, or one that it needs, would fail with, before anything is computed."""
+    cell.dataset.preflight()
+    cell.model.preflight(loaded(cell.dataset).image_shape)
+    for role, other in cell.needs.items():
+        if role == "source" or other.source is not None:
+            _preflight(other)
 
 
 def _guarded(config: DictConfig, folder: Path, *, run_id: str | None = None, parent: str | None = None) -> int:
@@ -186,7 +192,20 @@ def _guarded(config: DictConfig, folder: Path, *, run_id: str | None = None, par
 
 
 def _in_child(config: DictConfig, parent: str | None) -> int:
-    """Run a sweep's cell in a process of its own: memory goes back, and oneDNN is set for its model."""
+    """Run a sweep's cell in a process of its own: memory goes back, and oneDNN is set for its model.
+
+    A grid holds pairs of technique and model that do not go together: they are left out and are no failure.
+    """
+    from pipelines.cell import IncompatibleError
+
+    try:
+        cell_of(config)
+    except IncompatibleError as error:
+        print(f"opscore: skipped: {error}", file=sys.stderr)
+        return 0
+    except ValueError as error:
+        print(f"opscore: {error}", file=sys.stderr)
+        return MISUSE
     return _run_child(config, Path(HydraConfig.get().runtime.output_dir), parent)
 
 

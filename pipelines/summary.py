@@ -19,7 +19,8 @@ def table(result: CellResult) -> str:
     lines = aligned(shown).splitlines()
     rule = "-" * max(map(len, lines))
     title = f"{result.name}, seed {result.seed}"
-    return "\n".join([title, rule, lines[0], rule, *lines[1:], rule, *_verdict_lines(result)])
+    own = [f"{name} {value:,.4g}" for name, value in result.metrics.items()]
+    return "\n".join([title, rule, lines[0], rule, *lines[1:], rule, *own, *_verdict_lines(result)])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -66,10 +66,18 @@ def check_reachable(uri: str, timeout_s: float = 3.0) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedCell:
-    """A finished cell as MLflow lists it, without its files."""
+    """A finished cell as MLflow lists it, without its files.
+
+    started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
+    """
 
     run_id: str
+    started: int
     name: str
+    model: str
+    dataset: str
+    technique: str
+    source: str
     seed: str
     feasible: str
     metrics: dict[str, float]
@@ -166,7 +174,12 @@ class Store:
                 cells.append(
                     RecordedCell(
                         run_id=run.info.run_id,
+                        started=run.info.start_time,
                         name=run.info.run_name,
+                        model=tags.get("model", ""),
+                        dataset=tags.get("dataset", ""),
+                        technique=tags.get("technique", ""),
+                        source=tags.get("source", ""),
                         seed=tags.get("seed", ""),
                         feasible=tags.get("feasible", ""),
                         metrics=run.data.metrics,
@@ -240,6 +253,7 @@ class CellRun:
                 "technique": cell.technique.name,
                 "seed": cell.seed,
                 "fingerprint": fingerprint,
+                **_source_tag(cell),
             }
         )
         parts = {name: part for name, part in describe(cell).items() if name != "_target_"}
@@ -337,3 +351,10 @@ class CellRun:
             epoch, metrics = self._unsent[0]
             mlflow.log_metrics(metrics, step=epoch)
             self._unsent.pop(0)
+
+
+def _source_tag(cell: Cell) -> dict[str, str]:
+    learns_from = cell.technique.learns_from
+    if learns_from is None:
+        return {}
+    return {"source": cell.source.name if cell.source else str(learns_from.uri)}

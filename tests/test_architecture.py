@@ -34,11 +34,12 @@ ALLOWED = {
     },
     "tracking": {"cell", "datasets", "records", "metrics", "summary", "serving", "runtime"},
     "report": {"tracking", "summary"},
-    "run": {"cell", "job", "tracking", "figures", "summary", "datasets", "records"},
+    "compatibility": {"models", "techniques", "summary"},
+    "run": {"compatibility", "cell", "job", "tracking", "figures", "summary", "datasets", "records"},
     "__init__": set(),
 }  # fmt: skip
 ONLY_IN = {
-    "hydra": {"run"},
+    "hydra": {"run", "compatibility"},
     "mlflow": {"tracking", "serving"},
     "tensorflow_model_optimization": {"techniques"},
     "ai_edge_litert": {"measure"},

@@ -38,7 +38,7 @@ class Place:
         folders = [f"hydra.run.dir={self.folder}/out", f"hydra.sweep.dir={self.folder}/out"]
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}
         return subprocess.run(
-            [*command, *SMALL, *overrides, *folders],
+            [*command, *SMALL, *folders, *overrides],
             capture_output=True,
             text=True,
             cwd=ROOT,
@@ -176,6 +176,36 @@ def test_a_sweep_reuses_the_baseline_and_one_failure_does_not_stop_it(place: Pla
     assert len(place.client.search_runs(["1"])) == before + 4
     assert "FloatingPointError" in failed[0].data.tags["failure"]
     assert "FloatingPointError" in (place.files(failed[0]) / "traceback.txt").read_text()
+
+
+def test_a_donor_is_trained_first_in_a_process_of_its_own_and_found_again_by_its_run(place: Place) -> None:
+    donor = ["model@technique.source.model=small_cnn", "technique.source.model.width=8"]
+    student = ["technique=layer_transfer", "technique.match=shape", "technique.freeze=1"]
+    done = place.run("model.width=16", *student, *donor, f"hydra.run.dir={place.folder}/donor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = place.runs()["small_cnn-digits-layer_transfer"]
+    assert run.data.tags["source"] == "small_cnn-digits-baseline"
+    assert 0 < run.data.metrics["transfer/parameters_share"] < 1
+    # The donor's training counts.
+    assert run.data.metrics["time/train_total_s"] > run.data.metrics["time/train_s"] > 0
+    plan = json.loads((place.files(run) / "transfer_plan.json").read_text())
+    assert {"layer", "source_layer", "parameters", "share_of_model"} <= set(plan["columns"])
+    (donor_run,) = place.client.search_runs(["1"], "params.`model.width` = '8'")
+    before = len(place.client.search_runs(["1"]))
+    by_run = [f"technique.source.uri=runs:/{donor_run.info.run_id}", f"hydra.run.dir={place.folder}/by-run"]
+    again = place.run("model.width=16", *student, *by_run)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("reused") == 1
+    assert len(place.client.search_runs(["1"])) == before + 1
+
+
+def test_a_run_that_was_not_trained_teaches_nothing(place: Place) -> None:
+    run = place.runs()["small_cnn-digits-quantize_int8"]
+    done = place.run(
+        "technique=distill", f"technique.source.uri=runs:/{run.info.run_id}", f"hydra.run.dir={place.folder}/none"
+    )
+    assert done.returncode == 1
+    assert "must be a cell that was trained, got small_cnn-digits-quantize_int8" in done.stderr
 
 
 def test_mlflow_run_sweep_passes_lists_and_overrides_on_and_is_the_parent(place: Place) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.metrics import flatten, metrics_of
 from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Terms, Timing
+from pipelines.report import rewrite
 from pipelines.report import table as report_table
 from pipelines.summary import note, table
 from pipelines.tracking import RecordedCell
@@ -100,13 +101,53 @@ def test_flatten() -> None:
     assert dict(flatten({"a": {"b": 1, "c": {"d": None}}, "e": 2})) == {"a.b": 1, "a.c.d": None, "e": 2}
 
 
+def cell(name: str, started: int = 0, source: str = "", **metrics: float) -> RecordedCell:
+    return RecordedCell(
+        run_id=f"{name}0123456789",
+        started=started,
+        name=f"small_cnn-digits-{name}",
+        model="small_cnn",
+        dataset="digits",
+        technique=name,
+        source=source,
+        seed="0",
+        feasible="True",
+        metrics={key.replace("__", "/"): value for key, value in metrics.items()},
+    )
+
+
 def test_the_report_puts_the_fittest_first() -> None:
-    cells = [
-        RecordedCell(
-            run_id=f"{name}0123456789", name=name, seed="0", feasible="True", metrics={"score/operational": score}
-        )
-        for name, score in (("low", 1.0), ("high", 2.0))
-    ]
+    cells = [cell("low", score__operational=1.0), cell("high", score__operational=2.0)]
     heading, first, second = report_table(cells).splitlines()
-    assert heading.startswith("cell") and first.startswith("high") and second.startswith("low")
+    assert heading.startswith("cell")
+    assert first.startswith("small_cnn-digits-high") and second.startswith("small_cnn-digits-low")
     assert "2.00" in first and " - " in first
+
+
+def test_a_pages_tables_are_written_anew_from_the_newest_cells() -> None:
+    cells = [
+        cell("prune", started=2, score__gain_db=3.0),
+        cell("prune", started=1, score__gain_db=9.0),
+        cell("distill", started=1, score__gain_db=4.0, source="a-b-baseline"),
+        cell("baseline", started=1),
+    ]
+    page = "before\n<!-- cells model=small_cnn dataset=digits -->\nold\n<!-- end -->\nafter\n"
+    lines = rewrite(page, cells).splitlines()
+    assert lines[0] == "before" and lines[-1] == "after"
+    assert [line.split(" |")[0] for line in lines[4:-2]] == [
+        "| `baseline`", "| `distill` from `a-b-baseline`", "| `prune`",
+    ]  # fmt: skip
+    assert "+3.00" in lines[6] and "9.00" not in rewrite(page, cells)
+    assert rewrite(rewrite(page, cells), cells) == rewrite(page, cells)
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("no mark", "must hold a line <!-- cells"),
+        ("<!-- cells model=vgg16 dataset=digits -->\n<!-- end -->", "model=vgg16 dataset=digits, of which no finished"),
+    ],
+)
+def test_a_page_without_its_cells(page: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rewrite(page, [cell("prune")])

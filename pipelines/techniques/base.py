@@ -54,8 +54,8 @@ class Candidate:
 class Context:
     """What a technique works with.
 
-    source: the finished cell of `Technique.source`. baseline: the finished cell that this one is compared with; None
-    for a baseline. say: prints a line of progress.
+    source: the finished cell of `Technique.learns_from`. baseline: the finished cell that this one is compared with;
+    None for a baseline. say: prints a line of progress.
     """
 
     trainer: Trainer
@@ -79,7 +79,7 @@ class Technique(ABC):
         """The technique whose trained model this one starts from; None starts from the model's own weights."""
 
     @property
-    def source(self) -> Source | None:
+    def learns_from(self) -> Source | None:
         """Another trained cell that is learnt from, beside the one that is started from; None for most."""
         return None
 

@@ -24,7 +24,7 @@ class Source:
     uri: str | None
 
     def __post_init__(self) -> None:
-        """Check that one cell is named, in one way."""
+        """Check every field; whether a cell is named at all is asked by `check_named`."""
         for name, part, kind in (("model", self.model, Model), ("dataset", self.dataset, Dataset)):
             if part is not None and not isinstance(part, kind):
                 raise ValueError(
@@ -36,6 +36,9 @@ class Source:
                 f"technique.source.uri must be runs:/ and a run's id of 32 hexadecimal digits, got {self.uri!r}: copy "
                 "the id from MLflow's page of the run"
             )
+
+    def check_named(self) -> None:
+        """Raise ValueError unless a cell is named, in one way."""
         parts = self.model is not None or self.dataset is not None
         if parts == (self.uri is not None):
             raise ValueError(
