@@ -64,8 +64,10 @@ def _configure(converter: Any, conversion: Conversion, calibration: Images) -> N
         case "float16":
             converter.target_spec.supported_types = [tf.float16]
         case "int8":
-            converter.representative_dataset = representative
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            # A network with emulated quantization brings its ranges along.
+            if len(calibration):
+                converter.representative_dataset = representative
+                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.uint8
         case "int16x8":
             converter.representative_dataset = representative

@@ -156,6 +156,7 @@ class Trainer:
 def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int) -> tf.data.Dataset:
     """Shuffled, augmented batches: float32 images (b, h, w, 3) with values 0..255, int64 labels (b,).
 
+    Features (n, c) can take the place of images where the dataset augments nothing.
     Indices are shuffled instead of images, and a batch is gathered at once: the cost of an element is paid per
     batch. Every random number comes from `seed`, so that the order and the augmentation repeat.
     """
@@ -203,7 +204,7 @@ def augment(images: Any, flip: bool, max_shift: int, seed: Any) -> Any:
     import tensorflow as tf
 
     seed = tf.bitcast(seed, tf.int64)
-    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    count = tf.shape(images)[0]
     if flip:
         mirrored = tf.random.stateless_uniform([count], seed) < 0.5
         images = tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
@@ -211,8 +212,8 @@ def augment(images: Any, flip: bool, max_shift: int, seed: Any) -> Any:
         padding = [[0, 0], [max_shift, max_shift], [max_shift, max_shift], [0, 0]]
         padded = tf.pad(images, padding, mode="REFLECT")
         offsets = tf.random.stateless_uniform([2, count], seed + 1, maxval=2 * max_shift + 1, dtype=tf.int32)
-        rows = offsets[0][:, None] + tf.range(height)
-        columns = offsets[1][:, None] + tf.range(width)
+        rows = offsets[0][:, None] + tf.range(images.shape[1])
+        columns = offsets[1][:, None] + tf.range(images.shape[2])
         images = tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
     return images
 

@@ -75,7 +75,7 @@ def test_transfer_trains_the_head_alone(trained: Candidate, tmp_path: Path) -> N
         width=32, weights=str(tmp_path / "pretrained.keras"), input_size=None, dropout=0.0, onednn=True
     )
     model = pretrained.build(data.image_shape, 10)
-    Transfer(epochs=1, learning_rate=1e-3).apply(Candidate(model=model), context())
+    TRANSFER.apply(Candidate(model=model), context())
     moved = {
         layer.name
         for layer, old in zip(model.layers, trained.model.layers, strict=True)
@@ -93,7 +93,7 @@ def test_transfer_that_trains_nothing_is_found_out(trained: Candidate) -> None:
     it = context().trainer
     idle = Context(trainer=Idle(settings=it.settings, data=it.data, dataset=it.dataset, seed=0, on_epoch=it.on_epoch))
     with pytest.raises(EffectError, match="head_logits was to be trained"):
-        Transfer(epochs=1, learning_rate=1e-3).apply(trained, idle)
+        TRANSFER.apply(trained, idle)
 
 
 def test_transfer_wants_pretrained_weights() -> None:
@@ -102,7 +102,7 @@ def test_transfer_wants_pretrained_weights() -> None:
 
 
 def test_a_chain_folds_the_steps_after_its_origin() -> None:
-    transfer = Transfer(epochs=1, learning_rate=1e-3)
+    transfer = TRANSFER
     chain = Chain(steps={"transfer": transfer, "quantize": INT8})
     assert chain.name == "transfer_quantize_int8"
     assert chain.origin is transfer
@@ -111,7 +111,7 @@ def test_a_chain_folds_the_steps_after_its_origin() -> None:
 
 
 def test_a_chain_checks_every_step(trained: Candidate, baseline_artifact: Path) -> None:
-    chain = Chain(steps={"transfer": Transfer(epochs=1, learning_rate=1e-3), "quantize": INT8})
+    chain = Chain(steps={"transfer": TRANSFER, "quantize": INT8})
     with pytest.raises(EffectError):
         chain.verify(trained, baseline_artifact)
     with pytest.raises(ValueError, match="transfer needs pretrained weights"):
@@ -142,7 +142,7 @@ def test_a_failed_export_leaves_no_file(trained: Candidate, tmp_path: Path) -> N
     [
         (lambda: Quantize(scheme="int4", calibration_images=1), "technique.scheme must be one of"),
         (lambda: Quantize(scheme="int8", calibration_images=0), "technique.calibration_images must be"),
-        (lambda: Transfer(epochs=0, learning_rate=1.0), "technique.epochs must be"),
+        (lambda: Transfer(epochs=0, learning_rate=1.0, **SECOND), "technique.epochs must be"),
         (lambda: Transfer(epochs=1, learning_rate=0), "technique.learning_rate must be"),
     ],
 )

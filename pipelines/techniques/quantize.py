@@ -61,5 +61,14 @@ class Quantize(Technique):
         wanted = {"dynamic": "int8", "float16": "float16", "int8": "int8", "int16x8": "int16"}[self.scheme]
         if not found[wanted]:
             raise EffectError(f"{self.name} left no {wanted} tensor in the artifact, it has {dict(found)}")
-        if self.scheme == "int8" and found["float32"]:
-            raise EffectError(f"{self.name} left {found['float32']} float32 tensors in the artifact, got {dict(found)}")
+        if self.scheme == "int8":
+            check_integer(self.name, artifact)
+
+
+def check_integer(technique: str, artifact: Path) -> None:
+    """Raise EffectError where the artifact holds anything but integers, or no int8."""
+    from pipelines.measure.litert import tensor_dtypes
+
+    found = Counter(tensor_dtypes(artifact))
+    if found["float32"] or not found["int8"]:
+        raise EffectError(f"{technique} left {found['float32']} float32 tensors in the artifact, it has {dict(found)}")

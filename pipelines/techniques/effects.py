@@ -1,0 +1,58 @@
+"""What techniques promise of single kernels, looked for in the artifact."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.techniques.base import EffectError
+
+if TYPE_CHECKING:
+    import tf_keras
+
+    Kernels = Mapping[str, npt.NDArray[Any]]
+
+
+def chosen_kernels(model: tf_keras.Model, skip: str | None) -> Kernels:
+    """Kernels of all Conv2D and Dense layers whose names `skip` does not match, by layer.
+
+    Depthwise kernels are left out: they are few and lose much (tfmot leaves them alone too).
+    """
+    return {
+        layer.name: layer.kernel.numpy()
+        for layer in model.layers
+        if type(layer).__name__ in ("Conv2D", "Dense") and not (skip and re.match(skip, layer.name))
+    }
+
+
+def check_kernels(
+    artifact: Path, promised: Kernels, holds: Callable[[npt.NDArray[Any]], bool], technique: str, what: str
+) -> None:
+    """Raise EffectError unless as many kernels of each shape as were promised hold what was promised.
+
+    holds: is asked about a kernel as the artifact stores it, (filters, the rest). Shapes decide, since the converter
+    does not keep the layers' names.
+    """
+    from pipelines.measure.kernels import kernels
+
+    wanted = Counter(_form(np.moveaxis(kernel, -1, 0)) for kernel in promised.values())
+    found: Counter[tuple[int, int]] = Counter()
+    for kernel in kernels(artifact):
+        if kernel.operator != "DEPTHWISE_CONV_2D" and _form(kernel.values) in wanted and holds(kernel.values):
+            found[_form(kernel.values)] += 1
+    for form, count in wanted.items():
+        if found[form] < count:
+            raise EffectError(
+                f"{technique} promised {what} in {count} kernels of {form[0]} filters with {form[1]} weights each, "
+                f"the artifact has {found[form]}"
+            )
+
+
+def _form(kernel: npt.NDArray[Any]) -> tuple[int, int]:
+    return kernel.shape[0], kernel.size // kernel.shape[0]

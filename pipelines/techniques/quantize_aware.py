@@ -1,0 +1,285 @@
+"""Quantization-aware training: the network learns with the rounding of its int8 artifact in it.
+
+Source: Jacob et al. 2018, arXiv:1712.05877; `tfmot.quantization.keras`. The collaborative chains keep zeros and shared
+values through it, as `tfmot.quantization.keras.collab_opts` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines import checks
+from pipelines.techniques.base import Candidate, Context, Conversion, Technique
+from pipelines.techniques.baseline import Baseline
+from pipelines.techniques.quantize import check_integer
+from pipelines.training import training_batches
+
+if TYPE_CHECKING:
+    import tf_keras
+
+PRESERVE = ("nothing", "sparsity", "clusters", "sparsity_and_clusters")
+# Per step. tfmot's 0.999 from a range of -6..6 takes thousands of steps to arrive.
+RANGE_DECAY = 0.9
+MOST_CLUSTERS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeAware(Technique):
+    """Fine-tune the baseline with emulated int8 rounding, then convert with the ranges that it learnt.
+
+    epochs: None for the training's own. learning_rate: above 0, a tenth or less of the baseline's. preserve: `nothing`,
+    `sparsity` (zeros of the kernels stay zeros), `clusters` (weights that share a value go on sharing one) or
+    `sparsity_and_clusters`: for use after pruning and clustering.
+
+    Expected: the artifact of `quantize_int8` in time and size, with less loss of accuracy, for a second training that
+    is about twice as slow an epoch.
+    """
+
+    epochs: int | None
+    learning_rate: float
+    preserve: str
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if self.epochs is not None:
+            checks.whole("technique.epochs", self.epochs, least=1)
+        checks.number("technique.learning_rate", self.learning_rate, above=0)
+        checks.one_of("technique.preserve", self.preserve, PRESERVE)
+
+    @property
+    def name(self) -> str:
+        """`qat`."""
+        return "qat"
+
+    @property
+    def origin(self) -> Technique:
+        """The baseline's trained model."""
+        return Baseline()
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Train a twin that rounds, and give the plain model the weights that it learnt."""
+        trainer = context.trainer
+        emulated = _emulated(candidate.model)
+        self._keep(emulated)
+        images, _ = next(iter(training_batches(trainer.data.train, trainer.dataset, trainer.settings.batch_size, 0)))
+        with trainer.clock():
+            _follow_ranges(emulated, images)
+        trainer.fit(emulated, epochs=self.epochs, learning_rate=self.learning_rate)
+        _copy_back(emulated, candidate.model)
+        return replace(candidate, emulated=emulated, conversion=Conversion(quantization="int8"))
+
+    def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: ARG002
+        """The artifact must be integer throughout."""
+        check_integer(self.name, artifact)
+
+    def _keep(self, emulated: tf_keras.Model) -> None:
+        """Make the kernels keep their zeros and shared values while they are trained.
+
+        tfmot's own schemes are not used: theirs for clusters takes a kernel for one clustered by channel if its
+        channels hold about equally many values, looks channels up one after the other, and shares one state among all
+        layers.
+        """
+        for wrapper in _wrappers(emulated):
+            if type(wrapper.layer).__name__ not in ("Conv2D", "Dense"):
+                continue
+            ((kernel, quantizer, variables),) = wrapper._weight_vars
+            keep = _keeper(kernel.numpy(), zeros="sparsity" in self.preserve, shared="clusters" in self.preserve)
+            if keep is not None:
+                wrapper._weight_vars = [(kernel, _Keeping(quantizer, keep), variables)]
+
+
+class _Keeping:
+    """A weight quantizer that first ties the weights in training.
+
+    Weights that are tied get equal gradients, so the kernel itself stays as it is kept and needs nothing in inference.
+    """
+
+    def __init__(self, quantizer: Any, keep: Callable[[Any], Any]) -> None:
+        self.quantizer, self.keep = quantizer, keep
+
+    def __call__(self, inputs: Any, training: bool, weights: Any, **more: Any) -> Any:
+        return self.quantizer(self.keep(inputs) if training else inputs, training, weights=weights, **more)
+
+
+def _keeper(kernel: npt.NDArray[Any], *, zeros: bool, shared: bool) -> Callable[[Any], Any] | None:
+    import tensorflow as tf
+
+    mask = tf.constant(kernel != 0, kernel.dtype) if zeros and not kernel.all() else None
+    groups = _shared_values(kernel) if shared else None
+    if mask is None and groups is None:
+        return None
+
+    def keep(weights: Any) -> Any:
+        if groups is not None:
+            indices = tf.constant(groups)
+            means = tf.math.unsorted_segment_mean(weights, indices, int(groups.max()) + 1)
+            weights = tf.gather(means, indices)
+        return weights if mask is None else weights * mask
+
+    return keep
+
+
+def _shared_values(kernel: npt.NDArray[Any]) -> npt.NDArray[np.int32] | None:
+    """Which weights share a value: group numbers in the kernel's shape; None for a kernel that is not clustered."""
+    values, groups = np.unique(kernel, return_inverse=True)
+    if len(values) <= min(MOST_CLUSTERS, kernel.size - 1):
+        return groups.reshape(kernel.shape).astype(np.int32)
+    channels = kernel.reshape(-1, kernel.shape[-1]).T
+    most = max(len(np.unique(channel)) for channel in channels)
+    if most > min(MOST_CLUSTERS, channels.shape[1] - 1):
+        return None
+    offsets = np.arange(len(channels), dtype=np.int32)[:, None] * MOST_CLUSTERS
+    numbered = np.stack([np.unique(channel, return_inverse=True)[1].reshape(-1) for channel in channels])
+    return np.ascontiguousarray((numbered + offsets).T).reshape(kernel.shape).astype(np.int32)
+
+
+def _emulated(model: tf_keras.Model) -> tf_keras.Model:
+    """A copy of the model that rounds weights and activations as int8 does; layers are named `quant_*`."""
+    import tensorflow_model_optimization as tfmot
+    import tf_keras
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_configs,
+        default_8bit_quantize_registry,
+    )
+
+    registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
+
+    class RangeOnly(default_8bit_quantize_configs.Default8BitOutputQuantizeConfig):  # type: ignore[misc]
+        """For layers that tfmot does not know: their output has a range, so that the converter can make it integer."""
+
+    def annotate(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+        kind = type(layer).__name__
+        if kind == "InputLayer":
+            return layer
+        known = registry.supports(layer) or kind == "BatchNormalization"
+        if kind == "Activation":
+            known = layer.get_config()["activation"] in ("relu", "linear", "softmax")
+        config = None if known else RangeOnly()
+        return tfmot.quantization.keras.quantize_annotate_layer(layer, quantize_config=config)
+
+    # The annotations share layers with what they annotate: annotate a copy.
+    copy = _with_integer_scaling(model)
+    annotated = tf_keras.models.clone_model(copy, clone_function=annotate)
+    with tfmot.quantization.keras.quantize_scope({"RangeOnly": RangeOnly, "Scaling": _scaling_layer()}):
+        return tfmot.quantization.keras.quantize_apply(annotated)
+
+
+def _with_integer_scaling(model: tf_keras.Model) -> tf_keras.Model:
+    """A copy whose preprocessing has a range between its multiplication and its addition too.
+
+    Without it the converter leaves floats there.
+    """
+    import tf_keras
+
+    scaling = _scaling_layer()
+    bounds = np.array([0.0, 255.0])  # of the pixels, on their way through the layers of the preprocessing
+
+    def exchange(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+        nonlocal bounds
+        if type(layer).__name__ == "Rescaling":
+            scale, offset = np.atleast_1d(layer.scale), np.atleast_1d(layer.offset)
+        elif type(layer).__name__ == "Normalization":
+            mean, variance = layer.get_weights()[:2]
+            deviation = np.maximum(np.sqrt(variance), 1e-7)  # as Keras guards it
+            scale, offset = 1 / deviation, -mean / deviation
+        else:
+            return layer.__class__.from_config(layer.get_config())
+        multiplied = np.outer(scale, bounds)
+        low, high = float(multiplied.min()), float(multiplied.max())
+        shifted = multiplied + np.reshape(offset, (-1, 1))
+        bounds = np.array([shifted.min(), shifted.max()])
+        return scaling(scale.tolist(), offset.tolist(), low, high, name=layer.name)
+
+    copy = tf_keras.models.clone_model(model, clone_function=exchange)
+    for layer in copy.layers:
+        if type(layer) is not scaling:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+    return copy
+
+
+@cache
+def _scaling_layer() -> type:
+    import tensorflow as tf
+    import tf_keras
+
+    class Scaling(tf_keras.layers.Layer):  # type: ignore[misc]
+        """x * scale + offset, with the range of the product given: what it is for pixels from 0 to 255."""
+
+        def __init__(self, scale: list[float], offset: list[float], low: float, high: float, **more: Any) -> None:
+            super().__init__(**more)
+            self.scale, self.offset, self.low, self.high = scale, offset, low, high
+
+        def call(self, pixels: Any) -> Any:
+            product = pixels * tf.constant(self.scale)
+            if not any(self.offset):
+                return product
+            return tf.quantization.fake_quant_with_min_max_args(product, self.low, self.high) + tf.constant(self.offset)
+
+        def get_config(self) -> dict[str, Any]:
+            own = {"scale": list(self.scale), "offset": list(self.offset), "low": self.low, "high": self.high}
+            return {**super().get_config(), **own}
+
+    return Scaling
+
+
+def _wrappers(emulated: tf_keras.Model) -> Iterator[Any]:
+    return (layer for layer in emulated.layers if type(layer).__name__ == "QuantizeWrapperV2")
+
+
+def _follow_ranges(emulated: tf_keras.Model, images: Any) -> None:
+    """Let the ranges of activations start at those of a batch of images, and follow quickly from there."""
+    import tensorflow as tf
+    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops, quantizers
+
+    decay = tf.Variable(0.0, trainable=False)
+
+    class Following(quantizers.MovingAverageQuantizer):  # type: ignore[misc]
+        def __call__(self, inputs: Any, training: bool, weights: Any, **_: Any) -> Any:
+            return quant_ops.MovingAvgQuantize(
+                inputs,
+                weights["min_var"],
+                weights["max_var"],
+                ema_decay=decay,
+                is_training=training,
+                num_bits=self.num_bits,
+                per_channel=self.per_axis,
+                symmetric=self.symmetric,
+                narrow_range=self.narrow_range,
+            )
+
+    following = Following(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
+    for wrapper in _wrappers(emulated):
+        wrapper._output_quantizers = [following for _ in wrapper._output_quantizers]
+        for activation in wrapper._quantize_activations:
+            activation.quantizer = following
+    before = {id(layer): layer.get_weights() for layer in _normalizations(emulated)}
+    emulated(images, training=True)
+    for layer in _normalizations(emulated):
+        layer.set_weights(before[id(layer)])
+    decay.assign(RANGE_DECAY)
+
+
+def _normalizations(emulated: tf_keras.Model) -> list[Any]:
+    return [w.layer for w in _wrappers(emulated) if type(w.layer).__name__ == "BatchNormalization"]
+
+
+def _copy_back(emulated: tf_keras.Model, model: tf_keras.Model) -> None:
+    """Put the learnt weights into the plain model, layer by layer and variable by variable."""
+    for wrapper in _wrappers(emulated):
+        plain = model.get_layer(wrapper.layer.name)
+        if not plain.trainable_weights:
+            continue
+        # The wrapper takes the kernel away from its layer and puts the rounded one in its place.
+        learnt = {_last(variable.name): variable for variable in (*wrapper.weights, *wrapper.layer.weights)}
+        plain.set_weights([learnt[_last(weight.name)].numpy() for weight in plain.weights])
+
+
+def _last(name: str) -> str:
+    return PurePosixPath(name).name.partition(":")[0]
