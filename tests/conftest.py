@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.datasets.base import Dataset, ImageData
 from pipelines.models.small_cnn import SmallCNN
-from pipelines.techniques.base import Candidate, Context
+from pipelines.techniques.base import Candidate, Chain, Context
 
 SMALL_CNN = SmallCNN(width=32, weights=None, input_size=None, dropout=0.0, onednn=True)
 
@@ -40,6 +40,13 @@ def context(epochs: int = 8) -> Context:
     )
     trainer = Trainer(settings=settings, data=data, dataset=dataset, seed=0, on_epoch=lambda *_: None)
     return Context(trainer=trainer, say=lambda _: None)
+
+
+def through(chain: Chain, candidate: Candidate, it: Context) -> Candidate:
+    """All steps of a chain; in a cell, those before the last are cells of their own."""
+    for step in chain.steps.values():
+        candidate = step.apply(candidate, it)
+    return candidate
 
 
 def exported(candidate: Candidate, path: Path) -> Path:

@@ -65,6 +65,13 @@ def test_a_chain_starts_from_its_training_step() -> None:
     assert cell.baseline.technique.name == "baseline"
 
 
+def test_a_longer_chain_goes_on_from_the_shorter_ones_cell() -> None:
+    long, short = composed("technique=pcqat"), composed("technique=prune_cluster")
+    assert long.origin is not None and short.origin is not None
+    assert long.origin.fingerprint(digest_of) == short.fingerprint(digest_of)
+    assert short.origin.fingerprint(digest_of) == composed("technique=prune").fingerprint(digest_of)
+
+
 def test_tensorflow_stays_out_of_help_and_config() -> None:
     for arguments in (["--help"], ["--cfg", "job"]):
         done = run(*arguments)

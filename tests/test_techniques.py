@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 
 from pipelines.export import export
-from pipelines.job import save_checkpoint
 from pipelines.measure.litert import Artifact, tensor_dtypes
-from pipelines.models.small_cnn import SmallCNN
-from pipelines.techniques.base import Candidate, Chain, Context, Conversion, EffectError
+from pipelines.techniques.base import Candidate, Chain, Conversion, EffectError
 from pipelines.techniques.baseline import Baseline
 from pipelines.techniques.quantize import Quantize
 from pipelines.techniques.transfer import Transfer
-from pipelines.training import Trainer
 from tests.conftest import SMALL_CNN, artifact_accuracy, context, exported, small_data
 
 INT8 = Quantize(scheme="int8", calibration_images=50)
+TRANSFER = Transfer(epochs=1, learning_rate=1e-3, unfreeze_blocks=0, unfreeze_epochs=None, unfreeze_learning_rate=1e-5)
 
 
 def test_the_baseline_artifact_answers_as_keras_does(trained: Candidate, baseline_artifact: Path) -> None:
@@ -68,43 +66,11 @@ def test_an_artifact_that_was_not_quantized_is_found_out(
         Quantize(scheme=scheme, calibration_images=1).verify(trained, baseline_artifact)
 
 
-def test_transfer_trains_the_head_alone(trained: Candidate, tmp_path: Path) -> None:
-    data, _ = small_data()
-    save_checkpoint(trained.model, tmp_path / "pretrained.keras")
-    pretrained = SmallCNN(
-        width=32, weights=str(tmp_path / "pretrained.keras"), input_size=None, dropout=0.0, onednn=True
-    )
-    model = pretrained.build(data.image_shape, 10)
-    TRANSFER.apply(Candidate(model=model), context())
-    moved = {
-        layer.name
-        for layer, old in zip(model.layers, trained.model.layers, strict=True)
-        if any(not np.array_equal(a, b) for a, b in zip(layer.get_weights(), old.get_weights(), strict=True))
-    }
-    assert moved == {"head_logits"}
-    assert all(layer.trainable for layer in model.layers)
-
-
-def test_transfer_that_trains_nothing_is_found_out(trained: Candidate) -> None:
-    class Idle(Trainer):
-        def fit(self, model, **_):
-            pass
-
-    it = context().trainer
-    idle = Context(trainer=Idle(settings=it.settings, data=it.data, dataset=it.dataset, seed=0, on_epoch=it.on_epoch))
-    with pytest.raises(EffectError, match="head_logits was to be trained"):
-        TRANSFER.apply(trained, idle)
-
-
-def test_transfer_wants_pretrained_weights() -> None:
-    with pytest.raises(ValueError, match="transfer needs pretrained weights"):
-        Transfer(epochs=None, learning_rate=1e-3).preflight(SMALL_CNN)
-
-
-def test_a_chain_folds_the_steps_after_its_origin() -> None:
+def test_a_chain_starts_from_the_cell_of_its_steps_but_the_last() -> None:
     transfer = TRANSFER
     chain = Chain(steps={"transfer": transfer, "quantize": INT8})
     assert chain.name == "transfer_quantize_int8"
+    assert Chain(steps=chain.steps, alias="short").name == "short"
     assert chain.origin is transfer
     candidate = chain.apply(Candidate(model=None), context())
     assert candidate.conversion == Conversion(quantization="int8", calibration_images=50)
@@ -142,8 +108,6 @@ def test_a_failed_export_leaves_no_file(trained: Candidate, tmp_path: Path) -> N
     [
         (lambda: Quantize(scheme="int4", calibration_images=1), "technique.scheme must be one of"),
         (lambda: Quantize(scheme="int8", calibration_images=0), "technique.calibration_images must be"),
-        (lambda: Transfer(epochs=0, learning_rate=1.0, **SECOND), "technique.epochs must be"),
-        (lambda: Transfer(epochs=1, learning_rate=0), "technique.learning_rate must be"),
     ],
 )
 def test_bad_values(make, message: str) -> None:

@@ -98,8 +98,8 @@ class Technique(ABC):
 class Chain(Technique):
     """Techniques one after the other, `steps` in the order of the yaml.
 
-    If the first step trains from the model's own weights, the chain starts from that step's cell instead of
-    repeating it: `transfer` then `quantize_int8` quantizes the model of the `transfer` cell.
+    A chain starts from the cell of all its steps but the last instead of repeating them: `prune_quantize_int8`
+    quantizes the network of the `prune` cell, `pcqat` trains that of the `prune_cluster` cell on.
     alias: the chain's name where it has one of its own, such as `pqat`; None joins the steps' names.
     """
 
@@ -122,16 +122,15 @@ class Chain(Technique):
         return self.alias or "_".join(step.name for step in self.steps.values())
 
     @property
-    def origin(self) -> Technique | None:
-        """The first step where it trains from the model's own weights, else that step's own origin."""
-        first = next(iter(self.steps.values()))
-        return first if first.origin is None else first.origin
+    def origin(self) -> Technique:
+        """All steps but the last."""
+        *before, _ = self.steps.items()
+        return before[0][1] if len(before) == 1 else Chain(steps=dict(before))
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Fold the candidate through the steps that follow the origin."""
-        for step in self._following():
-            candidate = step.apply(candidate, context)
-        return candidate
+        """Apply the last step."""
+        *_, last = self.steps.values()
+        return last.apply(candidate, context)
 
     def preflight(self, model: Model) -> None:
         """Every step must take the model."""
@@ -142,6 +141,3 @@ class Chain(Technique):
         """Every step's effect must have survived to the artifact."""
         for step in self.steps.values():
             step.verify(candidate, artifact)
-
-    def _following(self) -> list[Technique]:
-        return [step for step in self.steps.values() if step.origin is not None]

@@ -160,8 +160,8 @@ def _top_blocks(backbone: Sequence[Layer], count: int) -> list[Layer]:
             blocks[-1].append(layer)
     if count > len(blocks):
         raise ValueError(
-            f"technique.unfreeze_blocks must be at most {len(blocks)}, as the backbone has so many blocks, got {count}: "
-            f"set {len(blocks)} or less"
+            f"technique.unfreeze_blocks must be at most {len(blocks)}, as many as the backbone has, got {count}: "
+            "set it lower"
         )
     chosen = [layer for block in blocks[len(blocks) - count :] for layer in block]
     return [layer for layer in chosen if layer.weights and type(layer).__name__ != "BatchNormalization"]
