@@ -1,122 +1,150 @@
-"""Which channels of a network belong together, and the network without some of them."""
+"""Which channels of a network belong together, and the network with fewer of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.models.pretrained import rebuilt
+
 if TYPE_CHECKING:
     import tf_keras
 
-    Layer = Any
-    Kept = Mapping[int, npt.NDArray[np.intp]]
+    Indices = npt.NDArray[np.intp]
 
-# What gives as many channels as it takes, each from its own.
-_KEEPING = {
-    "BatchNormalization", "ReLU", "Activation", "Dropout", "DepthwiseConv2D", "MaxPooling2D", "AveragePooling2D",
-    "GlobalAveragePooling2D", "ZeroPadding2D", "Rescaling", "Normalization", "Resizing", "Add", "Multiply", "Reshape",
-}  # fmt: skip
-_PRODUCING = ("Conv2D", "Dense")
+# Layers that make new channels, with the setting that says how many.
+_PRODUCERS = {"Conv2D": "filters", "Dense": "units"}
+# Layers that give channel i from channel i of each input alone.
+_FOLLOWERS = frozenset(
+    (
+        "Activation",
+        "Add",
+        "AveragePooling2D",
+        "BatchNormalization",
+        "DepthwiseConv2D",
+        "Dropout",
+        "GlobalAveragePooling2D",
+        "GlobalMaxPooling2D",
+        "MaxPooling2D",
+        "Multiply",
+        "ReLU",
+        "Reshape",
+        "ZeroPadding2D",
+    )
+)
 
 
-@dataclass
-class ChannelGroups:
-    """The channels of every layer's output, in groups that can only lose a channel together.
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Channels that can only go together, since layers add or multiply them one by one.
 
-    Convolutions and dense layers begin a group, additions and products make one of several, all other layers pass
-    theirs on. The pixels' group and the logits' are not `prunable`.
+    given, taken: the group of the channels that a layer gives and takes, by the layer's name; a group goes by the name
+    of one of its layers. producers: the Conv2D and Dense layers that make a group's channels, by group. Groups that
+    must stay whole are not among them: the pixels, the logits, and what a layer of any other kind gives or takes.
     """
 
-    model: tf_keras.Model
-    group_of: dict[str, int] = field(default_factory=dict)
-    input_group: dict[str, int] = field(default_factory=dict)
-    prunable: set[int] = field(default_factory=set)
-    _joined: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Walk the graph. Raises ValueError that names a layer whose channels cannot be followed."""
-        for layer in self.model.layers:
-            kind = type(layer).__name__
-            sources = [self.group_of[source.name] for source in _sources(layer)]
-            if kind in _PRODUCING and getattr(layer, "groups", 1) == 1:
-                self.input_group[layer.name] = sources[0]
-                self.group_of[layer.name] = self._new()
-            elif kind == "InputLayer":
-                self.group_of[layer.name] = self._new()
-            elif kind in _KEEPING and getattr(layer, "depth_multiplier", 1) == 1 and _keeps_channels(layer):
-                for other in sources[1:]:
-                    self._join(sources[0], other)
-                self.group_of[layer.name] = sources[0]
-            else:
-                raise ValueError(f"the channels of layer {layer.name}, a {kind}, cannot be followed")
-        self.group_of = {name: self._root(group) for name, group in self.group_of.items()}
-        self.input_group = {name: self._root(group) for name, group in self.input_group.items()}
-        ends = {self.group_of[self.model.layers[0].name], self.group_of[self.model.output_names[0]]}
-        self.prunable = {self.group_of[name] for name in self.input_group} - ends
-
-    def producers(self, group: int) -> list[Layer]:
-        """The convolutions and dense layers that give the group's channels."""
-        return [self.model.get_layer(name) for name in self.input_group if self.group_of[name] == group]
-
-    def without(self, kept: Kept) -> tf_keras.Model:
-        """A copy of the network that has, of each group in `kept`, the channels with these numbers only.
-
-        Layers keep their names and what is left of their weights.
-        """
-        config = self.model.get_config()
-        for entry in config["layers"]:
-            group = self.group_of[entry["name"]]
-            if group not in kept:
-                continue
-            for size in ("filters", "units"):
-                if size in entry["config"]:
-                    entry["config"][size] = len(kept[group])
-            if "target_shape" in entry["config"]:
-                entry["config"]["target_shape"] = (*entry["config"]["target_shape"][:-1], len(kept[group]))
-        smaller = type(self.model).from_config(config)
-        for layer in smaller.layers:
-            layer.set_weights(self._left_of(self.model.get_layer(layer.name), kept))
-        return smaller
-
-    def _left_of(self, layer: Layer, kept: Kept) -> list[npt.NDArray[Any]]:
-        own = kept.get(self.group_of[layer.name])
-        taken = kept.get(self.input_group[layer.name]) if layer.name in self.input_group else None
-
-        def part(weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            # A depthwise kernel is (h, w, channels, 1); a variable without shape counts images.
-            depthwise = type(layer).__name__ == "DepthwiseConv2D" and weight.ndim == 4
-            if own is not None and weight.ndim:
-                weight = np.take(weight, own, axis=-2 if depthwise else -1)
-            if taken is not None and weight.ndim > 1:
-                weight = np.take(weight, taken, axis=-2)
-            return weight
-
-        return [part(weight) for weight in layer.get_weights()]
-
-    def _new(self) -> int:
-        self._joined.append(len(self._joined))
-        return self._joined[-1]
-
-    def _root(self, group: int) -> int:
-        while self._joined[group] != group:
-            group = self._joined[group]
-        return group
-
-    def _join(self, one: int, other: int) -> None:
-        first, second = sorted((self._root(one), self._root(other)))
-        self._joined[second] = first
+    given: Mapping[str, str]
+    taken: Mapping[str, str]
+    producers: Mapping[str, tuple[str, ...]]
 
 
-def _sources(layer: Layer) -> list[Layer]:
-    (node,) = layer.inbound_nodes
-    layers = node.inbound_layers
-    return layers if isinstance(layers, list) else [layers]
+def groups(model: tf_keras.Model) -> Groups:
+    """The groups of a flat graph, channels last.
+
+    Raises ValueError that names the layer where the graph calls a layer twice or is not made of layers alone.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
+
+    config = model.get_config()
+    entries = {entry["name"]: entry for entry in config["layers"]}
+    sources = {name: _sources(entry) for name, entry in entries.items()}
+    count = {layer.name: layer.get_output_at(0).shape[-1] for layer in model.layers}
+    together = DisjointSet(entries)
+    whole = {name for name, *_ in config["output_layers"]}
+    for name, entry in entries.items():
+        if _produces(entry):
+            continue
+        touched = (name, *sources[name])
+        # Equal numbers exclude broadcasting over channels, depth multipliers and reshapes that mix channels.
+        if not _follows(entry) or len({count[one] for one in touched}) > 1:
+            whole.update(touched)
+            continue
+        for source in sources[name]:
+            together.merge(name, source)
+
+    given = {name: together[name] for name in entries}
+    kept_whole = {given[name] for name in whole}
+    producers: dict[str, tuple[str, ...]] = {}
+    for name, entry in entries.items():
+        if _produces(entry) and given[name] not in kept_whole:
+            producers[given[name]] = (*producers.get(given[name], ()), name)
+    taken = {name: given[names[0]] for name, names in sources.items() if names}
+    return Groups(given=given, taken=taken, producers=producers)
 
 
-def _keeps_channels(layer: Layer) -> bool:
-    # A reshape may only put ones before the channels, as squeeze and excitation does.
-    return type(layer).__name__ != "Reshape" or layer.output_shape[-1] == layer.input_shape[-1]
+def narrowed(model: tf_keras.Model, kept: Mapping[str, Indices]) -> tf_keras.Model:
+    """A copy of the model with only those channels of its groups that `kept` names by their indices, in order.
+
+    Groups that are not in `kept` stay whole. Layers keep their names, and what is left of their weights.
+    """
+    found = groups(model)
+
+    def narrow(entry: dict[str, Any]) -> dict[str, Any]:
+        # Tells the layer to build itself for its old input.
+        entry.pop("build_config", None)
+        chosen, settings = kept.get(found.given[entry["name"]]), entry["config"]
+        if chosen is not None and entry["class_name"] == "Reshape":
+            settings["target_shape"] = [*settings["target_shape"][:-1], len(chosen)]
+        elif chosen is not None and _produces(entry):
+            settings[_PRODUCERS[entry["class_name"]]] = len(chosen)
+        return entry
+
+    result = rebuilt(model, narrow)
+    for layer in model.layers:
+        if layer.weights:
+            every = slice(None)
+            taken, given = (kept.get(group[layer.name], every) for group in (found.taken, found.given))
+            result.get_layer(layer.name).set_weights(_rest(layer, taken, given))
+    return result
+
+
+def _rest(layer: tf_keras.layers.Layer, taken: Any, given: Any) -> list[npt.NDArray[Any]]:
+    """What is left of a layer's weights."""
+    weights: list[npt.NDArray[Any]] = layer.get_weights()
+    match type(layer).__name__:
+        case "Conv2D" | "Dense":
+            kernel, *bias = weights
+            return [kernel[..., taken, :][..., given], *(one[given] for one in bias)]
+        case "DepthwiseConv2D":
+            kernel, *bias = weights
+            return [kernel[:, :, given], *(one[given] for one in bias)]
+        case "BatchNormalization":
+            return [one[given] for one in weights]
+    return weights
+
+
+def _produces(entry: Mapping[str, Any]) -> bool:
+    return entry["class_name"] in _PRODUCERS and entry["config"].get("groups", 1) == 1 and not _mixes(entry)
+
+
+def _follows(entry: Mapping[str, Any]) -> bool:
+    return entry["class_name"] in _FOLLOWERS and not _mixes(entry)
+
+
+def _mixes(entry: Mapping[str, Any]) -> bool:
+    return bool(entry["config"].get("activation") == "softmax")
+
+
+def _sources(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the layers whose channels a layer takes."""
+    nodes = entry["inbound_nodes"]
+    if len(nodes) > 1 or not all(isinstance(tensor, list) for node in nodes for tensor in node):
+        raise ValueError(
+            f"channels can be followed through layers that are called once, got {entry['name']} of class "
+            f"{entry['class_name']}, which is not one: build the network from layers of Keras, each used once"
+        )
+    return tuple(tensor[0] for node in nodes for tensor in node)
