@@ -174,11 +174,11 @@ def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int)
     return _prefetched(tf.data.Dataset.zip((indices, seeds)).map(gather, num_parallel_calls=PARALLEL))
 
 
-def plain_batches(split: Split) -> tf.data.Dataset:
-    """Batches in order, not augmented: float32 images (b, h, w, 3), int64 labels (b,)."""
+def plain_batches(split: Split, batch_size: int = VALIDATION_BATCH) -> tf.data.Dataset:
+    """Batches in order, not augmented: float32 images (b, h, w, 3), or features (b, c); int64 labels (b,)."""
     import tensorflow as tf
 
-    batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(VALIDATION_BATCH)
+    batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
     return _prefetched(batches.map(lambda x, y: (tf.cast(x, tf.float32), y)))
 
 
