@@ -96,3 +96,19 @@ def test_what_is_skipped_or_too_small_stays(trained: Candidate, tmp_path: Path) 
 def test_bad_values(changed: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cluster(**changed)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"per_channel": True}, {"clusters": 256}, {"skip": "head_"}], ids=["per_channel", "many", "skip"]
+)
+def test_zeros_survive_where_few_weights_are_left(changed: dict, trained: Candidate, tmp_path: Path) -> None:
+    steps = {"prune": prune(sparsity=0.9, epochs=2), "cluster": cluster(preserve_sparsity=True, epochs=1, **changed)}
+    chain = Chain(steps=steps)
+    done = through(chain, trained, context(2))
+    chain.verify(done, exported(done, tmp_path / "model.tflite"))
+    assert all(layer.trainable for layer in done.model.layers)
+
+
+def test_clustering_nothing_is_found_out(trained: Candidate) -> None:
+    with pytest.raises(EffectError, match="cluster found no kernel to cluster"):
+        cluster(skip=".").apply(trained, context(1))

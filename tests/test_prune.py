@@ -107,3 +107,9 @@ def test_a_short_training_prunes_all_the_same(trained: Candidate) -> None:
 def test_bad_values(changed: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prune(**changed)
+
+
+@pytest.mark.parametrize("changed", [{"skip": "."}, {"pattern": "block", "block_size": 5}])
+def test_pruning_nothing_is_found_out(changed: dict, trained: Candidate) -> None:
+    with pytest.raises(EffectError, match="found no kernel to prune"):
+        prune(**changed).apply(trained, context(1))

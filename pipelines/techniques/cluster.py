@@ -36,8 +36,9 @@ class Cluster(Technique):
 
     clusters: 3 to 256. initialization: of the shared values, `kmeans++`, `linear`, `density` or `random`. per_channel:
     each output channel of a convolution has values of its own, which keeps more accuracy and compresses less.
-    preserve_sparsity: zeros stay zeros, and zero is one of the values. skip: regular expression; layers whose names it
-    matches from their start stay as they are. epochs: None for the training's own. learning_rate: above 0.
+    preserve_sparsity: zeros stay zeros, and zero is one of the values; a layer with zeros that is not clustered is not
+    trained either. skip: regular expression; layers whose names it matches from their start are not clustered. epochs:
+    None for the training's own. learning_rate: above 0.
 
     All Conv2D and Dense kernels with more weights than clusters are clustered, depthwise ones never. Expected: the
     compressed file shrinks to a half or less, the plain file and the time do not; with 16 clusters accuracy falls
@@ -84,9 +85,10 @@ class Cluster(Technique):
         wrapped = self._wrapped(candidate.model)
         context.trainer.fit(wrapped, epochs=self.epochs, learning_rate=self.learning_rate)
         clustered = replace(candidate, model=tfmot.clustering.keras.strip_clustering(wrapped))
+        for layer in clustered.model.layers:
+            layer.trainable = True
         for layer, kernel in self._promised(clustered.model).items():
-            shared = not (self.per_channel and kernel.ndim == 4)
-            values = len(np.unique(kernel)) if shared else _most_values(np.moveaxis(kernel, -1, 0))
+            values = _most_values(np.moveaxis(kernel, -1, 0)) if self._by_channel(kernel) else len(np.unique(kernel))
             if values > self.clusters:
                 raise EffectError(f"{self.name} left {values} distinct values in {layer}, more than {self.clusters}")
         return clustered
@@ -103,10 +105,15 @@ class Cluster(Technique):
 
     def _promised(self, model: tf_keras.Model) -> Kernels:
         def weights(kernel: npt.NDArray[Any]) -> int:
-            return kernel.size // kernel.shape[-1] if self.per_channel and kernel.ndim == 4 else kernel.size
+            """How many weights share values, at least; tfmot cannot spread its values over fewer non-zero ones."""
+            used = kernel != 0 if self.preserve_sparsity else np.ones(kernel.shape, bool)
+            return int(used.reshape(-1, kernel.shape[-1]).sum(axis=0).min() if self._by_channel(kernel) else used.sum())
 
         kernels = chosen_kernels(model, self.skip)
         return {name: kernel for name, kernel in kernels.items() if weights(kernel) > self.clusters}
+
+    def _by_channel(self, kernel: npt.NDArray[Any]) -> bool:
+        return self.per_channel and kernel.ndim == 4
 
     def _wrapped(self, model: tf_keras.Model) -> tf_keras.Model:
         import tensorflow_model_optimization as tfmot
@@ -117,9 +124,18 @@ class Cluster(Technique):
         copy = tf_keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
         promised = self._promised(copy)
+        if not promised:
+            raise EffectError(
+                f"{self.name} found no kernel to cluster with clusters {self.clusters} and skip {self.skip!r}: lower "
+                "technique.clusters or let technique.skip match less"
+            )
+        # What is trained without being clustered would lose its zeros.
+        sparse = {name for name, kernel in chosen_kernels(copy, None).items() if not kernel.all()}
 
         def wrap(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
             if layer.name not in promised:
+                if self.preserve_sparsity and layer.name in sparse:
+                    layer.trainable = False
                 return layer
             return _clustered(
                 layer,

@@ -135,6 +135,11 @@ class Prune(Technique):
         copy = tf_keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
         promised = self._promised(copy)
+        if not promised:
+            raise EffectError(
+                f"{self.name} found no kernel to prune with skip {self.skip!r} and rows of {self._row} input channels: "
+                "let technique.skip match less or lower technique.block_size"
+            )
 
         def wrap(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
             if layer.name not in promised:
@@ -153,6 +158,8 @@ def _block_pruned(layer: tf_keras.layers.Layer, schedule: Any, size: int) -> tf_
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl, pruning_wrapper
 
     class RowPruning(pruning_impl.Pruning):  # type: ignore[misc]
+        # AutoGraph cannot read a method that calls super() and warns of each layer.
+        @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
         def _update_mask(self, weights: Any) -> tuple[Any, Any]:
             *window, channels, filters = weights.shape
             rows = tf.reshape(tf.abs(weights), [*window, channels // size, size, filters])
@@ -163,7 +170,7 @@ def _block_pruned(layer: tf_keras.layers.Layer, schedule: Any, size: int) -> tf_
         def build(self, input_shape: Any) -> None:
             super().build(input_shape)
             self.pruning_obj = RowPruning(
-                training_step_fn=lambda: self.pruning_step,
+                training_step_fn=self.pruning_obj._step_fn,  # type: ignore[has-type]
                 pruning_vars=self.pruning_vars,
                 pruning_schedule=self.pruning_schedule,
                 block_size=[1, 1],

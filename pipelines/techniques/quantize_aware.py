@@ -28,9 +28,6 @@ PRESERVE = ("nothing", "sparsity", "clusters", "sparsity_and_clusters")
 # Per step. tfmot's 0.999 from a range of -6..6 takes thousands of steps to arrive.
 RANGE_DECAY = 0.9
 MOST_CLUSTERS = 256
-# Of the distance between two codes. Keeps preprocessed pixels off the middle between them, which training rounds up and
-# LiteRT away from zero: pixel / 127.5 - 1 lies there for every pixel.
-OFF_THE_MIDDLE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,8 +220,7 @@ def _scaling_layer() -> type:
             product = pixels * tf.constant(self.scale)
             if not any(self.offset):
                 return product
-            rounded = tf.quantization.fake_quant_with_min_max_args(product, self.low, self.high)
-            return rounded + tf.constant(self.offset) - OFF_THE_MIDDLE * (self.high - self.low) / 255
+            return tf.quantization.fake_quant_with_min_max_args(product, self.low, self.high) + tf.constant(self.offset)
 
         def get_config(self) -> dict[str, Any]:
             own = {"scale": list(self.scale), "offset": list(self.offset), "low": self.low, "high": self.high}
