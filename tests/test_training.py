@@ -102,6 +102,18 @@ def test_an_epoch_holds_every_image_once_and_the_next_has_another_order() -> Non
     assert not np.array_equal(np.concatenate(first), np.concatenate(second))
 
 
+def test_a_short_training_reaches_the_moving_statistics(tf_keras) -> None:
+    it = trainer(dataclasses.replace(SETTINGS, epochs=1))
+    inputs = tf_keras.Input(it.data.image_shape)
+    normalization = tf_keras.layers.BatchNormalization()
+    pooled = tf_keras.layers.GlobalAveragePooling2D()(normalization(inputs))
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(10)(pooled))
+    it.fit(model)  # 15 steps; at Keras's momentum the mean would have gone 14% of the way from 0
+    channels = it.data.train.images.reshape(-1, 3).mean(axis=0)
+    assert np.allclose(normalization.moving_mean, channels, rtol=0.1)
+    assert normalization.momentum == 0.99
+
+
 def test_no_autotuner_keeps_an_epoch_waiting() -> None:
     # Its thread's sleep doubles, and an iterator's end waits for it: 5.6 s of steps took 10.2 s.
     data, dataset = small_data()

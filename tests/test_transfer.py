@@ -10,7 +10,7 @@ from pipelines.job import save_checkpoint
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
 from pipelines.techniques.base import Candidate, Context, EffectError
-from pipelines.techniques.transfer import Transfer, _inference, _top_blocks
+from pipelines.techniques.transfer import Transfer, _inference, _top_blocks, _Trained
 from pipelines.training import Trainer
 from tests.conftest import SMALL_CNN, context, small_data
 from tests.test_config import composed
@@ -209,6 +209,23 @@ def test_a_head_that_was_not_trained_is_found_out(trained: Candidate) -> None:
     idle = Idle(settings=old.settings, data=old.data, dataset=old.dataset, seed=0, on_epoch=old.on_epoch)
     with pytest.raises(EffectError, match="head_logits was to be trained"):
         transfer().apply(trained, dataclasses.replace(it, trainer=idle))
+
+
+def test_a_frozen_backbone_is_in_inference_mode() -> None:
+    """EfficientNet's stochastic depth does not draw while the head is trained, and is there again afterwards."""
+    import tensorflow as tf
+
+    model = composed("model=efficientnet_b0", "model.weights=null", "model.input_size=32", "technique=baseline").model
+    built = model.build((32, 32, 3), 10)
+    rates = [layer.rate for layer in built.layers if type(layer).__name__ == "Dropout"]
+    images = tf.random.uniform((4, 32, 32, 3), maxval=255.0, seed=1)
+    head = [layer for layer in built.layers if layer.name.startswith("head_") and layer.name != "head_dropout"]
+    frozen = _Trained(built, head)
+    frozen.__enter__()
+    assert np.allclose(built(images, training=True), built(images, training=False), atol=1e-5)
+    frozen.__exit__(ValueError)
+    assert [layer.rate for layer in built.layers if type(layer).__name__ == "Dropout"] == rates
+    assert all(layer.trainable for layer in built.layers)
 
 
 def test_pretrained_weights_are_needed() -> None:

@@ -196,6 +196,7 @@ def _convolved(layer: Layer, images: Any, kernel: Any) -> Any:
 class _Trained:
     """Within it only `layers` are trainable; at its end it is checked that they, and no others, were trained.
 
+    Freezing does not stop the stochastic depth of a backbone, which would train the head on noise: it is switched off.
     Afterwards all layers are trainable: what starts from the checkpoint decides anew what to train.
     """
 
@@ -206,10 +207,16 @@ class _Trained:
         self.before = [layer.get_weights() for layer in self.model.layers]
         for layer in self.model.layers:
             layer.trainable = layer in self.layers
+        frozen = (layer for layer in self.model.layers if layer not in self.layers)
+        self.rates = {layer: layer.rate for layer in frozen if type(layer).__name__ == "Dropout"}
+        for layer in self.rates:
+            layer.rate = 0.0
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for layer in self.model.layers:
             layer.trainable = True
+        for layer, rate in self.rates.items():
+            layer.rate = rate
         if kind is not None:
             return
         for layer, old in zip(self.model.layers, self.before, strict=True):
