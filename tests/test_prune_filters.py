@@ -19,7 +19,7 @@ from pipelines.models.vgg import VGG
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.prune_filters import PruneFilters
 from pipelines.techniques.quantize import Quantize
-from tests.conftest import artifact_accuracy, context, exported, small_data
+from tests.conftest import artifact_accuracy, context, exported, small_data, through
 
 SETTINGS: dict[str, Any] = {"weights": None, "input_size": None, "dropout": 0.1, "onednn": True}
 SMALL = SmallCNN(width=32, **SETTINGS)
@@ -236,8 +236,8 @@ def test_nothing_to_prune_is_found_out_before_training(changed: dict, trained: C
 def test_pruned_then_quantized(trained: Candidate, baseline_artifact: Path, tmp_path: Path) -> None:
     chain = Chain(steps={"prune": prune_filters(), "quantize": Quantize(scheme="int8", calibration_images=50)})
     assert chain.name == "prune_filters_quantize_int8"
-    assert chain.origin is not None and chain.origin.name == "baseline"
-    done = chain.apply(trained, context())
+    assert chain.origin.name == "prune_filters"
+    done = through(chain, trained, context())
     artifact = exported(done, tmp_path / "model.tflite")
     chain.verify(done, artifact)
     assert artifact.stat().st_size < 0.15 * baseline_artifact.stat().st_size

@@ -168,7 +168,14 @@ def _emulated(model: tf_keras.Model) -> tf_keras.Model:
     copy = _with_integer_scaling(model)
     annotated = tf_keras.models.clone_model(copy, clone_function=annotate)
     with tfmot.quantization.keras.quantize_scope({"RangeOnly": RangeOnly, "Scaling": _scaling_layer()}):
-        return tfmot.quantization.keras.quantize_apply(annotated)
+        emulated = tfmot.quantization.keras.quantize_apply(annotated)
+    for wrapper in _wrappers(emulated):
+        for activation in wrapper._quantize_activations:
+            # tfmot rounds behind a swish only; what goes into its sigmoid and its product needs a range too.
+            if getattr(activation.activation, "__name__", "") == "swish":
+                activation._pre_activation_vars = activation.quantizer.build(None, "pre_activation", wrapper)
+                activation._should_pre_quantize = lambda: True
+    return emulated
 
 
 def _with_integer_scaling(model: tf_keras.Model) -> tf_keras.Model:
