@@ -128,6 +128,11 @@ def describe(value: Any, *, determining: bool = False) -> Any:
     return value
 
 
+def parts_of(cell: Cell) -> dict[str, Any]:
+    """The description of a cell, by configuration group and field: what `conf/` composes, resolved."""
+    return {name: part for name, part in describe(cell).items() if name != "_target_"}
+
+
 def _weights_identity(weights: str | None) -> str | None:
     """A file counts by its content, not by its name."""
     if weights is None or weights == "imagenet":

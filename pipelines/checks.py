@@ -49,7 +49,9 @@ def flag(name: str, value: object) -> None:
 
 
 def pattern(name: str, value: object) -> None:
-    """Check that `value` is a regular expression."""
+    """Check that `value` is a regular expression, or None."""
+    if value is None:
+        return
     try:
         re.compile(value)  # type: ignore[call-overload]
     except (re.error, TypeError) as error:

@@ -16,7 +16,7 @@ from pipelines.cell import describe
 from pipelines.export import export
 from pipelines.measure.kernels import sparsity
 from pipelines.measure.session import Result, measure
-from pipelines.models import complexity
+from pipelines.models import checkpoint, complexity
 from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Measurement, Timing
 from pipelines.techniques.base import Candidate, Context
 from pipelines.training import OnEpoch, Trainer
@@ -102,11 +102,7 @@ def run(
 
 def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
     """Save architecture and weights, without the optimizer's state, which would triple the file."""
-    import tf_keras
-
-    bare = tf_keras.models.clone_model(model)
-    bare.set_weights(model.get_weights())
-    bare.save(path)
+    checkpoint.duplicate(model).save(path)
 
 
 def _optimize(cell: Cell, data: ImageData, origin: Finished | None, context: Context) -> Candidate:

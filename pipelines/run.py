@@ -146,12 +146,11 @@ def _needed(cell: Cell, store: Store, folder: Path, *, parent: str | None) -> di
 
 
 def _source_in_child(cell: Cell, store: Store, folder: Path, fingerprint: str, *, parent: str | None) -> Finished:
-    from pipelines.cell import describe
+    from pipelines.cell import parts_of
 
     place = folder / f"source-{fingerprint[:8]}"
     place.mkdir(parents=True)
-    parts = {name: part for name, part in describe(cell).items() if name != "_target_"}
-    config = OmegaConf.create({**parts, "tracking": {"uri": store.uri, "experiment": store.experiment}})
+    config = OmegaConf.create({**parts_of(cell), "tracking": {"uri": store.uri, "experiment": store.experiment}})
     log.info("%s: not in the store, so it is run first", cell.name)
     _run_child(config, place, parent)
     finished = store.find(fingerprint)

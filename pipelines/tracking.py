@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pipelines.cell import describe
+from pipelines.cell import describe, parts_of
 from pipelines.metrics import flatten, metrics_of
 from pipelines.records import Finished
 from pipelines.runtime import hardware_name
@@ -256,8 +256,7 @@ class CellRun:
                 **_source_tag(cell),
             }
         )
-        parts = {name: part for name, part in describe(cell).items() if name != "_target_"}
-        mlflow.log_params(dict(flatten(parts)))
+        mlflow.log_params(dict(flatten(parts_of(cell))))
         self._log_dataset(cell, data.train, "training")
         self._log_dataset(cell, data.test, "testing")
 

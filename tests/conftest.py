@@ -80,11 +80,9 @@ def trained_once() -> Candidate:
 @pytest.fixture
 def trained(trained_once: Candidate) -> Candidate:
     """A copy of a small network that was trained on the small data: a test may change it."""
-    import tf_keras
+    from pipelines.models.checkpoint import duplicate
 
-    model = tf_keras.models.clone_model(trained_once.model)
-    model.set_weights(trained_once.model.get_weights())
-    return Candidate(model=model)
+    return Candidate(model=duplicate(trained_once.model))
 
 
 @pytest.fixture(scope="session")

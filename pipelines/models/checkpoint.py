@@ -1,4 +1,4 @@
-"""Weights from a `.keras` checkpoint of the same network, layer by layer, by name."""
+"""Weights from a `.keras` checkpoint of the same network, layer by layer, by name; and a network's duplicate."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def copy(path: Path, model: tf_keras.Model) -> None:
     for name, layer in target.items():
         if name in source and _shapes(source[name]) == _shapes(layer):
             layer.set_weights(source[name].get_weights())
+
+
+def duplicate(model: tf_keras.Model) -> tf_keras.Model:
+    """A copy of architecture and weights that shares no layer with `model`, and has no optimizer."""
+    import tf_keras
+
+    twin = tf_keras.models.clone_model(model)
+    twin.set_weights(model.get_weights())
+    return twin
 
 
 def _check(path: Path, source: dict[str, tf_keras.layers.Layer], target: dict[str, tf_keras.layers.Layer]) -> None:

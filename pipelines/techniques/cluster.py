@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import checks
-from pipelines.techniques.base import Candidate, Context, EffectError, Technique
-from pipelines.techniques.baseline import Baseline
+from pipelines.models import checkpoint
+from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.effects import check_kernels, chosen_kernels
+from pipelines.techniques.fine_tuning import FineTuning
 
 if TYPE_CHECKING:
     import tf_keras
@@ -31,7 +32,7 @@ INITIALIZATIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster(Technique):
+class Cluster(FineTuning):
     """Fine-tune the baseline while each kernel holds no more than `clusters` distinct values.
 
     clusters: 3 to 256. initialization: of the shared values, `kmeans++`, `linear`, `density` or `random`. per_channel:
@@ -51,8 +52,6 @@ class Cluster(Technique):
     per_channel: bool
     preserve_sparsity: bool
     skip: str | None
-    epochs: int | None
-    learning_rate: float
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -62,21 +61,13 @@ class Cluster(Technique):
         checks.one_of("technique.initialization", self.initialization, tuple(INITIALIZATIONS))
         checks.flag("technique.per_channel", self.per_channel)
         checks.flag("technique.preserve_sparsity", self.preserve_sparsity)
-        if self.skip is not None:
-            checks.pattern("technique.skip", self.skip)
-        if self.epochs is not None:
-            checks.whole("technique.epochs", self.epochs, least=1)
-        checks.number("technique.learning_rate", self.learning_rate, above=0)
+        checks.pattern("technique.skip", self.skip)
+        super().__post_init__()
 
     @property
     def name(self) -> str:
         """`cluster`."""
         return "cluster"
-
-    @property
-    def origin(self) -> Technique:
-        """The baseline's trained model."""
-        return Baseline()
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Cluster, then train the shared values. Raises EffectError where a kernel has more of them than promised."""
@@ -121,8 +112,7 @@ class Cluster(Technique):
 
         initialization = getattr(tfmot.clustering.keras.CentroidInitialization, INITIALIZATIONS[self.initialization])
         # The wrappers share layers with what they wrap: wrap a copy.
-        copy = tf_keras.models.clone_model(model)
-        copy.set_weights(model.get_weights())
+        copy = checkpoint.duplicate(model)
         promised = self._promised(copy)
         if not promised:
             raise EffectError(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines import checks
-from pipelines.techniques.base import Candidate, Context, EffectError, Technique
-from pipelines.techniques.source import Source
+from pipelines.techniques.base import Candidate, Context, EffectError
+from pipelines.techniques.source import Learner
 from pipelines.training import plain_batches
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distill(Technique):
+class Distill(Learner):
     """Train the model as the baseline is trained, on the labels and on a trained teacher's softened answers.
 
     source: the teacher, a trained cell on the same classes: by its model, or by its run. temperature: above 0; it
@@ -32,7 +32,6 @@ class Distill(Technique):
     counts into the total.
     """
 
-    source: Source
     temperature: float
     alpha: float
 
@@ -52,15 +51,6 @@ class Distill(Technique):
     def name(self) -> str:
         """`distill`."""
         return "distill"
-
-    @property
-    def origin(self) -> None:
-        """Starts from the model's own weights."""
-
-    @property
-    def learns_from(self) -> Source:
-        """The source."""
-        return self.source
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train the student. Raises ValueError where the teacher's answers or images are of another form."""

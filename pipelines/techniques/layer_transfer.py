@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pipelines import checks
-from pipelines.techniques.base import Candidate, Context, EffectError, Table, Technique
-from pipelines.techniques.source import Source
+from pipelines.techniques.base import Candidate, Context, EffectError, Table
+from pipelines.techniques.source import Learner
 
 if TYPE_CHECKING:
     import tf_keras
@@ -29,7 +29,7 @@ PRINTED_ROWS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerTransfer(Technique):
+class LayerTransfer(Learner):
     """Copy the layers of a donor that fit, then train as the baseline is trained, for as many epochs.
 
     source: the donor, another model on this dataset, this model on another dataset, or both. match: `name` (VGG16 to
@@ -42,7 +42,6 @@ class LayerTransfer(Technique):
     in less time. The donor's own training counts into the total training time.
     """
 
-    source: Source
     match: str | Mapping[str, str]
     layers: str | None
     freeze: int | str
@@ -53,8 +52,7 @@ class LayerTransfer(Technique):
             checks.one_of("technique.match", self.match, ("name", "shape"))
         elif not self.match:
             raise ValueError("technique.match must name at least one pair of layers, got none: write name or shape")
-        if self.layers is not None:
-            checks.pattern("technique.layers", self.layers)
+        checks.pattern("technique.layers", self.layers)
         if self.freeze != ALWAYS:
             if not isinstance(self.freeze, int):
                 raise ValueError(f"technique.freeze must be a whole number or always, got {self.freeze!r}: set 0")
@@ -64,15 +62,6 @@ class LayerTransfer(Technique):
     def name(self) -> str:
         """`layer_transfer`."""
         return "layer_transfer"
-
-    @property
-    def origin(self) -> None:
-        """Starts from the model's own weights, the donor's put over them."""
-
-    @property
-    def learns_from(self) -> Source:
-        """The source."""
-        return self.source
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Copy, tell the plan, train. Raises EffectError where nothing is copied or a frozen layer moved."""

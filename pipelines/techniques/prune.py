@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import checks
-from pipelines.techniques.base import Candidate, Context, EffectError, Technique
-from pipelines.techniques.baseline import Baseline
+from pipelines.models import checkpoint
+from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.effects import check_kernels, chosen_kernels
+from pipelines.techniques.fine_tuning import FineTuning
 
 if TYPE_CHECKING:
     import tf_keras
@@ -29,7 +30,7 @@ MASK_UPDATES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prune(Technique):
+class Prune(FineTuning):
     """Fine-tune the baseline while its smallest weights are set to zero, along a cubic schedule.
 
     pattern: `unstructured`; `two_in_four`, two zeros in every four weights in a row of input channels; or `block`,
@@ -46,8 +47,6 @@ class Prune(Technique):
     sparsity: float
     block_size: int
     skip: str | None
-    epochs: int | None
-    learning_rate: float
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -58,21 +57,13 @@ class Prune(Technique):
                 f"technique.sparsity must be 0.5 with the pattern two_in_four, got {self.sparsity}: leave it out"
             )
         checks.whole("technique.block_size", self.block_size, least=2)
-        if self.skip is not None:
-            checks.pattern("technique.skip", self.skip)
-        if self.epochs is not None:
-            checks.whole("technique.epochs", self.epochs, least=1)
-        checks.number("technique.learning_rate", self.learning_rate, above=0)
+        checks.pattern("technique.skip", self.skip)
+        super().__post_init__()
 
     @property
     def name(self) -> str:
         """`prune`, `prune_2_4` or `prune_block`."""
         return {"unstructured": "prune", "two_in_four": "prune_2_4", "block": "prune_block"}[self.pattern]
-
-    @property
-    def origin(self) -> Technique:
-        """The baseline's trained model."""
-        return Baseline()
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Prune while training. Raises EffectError where a kernel did not reach the sparsity."""
@@ -132,8 +123,7 @@ class Prune(Technique):
             initial_sparsity=0.0, final_sparsity=self.sparsity, begin_step=0, end_step=end, frequency=frequency
         )
         # The wrappers share layers with what they wrap: wrap a copy.
-        copy = tf_keras.models.clone_model(model)
-        copy.set_weights(model.get_weights())
+        copy = checkpoint.duplicate(model)
         promised = self._promised(copy)
         if not promised:
             raise EffectError(

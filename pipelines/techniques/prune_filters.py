@@ -17,15 +17,15 @@ import numpy.typing as npt
 
 from pipelines import checks
 from pipelines.models import channels, complexity
-from pipelines.techniques.base import Candidate, Context, EffectError, Technique
-from pipelines.techniques.baseline import Baseline
+from pipelines.techniques.base import Candidate, Context, EffectError
+from pipelines.techniques.fine_tuning import FineTuning
 
 if TYPE_CHECKING:
     import tf_keras
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneFilters(Technique):
+class PruneFilters(FineTuning):
     """Take the filters of smallest L1 norm out of the baseline and fine-tune the smaller network.
 
     fraction: share of the filters that goes, in (0, 1), rounded in each group of channels; one always stays. skip:
@@ -42,27 +42,17 @@ class PruneFilters(Technique):
 
     fraction: float
     skip: str | None
-    epochs: int | None
-    learning_rate: float
 
     def __post_init__(self) -> None:
         """Check every field."""
         checks.fraction("technique.fraction", self.fraction)
-        if self.skip is not None:
-            checks.pattern("technique.skip", self.skip)
-        if self.epochs is not None:
-            checks.whole("technique.epochs", self.epochs, least=1)
-        checks.number("technique.learning_rate", self.learning_rate, above=0)
+        checks.pattern("technique.skip", self.skip)
+        super().__post_init__()
 
     @property
     def name(self) -> str:
         """`prune_filters`."""
         return "prune_filters"
-
-    @property
-    def origin(self) -> Technique:
-        """The baseline's trained model."""
-        return Baseline()
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Prune, then fine-tune. Raises EffectError where nothing was there to prune."""

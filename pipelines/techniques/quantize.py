@@ -57,18 +57,15 @@ class Quantize(Technique):
         """The artifact's tensors must be of the scheme's types."""
         from pipelines.measure.litert import tensor_dtypes
 
-        found = Counter(tensor_dtypes(artifact))
+        found = tensor_dtypes(artifact)
         wanted = {"dynamic": "int8", "float16": "float16", "int8": "int8", "int16x8": "int16"}[self.scheme]
         if not found[wanted]:
             raise EffectError(f"{self.name} left no {wanted} tensor in the artifact, it has {dict(found)}")
         if self.scheme == "int8":
-            check_integer(self.name, artifact)
+            check_integer(self.name, found)
 
 
-def check_integer(technique: str, artifact: Path) -> None:
-    """Raise EffectError where the artifact holds anything but integers, or no int8."""
-    from pipelines.measure.litert import tensor_dtypes
-
-    found = Counter(tensor_dtypes(artifact))
+def check_integer(technique: str, found: Counter[str]) -> None:
+    """Raise EffectError where an artifact's tensors, by dtype, are not all integers, or none is int8."""
     if found["float32"] or not found["int8"]:
         raise EffectError(f"{technique} left {found['float32']} float32 tensors in the artifact, it has {dict(found)}")

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import checks
-from pipelines.techniques.base import Candidate, Context, Conversion, Technique
-from pipelines.techniques.baseline import Baseline
+from pipelines.techniques.base import Candidate, Context, Conversion
+from pipelines.techniques.fine_tuning import FineTuning
 from pipelines.techniques.quantize import check_integer
 from pipelines.training import training_batches
 
@@ -31,7 +31,7 @@ MOST_CLUSTERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizeAware(Technique):
+class QuantizeAware(FineTuning):
     """Fine-tune the baseline with emulated int8 rounding, then convert with the ranges that it learnt.
 
     epochs: None for the training's own. learning_rate: above 0, a tenth or less of the baseline's. preserve: `nothing`,
@@ -42,26 +42,17 @@ class QuantizeAware(Technique):
     is about twice as slow an epoch.
     """
 
-    epochs: int | None
-    learning_rate: float
     preserve: str
 
     def __post_init__(self) -> None:
         """Check every field."""
-        if self.epochs is not None:
-            checks.whole("technique.epochs", self.epochs, least=1)
-        checks.number("technique.learning_rate", self.learning_rate, above=0)
+        super().__post_init__()
         checks.one_of("technique.preserve", self.preserve, PRESERVE)
 
     @property
     def name(self) -> str:
         """`qat`."""
         return "qat"
-
-    @property
-    def origin(self) -> Technique:
-        """The baseline's trained model."""
-        return Baseline()
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a twin that rounds, and give the plain model the weights that it learnt."""
@@ -77,7 +68,9 @@ class QuantizeAware(Technique):
 
     def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: ARG002
         """The artifact must be integer throughout."""
-        check_integer(self.name, artifact)
+        from pipelines.measure.litert import tensor_dtypes
+
+        check_integer(self.name, tensor_dtypes(artifact))
 
     def _keep(self, emulated: tf_keras.Model) -> None:
         """Make the kernels keep their zeros and shared values while they are trained.

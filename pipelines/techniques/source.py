@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.datasets.base import Dataset
 from pipelines.models.base import Model
+from pipelines.techniques.base import Technique
 
 _RUN = re.compile(r"runs:/[0-9a-f]{32}")
 
@@ -46,3 +47,19 @@ class Source:
                 + ("both" if parts else "none of them")
                 + ": for example model@technique.source.model=vgg16"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner(Technique):
+    """Trains from the model's own weights with the help of another trained cell, its `source`."""
+
+    source: Source
+
+    @property
+    def origin(self) -> None:
+        """Starts from the model's own weights; a donor's are put over them."""
+
+    @property
+    def learns_from(self) -> Source:
+        """The source."""
+        return self.source
