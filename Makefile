@@ -6,10 +6,10 @@ STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
 # What the cell or the grid is: make run ARGS="model=resnet50 dataset=cifar10"
 ARGS ?=
 PORT ?= 5000
-SOURCES := pipelines tests benchmarks
+SOURCES := pipelines tests benchmarks hydra_plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sweep ui report docs test check lint format bench clean
+.PHONY: help setup run sweep server sync ui report docs test check lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -34,6 +34,16 @@ sweep: $(VENV)/runtime ## run a grid: make sweep ARGS="technique=baseline,quanti
 
 comma := ,
 
+$(VENV)/server: $(VENV)/runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server]'
+	@touch $@
+
+server: $(VENV)/server ## serve MLflow on PostgreSQL at http://127.0.0.1:5000: make server PORT=5001
+	$(BIN)/python -m pipelines.server --port $(PORT) $(ARGS)
+
+sync: $(VENV)/runtime ## send finished cells that a tracking server missed: make sync ARGS=multirun
+	$(BIN)/python -m pipelines.sync $(ARGS)
+
 ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT)
 
@@ -43,8 +53,8 @@ report: $(VENV)/runtime ## list all recorded cells, the fittest first: make repo
 docs: $(VENV)/runtime ## write docs/compatibility.md from the techniques' own checks
 	$(BIN)/python -m pipelines.compatibility > docs/compatibility.md
 
-test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/dev ## run all tests; `pytest` alone leaves out the slow ones
+	$(BIN)/python -m pytest -m ""
 
 lint: $(VENV)/dev ## check format, style and types
 	$(BIN)/ruff format --check $(SOURCES)

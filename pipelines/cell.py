@@ -111,7 +111,24 @@ class Cell:
             "source": source.fingerprint(digest_of) if source else None,
             "libraries": {k: v for k, v in runtime.versions().items() if k.startswith("tensorflow")},
         }
-        return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+        return _digest(determining)
+
+    def identity(self, digest_of: Callable[[Dataset], str]) -> str:
+        """SHA-256 in hexadecimal over all that determines the result: the fingerprint, how it is measured and scored.
+
+        Two cells of one fingerprint share their training and their artifact; of one identity, all they found out.
+        """
+        return _digest(
+            {
+                "fingerprint": self.fingerprint(digest_of),
+                "measurement": describe(self.measurement, determining=True),
+                "score": describe(self.score, determining=True),
+            }
+        )
+
+
+def _digest(determining: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
 
 
 def describe(value: Any, *, determining: bool = False) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +32,16 @@ Say = Callable[[str], None]
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """What is known of a cell once its artifact lies in its folder."""
+
+    timing: Timing
+    complexity: Complexity
+    epochs: tuple[dict[str, float], ...]
+    metrics: dict[str, float]
+
+
 def run(
     cell: Cell,
     data: ImageData,
@@ -38,19 +49,47 @@ def run(
     *,
     fingerprint: str,
     needed: Mapping[str, Finished],
+    trained: Finished | None = None,
     on_epoch: OnEpoch,
     say: Say,
 ) -> Finished:
     """Run the cell and leave everything in `folder`, which must exist.
 
-    needed: the finished cells of `cell.needs`, and the `source` that is named by its run. on_epoch: called after each
-    epoch.
+    needed: the finished cells of `cell.needs`, and the `source` that is named by its run. trained: a finished cell of
+    the same fingerprint, whose artifact is measured again instead of being made again; of `needed`, only the baseline
+    is then looked at. on_epoch: called after each epoch.
     Raises EffectError where the technique did nothing, FloatingPointError where training diverged, RuntimeError
     where measuring failed.
     """
     files = CellFiles(folder)
     files.config.write_text(json.dumps(describe(cell), indent=2) + "\n")
     runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
+    if trained is None:
+        made = _make(cell, data, files, needed=needed, on_epoch=on_epoch, say=say)
+    else:
+        say(f"{cell.name}: trained already, so it is only measured")
+        made = _take_over(trained, files)
+    baseline = needed.get("baseline")
+    # Two cells that are timed at once on one machine slow each other down.
+    with runtime.alone("measuring", wait=lambda: say(f"{cell.name}: waiting, another cell is being measured")):
+        say(f"{cell.name}: measuring {files.artifact.stat().st_size / 1e6:.2f} MB on {len(data.test):,} test images")
+        measured = measure(
+            files.artifact,
+            reference=baseline.files.artifact if baseline else None,
+            images=data.test.images,
+            labels=data.test.labels,
+            settings=cell.measurement,
+            seed=cell.seed,
+            folder=folder,
+        )
+    result = _result(cell, data, fingerprint=fingerprint, made=made, measured=measured, baseline=baseline)
+    result.save(files.result)
+    return Finished(result=result, files=files)
+
+
+def _make(
+    cell: Cell, data: ImageData, files: CellFiles, *, needed: Mapping[str, Finished], on_epoch: OnEpoch, say: Say
+) -> _Made:
     runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
     trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch)
 
@@ -68,36 +107,31 @@ def run(
         lambda: export(candidate, training_images=data.train.images, labels=data.class_names, path=files.artifact)
     )
     cell.technique.verify(candidate, files.artifact)
-
-    say(f"{cell.name}: measuring {files.artifact.stat().st_size / 1e6:.2f} MB on {len(data.test):,} test images")
-    measured = measure(
-        files.artifact,
-        reference=baseline.files.artifact if baseline else None,
-        images=data.test.images,
-        labels=data.test.labels,
-        settings=cell.measurement,
-        seed=cell.seed,
-        folder=folder,
-    )
-    timing = Timing(
-        train_s=trainer.seconds,
-        train_total_s=trainer.seconds + sum(one.result.timing.train_total_s for one in (origin, source) if one),
-        optimize_s=optimize_s,
-        convert_s=convert_s,
-    )
-    result = _result(
-        cell,
-        data,
-        fingerprint=fingerprint,
-        candidate=candidate,
-        measured=measured,
-        artifact_sparsity=sparsity(files.artifact),
-        timing=timing,
+    return _Made(
+        timing=Timing(
+            train_s=trainer.seconds,
+            train_total_s=trainer.seconds + sum(one.result.timing.train_total_s for one in (origin, source) if one),
+            optimize_s=optimize_s,
+            convert_s=convert_s,
+        ),
+        complexity=Complexity(
+            parameters=complexity.parameters(candidate.model),
+            macs=complexity.macs(candidate.model),
+            sparsity=sparsity(files.artifact),
+        ),
         epochs=tuple(trainer.epochs),
-        baseline=baseline,
+        metrics=dict(candidate.metrics),
     )
-    result.save(files.result)
-    return Finished(result=result, files=files)
+
+
+def _take_over(trained: Finished, files: CellFiles) -> _Made:
+    for path in (trained.files.artifact, trained.files.checkpoint, trained.files.tables):
+        if path.is_dir():
+            shutil.copytree(path, files.folder / path.name)
+        elif path.exists():
+            shutil.copy2(path, files.folder)
+    result = trained.result
+    return _Made(timing=result.timing, complexity=result.complexity, epochs=result.epochs, metrics=result.metrics)
 
 
 def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
@@ -136,18 +170,9 @@ def _as_float32(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def _result(
-    cell: Cell,
-    data: ImageData,
-    *,
-    fingerprint: str,
-    candidate: Candidate,
-    measured: Result,
-    artifact_sparsity: float,
-    timing: Timing,
-    epochs: tuple[dict[str, float], ...],
-    baseline: Finished | None,
+    cell: Cell, data: ImageData, *, fingerprint: str, made: _Made, measured: Result, baseline: Finished | None
 ) -> CellResult:
-    measurement = _measurement(measured, len(data.test))
+    measurement, timing = _measurement(measured, len(data.test)), made.timing
     return CellResult(
         model=cell.model.name,
         dataset=cell.dataset.name,
@@ -157,11 +182,7 @@ def _result(
         hardware=runtime.hardware(),
         measurement=measurement,
         timing=timing,
-        complexity=Complexity(
-            parameters=complexity.parameters(candidate.model),
-            macs=complexity.macs(candidate.model),
-            sparsity=artifact_sparsity,
-        ),
+        complexity=made.complexity,
         score=cell.score.terms(measurement, train_total_s=timing.train_total_s, classes=len(data.class_names)),
         violations=cell.score.violations(measurement, train_total_s=timing.train_total_s),
         comparison=(
@@ -169,8 +190,8 @@ def _result(
             if baseline
             else None
         ),
-        epochs=epochs,
-        metrics=dict(candidate.metrics),
+        epochs=made.epochs,
+        metrics=made.metrics,
     )
 
 

@@ -1,7 +1,7 @@
 """What a cell leaves behind, as plain frozen records that survive a trip through JSON."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,3 +206,35 @@ class Finished:
         """Open a finished cell's folder. Raises FileNotFoundError where the cell is not complete."""
         files = CellFiles(folder)
         return cls(result=CellResult.load(files.result), files=files)
+
+
+Status = Literal["done", "reused", "skipped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one cell of a sweep.
+
+    number: its place in the grid, from 0. overrides: what the grid asked for. done: computed in this sweep; reused:
+    found in the store; skipped: technique and model do not go together. run_id, metrics (by MLflow name): empty where
+    it has no result. message: why it was skipped or failed.
+    """
+
+    number: int
+    name: str
+    overrides: tuple[str, ...]
+    status: Status
+    seconds: float
+    run_id: str = ""
+    message: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The record as JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def parse(cls, text: str) -> "Outcome":
+        """Read what `text` wrote. Raises ValueError or TypeError for another format."""
+        data = json.loads(text)
+        return cls(**{**data, "overrides": tuple(data["overrides"])})

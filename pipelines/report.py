@@ -1,7 +1,8 @@
 """All recorded cells in one table, the fittest first: `python -m pipelines.report` or `make report`.
 
 With --into, the tables of a markdown file are written anew instead: what stands between the lines
-`<!-- cells model=<model> dataset=<dataset> -->` and `<!-- end -->`.
+`<!-- cells model=<model> dataset=<dataset> -->` and `<!-- end -->`. More conditions on the configuration, such as
+model.input_size=64, may follow.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import tracking
 from pipelines.summary import aligned
+from pipelines.tracking.address import check_reachable, tracking_uri
+from pipelines.tracking.store import RecordedCell, Store
 
 COLUMNS = (
     # heading, MLflow name, how to show it
@@ -29,7 +31,7 @@ COLUMNS = (
 )
 
 
-def table(cells: Sequence[tracking.RecordedCell]) -> str:
+def table(cells: Sequence[RecordedCell]) -> str:
     """Cells as an aligned text table, by falling score; what a cell does not have is a dash."""
     ordered = sorted(cells, key=lambda cell: -cell.metrics.get("score/operational", -math.inf))
     rows = [["cell", "seed", *(heading for heading, _, _ in COLUMNS), "feasible", "run"]]
@@ -39,12 +41,12 @@ def table(cells: Sequence[tracking.RecordedCell]) -> str:
     return aligned(rows)
 
 
-_PLACE = re.compile(r"(<!-- cells model=(\S+) dataset=(\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- cells model=(\S+) dataset=(\S+)((?: \S+=\S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def markdown(cells: Sequence[tracking.RecordedCell]) -> str:
+def markdown(cells: Sequence[RecordedCell]) -> str:
     """The newest cell of each technique and source as a markdown table, by falling gain, the baseline first."""
-    newest: dict[tuple[str, str], tracking.RecordedCell] = {}
+    newest: dict[tuple[str, str], RecordedCell] = {}
     for cell in sorted(cells, key=lambda cell: cell.started):
         newest[cell.technique, cell.source] = cell
     ordered = sorted(newest.values(), key=lambda cell: -cell.metrics.get("score/gain_db", math.inf))
@@ -58,14 +60,20 @@ def markdown(cells: Sequence[tracking.RecordedCell]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rewrite(text: str, cells: Sequence[tracking.RecordedCell]) -> str:
+def rewrite(text: str, cells: Sequence[RecordedCell]) -> str:
     """`text` with its marked tables made anew. Raises ValueError where it has no mark, or a mark has no cell."""
 
     def table_of(found: re.Match[str]) -> str:
-        begin, model, dataset, end = found.groups()
-        chosen = [cell for cell in cells if (cell.model, cell.dataset) == (model, dataset)]
+        begin, model, dataset, more, end = found.groups()
+        conditions = dict(condition.split("=", 1) for condition in more.split())
+        chosen = [
+            cell
+            for cell in cells
+            if (cell.model, cell.dataset) == (model, dataset) and conditions.items() <= cell.params.items()
+        ]
         if not chosen:
-            raise ValueError(f"a table asks for model={model} dataset={dataset}, of which no finished cell is recorded")
+            asked = f"model={model} dataset={dataset}{more}"
+            raise ValueError(f"a table asks for {asked}, of which no finished cell is recorded")
         return begin + markdown(chosen) + end
 
     written, count = _PLACE.subn(table_of, text)
@@ -86,12 +94,12 @@ def main() -> None:
         "--into", type=Path, metavar="FILE", help="a markdown file whose marked tables are written anew"
     )
     arguments = parser.parse_args()
-    uri = tracking.tracking_uri(arguments.tracking_uri)
+    uri = tracking_uri(arguments.tracking_uri)
     try:
-        tracking.check_reachable(uri)
+        check_reachable(uri)
     except (ValueError, OSError) as error:
         sys.exit(f"opscore: {error}")
-    cells = tracking.Store(uri, arguments.experiment).finished_cells(arguments.dataset)
+    cells = Store(uri, arguments.experiment).finished_cells(arguments.dataset)
     if not cells:
         sys.exit(f"opscore: no finished cell in experiment {arguments.experiment!r} of {uri}: run one with `make run`")
     if arguments.into is None:
@@ -103,7 +111,7 @@ def main() -> None:
         sys.exit(f"opscore: {arguments.into}: {error}")
 
 
-def _shown(cell: tracking.RecordedCell, column: tuple[str, str, str]) -> str:
+def _shown(cell: RecordedCell, column: tuple[str, str, str]) -> str:
     _, name, form = column
     value = cell.metrics.get(name)
     if value is None:

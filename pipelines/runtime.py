@@ -5,8 +5,9 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,24 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+@contextmanager
+def alone(what: str, *, wait: Callable[[], None]) -> Iterator[None]:
+    """Keep all other processes of this user on this machine out of what they, too, do `alone` under the same name.
+
+    wait: called once if another is inside. A process that dies lets the next one in.
+    """
+    import fcntl
+
+    path = Path(tempfile.gettempdir()) / f"opscore-{os.getuid()}-{what}.lock"
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def gpus() -> list[str]:
     """Names of the GPUs that TensorFlow sees. Loads TensorFlow."""
     import tensorflow as tf
@@ -99,6 +118,7 @@ def hardware_name(description: dict[str, Any]) -> str:
     return f"{description['processor']}, {description['cores']} cores, {description['memory_gib']:.0f} GiB, {gpus}"
 
 
+@cache
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that determine a result; imports none of them."""
     return {name: metadata.version(name) for name in ("tensorflow", "tensorflow-model-optimization", "ai-edge-litert")}

@@ -35,14 +35,20 @@ ALLOWED = {
     "tracking": {"cell", "datasets", "records", "metrics", "summary", "serving", "runtime"},
     "report": {"tracking", "summary"},
     "compatibility": {"models", "techniques", "summary"},
-    "run": {"compatibility", "cell", "job", "tracking", "figures", "summary", "datasets", "records"},
+    "composition": {"cell"},
+    "execution": {"cell", "datasets", "records", "figures", "job", "tracking"},
+    "sweep": {"composition", "cell", "records", "summary", "tracking", "checks"},
+    "sync": {"composition", "execution", "records", "figures", "tracking"},
+    "server": set(),
+    "run": {"compatibility", "composition", "sweep", "execution", "cell", "tracking", "metrics", "summary", "records"},
     "__init__": set(),
 }  # fmt: skip
 ONLY_IN = {
-    "hydra": {"run", "compatibility"},
+    "hydra": {"run", "sweep", "composition", "compatibility"},
     "mlflow": {"tracking", "serving"},
     "tensorflow_model_optimization": {"techniques"},
     "ai_edge_litert": {"measure"},
+    "psycopg": {"server"},
 }
 
 

@@ -1,8 +1,12 @@
 """Every yaml under conf/ composes and instantiates; every mistake gets one sentence, without TensorFlow."""
 
+import copy
+import dataclasses
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -10,8 +14,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from pipelines.cell import Cell, describe
+from pipelines.composition import CONF, GROUPS, cell_of
 from pipelines.datasets.base import Dataset
-from pipelines.run import CONF, GROUPS, cell_of, expand_overrides
+from pipelines.run import expand_overrides
 from pipelines.techniques.base import Chain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,34 +140,89 @@ def digest_of(dataset: Dataset) -> str:
     return "0" * 64
 
 
-DETERMINING = [
-    "seed=1",
-    "deterministic=true",
-    "training.epochs=11",
-    "training.batch_size=32",
-    "training.optimizer=sgd",
-    "training.learning_rate=0.01",
-    "training.patience=4",
-    "training.mixed_precision=false",
-    "model.dropout=0.3",
-    "model.input_size=16",
-    "model.width=16",
-    "technique=quantize_float16",
-    "technique.calibration_images=100",
-    "dataset.max_shift=1",
-    "dataset.horizontal_flip=true",
-]
-NOT_DETERMINING = ["measurement.threads=2", "score.size=1", "data_dir=/elsewhere", "tracking.experiment=other"]
+# Where something lies is no part of what it is; how a cell is measured and scored does not change its artifact.
+ONLY_A_PLACE = {"dataset.data_dir", "dataset.path", "model.weights_dir", "technique.source.dataset.data_dir"}
+ONLY_IN_THE_IDENTITY = ("measurement.", "score.")
 
 
-@pytest.mark.parametrize("override", DETERMINING)
-def test_what_changes_a_result_changes_its_fingerprint(override: str) -> None:
-    assert composed(override).fingerprint(digest_of) != composed().fingerprint(digest_of)
+def fields_of(part: object, path: str) -> Iterator[str]:
+    """Dotted paths of all leaves of nested dataclasses and mappings."""
+    if dataclasses.is_dataclass(part):
+        children = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    elif isinstance(part, Mapping):
+        children = dict(part)
+    else:
+        yield path
+        return
+    for name, child in children.items():
+        yield from fields_of(child, f"{path}.{name}" if path else name)
 
 
-@pytest.mark.parametrize("override", NOT_DETERMINING)
-def test_what_does_not_change_a_result_does_not(override: str) -> None:
-    assert composed(override).fingerprint(digest_of) == composed().fingerprint(digest_of)
+def changed(part: Any, path: str) -> Any:
+    """A copy with another value at `path`, past the checks: all that counts here is that it is another."""
+    name, _, rest = path.partition(".")
+    if isinstance(part, Mapping):
+        return {**part, name: changed(part[name], rest)}
+    other = copy.copy(part)
+    old = getattr(part, name)
+    object.__setattr__(other, name, changed(old, rest) if rest else another(old))
+    return other
+
+
+def another(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1 if isinstance(value, int) else value * 0.5 + 0.01
+    return f"other than {value}"
+
+
+def every_cell(tmp_path: Path) -> Iterator[tuple[str, Cell]]:
+    """The group that is gone through, and a cell with each of its choices."""
+    yield "", composed()
+    for group in ("model", "dataset", "technique"):
+        for path in sorted((CONF / group).glob("*.yaml")):
+            given = [f"{group}={path.stem}"]
+            if group == "dataset" and path.stem in NAMED_BY_THEIR_PATH:
+                given.append(f"dataset.path={tmp_path}")
+            if group == "technique":
+                given.append("model=efficientnet_lite0")
+            if path.stem.startswith("distill"):
+                steps = ".steps.distill" if "_" in path.stem else ""
+                given.append(f"model@technique{steps}.source.model=vgg16")
+            if path.stem == "layer_transfer":
+                given.append("model@technique.source.model=vgg16")
+            yield group, composed(*given)
+
+
+def content_of(dataset: Dataset) -> str:
+    """Other limits and splits give other images; the place of the files does not."""
+    return str([item for item in describe(dataset).items() if item[0] not in ("data_dir", "path")])
+
+
+def test_every_field_is_in_the_fingerprint_or_known_not_to_matter(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    for group, cell in every_cell(tmp_path):
+        before = cell.fingerprint(content_of), cell.identity(content_of)
+        for path in fields_of(cell, ""):
+            # A file counts by its content, as the next test shows; an open part of a source is the cell's own.
+            if not path.startswith(group) or path.endswith(("weights", "source.uri", "source.model", "source.dataset")):
+                continue
+            seen.add(path)
+            other = changed(cell, path)
+            fingerprint, identity = other.fingerprint(content_of), other.identity(content_of)
+            place = path in ONLY_A_PLACE or path.endswith(("dataset.data_dir", "dataset.path"))
+            assert (identity != before[1]) is not place, f"{cell.name}: {path}"
+            matters = not place and not path.startswith(ONLY_IN_THE_IDENTITY)
+            assert (fingerprint != before[0]) is matters, f"{cell.name}: {path}"
+    # All groups were gone through, chains and sources too.
+    assert {"seed", "deterministic", "training.epochs", "model.input_size", "dataset.limit_train", "score.size"} <= seen
+    assert {"measurement.min_calls", "technique.steps.prune.sparsity", "technique.source.model.dropout"} <= seen
+
+
+def test_where_a_cell_is_recorded_and_how_it_is_run_does_not_matter() -> None:
+    for override in ("tracking.experiment=other", "sweep.threads=1", "resume=false", "data_dir=/elsewhere"):
+        assert composed(override).identity(digest_of) == composed().identity(digest_of)
 
 
 def test_content_counts_and_not_the_name(tmp_path: Path) -> None:

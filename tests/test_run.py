@@ -11,47 +11,10 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from pipelines.records import Finished
+from tests.commands import ROOT, SMALL, Place
 from tests.conftest import small_data
-
-ROOT = Path(__file__).resolve().parents[1]
-SMALL = ["dataset.limit_train=300", "dataset.limit_test=100", "dataset.validation_fraction=0.2", "training.epochs=2"]
-
-
-class Place:
-    """A store and a folder of their own for a series of commands."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
-        self.client = MlflowClient(self.uri)
-        # The schema is made here once, as the tests' process needs the store anyway.
-        self.client.create_experiment("mine", artifact_location=(folder / "artifacts").as_uri())
-
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        flags = [one for one in arguments if one.startswith("-")]
-        overrides = [one for one in arguments if not one.startswith("-")]
-        command = [sys.executable, "-m", "pipelines.run", *flags, "tracking.experiment=mine", "measurement=quick"]
-        folders = [f"hydra.run.dir={self.folder}/out", f"hydra.sweep.dir={self.folder}/out"]
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}
-        return subprocess.run(
-            [*command, *SMALL, *folders, *overrides],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=inherited | {"MLFLOW_TRACKING_URI": self.uri} | environment,
-            check=False,
-        )
-
-    def runs(self, condition: str = "") -> dict[str, Run]:
-        found = self.client.search_runs(["1"], condition)
-        return {run.info.run_name: run for run in found}
-
-    def files(self, run: Run) -> Path:
-        return Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, tracking_uri=self.uri))
 
 
 @pytest.fixture(scope="module")
@@ -159,23 +122,6 @@ def test_the_artifact_carries_its_labels(place: Place) -> None:
     artifact = place.files(place.runs()["small_cnn-digits-baseline"]) / "cell" / "model.tflite"
     with zipfile.ZipFile(artifact) as archive:
         assert archive.read("labels.txt").decode().split() == [str(digit) for digit in range(10)]
-
-
-def test_a_sweep_reuses_the_baseline_and_one_failure_does_not_stop_it(place: Place) -> None:
-    before = len(place.client.search_runs(["1"]))
-    done = place.run("-m", "technique=quantize_dynamic,quantize_float16", "training.learning_rate=1e-3,1e38")
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.count("reused") == 2
-    assert "opscore: 2 of 4 cells failed" in done.stderr
-    assert "lower training.learning_rate" in done.stderr
-    runs = place.runs()
-    assert {"small_cnn-digits-quantize_dynamic", "small_cnn-digits-quantize_float16"} <= set(runs)
-    failed = place.client.search_runs(["1"], "attributes.status = 'FAILED'")
-    # The baseline of each diverging cell fails; the two cells that lean on it never begin.
-    assert len(failed) == 2
-    assert len(place.client.search_runs(["1"])) == before + 4
-    assert "FloatingPointError" in failed[0].data.tags["failure"]
-    assert "FloatingPointError" in (place.files(failed[0]) / "traceback.txt").read_text()
 
 
 def test_a_donor_is_trained_first_in_a_process_of_its_own_and_found_again_by_its_run(place: Place) -> None:

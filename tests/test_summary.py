@@ -9,7 +9,7 @@ from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Fin
 from pipelines.report import rewrite
 from pipelines.report import table as report_table
 from pipelines.summary import note, table
-from pipelines.tracking import RecordedCell
+from pipelines.tracking.store import RecordedCell
 from tests.test_score import measurement
 
 BESIDE = Comparison(
@@ -112,6 +112,7 @@ def cell(name: str, started: int = 0, source: str = "", **metrics: float) -> Rec
         source=source,
         seed="0",
         feasible="True",
+        params={"model.input_size": "8"},
         metrics={key.replace("__", "/"): value for key, value in metrics.items()},
     )
 
@@ -146,6 +147,10 @@ def test_a_pages_tables_are_written_anew_from_the_newest_cells() -> None:
     [
         ("no mark", "must hold a line <!-- cells"),
         ("<!-- cells model=vgg16 dataset=digits -->\n<!-- end -->", "model=vgg16 dataset=digits, of which no finished"),
+        (
+            "<!-- cells model=small_cnn dataset=digits model.input_size=9 -->\n<!-- end -->",
+            "dataset=digits model.input_size=9, of which no finished",
+        ),
     ],
 )
 def test_a_page_without_its_cells(page: str, message: str) -> None:

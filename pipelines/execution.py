@@ -1,0 +1,234 @@
+"""Running a cell against the store: what it needs is found, waited for or run first, and nothing is trained twice."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pipelines.tracking.address import check_reachable
+from pipelines.tracking.cell_run import Address, StoreError
+
+if TYPE_CHECKING:
+    from pipelines.cell import Cell
+    from pipelines.datasets.base import Dataset, ImageData
+    from pipelines.records import CellFiles, CellResult, Finished
+    from pipelines.tracking.cell_run import CellRun
+    from pipelines.tracking.store import Store
+
+log = logging.getLogger("opscore")
+
+POLL_S = 2.0
+T = TypeVar("T")
+
+
+@cache
+def loaded(dataset: Dataset) -> ImageData:
+    """The dataset's images and labels, read once in a process."""
+    return dataset.load()
+
+
+def digest_of(dataset: Dataset) -> str:
+    """The content of a dataset's splits, for fingerprints."""
+    return loaded(dataset).digest
+
+
+def preflight(cell: Cell) -> None:
+    """Raise what a cell, or one that it needs, would fail with, before anything is computed."""
+    cell.dataset.preflight()
+    cell.model.preflight(loaded(cell.dataset).image_shape)
+    for role, other in cell.needs.items():
+        if role == "source" or other.source is not None:
+            preflight(other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executed:
+    """A cell that is finished now. files: None where it was in the store already and nothing was computed."""
+
+    result: CellResult
+    run_id: str
+    files: CellFiles | None
+
+    @property
+    def reused(self) -> bool:
+        """Whether nothing was computed."""
+        return self.files is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """Runs cells against a store.
+
+    folder: receives one subfolder a cell. parent: the run of the sweep. since: milliseconds since 1970; cells that
+    began before are not reused. patience_s: how long to wait for a store that is away when a cell is to be recorded.
+    in_child: runs a cell in a process of its own. tell: shows a finished cell.
+    """
+
+    store: Store
+    folder: Path
+    parent: str | None
+    since: int
+    patience_s: float
+    in_child: Callable[[Cell, Path], None]
+    tell: Callable[[Executed], None]
+
+    def execute(self, cell: Cell, *, run_id: str | None = None) -> Executed:
+        """Reuse the cell or run and record it, after the cells that it needs.
+
+        run_id: an open MLflow run to adopt for this cell, which is then not reused.
+        """
+        identity = cell.identity(digest_of)
+
+        def find() -> Executed | None:
+            found = None if run_id else self.store.find(identity=identity, since=self.since)
+            return Executed(result=self.store.result(found), run_id=found, files=None) if found else None
+
+        executed = find() or self._execute(cell, identity, find, run_id=run_id)
+        self.tell(executed)
+        return executed
+
+    def _execute(
+        self, cell: Cell, identity: str, find: Callable[[], Executed | None], *, run_id: str | None
+    ) -> Executed:
+        fingerprint = cell.fingerprint(digest_of)
+        try:
+            needed = self._needed(cell, trained=self._trained(fingerprint) is not None)
+        except Exception:
+            # The cell has failed as well, and says so in the store.
+            with self._opened(cell, self._place(cell), fingerprint, identity, run_id=run_id):
+                raise
+
+        # Only now, with all that it needs at hand: who holds a claim never waits for another.
+        def run() -> Executed:
+            return self._run(cell, fingerprint, identity, needed, run_id=run_id)
+
+        return self._once(cell, fingerprint, find, run)
+
+    def _run(
+        self, cell: Cell, fingerprint: str, identity: str, needed: dict[str, Finished], *, run_id: str | None
+    ) -> Executed:
+        from pipelines import figures, job
+
+        data = loaded(cell.dataset)
+        place = self._place(cell)
+        place.mkdir(parents=True)
+        with self._opened(cell, place, fingerprint, identity, run_id=run_id) as run:
+            finished = job.run(
+                cell,
+                data,
+                place,
+                fingerprint=fingerprint,
+                needed=needed,
+                trained=self._trained(fingerprint),
+                on_epoch=run.on_epoch,
+                say=log.info,
+            )
+            log.info("%s: recording", cell.name)
+            figures.draw(finished, data, place / "figures")
+            self._record(run, finished, data)
+        return Executed(result=finished.result, run_id=run.run_id, files=finished.files)
+
+    def _record(self, run: CellRun, finished: Finished, data: ImageData) -> None:
+        try:
+            run.record(finished, data)
+        except StoreError as error:
+            if not self.patience_s:
+                raise
+            log.warning("%s", error)
+            log.warning("the store is tried again for %.0f s", self.patience_s)
+            check_reachable(self.store.uri, patience_s=self.patience_s)
+            run.record(finished, data)
+
+    def _place(self, cell: Cell) -> Path:
+        """A folder of its own, also where an earlier attempt left one: what was computed is never written over."""
+        for attempt in itertools.count(1):
+            place = self.folder / (cell.name if attempt == 1 else f"{cell.name}-{attempt}")
+            if not place.exists() and not Address.path(place).exists():
+                return place
+        raise AssertionError
+
+    def _opened(
+        self, cell: Cell, place: Path, fingerprint: str, identity: str, *, run_id: str | None
+    ) -> AbstractContextManager[CellRun]:
+        return self.store.run(
+            cell,
+            loaded(cell.dataset),
+            place,
+            run_id=run_id,
+            parent=self.parent,
+            fingerprint=fingerprint,
+            identity=identity,
+        )
+
+    def _trained(self, fingerprint: str) -> Finished | None:
+        """The finished cell of this fingerprint, however it was measured and scored."""
+        found = self.store.find(fingerprint=fingerprint, since=self.since)
+        return self.store.open(found) if found else None
+
+    def _needed(self, cell: Cell, *, trained: bool) -> dict[str, Finished]:
+        """The finished cells of `cell.needs`, from the store or run now, and a source that is named by its run.
+
+        Of a cell that is trained already only the baseline is needed, to be measured beside it.
+        """
+        needed: dict[str, Finished] = {}
+        source = cell.technique.learns_from
+        if source is not None and source.uri is not None:
+            needed["source"] = self.store.load(source.uri)
+        by_fingerprint: dict[str, Finished] = {}
+        for role, other in cell.needs.items():
+            if trained and role != "baseline":
+                continue
+            fingerprint = other.fingerprint(digest_of)
+            if fingerprint not in by_fingerprint:
+                by_fingerprint[fingerprint] = self._finished(other, fingerprint, source=role == "source")
+            needed[role] = by_fingerprint[fingerprint]
+        return needed
+
+    def _finished(self, cell: Cell, fingerprint: str, *, source: bool) -> Finished:
+        """A cell that another needs, with its files."""
+        found = self._trained(fingerprint)
+        if found is not None:
+            log.info("%s: reused, trained in %.1f s", cell.name, found.result.timing.train_total_s)
+            return found
+        log.info("%s: not in the store, so it is run first", cell.name)
+        if source:
+            # Another network may want oneDNN the other way, which is set once for a process.
+            place = self.folder / f"source-{fingerprint[:8]}"
+            place.mkdir(parents=True)
+            self.in_child(cell, place)
+        else:
+            self.execute(cell)
+        found = self._trained(fingerprint)
+        if found is None:
+            raise RuntimeError(f"{cell.name}, which is needed first, did not finish: see its message above")
+        return found
+
+    def _once(self, cell: Cell, fingerprint: str, find: Callable[[], T | None], run: Callable[[], T]) -> T:
+        """What `find` gives, as soon as it gives anything, else what `run` gives, which one process at a time does."""
+        waiting = False
+        while True:
+            with self.store.claims.held(fingerprint) as held:
+                # Another may have finished it between the last look and the claim.
+                found = find()
+                if found is not None:
+                    return found
+                if held:
+                    self._refuse_what_failed(cell, fingerprint)
+                    return run()
+            if not waiting:
+                log.info("%s: waiting, another process works on it", cell.name)
+                waiting = True
+            time.sleep(POLL_S)
+
+    def _refuse_what_failed(self, cell: Cell, fingerprint: str) -> None:
+        # What all cells of a model lean on would else be trained, and fail, once for each of them.
+        failure = self.store.failure(self.parent, fingerprint) if self.parent else None
+        if failure is not None:
+            raise RuntimeError(f"{cell.name} failed in this sweep already: {failure}")

@@ -1,0 +1,1 @@
+"""Cells and sweeps in MLflow."""

@@ -1,0 +1,321 @@
+"""The tracking store: finding finished cells, opening runs, and closing those of the dead."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from pipelines.records import CellResult, Finished
+from pipelines.tracking.address import EMBEDDED, EMBEDDED_URI
+from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
+from pipelines.tracking.claims import Claims
+from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from pipelines.cell import Cell
+    from pipelines.datasets.base import ImageData
+
+log = logging.getLogger(__name__)
+
+PARENT = "mlflow.parentRunId"
+T = TypeVar("T")
+EXPERIMENT_TAGS = {
+    "mlflow.note.content": "One run a cell: model x dataset x technique x seed. Sort by `score/operational`; "
+    "`score/gain_db` is what the technique was worth against its baseline.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedCell:
+    """A finished cell as MLflow lists it, without its files.
+
+    started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
+    params: the configuration by dotted name.
+    """
+
+    run_id: str
+    started: int
+    name: str
+    model: str
+    dataset: str
+    technique: str
+    source: str
+    seed: str
+    feasible: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """What a store that is away, or refuses, makes its callers raise."""
+    import mlflow
+
+    return StoreError, mlflow.MlflowException
+
+
+class Store:
+    """An experiment in a tracking store. Opening it creates store and experiment where they are missing.
+
+    beside: a run that `mlflow run` opened; its experiment then takes the place of the configured one.
+    Raises StoreError where the store cannot be opened.
+    """
+
+    def __init__(self, uri: str, experiment: str, *, beside: str | None = None) -> None:
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        # MLflow's own seven tries take minutes, in which a cell that needs no store at all would stand still.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        import mlflow
+
+        # Migrations of a new store and the start of every monitor are no news to anybody.
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self.uri = uri
+        self.experiment = experiment
+        mlflow.set_tracking_uri(uri)
+        self.client = mlflow.MlflowClient(uri)
+        try:
+            self.experiment_id: str = (
+                self.client.get_run(beside).info.experiment_id if beside else self._experiment(experiment)
+            )
+        except Exception as error:
+            raise StoreError(
+                f"the tracking store {uri} cannot be opened ({error}): mend it, or set tracking.uri to another"
+            ) from error
+        if beside:
+            self.experiment = self.client.get_experiment(self.experiment_id).name
+        mlflow.set_experiment(experiment_id=self.experiment_id)
+        self.claims = Claims(self.client)
+
+    def find(self, *, since: int = 0, **tags: str) -> str | None:
+        """The id of the newest finished run with these tags whose result is still there; None where there is none.
+
+        since: milliseconds since 1970; runs that began before do not count.
+        """
+        wanted = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+        runs = self.client.search_runs(
+            [self.experiment_id],
+            f"{wanted} and attributes.status = 'FINISHED' and attributes.start_time >= {since}",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        if not runs:
+            return None
+        run_id: str = runs[0].info.run_id
+        try:
+            self.result(run_id)
+        except StoreError as error:
+            log.warning("%s: its cell is run again", error)
+            return None
+        return run_id
+
+    def result(self, run_id: str) -> CellResult:
+        """The record of a finished cell. Raises StoreError where it is lost or of another version."""
+        return self._opened(run_id, lambda: CellResult.load(self._downloaded(run_id, "/result.json")))
+
+    def open(self, run_id: str) -> Finished:
+        """A finished cell with all its files at hand. Raises StoreError where they are lost or of another version."""
+        return self._opened(run_id, lambda: Finished.load(self._downloaded(run_id)))
+
+    def load(self, uri: str) -> Finished:
+        """The finished cell of the run `runs:/<run id>`. Raises StoreError where it cannot be had or learnt from."""
+        try:
+            finished = self.open(uri.removeprefix("runs:/"))
+        except StoreError as error:
+            raise StoreError(
+                f"{uri} must be a finished cell in the store {self.uri}, which gives {error}: correct the run's id, "
+                "or set tracking.uri to the store that holds it"
+            ) from error
+        if not finished.files.checkpoint.is_file():
+            raise StoreError(
+                f"{uri} must be a cell that was trained, got {finished.result.name}, which has no checkpoint: name "
+                "the run of the cell that it started from"
+            )
+        return finished
+
+    def finished_cells(self, dataset: str | None = None) -> list[RecordedCell]:
+        """Every finished cell of the experiment, of one dataset or of all."""
+        condition = "attributes.status = 'FINISHED' and tags.fingerprint != ''"
+        if dataset is not None:
+            condition += f" and tags.dataset = '{dataset}'"
+        return [
+            RecordedCell(
+                run_id=run.info.run_id,
+                started=run.info.start_time,
+                name=run.info.run_name,
+                model=run.data.tags.get("model", ""),
+                dataset=run.data.tags.get("dataset", ""),
+                technique=run.data.tags.get("technique", ""),
+                source=run.data.tags.get("source", ""),
+                seed=run.data.tags.get("seed", ""),
+                feasible=run.data.tags.get("feasible", ""),
+                params=run.data.params,
+                metrics=run.data.metrics,
+            )
+            for run in self._search(condition)
+        ]
+
+    @contextmanager
+    def run(
+        self,
+        cell: Cell,
+        data: ImageData,
+        folder: Path,
+        *,
+        run_id: str | None = None,
+        parent: str | None = None,
+        **tags: str,
+    ) -> Iterator[CellRun]:
+        """A run for `cell`, ended as FINISHED, as FAILED with the traceback, or as KILLED on an interrupt.
+
+        folder: the cell's, which receives `run.json`, the run's address. run_id: a run that was opened already and is
+        adopted. parent: the run of the sweep it belongs to.
+        """
+        tags |= {PARENT: parent} if parent else {}
+        with CellRun.opened(
+            self.client, uri=self.uri, experiment=self.experiment, folder=folder, run_id=run_id, tags=tags
+        ) as run:
+            run.start(cell, data)
+            yield run
+
+    @contextmanager
+    def resumed(
+        self, run_id: str, cell: Cell, data: ImageData, folder: Path, tags: Mapping[str, str]
+    ) -> Iterator[CellRun]:
+        """The run of a finished cell that was not recorded whole, or a new one if the store has lost it.
+
+        Raises StoreError while the process that computed the cell may still record it.
+        """
+        import mlflow
+
+        known = True
+        try:
+            there = self.client.get_run(run_id)
+        except mlflow.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            known = False
+        else:
+            process = there.data.tags.get(PROCESS, "")
+            if there.info.status == "RUNNING" and not is_gone(process):
+                raise StoreError(f"its run {run_id} is still being recorded by the process {process}: let it finish")
+        with CellRun.opened(
+            self.client,
+            uri=self.uri,
+            experiment=self.experiment,
+            folder=folder,
+            run_id=run_id if known else None,
+            tags=tags,
+            monitored=False,
+        ) as run:
+            if not known:
+                run.start(cell, data)
+            yield run
+
+    def failure(self, parent: str, fingerprint: str) -> str | None:
+        """Why the cell with this fingerprint failed in the sweep `parent`; None if it did not."""
+        condition = f"tags.fingerprint = '{fingerprint}' and tags.`{PARENT}` = '{parent}'"
+        runs = self.client.search_runs(
+            [self.experiment_id], f"{condition} and attributes.status = 'FAILED'", max_results=1
+        )
+        return runs[0].data.tags.get("failure", "no reason is recorded") if runs else None
+
+    def started(self, run_id: str) -> int:
+        """When a run began, in milliseconds since 1970."""
+        return int(self.client.get_run(run_id).info.start_time)
+
+    def close(self, pid: int, reason: str, log_file: Path) -> list[str]:
+        """End the runs that a dead process of this machine left RUNNING as FAILED, with its output; gives their ids."""
+        left = self._search(f"attributes.status = 'RUNNING' and tags.{PROCESS} LIKE '{stem(pid)}%'")
+        for run in left:
+            self.client.log_artifact(run.info.run_id, str(log_file))
+            self._end(run, "FAILED", reason)
+        return [run.info.run_id for run in left]
+
+    def close_dead(self) -> int:
+        """End the runs that the dead left RUNNING as KILLED, and delete their claims; gives the number of runs."""
+        closed = 0
+        for run in self._search(f"attributes.status = 'RUNNING' and tags.{PROCESS} != ''"):
+            process = run.data.tags[PROCESS]
+            silent_s = time.time() - float(run.data.tags.get(HEARTBEAT, run.info.start_time / 1e3))
+            # Clocks of two machines differ: the limit for one's silence is wide.
+            if is_gone(process) or silent_s > 10 * DEAD_AFTER_S:
+                self._end(run, "KILLED", f"the process that worked on it ({process}) ended without closing it")
+                closed += 1
+        self.claims.clear_dead()
+        return closed
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this is the store under `mlruns/`, which `make ui` serves."""
+        return self.uri == EMBEDDED_URI
+
+    def link(self, run_id: str) -> str:
+        """Where the run is in MLflow's UI: on its server, else as `make ui` serves it."""
+        host = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        return f"{host}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    def _end(self, run: Run, status: str, reason: str) -> None:
+        self.client.set_tag(run.info.run_id, "failure", reason[:5000])
+        self.client.set_terminated(run.info.run_id, status)
+
+    def _search(self, condition: str) -> list[Run]:
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment_id], condition, max_results=1000, page_token=token)
+            runs.extend(page)
+            token = page.token
+            if not token:
+                return runs
+
+    def _opened(self, run_id: str, read: Callable[[], T]) -> T:
+        import mlflow
+
+        try:
+            return read()
+        except (OSError, ValueError, KeyError, TypeError, mlflow.MlflowException) as error:
+            raise StoreError(f"the files of run {run_id} are lost or of another version ({error})") from error
+
+    def _downloaded(self, run_id: str, below: str = "") -> Path:
+        import mlflow
+
+        # A store on this machine gives its own path; a server sends the files, to a folder that goes with the process.
+        local = urlsplit(self.client.get_run(run_id).info.artifact_uri).scheme in ("", "file")
+        place = None if local else Path(self._temporary.name, run_id)
+        if place is not None:
+            place.mkdir(exist_ok=True)
+        path: str = mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=CELL_FOLDER + below, dst_path=str(place) if place else None
+        )
+        return Path(path)
+
+    @cached_property
+    def _temporary(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="opscore-")
+
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = (EMBEDDED / "artifacts").as_uri() if self.embedded else None
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+        except Exception:
+            # Another process may have been faster by a moment.
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)

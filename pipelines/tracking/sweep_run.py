@@ -1,0 +1,117 @@
+"""The parent run of a sweep: its configuration, live counts, what became of each cell, and the summary."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.records import Outcome
+from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
+
+if TYPE_CHECKING:
+    from pipelines.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+FOLDER = "outcomes"
+TABLE = "cells.json"
+NOT_IN_A_NAME = re.compile(r"[^\w\-./ ]")
+# The columns of the table, beside what an Outcome says itself.
+METRICS = ("score/operational", "score/gain_db", "test/accuracy", "time/test_ms_p50", "size/compressed_bytes")
+
+
+def post(store: Store, parent: str, outcome: Outcome) -> None:
+    """Leave on the parent run what became of a cell. One file a cell: writers on many machines do not meet."""
+    store.client.log_text(parent, outcome.text(), f"{FOLDER}/{outcome.number:05d}.json")
+
+
+class SweepRun:
+    """The parent run, held by the process that started the sweep."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.run_id = run_id
+        self._store = store
+        self._client = store.client
+        self._pulse = Pulse(lambda: self._client.set_tag(run_id, HEARTBEAT, f"{time.time():.0f}"))
+
+    @classmethod
+    def open(cls, store: Store, *, name: str, overrides: Sequence[str], config: str, run_id: str | None) -> SweepRun:
+        """Open the parent run, or take `run_id`, which is open already. config: yaml of the composed configuration."""
+        tags = {PROCESS: identity(), "sweep": " ".join(overrides), "mlflow.runName": name}
+        client = store.client
+        if run_id is None:
+            run_id = client.create_run(store.experiment_id).info.run_id
+        assert run_id is not None
+        for key, value in tags.items():
+            client.set_tag(run_id, key, value[:5000])
+        # Of an override that is given twice the last one counts, as for Hydra.
+        params = {key: value for key, _, value in (override.partition("=") for override in overrides)}
+        for key, value in params.items():
+            client.log_param(run_id, NOT_IN_A_NAME.sub("_", key), value)
+        client.log_text(run_id, config, "sweep.yaml")
+        run = cls(store, run_id)
+        run._pulse.__enter__()
+        return run
+
+    @property
+    def link(self) -> str:
+        """Where it is in MLflow's UI."""
+        return self._store.link(self.run_id)
+
+    def count(self, counts: Mapping[str, int], total: int) -> None:
+        """Show how many cells are done, reused, skipped and failed. A store that is away misses it."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1e3)
+        numbers = {name: counts.get(name, 0) for name in ("done", "reused", "skipped", "failed")} | {"total": total}
+        metrics = [Metric(f"cells/{name}", value, now, 0) for name, value in numbers.items()]
+        try:
+            self._client.log_batch(self.run_id, metrics=metrics)
+        except Exception as error:  # noqa: BLE001 (the counts are shown again with the next cell)
+            log.debug("the counts are not in MLflow: %s", error)
+
+    def outcomes(self, known: Collection[int]) -> list[Outcome]:
+        """What cells left on the run, without those whose numbers are known. A store that is away has none."""
+        import mlflow
+
+        found = []
+        try:
+            for artifact in self._client.list_artifacts(self.run_id, FOLDER):
+                if int(artifact.path.rpartition("/")[2].removesuffix(".json")) not in known:
+                    uri = f"runs:/{self.run_id}/{artifact.path}"
+                    found.append(Outcome.parse(mlflow.artifacts.load_text(uri)))
+        except Exception as error:  # noqa: BLE001 (it is looked at again soon)
+            log.debug("outcomes could not be read from MLflow: %s", error)
+        return found
+
+    def close(self, outcomes: Sequence[Outcome], *, summary: str, seconds: float, status: str, problem: str) -> None:
+        """Record the summary and end the run. problem: why it is not FINISHED, empty where it is."""
+        self._pulse.__exit__(None, None, None)
+        try:
+            self._client.log_metric(self.run_id, "cells/seconds", seconds)
+            if outcomes:
+                self._client.log_table(self.run_id, _columns(outcomes), TABLE)
+            self._client.log_text(self.run_id, summary + "\n", "summary.txt")
+            self._client.set_tag(self.run_id, "mlflow.note.content", f"```\n{summary}\n```")
+            if problem:
+                self._client.set_tag(self.run_id, "failure", problem)
+            self._client.set_terminated(self.run_id, status)
+        except Exception as error:  # noqa: BLE001 (the summary was printed, and the cells have runs of their own)
+            log.warning("the sweep's summary could not be recorded in %s: %s", self._store.uri, error)
+
+
+def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {
+        "cell": [outcome.name for outcome in outcomes],
+        "overrides": [" ".join(outcome.overrides) for outcome in outcomes],
+        "status": [outcome.status for outcome in outcomes],
+        "seconds": [outcome.seconds for outcome in outcomes],
+    }
+    columns |= {name: [outcome.metrics.get(name) for outcome in outcomes] for name in METRICS}
+    return columns | {
+        "run_id": [outcome.run_id for outcome in outcomes],
+        "message": [outcome.message for outcome in outcomes],
+    }

@@ -1,0 +1,103 @@
+"""The command in child processes against a store of their own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["dataset.limit_train=300", "dataset.limit_test=100", "dataset.validation_fraction=0.2", "training.epochs=2"]
+
+
+T = TypeVar("T")
+
+
+class Place:
+    """A store and a folder of their own for a series of commands. uri: of a server instead of a SQLite file."""
+
+    def __init__(self, folder: Path, uri: str | None = None) -> None:
+        self.folder = folder
+        self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
+        self.client = MlflowClient(self.uri)
+        # The schema is made here once, as the tests' process needs the store anyway.
+        location = None if uri else (folder / "artifacts").as_uri()
+        self.experiment = self.client.create_experiment("mine", artifact_location=location)
+
+    def command(self, *arguments: str, out: str = "out") -> list[str]:
+        flags = [one for one in arguments if one.startswith("-")]
+        overrides = [one for one in arguments if not one.startswith("-")]
+        folders = [f"hydra.run.dir={self.folder}/{out}", f"hydra.sweep.dir={self.folder}/{out}"]
+        settings = ["tracking.experiment=mine", "measurement=quick", *SMALL, *folders]
+        return [sys.executable, "-m", "pipelines.run", *flags, *settings, *overrides]
+
+    def environment(self, **environment: str) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}
+        return inherited | {"MLFLOW_TRACKING_URI": self.uri} | environment
+
+    def run(self, *arguments: str, out: str = "out", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments, out=out),
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=self.environment(**environment),
+            check=False,
+        )
+
+    def start(self, *arguments: str, out: str = "out", **environment: str) -> subprocess.Popen[str]:
+        """The command in the background, in a process group of its own."""
+        with (self.folder / f"{out}.txt").open("w") as output:
+            return subprocess.Popen(
+                self.command(*arguments, out=out),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=ROOT,
+                env=self.environment(**environment),
+                start_new_session=True,
+            )
+
+    def sync(self, *folders: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pipelines.sync", *folders],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=self.environment(),
+            check=False,
+        )
+
+    def all(self, condition: str = "") -> list[Run]:
+        return list(self.client.search_runs([self.experiment], condition))
+
+    def cells(self, condition: str = "") -> list[Run]:
+        """The runs of cells, without the sweeps'."""
+        return [run for run in self.all(condition) if "fingerprint" in run.data.tags]
+
+    def sweeps(self) -> list[Run]:
+        """The sweeps' runs, the newest first."""
+        return [run for run in self.all() if "sweep" in run.data.tags]
+
+    def runs(self, condition: str = "") -> dict[str, Run]:
+        return {run.info.run_name: run for run in self.all(condition)}
+
+    def files(self, run: Run) -> Path:
+        return Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, tracking_uri=self.uri))
+
+
+def until(found: Callable[[], T], *, seconds: float = 90) -> T:
+    """What `found` gives as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"nothing came within {seconds} s")

@@ -1,0 +1,109 @@
+"""A real tracking server for tests: `python -m pipelines.server` in a process of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Server:
+    """A server that was started, and its processes."""
+
+    def __init__(self, folder: Path, port: int, *options: str) -> None:
+        self.folder = folder
+        self.uri = f"http://127.0.0.1:{port}"
+        self._said = folder / "server.log"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        with self._said.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.server", "--folder", folder, "--port", str(port), *options],
+                cwd=ROOT,
+                env=inherited,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        """All that it wrote so far."""
+        return self._said.read_text()
+
+    @property
+    def mlflow(self) -> psutil.Process:
+        """MLflow's main process; its uvicorn and workers are children of it."""
+        return self._child("mlflow.cli")
+
+    @property
+    def postmaster(self) -> psutil.Process:
+        """PostgreSQL's main process."""
+        return self._child(str(self.folder / "postgres"))
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of PostgreSQL's socket: the host to connect to."""
+        arguments = self.postmaster.cmdline()
+        return Path(arguments[arguments.index("-k") + 1])
+
+    def all_processes(self) -> list[psutil.Process]:
+        """The server's own process and every one below it."""
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def await_ready(self, timeout_s: float = 180) -> None:
+        """Wait until it serves. Raises AssertionError where it ends or takes longer."""
+        deadline = time.monotonic() + timeout_s
+        while f"export MLFLOW_TRACKING_URI={self.uri}\n" not in self.said:
+            logs = {log.name: log.read_text()[-2000:] for log in self.folder.glob("*.log")}
+            assert self.process.poll() is None, logs
+            assert time.monotonic() < deadline, logs
+            time.sleep(0.1)
+
+    def stop(self) -> int:
+        """End it as `kill` does, and give its exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout=60)
+
+    def _child(self, part: str) -> psutil.Process:
+        (found,) = [one for one in self.all_processes()[0].children() if any(part in word for word in one.cmdline())]
+        return found
+
+
+@contextmanager
+def serving(folder: Path, port: int, *options: str) -> Iterator[Server]:
+    """A server that answers, with one worker, as that starts fastest; nothing of it is left afterwards."""
+    server = Server(folder, port, "--workers", "1", *options)
+    processes: list[psutil.Process] = []
+    try:
+        server.await_ready()
+        processes = server.all_processes()
+        yield server
+    finally:
+        server.stop()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that the user postgres may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="served-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])
