@@ -385,7 +385,10 @@ def _environment(config: DictConfig) -> dict[str, str]:
 
 
 def _share_of_cores(launcher: DictConfig) -> int | None:
-    """Cores for each of the jobs that joblib runs side by side; None where the launcher does not say."""
+    """Cores for each of the jobs that joblib runs side by side or Ray places; None where the launcher does not say."""
+    if "ray" in launcher:
+        cpus: int | None = launcher.ray.remote.get("num_cpus")
+        return cpus
     jobs: int | None = launcher.get("n_jobs")
     if jobs is None:
         return None

@@ -165,7 +165,7 @@ def test_mlflow_run_sweep_passes_lists_and_overrides_on_and_is_the_parent(place:
     environment = os.environ | {"MLFLOW_TRACKING_URI": place.uri, "PATH": path}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    cells = [run for run in place.client.search_runs(["1"]) if run.data.params.get("score.accuracy") == "1.5"]
+    cells = place.cells("params.`score.accuracy` = '1.5'")
     assert {run.data.tags["technique"] for run in cells} == {"quantize_dynamic", "quantize_float16"}
     (parent,) = {run.data.tags["mlflow.parentRunId"] for run in cells}
     assert place.client.get_run(parent).info.status == "FINISHED"
