@@ -69,6 +69,7 @@ format: $(VENV)/dev ## format the code and mend what ruff can
 
 bench: $(VENV)/dev ## run the benchmarks; each prints ratios from one run
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.reuse
 
 clean: ## remove caches and job folders; .venv and mlruns stay
 	rm -rf outputs multirun build .pytest_cache .mypy_cache .ruff_cache *.egg-info

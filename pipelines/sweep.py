@@ -93,8 +93,9 @@ class Announcer(Callback):
 class Sweep:
     """A sweep as the process that started it sees it: watches the outcomes, and tells and records them."""
 
-    def __init__(self, ticket: Ticket, run: SweepRun, folder: Path, total: int) -> None:
+    def __init__(self, ticket: Ticket, run: SweepRun, folder: Path, total: int, *, search: bool) -> None:
         self.ticket = ticket
+        self._search = search
         self._run = run
         self._folder = folder
         self._total = total
@@ -133,7 +134,8 @@ class Sweep:
         )
         since = 0 if config.resume else store.started(run.run_id)
         print(f"{total} cells, in {folder}\nrun     {run.link}\n", flush=True)
-        return cls(Ticket(parent=run.run_id, uri=uri, experiment=store.experiment, since=since), run, folder, total)
+        ticket = Ticket(parent=run.run_id, uri=uri, experiment=store.experiment, since=since)
+        return cls(ticket, run, folder, total, search=is_search(config))
 
     def finish(self, error: BaseException | None) -> int:
         """Tell and record what came out; gives the exit status. error: what broke the sweep off, if anything did."""
@@ -142,7 +144,8 @@ class Sweep:
         self._look(at_store=True)
         outcomes = [self._outcomes[number] for number in sorted(self._outcomes)]
         failed = sum(outcome.status == "failed" for outcome in outcomes)
-        missing = max(0, self._total - len(outcomes))
+        # Of the cells that a search draws, those that were drawn before are not run again.
+        missing = 0 if self._search and error is None else max(0, self._total - len(outcomes))
         problem = ", ".join(
             f"{count} of {self._total} cells {what}"
             for count, what in ((failed, "failed"), (missing, "did not run"))
@@ -154,6 +157,7 @@ class Sweep:
         self._run.close(
             outcomes,
             summary=summary,
+            files=list(self._folder.glob("pareto.json")),
             seconds=time.monotonic() - self._began,
             status="KILLED" if interrupted else "FAILED" if problem or error else "FINISHED",
             problem=problem,
@@ -224,11 +228,15 @@ def check_settings(config: DictConfig) -> None:
     checks.number("tracking.patience_s", config.tracking.patience_s, least=0)
 
 
+def is_search(config: DictConfig) -> bool:
+    """Whether the sweeper draws its cells, some of them perhaps twice, instead of going through a grid."""
+    return "n_trials" in config.hydra.sweeper
+
+
 def number_of_cells(config: DictConfig) -> int:
-    """How many cells the sweeper will ask for at most."""
-    sweeper = config.hydra.sweeper
-    if "n_trials" in sweeper:
-        return int(sweeper.n_trials)
+    """How many cells the sweeper will ask for; a search asks for so many at most."""
+    if is_search(config):
+        return int(config.hydra.sweeper.n_trials)
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     overrides = OverridesParser.create().parse_overrides(_grid(config))

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.records import Outcome
@@ -87,14 +88,25 @@ class SweepRun:
             log.debug("outcomes could not be read from MLflow: %s", error)
         return found
 
-    def close(self, outcomes: Sequence[Outcome], *, summary: str, seconds: float, status: str, problem: str) -> None:
-        """Record the summary and end the run. problem: why it is not FINISHED, empty where it is."""
+    def close(
+        self,
+        outcomes: Sequence[Outcome],
+        *,
+        summary: str,
+        files: Sequence[Path],
+        seconds: float,
+        status: str,
+        problem: str,
+    ) -> None:
+        """Record the summary and end the run. files: to be kept with it. problem: why it FAILED or was KILLED."""
         self._pulse.__exit__(None, None, None)
         try:
             self._client.log_metric(self.run_id, "cells/seconds", seconds)
             if outcomes:
                 self._client.log_table(self.run_id, _columns(outcomes), TABLE)
             self._client.log_text(self.run_id, summary + "\n", "summary.txt")
+            for path in files:
+                self._client.log_artifact(self.run_id, str(path))
             self._client.set_tag(self.run_id, "mlflow.note.content", f"```\n{summary}\n```")
             if problem:
                 self._client.set_tag(self.run_id, "failure", problem)
