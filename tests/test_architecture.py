@@ -33,6 +33,7 @@ ALLOWED = {
         "runtime",
     },
     "tracking": {"cell", "datasets", "records", "metrics", "summary", "serving", "runtime"},
+    "arguments": set(),
     "report": {"tracking", "summary"},
     "compatibility": {"models", "techniques", "summary"},
     "composition": {"cell"},

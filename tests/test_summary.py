@@ -112,6 +112,9 @@ def cell(name: str, started: int = 0, source: str = "", **metrics: float) -> Rec
         source=source,
         seed="0",
         feasible="True",
+        hardware="",
+        fingerprint="",
+        digest="",
         params={"model.input_size": "8"},
         metrics={key.replace("__", "/"): value for key, value in metrics.items()},
     )

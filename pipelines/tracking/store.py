@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"
+# On a sweep's run: what became of its cells.
+TABLE = "cells.json"
 T = TypeVar("T")
 EXPERIMENT_TAGS = {
     "mlflow.note.content": "One run a cell: model x dataset x technique x seed. Sort by `score/operational`; "
@@ -41,7 +43,8 @@ class RecordedCell:
     """A finished cell as MLflow lists it, without its files.
 
     started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
-    params: the configuration by dotted name.
+    hardware: what it was measured on. digest: of the test images, as MLflow keeps it. params: the configuration by
+    dotted name.
     """
 
     run_id: str
@@ -53,6 +56,9 @@ class RecordedCell:
     source: str
     seed: str
     feasible: str
+    hardware: str
+    fingerprint: str
+    digest: str
     params: dict[str, str]
     metrics: dict[str, float]
 
@@ -62,6 +68,23 @@ def store_errors() -> tuple[type[Exception], ...]:
     import mlflow
 
     return StoreError, mlflow.MlflowException
+
+
+def _recorded(run: Run) -> RecordedCell:
+    tags, inputs = run.data.tags, run.inputs.dataset_inputs if run.inputs else []
+    digests = [one.dataset.digest for one in inputs if any(t.value == "testing" for t in one.tags)]
+    return RecordedCell(
+        run_id=run.info.run_id,
+        started=run.info.start_time,
+        name=run.info.run_name,
+        digest=digests[0] if digests else "",
+        params=run.data.params,
+        metrics=run.data.metrics,
+        **{
+            name: tags.get(name, "")
+            for name in ("model", "dataset", "technique", "source", "seed", "feasible", "hardware", "fingerprint")
+        },
+    )
 
 
 class Store:
@@ -145,27 +168,43 @@ class Store:
             )
         return finished
 
-    def finished_cells(self, dataset: str | None = None) -> list[RecordedCell]:
-        """Every finished cell of the experiment, of one dataset or of all."""
-        condition = "attributes.status = 'FINISHED' and tags.fingerprint != ''"
-        if dataset is not None:
-            condition += f" and tags.dataset = '{dataset}'"
-        return [
-            RecordedCell(
-                run_id=run.info.run_id,
-                started=run.info.start_time,
-                name=run.info.run_name,
-                model=run.data.tags.get("model", ""),
-                dataset=run.data.tags.get("dataset", ""),
-                technique=run.data.tags.get("technique", ""),
-                source=run.data.tags.get("source", ""),
-                seed=run.data.tags.get("seed", ""),
-                feasible=run.data.tags.get("feasible", ""),
-                params=run.data.params,
-                metrics=run.data.metrics,
-            )
-            for run in self._search(condition)
-        ]
+    def finished_cells(self, dataset: str | None = None, *, condition: str | None = None) -> list[RecordedCell]:
+        """Every finished cell of the experiment, of one dataset or of all. condition: a filter in MLflow's syntax.
+
+        Raises StoreError where the store does not understand the filter.
+        """
+        import mlflow
+
+        wanted = ["attributes.status = 'FINISHED'", "tags.fingerprint != ''"]
+        wanted += [f"tags.dataset = '{dataset}'"] if dataset is not None else []
+        wanted += [condition] if condition else []
+        try:
+            return [_recorded(run) for run in self._search(" and ".join(wanted))]
+        except mlflow.MlflowException as error:
+            raise StoreError(f"the filter {condition!r} must be one of MLflow's, which says: {error}") from error
+
+    def cells_of_sweep(self, parent: str) -> list[str]:
+        """The run ids of a sweep's cells, those that it reused too. Raises StoreError where it is no ended sweep."""
+        import mlflow
+
+        try:
+            table = mlflow.artifacts.load_dict(f"runs:/{parent}/{TABLE}")
+        except (OSError, ValueError, mlflow.MlflowException) as error:
+            raise StoreError(f"{parent!r} must be the run of a sweep that has ended ({error})") from error
+        at = table["columns"].index("run_id")
+        return [row[at] for row in table["data"] if row[at]]
+
+    def newest_sweep(self) -> str:
+        """The run id of the sweep that ended last in the experiment. Raises StoreError where there is none."""
+        runs = self.client.search_runs(
+            [self.experiment_id],
+            "tags.sweep != '' and attributes.status != 'RUNNING'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        if not runs:
+            raise StoreError(f"no sweep is recorded in experiment {self.experiment!r} of {self.uri}: run one with -m")
+        return str(runs[0].info.run_id)
 
     @contextmanager
     def run(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.records import Outcome
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
+from pipelines.tracking.store import TABLE
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLDER = "outcomes"
-TABLE = "cells.json"
 NOT_IN_A_NAME = re.compile(r"[^\w\-./ ]")
 # The columns of the table, beside what an Outcome says itself.
 METRICS = ("score/operational", "score/gain_db", "test/accuracy", "time/test_ms_p50", "size/compressed_bytes")
