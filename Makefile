@@ -9,7 +9,7 @@ PORT ?= 5000
 SOURCES := pipelines tests benchmarks hydra_plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sweep server sync ui report docs test check lint format bench clean
+.PHONY: help setup run sweep server sync ui compare docs test check lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,8 +47,8 @@ sync: $(VENV)/runtime ## send finished cells that a tracking server missed: make
 ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT)
 
-report: $(VENV)/runtime ## list all recorded cells, the fittest first: make report ARGS="--dataset cifar10"
-	$(BIN)/python -m pipelines.report $(ARGS)
+compare: $(VENV)/runtime ## recorded cells beside each other, the fittest first: make compare ARGS="sweep=last"
+	$(BIN)/python -m pipelines.compare $(ARGS)
 
 docs: $(VENV)/runtime ## write docs/compatibility.md from the techniques' own checks
 	$(BIN)/python -m pipelines.compatibility > docs/compatibility.md

@@ -237,9 +237,9 @@ def _comparison(
         ratio_low=measured.ratio_low,
         ratio_high=measured.ratio_high,
         accuracy_p_value=p_value,
-        accuracy=verdict.accuracy_verdict(measurement, other.measurement, p_value),
+        accuracy=verdict.accuracy_verdict(measurement.accuracy - other.measurement.accuracy, p_value),
         time=verdict.time_verdict(measured.ratio_low, measured.ratio_high),
-        size=verdict.size_verdict(measurement, other.measurement),
+        size=verdict.size_verdict(measurement.compressed_bytes / other.measurement.compressed_bytes),
         gain=cell.score.gain(
             measurement,
             other.measurement,

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.compare import rewrite
 from pipelines.metrics import flatten, metrics_of
 from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Terms, Timing
-from pipelines.report import rewrite
-from pipelines.report import table as report_table
 from pipelines.summary import note, table
 from pipelines.tracking.store import RecordedCell
 from tests.test_score import measurement
@@ -115,17 +114,10 @@ def cell(name: str, started: int = 0, source: str = "", **metrics: float) -> Rec
         hardware="",
         fingerprint="",
         digest="",
+        test_images=100,
         params={"model.input_size": "8"},
         metrics={key.replace("__", "/"): value for key, value in metrics.items()},
     )
-
-
-def test_the_report_puts_the_fittest_first() -> None:
-    cells = [cell("low", score__operational=1.0), cell("high", score__operational=2.0)]
-    heading, first, second = report_table(cells).splitlines()
-    assert heading.startswith("cell")
-    assert first.startswith("small_cnn-digits-high") and second.startswith("small_cnn-digits-low")
-    assert "2.00" in first and " - " in first
 
 
 def test_a_pages_tables_are_written_anew_from_the_newest_cells() -> None:

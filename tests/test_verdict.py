@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from pipelines.verdict import accuracy_verdict, mcnemar_p_value, size_verdict, time_verdict
-from tests.test_score import measurement
 
 
 def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,14 +33,24 @@ def test_mcnemar_wants_pairs() -> None:
     ("own", "p_value", "verdict"), [(0.6, 0.01, "better"), (0.5, 0.01, "worse"), (0.6, 0.2, "tied")]
 )
 def test_accuracy(own: float, p_value: float, verdict: str) -> None:
-    assert accuracy_verdict(measurement(accuracy=own), measurement(accuracy=0.55), p_value) == verdict
+    assert accuracy_verdict(own - 0.55, p_value) == verdict
 
 
-@pytest.mark.parametrize(("low", "high", "verdict"), [(0.5, 0.9, "better"), (1.1, 1.3, "worse"), (0.9, 1.1, "tied")])
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.5, 0.9, "better"),
+        (1.1, 1.3, "worse"),
+        (0.9, 1.1, "tied"),
+        # Surely below or above 1, and by less than anybody would change a model for.
+        (0.992, 0.996, "tied"),
+        (1.004, 1.008, "tied"),
+    ],
+)
 def test_time(low: float, high: float, verdict: str) -> None:
     assert time_verdict(low, high) == verdict
 
 
 @pytest.mark.parametrize(("own", "verdict"), [(989, "better"), (990, "tied"), (1010, "tied"), (1011, "worse")])
 def test_size(own: int, verdict: str) -> None:
-    assert size_verdict(measurement(compressed_bytes=own), measurement(compressed_bytes=1000)) == verdict
+    assert size_verdict(own / 1000) == verdict

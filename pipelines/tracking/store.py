@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -43,8 +44,8 @@ class RecordedCell:
     """A finished cell as MLflow lists it, without its files.
 
     started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
-    hardware: what it was measured on. digest: of the test images, as MLflow keeps it. params: the configuration by
-    dotted name.
+    hardware: what it was measured on. digest, test_images: of the test split, as MLflow keeps it; empty and 0 where it
+    was not logged. params: the configuration by dotted name.
     """
 
     run_id: str
@@ -59,6 +60,7 @@ class RecordedCell:
     hardware: str
     fingerprint: str
     digest: str
+    test_images: int
     params: dict[str, str]
     metrics: dict[str, float]
 
@@ -72,12 +74,13 @@ def store_errors() -> tuple[type[Exception], ...]:
 
 def _recorded(run: Run) -> RecordedCell:
     tags, inputs = run.data.tags, run.inputs.dataset_inputs if run.inputs else []
-    digests = [one.dataset.digest for one in inputs if any(t.value == "testing" for t in one.tags)]
+    tests = [one.dataset for one in inputs if any(tag.value == "testing" for tag in one.tags)]
     return RecordedCell(
         run_id=run.info.run_id,
         started=run.info.start_time,
         name=run.info.run_name,
-        digest=digests[0] if digests else "",
+        digest=tests[0].digest if tests else "",
+        test_images=json.loads(tests[0].profile or "{}").get("features_shape", [0])[0] if tests else 0,
         params=run.data.params,
         metrics=run.data.metrics,
         **{
