@@ -26,5 +26,6 @@ def settings(words: Sequence[str], defaults: Mapping[str, str | None]) -> dict[s
         name, separator, value = word.partition("=")
         if not separator or name not in defaults:
             raise ValueError(f"arguments must be name=value with one of {', '.join(defaults)}, got {word!r}")
-        given[name] = value
+        # `mlflow run` passes what was not given as nothing.
+        given[name] = value or defaults[name]
     return given
