@@ -1,0 +1,151 @@
+"""Claims and signs of life in a real SQLite store."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.tracking import claims as module
+from pipelines.tracking import liveness
+from pipelines.tracking.claims import PREFIX, Claims
+from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity, is_gone
+from pipelines.tracking.store import Store
+
+FINGERPRINT = "ab" * 32
+ELSEWHERE = "another-machine pid:[1] 17 1790000000"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(f"sqlite:///{tmp_path_factory.mktemp('claims') / 'mlflow.db'}", "claims")
+
+
+@pytest.fixture
+def client(store: Store) -> Iterator[MlflowClient]:
+    yield store.client
+    for model in store.client.search_registered_models():
+        store.client.delete_registered_model(model.name)
+
+
+def dead_process() -> str:
+    program = "from pipelines.tracking.liveness import identity; print(identity())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def leave(client: MlflowClient, process: str, generation: int = 0) -> str:
+    name = f"{PREFIX}{FINGERPRINT[:32]}-{generation}"
+    client.create_registered_model(name, tags={PROCESS: process, HEARTBEAT: "1"})
+    return name
+
+
+def names(client: MlflowClient) -> list[str]:
+    return [model.name.removeprefix(PREFIX) for model in client.search_registered_models()]
+
+
+def test_one_at_a_time_holds_a_claim(client: MlflowClient) -> None:
+    with Claims(client).held(FINGERPRINT) as first:
+        assert first
+        with Claims(client).held(FINGERPRINT) as second, Claims(client).held("cd" * 32) as another:
+            assert not second and another
+    assert names(client) == []
+    with Claims(client).held(FINGERPRINT) as again:
+        assert again
+
+
+def test_a_claim_ends_with_an_error_too(client: MlflowClient) -> None:
+    with pytest.raises(RuntimeError), Claims(client).held(FINGERPRINT):
+        raise RuntimeError
+    assert names(client) == []
+
+
+def test_of_many_who_want_a_dead_ones_claim_one_gets_it(client: MlflowClient) -> None:
+    leave(client, dead_process())
+    together, done = threading.Barrier(6), threading.Barrier(6)
+
+    def want(_: int) -> bool:
+        together.wait()
+        with Claims(client).held(FINGERPRINT) as held:
+            done.wait()
+            return held
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(want, range(6))) == [False] * 5 + [True]
+    assert names(client) == []
+
+
+def test_another_machine_is_dead_when_its_heart_stands_still(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DEAD_AFTER_S", 0.3)
+    name = leave(client, ELSEWHERE)
+    waiting = Claims(client)
+    for beat in range(4):
+        client.set_registered_model_tag(name, HEARTBEAT, str(beat))
+        time.sleep(0.2)
+        with waiting.held(FINGERPRINT) as held:
+            assert not held
+    time.sleep(0.4)
+    with waiting.held(FINGERPRINT) as held:
+        assert held
+        assert names(client) == [f"{FINGERPRINT[:32]}-1"]
+
+
+def test_a_claim_shows_that_its_owner_lives(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "BEAT_S", 0.1)
+    with Claims(client).held(FINGERPRINT):
+        (model,) = client.search_registered_models()
+        assert model.tags[PROCESS] == identity()
+        client.set_registered_model_tag(model.name, HEARTBEAT, "0")
+        time.sleep(1)
+        (model,) = client.search_registered_models()
+        assert float(model.tags[HEARTBEAT]) > 0
+
+
+def test_a_beat_that_fails_stops_neither_the_work_nor_the_beating(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "BEAT_S", 0.01)
+    beats: list[float] = []
+
+    def beat() -> None:
+        beats.append(time.monotonic())
+        raise ConnectionError
+
+    with Pulse(beat):
+        time.sleep(0.2)
+    assert len(beats) > 2
+
+
+def test_the_living_the_dead_and_those_elsewhere() -> None:
+    own = identity()
+    assert not is_gone(own)
+    assert is_gone(dead_process())
+    assert not is_gone(ELSEWHERE)
+    # The same number, given to another process later.
+    stem, _, started = own.rpartition(" ")
+    assert is_gone(f"{stem} {int(started) - 100}")
+
+
+def test_runs_of_the_dead_are_closed_and_those_of_the_living_are_not(store: Store) -> None:
+    client = store.client
+    processes = {"dead": dead_process(), "alive": identity(), "elsewhere": ELSEWHERE, "silent": ELSEWHERE}
+    runs = {
+        name: client.create_run(store.experiment_id, tags={PROCESS: process, HEARTBEAT: str(time.time())}).info.run_id
+        for name, process in processes.items()
+    }
+    client.set_tag(runs["silent"], HEARTBEAT, str(time.time() - 3600))
+    claim = leave(client, processes["dead"])
+    assert store.close_dead() == 2
+    states = {name: client.get_run(run_id) for name, run_id in runs.items()}
+    assert {name: run.info.status for name, run in states.items()} == {
+        "dead": "KILLED", "alive": "RUNNING", "elsewhere": "RUNNING", "silent": "KILLED",
+    }  # fmt: skip
+    assert "ended without closing it" in states["dead"].data.tags["failure"]
+    with pytest.raises(mlflow.MlflowException, match="not found"):
+        client.get_registered_model(claim)
+    assert store.close_dead() == 0
