@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes options before, after and between the settings, which argparse alone does not."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        return self.parse_intermixed_args(args, namespace)
 
 
 def parser(prog: str, description: str, defaults: Mapping[str, str | None]) -> argparse.ArgumentParser:
     """A parser that takes any number of `name=value` as `settings`; `--help` lists the names and their defaults."""
-    made = argparse.ArgumentParser(
-        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = _Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     listed = ", ".join(f"{name}={'' if value is None else value}" for name, value in defaults.items())
     made.add_argument("settings", nargs="*", metavar="name=value", help=listed.replace("%", "%%"))
     return made

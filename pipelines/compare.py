@@ -15,13 +15,13 @@ model.input_size=64, may follow.
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines import arguments, article
-from pipelines.comparison import BASELINE, CRITERIA, Comparison, Entry, Estimate, compare
+from pipelines.comparison import BASELINE, CRITERIA, Comparison, Entry, compare, shown
+from pipelines.pages import rewrite
 from pipelines.summary import aligned
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.cell_run import StoreError
@@ -105,62 +105,6 @@ def notes(comparison: Comparison) -> list[str]:
     return said
 
 
-def markdown(cells: Sequence[RecordedCell]) -> str:
-    """The newest cell of each technique and source as a markdown table, by falling gain, the baseline first."""
-    newest: dict[tuple[str, str], RecordedCell] = {}
-    for cell in sorted(cells, key=lambda cell: cell.started):
-        newest[cell.technique, cell.source] = cell
-    ordered = sorted(newest.values(), key=lambda cell: -cell.metrics.get("score/gain_db", math.inf))
-    lines = [
-        "| technique | " + " | ".join(heading for heading, _, _, _ in MARKDOWN) + " |",
-        "|---" * (len(MARKDOWN) + 1) + "|",
-    ]
-    for cell in ordered:
-        name = f"`{cell.technique}`" + (f" from `{cell.source}`" if cell.source else "")
-        shown = (
-            form.format(cell.metrics[metric] * scale) if metric in cell.metrics else "-"
-            for _, metric, form, scale in MARKDOWN
-        )
-        lines.append(f"| {name} | " + " | ".join(shown) + " |")
-    return "\n".join(lines) + "\n"
-
-
-# heading, MLflow name, how to show it, factor
-MARKDOWN = (
-    ("score dB", "score/operational", "{:.2f}", 1.0),
-    ("gain dB", "score/gain_db", "{:+.2f}", 1.0),
-    ("accuracy", "test/accuracy", "{:.2%}", 1.0),
-    ("test ms", "time/test_ms_p50", "{:.3f}", 1.0),
-    ("train s", "time/train_total_s", "{:.1f}", 1.0),
-    ("file kB", "size/file_bytes", "{:.1f}", 1e-3),
-    ("packed kB", "size/compressed_bytes", "{:.1f}", 1e-3),
-    ("better in", "baseline/dimensions_improved", "{:.0f} of 3", 1.0),
-)
-_PLACE = re.compile(r"(<!-- cells model=(\S+) dataset=(\S+)((?: \S+=\S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
-    """`page` with its marked tables made anew. Raises ValueError where it has no mark, or a mark has no cell."""
-
-    def table_of(found: re.Match[str]) -> str:
-        begin, model, dataset, more, end = found.groups()
-        conditions = dict(condition.split("=", 1) for condition in more.split())
-        chosen = [
-            cell
-            for cell in cells
-            if (cell.model, cell.dataset) == (model, dataset) and conditions.items() <= cell.params.items()
-        ]
-        if not chosen:
-            asked = f"model={model} dataset={dataset}{more}"
-            raise ValueError(f"a table asks for {asked}, of which no finished cell is recorded")
-        return begin + markdown(chosen) + end
-
-    written, count = _PLACE.subn(table_of, page)
-    if not count:
-        raise ValueError("the file must hold a line <!-- cells model=<model> dataset=<dataset> --> and <!-- end -->")
-    return written
-
-
 def main() -> None:
     """Print the comparison of the chosen cells, or write a file's tables anew."""
     parser = arguments.parser("python -m pipelines.compare", __doc__ or "", SELECTION)
@@ -190,23 +134,19 @@ def _row(entry: Entry, comparison: Comparison) -> list[str]:
         entry.label + ("" if entry.feasible else " (not feasible)"),
         marks,
         str(len(entry.runs)),
-        _shown(entry.score, "{:.2f}"),
-        _shown(entry.gain, "{:+.2f}"),
+        shown(entry.score, "{:.2f}"),
+        shown(entry.gain, "{:+.2f}"),
         *(f"{entry.gains[name]:+.2f}" if entry.gains else "-" for name in CRITERIA),
-        _shown(entry.accuracy, "{:.2%}"),
+        shown(entry.accuracy, "{:.2%}"),
         "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}",
-        _shown(entry.test_ms, "{:.3f}"),
-        _shown(entry.train_s, "{:.1f}"),
-        _shown(entry.file_bytes, "{:.1f}", 1e-3),
-        _shown(entry.compressed_bytes, "{:.1f}", 1e-3),
+        shown(entry.test_ms, "{:.3f}"),
+        shown(entry.train_s, "{:.1f}"),
+        shown(entry.file_bytes, "{:.1f}", 1e-3),
+        shown(entry.compressed_bytes, "{:.1f}", 1e-3),
         "-" if entry.improved is None else f"{entry.improved} of 3",
         f"{comparison.first[entry.label]:.0%}" if entry.label in comparison.first else "-",
         entry.runs[-1].run_id[:8],
     ]
-
-
-def _shown(estimate: Estimate, form: str, scale: float = 1.0) -> str:
-    return "-" if math.isnan(estimate.value) else form.format(estimate.value * scale)
 
 
 if __name__ == "__main__":

@@ -224,6 +224,11 @@ def nearest_move(weights: Floats, values: Floats, criterion: int) -> tuple[float
     return float(weights[criterion] + change[nearest]), nearest + 1
 
 
+def shown(estimate: Estimate, form: str, scale: float = 1.0) -> str:
+    """The value in the given form, a dash where there is none."""
+    return "-" if math.isnan(estimate.value) else form.format(estimate.value * scale)
+
+
 def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
     first = runs[0]
     mixed = len({run.hardware for run in runs}) > 1

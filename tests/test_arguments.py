@@ -21,3 +21,10 @@ def test_what_is_not_known_gets_a_sentence(word: str) -> None:
 
 def test_help_lists_the_names() -> None:
     assert "dataset=, experiment=opscore" in arguments.parser("prog", "what it does", DEFAULTS).format_help()
+
+
+def test_options_may_stand_anywhere() -> None:
+    parser = arguments.parser("prog", "what it does", DEFAULTS)
+    parser.add_argument("--into")
+    given = parser.parse_args(["dataset=a", "--into", "file", "experiment=b"])
+    assert given.settings == ["dataset=a", "experiment=b"] and given.into == "file"

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.compare import rewrite
 from pipelines.metrics import flatten, metrics_of
 from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Terms, Timing
 from pipelines.summary import note, table
-from pipelines.tracking.store import RecordedCell
 from tests.test_score import measurement
 
 BESIDE = Comparison(
@@ -98,56 +96,3 @@ def test_what_a_cell_does_not_have_is_absent() -> None:
 
 def test_flatten() -> None:
     assert dict(flatten({"a": {"b": 1, "c": {"d": None}}, "e": 2})) == {"a.b": 1, "a.c.d": None, "e": 2}
-
-
-def cell(name: str, started: int = 0, source: str = "", **metrics: float) -> RecordedCell:
-    return RecordedCell(
-        run_id=f"{name}0123456789",
-        started=started,
-        name=f"small_cnn-digits-{name}",
-        model="small_cnn",
-        dataset="digits",
-        technique=name,
-        source=source,
-        seed="0",
-        feasible="True",
-        hardware="",
-        fingerprint="",
-        digest="",
-        test_images=100,
-        params={"model.input_size": "8"},
-        metrics={key.replace("__", "/"): value for key, value in metrics.items()},
-    )
-
-
-def test_a_pages_tables_are_written_anew_from_the_newest_cells() -> None:
-    cells = [
-        cell("prune", started=2, score__gain_db=3.0),
-        cell("prune", started=1, score__gain_db=9.0),
-        cell("distill", started=1, score__gain_db=4.0, source="a-b-baseline"),
-        cell("baseline", started=1),
-    ]
-    page = "before\n<!-- cells model=small_cnn dataset=digits -->\nold\n<!-- end -->\nafter\n"
-    lines = rewrite(page, cells).splitlines()
-    assert lines[0] == "before" and lines[-1] == "after"
-    assert [line.split(" |")[0] for line in lines[4:-2]] == [
-        "| `baseline`", "| `distill` from `a-b-baseline`", "| `prune`",
-    ]  # fmt: skip
-    assert "+3.00" in lines[6] and "9.00" not in rewrite(page, cells)
-    assert rewrite(rewrite(page, cells), cells) == rewrite(page, cells)
-
-
-@pytest.mark.parametrize(
-    ("page", "message"),
-    [
-        ("no mark", "must hold a line <!-- cells"),
-        ("<!-- cells model=vgg16 dataset=digits -->\n<!-- end -->", "model=vgg16 dataset=digits, of which no finished"),
-        (
-            "<!-- cells model=small_cnn dataset=digits model.input_size=9 -->\n<!-- end -->",
-            "dataset=digits model.input_size=9, of which no finished",
-        ),
-    ],
-)
-def test_a_page_without_its_cells(page: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        rewrite(page, [cell("prune")])
