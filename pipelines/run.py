@@ -210,6 +210,7 @@ def _tell(executed: Executed, store: Store) -> None:
     else:
         print(f"files   {executed.files.folder}")
     print(f"run     {store.link(executed.run_id)}")
+    print(f"list    {store.list_link}")
     if not store.uri.startswith("http"):
         print(f"UI      {'make ui' if store.embedded else f'mlflow ui --backend-store-uri {store.uri}'}")
     print(flush=True)

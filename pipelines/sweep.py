@@ -162,7 +162,7 @@ class Sweep:
             status="KILLED" if interrupted else "FAILED" if problem or error else "FINISHED",
             problem=problem,
         )
-        print(f"run     {self._run.link}", flush=True)
+        print(f"run     {self._run.link}\nlist    {self._run.list_link}", flush=True)
         if problem:
             print(f"opscore: {problem}; the same command again runs only these", file=sys.stderr)
         return INTERRUPTED if interrupted else FAILURE if problem or error else 0

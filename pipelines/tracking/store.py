@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from pipelines.records import CellResult, Finished
+from pipelines.tracking import view
 from pipelines.tracking.address import EMBEDDED, EMBEDDED_URI
 from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
 from pipelines.tracking.claims import Claims
@@ -123,6 +124,7 @@ class Store:
         if beside:
             self.experiment = self.client.get_experiment(self.experiment_id).name
         mlflow.set_experiment(experiment_id=self.experiment_id)
+        self._show()
         self.claims = Claims(self.client)
 
     def find(self, *, since: int = 0, **tags: str) -> str | None:
@@ -306,8 +308,16 @@ class Store:
 
     def link(self, run_id: str) -> str:
         """Where the run is in MLflow's UI: on its server, else as `make ui` serves it."""
-        host = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        return f"{host}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return f"{self._host}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    @property
+    def list_link(self) -> str:
+        """Where all runs are in MLflow's UI, with the columns that matter, the fittest first."""
+        return view.link(self._host, self.experiment_id)
+
+    @property
+    def _host(self) -> str:
+        return self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
 
     def _end(self, run: Run, status: str, reason: str) -> None:
         self.client.set_tag(run.info.run_id, "failure", reason[:5000])
@@ -348,13 +358,20 @@ class Store:
     def _temporary(self) -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="opscore-")
 
+    def _show(self) -> None:
+        """Tell MLflow's UI what the experiment is and which columns to open with, unless it says so already."""
+        tags = self.client.get_experiment(self.experiment_id).tags
+        for key, value in {**EXPERIMENT_TAGS, view.TAG: view.state()}.items():
+            if key not in tags or (key == view.TAG and tags[key] != value):
+                self.client.set_experiment_tag(self.experiment_id, key, value)
+
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         location = (EMBEDDED / "artifacts").as_uri() if self.embedded else None
         try:
-            return str(self.client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS))
+            return str(self.client.create_experiment(name, artifact_location=location))
         except Exception:
             # Another process may have been faster by a moment.
             found = self.client.get_experiment_by_name(name)

@@ -62,6 +62,11 @@ class SweepRun:
         """Where it is in MLflow's UI."""
         return self._store.link(self.run_id)
 
+    @property
+    def list_link(self) -> str:
+        """Where the experiment's runs are in MLflow's UI."""
+        return self._store.list_link
+
     def count(self, counts: Mapping[str, int], total: int) -> None:
         """Show how many cells are done, reused, skipped and failed. A store that is away misses it."""
         from mlflow.entities import Metric

@@ -1,0 +1,55 @@
+"""How MLflow's UI shows an experiment: which columns, how wide, sorted by what.
+
+MLflow keeps a view that somebody shares in a tag of the experiment, and opens it for whoever follows the link. The form
+is the UI's own (`createExperimentPageUIState` in MLflow 3.17); a UI that does not know a field leaves it out.
+"""
+
+import json
+
+KEY = "opscore"
+TAG = f"mlflow.sharedViewState.{KEY}"
+COLUMNS = (
+    "tags.`seed`",  # technique, model and dataset are in the name
+    "metrics.`score/operational`",
+    "metrics.`score/gain_db`",
+    "metrics.`test/accuracy`",
+    "metrics.`time/test_ms_p50`",
+    "metrics.`size/compressed_bytes`",
+    "metrics.`time/train_total_s`",
+    "metrics.`baseline/dimensions_improved`",
+    "tags.`feasible`",
+)
+NAME = "attributes.`Run Name`"
+
+
+def state() -> str:
+    """The view as MLflow keeps it, JSON."""
+    return json.dumps(
+        {
+            "orderByKey": "metrics.`score/operational`",
+            "orderByAsc": False,
+            "selectedColumns": COLUMNS,
+            "columnOrder": [NAME, *COLUMNS],
+            # Wide enough for `efficientnet_lite0-cifar100-prune_filters_quantize_int8`.
+            "columnWidths": {NAME: 420},
+            "runsExpanded": {},
+            "runsPinned": [],
+            "runsHidden": [],
+            "runsVisibilityMap": {},
+            "runsHiddenMode": "FIRST_20_RUNS",
+            "viewMaximized": False,
+            "runListHidden": False,
+            "isAccordionReordered": False,
+            "useGroupedValuesInCharts": True,
+            "hideEmptyCharts": True,
+            "groupBy": None,
+            "groupsExpanded": {},
+            "autoRefreshEnabled": True,
+            "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        }
+    )
+
+
+def link(host: str, experiment_id: str) -> str:
+    """The experiment's list of runs in this view. One more parameter of a search, and the UI leaves the view out."""
+    return f"{host}/#/experiments/{experiment_id}/runs?viewStateShareKey={KEY}"
