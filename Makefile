@@ -9,7 +9,7 @@ PORT ?= 5000
 SOURCES := pipelines tests benchmarks hydra_plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sweep server sync ui compare docs test check lint format bench clean
+.PHONY: help setup run sweep server sync ui compare promote pull docs test check lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -49,6 +49,12 @@ ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:
 
 compare: $(VENV)/runtime ## recorded cells beside each other, the fittest first: make compare ARGS="sweep=last"
 	$(BIN)/python -m pipelines.compare $(ARGS)
+
+promote: $(VENV)/runtime ## make the fittest cell champion: make promote ARGS="dataset=cifar10 --dry-run"
+	$(BIN)/python -m pipelines.promote $(ARGS)
+
+pull: $(VENV)/runtime ## fetch the champion with its model card: make pull ARGS="dataset=cifar10 out=champion"
+	$(BIN)/python -m pipelines.pull $(ARGS)
 
 docs: $(VENV)/runtime ## write docs/compatibility.md from the techniques' own checks
 	$(BIN)/python -m pipelines.compatibility > docs/compatibility.md

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import licences, model_card
+
+CONF = Path(__file__).resolve().parents[1] / "conf" / "model"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_network_with_imagenet_weights_has_a_licence(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    (said,) = licences.of_weights({f"model.{key}": str(value) for key, value in config.items()})
+    assert licences.UNKNOWN not in said
+    assert ("ImageNet weights" in said) is (config["weights"] == "imagenet")
+
+
+def test_all_networks_that_were_learnt_from_count() -> None:
+    said = licences.of_weights(
+        {
+            "model._target_": "pipelines.models.vgg.VGG",
+            "model.weights": "/data/mine.h5",
+            "technique.steps.distill.source.model._target_": "pipelines.models.resnet.ResNet",
+            "technique.steps.distill.source.model.weights": "imagenet",
+            "technique.steps.distill.source.uri": "None",
+            "technique.source.uri": "runs:/abc",
+        }
+    )
+    assert len(said) == 3
+    assert "`/data/mine.h5`, the licence of which is not known here" in said[0]
+    assert said[1].startswith("The network that it learnt from") and "MIT" in said[1]
+    assert "runs:/abc" in said[2]
+
+
+def test_a_network_without_a_known_licence_says_so() -> None:
+    (said,) = licences.of_weights({"model._target_": "pipelines.models.new.New", "model.weights": "imagenet"})
+    assert licences.UNKNOWN in said
+
+
+def test_the_snippet_has_six_lines() -> None:
+    assert len(model_card.SNIPPET.splitlines()) == 6
