@@ -1,14 +1,17 @@
 """The command in child processes against a store of their own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import mlflow
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -17,6 +20,8 @@ SMALL = ["dataset.limit_train=300", "dataset.limit_test=100", "dataset.validatio
 
 
 T = TypeVar("T")
+# Folders of the places whose commands run in the background; the process of each has its folder in the command line.
+STARTED: list[Path] = []
 
 
 class Place:
@@ -52,9 +57,9 @@ class Place:
         )
 
     def start(self, *arguments: str, out: str = "out", **environment: str) -> subprocess.Popen[str]:
-        """The command in the background, in a process group of its own."""
+        """The command in the background, in a process group of its own. What is left of it ends with the test."""
         with (self.folder / f"{out}.txt").open("w") as output:
-            return subprocess.Popen(
+            started = subprocess.Popen(
                 self.command(*arguments, out=out),
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -62,7 +67,11 @@ class Place:
                 cwd=ROOT,
                 env=self.environment(**environment),
                 start_new_session=True,
+                # A shell that puts the tests into the background makes their children ignore Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
             )
+        STARTED.append(self.folder)
+        return started
 
     def sync(self, *folders: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -90,6 +99,16 @@ class Place:
 
     def files(self, run: Run) -> Path:
         return Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, tracking_uri=self.uri))
+
+
+def end_what_was_started() -> None:
+    """Kill every process that was started for a place, cells in sessions of their own included."""
+    while STARTED:
+        folder = str(STARTED.pop())
+        for process in psutil.process_iter(["cmdline"]):
+            if any(folder in word for word in process.info["cmdline"] or []):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def until(found: Callable[[], T], *, seconds: float = 90) -> T:

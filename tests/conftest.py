@@ -4,6 +4,7 @@ import os
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from pipelines.datasets.base import Dataset, ImageData
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.techniques.base import Candidate, Chain, Context
+from tests.commands import end_what_was_started
 
 SMALL_CNN = SmallCNN(width=32, weights=None, input_size=None, dropout=0.0, onednn=True)
 
@@ -88,3 +90,10 @@ def trained(trained_once: Candidate) -> Candidate:
 @pytest.fixture(scope="session")
 def baseline_artifact(trained_once: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(trained_once, tmp_path_factory.mktemp("baseline") / "model.tflite")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    """A test that fails half-way must not leave trainings behind."""
+    yield
+    end_what_was_started()

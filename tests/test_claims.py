@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -149,3 +150,8 @@ def test_runs_of_the_dead_are_closed_and_those_of_the_living_are_not(store: Stor
     with pytest.raises(mlflow.MlflowException, match="not found"):
         client.get_registered_model(claim)
     assert store.close_dead() == 0
+
+
+def test_artifacts_lie_beside_the_database_wherever_the_command_stands(store: Store) -> None:
+    folder = Path(store.uri.removeprefix("sqlite:///")).parent
+    assert store.client.get_experiment(store.experiment_id).artifact_location == (folder / "artifacts").as_uri()

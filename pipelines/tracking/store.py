@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pipelines.records import CellResult, Finished
 from pipelines.tracking import view
-from pipelines.tracking.address import EMBEDDED, EMBEDDED_URI
+from pipelines.tracking.address import EMBEDDED_URI
 from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
@@ -107,6 +107,8 @@ class Store:
         # Migrations of a new store and the start of every monitor are no news to anybody.
         for name in ("alembic", "mlflow"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        # Each try again of each request of each thread, while a server is away: what follows from it is told once.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         self.uri = uri
@@ -369,7 +371,9 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        location = (EMBEDDED / "artifacts").as_uri() if self.embedded else None
+        # MLflow would put the artifacts into the folder that the command happens to stand in.
+        database = self.uri.removeprefix("sqlite:///")
+        location = (Path(database).resolve().parent / "artifacts").as_uri() if database != self.uri else None
         try:
             return str(self.client.create_experiment(name, artifact_location=location))
         except Exception:
