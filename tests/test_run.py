@@ -172,6 +172,7 @@ def test_mlflow_run_sweep_passes_lists_and_overrides_on_and_is_the_parent(place:
     assert (place.folder / "two words").is_dir()
 
 
+@pytest.mark.slow
 def test_deterministic_runs_give_the_same_weights(tmp_path: Path) -> None:
     weights = []
     for name in ("first", "second"):

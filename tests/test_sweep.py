@@ -6,13 +6,14 @@ import re
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.commands import Place, until
 
 # Long enough to be killed in the middle, short enough to be waited for.
 LONG = ("training.epochs=80", "training.patience=80")
-EIGHT_AT_ONCE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=8")
+FOUR_AT_ONCE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,7 @@ def test_a_finished_cell_is_shown_again_in_no_time_and_without_tensorflow(place:
     assert not (place.folder / "shown" / "small_cnn-digits-cluster").exists()
 
 
+@pytest.mark.slow
 def test_without_resume_everything_is_computed_anew_and_still_once(place: Place) -> None:
     before = trainings(place)
     done = place.run("-m", "technique=quantize_float16,quantize_dynamic", "resume=false", out="anew")
@@ -147,38 +149,43 @@ def test_inline_runs_all_cells_in_one_process(tmp_path: Path) -> None:
 def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> None:
     place = Place(tmp_path)
     techniques = "quantize_dynamic,quantize_float16,quantize_int8,baseline"
-    done = place.run("-m", f"technique={techniques}", "seed=0,1", *EIGHT_AT_ONCE)
+    done = place.run("-m", f"technique={techniques}", *FOUR_AT_ONCE)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = place.cells()
-    assert len(cells) == 8 and {run.info.status for run in cells} == {"FINISHED"}
-    assert len({run.data.tags["process"] for run in cells}) >= 6
-    assert trainings(place) == 2
+    assert len(cells) == 4 and {run.info.status for run in cells} == {"FINISHED"}
+    assert len({run.data.tags["process"] for run in cells}) >= 3
+    assert trainings(place) == 1
     logs = [path.read_text() for path in tmp_path.glob("out/*/cell.log")]
-    assert len(logs) == 8
+    assert len(logs) == 4
     assert any("waiting, another process works on it" in text for text in logs)
     assert not any("database is locked" in text for text in logs)
     assert not place.client.search_registered_models()
 
 
 @pytest.mark.slow
-def test_a_cell_that_takes_too_long_or_is_killed_does_not_touch_the_others(tmp_path: Path) -> None:
+def test_a_cell_that_is_killed_does_not_touch_the_others(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    grid = ("technique=baseline", "training.epochs=4000,4001,2", "training.patience=4000")
-    sweep = place.start("-m", *grid, "sweep.timeout_s=16")
-    first = until(lambda: place.cells("metrics.`train/loss` > 0"))
-    pid = int(first[0].data.tags["process"].split()[-2])
-    os.kill(pid, signal.SIGKILL)
-    # The second is left alone until its time is up.
+    sweep = place.start("-m", "technique=baseline", "training.epochs=4000,2", "training.patience=4000")
+    (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
+    os.kill(int(training.data.tags["process"].split()[-2]), signal.SIGKILL)
     assert sweep.wait(timeout=150) == 1
     said = (tmp_path / "out.txt").read_text()
-    assert re.findall(r"\] +(\w+)", said) == ["failed", "failed", "done"], said
-    assert "was killed by SIGKILL" in said
-    assert "was stopped after sweep.timeout_s=16 seconds" in said
-    failed = place.cells("attributes.status = 'FAILED'")
-    assert len(failed) == 2
-    for run in failed:
-        assert "Epoch" in (place.files(run) / "cell.log").read_text()
+    assert re.findall(r"\] +(\w+)", said) == ["failed", "done"], said
+    assert "was killed by SIGKILL" in said and "1 of 2 cells failed" in said
+    killed = place.client.get_run(training.info.run_id)
+    assert killed.info.status == "FAILED" and "was killed by SIGKILL" in killed.data.tags["failure"]
+    assert "Epoch" in (place.files(killed) / "cell.log").read_text()
     assert not place.all("attributes.status = 'RUNNING'")
+
+
+@pytest.mark.slow
+def test_a_cell_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("-m", "technique=baseline", "training.epochs=4000", "training.patience=4000", "sweep.timeout_s=12")
+    assert done.returncode == 1
+    assert "was stopped after sweep.timeout_s=12 seconds" in done.stdout
+    assert not place.all("attributes.status = 'RUNNING'")
+    assert not any(str(tmp_path) in word for process in psutil.process_iter() for word in process.cmdline())
 
 
 @pytest.mark.slow
