@@ -97,3 +97,9 @@ def nothing_is_left_running() -> Iterator[None]:
     """A test that fails half-way must not leave trainings behind."""
     yield
     end_what_was_started()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: the quick ones fill what is left, and no worker waits for another at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

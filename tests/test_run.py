@@ -162,7 +162,8 @@ def test_mlflow_run_sweep_passes_lists_and_overrides_on_and_is_the_parent(place:
         *("-P", f"overrides={shlex.join(overrides)}"),
     ]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"MLFLOW_TRACKING_URI": place.uri, "PATH": path}
+    # Tests that open a store in this process leave its experiment in the environment.
+    environment = place.environment(PATH=path)
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = place.cells("params.`score.accuracy` = '1.5'")

@@ -208,7 +208,7 @@ class CellRun:
         import mlflow
 
         try:
-            if isinstance(error, StoreError):
+            if isinstance(error, StoreError | ConnectionError):
                 # It was tried already; if the store is gone, what follows would wait for it again.
                 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
             mlflow.set_tag("failure", f"{type(error).__name__}: {error}"[:5000])
