@@ -294,10 +294,16 @@ def _marks_of(run: RecordedCell) -> dict[str, Verdict]:
 
 def _labels(groups: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
     """The cells' names, with what differs between cells of the same name."""
+    values: dict[str, dict[str, set[str | None]]] = defaultdict(lambda: defaultdict(set))
+    keys: dict[str, set[str]] = defaultdict(set)
+    for asked, name in zip(groups, names, strict=True):
+        keys[name].update(asked)
+    for asked, name in zip(groups, names, strict=True):
+        for key in keys[name]:
+            values[name][key].add(asked.get(key))
     labels = []
     for asked, name in zip(groups, names, strict=True):
-        alike = [other for other, its_name in zip(groups, names, strict=True) if its_name == name]
-        differing = sorted(key for key in asked if len({other.get(key) for other in alike}) > 1)
+        differing = sorted(key for key in asked if len(values[name][key]) > 1)
         labels.append(" ".join([name, *(f"{key}={asked[key]}" for key in differing)]))
     return labels
 
@@ -347,8 +353,8 @@ def _possible_scores(entry: Entry, rng: np.random.Generator, draws: int) -> Floa
         right = accuracy * run.test_images
         drawn = rng.beta(right + 0.5, run.test_images - right + 0.5, size=draws)
         chance = _chance(accuracy, run.metrics["score/accuracy_db"], weights["accuracy"])
-        kappa = np.maximum((np.array([accuracy, *drawn]) - chance) / (1 - chance), KAPPA_FLOOR)
-        score += 20 * weights["accuracy"] * np.log10(kappa[1:] / kappa[0])
+        kappa = np.maximum((np.append(drawn, accuracy) - chance) / (1 - chance), KAPPA_FLOOR)
+        score += 20 * weights["accuracy"] * np.log10(kappa[:-1] / kappa[-1])
     low, high = (run.metrics.get(f"baseline/time_ratio_{end}", math.nan) for end in ("low", "high"))
     spread = math.log(high / low) / (2 * 1.96) if low > 0 else LATENCY_SPREAD
     return np.asarray(score - 20 * weights["test_time"] * rng.normal(0, spread, size=draws) / math.log(10))
