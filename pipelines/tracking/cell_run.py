@@ -191,17 +191,19 @@ class CellRun:
         """The artifact as a pyfunc that needs LiteRT and NumPy only, with signature and input example."""
         import mlflow
 
-        from pipelines.serving import signature
+        from pipelines.serving import needed_code, signature
 
-        mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(ROOT / "pipelines" / "serving.py"),
-            artifacts={"artifact": str(finished.files.artifact)},
-            code_paths=[str(ROOT / "pipelines")],
-            signature=signature(data.image_shape, len(data.class_names)),
-            input_example=data.test.images[:2],
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in ("mlflow", "ai-edge-litert", "numpy")],
-        )
+        requirements = [f"{name}=={metadata.version(name)}" for name in ("mlflow", "ai-edge-litert", "numpy")]
+        with needed_code() as code:
+            mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(ROOT / "pipelines" / "serving.py"),
+                artifacts={"artifact": str(finished.files.artifact)},
+                code_paths=[str(code)],
+                signature=signature(len(data.class_names)),
+                input_example=data.test.images[:2],
+                pip_requirements=requirements,
+            )
 
     def _fail(self, error: BaseException) -> None:
         """End the run as FAILED: why in one sentence as a tag, the traceback as an artifact."""
