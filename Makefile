@@ -9,7 +9,7 @@ PORT ?= 5000
 SOURCES := pipelines tests benchmarks hydra_plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sweep server sync ui compare promote pull docs test check lint format bench clean
+.PHONY: help setup run sweep server sync ui compare report promote pull docs test check lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:
 
 compare: $(VENV)/runtime ## recorded cells beside each other, the fittest first: make compare ARGS="sweep=last"
 	$(BIN)/python -m pipelines.compare $(ARGS)
+
+report: $(VENV)/runtime ## write the report, one HTML file and its figures: make report ARGS="sweep=last out=report"
+	$(BIN)/python -m pipelines.report $(ARGS)
 
 promote: $(VENV)/runtime ## make the fittest cell champion: make promote ARGS="dataset=cifar10 --dry-run"
 	$(BIN)/python -m pipelines.promote $(ARGS)

@@ -158,14 +158,32 @@ class Sweep:
             outcomes,
             summary=summary,
             files=list(self._folder.glob("pareto.json")),
+            report=self._report(outcomes),
             seconds=time.monotonic() - self._began,
             status="KILLED" if interrupted else "FAILED" if problem or error else "FINISHED",
             problem=problem,
         )
+        report = self._folder / "report" / "report.html"
+        if report.exists():
+            print(f"report  {report}")
         print(f"run     {self._run.link}\nlist    {self._run.list_link}", flush=True)
         if problem:
             print(f"opscore: {problem}; the same command again runs only these", file=sys.stderr)
         return INTERRUPTED if interrupted else FAILURE if problem or error else 0
+
+    def _report(self, outcomes: Sequence[Outcome]) -> Path | None:
+        """The folder of the report on the sweep's cells; None where there is nothing to report, or it fails."""
+        runs = {outcome.run_id for outcome in outcomes if outcome.metrics}
+        if not runs:
+            return None
+        try:
+            from pipelines.report.page import write
+
+            cells = self._run.cells(runs)
+            return write(cells, self._folder / "report", chosen="of this sweep")[0].parent if cells else None
+        except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
+            log.warning("the report could not be made: %s", error)
+            return None
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_S):

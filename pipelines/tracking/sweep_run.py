@@ -14,7 +14,7 @@ from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 from pipelines.tracking.store import TABLE
 
 if TYPE_CHECKING:
-    from pipelines.tracking.store import Store
+    from pipelines.tracking.store import RecordedCell, Store
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,10 @@ class SweepRun:
         except Exception as error:  # noqa: BLE001 (the counts are shown again with the next cell)
             log.debug("the counts are not in MLflow: %s", error)
 
+    def cells(self, run_ids: Collection[str]) -> list[RecordedCell]:
+        """The finished cells with these runs."""
+        return [cell for cell in self._store.finished_cells() if cell.run_id in run_ids]
+
     def outcomes(self, known: Collection[int]) -> list[Outcome]:
         """What cells left on the run, without those whose numbers are known. A store that is away has none."""
         import mlflow
@@ -99,11 +103,15 @@ class SweepRun:
         *,
         summary: str,
         files: Sequence[Path],
+        report: Path | None,
         seconds: float,
         status: str,
         problem: str,
     ) -> None:
-        """Record the summary and end the run. files: to be kept with it. problem: why it FAILED or was KILLED."""
+        """Record the summary and end the run.
+
+        files, report (a folder): to be kept with it. problem: why it FAILED or was KILLED.
+        """
         self._pulse.__exit__(None, None, None)
         try:
             self._client.log_metric(self.run_id, "cells/seconds", seconds)
@@ -112,6 +120,8 @@ class SweepRun:
             self._client.log_text(self.run_id, summary + "\n", "summary.txt")
             for path in files:
                 self._client.log_artifact(self.run_id, str(path))
+            if report is not None:
+                self._client.log_artifacts(self.run_id, str(report), "report")
             self._client.set_tag(self.run_id, "mlflow.note.content", f"```\n{summary}\n```")
             if problem:
                 self._client.set_tag(self.run_id, "failure", problem)

@@ -1,0 +1,140 @@
+"""Figures of a comparison in rows: the ranking, and how far it depends on the score's weights."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from pipelines.comparison import Comparison, Entry
+from pipelines.report.style import (
+    BLUE,
+    CRITERIA_LOOK,
+    GREY,
+    ROW_IN,
+    WIDTH_IN,
+    row_axes,
+    row_words,
+    without_data,
+)
+from pipelines.report.words import CRITERION, fitting, short_names, terms
+
+MOST_RANKED = 30
+MOST_FIRST, LEAST_SHARE = 8, 0.005
+BAR = 0.36
+# Where a bar lies below its row's words.
+BELOW = 0.14
+# Exponents are shown up to so many times, or as small a part of, what they are.
+WIDEST = 30.0
+
+
+def ranking(comparison: Comparison) -> Figure:
+    """The score as a bar of its four terms, the best cells first; the diamond is their sum."""
+    ranked = [(rank, e) for rank, e in enumerate(comparison.entries, start=1) if not math.isnan(e.score.value)]
+    title = f"{comparison.dataset}: score by criterion"
+    if not ranked:
+        return without_data(title, "No cell has a score.")
+    shown = ranked[:MOST_RANKED]
+    if len(shown) < len(comparison.entries):
+        title += f", the best {len(shown)} of {len(comparison.entries)} cells"
+    figure = Figure(figsize=(WIDTH_IN, 0.75 + len(shown) * ROW_IN + 0.5))
+    axes = row_axes(figure, len(shown), top_in=0.75)
+    for index, (_, entry) in enumerate(shown):
+        _stack(axes, entry, y=-index - BELOW)
+    axes.set_xlim(axes.get_xlim())
+    # Beside the bars only: through the words above them it would strike them out.
+    rows = -np.arange(len(shown)) - BELOW
+    axes.vlines(np.zeros(len(rows)), rows - BAR / 2 - 0.05, rows + BAR / 2 + 0.05, color="black", linewidth=1.2)
+    axes.set_xlabel("decibel (dB); right of 0 adds to the score, left of it takes away")
+    names = short_names(comparison)
+    row_words(
+        axes,
+        [f"{rank}. {fitting(names[e.label])}{_remark(e, comparison)}" for rank, e in shown],
+        [f"{entry.score.value:.2f} dB" for _, entry in shown],
+    )
+    handles = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.4, label=CRITERION[name])
+        for name, (colour, hatch) in CRITERIA_LOOK.items()
+    ]
+    _heading(figure, title)
+    height = figure.get_size_inches()[1]
+    figure.legend(handles=handles, ncols=4, loc="center", bbox_to_anchor=(0.5, 1 - 0.48 / height), frameon=False)
+    return figure
+
+
+def sensitivity(comparison: Comparison) -> Figure:
+    """Which cells lead under other weights, and how far one exponent must move until another cell leads."""
+    title = f"{comparison.dataset}: how far the answer depends on the weights"
+    names = {label: fitting(name) for label, name in short_names(comparison).items()}
+    shares = sorted(comparison.first.items(), key=lambda item: -item[1])
+    shown = [(names[label], share) for label, share in shares[:MOST_FIRST] if share >= LEAST_SHARE]
+    if not shown:
+        return without_data(title, "No cell within its budgets has a score.")
+    others = 1 - sum(share for _, share in shown)
+    if others >= LEAST_SHARE:
+        shown.append(("all other cells", others))
+    gap, top = 0.8, 0.45
+    rows = len(shown) + len(comparison.moves)
+    figure = Figure(figsize=(WIDTH_IN, top + rows * ROW_IN + gap + 0.5))
+    _heading(figure, title)
+    upper = row_axes(figure, len(shown), top_in=top)
+    upper.barh([-index - BELOW for index in range(len(shown))], [share for _, share in shown], height=BAR, color=BLUE)
+    upper.set(xlim=(0, 1), xlabel="share of all weightings under which the cell ranks first")
+    upper.xaxis.set_major_formatter("{x:.0%}")
+    row_words(upper, [name for name, _ in shown], [f"{share:.0%}" for _, share in shown])
+    lower = row_axes(figure, len(comparison.moves), top_in=top + len(shown) * ROW_IN + gap)
+    _moves(lower, comparison, names)
+    return figure
+
+
+def _stack(axes: Axes, entry: Entry, *, y: float) -> None:
+    ends = {True: 0.0, False: 0.0}
+    for name, value in terms(entry).items():
+        colour, hatch = CRITERIA_LOOK[name]
+        axes.barh(
+            y, value, left=ends[value > 0], height=BAR, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4
+        )
+        ends[value > 0] += value
+    if not math.isnan(entry.score.low):
+        axes.plot([entry.score.low, entry.score.high], [y, y], color="black", linewidth=1.2)
+    axes.plot(entry.score.value, y, marker="D", markersize=4.5, color="black", markeredgecolor="white")
+
+
+def _remark(entry: Entry, comparison: Comparison) -> str:
+    if not entry.feasible:
+        return " (over budget)"
+    return " (tied)" if entry.label in comparison.tied and len(comparison.tied) > 1 else ""
+
+
+def _moves(axes: Axes, comparison: Comparison, names: dict[str, str]) -> None:
+    """Each exponent as it is, and where another cell takes the lead."""
+    words = []
+    for index, move in enumerate(comparison.moves):
+        y = -index - BELOW
+        axes.plot([1 / WIDEST, WIDEST], [y, y], color="#cccccc", linewidth=0.8, zorder=1)
+        axes.plot(1, y, marker="o", markersize=5, color="black", zorder=3)
+        said = f"{CRITERION[move.criterion]} {move.before:g}"
+        if math.isnan(move.after):
+            said += ": no other exponent changes the leader"
+        else:
+            said += f" → {move.after:.3g}: {names[move.winner]}"
+        if move.before > 0 and move.after > 0:
+            factor = min(WIDEST, max(1 / WIDEST, move.after / move.before))
+            axes.plot([1, factor], [y, y], color=BLUE, linewidth=2.5, zorder=2)
+            axes.plot(factor, y, marker=">" if factor > 1 else "<", markersize=7, color=BLUE, zorder=3)
+        words.append(fitting(said, 78))
+    axes.set_xscale("log")
+    axes.set(xlim=(1 / WIDEST, WIDEST), xlabel="exponent, as a multiple of the one that was used (dot)")
+    ticks = (0.1, 0.3, 1, 3, 10)
+    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+    axes.minorticks_off()
+    axes.axvline(1, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
+    row_words(axes, words, [""] * len(words))
+
+
+def _heading(figure: Figure, title: str) -> None:
+    height = figure.get_size_inches()[1]
+    figure.text(0.5, 1 - 0.2 / height, title, ha="center", va="center", fontsize=9.5, fontweight="bold")

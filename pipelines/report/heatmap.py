@@ -1,0 +1,71 @@
+"""The figure of a comparison as a grid: the best score of each model with each technique."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
+
+from pipelines.comparison import Comparison
+from pipelines.report.style import WIDTH_IN, lowest_shown, without_data
+from pipelines.report.words import fitting
+
+MOST_TECHNIQUES, MOST_MODELS = 30, 12
+
+
+def heatmap(comparison: Comparison) -> Figure:
+    """Model by technique, each with the score of its best cell within budget; what was not run is hatched."""
+    title = f"{comparison.dataset}: best score in dB"
+    best: dict[tuple[str, str], float] = {}
+    for entry in comparison.entries:
+        if entry.feasible and not math.isnan(entry.score.value):
+            # By falling score, so the first one is the best.
+            best.setdefault((entry.technique, entry.model), entry.score.value)
+    if not best:
+        return without_data(title, "No cell within its budgets has a score.")
+    techniques, models = list(dict.fromkeys(t for t, _ in best)), list(dict.fromkeys(m for _, m in best))
+    left_out = max(0, len(techniques) - MOST_TECHNIQUES), max(0, len(models) - MOST_MODELS)
+    techniques, models = techniques[:MOST_TECHNIQUES], models[:MOST_MODELS]
+    if any(left_out):
+        title += f" (without the weakest {left_out[0]} techniques and {left_out[1]} models)"
+    values = np.array([[best.get((t, m), math.nan) for m in models] for t in techniques])
+    figure = Figure(figsize=(WIDTH_IN, 1.5 + 0.26 * len(techniques)), layout=ConstrainedLayoutEngine(h_pad=0.1))
+    axes = figure.subplots()
+    known = values[~np.isnan(values)]
+    low, high = lowest_shown(list(known)), float(known.max())
+    axes.imshow(values, cmap="Blues", vmin=low, vmax=max(high, low + 1e-9), aspect="auto", zorder=1)
+    for (row, column), value in np.ndenumerate(values):
+        if math.isnan(value):
+            axes.add_patch(
+                Rectangle(
+                    (column - 0.5, row - 0.5), 1, 1, hatch="////", facecolor="white", edgecolor="#c8c8c8", linewidth=0
+                )
+            )
+            continue
+        dark = (value - low) / max(high - low, 1e-9) > 0.55
+        first = value == high
+        axes.text(
+            column,
+            row,
+            f"{value:.1f}",
+            ha="center",
+            va="center",
+            color="white" if dark else "black",
+            fontsize=7.5 if len(models) <= 8 else 6,
+            fontweight="bold" if first else "normal",
+        )
+        if first:
+            axes.add_patch(
+                Rectangle((column - 0.46, row - 0.42), 0.92, 0.84, fill=False, edgecolor="black", linewidth=1.6)
+            )
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if len(models) > 3 else {}
+    axes.set_xticks(range(len(models)), [fitting(m, 24) for m in models], fontsize=7.5, **turned)
+    axes.set_yticks(range(len(techniques)), [fitting(t, 30) for t in techniques], fontsize=7.5)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, pad=8)
+    return figure

@@ -1,0 +1,237 @@
+"""Comparisons as one HTML page that loads nothing, and its figures as PNG files beside it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from pipelines import __version__, article
+from pipelines.compare import notes
+from pipelines.comparison import Comparison, Entry, compare
+from pipelines.report.bars import ranking, sensitivity
+from pipelines.report.heatmap import heatmap
+from pipelines.report.rows import COLUMNS, Row, rows
+from pipelines.report.scatter import SIZE, TEST, TRAIN, scatter
+from pipelines.report.style import Look, in_style, looks, png
+from pipelines.report.words import cautions, profiles, reasons, variation
+
+if TYPE_CHECKING:
+    from pipelines.tracking.store import RecordedCell
+
+PAGE = "report.html"
+HERE = Path(__file__).parent
+NOT_IN_A_FILE_NAME = re.compile(r"[^\w.-]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A figure that every dataset has. caption: what it shows, for who does not know opscore."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Comparison, Mapping[str, Look]], Figure]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A drawn figure. file: its name beside the page."""
+
+    file: str
+    title: str
+    caption: str
+    alt: str
+    png: bytes
+
+    @property
+    def embedded(self) -> str:
+        """The picture as a data URL."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
+POINTS = (
+    "Each point is a cell, its shape and colour tell the model. Filled points are on the Pareto front: no other cell "
+    "is at least as good in accuracy, test time and compressed size and better in one. The numbers are the places by "
+    "score."
+)
+KINDS = (
+    Kind(
+        name="ranking",
+        title="Ranking, and what the score is made of",
+        caption="The operational score weighs four criteria in decibels: a higher accuracy, a smaller file and shorter "
+        "times all add to it. Each bar holds the four terms, those that take away to the left of 0; the diamond is "
+        "their sum, which is the score. Where a term begins depends on its unit (MB, ms, s), so only differences "
+        "between cells have a meaning: 6 dB are a factor of 2 in the ratio that the score is the logarithm of. A line "
+        "through the diamond is the 95% interval over seeds.",
+        draw=lambda comparison, _: ranking(comparison),
+    ),
+    Kind(
+        name="pareto",
+        title="Pareto front: accuracy, test time and size",
+        caption=f"Up and to the left is better; the smaller the point, the smaller the compressed file. {POINTS}",
+        draw=lambda comparison, of: scatter(comparison, TEST, of, bubbles=True),
+    ),
+    Kind(
+        name="heatmap",
+        title="Model by technique",
+        caption="The best score of each model with each technique, in dB; the darker, the better, and the best of all "
+        "is framed. Hatched: no cell within its budgets. Scores far below the upper half, of models that learnt next "
+        "to nothing, share the palest colour.",
+        draw=lambda comparison, _: heatmap(comparison),
+    ),
+    Kind(
+        name="accuracy_size",
+        title="Accuracy against size",
+        caption="Up and to the left is better. The size is that of the deployed file after compression (DEFLATE). "
+        f"Vertical lines are 95% intervals of the accuracy. {POINTS}",
+        draw=lambda comparison, of: scatter(comparison, SIZE, of),
+    ),
+    Kind(
+        name="training_accuracy",
+        title="Training time against accuracy",
+        caption="Up and to the left is better. The time is all training that led to the file, also that of the model "
+        f"that a technique started from. Vertical lines are 95% intervals of the accuracy. {POINTS}",
+        draw=lambda comparison, of: scatter(comparison, TRAIN, of),
+    ),
+    Kind(
+        name="sensitivity",
+        title="How far the answer depends on the weights",
+        caption="Above: of all ways to weigh the four criteria, drawn evenly, the share under which a cell ranks "
+        "first; one near 100% is right whatever one cares for. Below: the nearest exponent of one criterion alone, "
+        "the others as they are, beyond which another cell leads, and which one. A long arrow, or none, means that the "
+        "answer is robust against that exponent.",
+        draw=lambda comparison, _: sensitivity(comparison),
+    ),
+)
+# The interactive plot's choices: key of a row, words, factor to the words' unit.
+ACROSS = (
+    ("test_ms", TEST.label, 1.0),
+    ("compressed_bytes", SIZE.label, SIZE.factor),
+    ("train_s", TRAIN.label, 1.0),
+)
+
+
+def write(cells: Iterable[RecordedCell], folder: Path, *, chosen: str) -> list[Path]:
+    """Write the report on the cells into `folder`; gives the page's path and then the figures'.
+
+    chosen: how the cells were chosen, in words.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    comparisons = compare(cells)
+    pictures = {comparison.dataset: drawn(comparison, looks_of(comparisons)) for comparison in comparisons}
+    paths = [folder / PAGE]
+    paths[0].write_text(page(comparisons, pictures, chosen=chosen), encoding="utf-8")
+    for picture in (picture for of_one in pictures.values() for picture in of_one):
+        paths.append(folder / picture.file)
+        paths[-1].write_bytes(picture.png)
+    return paths
+
+
+def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
+    """How each model is drawn, in all datasets alike."""
+    return looks(entry.model for comparison in comparisons for entry in comparison.entries)
+
+
+def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
+    """All figures of one dataset."""
+    stem = NOT_IN_A_FILE_NAME.sub("_", comparison.dataset)
+    winner = comparison.winner
+    leading = f"The fittest is {winner.label}." if winner else "No cell is feasible."
+    with in_style():
+        return [
+            Picture(
+                file=f"{stem}-{kind.name}.png",
+                title=kind.title,
+                caption=kind.caption,
+                alt=f"{kind.title}: {comparison.dataset}, {len(comparison.entries)} cells. {leading} "
+                "The table holds all values.",
+                png=png(kind.draw(comparison, of)),
+            )
+            for kind in KINDS
+        ]
+
+
+def page(comparisons: Sequence[Comparison], pictures: Mapping[str, Sequence[Picture]], *, chosen: str) -> str:
+    """The page as HTML. pictures: by dataset."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # A NaN would be no JSON; the rows hold None in its place.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    all_rows = rows(comparisons)
+    runs = [run for comparison in comparisons for entry in comparison.entries for run in entry.runs]
+    return environment.get_template("page.html.jinja").render(
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        data=_data(comparisons, all_rows),
+        sections=[_section(comparison, pictures[comparison.dataset]) for comparison in comparisons],
+        columns=_columns(all_rows),
+        rows=all_rows,
+        claims=article.claims(comparisons),
+        chosen=chosen,
+        version=__version__,
+        runs=len(runs),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        days=sorted({datetime.fromtimestamp(run.started / 1e3, UTC).date().isoformat() for run in runs}),
+    )
+
+
+def _section(comparison: Comparison, pictures: Sequence[Picture]) -> dict[str, object]:
+    """What the template shows of one dataset."""
+    answer, *others = notes(comparison)
+    return {
+        "dataset": comparison.dataset,
+        "count": len(comparison.entries),
+        "answer": answer,
+        "reasons": reasons(comparison),
+        "notes": [*others, *cautions(comparison)],
+        "dimensions": _dimensions(comparison),
+        "hardware": comparison.hardware,
+        "profiles": profiles(comparison),
+        "images": sorted({run.test_images for entry in comparison.entries for run in entry.runs}),
+        "pictures": pictures,
+    }
+
+
+def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
+    """The article's table: what beats its baseline in how many dimensions, by model."""
+
+    def order(entry: Entry) -> tuple[str, int, str]:
+        return entry.model, -(entry.improved or 0), entry.technique
+
+    return [
+        {
+            "model": entry.model,
+            "technique": entry.technique,
+            "variation": variation(entry),
+            "marks": [(article.MARKS[entry.marks[name]], entry.marks[name]) for name in article.DIMENSIONS],
+            "improved": entry.improved,
+        }
+        for entry in sorted((entry for entry in comparison.entries if entry.marks), key=order)
+    ]
+
+
+def _columns(all_rows: Sequence[Row]) -> list[object]:
+    """The columns that tell cells apart or hold something: one dataset, and budgets that none breaks, are left out."""
+    alike = {"dataset": len({row["dataset"] for row in all_rows}) == 1}
+    alike["feasible"] = all(row["feasible"] for row in all_rows)
+    return [column for column in COLUMNS if not alike.get(column.key)]
+
+
+def _data(comparisons: Sequence[Comparison], all_rows: Sequence[Row]) -> dict[str, object]:
+    """What the page's script draws from."""
+    return {
+        "looks": {model: asdict(look) for model, look in looks_of(comparisons).items()},
+        "across": [{"key": key, "label": label, "factor": factor} for key, label, factor in ACROSS],
+        "datasets": [comparison.dataset for comparison in comparisons],
+        "cells": all_rows,
+    }

@@ -1,0 +1,164 @@
+"""Figures of a comparison as points: accuracy against test time, size and training time; and model by technique."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
+
+from pipelines.comparison import Comparison, Entry
+from pipelines.report.style import GREY, WIDTH_IN, Look, lowest_shown, without_data
+
+# Below this ratio of largest to smallest a logarithmic axis has too few ticks.
+LEAST_RATIO = 3.0
+AREA, LEAST_AREA, MOST_AREA = 38.0, 18.0, 190.0
+MOST_MODELS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Across:
+    """What a scatter has across: its name in an Entry, its words, and the factor to the words' unit."""
+
+    name: str
+    title: str
+    label: str
+    factor: float = 1.0
+
+
+TEST = Across(name="test_ms", title="accuracy against test time", label="test time of one image in ms")
+SIZE = Across(name="compressed_bytes", title="accuracy against size", label="compressed file in MB", factor=1e-6)
+TRAIN = Across(name="train_s", title="training time against accuracy", label="training time in s")
+
+
+def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *, bubbles: bool = False) -> Figure:
+    """Accuracy of all cells over `across`; those on the Pareto front are filled and carry their place by score.
+
+    bubbles: a point's area grows with the compressed size; else vertical lines give the front's 95% intervals.
+    """
+    title = f"{comparison.dataset}: {across.title}" + (" (area: compressed size)" if bubbles else "")
+    drawn = [
+        (rank, entry, getattr(entry, across.name).value * across.factor)
+        for rank, entry in enumerate(comparison.entries, start=1)
+        if not math.isnan(getattr(entry, across.name).value)
+    ]
+    if not drawn:
+        return without_data(title, "No cell has both values.")
+    figure = Figure(figsize=(WIDTH_IN, 4.3), layout=ConstrainedLayoutEngine(h_pad=0.1))
+    axes = figure.subplots()
+    areas = _areas([entry for _, entry, _ in drawn]) if bubbles else [AREA] * len(drawn)
+    front = [(rank, x, e.accuracy.value) for rank, e, x in drawn if e.label in comparison.front]
+    lowest = min(lowest_shown([e.accuracy.value for _, e, _ in drawn]), *(y for _, _, y in front), 1.0)
+    # The front on top, and of it the best last.
+    order = sorted(range(len(drawn)), key=lambda at: (drawn[at][1].label in comparison.front, -drawn[at][0]))
+    for at in order:
+        _, entry, x = drawn[at]
+        if entry.accuracy.value >= lowest:
+            on_front = entry.label in comparison.front
+            _point(axes, entry, x, looks[entry.model], area=areas[at], on_front=on_front, interval=not bubbles)
+    below = [x for _, e, x in drawn if e.accuracy.value < lowest]
+    axes.margins(0.06)
+    if below:
+        axes.set_ylim(axes.get_ylim())
+        axes.plot(below, [0.02] * len(below), "v", color=GREY, markersize=4, transform=axes.get_xaxis_transform())
+    axes.set(xlabel=across.label, ylabel="accuracy", title=title)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    _scale(axes, [x for _, _, x in drawn])
+    _legend(figure, [entry for _, entry, _ in drawn], looks, below=len(below))
+    figure.draw_without_rendering()
+    _number(axes, front)
+    return figure
+
+
+def _point(axes: Axes, entry: Entry, x: float, look: Look, *, area: float, on_front: bool, interval: bool) -> None:
+    y, low, high = entry.accuracy.value, entry.accuracy.low, entry.accuracy.high
+    if interval and on_front and not math.isnan(low):
+        axes.plot([x, x], [low, high], color=GREY, linewidth=0.9, zorder=2)
+    colour = look.colour if entry.feasible else GREY
+    axes.scatter(
+        x,
+        y,
+        s=area,
+        marker=look.shape,
+        facecolor=colour if on_front else "white",
+        edgecolor="black" if on_front else colour,
+        linewidth=0.8 if on_front else 1.0,
+        zorder=3,
+    )
+
+
+def _areas(entries: Sequence[Entry]) -> list[float]:
+    sizes = np.log([max(1.0, entry.compressed_bytes.value) for entry in entries])
+    spread = float(np.ptp(sizes))
+    shares = (sizes - sizes.min()) / spread if spread else np.full(len(sizes), 0.3)
+    return [float(area) for area in LEAST_AREA + shares * (MOST_AREA - LEAST_AREA)]
+
+
+def _scale(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis with plain numbers where the values spread enough, else a linear one."""
+    low, high = min(values), max(values)
+    if low <= 0 or high / low < LEAST_RATIO:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        return
+    axes.set_xscale("log")
+    few = high / low < 100
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=12))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if few:
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look], *, below: int) -> None:
+    def handle(label: str, shape: str = "o", *, face: str = "white", edge: str = "black") -> Line2D:
+        return Line2D(
+            [], [], linestyle="", marker=shape, markersize=6, label=label, markerfacecolor=face, markeredgecolor=edge
+        )
+
+    models = sorted({entry.model for entry in entries})
+    handles = [handle(m, looks[m].shape, face=looks[m].colour) for m in models[:MOST_MODELS]]
+    if len(models) > MOST_MODELS:
+        handles.append(Line2D([], [], linestyle="", label=f"and {len(models) - MOST_MODELS} more models"))
+    handles.append(handle("filled: Pareto front", face="black"))
+    handles.append(handle("hollow: dominated"))
+    if not all(entry.feasible for entry in entries):
+        handles.append(handle("grey: over budget", face=GREY, edge=GREY))
+    if below:
+        handles.append(handle(f"{below} further below", "v", face=GREY, edge=GREY))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=7.5)
+
+
+def _number(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
+    """Each point's number beside it, where it covers neither a point nor another number; else it is left out."""
+    per_pt = axes.figure.dpi / 72
+    places = [axes.transData.transform((x, y)) / per_pt for _, x, y in points]
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    for (rank, *point), (x, y) in zip(points, places, strict=True):
+        width = 4.8 * len(str(rank))
+        for right, up in ((6, 0), (-6 - width, 0), (-width / 2, 9), (-width / 2, -9), (5, 7), (5, -7), (-5 - width, 7)):
+            box = (x + right, y + up - 3.5, x + right + width, y + up + 3.5)
+            if not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                axes.annotate(
+                    str(rank),
+                    (point[0], point[1]),
+                    xytext=(right, up),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7,
+                    fontweight="bold",
+                    zorder=4,
+                )
+                break
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -1,0 +1,109 @@
+"""How the report's figures look: readable on a phone, in black and white, and by colour-blind people."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe & Ito's palette without its black, which stands for emphasis, and its yellow, which is too light on white.
+BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+GREY = "#8a8a8a"
+# Criterion -> colour and hatch. The hatch tells them apart where colours cannot.
+CRITERIA_LOOK = {
+    "accuracy": (BLUE, ""),
+    "size": (ORANGE, "////"),
+    "test_time": (GREEN, "...."),
+    "train_time": (PINK, "xxxx"),
+}
+# Six colours and eleven shapes repeat together after 66 models. `script.js` draws the same shapes by these names.
+COLOURS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE)
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "p", "*", "<", ">")
+WIDTH_IN = 5.2
+DPI = 160
+RC: dict[Any, Any] = {
+    "font.size": 8.5,
+    "axes.labelsize": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "hatch.linewidth": 0.5,
+    # A name may hold a dollar sign.
+    "text.parse_math": False,
+}
+# In a figure of rows each row has its words above its bar, so that long names fit on a phone.
+ROW_IN = 0.36
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How one model is drawn, in all figures alike."""
+
+    colour: str
+    shape: str
+
+
+def looks(models: Iterable[str]) -> dict[str, Look]:
+    """A look for each model, by the order of their names."""
+    return {
+        model: Look(colour=COLOURS[at % len(COLOURS)], shape=SHAPES[at % len(SHAPES)])
+        for at, model in enumerate(sorted(set(models)))
+    }
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def in_style() -> AbstractContextManager[object]:
+    """A context in which figures are made and written in the report's style."""
+    return mpl.rc_context(RC)
+
+
+def row_axes(figure: Figure, rows: int, *, top_in: float) -> Axes:
+    """Axes as wide as the figure for `rows` rows; row i is centred on y = -i. top_in: from the figure's top edge."""
+    width, height = figure.get_size_inches()
+    side = 0.12
+    bottom = height - top_in - rows * ROW_IN
+    axes = figure.add_axes((side / width, bottom / height, 1 - 2 * side / width, rows * ROW_IN / height))
+    axes.set(ylim=(0.5 - rows, 0.5), yticks=[])
+    axes.spines["left"].set_visible(False)
+    return axes
+
+
+def row_words(axes: Axes, left: Sequence[str], right: Sequence[str]) -> None:
+    """Words above each row's bar, from the left and from the right edge."""
+    for index, (words, value) in enumerate(zip(left, right, strict=True)):
+        place: dict[str, Any] = {
+            "y": 0.3 - index,
+            "transform": axes.get_yaxis_transform(),
+            "va": "center",
+            "fontsize": 7.5,
+        }
+        axes.text(x=0, s=words, ha="left", **place)
+        axes.text(x=1, s=value, ha="right", fontweight="bold", **place)
+
+
+def lowest_shown(values: Sequence[float]) -> float:
+    """Where an axis may begin: far below the upper half of the values there are only cells that learnt nothing."""
+    middle, high = float(np.median(values)), max(values)
+    return max(min(values), middle - 2 * (high - middle))
+
+
+def without_data(title: str, why: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = Figure(figsize=(WIDTH_IN, 1.1))
+    figure.suptitle(title, fontsize=9.5, fontweight="bold")
+    figure.text(0.5, 0.35, why, ha="center", va="center")
+    return figure

@@ -1,0 +1,71 @@
+"""The report: one file that loads nothing, and figures that survive odd selections."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.report.page import write
+from tests.test_comparison import recorded
+
+CELLS = [
+    recorded("baseline"),
+    recorded("quantize_int8", megabytes=0.25, accuracy=0.79),
+    recorded("cluster", megabytes=0.4, accuracy=0.7, p_value=0.001),
+    replace(recorded("baseline", model="resnet50"), dataset="digits"),
+]
+FIGURES = {"ranking", "pareto", "heatmap", "accuracy_size", "training_accuracy", "sensitivity"}
+
+
+def test_the_page_loads_nothing_and_every_figure_is_there(tmp_path: Path) -> None:
+    page, *figures = write(CELLS, tmp_path, chosen="")
+    html = page.read_text()
+    loaded = re.findall(r"<(?:script|img|link|iframe)[^>]+(?:src|href)=[\"']?([^\"'> ]{5})", html)
+    assert set(loaded) == {"data:"}
+    assert "@import" not in html and "url(http" not in html
+    assert {path.name for path in figures} == {f"{d}-{f}.png" for d in ("cifar10", "digits") for f in FIGURES}
+    assert html.count("data:image/png;base64,") == len(figures)
+    for path in figures:
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+    assert html.count("<img") == len(re.findall(r"<img[^>]+alt=\"[^\"]+\"", html))
+    assert "Fittest: vgg16-cifar10-quantize_int8" in html
+    assert "2-D" in html and "cannot be told" in html
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    nasty = replace(recorded("cluster"), model="</script><b>x", name="</script><b>x", technique="<i>t")
+    html = write([nasty, recorded("baseline")], tmp_path, chosen="filter=<u>")[0].read_text()
+    for tag in ("<b>x", "<i>t", "<u>"):
+        assert tag not in html
+    assert html.count("</script>") == html.count("<script")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [recorded("baseline")],
+        [recorded("cluster", feasible=False)],
+        [recorded("cluster", seed=0), recorded("cluster", seed=1, hardware="another")],
+        [recorded(f"cluster_{n}", accuracy=0.5 + n / 1000) for n in range(200)],
+    ],
+    ids=["a baseline alone", "nothing feasible", "mixed hardware", "two hundred cells"],
+)
+def test_odd_selections(cells: list, tmp_path: Path) -> None:
+    page, *figures = write(cells, tmp_path, chosen="")
+    assert len(figures) == len(FIGURES)
+    assert "nan" not in re.sub(r"data:image/png;base64,[^\"]+", "", page.read_text()).lower().replace("finan", "")
+
+
+def test_two_thousand_cells_do_not_make_a_heavy_page(tmp_path: Path) -> None:
+    cells = [
+        recorded(f"technique_{n % 20}", accuracy=0.2 + n / 4000, model=f"model_{n % 9}", **{"technique.knob": str(n)})
+        for n in range(2000)
+    ]
+    page, *_ = write(cells, tmp_path, chosen="")
+    assert page.stat().st_size < 5e6
+    assert (
+        len(json.loads(re.findall(r"<script[^>]*json[^>]*>(.*?)</script>", page.read_text(), re.DOTALL)[0])["cells"])
+        == 2000
+    )
