@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines import checks, runtime
+from pipelines import breakdown, checks, runtime
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -141,7 +141,8 @@ class Trainer:
         """Count the time of what is done inside as training. `fit` does so by itself."""
         started = time.perf_counter()
         try:
-            yield
+            with breakdown.part("train"):
+                yield
         finally:
             self.seconds += time.perf_counter() - started
 
