@@ -41,6 +41,7 @@ class _Made:
     complexity: Complexity
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
+    joules: dict[str, float]
 
 
 def run(
@@ -127,6 +128,7 @@ def _make(
         ),
         epochs=tuple(trainer.epochs),
         metrics=dict(candidate.metrics),
+        joules=trainer.joules,
     )
 
 
@@ -137,7 +139,13 @@ def _take_over(trained: Finished, files: CellFiles) -> _Made:
         elif path.exists():
             shutil.copy2(path, files.folder)
     result = trained.result
-    return _Made(timing=result.timing, complexity=result.complexity, epochs=result.epochs, metrics=result.metrics)
+    return _Made(
+        timing=result.timing,
+        complexity=result.complexity,
+        epochs=result.epochs,
+        metrics=result.metrics,
+        joules=result.joules,
+    )
 
 
 def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
@@ -200,6 +208,7 @@ def _result(
         ),
         epochs=made.epochs,
         metrics=made.metrics,
+        joules=made.joules,
     )
 
 

@@ -100,7 +100,8 @@ class Comparison:
 class CellResult:
     """Everything that one cell found out. `comparison` is None for a baseline; `violations` are the score
     profile's budgets that it breaks; `epochs` holds one dictionary of metrics a training epoch; `metrics` is what
-    the technique alone has to tell."""
+    the technique alone has to tell; `joules` is the energy of this cell's own training by `cpu`, `dram` and `gpu`, as
+    far as the machine tells."""
 
     model: str
     dataset: str
@@ -116,6 +117,7 @@ class CellResult:
     comparison: Comparison | None
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
+    joules: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ ALLOWED = {
     "records": set(),
     "checks": set(),
     "breakdown": set(),
+    "energy": set(),
     "runtime": {"breakdown"},
     "score": {"records", "checks"},
     "verdict": {"records"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "datasets": {"checks", "downloads"},
     "models": {"checks", "downloads"},
     "measure": {"checks"},
-    "training": {"breakdown", "datasets", "runtime", "checks"},
+    "training": {"breakdown", "datasets", "energy", "runtime", "checks"},
     "techniques": {"training", "models", "datasets", "measure", "records", "checks"},
     "export": {"techniques", "datasets", "measure"},
     "cell": {"datasets", "models", "techniques", "training", "measure", "score", "runtime", "checks"},
@@ -66,6 +67,7 @@ ONLY_IN = {
     "tensorflow_model_optimization": {"techniques"},
     "ai_edge_litert": {"measure"},
     "psycopg": {"server"},
+    "zeus": {"energy"},
 }
 
 
