@@ -45,7 +45,7 @@ sync: $(VENV)/runtime ## send finished cells that a tracking server missed: make
 	$(BIN)/python -m pipelines.sync $(ARGS)
 
 ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT)
 
 compare: $(VENV)/runtime ## recorded cells beside each other, the fittest first: make compare ARGS="sweep=last"
 	$(BIN)/python -m pipelines.compare $(ARGS)

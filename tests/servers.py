@@ -1,11 +1,13 @@
-"""A real tracking server for tests: `python -m pipelines.server` in a process of its own."""
+"""Real servers for tests: `python -m pipelines.server`, and MLflow's UI on a store, in processes of their own."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,6 +93,44 @@ def serving(folder: Path, port: int, *options: str) -> Iterator[Server]:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+@contextmanager
+def ui(store: str, folder: Path) -> Iterator[str]:
+    """MLflow's UI on the store with this address, as `make ui` opens it; gives its own address. folder: for its log."""
+    address = f"http://127.0.0.1:{free_port()}"
+    said = folder / "ui.log"
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    options = ["--backend-store-uri", store, "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
+    with said.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "ui", *options, "--workers", "1"],
+            cwd=folder,
+            # Without MLflow's runners of jobs, eight processes more.
+            env=inherited | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while not _answers(f"{address}/health"):
+            assert process.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.2)
+        yield address
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 @contextmanager

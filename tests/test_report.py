@@ -36,8 +36,10 @@ def test_the_page_loads_nothing_and_every_figure_is_there(tmp_path: Path) -> Non
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     nasty = replace(recorded("cluster"), model="</script><b>x", name="</script><b>x", technique="<i>t")
-    html = write([nasty, recorded("baseline")], tmp_path, chosen="filter=<u>")[0].read_text()
-    for tag in ("<b>x", "<i>t", "<u>"):
+    settings = [recorded("prune", **{"technique.knob": knob}) for knob in ("<s>", "1")]
+    html = write([nasty, recorded("baseline"), *settings], tmp_path, chosen="filter=<u>")[0].read_text()
+    assert "technique.knob<wbr>=&lt;s&gt;" in html
+    for tag in ("<b>x", "<i>t", "<u>", "<s>"):
         assert tag not in html
     assert html.count("</script>") == html.count("<script")
 

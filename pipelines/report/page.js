@@ -10,7 +10,10 @@
   const body = table.tBodies[0];
   const rows = [...body.rows];
   const choices = [...filters.querySelectorAll("details")];
-  const NEAR = 16, HEIGHT = 340, MARGIN = { left: 52, right: 14, top: 12, bottom: 44 };
+  const scroll = document.getElementById("scroll");
+  const NEAR = 16, HEIGHT = 350, MARGIN = { left: 52, right: 14, top: 24, bottom: 44 };
+  // So many pixels a power of ten must have, that 1, 2 and 5 fit beside each other.
+  const ROOM = 120;
   const GREY = "#8a8a8a";
 
   // Shapes of size 1 around 0, by matplotlib's names.
@@ -83,7 +86,7 @@
     let ticks;
     if (log) {
       ticks = [];
-      const factors = last - first < 2 ? [1, 2, 5] : [1];
+      const factors = Math.abs(to - from) / (last - first) >= ROOM ? [1, 2, 5] : [1];
       for (let power = Math.floor(first); power <= Math.ceil(last); power += 1)
         for (const factor of factors) ticks.push(Number((factor * 10 ** power).toPrecision(6)));
       ticks = ticks.filter((tick) => scaled(tick) >= first && scaled(tick) <= last);
@@ -111,6 +114,7 @@
       const words = `${Number((tick * 100).toPrecision(6))}%`;
       svg("text", { x: MARGIN.left - 6, y: y.place(tick) + 4, "text-anchor": "end" }, plot, words);
     }
+    svg("text", { x: 0, y: 13 }, plot, "accuracy");
     svg("path", { d: `M${MARGIN.left},${MARGIN.top}V${bottom}H${right}`, fill: "none", stroke: "#000" }, plot);
     svg("text", { x: (MARGIN.left + right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, plot, chosen.label);
     const ordered = [...known].sort((a, b) => a.front - b.front || b.rank - a.rank);
@@ -120,7 +124,8 @@
       point.path.setAttribute("class", "point");
       return point;
     });
-    if (missing) html("p", `${missing} cells without both values are not drawn.`, box).className = "caption";
+    const said = missing === 1 ? "1 cell without both values is" : `${missing} cells without both values are`;
+    if (missing) html("p", `${said} not drawn.`, box).className = "caption";
     interact(plot, points, width);
   };
 
@@ -131,12 +136,20 @@
     if (hit) { hit.path.setAttribute("stroke-width", 1.4); rows[hit.row].classList.remove("hit"); }
     hit = null;
   };
+  // The table's own box may show other rows.
+  const bringIntoTable = (row) => {
+    const at = row.getBoundingClientRect(), within = scroll.getBoundingClientRect();
+    const heading = table.tHead.offsetHeight;
+    if (at.top >= within.top + heading && at.bottom <= within.bottom) return;
+    scroll.scrollTop += at.top - within.top - Math.max(heading, (within.height - at.height) / 2);
+  };
   const tell = (plot, point, width) => {
     leave();
     const { cell } = point;
     hit = { path: point.path, row: data.cells.indexOf(cell) };
     point.path.setAttribute("stroke-width", 4);
     rows[hit.row].classList.add("hit");
+    bringIntoTable(rows[hit.row]);
     tooltip.replaceChildren();
     html("b", `${cell.rank}. ${cell.model} ${cell.technique}`, tooltip);
     if (cell.variation) html("div", cell.variation, tooltip);
@@ -250,8 +263,13 @@
   document.addEventListener("click", (event) => {
     for (const choice of choices) if (!choice.contains(event.target)) choice.open = false;
   });
+  // MLflow shows the page in a sandboxed frame, where links within a page lead nowhere.
+  document.querySelector("nav").addEventListener("click", (event) => {
+    if (event.target.hash) document.querySelector(event.target.hash).scrollIntoView();
+  });
+  // Not at once: to change the box that is observed while it is told of is an error.
   let width = 0;
-  new ResizeObserver(() => {
+  new ResizeObserver(() => requestAnimationFrame(() => {
     if (plots.clientWidth !== width) { width = plots.clientWidth; draw(); }
-  }).observe(plots);
+  })).observe(plots);
 })();

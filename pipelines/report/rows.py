@@ -18,7 +18,8 @@ NOT_KNOWN = "–"  # noqa: RUF001 (a dash, as tables have it)
 class Column:
     """A column of the table. about: what it holds, in words. form, factor: how a number is shown; none for words.
 
-    interval: whether the row's `<key>_low` and `<key>_high` are shown below the value.
+    interval: whether the row's `<key>_low` and `<key>_high` are shown below the value. A `z` in a form keeps a rounded
+    -0.00 from being shown.
     """
 
     key: str
@@ -53,9 +54,11 @@ COLUMNS = (
     Column(key="technique", heading="technique", about="how it was optimized, and what tells it from cells like it"),
     Column(key="dataset", heading="dataset", about="what it was trained and tested on"),
     Column(key="score", heading="score dB", about="operational score", form="{:.2f}", interval=True),
-    Column(key="gain", heading="gain dB", about="score minus the baseline's", form="{:+.2f}", interval=True),
+    Column(key="gain", heading="gain dB", about="score minus the baseline's", form="{:+z.2f}", interval=True),
     *(
-        Column(key=f"gain_{name}", heading=f"of {name}", about=f"the gain's part from {CRITERION[key]}", form="{:+.2f}")
+        Column(
+            key=f"gain_{name}", heading=f"of {name}", about=f"the gain's part from {CRITERION[key]}", form="{:+z.2f}"
+        )
         for key, name in zip(CRITERIA, ("accuracy", "size", "test", "train"), strict=True)
     ),
     Column(

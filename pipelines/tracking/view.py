@@ -20,6 +20,9 @@ COLUMNS = (
     "tags.`feasible`",
 )
 NAME = "attributes.`Run Name`"
+# Pixels: the name wide enough for `efficientnet_lite0-cifar100-prune_filters_quantize_int8`, the others for what the UI
+# heads them with, which is cut after 100 otherwise.
+WIDTHS = {NAME: 420} | {column: max(70, 30 + 7 * len(column.split("`")[1])) for column in COLUMNS}
 
 
 def state() -> str:
@@ -30,8 +33,7 @@ def state() -> str:
             "orderByAsc": False,
             "selectedColumns": COLUMNS,
             "columnOrder": [NAME, *COLUMNS],
-            # Wide enough for `efficientnet_lite0-cifar100-prune_filters_quantize_int8`.
-            "columnWidths": {NAME: 420},
+            "columnWidths": WIDTHS,
             "runsExpanded": {},
             "runsPinned": [],
             "runsHidden": [],
