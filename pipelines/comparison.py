@@ -28,6 +28,9 @@ CRITERIA = ("accuracy", "size", "test_time", "train_time")
 # Latencies whose own interval is not known: what two measurements of one artifact differed by on a quiet machine.
 LATENCY_SPREAD = 0.02
 BASELINE = "baseline"
+# Chance that an accuracy, a latency or the first one's score lies beyond the bound by which entries are told untied
+# without a draw: the three together are half of what a tie takes, ten standard errors of the draws away from it.
+UNLIKELY = SIGNIFICANCE / 12
 # As in the score: below chance there is no worse.
 KAPPA_FLOOR = 1e-4
 
@@ -164,13 +167,13 @@ def wilson_interval(correct: float, images: int) -> tuple[float, float]:
 
 def mean_interval(values: Sequence[float]) -> Estimate:
     """Mean and 95% interval by Student's t; no interval for a single value."""
+    if len(values) == 1:
+        return Estimate(value=float(values[0]))
+    from scipy.special import stdtrit
+
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
-    if len(array) < 2:
-        return Estimate(value=mean)
-    from scipy.stats import t
-
-    half = float(t.ppf(1 - SIGNIFICANCE / 2, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array)))
+    half = float(stdtrit(len(array) - 1, 1 - SIGNIFICANCE / 2) * array.std(ddof=1) / math.sqrt(len(array)))
     return Estimate(value=mean, low=mean - half, high=mean + half)
 
 
@@ -179,11 +182,14 @@ def pareto_front(values: Floats) -> npt.NDArray[np.bool_]:
 
     values: (n, criteria). Equal rows do not dominate each other. A row with NaN is not on the front and dominates none.
     """
-    unknown: npt.NDArray[np.bool_] = np.asarray(np.isnan(values).any(axis=1))
-    on_front, others = ~unknown, values[~unknown]
-    for index in np.flatnonzero(on_front):
-        dominated = (others >= values[index]).all(axis=1) & (others > values[index]).any(axis=1)
-        on_front[index] = not dominated.any()
+    places = np.flatnonzero(~np.isnan(values).any(axis=1))
+    at = 0
+    while at < len(places):
+        left, row = values[places], values[places[at]]
+        kept = (left > row).any(axis=1) | (left == row).all(axis=1)
+        places, at = places[kept], int(kept[: at + 1].sum())
+    on_front = np.zeros(len(values), dtype=np.bool_)
+    on_front[places] = True
     return on_front
 
 
@@ -198,11 +204,13 @@ def first_ranks(values: Floats, *, draws: int, seed: int) -> Floats:
     if not len(values):
         return shares
     weights = np.random.default_rng(seed).dirichlet(np.ones(values.shape[1]), size=draws)
-    # A thousand draws at a time: two thousand cells need 16 MB.
-    for part in np.array_split(weights, max(1, draws // 1000)):
-        sums = part @ values.T
-        best = np.isclose(sums, sums.max(axis=1, keepdims=True), rtol=0, atol=1e-9)
-        shares += (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
+    # A row that another one dominates by more than rounding never leads.
+    leading = np.flatnonzero(pareto_front(values.round(6)))
+    # So many draws at a time that the sums need 16 MB.
+    for part in np.array_split(weights, math.ceil(draws * len(leading) / 2e6)):
+        sums = part @ values[leading].T
+        best = sums >= sums.max(axis=1, keepdims=True) - 1e-9
+        shares[leading] += (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
     return shares / draws
 
 
@@ -322,42 +330,78 @@ def _term(entry: Entry, criterion: str) -> float:
 
 
 def _tied(entries: Sequence[Entry], *, draws: int, seed: int) -> list[str]:
-    """Entries whose score may be as high as the first one's, which is one of them."""
+    """Entries whose score may be as high as the first one's, which is one of them.
+
+    An entry can be as high only where it is above a bound or the first one below it. Where both together are too
+    unlikely for a tie, nothing is drawn.
+    """
     if not entries:
         return []
-    rng = np.random.default_rng(seed)
-    leading = _possible_scores(entries[0], rng, draws)
+    leading = possible_scores(entries[0], draws, [seed, 0])
+    bound = float(np.quantile(leading, UNLIKELY))
     return [
         entry.label
-        for index, entry in enumerate(entries)
-        if index == 0 or np.mean(_possible_scores(entry, rng, draws) >= leading) >= SIGNIFICANCE / 2
+        for place, entry in enumerate(entries)
+        if place == 0
+        or (
+            _highest_score(entry) >= bound
+            and np.mean(possible_scores(entry, draws, [seed, place]) >= leading) >= SIGNIFICANCE / 2
+        )
     ]
 
 
-def _possible_scores(entry: Entry, rng: np.random.Generator, draws: int) -> Floats:
-    """Draws of an entry's score.
+def possible_scores(entry: Entry, draws: int, seed: Sequence[int]) -> Floats:
+    """Draws of an entry's score, by a seed of its own, so that they do not depend on whom else is drawn for.
 
     Of several seeds: the mean's t distribution. Of one: accuracy from its binomial posterior under Jeffreys' prior,
     latency from the interval of its ratio, independent of other entries. Two entries share test images, so this finds
     rather too many ties than too few.
     """
+    rng = np.random.default_rng(seed)
     if len(entry.runs) > 1:
-        scores = [run.metrics["score/operational"] for run in entry.runs]
-        error = np.std(scores, ddof=1) / math.sqrt(len(scores))
-        return np.asarray(np.mean(scores) + error * rng.standard_t(len(scores) - 1, size=draws))
+        mean, error = _mean_score(entry)
+        return np.asarray(mean + error * rng.standard_t(len(entry.runs) - 1, size=draws))
     run = entry.runs[0]
+    return _scores(run, rng.beta(*_posterior(run), size=draws), rng.normal(size=draws))
+
+
+def _highest_score(entry: Entry) -> float:
+    """What an entry's score exceeds with a chance of at most 2 * UNLIKELY."""
+    from scipy.special import betaincinv, ndtri, stdtrit
+
+    if len(entry.runs) > 1:
+        mean, error = _mean_score(entry)
+        return mean + error * float(stdtrit(len(entry.runs) - 1, 1 - 2 * UNLIKELY))
+    run = entry.runs[0]
+    # The score is above this only where its accuracy or its latency is better than these.
+    accuracy, latency = betaincinv(*_posterior(run), 1 - UNLIKELY), ndtri(UNLIKELY)
+    return float(_scores(run, np.array([accuracy]), np.array([latency]))[0])
+
+
+def _mean_score(entry: Entry) -> tuple[float, float]:
+    """Over seeds, and its standard error."""
+    scores = [run.metrics["score/operational"] for run in entry.runs]
+    return float(np.mean(scores)), float(np.std(scores, ddof=1) / math.sqrt(len(scores)))
+
+
+def _posterior(run: RecordedCell) -> tuple[float, float]:
+    """The beta distribution of a run's accuracy."""
+    right = run.metrics["test/accuracy"] * run.test_images
+    return right + 0.5, run.test_images - right + 0.5
+
+
+def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats) -> Floats:
+    """A run's score if these were true. latencies: in standard deviations from the measured one, on a log scale."""
     weights = {name: float(run.params[f"score.{name}"]) for name in CRITERIA}
-    score = np.full(draws, run.metrics["score/operational"])
+    score = np.full(len(accuracies), run.metrics["score/operational"])
     if run.test_images and weights["accuracy"]:
         accuracy = run.metrics["test/accuracy"]
-        right = accuracy * run.test_images
-        drawn = rng.beta(right + 0.5, run.test_images - right + 0.5, size=draws)
         chance = _chance(accuracy, run.metrics["score/accuracy_db"], weights["accuracy"])
-        kappa = np.maximum((np.append(drawn, accuracy) - chance) / (1 - chance), KAPPA_FLOOR)
+        kappa = np.maximum((np.append(accuracies, accuracy) - chance) / (1 - chance), KAPPA_FLOOR)
         score += 20 * weights["accuracy"] * np.log10(kappa[:-1] / kappa[-1])
     low, high = (run.metrics.get(f"baseline/time_ratio_{end}", math.nan) for end in ("low", "high"))
     spread = math.log(high / low) / (2 * 1.96) if low > 0 else LATENCY_SPREAD
-    return np.asarray(score - 20 * weights["test_time"] * rng.normal(0, spread, size=draws) / math.log(10))
+    return np.asarray(score - 20 * weights["test_time"] * spread * latencies / math.log(10))
 
 
 def _chance(accuracy: float, term: float, exponent: float) -> float:

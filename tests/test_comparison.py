@@ -16,6 +16,7 @@ from pipelines.comparison import (
     mean_interval,
     nearest_move,
     pareto_front,
+    possible_scores,
     wilson_interval,
 )
 from pipelines.tracking.store import RecordedCell
@@ -129,12 +130,26 @@ def test_the_front_is_what_no_pair_refutes() -> None:
     assert pareto_front(values).tolist() == expected
 
 
+def test_the_front_of_many_rows_that_sort_alike() -> None:
+    # On a line where one column rises as the other falls nothing is dominated, and everything beside it is.
+    line = np.stack([np.arange(500.0), -np.arange(500.0)], axis=1)
+    values = np.concatenate([line - [0.0, 0.5], line])
+    assert pareto_front(values).tolist() == [False] * 500 + [True] * 500
+
+
 def test_first_ranks_of_two_criteria_are_the_lengths_on_the_line() -> None:
     # With weights w and 1 - w: rows lead where w > 2/3 (3w > 2 (1-w) + w ...), worked out by hand:
     # A = 3w, B = 2(1-w), equal at w = 0.4.
     shares = first_ranks(np.array([[3.0, 0.0], [0.0, 2.0], [-1.0, -1.0]]), draws=40_000, seed=0)
     assert shares == pytest.approx([0.6, 0.4, 0.0], abs=0.01)
     assert shares.sum() == pytest.approx(1)
+
+
+def test_rows_that_others_dominate_do_not_change_the_first_ranks() -> None:
+    values = np.random.default_rng(1).normal(size=(5, 4))
+    dominated = values[np.arange(200) % 5] - np.random.default_rng(2).uniform(0.01, 1, size=(200, 4))
+    alone = first_ranks(values, draws=1000, seed=0)
+    assert first_ranks(np.concatenate([values, dominated]), draws=1000, seed=0).tolist() == [*alone, *[0.0] * 200]
 
 
 def test_equal_rows_share_the_first_rank() -> None:
@@ -201,6 +216,25 @@ def test_seeds_that_scatter_tie_and_seeds_that_agree_do_not() -> None:
     assert len(scattered.tied) == 2
     agreeing = one(*seeds("cluster", 0.900, 0.901, 0.902), *seeds("prune", 0.700, 0.701, 0.702))
     assert agreeing.tied == {"vgg16-cifar10-cluster"}
+
+
+@pytest.mark.parametrize("images", [200, 10_000])
+def test_ties_are_those_of_drawing_for_every_entry(images: int) -> None:
+    rng = np.random.default_rng(0)
+    cells = [recorded(f"one_{n}", accuracy=a, images=images) for n, a in enumerate(rng.uniform(0.6, 0.9, 300))]
+    # Two seeds have t's heavy tails: even from far below they may tie.
+    for n, (middle, apart) in enumerate(zip(rng.uniform(0.6, 0.9, 100), rng.uniform(0, 0.2, 100), strict=True)):
+        cells += [recorded(f"two_{n}", accuracy=middle + side * apart / 2, seed=side) for side in (-1, 1)]
+    comparison = one(*cells)
+    leading, *scores = (possible_scores(entry, 10_000, [0, at]) for at, entry in enumerate(comparison.entries))
+    expected = {comparison.entries[0].label}
+    expected |= {
+        entry.label
+        for entry, drawn in zip(comparison.entries[1:], scores, strict=True)
+        if np.mean(drawn >= leading) >= 0.025
+    }
+    assert comparison.tied == expected
+    assert 10 < len(expected) < 300
 
 
 def test_what_is_not_feasible_cannot_win() -> None:

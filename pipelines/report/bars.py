@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
 
 from pipelines.comparison import Comparison, Entry
 from pipelines.report.style import (
     BLUE,
     CRITERIA_LOOK,
-    GREY,
     ROW_IN,
     WIDTH_IN,
     row_axes,
@@ -42,11 +44,10 @@ def ranking(comparison: Comparison) -> Figure:
         title += f", the best {len(shown)} of {len(comparison.entries)} cells"
     figure = Figure(figsize=(WIDTH_IN, 0.75 + len(shown) * ROW_IN + 0.5))
     axes = row_axes(figure, len(shown), top_in=0.75)
-    for index, (_, entry) in enumerate(shown):
-        _stack(axes, entry, y=-index - BELOW)
+    rows = -np.arange(len(shown), dtype=np.float64) - BELOW
+    _stacks(axes, [entry for _, entry in shown], rows)
     axes.set_xlim(axes.get_xlim())
     # Beside the bars only: through the words above them it would strike them out.
-    rows = -np.arange(len(shown)) - BELOW
     axes.vlines(np.zeros(len(rows)), rows - BAR / 2 - 0.05, rows + BAR / 2 + 0.05, color="black", linewidth=1.2)
     axes.set_xlabel("decibel (dB); right of 0 adds to the score, left of it takes away")
     names = short_names(comparison)
@@ -90,17 +91,28 @@ def sensitivity(comparison: Comparison) -> Figure:
     return figure
 
 
-def _stack(axes: Axes, entry: Entry, *, y: float) -> None:
-    ends = {True: 0.0, False: 0.0}
-    for name, value in terms(entry).items():
-        colour, hatch = CRITERIA_LOOK[name]
-        axes.barh(
-            y, value, left=ends[value > 0], height=BAR, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4
-        )
-        ends[value > 0] += value
-    if not math.isnan(entry.score.low):
-        axes.plot([entry.score.low, entry.score.high], [y, y], color="black", linewidth=1.2)
-    axes.plot(entry.score.value, y, marker="D", markersize=4.5, color="black", markeredgecolor="white")
+def _stacks(axes: Axes, entries: Sequence[Entry], rows: npt.NDArray[np.float64]) -> None:
+    """Each entry's terms as a bar at its row, the score as a diamond with its interval."""
+    boxes: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in CRITERIA_LOOK}
+    for entry, y in zip(entries, rows, strict=True):
+        ends = {True: 0.0, False: 0.0}
+        for name, value in terms(entry).items():
+            left, right = ends[value > 0], ends[value > 0] + value
+            low, high = y - BAR / 2, y + BAR / 2
+            boxes[name].append([(left, low), (right, low), (right, high), (left, high)])
+            ends[value > 0] = right
+    for name, (colour, hatch) in CRITERIA_LOOK.items():
+        # One path for all rows: what takes long is to prepare its hatch.
+        path = Path.make_compound_path_from_polys(np.array(boxes[name]))
+        bars = axes.add_patch(PathPatch(path, facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.4))
+        bars.sticky_edges.x.append(0)
+    axes.autoscale_view(scaley=False)
+    known = [(y, entry.score) for entry, y in zip(entries, rows, strict=True) if not math.isnan(entry.score.low)]
+    axes.hlines(
+        [y for y, _ in known], [s.low for _, s in known], [s.high for _, s in known], color="black", linewidth=1.2
+    )
+    scores = [entry.score.value for entry in entries]
+    axes.plot(scores, rows, linestyle="", marker="D", markersize=4.5, color="black", markeredgecolor="white")
 
 
 def _remark(entry: Entry, comparison: Comparison) -> str:
@@ -131,7 +143,6 @@ def _moves(axes: Axes, comparison: Comparison, names: dict[str, str]) -> None:
     ticks = (0.1, 0.3, 1, 3, 10)
     axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
     axes.minorticks_off()
-    axes.axvline(1, color=GREY, linewidth=0.6, linestyle=":", zorder=0)
     row_words(axes, words, [""] * len(words))
 
 

@@ -62,7 +62,7 @@ def heatmap(comparison: Comparison) -> Figure:
             axes.add_patch(
                 Rectangle((column - 0.46, row - 0.42), 0.92, 0.84, fill=False, edgecolor="black", linewidth=1.6)
             )
-    turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if len(models) > 3 else {}
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(models) > 3 else {}
     axes.set_xticks(range(len(models)), [fitting(m, 24) for m in models], fontsize=7.5, **turned)
     axes.set_yticks(range(len(techniques)), [fitting(t, 30) for t in techniques], fontsize=7.5)
     axes.tick_params(length=0)

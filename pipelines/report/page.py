@@ -20,7 +20,7 @@ from pipelines.comparison import Comparison, Entry, compare
 from pipelines.report.bars import ranking, sensitivity
 from pipelines.report.heatmap import heatmap
 from pipelines.report.rows import COLUMNS, Row, rows
-from pipelines.report.scatter import SIZE, TEST, TRAIN, scatter
+from pipelines.report.scatter import MOST_NUMBERED, SIZE, TEST, TRAIN, scatter
 from pipelines.report.style import Look, in_style, looks, png
 from pipelines.report.words import cautions, profiles, reasons, variation
 
@@ -61,7 +61,7 @@ class Picture:
 POINTS = (
     "Each point is a cell, its shape and colour tell the model. Filled points are on the Pareto front: no other cell "
     "is at least as good in accuracy, test time and compressed size and better in one. The numbers are the places by "
-    "score."
+    f"score, of the best {MOST_NUMBERED} on the front, where there is room."
 )
 KINDS = (
     Kind(
@@ -165,6 +165,8 @@ def page(comparisons: Sequence[Comparison], pictures: Mapping[str, Sequence[Pict
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    # A long setting goes to the next line before its value, as a number that is torn apart is misread.
+    environment.filters["breakable"] = lambda text: Markup("<wbr>=").join(text.split("="))
     # A NaN would be no JSON; the rows hold None in its place.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     all_rows = rows(comparisons)

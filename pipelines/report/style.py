@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Okabe & Ito's palette without its black, which stands for emphasis, and its yellow, which is too light on white.
@@ -23,12 +24,13 @@ CRITERIA_LOOK = {
     "test_time": (GREEN, "...."),
     "train_time": (PINK, "xxxx"),
 }
-# Six colours and eleven shapes repeat together after 66 models. `script.js` draws the same shapes by these names.
+# Six colours and eleven shapes repeat together after 66 models. `page.js` draws the same shapes by these names.
 COLOURS = (BLUE, VERMILION, GREEN, PINK, SKY, ORANGE)
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "p", "*", "<", ">")
 WIDTH_IN = 5.2
 DPI = 160
 RC: dict[Any, Any] = {
+    "figure.dpi": DPI,
     "font.size": 8.5,
     "axes.labelsize": 8.5,
     "axes.titlesize": 9.5,
@@ -62,7 +64,8 @@ def looks(models: Iterable[str]) -> dict[str, Look]:
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    # `savefig` would lay a figure out twice.
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
@@ -74,7 +77,8 @@ def in_style() -> AbstractContextManager[object]:
 def row_axes(figure: Figure, rows: int, *, top_in: float) -> Axes:
     """Axes as wide as the figure for `rows` rows; row i is centred on y = -i. top_in: from the figure's top edge."""
     width, height = figure.get_size_inches()
-    side = 0.12
+    # Half of the last tick's "100%" stands beyond the axes.
+    side = 0.2
     bottom = height - top_in - rows * ROW_IN
     axes = figure.add_axes((side / width, bottom / height, 1 - 2 * side / width, rows * ROW_IN / height))
     axes.set(ylim=(0.5 - rows, 0.5), yticks=[])

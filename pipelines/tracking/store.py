@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -82,13 +84,26 @@ def _recorded(run: Run) -> RecordedCell:
         name=run.info.run_name,
         digest=tests[0].digest if tests else "",
         test_images=json.loads(tests[0].profile or "{}").get("features_shape", [0])[0] if tests else 0,
-        params=run.data.params,
-        metrics=run.data.metrics,
+        # The store gives each run strings of its own. What thousands of runs share is kept once.
+        params={sys.intern(name): sys.intern(value) for name, value in run.data.params.items()},
+        metrics={sys.intern(name): value for name, value in run.data.metrics.items()},
         **{
-            name: tags.get(name, "")
+            name: sys.intern(tags.get(name, ""))
             for name in ("model", "dataset", "technique", "source", "seed", "feasible", "hardware", "fingerprint")
         },
     )
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Without Python's search for cycles: a run of MLflow's is a hundred objects in none, and makes it search often."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Store:
@@ -186,7 +201,8 @@ class Store:
         wanted += [f"tags.dataset = '{dataset}'"] if dataset is not None else []
         wanted += [condition] if condition else []
         try:
-            return [_recorded(run) for run in self._search(" and ".join(wanted))]
+            with _no_collecting():
+                return [_recorded(run) for run in self._found(" and ".join(wanted))]
         except mlflow.MlflowException as error:
             raise StoreError(f"the filter {condition!r} must be one of MLflow's, which says: {error}") from error
 
@@ -284,7 +300,7 @@ class Store:
 
     def close(self, pid: int, reason: str, log_file: Path) -> list[str]:
         """End the runs that a dead process of this machine left RUNNING as FAILED, with its output; gives their ids."""
-        left = self._search(f"attributes.status = 'RUNNING' and tags.{PROCESS} LIKE '{stem(pid)}%'")
+        left = list(self._found(f"attributes.status = 'RUNNING' and tags.{PROCESS} LIKE '{stem(pid)}%'"))
         for run in left:
             self.client.log_artifact(run.info.run_id, str(log_file))
             self._end(run, "FAILED", reason)
@@ -293,7 +309,7 @@ class Store:
     def close_dead(self) -> int:
         """End the runs that the dead left RUNNING as KILLED, and delete their claims; gives the number of runs."""
         closed = 0
-        for run in self._search(f"attributes.status = 'RUNNING' and tags.{PROCESS} != ''"):
+        for run in list(self._found(f"attributes.status = 'RUNNING' and tags.{PROCESS} != ''")):
             process = run.data.tags[PROCESS]
             silent_s = time.time() - float(run.data.tags.get(HEARTBEAT, run.info.start_time / 1e3))
             # Clocks of two machines differ: the limit for one's silence is wide.
@@ -325,15 +341,18 @@ class Store:
         self.client.set_tag(run.info.run_id, "failure", reason[:5000])
         self.client.set_terminated(run.info.run_id, status)
 
-    def _search(self, condition: str) -> list[Run]:
-        runs: list[Run] = []
+    def _found(self, condition: str) -> Iterator[Run]:
+        """The runs that meet the condition, of which only a page at a time is in memory.
+
+        A larger page costs memory here and on the server, a smaller one has the store sort all runs more often.
+        """
         token = None
         while True:
             page = self.client.search_runs([self.experiment_id], condition, max_results=1000, page_token=token)
-            runs.extend(page)
+            yield from page
             token = page.token
             if not token:
-                return runs
+                return
 
     def _opened(self, run_id: str, read: Callable[[], T]) -> T:
         import mlflow
