@@ -13,7 +13,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "records": set(),
     "checks": set(),
-    "runtime": set(),
+    "machine": set(),
+    "runtime": {"machine"},
     "score": {"records", "checks"},
     "verdict": {"records"},
     "metrics": {"records"},
@@ -22,7 +23,7 @@ ALLOWED = {
     "downloads": set(),
     "datasets": {"checks", "downloads"},
     "models": {"checks", "downloads"},
-    "measure": {"checks"},
+    "measure": {"checks", "machine"},
     "training": {"datasets", "runtime", "checks"},
     "techniques": {"training", "models", "datasets", "measure", "records", "checks"},
     "export": {"techniques", "datasets", "measure"},
