@@ -125,35 +125,35 @@ def sessions(tmp_path: Path) -> list[Path]:
 
 
 class TestRepeatInterval:
-    @pytest.mark.parametrize("loads", [5, 10, 20])
-    def test_a_second_mean_lies_inside_in_95_of_100_cases(self, loads):
+    @pytest.mark.parametrize("windows", [5, 10, 20])
+    def test_a_second_mean_lies_inside_in_95_of_100_cases(self, windows):
         generator = np.random.default_rng(0)
         inside = 0
         for seed in range(1000):
-            # Where its memory lies shifts each load, and its own calls scatter too.
-            first, second = (generator.normal(0, 0.01, loads) + generator.normal(0, 0.005, loads) for _ in range(2))
+            # Where its memory lies shifts each window, and its own calls scatter too.
+            first, second = (generator.normal(0, 0.01, windows) + generator.normal(0, 0.005, windows) for _ in "ab")
             low, high = repeat_interval(first, seed=seed, resamples=1000)
             inside += low <= second.mean() - first.mean() <= high
         # Three standard errors of 1,000 cases are 2%.
         assert 0.93 <= inside / 1000 <= 0.97
 
     def test_is_as_wide_as_students_t_says(self):
-        by_load = np.random.default_rng(1).normal(0, 0.01, 10)
-        low, high = repeat_interval(by_load, seed=0)
-        half = 2.262 * by_load.std(ddof=1) * math.sqrt(2 / 10)
+        by_window = np.random.default_rng(1).normal(0, 0.01, 10)
+        low, high = repeat_interval(by_window, seed=0)
+        half = 2.262 * by_window.std(ddof=1) * math.sqrt(2 / 10)
         assert (-low, high) == (pytest.approx(half, rel=0.05), pytest.approx(half, rel=0.05))
 
-    def test_equal_loads_have_a_point_for_an_interval(self):
+    def test_equal_windows_have_a_point_for_an_interval(self):
         assert repeat_interval(np.full(10, 0.3), seed=0) == pytest.approx((0, 0), abs=1e-12)
 
     @pytest.mark.parametrize(("degrees", "expected"), [(4, 2.776), (9, 2.262), (19, 2.093), (1000, 1.962)])
     def test_t_quantile_by_the_tables(self, degrees, expected):
         assert t_quantile(degrees) == pytest.approx(expected, rel=0.02)
 
-    @pytest.mark.parametrize("by_load", [np.zeros(1), np.zeros((2, 2))])
-    def test_refuses_a_single_load(self, by_load):
-        with pytest.raises(ValueError, match=r"must be \(loads,\) with at least two"):
-            repeat_interval(by_load, seed=0)
+    @pytest.mark.parametrize("by_window", [np.zeros(1), np.zeros((2, 2))])
+    def test_refuses_a_single_window(self, by_window):
+        with pytest.raises(ValueError, match=r"must be \(windows,\) with at least two"):
+            repeat_interval(by_window, seed=0)
 
 
 class TestBursts:
@@ -287,8 +287,9 @@ class TestLatency:
         reference = [Load(window=w, ns=4 * slow, bursts=np.full(3, 2)) for w in range(5)]
         assert results.log_ratios(own, reference) == pytest.approx(np.full(5, math.log(0.25)))
 
-    def test_bursts_of_other_lengths(self):
-        own = [Load(window=0, ns=np.array([1, 3, 2, 8, 8]), bursts=np.array([3, 2]))]
+    def test_bursts_of_other_lengths_are_compared_at_their_lower_quartiles(self):
+        # Lower quartiles 2 and 8 beside 4 and 16: calls that were interrupted do not count.
+        own = [Load(window=0, ns=np.array([1, 900, 3, 2, 900, 8, 8]), bursts=np.array([5, 2]))]
         reference = [Load(window=0, ns=np.array([4, 16]), bursts=np.array([1, 1]))]
         assert results.log_ratios(own, reference) == pytest.approx([math.log(0.5)])
 

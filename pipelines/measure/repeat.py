@@ -15,22 +15,22 @@ RESAMPLES = 10_000
 Z = 1.959963984540054
 
 
-def repeat_interval(by_load: Floats, *, seed: int, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """The 95% interval of what a repeat's mean over its loads differs by from this one's: (below 0, above 0).
+def repeat_interval(by_window: Floats, *, seed: int, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """The 95% interval of what a repeat's mean over its windows differs by from this one's: (below 0, above 0).
 
-    by_load: (loads,), each load's own estimate, such as the log of its median. Bootstrap over whole loads, as the calls
-    of one load share where its memory lies and are not independent: the difference of two independent resamples. A few
-    loads show too little of their spread: it is widened by sqrt(n / (n - 1)), which makes the bootstrap's variance
-    unbiased, and by Student's t over the normal quantile.
+    by_window: (windows,), each window's own estimate, such as the log of its median. Bootstrap over whole windows, as
+    the calls of one share where their memory lies and what else the machine does, and are not independent: the
+    difference of two independent resamples. A few windows show too little of their spread: it is widened by
+    sqrt(n / (n - 1)), which makes the bootstrap's variance unbiased, and by Student's t over the normal quantile.
 
-    Raises ValueError for fewer than two loads.
+    Raises ValueError for fewer than two windows.
     """
-    loads = len(by_load)
-    if by_load.ndim != 1 or loads < 2:
-        raise ValueError(f"by_load must be (loads,) with at least two, got {by_load.shape}: load the artifact again")
-    drawn = np.random.default_rng(seed).integers(0, loads, (2, resamples, loads))
-    first, second = by_load[drawn].mean(axis=2)
-    widened = (second - first) * math.sqrt(loads / (loads - 1)) * t_quantile(loads - 1) / Z
+    windows = len(by_window)
+    if by_window.ndim != 1 or windows < 2:
+        raise ValueError(f"by_window must be (windows,) with at least two, got {by_window.shape}: measure in more")
+    drawn = np.random.default_rng(seed).integers(0, windows, (2, resamples, windows))
+    first, second = by_window[drawn].mean(axis=2)
+    widened = (second - first) * math.sqrt(windows / (windows - 1)) * t_quantile(windows - 1) / Z
     low, high = np.quantile(widened, (0.025, 0.975))
     return float(low), float(high)
 

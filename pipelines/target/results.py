@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.measure.latency import Percentiles
+from pipelines.measure.latency import Nanoseconds, Percentiles
 from pipelines.measure.repeat import repeat_interval
 from pipelines.target.session import Load, Raw
 from pipelines.target.settings import Settings
@@ -97,41 +97,64 @@ def summarized(subjects: Sequence[Subject], raws: Sequence[Raw], settings: Setti
 def latency(loads: Sequence[Load], reference: Sequence[Load] | None, settings: Settings) -> Latency:
     """Percentiles over all counted calls, with the intervals of where a repeat lands."""
     ns = np.concatenate([load.ns for load in loads])
-    times = Percentiles.of(ns)
-    low, high = repeat_interval(np.log([np.median(load.ns) for load in loads]), seed=settings.seed)
-    ratio = _ratio(loads, reference, settings.seed) if reference is not None else (None, None, None)
-    windows = sorted({load.window for load in loads})
-    medians = [float(np.median(np.concatenate([one.ns for one in loads if one.window == w]))) / 1e6 for w in windows]
+    times, own = Percentiles.of(ns), p50_ms(loads, seed=settings.seed)
+    beside = ratio(loads, reference, seed=settings.seed) if reference is not None else (None, None, None)
+    medians = medians_ms(loads)
     return Latency(
         calls=len(ns),
         seconds=float(ns.sum()) / 1e9,
-        p50_ms=times.p50_ms,
-        p50_low_ms=times.p50_ms * float(np.exp(low)),
-        p50_high_ms=times.p50_ms * float(np.exp(high)),
+        p50_ms=own[0],
+        p50_low_ms=own[1],
+        p50_high_ms=own[2],
         p90_ms=times.p90_ms,
         p99_ms=times.p99_ms if len(ns) >= P99_CALLS else None,
-        ratio=ratio[0],
-        ratio_low=ratio[1],
-        ratio_high=ratio[2],
+        ratio=beside[0],
+        ratio_low=beside[1],
+        ratio_high=beside[2],
         windows_ms=tuple(medians),
         invalid=invalid(ns, medians, settings),
     )
 
 
-def log_ratios(loads: Sequence[Load], reference: Sequence[Load]) -> Floats:
-    """(loads,): of each load the median over its rounds of log(median of the burst / median of the reference's burst).
+def p50_ms(loads: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
+    """The median of all calls, and the bounds of a repeat's."""
+    low, high = repeat_interval(np.log(medians_ms(loads)), seed=seed)
+    median = float(np.median(np.concatenate([load.ns for load in loads]))) / 1e6
+    return median, median * float(np.exp(low)), median * float(np.exp(high))
 
-    The two bursts of a round are a moment apart, so that a slow spell of the machine meets both.
+
+def medians_ms(loads: Sequence[Load]) -> list[float]:
+    """The median of each window's calls."""
+    by_window = [np.concatenate([load.ns for load in loads if load.window == one]) for one in _windows(loads)]
+    return [float(np.median(ns)) / 1e6 for ns in by_window]
+
+
+def ratio(loads: Sequence[Load], reference: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
+    """The geometric mean over windows of the artifact's time to its reference's, and the bounds of a repeat's."""
+    by_load = log_ratios(loads, reference)
+    of = np.array([load.window for load in loads])
+    by_window = np.array([by_load[of == one].mean() for one in _windows(loads)])
+    low, high = repeat_interval(by_window, seed=seed)
+    mean = float(by_window.mean())
+    return float(np.exp(mean)), float(np.exp(mean + low)), float(np.exp(mean + high))
+
+
+def log_ratios(loads: Sequence[Load], reference: Sequence[Load]) -> Floats:
+    """(loads,): of each load the median over its rounds of log(burst / reference's burst), each at its lower quartile.
+
+    The two bursts of a round are a moment apart, so that a slow spell of the machine meets both. What interrupts single
+    calls for a few milliseconds makes long calls slower by more than short ones, and is there in one session and not in
+    the next: with medians of bursts intervals were twice as wide, and held less often (docs/measuring.md).
     """
     return np.array(
         [
-            np.median(np.log(_burst_medians(one) / _burst_medians(other)))
+            np.median(np.log(_lower_quartiles(one) / _lower_quartiles(other)))
             for one, other in zip(loads, reference, strict=True)
         ]
     )
 
 
-def invalid(ns: npt.NDArray[np.int64], windows_ms: Sequence[float], settings: Settings) -> tuple[str, ...]:
+def invalid(ns: Nanoseconds, medians_ms: Sequence[float], settings: Settings) -> tuple[str, ...]:
     """Why latencies do not count: minimums that were missed, windows that disagree."""
     why = []
     timed_s, limit = float(ns.sum()) / 1e9, f"within limit={settings.limit_s:g} s"
@@ -139,10 +162,10 @@ def invalid(ns: npt.NDArray[np.int64], windows_ms: Sequence[float], settings: Se
         why.append(f"{settings.min_duration_s:g} s must be timed, got {timed_s:.2f} s {limit}")
     if len(ns) < settings.min_calls:
         why.append(f"{settings.min_calls} calls must be timed, got {len(ns)} {limit}")
-    if max(windows_ms) > min(windows_ms) * (1 + WINDOW_TOLERANCE):
+    if max(medians_ms) > min(medians_ms) * (1 + WINDOW_TOLERANCE):
         why.append(
-            f"the medians of {len(windows_ms)} windows must agree within {WINDOW_TOLERANCE:.0%}, got "
-            f"{min(windows_ms):.4g} to {max(windows_ms):.4g} ms"
+            f"the medians of {len(medians_ms)} windows must agree within {WINDOW_TOLERANCE:.0%}, got "
+            f"{min(medians_ms):.4g} to {max(medians_ms):.4g} ms"
         )
     return tuple(why)
 
@@ -165,15 +188,12 @@ def _measured(subject: Subject, raw: Raw, by_label: dict[str, Raw], settings: Se
     )
 
 
-def _ratio(loads: Sequence[Load], reference: Sequence[Load], seed: int) -> tuple[float, float, float]:
-    by_load = log_ratios(loads, reference)
-    low, high = repeat_interval(by_load, seed=seed)
-    mean = float(by_load.mean())
-    return float(np.exp(mean)), float(np.exp(mean + low)), float(np.exp(mean + high))
+def _windows(loads: Sequence[Load]) -> list[int]:
+    return sorted({load.window for load in loads})
 
 
-def _burst_medians(load: Load) -> Floats:
-    return np.array([np.median(burst) for burst in np.split(load.ns, np.cumsum(load.bursts)[:-1])])
+def _lower_quartiles(load: Load) -> Floats:
+    return np.array([np.quantile(burst, 0.25) for burst in np.split(load.ns, np.cumsum(load.bursts)[:-1])])
 
 
 def _rate(loads: Sequence[Load], batch: int) -> float:
