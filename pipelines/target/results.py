@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 P99_CALLS = 662
 # Of the largest to the smallest median of the windows; docs/measuring.md has the evidence.
 WINDOW_TOLERANCE = 0.10
+# The share of what moves a p50 from window to window that may move a ratio from session to session.
+UNSHARED = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +132,18 @@ def medians_ms(loads: Sequence[Load]) -> list[float]:
 
 
 def ratio(loads: Sequence[Load], reference: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
-    """The geometric mean over windows of the artifact's time to its reference's, and the bounds of a repeat's."""
+    """The geometric mean over windows of the artifact's time to its reference's, and the bounds of a repeat's.
+
+    The bounds are no nearer than `UNSHARED` of those of either p50: neighbours that fill caches slow a large artifact
+    more than a small one, and where they stay for a whole session its own windows do not show it.
+    """
     by_load = log_ratios(loads, reference)
     of = np.array([load.window for load in loads])
     by_window = np.array([by_load[of == one].mean() for one in _windows(loads)])
-    low, high = repeat_interval(by_window, seed=seed)
+    bounds = [np.array(repeat_interval(by_window, seed=seed))]
+    bounds += [UNSHARED * np.array(repeat_interval(np.log(medians_ms(one)), seed=seed)) for one in (loads, reference)]
     mean = float(by_window.mean())
+    low, high = min(bound[0] for bound in bounds), max(bound[1] for bound in bounds)
     return float(np.exp(mean)), float(np.exp(mean + low)), float(np.exp(mean + high))
 
 
