@@ -152,7 +152,7 @@ def log_ratios(loads: Sequence[Load], reference: Sequence[Load]) -> Floats:
 
     The two bursts of a round are a moment apart, so that a slow spell of the machine meets both. What interrupts single
     calls for a few milliseconds makes long calls slower by more than short ones, and is there in one session and not in
-    the next: with medians of bursts intervals were twice as wide, and held less often (docs/measuring.md).
+    the next: with medians of bursts a repeat was further away, and intervals wider (docs/measuring.md).
     """
     return np.array(
         [
