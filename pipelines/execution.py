@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pipelines import breakdown
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import Address, StoreError
 
@@ -31,7 +33,8 @@ T = TypeVar("T")
 @cache
 def loaded(dataset: Dataset) -> ImageData:
     """The dataset's images and labels, read once in a process."""
-    return dataset.load()
+    with breakdown.part("data"):
+        return dataset.load()
 
 
 def digest_of(dataset: Dataset) -> str:
@@ -114,7 +117,7 @@ class Executor:
     def _run(
         self, cell: Cell, fingerprint: str, identity: str, needed: dict[str, Finished], *, run_id: str | None
     ) -> Executed:
-        from pipelines import figures, job
+        from pipelines import job
 
         data = loaded(cell.dataset)
         place = self._place(cell)
@@ -131,11 +134,15 @@ class Executor:
                 say=log.info,
             )
             log.info("%s: recording", cell.name)
-            figures.draw(finished, data, place / "figures")
-            self._record(run, finished, data)
+            with breakdown.part("record"):
+                self._record(run, finished, data)
+        _record_breakdown(run, finished)
         return Executed(result=finished.result, run_id=run.run_id, files=finished.files)
 
     def _record(self, run: CellRun, finished: Finished, data: ImageData) -> None:
+        from pipelines import figures
+
+        figures.draw(finished, data, finished.files.folder / "figures")
         try:
             run.record(finished, data)
         except StoreError as error:
@@ -143,7 +150,8 @@ class Executor:
                 raise
             log.warning("%s", error)
             log.warning("the store is tried again for %.0f s", self.patience_s)
-            check_reachable(self.store.uri, patience_s=self.patience_s)
+            with breakdown.part("wait"):
+                check_reachable(self.store.uri, patience_s=self.patience_s)
             run.record(finished, data)
 
     def _place(self, cell: Cell) -> Path:
@@ -202,9 +210,11 @@ class Executor:
             # Another network may want oneDNN the other way, which is set once for a process.
             place = self.folder / f"source-{fingerprint[:8]}"
             place.mkdir(parents=True)
-            self.in_child(cell, place)
+            with breakdown.part("wait"):
+                self.in_child(cell, place)
         else:
-            self.execute(cell)
+            with breakdown.cell():
+                self.execute(cell)
         found = self._trained(fingerprint)
         if found is None:
             raise RuntimeError(f"{cell.name}, which is needed first, did not finish: see its message above")
@@ -225,10 +235,25 @@ class Executor:
             if not waiting:
                 log.info("%s: waiting, another process works on it", cell.name)
                 waiting = True
-            time.sleep(POLL_S)
+            with breakdown.part("wait"):
+                time.sleep(POLL_S)
 
     def _refuse_what_failed(self, cell: Cell, fingerprint: str) -> None:
         # What all cells of a model lean on would else be trained, and fail, once for each of them.
         failure = self.store.failure(self.parent, fingerprint) if self.parent else None
         if failure is not None:
             raise RuntimeError(f"{cell.name} failed in this sweep already: {failure}")
+
+
+def _record_breakdown(run: CellRun, finished: Finished) -> None:
+    """Keep where the cell's time went, in its folder and in MLflow, where a failure only costs these figures."""
+    from pipelines import figures
+
+    spent = breakdown.current()
+    with breakdown.part("record"):
+        figures.breakdown(spent.seconds).savefig(finished.files.folder / "figures" / "breakdown.png", dpi=150)
+        finished.files.breakdown.write_text(json.dumps(spent.seconds, indent=2) + "\n")
+        try:
+            run.record_breakdown(finished)
+        except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the cell is recorded)
+            log.warning("where the time went is in %s only (%s)", finished.files.breakdown, error)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from pipelines import runtime, verdict
+from pipelines.breakdown import part
 from pipelines.cell import describe
 from pipelines.export import export
 from pipelines.measure.kernels import sparsity
@@ -40,6 +41,7 @@ class _Made:
     complexity: Complexity
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
+    joules: dict[str, float]
 
 
 def run(
@@ -71,7 +73,10 @@ def run(
         made = _take_over(trained, files)
     baseline = needed.get("baseline")
     # Two cells that are timed at once on one machine slow each other down.
-    with runtime.alone("measuring", wait=lambda: say(f"{cell.name}: waiting, another cell is being measured")):
+    with (
+        part("measure"),
+        runtime.alone("measuring", wait=lambda: say(f"{cell.name}: waiting, another cell is being measured")),
+    ):
         say(f"{cell.name}: measuring {files.artifact.stat().st_size / 1e6:.2f} MB on {len(data.test):,} test images")
         measured = measure(
             files.artifact,
@@ -97,16 +102,18 @@ def _make(
     context = Context(trainer=trainer, source=source, baseline=baseline, say=say)
     candidate, optimize_s = _timed(lambda: _optimize(cell, data, origin, context))
     if trainer.epochs:
-        save_checkpoint(candidate.model, files.checkpoint)
+        with part("record"):
+            save_checkpoint(candidate.model, files.checkpoint)
     for name, table in candidate.tables.items():
         files.tables.mkdir(exist_ok=True)
         (files.tables / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
 
     say(f"{cell.name}: exporting")
-    _, convert_s = _timed(
-        lambda: export(candidate, training_images=data.train.images, labels=data.class_names, path=files.artifact)
-    )
-    cell.technique.verify(candidate, files.artifact)
+    with part("convert"):
+        _, convert_s = _timed(
+            lambda: export(candidate, training_images=data.train.images, labels=data.class_names, path=files.artifact)
+        )
+        cell.technique.verify(candidate, files.artifact)
     return _Made(
         timing=Timing(
             train_s=trainer.seconds,
@@ -121,6 +128,7 @@ def _make(
         ),
         epochs=tuple(trainer.epochs),
         metrics=dict(candidate.metrics),
+        joules=trainer.joules,
     )
 
 
@@ -131,7 +139,13 @@ def _take_over(trained: Finished, files: CellFiles) -> _Made:
         elif path.exists():
             shutil.copy2(path, files.folder)
     result = trained.result
-    return _Made(timing=result.timing, complexity=result.complexity, epochs=result.epochs, metrics=result.metrics)
+    return _Made(
+        timing=result.timing,
+        complexity=result.complexity,
+        epochs=result.epochs,
+        metrics=result.metrics,
+        joules=result.joules,
+    )
 
 
 def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
@@ -142,16 +156,18 @@ def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
 def _optimize(cell: Cell, data: ImageData, origin: Finished | None, context: Context) -> Candidate:
     import tf_keras
 
-    if origin is not None:
-        model = tf_keras.models.load_model(origin.files.checkpoint, compile=False)
-    else:
-        tf_keras.mixed_precision.set_global_policy(cell.training.precision_policy())
-        try:
-            model = cell.model.build(data.image_shape, len(data.class_names))
-        finally:
-            tf_keras.mixed_precision.set_global_policy("float32")
-    candidate = cell.technique.apply(Candidate(model=model), context)
-    return replace(candidate, model=_as_float32(candidate.model))
+    with part("build"):
+        if origin is not None:
+            model = tf_keras.models.load_model(origin.files.checkpoint, compile=False)
+        else:
+            tf_keras.mixed_precision.set_global_policy(cell.training.precision_policy())
+            try:
+                model = cell.model.build(data.image_shape, len(data.class_names))
+            finally:
+                tf_keras.mixed_precision.set_global_policy("float32")
+    with part("optimize"):
+        candidate = cell.technique.apply(Candidate(model=model), context)
+        return replace(candidate, model=_as_float32(candidate.model))
 
 
 def _as_float32(model: tf_keras.Model) -> tf_keras.Model:
@@ -192,6 +208,7 @@ def _result(
         ),
         epochs=made.epochs,
         metrics=made.metrics,
+        joules=made.joules,
     )
 
 

@@ -32,6 +32,7 @@ def metrics_of(result: CellResult) -> dict[str, float]:
     }
     metrics |= {f"score/{name}_db": value for name, value in asdict(result.score).items()}
     metrics |= result.metrics
+    metrics |= {f"energy/train_{name}_j": value for name, value in result.joules.items()}
     if result.comparison is not None:
         beside = result.comparison
         metrics["score/gain_db"] = beside.gain.total

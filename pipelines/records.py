@@ -100,7 +100,8 @@ class Comparison:
 class CellResult:
     """Everything that one cell found out. `comparison` is None for a baseline; `violations` are the score
     profile's budgets that it breaks; `epochs` holds one dictionary of metrics a training epoch; `metrics` is what
-    the technique alone has to tell."""
+    the technique alone has to tell; `joules` is the energy of this cell's own training by `cpu`, `dram` and `gpu`, as
+    far as the machine tells."""
 
     model: str
     dataset: str
@@ -116,6 +117,7 @@ class CellResult:
     comparison: Comparison | None
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
+    joules: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -189,6 +191,11 @@ class CellFiles:
         return self.folder / "predictions.npz"
 
     @property
+    def breakdown(self) -> Path:
+        """Seconds of the cell's wall time by part (`pipelines/breakdown.py`), JSON; written when it is over."""
+        return self.folder / "breakdown.json"
+
+    @property
     def latency(self) -> Path:
         """Nanoseconds of each timed call: arrays `candidate` and, beside a baseline, `reference`."""
         return self.folder / "latency.npz"
@@ -217,7 +224,8 @@ class Outcome:
 
     number: its place in the grid, from 0. overrides: what the grid asked for. done: computed in this sweep; reused:
     found in the store; skipped: technique and model do not go together. run_id, metrics (by MLflow name): empty where
-    it has no result. message: why it was skipped or failed.
+    it has no result. message: why it was skipped or failed. spent: seconds by part (`pipelines/breakdown.py`) of its
+    process, with the cells that it had run first; empty where nothing is known of them.
     """
 
     number: int
@@ -228,6 +236,7 @@ class Outcome:
     run_id: str = ""
     message: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
 
     def text(self) -> str:
         """The record as JSON."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,14 @@ class MisuseError(Exception):
 
 def main() -> None:
     """Entry point of `python -m pipelines.run` and of `opscore`."""
+    try:
+        _main()
+    finally:
+        # The interpreter would look through all that TensorFlow and MLflow made once more: seconds of each cell.
+        gc.freeze()
+
+
+def _main() -> None:
     sys.argv[1:] = expand_overrides(sys.argv[1:])
     # MLflow's next start_run() would adopt this run, whichever cell it is for: it is handed over by name instead.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
@@ -83,6 +93,7 @@ def expand_overrides(arguments: list[str]) -> list[str]:
 
 def run_inline(config: DictConfig, folder: Path, ticket: Ticket) -> Outcome:
     """Run a sweep's cell in this process and say what became of it."""
+    from pipelines import breakdown
     from pipelines.metrics import metrics_of
 
     name = ""
@@ -93,7 +104,7 @@ def run_inline(config: DictConfig, folder: Path, ticket: Ticket) -> Outcome:
     except _expected() as error:
         log.debug("traceback", exc_info=error)
         print(f"opscore: {name or 'the cell'} failed: {error}", file=sys.stderr)
-        return sweep.failed(str(error), name)
+        return replace(sweep.failed(str(error), name), spent=breakdown.total(breakdown.current()))
     return Outcome(
         number=-1,
         name=name,
@@ -102,6 +113,7 @@ def run_inline(config: DictConfig, folder: Path, ticket: Ticket) -> Outcome:
         seconds=0,
         run_id=executed.run_id,
         metrics=metrics_of(executed.result),
+        spent=breakdown.total(breakdown.current()),
     )
 
 

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipelines import machine
+from pipelines import breakdown, machine
 
 GREETING = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
 
@@ -87,7 +87,8 @@ def alone(what: str, *, wait: Callable[[], None]) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with breakdown.part("wait"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

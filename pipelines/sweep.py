@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from pipelines import checks
+from pipelines.breakdown import PARTS
 from pipelines.composition import cell_of
 from pipelines.records import Outcome
 
@@ -152,7 +153,8 @@ class Sweep:
             if count
         )
         interrupted = isinstance(error, KeyboardInterrupt)
-        summary = table(outcomes) if outcomes else "no cell has run"
+        spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
+        summary = f"{table(outcomes)}\n{spent_line(spent)}".strip() if outcomes else "no cell has run"
         print(f"\n{summary}\n")
         self._run.close(
             outcomes,
@@ -160,6 +162,7 @@ class Sweep:
             files=list(self._folder.glob("pareto.json")),
             report=self._report(outcomes),
             seconds=time.monotonic() - self._began,
+            spent=spent,
             status="KILLED" if interrupted else "FAILED" if problem or error else "FINISHED",
             problem=problem,
         )
@@ -286,6 +289,16 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return aligned(rows)
 
 
+def spent_line(spent: Mapping[str, float]) -> str:
+    """Where the cells' time went, the largest part first; empty where nothing is known."""
+    total = sum(spent.values())
+    if not total:
+        return ""
+    parts = sorted(spent.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {value / total:.0%}" for name, value in parts if value / total >= 0.005)
+    return f"The cells' processes took {duration(total)}: {shown}."
+
+
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 5 s`, `2 h 10 min`."""
     whole = round(seconds)
@@ -343,6 +356,7 @@ def failed(message: str, name: str = "") -> Outcome:
 def _outcome(
     config: DictConfig, folder: Path, ticket: Ticket, *, inline: Callable[[DictConfig, Path, Ticket], Outcome]
 ) -> Outcome:
+    from pipelines import breakdown
     from pipelines.cell import IncompatibleError
 
     try:
@@ -353,7 +367,8 @@ def _outcome(
     except ValueError as error:
         return failed(str(error))
     if config.sweep.isolation == "inline":
-        return inline(config, folder, ticket)
+        with breakdown.cell():
+            return inline(config, folder, ticket)
     return _in_child(config, folder, ticket, name=cell.name)
 
 

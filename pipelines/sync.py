@@ -55,6 +55,7 @@ def send(folder: Path, address: Address) -> str:
     tags = {"fingerprint": finished.result.fingerprint, "identity": cell.identity(digest_of)}
     with store.resumed(address.run_id, cell, data, folder, tags) as run:
         run.record(finished, data)
+        run.record_breakdown(finished)
     return run.run_id
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines import checks, runtime
+from pipelines import breakdown, checks, energy, runtime
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -74,7 +74,8 @@ class Batches:
 class Trainer:
     """Fits models on one dataset and keeps account of the time and of every epoch.
 
-    seconds: wall time of all training so far. epochs: metrics of each epoch, in order.
+    seconds: wall time of all training so far. joules: its energy by what used it, as far as the machine tells
+    (`pipelines/energy.py`). epochs: metrics of each epoch, in order.
     """
 
     settings: Training
@@ -83,6 +84,7 @@ class Trainer:
     seed: int
     on_epoch: OnEpoch
     seconds: float = 0.0
+    joules: dict[str, float] = field(default_factory=dict)
     epochs: list[dict[str, float]] = field(default_factory=list)
 
     @property
@@ -139,11 +141,12 @@ class Trainer:
     @contextmanager
     def clock(self) -> Iterator[None]:
         """Count the time of what is done inside as training. `fit` does so by itself."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - started
+        with energy.counted(self.joules), breakdown.part("train"):
+            started = time.perf_counter()
+            try:
+                yield
+            finally:
+                self.seconds += time.perf_counter() - started
 
     def _optimizer(self, rate: float, steps: int) -> Any:
         import tf_keras

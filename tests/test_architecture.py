@@ -13,8 +13,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "records": set(),
     "checks": set(),
+    "breakdown": set(),
+    "energy": set(),
     "machine": set(),
-    "runtime": {"machine"},
+    "runtime": {"breakdown", "machine"},
     "score": {"records", "checks"},
     "verdict": {"records"},
     "metrics": {"records"},
@@ -24,16 +26,16 @@ ALLOWED = {
     "datasets": {"checks", "downloads"},
     "models": {"checks", "downloads"},
     "measure": {"checks", "machine"},
-    "training": {"datasets", "runtime", "checks"},
+    "training": {"breakdown", "datasets", "energy", "runtime", "checks"},
     "techniques": {"training", "models", "datasets", "measure", "records", "checks"},
     "export": {"techniques", "datasets", "measure"},
     "cell": {"datasets", "models", "techniques", "training", "measure", "score", "runtime", "checks"},
     "serving": {"measure"},
     "job": {
         "cell", "training", "techniques", "export", "measure", "models", "datasets", "score", "verdict", "records",
-        "runtime",
+        "runtime", "breakdown",
     },
-    "tracking": {"cell", "datasets", "records", "metrics", "summary", "serving", "runtime"},
+    "tracking": {"breakdown", "cell", "datasets", "records", "metrics", "summary", "serving", "runtime"},
     "arguments": set(),
     "comparison": {"records", "verdict", "tracking"},
     "article": {"comparison"},
@@ -53,11 +55,14 @@ ALLOWED = {
     "pull": {"arguments", "model_card", "registry", "tracking"},
     "compatibility": {"models", "techniques", "summary"},
     "composition": {"cell"},
-    "execution": {"cell", "datasets", "records", "figures", "job", "tracking"},
-    "sweep": {"composition", "cell", "records", "report", "summary", "tracking", "checks"},
+    "execution": {"breakdown", "cell", "datasets", "records", "figures", "job", "tracking"},
+    "sweep": {"breakdown", "composition", "cell", "records", "report", "summary", "tracking", "checks"},
     "sync": {"composition", "execution", "records", "figures", "tracking"},
     "server": set(),
-    "run": {"compatibility", "composition", "sweep", "execution", "cell", "tracking", "metrics", "summary", "records"},
+    "run": {
+        "breakdown", "compatibility", "composition", "sweep", "execution", "cell", "tracking", "metrics", "summary",
+        "records",
+    },
     "__init__": set(),
 }  # fmt: skip
 ONLY_IN = {
@@ -66,6 +71,7 @@ ONLY_IN = {
     "tensorflow_model_optimization": {"techniques"},
     "ai_edge_litert": {"measure"},
     "psycopg": {"server"},
+    "zeus": {"energy"},
 }
 
 

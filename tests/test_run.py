@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import mlflow
 import numpy as np
 import pytest
 
+from pipelines.breakdown import PARTS
 from pipelines.records import Finished
 from tests.commands import ROOT, SMALL, Place
 from tests.conftest import small_data
@@ -23,6 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("store"))
     # As under `mlflow run`, whose experiment is another than the configured one.
     opened = place.client.create_run("1").info.run_id
+    place.began = time.time()  # type: ignore[attr-defined]
     done = place.run("tracking.experiment=opscore", MLFLOW_RUN_ID=opened)
     assert done.returncode == 0, done.stdout + done.stderr
     place.output = done.stdout  # type: ignore[attr-defined]
@@ -76,9 +79,26 @@ def test_files_and_figures_are_kept(place: Place) -> None:
         kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         expected = {
             "model.tflite", "result.json", "config.json", "predictions.npz", "latency.npz",
-            "figures/confusion_matrix.png", "figures/latency.png",
+            "figures/confusion_matrix.png", "figures/latency.png", "figures/breakdown.png", "breakdown.json",
         }  # fmt: skip
         assert kept == expected | extra
+
+
+def test_the_parts_of_the_cells_add_up_to_the_wall_time(place: Place) -> None:
+    runs = place.runs()
+    both = [run.data.metrics for run in runs.values()]
+    for metrics in both:
+        assert sum(metrics[f"wall/{part}_s"] for part in PARTS) == pytest.approx(metrics["wall/total_s"])
+        assert metrics["wall/measure_s"] > 0 and metrics["wall/record_s"] > 0
+    baseline, cell = (runs[f"small_cnn-digits-{name}"] for name in ("baseline", "quantize_int8"))
+    # The baseline ran within the cell's process and counts for itself alone.
+    assert cell.data.metrics["wall/train_s"] == 0
+    assert baseline.data.metrics["wall/train_s"] == pytest.approx(baseline.data.metrics["time/train_s"], rel=0.2)
+    assert baseline.data.metrics["wall/build_s"] > 0
+    # By the clock, from the start of the process until the last of these metrics was sent.
+    ended = place.client.get_metric_history(cell.info.run_id, "wall/total_s")[-1].timestamp / 1e3
+    elapsed = ended - place.began  # type: ignore[attr-defined]
+    assert sum(metrics["wall/total_s"] for metrics in both) == pytest.approx(elapsed, rel=0.02)
 
 
 def test_the_gain_splits_by_criterion_and_matches_the_scores(place: Place) -> None:

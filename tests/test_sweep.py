@@ -58,12 +58,17 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert counts == {"done": 2, "failed": 2, "skipped": 2, "reused": 0, "total": 6}
     assert parent.data.params["technique"] == "quantize_dynamic,quantize_float16,transfer"
     files = {path.name for path in place.files(parent).rglob("*")}
-    assert {"sweep.yaml", "summary.txt", "cells.json"} <= files
+    assert {"sweep.yaml", "summary.txt", "cells.json", "report.html"} <= files
     table = columns(place, parent.info.run_id)
     assert sorted(table["status"]) == ["done", "done", "failed", "failed", "skipped", "skipped"]
     done = [run_id for run_id, status in zip(table["run_id"], table["status"], strict=True) if status == "done"]
     assert {place.client.get_run(run_id).info.status for run_id in done} == {"FINISHED"}
     assert "small_cnn-digits-quantize_float16" in parent.data.tags["mlflow.note.content"]
+    # Of the four cells that had a process, with the baseline that they had run first.
+    assert "processes took" in parent.data.tags["mlflow.note.content"]
+    took = sum(float(seconds) for seconds in table["seconds"])
+    assert parent.data.metrics["wall/total_s"] == pytest.approx(took, rel=0.05)
+    assert parent.data.metrics["wall/train_s"] > 0
 
 
 def test_every_cell_is_a_child_and_every_failure_has_its_traceback(place: Place) -> None:

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines import breakdown
 from pipelines.cell import describe, parts_of
 from pipelines.metrics import flatten, metrics_of
 from pipelines.runtime import hardware_name
@@ -135,7 +136,8 @@ class CellRun:
         if time.monotonic() < self._quiet_until:
             return
         try:
-            self._send_epoch(epoch, metrics)
+            with breakdown.part("record"):
+                self._send_epoch(epoch, metrics)
         except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the work goes on)
             self._quiet_until = time.monotonic() + QUIET_S
             log.warning("epoch %d is not in MLflow yet (%s): it is sent again at the end", epoch, error)
@@ -154,6 +156,21 @@ class CellRun:
                 f"in {self._where} ({error}): when it answers again, send them with "
                 f"`python -m pipelines.sync {finished.files.folder.parent}`"
             ) from error
+
+    def record_breakdown(self, finished: Finished) -> None:
+        """Where the cell's time went, if that is known. For a run that has ended: its end is part of the time."""
+        from mlflow.entities import Metric
+
+        path = finished.files.breakdown
+        if not path.exists():
+            return
+        self._client.log_artifact(self.run_id, str(path), CELL_FOLDER)
+        self._client.log_artifacts(self.run_id, str(path.parent / "figures"), f"{CELL_FOLDER}/figures")
+        if "wall/total_s" not in self._client.get_run(self.run_id).data.metrics:
+            now = int(time.time() * 1e3)
+            seconds = json.loads(path.read_text())
+            points = [Metric(name, value, now, 0) for name, value in breakdown.metrics(seconds).items()]
+            self._client.log_batch(self.run_id, points)
 
     def _record(self, finished: Finished, data: ImageData) -> None:
         import mlflow

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines import breakdown
 from pipelines.records import Outcome
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 from pipelines.tracking.store import TABLE
@@ -105,16 +106,19 @@ class SweepRun:
         files: Sequence[Path],
         report: Path | None,
         seconds: float,
+        spent: Mapping[str, float],
         status: str,
         problem: str,
     ) -> None:
         """Record the summary and end the run.
 
-        files, report (a folder): to be kept with it. problem: why it FAILED or was KILLED.
+        files, report (a folder): to be kept with it. seconds: wall time of the sweep. spent: seconds of its cells'
+        processes by part. problem: why it FAILED or was KILLED.
         """
         self._pulse.__exit__(None, None, None)
         try:
-            self._client.log_metric(self.run_id, "cells/seconds", seconds)
+            for name, value in {"cells/seconds": seconds, **breakdown.metrics(spent)}.items():
+                self._client.log_metric(self.run_id, name, value)
             if outcomes:
                 self._client.log_table(self.run_id, _columns(outcomes), TABLE)
             self._client.log_text(self.run_id, summary + "\n", "summary.txt")

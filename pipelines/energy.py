@@ -1,0 +1,64 @@
+"""Energy by the machine's own counters, read by Zeus: RAPL of processors and memory, NVML or AMD SMI of GPUs.
+
+Zeus comes with the extra `energy`. Without it, and on a machine that tells nothing, as most virtual ones, nothing is
+counted: what is not known is absent, never zero. Source: You, Chung and Chowdhury 2023, arXiv:2208.06102.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+log = logging.getLogger("opscore")
+
+# Joules so far, by what used them: `cpu`, `dram`, `gpu`.
+Read = Callable[[], dict[str, float]]
+
+
+@contextmanager
+def counted(joules: dict[str, float]) -> Iterator[None]:
+    """Add to `joules` what the whole machine uses meanwhile, by `cpu`, `dram` and `gpu`; other programs' share too."""
+    before = [read() for read in _counters()]
+    try:
+        yield
+    finally:
+        for read, earlier in zip(_counters(), before, strict=True):
+            for name, now in read().items():
+                joules[name] = joules.get(name, 0.0) + now - earlier[name]
+
+
+@cache
+def _counters() -> tuple[Read, ...]:
+    """One for each processor package and GPU that tells."""
+    if find_spec("zeus") is None:
+        return ()
+    from zeus.device import get_cpus, get_gpus
+    from zeus.exception import ZeusBaseError
+
+    found: list[Read] = []
+    try:
+        found += [_of_cpu(cpu) for cpu in get_cpus().cpus]
+    except ZeusBaseError as error:
+        log.debug("the processors' energy is not counted: %s", error)
+    try:
+        found += [_of_gpu(gpu) for gpu in get_gpus().gpus if gpu.supports_get_total_energy_consumption()]
+    except ZeusBaseError as error:
+        log.debug("the GPUs' energy is not counted: %s", error)
+    return tuple(found)
+
+
+def _of_cpu(cpu: Any) -> Read:
+    def read() -> dict[str, float]:
+        told = cpu.get_total_energy_consumption()
+        joules = {"cpu": told.cpu_mj / 1e3}
+        return joules if told.dram_mj is None else joules | {"dram": told.dram_mj / 1e3}
+
+    return read
+
+
+def _of_gpu(gpu: Any) -> Read:
+    return lambda: {"gpu": gpu.get_total_energy_consumption() / 1e3}
