@@ -9,7 +9,7 @@ PORT ?= 5000
 SOURCES := pipelines tests benchmarks hydra_plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sweep server sync ui compare report promote pull docs test check lint format bench clean
+.PHONY: help setup run sweep server sync ui compare report measure promote pull docs test check lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ help: ## list the targets
 # The stamp files stand for "installed as pyproject.toml says".
 $(VENV)/runtime: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime
@@ -52,6 +52,9 @@ compare: $(VENV)/runtime ## recorded cells beside each other, the fittest first:
 
 report: $(VENV)/runtime ## write the report, one HTML file and its figures: make report ARGS="sweep=last out=report"
 	$(BIN)/python -m pipelines.report $(ARGS)
+
+measure: $(VENV)/runtime ## measure artifacts on this machine: make measure ARGS="sweep=last profile=thorough"
+	$(BIN)/python -m pipelines.measure $(ARGS)
 
 promote: $(VENV)/runtime ## make the fittest cell champion: make promote ARGS="dataset=cifar10 --dry-run"
 	$(BIN)/python -m pipelines.promote $(ARGS)

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipelines import breakdown
+from pipelines import breakdown, machine
 
 GREETING = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
 
@@ -105,7 +105,7 @@ def hardware() -> dict[str, Any]:
     import psutil
 
     return {
-        "processor": _processor(),
+        "processor": machine.processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus(),
@@ -125,12 +125,3 @@ def hardware_name(description: dict[str, Any]) -> str:
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that determine a result; imports none of them."""
     return {name: metadata.version(name) for name in ("tensorflow", "tensorflow-model-optimization", "ai-edge-litert")}
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

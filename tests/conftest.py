@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 # Keras 2 for tensorflow-model-optimization; both must stand before TensorFlow is imported anywhere.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -16,6 +18,46 @@ from pipelines.techniques.base import Candidate, Chain, Context
 from tests.commands import end_what_was_started
 
 SMALL_CNN = SmallCNN(width=32, weights=None, input_size=None, dropout=0.0, onednn=True)
+
+# TensorFlow stays out of the process that measures, here too.
+MAKE_ARTIFACTS = """
+import os, sys
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import numpy as np, tensorflow as tf, tf_keras as keras
+folder = sys.argv[1]
+keras.utils.set_random_seed(0)
+model = keras.Sequential([
+    keras.layers.Input((8, 8, 3)),
+    keras.layers.Rescaling(1 / 127.5, offset=-1),
+    keras.layers.Conv2D(8, 3, strides=2, activation="relu"),
+    keras.layers.Conv2D(16, 3, padding="same", activation="relu"),
+    keras.layers.GlobalAveragePooling2D(),
+    keras.layers.Dense(10),
+])
+model.set_weights([4 * weight for weight in model.get_weights()])
+images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+np.savez(f"{folder}/keras.npz", images=images, logits=model(images.astype(np.float32)).numpy())
+function = tf.function(model).get_concrete_function(tf.TensorSpec((1, 8, 8, 3), tf.float32))
+for name, dtype in (("float32", None), ("uint8", tf.uint8), ("int8", tf.int8)):
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    converter.experimental_lower_to_saved_model = False
+    if dtype is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in images)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = dtype
+    with open(f"{folder}/{name}.tflite", "wb") as file:
+        file.write(converter.convert())
+for name, layers in (("single", [keras.layers.Input((8, 8, 3)), keras.layers.Lambda(lambda x: tf.reshape(x, (1, 192)))]), ("flat", [keras.layers.Input((12,))]), ("gray", [keras.layers.Input((8, 8, 1)), keras.layers.Flatten()])):
+    model = keras.Sequential([*layers, keras.layers.Dense(2)])
+    shape = (1, *model.input_shape[1:])
+    function = tf.function(model).get_concrete_function(tf.TensorSpec(shape, tf.float32))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    converter.experimental_lower_to_saved_model = False
+    with open(f"{folder}/{name}.tflite", "wb") as file:
+        file.write(converter.convert())
+"""  # noqa: E501
 
 
 @cache
@@ -90,6 +132,15 @@ def trained(trained_once: Candidate) -> Candidate:
 @pytest.fixture(scope="session")
 def baseline_artifact(trained_once: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(trained_once, tmp_path_factory.mktemp("baseline") / "model.tflite")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """float32, uint8 and int8 artifacts of one small net, what Keras says of 60 images, and others: `single` takes no
+    batch, `flat` and `gray` are no classifiers of RGB images."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    subprocess.run([sys.executable, "-c", MAKE_ARTIFACTS, str(folder)], check=True, capture_output=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)

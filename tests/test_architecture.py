@@ -15,7 +15,8 @@ ALLOWED = {
     "checks": set(),
     "breakdown": set(),
     "energy": set(),
-    "runtime": {"breakdown"},
+    "machine": set(),
+    "runtime": {"breakdown", "machine"},
     "score": {"records", "checks"},
     "verdict": {"records"},
     "metrics": {"records"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "downloads": set(),
     "datasets": {"checks", "downloads"},
     "models": {"checks", "downloads"},
-    "measure": {"checks"},
+    "measure": {"checks", "machine"},
     "training": {"breakdown", "datasets", "energy", "runtime", "checks"},
     "techniques": {"training", "models", "datasets", "measure", "records", "checks"},
     "export": {"techniques", "datasets", "measure"},
@@ -47,6 +48,9 @@ ALLOWED = {
     "registry": {"gates", "records", "tracking"},
     "licences": set(),
     "model_card": {"comparison", "licences", "records"},
+    "target": {"checks", "machine", "measure", "summary", "tracking"},
+    # The command stands above the package that it is named after.
+    "measure/__main__": {"arguments", "compare", "machine", "runtime", "target", "tracking"},
     "promote": {"arguments", "checks", "comparability", "compare", "gates", "registry", "summary", "tracking"},
     "pull": {"arguments", "model_card", "registry", "tracking"},
     "compatibility": {"models", "techniques", "summary"},
@@ -73,7 +77,8 @@ ONLY_IN = {
 
 def part(path: Path) -> str:
     relative = path.relative_to(PACKAGE)
-    return relative.parts[0].removesuffix(".py")
+    own = relative.with_suffix("").as_posix()
+    return own if own in ALLOWED else relative.parts[0].removesuffix(".py")
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -12,7 +12,6 @@ from time import perf_counter, perf_counter_ns
 import numpy as np
 import pytest
 
-from pipelines.measure import session
 from pipelines.measure.accuracy import accuracy, confusion_matrix, top_k_accuracy
 from pipelines.measure.latency import Percentiles, ratio_interval, time_interleaved
 from pipelines.measure.litert import Artifact, append_labels, tensor_dtypes
@@ -22,54 +21,6 @@ from pipelines.measure.size import compressed_bytes, file_bytes
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = tuple(f"class {index}" for index in range(10))
 SETTINGS = Settings(threads=1, warmup_calls=2, min_duration_s=0.0, min_calls=25, timeout_s=60)
-
-# TensorFlow stays out of the process that measures, here too.
-MAKE_ARTIFACTS = """
-import os, sys
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-import numpy as np, tensorflow as tf, tf_keras as keras
-folder = sys.argv[1]
-keras.utils.set_random_seed(0)
-model = keras.Sequential([
-    keras.layers.Input((8, 8, 3)),
-    keras.layers.Rescaling(1 / 127.5, offset=-1),
-    keras.layers.Conv2D(8, 3, strides=2, activation="relu"),
-    keras.layers.Conv2D(16, 3, padding="same", activation="relu"),
-    keras.layers.GlobalAveragePooling2D(),
-    keras.layers.Dense(10),
-])
-model.set_weights([4 * weight for weight in model.get_weights()])
-images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
-np.savez(f"{folder}/keras.npz", images=images, logits=model(images.astype(np.float32)).numpy())
-function = tf.function(model).get_concrete_function(tf.TensorSpec((1, 8, 8, 3), tf.float32))
-for name, dtype in (("float32", None), ("uint8", tf.uint8), ("int8", tf.int8)):
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
-    converter.experimental_lower_to_saved_model = False
-    if dtype is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in images)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = dtype
-    with open(f"{folder}/{name}.tflite", "wb") as file:
-        file.write(converter.convert())
-for name, layers in (("flat", [keras.layers.Input((12,))]), ("gray", [keras.layers.Input((8, 8, 1)), keras.layers.Flatten()])):
-    model = keras.Sequential([*layers, keras.layers.Dense(2)])
-    shape = (1, *model.input_shape[1:])
-    function = tf.function(model).get_concrete_function(tf.TensorSpec(shape, tf.float32))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
-    converter.experimental_lower_to_saved_model = False
-    with open(f"{folder}/{name}.tflite", "wb") as file:
-        file.write(converter.convert())
-"""  # noqa: E501
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory) -> Path:
-    """A folder with float32, uint8 and int8 artifacts of one small net, and what Keras says of 60 images."""
-    folder = tmp_path_factory.mktemp("artifacts")
-    subprocess.run([sys.executable, "-c", MAKE_ARTIFACTS, str(folder)], check=True, capture_output=True)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -534,7 +485,7 @@ class TestMeasure:
         python = tmp_path / "python"
         python.write_text(f"#!/bin/sh\nulimit -c 0\n{script}\n")
         python.chmod(0o755)
-        monkeypatch.setattr(session.sys, "executable", str(python))
+        monkeypatch.setattr(sys, "executable", str(python))
         with pytest.raises(RuntimeError, match=message):
             measured(made / "int8.tflite", images, tmp_path)
         assert not (tmp_path / "latency.npz").exists()

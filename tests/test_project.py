@@ -9,12 +9,18 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_conda_yaml_repeats_the_dependencies() -> None:
+def test_conda_yaml_repeats_the_dependencies_of_training() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
     assert environment["dependencies"][0] == "python=3.11"
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert pip == project["dependencies"]
+    assert pip == [*project["dependencies"], *project["optional-dependencies"]["train"]]
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in ROOT.glob("pipelines/**/*.py")}
+    assert there <= set(listed)
 
 
 def test_every_make_target_explains_itself() -> None:

@@ -1,11 +1,10 @@
 """The process that measures: `python -m pipelines.measure.child REQUEST.json`.
 
 It loads numpy and LiteRT and nothing else, so that no training library's threads or memory stand beside what
-is timed. Results go to a file only: native code is free to write to stdout.
+is timed.
 """
 
 import json
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.machine import cores
 from pipelines.measure.latency import time_interleaved
 from pipelines.measure.litert import Artifact
+from pipelines.measure.process import answer
 from pipelines.measure.session import Request
+from pipelines.measure.start import start_up
 
 LOADS = 8
 
@@ -25,10 +27,7 @@ LOADS = 8
 def main(path: Path) -> None:
     """Carry out the request in the JSON file `path` and leave its result, whole or not at all."""
     request = Request(**json.loads(path.read_text(encoding="utf-8")))
-    result = measurements(request, np.load(request.images, allow_pickle=False))
-    partial = Path(f"{request.result}.partial.npz")
-    np.savez(partial, allow_pickle=False, **result)
-    partial.replace(request.result)
+    answer(request.result, measurements(request, np.load(request.images, allow_pickle=False)))
 
 
 def measurements(request: Request, images: npt.NDArray[np.uint8]) -> dict[str, Any]:
@@ -37,7 +36,8 @@ def measurements(request: Request, images: npt.NDArray[np.uint8]) -> dict[str, A
     Gives `load_ms`, `first_call_ms`, `images_per_s`, `logits` float32 (n, classes), `latency_ns` int64
     (calls,) and, if there is a reference, `reference_latency_ns` of the same length.
     """
-    load_ms, first_call_ms = start_up(Path(request.artifact), request.threads, images[0])
+    # The loaded artifact itself is let go: nothing of this pass stands beside the next.
+    load_ms, first_call_ms = start_up(Path(request.artifact), request.threads, images[0])[1:]
     logits, images_per_s = answer_all(Path(request.artifact), images)
     found = {
         "load_ms": load_ms,
@@ -46,15 +46,6 @@ def measurements(request: Request, images: npt.NDArray[np.uint8]) -> dict[str, A
         "logits": logits,
     }
     return found | dict(zip(("latency_ns", "reference_latency_ns"), time_calls(request, images), strict=False))
-
-
-def start_up(path: Path, threads: int, image: npt.NDArray[np.uint8]) -> tuple[float, float]:
-    """Milliseconds of loading the artifact (its file is in the page cache) and of its first call."""
-    start = perf_counter_ns()
-    artifact = Artifact(path, threads)
-    loaded = perf_counter_ns()
-    artifact.query(image)
-    return (loaded - start) / 1e6, (perf_counter_ns() - loaded) / 1e6
 
 
 def time_calls(request: Request, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.int64]]:
@@ -88,7 +79,7 @@ def answer_all(path: Path, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[n
     by side use the cores better than one image spread over them (1.03 to 1.35 times as fast on two cores).
     Each Artifact keeps its own copy of the weights in memory.
     """
-    workers = min(_cores(), len(images))
+    workers = min(cores(), len(images))
     artifacts = [Artifact(path) for _ in range(workers)]
     parts = np.array_split(images, workers)
     with ThreadPoolExecutor(workers) as pool:
@@ -96,12 +87,6 @@ def answer_all(path: Path, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[n
         logits = np.concatenate(list(pool.map(Artifact.logits, artifacts, parts)))
         taken_ns = perf_counter_ns() - start
     return logits, len(images) / (taken_ns / 1e9)
-
-
-def _cores() -> int:
-    """Cores that this process may use; a container or a scheduler may allow fewer than the machine has."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def time_interleaved(
     total_ns = 0
     least_ns = min_duration_s * 1e9 * len(queries)
     rounds = 0
-    with _no_garbage_collection():
+    with no_garbage_collection():
         while rounds < min_calls or total_ns < least_ns:
             image = images[rounds % len(images)]
             shuffle(turns)
@@ -128,7 +128,7 @@ def _resampled_ratios(
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """A collection in the middle of a call would be counted as the artifact's time."""
     was_enabled = gc.isenabled()
     gc.collect()

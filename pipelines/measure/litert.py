@@ -25,23 +25,23 @@ class Artifact:
     `image_shape` is (height, width, 3), `classes` the number of logits, `input_dtype` what the artifact's own
     input tensor holds. Not thread-safe: one thread at a time may use an Artifact; give each thread its own.
 
-    Raises ValueError if the file is missing, LiteRT refuses it, or it is no classifier of single RGB images.
+    batch: images of one `query_batch`; the file's own batch of one is resized to it.
+
+    Raises ValueError if the file is missing, LiteRT refuses it, it is no classifier of single RGB images, or its
+    operators hold it to a batch of one.
     """
 
     image_shape: tuple[int, int, int]
     classes: int
     input_dtype: np.dtype[Any]
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, threads: int = 1, *, batch: int = 1) -> None:
         self.path = Path(path)
         self._interpreter = _interpreter(self.path, num_threads=threads)
-        try:
-            self._interpreter.allocate_tensors()
-        except RuntimeError as error:
-            raise ValueError(
-                f"{path} must need builtin operators only, got {_line(error)}: convert it without others"
-            ) from error
-        source, target = self._ends()
+        self._allocate()
+        source, target = _ends(self._interpreter, self.path, 1)
+        if batch > 1:
+            source, target = self._resized(source, batch)
         _, height, width, channels = (int(size) for size in source["shape"])
         self.image_shape = (height, width, channels)
         self.classes = int(target["shape"][1])
@@ -65,6 +65,16 @@ class Artifact:
             output = (output - np.float32(self._zero_point)) * np.float32(self._scale)
         return output  # type: ignore[no-any-return]
 
+    def query_batch(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits of as many images as `batch`: uint8 (batch, h, w, 3) to float32 (batch, classes), in one call."""
+        pixels = images.astype(self.input_dtype, copy=False) if self._codes is None else self._codes.take(images)
+        self._interpreter.set_tensor(self._input, pixels)
+        self._interpreter.invoke()
+        output = self._interpreter.get_tensor(self._output).astype(np.float32, copy=False)
+        if self._scale:
+            output = (output - np.float32(self._zero_point)) * np.float32(self._scale)
+        return output  # type: ignore[no-any-return]
+
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits of many images, one by one: uint8 (n, h, w, 3) to float32 (n, classes)."""
         result = np.empty((len(images), self.classes), np.float32)
@@ -82,19 +92,34 @@ class Artifact:
                 return ()
             return tuple(archive.read(LABELS).decode("utf-8").splitlines())
 
-    def _ends(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        sources, targets = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        shapes = [tuple(int(size) for size in end["shape"]) for end in (*sources, *targets)]
-        if (
-            (len(sources), len(targets)) != (1, 1)
-            or (len(shapes[0]), shapes[0][0], shapes[0][-1]) != (4, 1, 3)
-            or (len(shapes[1]), shapes[1][0]) != (2, 1)
-        ):
+    def _allocate(self) -> None:
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
             raise ValueError(
-                f"{self.path} must have one input (1, h, w, 3) and one output (1, classes), got inputs and "
-                f"outputs of shapes {shapes}: export it with a batch of one"
-            )
-        return sources[0], targets[0]
+                f"{self.path} must need builtin operators only, got {_line(error)}: convert it without others"
+            ) from error
+
+    def _resized(self, source: dict[str, Any], batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        self._interpreter.resize_tensor_input(source["index"], [batch, *(int(size) for size in source["shape"][1:])])
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self.path} must take {batch} images at once, got {_line(error)}: its operators hold it to a batch "
+                "of one"
+            ) from error
+        return _ends(self._interpreter, self.path, batch)
+
+
+def image_shape(path: Path) -> tuple[int, int, int]:
+    """(height, width, 3) of the images that an artifact takes. Nothing is allocated.
+
+    Raises ValueError as Artifact does, but for operators that LiteRT lacks.
+    """
+    source, _ = _ends(_undelegated(Path(path)), path, 1)
+    _, height, width, channels = (int(size) for size in source["shape"])
+    return height, width, channels
 
 
 def tensor_dtypes(path: Path) -> Counter[str]:
@@ -102,10 +127,7 @@ def tensor_dtypes(path: Path) -> Counter[str]:
 
     They are counted as stored: no delegate has changed the graph and nothing is allocated.
     """
-    interpreter = _interpreter(
-        Path(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    )
-    return Counter(np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details())
+    return Counter(np.dtype(tensor["dtype"]).name for tensor in _undelegated(Path(path)).get_tensor_details())
 
 
 def append_labels(path: Path, labels: Sequence[str]) -> None:
@@ -127,6 +149,25 @@ def append_labels(path: Path, labels: Sequence[str]) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         # A bare ZipInfo is dated 1980, so that the bytes do not depend on the clock.
         archive.writestr(zipfile.ZipInfo(LABELS), "\n".join(labels))
+
+
+def _undelegated(path: Path) -> Any:
+    return _interpreter(path, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+
+
+def _ends(interpreter: Any, path: Path, batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    sources, targets = interpreter.get_input_details(), interpreter.get_output_details()
+    shapes = [tuple(int(size) for size in end["shape"]) for end in (*sources, *targets)]
+    if (
+        (len(sources), len(targets)) != (1, 1)
+        or (len(shapes[0]), shapes[0][0], shapes[0][-1]) != (4, batch, 3)
+        or (len(shapes[1]), shapes[1][0]) != (2, batch)
+    ):
+        raise ValueError(
+            f"{path} must have one input ({batch}, h, w, 3) and one output ({batch}, classes), got inputs and "
+            f"outputs of shapes {shapes}: export it with a batch of one"
+        )
+    return sources[0], targets[0]
 
 
 def _interpreter(path: Path, **options: Any) -> Any:

@@ -1,10 +1,5 @@
 """The parent's side of a measurement: ask a child process, check its answer, sum it up."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import checks
+from pipelines.measure import process
 from pipelines.measure.accuracy import accuracy, confusion_matrix, top_k_accuracy
 from pipelines.measure.latency import Percentiles, ratio_interval
 from pipelines.measure.size import compressed_bytes, file_bytes
-
-STDERR_LINES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,49 +141,16 @@ def _ask_child(
             seed=seed,
         )
         np.save(request.images, images, allow_pickle=False)
-        (folder / "request.json").write_text(json.dumps(asdict(request)), encoding="utf-8")
-        problem = _run_child(folder, settings.timeout_s)
-        if problem is None and not Path(request.result).is_file():
-            problem = "ended with exit code 0 but left no result"
-        if problem is not None:
-            raise RuntimeError(f"measuring {artifact} failed: its child process {problem}")
-        with np.load(request.result, allow_pickle=False) as arrays:
-            return dict(arrays)
-
-
-def _run_child(folder: Path, timeout_s: float) -> str | None:
-    """Run the child on `folder`/request.json. Gives None, or how it ended and what it said last."""
-    here = str(Path(__file__).resolve().parents[2])
-    inherited = os.environ.get("PYTHONPATH")
-    path = here if not inherited else os.pathsep.join((here, inherited))
-    said = folder / "stderr.txt"
-    with said.open("wb") as stderr:
         try:
-            code = subprocess.run(
-                [sys.executable, "-m", "pipelines.measure.child", str(folder / "request.json")],
-                cwd=folder,  # `-m` looks here first: no foreign `pipelines` may stand in the way
-                env={**os.environ, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                timeout=timeout_s,
-                check=False,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            return f"was stopped after measurement.timeout_s={timeout_s:g} seconds{_tail(said)}"
-    if code < 0:
-        return f"was killed by {_signal_name(-code)}{_tail(said)}"
-    return f"ended with exit code {code}{_tail(said)}" if code else None
-
-
-def _signal_name(number: int) -> str:
-    known = {one.value: one.name for one in signal.Signals}
-    return known.get(number, f"signal {number}")
-
-
-def _tail(said: Path) -> str:
-    lines = said.read_text(encoding="utf-8", errors="replace").splitlines()[-STDERR_LINES:]
-    return "\n".join(("; the last lines of its stderr:", *lines)) if lines else ", its stderr is empty"
+            return process.ask(
+                "pipelines.measure.child",
+                asdict(request),
+                folder,
+                timeout_s=settings.timeout_s,
+                limit="measurement.timeout_s",
+            )
+        except RuntimeError as error:
+            raise RuntimeError(f"measuring {artifact} failed: {error}") from error
 
 
 def _summary(

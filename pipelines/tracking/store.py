@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from pipelines.records import CellResult, Finished
+from pipelines.records import CellFiles, CellResult, Finished
 from pipelines.tracking import view
 from pipelines.tracking.address import EMBEDDED_URI
 from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
@@ -173,6 +173,10 @@ class Store:
     def open(self, run_id: str) -> Finished:
         """A finished cell with all its files at hand. Raises StoreError where they are lost or of another version."""
         return self._opened(run_id, lambda: Finished.load(self._downloaded(run_id)))
+
+    def artifact(self, run_id: str) -> Path:
+        """The artifact of a finished cell, at hand as long as this store is. Raises StoreError where it is lost."""
+        return self._opened(run_id, lambda: self._downloaded(run_id, f"/{CellFiles(Path()).artifact.name}"))
 
     def load(self, uri: str) -> Finished:
         """The finished cell of the run `runs:/<run id>`. Raises StoreError where it cannot be had or learnt from."""
