@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines import sweep
+from pipelines import runtime, sweep
 from pipelines.composition import CONF, cell_of
 from pipelines.records import Outcome
 from pipelines.sweep import FAILURE, MISUSE, Ticket
@@ -36,6 +36,7 @@ class MisuseError(Exception):
 
 def main() -> None:
     """Entry point of `python -m pipelines.run` and of `opscore`."""
+    runtime.collect_seldom()
     sys.argv[1:] = expand_overrides(sys.argv[1:])
     # MLflow's next start_run() would adopt this run, whichever cell it is for: it is handed over by name instead.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)

@@ -53,7 +53,10 @@ ALLOWED = {
     "sweep": {"composition", "cell", "records", "report", "summary", "tracking", "checks"},
     "sync": {"composition", "execution", "records", "figures", "tracking"},
     "server": set(),
-    "run": {"compatibility", "composition", "sweep", "execution", "cell", "tracking", "metrics", "summary", "records"},
+    "run": {
+        "compatibility", "composition", "sweep", "execution", "cell", "tracking", "metrics", "summary", "records",
+        "runtime",
+    },
     "__init__": set(),
 }  # fmt: skip
 ONLY_IN = {
