@@ -61,20 +61,19 @@ def main() -> None:
             cell: list[float] = []
             onednn: list[float] = []
             defaults: list[float] = []
-            for _ in range(arguments.repeats):
-                cell += cell_rates(model, data, fraction)
+            for repeat in range(arguments.repeats):
+                cell += _cell(model, (data, fraction), Path(scratch) / f"{model}-{repeat}")
                 onednn += _bare(model, data, onednn=True, images=IMAGES, epochs=EPOCHS)
                 defaults += _bare(model, data, onednn=False, images=DEFAULTS_IMAGES, epochs=3)
             a, b, c = map(max, (cell, onednn, defaults))
             print(f"| {model} | {a:.1f} | {b:.1f} | {c:.1f} | {a / b:.2f} | {a / c:.2f} |", flush=True)
 
 
-def cell_rates(model: str, data: Path, validation_fraction: float) -> list[float]:
-    """Images per second of each epoch but the first, in a new cell beside `data`."""
-    folder = Path(tempfile.mkdtemp(dir=data.parent))
+def _cell(model: str, data: tuple[Path, float], folder: Path) -> list[float]:
+    """Images per second of each epoch but the first."""
     command = [
         *(sys.executable, "-m", "pipelines.run", f"model={model}", "model.weights=null", "technique=baseline"),
-        *("dataset=npz", f"dataset.path={data}", f"dataset.validation_fraction={validation_fraction}"),
+        *("dataset=npz", f"dataset.path={data[0]}", f"dataset.validation_fraction={data[1]}"),
         *(
             "dataset.horizontal_flip=true",
             "dataset.max_shift=4",
