@@ -16,10 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
+from benchmarks.images import CLASSES, random_npz
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGES, BATCH, CLASSES = 640, 128, 10
+IMAGES, BATCH = 640, 128
 EPOCHS = 6
 # TensorFlow's defaults are so slow that a shorter epoch must do; the rate is of whole epochs all the same.
 DEFAULTS_IMAGES = 512
@@ -56,39 +56,24 @@ def main() -> None:
     print("| model | cell | bare, oneDNN | bare, defaults | cell / oneDNN | cell / defaults |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
-        data = _random_images(Path(scratch))
+        data, fraction = random_npz(Path(scratch), training=IMAGES, validation=VALIDATION, test=CLASSES)
         for model in arguments.models:
             cell: list[float] = []
             onednn: list[float] = []
             defaults: list[float] = []
             for repeat in range(arguments.repeats):
-                cell += _cell(model, data, Path(scratch) / f"{model}-{repeat}")
+                cell += _cell(model, (data, fraction), Path(scratch) / f"{model}-{repeat}")
                 onednn += _bare(model, data, onednn=True, images=IMAGES, epochs=EPOCHS)
                 defaults += _bare(model, data, onednn=False, images=DEFAULTS_IMAGES, epochs=3)
             a, b, c = map(max, (cell, onednn, defaults))
             print(f"| {model} | {a:.1f} | {b:.1f} | {c:.1f} | {a / b:.2f} | {a / c:.2f} |", flush=True)
 
 
-def _random_images(folder: Path) -> Path:
-    random = np.random.default_rng(0)
-    count = IMAGES + VALIDATION
-    path = folder / "random.npz"
-    np.savez(
-        path,
-        x_train=random.integers(0, 256, (count, 32, 32, 3), np.uint8),
-        y_train=np.arange(count) % CLASSES,
-        x_test=random.integers(0, 256, (CLASSES, 32, 32, 3), np.uint8),
-        y_test=np.arange(CLASSES),
-        class_names=np.array([f"class {i}" for i in range(CLASSES)]),
-    )
-    return path
-
-
-def _cell(model: str, data: Path, folder: Path) -> list[float]:
+def _cell(model: str, data: tuple[Path, float], folder: Path) -> list[float]:
     """Images per second of each epoch but the first."""
     command = [
         *(sys.executable, "-m", "pipelines.run", f"model={model}", "model.weights=null", "technique=baseline"),
-        *("dataset=npz", f"dataset.path={data}", f"dataset.validation_fraction={VALIDATION / (IMAGES + VALIDATION)}"),
+        *("dataset=npz", f"dataset.path={data[0]}", f"dataset.validation_fraction={data[1]}"),
         *(
             "dataset.horizontal_flip=true",
             "dataset.max_shift=4",

@@ -18,7 +18,7 @@ from pipelines.cell import describe
 from pipelines.export import export
 from pipelines.measure.kernels import sparsity
 from pipelines.measure.session import Result, measure
-from pipelines.models import checkpoint, complexity
+from pipelines.models import complexity
 from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Measurement, Timing
 from pipelines.techniques.base import Candidate, Context
 from pipelines.training import OnEpoch, Trainer
@@ -149,8 +149,8 @@ def _take_over(trained: Finished, files: CellFiles) -> _Made:
 
 
 def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
-    """Save architecture and weights, without the optimizer's state, which would triple the file."""
-    checkpoint.duplicate(model).save(path)
+    """Save architecture and weights. The state of the trainer's `legacy` optimizers is no part of a `.keras` file."""
+    model.save(path)
 
 
 def _optimize(cell: Cell, data: ImageData, origin: Finished | None, context: Context) -> Candidate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import shlex
@@ -18,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines import sweep
+from pipelines import runtime, sweep
 from pipelines.composition import CONF, cell_of
 from pipelines.records import Outcome
 from pipelines.sweep import FAILURE, MISUSE, Ticket
@@ -38,14 +37,7 @@ class MisuseError(Exception):
 
 def main() -> None:
     """Entry point of `python -m pipelines.run` and of `opscore`."""
-    try:
-        _main()
-    finally:
-        # The interpreter would look through all that TensorFlow and MLflow made once more: seconds of each cell.
-        gc.freeze()
-
-
-def _main() -> None:
+    runtime.collect_seldom()
     sys.argv[1:] = expand_overrides(sys.argv[1:])
     # MLflow's next start_run() would adopt this run, whichever cell it is for: it is handed over by name instead.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)

@@ -1,5 +1,7 @@
 """The process around TensorFlow: environment before it loads, seeds, and a description of the hardware."""
 
+import atexit
+import gc
 import os
 import platform
 import re
@@ -15,6 +17,16 @@ from typing import Any
 from pipelines import breakdown, machine
 
 GREETING = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+def collect_seldom() -> None:
+    """Let Python look for unused cycles of objects seldom while this process lives, and not at its end.
+
+    TensorFlow, MLflow and the graphs of networks are millions of objects that stay. To go through them again and again
+    takes 2 to 3 s of a cell's start and end (docs/performance.md).
+    """
+    gc.set_threshold(100_000, 20, 100)
+    atexit.register(gc.freeze)
 
 
 def prepare(*, onednn: bool, deterministic: bool) -> None:

@@ -61,7 +61,7 @@ ALLOWED = {
     "server": set(),
     "run": {
         "breakdown", "compatibility", "composition", "sweep", "execution", "cell", "tracking", "metrics", "summary",
-        "records",
+        "records", "runtime",
     },
     "__init__": set(),
 }  # fmt: skip

@@ -1,0 +1,29 @@
+"""What is compared takes turns, as the machine is never the same for long."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def take_turns(ways: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
+    """What each way gave each time. Every second round goes backwards, so that none is always first."""
+    given: dict[str, list[T]] = {name: [] for name in ways}
+    for repeat in range(repeats):
+        for name in list(ways) if repeat % 2 == 0 else list(ways)[::-1]:
+            given[name].append(ways[name]())
+    return given
+
+
+def compared(given: Mapping[str, Sequence[float]], unit: str, to: str, digits: int = 1) -> str:
+    """A table of best (least) and median, each with its ratio to that of the way `to`."""
+    best = {name: min(values) for name, values in given.items()}
+    median = {name: statistics.median(values) for name, values in given.items()}
+    lines = [f"| way | best | to {to} | median | to {to} |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {name} | {best[name]:.{digits}f} {unit} | x {best[name] / best[to]:.3f} "
+        f"| {median[name]:.{digits}f} {unit} | x {median[name] / median[to]:.3f} |"
+        for name in given
+    ]
+    return "\n".join(lines)
