@@ -3,7 +3,7 @@
     python -m benchmarks.scale [--runs 200 2000 20000] [--stores sqlite postgresql]
 
 Fills an empty store with made-up cells, half of them on each of two datasets, no two of them seeds of one cell: 40
-metrics (35 for a baseline), the parameters, tags and datasets of a real one, and an artifact of 100 MB each. The
+metrics (30 for a baseline), the parameters, tags and datasets of a real one, and an artifact of 100 MB each. The
 artifacts are holes that take no room on the disk; read, they would. Then runs `python -m pipelines.compare` and
 `python -m pipelines.report` as a user does, each in a process of its own: on the SQLite file, and over HTTP on the
 server of `make server`, MLflow over PostgreSQL. The metrics' histories, which neither command reads, are not made up.

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import arguments, article
+from pipelines import arguments, article, runtime
 from pipelines.comparison import BASELINE, CRITERIA, Comparison, Entry, compare, shown
 from pipelines.pages import rewrite
 from pipelines.summary import aligned
@@ -107,6 +107,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 def main() -> None:
     """Print the comparison of the chosen cells, or write a file's tables anew."""
+    runtime.collect_seldom()
     parser = arguments.parser("python -m pipelines.compare", __doc__ or "", SELECTION)
     parser.add_argument(
         "--into", type=Path, metavar="FILE", help="a markdown file whose marked tables are written anew"

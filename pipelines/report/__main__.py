@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipelines import arguments
+from pipelines import arguments, runtime
 from pipelines.compare import SELECTION, selected
 from pipelines.report.page import write
 from pipelines.tracking.cell_run import StoreError
@@ -22,6 +22,7 @@ SETTINGS = {**SELECTION, "out": "report"}
 
 def main() -> None:
     """Write the report of the chosen cells."""
+    runtime.collect_seldom()
     words = arguments.parser("python -m pipelines.report", __doc__ or "", SETTINGS).parse_args().settings
     try:
         given = arguments.settings(words, SETTINGS)
