@@ -49,7 +49,12 @@ for name, dtype in (("float32", None), ("uint8", tf.uint8), ("int8", tf.int8)):
         converter.inference_input_type = converter.inference_output_type = dtype
     with open(f"{folder}/{name}.tflite", "wb") as file:
         file.write(converter.convert())
-for name, layers in (("single", [keras.layers.Input((8, 8, 3)), keras.layers.Lambda(lambda x: tf.reshape(x, (1, 192)))]), ("flat", [keras.layers.Input((12,))]), ("gray", [keras.layers.Input((8, 8, 1)), keras.layers.Flatten()])):
+odd = {
+    "single": [keras.layers.Input((8, 8, 3)), keras.layers.Lambda(lambda x: tf.reshape(x, (1, 192)))],
+    "flat": [keras.layers.Input((12,))],
+    "gray": [keras.layers.Input((8, 8, 1)), keras.layers.Flatten()],
+}
+for name, layers in odd.items():
     model = keras.Sequential([*layers, keras.layers.Dense(2)])
     shape = (1, *model.input_shape[1:])
     function = tf.function(model).get_concrete_function(tf.TensorSpec(shape, tf.float32))
@@ -57,7 +62,7 @@ for name, layers in (("single", [keras.layers.Input((8, 8, 3)), keras.layers.Lam
     converter.experimental_lower_to_saved_model = False
     with open(f"{folder}/{name}.tflite", "wb") as file:
         file.write(converter.convert())
-"""  # noqa: E501
+"""
 
 
 @cache
