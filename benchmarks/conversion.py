@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.turns import compared, take_turns
+from benchmarks.turns import compared_clocks, take_turns
 from pipelines import runtime
 from pipelines.export import export
 from pipelines.measure.litert import Artifact
@@ -61,7 +61,7 @@ def _compare(name: str, model: Any, quantization: Quantization, images: Any, rep
     )
     with tempfile.TemporaryDirectory() as folder:
         ours, ones, any_size = (Path(folder, f"{way}.tflite") for way in ("opscore", "one", "any"))
-        ways: dict[str, Callable[[], float]] = {
+        ways: dict[str, Callable[[], tuple[float, float]]] = {
             "opscore": lambda: _seconds(
                 lambda: export(
                     candidate, training_images=images, labels=[f"class {i}" for i in range(CLASSES)], path=ours
@@ -71,7 +71,7 @@ def _compare(name: str, model: Any, quantization: Quantization, images: Any, rep
             "default, any batch": lambda: _seconds(lambda: _default(model, quantization, images, any_size)),
         }
         given = take_turns(ways, repeats)
-        print(f"\n{name}, {quantization}\n\n{compared(given, 's', to='opscore')}\n")
+        print(f"\n{name}, {quantization}\n\n{compared_clocks(given, to='opscore')}\n")
         # What follows the flatbuffer in opscore's file is the class names, in a ZIP that interpreters do not read.
         flatbuffer = ones.read_bytes()
         same_bytes = ours.read_bytes()[: len(flatbuffer)] == flatbuffer
@@ -134,10 +134,11 @@ def _plain(value: Any) -> Any:
     return {key: _plain(part) for key, part in vars(value).items()} if hasattr(value, "__dict__") else value
 
 
-def _seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def _seconds(action: Callable[[], object]) -> tuple[float, float]:
+    """Wall time, and CPU time of this process."""
+    started, cpu_before = time.perf_counter(), time.process_time()
     action()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - cpu_before
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from benchmarks.images import random_npz
-from benchmarks.turns import compared, take_turns
+from benchmarks.turns import compared_clocks, take_turns
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING, VALIDATION, TEST = 640, 80, 1000
@@ -47,9 +47,7 @@ def main() -> None:
         ]
         ways = {"bare script": lambda: _seconds(bare, BARE_ENVIRONMENT), "cell": lambda: _seconds(cell, {})}
         given = take_turns(ways, arguments.repeats)
-    for number, what in enumerate(("wall time", "CPU time")):
-        times = {way: [taken[number] for taken in all_taken] for way, all_taken in given.items()}
-        print(f"{what}\n\n{compared(times, 's', to='bare script')}\n")
+    print(compared_clocks(given, to="bare script"))
 
 
 def cell_command(model: str, data: tuple[Path, float], *, epochs: int, store: str, folder: str) -> list[str]:

@@ -16,14 +16,23 @@ def take_turns(ways: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, l
     return given
 
 
-def compared(given: Mapping[str, Sequence[float]], unit: str, to: str, digits: int = 1) -> str:
+def compared(given: Mapping[str, Sequence[float]], unit: str, to: str) -> str:
     """A table of best (least) and median, each with its ratio to that of the way `to`."""
     best = {name: min(values) for name, values in given.items()}
     median = {name: statistics.median(values) for name, values in given.items()}
     lines = [f"| way | best | to {to} | median | to {to} |", "|---|---|---|---|---|"]
     lines += [
-        f"| {name} | {best[name]:.{digits}f} {unit} | x {best[name] / best[to]:.3f} "
-        f"| {median[name]:.{digits}f} {unit} | x {median[name] / median[to]:.3f} |"
+        f"| {name} | {best[name]:.1f} {unit} | x {best[name] / best[to]:.3f} "
+        f"| {median[name]:.1f} {unit} | x {median[name] / median[to]:.3f} |"
         for name in given
     ]
     return "\n".join(lines)
+
+
+def compared_clocks(given: Mapping[str, Sequence[tuple[float, float]]], to: str) -> str:
+    """Two such tables, of seconds of wall time and of CPU time, which what else runs on a machine changes less."""
+    tables = []
+    for number, clock in enumerate(("wall", "CPU")):
+        seconds = {way: [taken[number] for taken in all_taken] for way, all_taken in given.items()}
+        tables.append(f"{clock} time\n\n{compared(seconds, 's', to)}")
+    return "\n\n".join(tables)
