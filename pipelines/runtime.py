@@ -23,7 +23,7 @@ def collect_seldom() -> None:
     """Let Python look for unused cycles of objects seldom while this process lives, and not at its end.
 
     TensorFlow, MLflow and the graphs of networks are millions of objects that stay. To go through them again and again
-    takes 2 to 3 s of a cell's start and end (docs/performance.md).
+    takes seconds of a cell (docs/performance.md).
     """
     gc.set_threshold(100_000, 20, 100)
     atexit.register(gc.freeze)
