@@ -251,7 +251,7 @@ def _record_breakdown(run: CellRun, finished: Finished) -> None:
 
     spent = breakdown.current()
     with breakdown.part("record"):
-        figures.breakdown(spent.seconds).savefig(finished.files.folder / "figures" / "breakdown.png", dpi=150)
+        figures.breakdown(spent.seconds).savefig(finished.files.breakdown_figure, dpi=150)
         finished.files.breakdown.write_text(json.dumps(spent.seconds, indent=2) + "\n")
         try:
             run.record_breakdown(finished)

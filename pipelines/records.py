@@ -196,6 +196,11 @@ class CellFiles:
         return self.folder / "breakdown.json"
 
     @property
+    def breakdown_figure(self) -> Path:
+        """The same as a picture."""
+        return self.folder / "figures" / "breakdown.png"
+
+    @property
     def latency(self) -> Path:
         """Nanoseconds of each timed call: arrays `candidate` and, beside a baseline, `reference`."""
         return self.folder / "latency.npz"

@@ -7,11 +7,8 @@ may be registered under such a name.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
-import logging
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -22,8 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.gates import Answers
+from pipelines.measure.size import sha256
 from pipelines.records import CellFiles, CellResult
 from pipelines.tracking.cell_run import CELL_FOLDER, StoreError
+from pipelines.tracking.client import connected
 from pipelines.tracking.store import RecordedCell, Store, store_errors
 
 if TYPE_CHECKING:
@@ -71,18 +70,11 @@ class Registry:
     """The model registry of a tracking store. Raises StoreError where there is no store at `uri`."""
 
     def __init__(self, uri: str) -> None:
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         # MLflow would make the file, and with it a store without anything in it.
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
             raise StoreError(f"there is no tracking store at {uri}: run a cell first, or set tracking.uri to another")
-        import mlflow
-
-        for name in ("alembic", "mlflow"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        mlflow.set_tracking_uri(uri)
         self.uri = uri
-        self.client = mlflow.MlflowClient(uri)
+        self.client = connected(uri)
 
     def check_experiment(self, experiment: str) -> None:
         """Raise StoreError where there is no such experiment, which opening it would make."""
@@ -251,12 +243,6 @@ class Registry:
 def refusals() -> tuple[type[Exception], ...]:
     """What the commands here answer with one sentence."""
     return ValueError, OSError, *store_errors()
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(found: ModelVersion) -> Version:

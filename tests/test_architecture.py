@@ -45,10 +45,10 @@ ALLOWED = {
     "intervals": set(),
     "comparability": {"tracking"},
     "gates": {"comparability", "intervals", "tracking"},
-    "registry": {"gates", "records", "tracking"},
+    "registry": {"gates", "measure", "records", "tracking"},
     "licences": set(),
     "model_card": {"comparison", "licences", "records"},
-    "target": {"checks", "machine", "measure", "summary", "tracking"},
+    "target": {"checks", "comparison", "machine", "measure", "summary", "tracking"},
     # The command stands above the package that it is named after.
     "measure/__main__": {"arguments", "compare", "machine", "runtime", "target", "tracking"},
     "promote": {"arguments", "checks", "comparability", "compare", "gates", "registry", "summary", "tracking"},

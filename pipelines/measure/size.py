@@ -1,5 +1,6 @@
 """Bytes of an artifact, as stored and as shipped."""
 
+import hashlib
 import zlib
 from pathlib import Path
 
@@ -15,3 +16,9 @@ def compressed_bytes(path: Path) -> int:
     Zeros of pruning and repeats of clustering take full space in a flatbuffer, so only this shows them.
     """
     return len(zlib.compress(path.read_bytes(), 9))
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,8 @@ from pipelines.target.settings import Settings
 from pipelines.target.subjects import Subject
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import StoreError
-from pipelines.tracking.measured import OnTarget, client_of, record
+from pipelines.tracking.client import connected
+from pipelines.tracking.measured import OnTarget, record
 
 SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
 
@@ -71,7 +72,7 @@ def send(folder: Path, uri: str | None = None) -> int:
     sent = 0
     try:
         check_reachable(uri)
-        client = client_of(uri)
+        client = connected(uri)
         for run_id, found in _on_target(folder, session):
             record(client, run_id, found)
             sent += 1

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.comparison import BASELINE
 from pipelines.measure.litert import image_shape
+from pipelines.measure.size import sha256
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import RecordedCell, Store
-
-BASELINE = "baseline"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ def of_files(paths: Sequence[Path], reference: Path | None) -> list[Subject]:
         Subject(
             label=label,
             path=path.resolve(),
-            sha256=sha256(path),
+            sha256=sha256(_existing(path)),
             image_shape=image_shape(path),
             reference=None if label == first else first,
         )
@@ -92,12 +91,10 @@ def of_cells(cells: Sequence[RecordedCell], store: Store) -> list[Subject]:
     return subjects
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal. Raises ValueError where there is no such file."""
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"{path} must be a .tflite file, got no such file: correct its name")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path
 
 
 def _baselines(cells: Sequence[RecordedCell], store: Store) -> dict[str, RecordedCell]:

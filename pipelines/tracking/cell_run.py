@@ -159,18 +159,16 @@ class CellRun:
 
     def record_breakdown(self, finished: Finished) -> None:
         """Where the cell's time went, if that is known. For a run that has ended: its end is part of the time."""
-        from mlflow.entities import Metric
+        import mlflow
 
-        path = finished.files.breakdown
-        if not path.exists():
+        files = finished.files
+        if not files.breakdown.exists():
             return
-        self._client.log_artifact(self.run_id, str(path), CELL_FOLDER)
-        self._client.log_artifacts(self.run_id, str(path.parent / "figures"), f"{CELL_FOLDER}/figures")
+        self._client.log_artifact(self.run_id, str(files.breakdown), CELL_FOLDER)
+        self._client.log_artifact(self.run_id, str(files.breakdown_figure), f"{CELL_FOLDER}/figures")
         if "wall/total_s" not in self._client.get_run(self.run_id).data.metrics:
-            now = int(time.time() * 1e3)
-            seconds = json.loads(path.read_text())
-            points = [Metric(name, value, now, 0) for name, value in breakdown.metrics(seconds).items()]
-            self._client.log_batch(self.run_id, points)
+            seconds = json.loads(files.breakdown.read_text())
+            mlflow.log_metrics(breakdown.metrics(seconds), run_id=self.run_id)
 
     def _record(self, finished: Finished, data: ImageData) -> None:
         import mlflow

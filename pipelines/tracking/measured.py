@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,16 +37,6 @@ class OnTarget:
     metrics: Mapping[str, float]
     invalid: str
     folder: Path
-
-
-def client_of(uri: str) -> MlflowClient:
-    """A client that gives up on a store that is away after seconds."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    import mlflow
-
-    mlflow.set_tracking_uri(uri)
-    return mlflow.MlflowClient(uri)
 
 
 def record(client: MlflowClient, run_id: str, found: OnTarget) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pipelines.tracking import view
 from pipelines.tracking.address import EMBEDDED_URI
 from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
 from pipelines.tracking.claims import Claims
+from pipelines.tracking.client import connected
 from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
 
 if TYPE_CHECKING:
@@ -114,22 +114,13 @@ class Store:
     """
 
     def __init__(self, uri: str, experiment: str, *, beside: str | None = None) -> None:
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        # MLflow's own seven tries take minutes, in which a cell that needs no store at all would stand still.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-        import mlflow
-
-        # Migrations of a new store and the start of every monitor are no news to anybody.
-        for name in ("alembic", "mlflow"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        # Each try again of each request of each thread, while a server is away: what follows from it is told once.
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         self.uri = uri
         self.experiment = experiment
-        mlflow.set_tracking_uri(uri)
-        self.client = mlflow.MlflowClient(uri)
+        self.client = connected(uri)
+        import mlflow
+
         try:
             self.experiment_id: str = (
                 self.client.get_run(beside).info.experiment_id if beside else self._experiment(experiment)

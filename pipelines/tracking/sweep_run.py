@@ -115,10 +115,11 @@ class SweepRun:
         files, report (a folder): to be kept with it. seconds: wall time of the sweep. spent: seconds of its cells'
         processes by part. problem: why it FAILED or was KILLED.
         """
+        import mlflow
+
         self._pulse.__exit__(None, None, None)
         try:
-            for name, value in {"cells/seconds": seconds, **breakdown.metrics(spent)}.items():
-                self._client.log_metric(self.run_id, name, value)
+            mlflow.log_metrics({"cells/seconds": seconds, **breakdown.metrics(spent)}, run_id=self.run_id)
             if outcomes:
                 self._client.log_table(self.run_id, _columns(outcomes), TABLE)
             self._client.log_text(self.run_id, summary + "\n", "summary.txt")
