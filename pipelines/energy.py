@@ -19,6 +19,11 @@ log = logging.getLogger("opscore")
 Read = Callable[[], dict[str, float]]
 
 
+def told() -> bool:
+    """Whether this machine tells the energy of anything."""
+    return bool(_counters())
+
+
 @contextmanager
 def counted(joules: dict[str, float]) -> Iterator[None]:
     """Add to `joules` what the whole machine uses meanwhile, by `cpu`, `dram` and `gpu`; other programs' share too."""

@@ -25,7 +25,7 @@ ALLOWED = {
     "downloads": set(),
     "datasets": {"checks", "downloads"},
     "models": {"checks", "downloads"},
-    "measure": {"checks", "machine"},
+    "measure": {"checks", "energy", "machine"},
     "training": {"breakdown", "datasets", "energy", "runtime", "checks"},
     "techniques": {"training", "models", "datasets", "measure", "records", "checks"},
     "export": {"techniques", "datasets", "measure"},
@@ -48,7 +48,7 @@ ALLOWED = {
     "registry": {"gates", "measure", "records", "tracking"},
     "licences": set(),
     "model_card": {"comparison", "licences", "records"},
-    "target": {"checks", "comparison", "machine", "measure", "summary", "tracking"},
+    "target": {"checks", "comparison", "energy", "machine", "measure", "summary", "tracking"},
     # The command stands above the package that it is named after.
     "measure/__main__": {"arguments", "compare", "machine", "runtime", "target", "tracking"},
     "promote": {"arguments", "checks", "comparability", "compare", "gates", "registry", "summary", "tracking"},

@@ -1,5 +1,6 @@
 """Energy is what the machine's counters say, and nothing where they say nothing."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,13 @@ from zeus.device import cpu as zeus_cpu
 from zeus.device.cpu import rapl
 
 from pipelines import energy
+from pipelines.measure.consumption import ConsumptionRequest, consumed
+from pipelines.target import session
+from pipelines.target.results import summarized
+from pipelines.target.session import Consumption
+from pipelines.target.settings import Settings
+from pipelines.target.subjects import of_files
+from pipelines.target.table import text
 
 
 @pytest.fixture
@@ -64,3 +72,60 @@ def test_a_machine_without_counters_counts_nothing(tmp_path: Path, monkeypatch: 
     with forgotten(monkeypatch), energy.counted(joules):
         pass
     assert "cpu" not in joules
+
+
+def test_an_images_energy_is_that_of_the_counted_calls(package: Path, made: Path) -> None:
+    counter = package / "energy_uj"
+    over = threading.Event()
+
+    def burn() -> None:
+        joules = 1
+        while not over.wait(0.01):
+            joules += 1
+            partial = counter.with_suffix(".partial")
+            partial.write_text(f"{joules}000000\n")
+            partial.replace(counter)
+
+    burning = threading.Thread(target=burn)
+    burning.start()
+    try:
+        found = consumed(
+            ConsumptionRequest(
+                artifact=str(made / "int8.tflite"), threads=1, warmup_calls=1, duration_s=0.5, seed=0, result=""
+            )
+        )
+    finally:
+        over.set()
+        burning.join()
+    # A joule each hundredth of a second, or a little less often.
+    assert 10 <= found["cpu"] <= 50
+    assert found["dram"] == 0
+    assert found["images"] > 50
+
+
+SHORT = Settings(
+    profile="quick", loads=1, starts=1, min_duration_s=0.1, min_calls=5, limit_s=5.0, batches=(), warmup_calls=1
+)
+
+
+def test_energy_stands_beside_the_other_figures(made: Path) -> None:
+    subjects = of_files([made / "int8.tflite"], None)
+    raws = session.run(subjects, SHORT, say=lambda _: None)
+    assert not any("energy" in name for name in summarized(subjects, raws, SHORT)[0].metrics())
+    raws[0].consumption[1] = Consumption(images=200, joules={"cpu": 5.0, "dram": 0.5})
+    results = summarized(subjects, raws, SHORT)
+    told = {name: value for name, value in results[0].metrics().items() if "energy" in name}
+    assert told == {"energy_cpu_mj_1t": 25.0, "energy_dram_mj_1t": 2.5}
+    assert "cpu mJ, 1t" in text(results)
+
+
+def test_the_pass_is_a_process_of_its_own_for_each_number_of_threads(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(energy, "told", lambda: True)
+    subjects = of_files([made / "int8.tflite", made / "float32.tflite"], None)
+    both = Settings(**vars(SHORT) | {"threads": (1, 2)})
+    for raw in session.run(subjects, both, say=lambda _: None):
+        assert set(raw.consumption) == {1, 2}
+        # The processes count for themselves, and this machine may tell them nothing.
+        assert all(one.images > 0 and "gpu" not in one.joules for one in raw.consumption.values())

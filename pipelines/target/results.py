@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipelines.measure.latency import Nanoseconds, Percentiles
 from pipelines.measure.repeat import repeat_interval
-from pipelines.target.session import Load, Raw
+from pipelines.target.session import Consumption, Load, Raw
 from pipelines.target.settings import Settings
 from pipelines.target.subjects import Subject
 
@@ -53,6 +53,7 @@ class Measured:
 
     load_ms, first_call_ms: medians over fresh processes with one thread; peak_memory_mb: the most of them, in 10^6
     bytes. latency: by threads. images_per_s: by batch, with `throughput_threads`; refused: why there is none.
+    consumption: by threads.
     """
 
     label: str
@@ -67,6 +68,7 @@ class Measured:
     throughput_threads: int
     images_per_s: dict[int, float]
     refused: dict[int, str]
+    consumption: dict[int, Consumption]
 
     @property
     def invalid(self) -> tuple[str, ...]:
@@ -87,6 +89,8 @@ class Measured:
             found |= {f"{name}_{threads}t": values[name] for name in (*named, "calls")}
         for batch, rate in self.images_per_s.items():
             found[f"images_per_s_b{batch}_{self.throughput_threads}t"] = rate
+        for threads, used in self.consumption.items():
+            found |= {f"energy_{name}_mj_{threads}t": mj for name, mj in used.mj_per_image.items()}
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -193,6 +197,7 @@ def _measured(subject: Subject, raw: Raw, by_label: dict[str, Raw], settings: Se
         throughput_threads=max(settings.threads),
         images_per_s={batch: _rate(loads, batch) for batch, loads in raw.throughput.items()},
         refused=raw.refused,
+        consumption=raw.consumption,
     )
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines import energy
 from pipelines.measure import process
+from pipelines.measure.consumption import ConsumptionRequest
 from pipelines.measure.process import Arrays
 from pipelines.measure.start import StartRequest
 from pipelines.measure.stream import BURST_CALLS, BURST_S, StreamRequest, random_images
@@ -49,17 +51,31 @@ class Load:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Consumption:
+    """What the machine used for so many single images, as far as it tells: joules by `cpu` and `dram`."""
+
+    images: int
+    joules: dict[str, float]
+
+    @property
+    def mj_per_image(self) -> dict[str, float]:
+        """Millijoules of one image, by what used them."""
+        return {name: value / self.images * 1e3 for name, value in self.joules.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Raw:
     """All that was timed of one artifact.
 
     latency: by threads. throughput: by batch, each call being one batch; of a batch that it does not take, refused has
-    the reason.
+    the reason. consumption: by threads; empty on a machine that does not tell.
     """
 
     starts: list[Start] = field(default_factory=list)
     latency: dict[int, list[Load]] = field(default_factory=dict)
     throughput: dict[int, list[Load]] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    consumption: dict[int, Consumption] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +105,11 @@ def run(subjects: Sequence[Subject], settings: Settings, *, say: Say) -> list[Ra
             left_s = (time.monotonic() - began) * (len(passes) / number - 1)
             after = f", about {minutes(left_s)} left" if number < len(passes) else ""
             say(f"window {one.window + 1} of {settings.windows}{after}")
+    if energy.told():
+        say("energy")
+        for threads in settings.threads:
+            for subject, raw in zip(subjects, raws, strict=True):
+                raw.consumption[threads] = _consumption(subject, threads, settings)
     return raws
 
 
@@ -105,6 +126,9 @@ def estimate_s(raws: Sequence[Raw], settings: Settings) -> float:
     for batch in settings.batches:
         least_s = settings.min_duration_s / 4 / settings.windows
         total += settings.windows * (_rounds_s(calls_s * batch, least_s, 1) + 2 * loading_s + PROCESS_S)
+    if energy.told():
+        each_s = settings.min_duration_s / 4 + PROCESS_S
+        total += len(settings.threads) * (len(raws) * each_s + loading_s + settings.warmup_calls * calls_s.sum())
     return float(total)
 
 
@@ -168,6 +192,23 @@ def _starts(subject: Subject, settings: Settings) -> list[Start]:
         times = {name: float(found[name]) for name in ("load_ms", "first_call_ms", "call_ms")}
         starts.append(Start(**times, peak_bytes=int(found["peak_bytes"])))
     return starts
+
+
+def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumption:
+    with _exchange(subject.label) as folder:
+        request = ConsumptionRequest(
+            artifact=str(subject.path),
+            threads=threads,
+            warmup_calls=settings.warmup_calls,
+            duration_s=settings.min_duration_s / 4,
+            seed=settings.seed,
+            result=str(folder / "result.npz"),
+        )
+        found = process.ask(
+            "pipelines.measure.consumption", asdict(request), folder, timeout_s=GRACE_S, limit="its limit"
+        )
+    images = int(found.pop("images"))
+    return Consumption(images=images, joules={name: float(value) for name, value in found.items()})
 
 
 def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> None:

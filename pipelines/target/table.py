@@ -41,7 +41,10 @@ def _apart(results: Sequence[Measured]) -> str:
     batches = sorted({batch for one in results for batch in (*one.images_per_s, *one.refused)})
     threads = results[0].throughput_threads
     rates = [f"images/s, {batch} at once, {threads}t" for batch in batches]
-    rows = [["artifact", "load ms", "first call ms", "memory MB", "file kB", *rates]]
+    # A machine tells the same of all artifacts.
+    used = [(name, threads) for threads, one in results[0].consumption.items() for name in one.joules]
+    energies = [f"{name} mJ, {threads}t" for name, threads in used]
+    rows = [["artifact", "load ms", "first call ms", "memory MB", "file kB", *rates, *energies]]
     for one in results:
         rows.append(
             [
@@ -51,6 +54,7 @@ def _apart(results: Sequence[Measured]) -> str:
                 f"{one.peak_memory_mb:.1f}",
                 f"{one.file_bytes / 1e3:.1f}",
                 *(f"{one.images_per_s[batch]:,.0f}" if batch in one.images_per_s else "-" for batch in batches),
+                *(f"{one.consumption[threads].mj_per_image[name]:.4g}" for name, threads in used),
             ]
         )
     return aligned(rows)

@@ -1,0 +1,106 @@
+"""Trainings that go on an epoch at a time, each in a process of its own, so that several can take turns.
+
+    python -m benchmarks.fitting MODEL IMAGES [--steps-per-execution N] [OVERRIDE ...]
+
+is opscore's side: the trainer of every cell, random images of 32x32 pixels, 10 classes, random weights, batch 128,
+augmented, and the model's own settings unless overridden. It prints the MACs of one image, then trains an epoch for
+each line that it reads and prints its images per second.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from functools import partialmethod
+from pathlib import Path
+
+from benchmarks.images import CLASSES, random_npz
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH = 128
+# More than anyone asks for: a training ends with its standard input.
+EPOCHS = 1000
+
+
+class Fitting:
+    """A process that trains an epoch whenever it is told to."""
+
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.macs = int(self._told("MACS"))
+
+    @classmethod
+    def of_opscore(cls, model: str, images: int, *settings: str) -> "Fitting":
+        """Our trainer. settings: options and overrides of `python -m benchmarks.fitting`."""
+        return cls(sys.executable, "-m", "benchmarks.fitting", model, str(images), *settings)
+
+    def epoch(self) -> float:
+        """Images per second of one more epoch."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return float(self._told("RATE"))
+
+    def end(self) -> None:
+        """Let the process end."""
+        self._process.communicate()
+
+    def _told(self, what: str) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            word, _, value = line.partition(" ")
+            if word == what:
+                return value
+        raise RuntimeError(f"a training must tell its {what}, it ended with status {self._process.wait()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("images", type=int)
+    parser.add_argument("--steps-per-execution", type=int, default=1)
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_args()
+
+    from hydra import compose, initialize_config_dir
+
+    from pipelines import runtime
+    from pipelines.composition import CONF, cell_of
+    from pipelines.execution import loaded
+    from pipelines.models.complexity import macs
+    from pipelines.training import Trainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        path, fraction = random_npz(Path(folder), training=arguments.images, validation=CLASSES, test=CLASSES)
+        overrides = [f"model={arguments.model}", "model.weights=null", "++model.input_size=32", "technique=baseline"]
+        overrides += ["dataset=npz", f"dataset.path={path}", f"dataset.validation_fraction={fraction}"]
+        overrides += ["dataset.horizontal_flip=true", "dataset.max_shift=4", f"training.batch_size={BATCH}"]
+        overrides += [f"training.epochs={EPOCHS}", f"training.patience={EPOCHS}"]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cell = cell_of(compose("config", overrides + arguments.overrides))
+        data = loaded(cell.dataset)
+    runtime.prepare(onednn=cell.model.onednn, deterministic=False)
+    import tf_keras
+
+    tf_keras.Model.compile = partialmethod(tf_keras.Model.compile, steps_per_execution=arguments.steps_per_execution)
+    model = cell.model.build(data.image_shape, CLASSES)
+    print("MACS", macs(model), flush=True)
+    _wait()
+
+    def tell(_: int, metrics: dict[str, float]) -> None:
+        print("RATE", metrics["images_per_s"], flush=True)
+        _wait()
+
+    trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=tell)
+    trainer.fit(model, keep_best=False)
+
+
+def _wait() -> None:
+    if not sys.stdin.readline():
+        sys.exit()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Training throughput under other settings than each model's own: what pays?
+
+    python -m benchmarks.settings [--models vgg16 resnet50 ...] [--epochs 5]
+
+The trainer of every cell (`benchmarks/fitting.py`), 32x32 pixels, 512 images an epoch, batch 128. Each way changes one
+thing: oneDNN the other way, several batches an execution of TensorFlow's step, another batch, fewer threads. All ways
+of a model have a process and their epochs take turns; the first of each is left out. Beside the best epoch's images
+per second stands the median of the ratios to the epoch of the model's own settings in the same turn.
+"""
+
+import argparse
+import os
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from benchmarks.fitting import Fitting
+
+MODELS = ("vgg16", "resnet50", "efficientnet_b0", "efficientnet_lite0", "mobilenet_v2", "small_cnn")
+IMAGES = 512
+OWN = "its own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """settings: options and overrides of `benchmarks.fitting`. environment: what TensorFlow reads when it is loaded."""
+
+    settings: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--epochs", type=int, default=5)
+    arguments = parser.parse_args()
+    ways = {
+        OWN: Way(),
+        "oneDNN the other way": Way(settings=("model.onednn={other}",)),
+        "4 steps an execution": Way(settings=("--steps-per-execution", "4")),
+        "batch 32": Way(settings=("training.batch_size=32",)),
+        "batch 64": Way(settings=("training.batch_size=64",)),
+        "batch 256": Way(settings=("training.batch_size=256",)),
+        "1 inter-op thread": Way(environment={"TF_NUM_INTEROP_THREADS": "1"}),
+        "1 intra-op thread": Way(environment={"TF_NUM_INTRAOP_THREADS": "1"}),
+    }
+    print("images/s of the best epoch, and the ratio to the model's own settings\n")
+    print(f"| model | {' | '.join(ways)} |")
+    print("|---" * (len(ways) + 1) + "|")
+    for model in arguments.models:
+        rates = _rates(model, ways, arguments.epochs)
+        cells = [
+            f"{max(taken):.0f} (x {statistics.median(a / b for a, b in zip(taken, rates[OWN], strict=True)):.2f})"
+            for taken in rates.values()
+        ]
+        print(f"| {model} | {' | '.join(cells)} |", flush=True)
+
+
+def _rates(model: str, ways: dict[str, Way], epochs: int) -> dict[str, list[float]]:
+    """Images per second of each way's epochs but the first."""
+    other = str(not _onednn(model)).lower()
+    fittings = {}
+    for name, way in ways.items():
+        with _environment(way.environment):
+            settings = [setting.format(other=other) for setting in way.settings]
+            fittings[name] = Fitting.of_opscore(model, IMAGES, *settings)
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(epochs + 1):
+        for name in list(ways) if turn % 2 else list(ways)[::-1]:
+            taken[name].append(fittings[name].epoch())
+    for fitting in fittings.values():
+        fitting.end()
+    return {name: rates[1:] for name, rates in taken.items()}
+
+
+def _onednn(model: str) -> bool:
+    from omegaconf import OmegaConf
+
+    from pipelines.composition import CONF
+
+    return bool(OmegaConf.load(CONF / "model" / f"{model}.yaml").onednn)
+
+
+@contextmanager
+def _environment(added: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+if __name__ == "__main__":
+    main()
