@@ -3,7 +3,7 @@
     python -m benchmarks.settings [--models vgg16 resnet50 ...] [--epochs 5]
 
 The trainer of every cell (`benchmarks/fitting.py`), 32x32 pixels, 512 images an epoch, batch 128. Each way changes one
-thing: oneDNN the other way, several batches an execution of TensorFlow's step, another batch, fewer threads. All ways
+thing: no oneDNN, several batches an execution of TensorFlow's step, another batch, fewer threads. All ways
 of a model have a process and their epochs take turns; the first of each is left out. Beside the best epoch's images
 per second stands the median of the ratios to the epoch of the model's own settings in the same turn.
 """
@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ways = {
         OWN: Way(),
-        "oneDNN the other way": Way(settings=("model.onednn={other}",)),
+        "without oneDNN": Way(settings=("model.onednn=false",)),
         "4 steps an execution": Way(settings=("--steps-per-execution", "4")),
         "batch 32": Way(settings=("training.batch_size=32",)),
         "batch 64": Way(settings=("training.batch_size=64",)),
@@ -59,12 +59,10 @@ def main() -> None:
 
 def _rates(model: str, ways: dict[str, Way], epochs: int) -> dict[str, list[float]]:
     """Images per second of each way's epochs but the first."""
-    other = str(not _onednn(model)).lower()
     fittings = {}
     for name, way in ways.items():
         with _environment(way.environment):
-            settings = [setting.format(other=other) for setting in way.settings]
-            fittings[name] = Fitting.of_opscore(model, IMAGES, *settings)
+            fittings[name] = Fitting.of_opscore(model, IMAGES, *way.settings)
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(epochs + 1):
         for name in list(ways) if turn % 2 else list(ways)[::-1]:
@@ -72,14 +70,6 @@ def _rates(model: str, ways: dict[str, Way], epochs: int) -> dict[str, list[floa
     for fitting in fittings.values():
         fitting.end()
     return {name: rates[1:] for name, rates in taken.items()}
-
-
-def _onednn(model: str) -> bool:
-    from omegaconf import OmegaConf
-
-    from pipelines.composition import CONF
-
-    return bool(OmegaConf.load(CONF / "model" / f"{model}.yaml").onednn)
 
 
 @contextmanager
