@@ -9,6 +9,7 @@ machine. MLflow's own import is timed apart. Figures are the least, then the med
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--server", action="store_true")
     arguments = parser.parse_args()
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # a line each run amid the table
     # Not in the default place: PostgreSQL's own user must be able to enter.
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name, ExitStack() as stack:
         folder = Path(name)

@@ -179,7 +179,7 @@ def start_mlflow(uri: str, *, folder: Path, port: int, workers: int) -> Child:
         "MLFLOW_BACKEND_STORE_URI": uri,
     }
     artifacts = ["--artifacts-destination", (folder / "artifacts").as_uri(), "--serve-artifacts"]
-    listening = ["--host", HOST, "--port", str(port), "--workers", str(workers)]
+    listening = ["--host", HOST, "--port", str(port), "--workers", str(workers), "--app-name", "opscore"]
     command = [sys.executable, "-c", MLFLOW, *artifacts, *listening]
     return Child(command, log=folder / "mlflow.log", ends_on=signal.SIGTERM, env=environment)
 

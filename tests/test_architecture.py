@@ -59,6 +59,7 @@ ALLOWED = {
     "sweep": {"breakdown", "composition", "cell", "records", "report", "summary", "tracking", "checks"},
     "sync": {"composition", "execution", "records", "figures", "tracking"},
     "server": set(),
+    "server_app": {"runtime"},
     "run": {
         "breakdown", "compatibility", "composition", "sweep", "execution", "cell", "tracking", "metrics", "summary",
         "records", "runtime",
@@ -67,7 +68,7 @@ ALLOWED = {
 }  # fmt: skip
 ONLY_IN = {
     "hydra": {"run", "sweep", "composition", "compatibility"},
-    "mlflow": {"tracking", "serving", "registry"},
+    "mlflow": {"tracking", "serving", "registry", "server_app"},
     "tensorflow_model_optimization": {"techniques"},
     "ai_edge_litert": {"measure"},
     "psycopg": {"server"},

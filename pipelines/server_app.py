@@ -1,0 +1,10 @@
+"""MLflow's application as its server's workers load it, by the name `opscore` (pyproject.toml)."""
+
+from mlflow.server.fastapi_app import app
+
+from pipelines import runtime
+
+__all__ = ["app"]
+
+# A search for runs builds some hundred objects a run: looking for cycles among them doubles a page's time.
+runtime.collect_seldom()
