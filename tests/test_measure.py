@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
@@ -16,7 +17,7 @@ from pipelines.measure.accuracy import accuracy, confusion_matrix, top_k_accurac
 from pipelines.measure.latency import Percentiles, ratio_interval, time_interleaved
 from pipelines.measure.litert import Artifact, append_labels, tensor_dtypes
 from pipelines.measure.session import Request, Settings, measure
-from pipelines.measure.size import compressed_bytes, file_bytes
+from pipelines.measure.size import PIECE, compressed_bytes, file_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = tuple(f"class {index}" for index in range(10))
@@ -354,6 +355,13 @@ class TestSize:
         assert file_bytes(zeros) == file_bytes(noise) == 100_000
         assert compressed_bytes(zeros) < 200
         assert 100_000 <= compressed_bytes(noise) < 100_100
+
+    @pytest.mark.parametrize("length", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
+    def test_pieces_take_what_the_whole_stream_takes(self, tmp_path, length):
+        # Within reach of what stands before a piece, and nowhere else, is each of these bytes known.
+        content = np.resize(np.random.default_rng(0).integers(0, 256, 30_000, dtype=np.uint8), length).tobytes()
+        (tmp_path / "repeats").write_bytes(content)
+        assert compressed_bytes(tmp_path / "repeats") == pytest.approx(len(zlib.compress(content, 9)), rel=0.002)
 
     def test_of_an_empty_file(self, tmp_path):
         (tmp_path / "empty").touch()

@@ -92,6 +92,16 @@ def test_the_run_is_a_row_in_postgresql_and_its_artifact_a_file_in_the_folder(se
     assert found == [("FINISHED", 4.25)]
 
 
+def test_its_workers_look_for_unused_cycles_seldom(server: Server) -> None:
+    (uvicorn,) = server.mlflow.children()
+    assert "pipelines.server_app:app" in uvicorn.cmdline()
+    code = "import gc; before = gc.get_threshold(); import pipelines.server_app; print(gc.get_threshold() > before)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=server.folder, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.endswith("True\n")
+
+
 def test_postgresql_listens_on_no_port_and_mlflow_on_loopback_only(server: Server) -> None:
     assert server.postmaster.net_connections("inet") == []
     (uvicorn,) = server.mlflow.children()
