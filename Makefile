@@ -82,11 +82,14 @@ format: $(VENV)/dev ## format the code and mend what ruff can
 bench: $(VENV)/dev ## run the benchmarks, PyTorch's too if asked: make bench TORCH=../torch/bin/python
 	$(BIN)/python -m benchmarks.training
 	$(if $(TORCH),$(BIN)/python -m benchmarks.torch_training --torch-python $(TORCH))
+	$(BIN)/python -m benchmarks.settings
 	$(BIN)/python -m benchmarks.limits
 	$(BIN)/python -m benchmarks.conversion
 	$(BIN)/python -m benchmarks.first_batch
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.tracking
+	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.reuse
 
 clean: ## remove caches and job folders; .venv and mlruns stay
