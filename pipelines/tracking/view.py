@@ -21,8 +21,8 @@ COLUMNS = (
 )
 NAME = "attributes.`Run Name`"
 # Pixels: the name wide enough for `efficientnet_lite0-cifar100-prune_filters_quantize_int8`, the others for what the UI
-# heads them with, which is cut after 100 otherwise.
-WIDTHS = {NAME: 420} | {column: max(70, 30 + 7 * len(column.split("`")[1])) for column in COLUMNS}
+# heads them with, which is cut after 100 otherwise, in DejaVu Sans, the widest of usual fonts, with the arrow of order.
+WIDTHS = {NAME: 420} | {column: max(70, 50 + 7 * len(column.split("`")[1])) for column in COLUMNS}
 
 
 def state() -> str:
