@@ -8,13 +8,16 @@ each line that it reads and prints its images per second.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
-from benchmarks.images import CLASSES, random_npz
+from benchmarks.images import CLASSES, SIDE, random_npz
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 128
@@ -25,16 +28,25 @@ EPOCHS = 1000
 class Fitting:
     """A process that trains an epoch whenever it is told to."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command,
+            cwd=ROOT,
+            env=os.environ | dict(environment or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         self.macs = int(self._told("MACS"))
 
     @classmethod
-    def of_opscore(cls, model: str, images: int, *settings: str) -> "Fitting":
-        """Our trainer. settings: options and overrides of `python -m benchmarks.fitting`."""
-        return cls(sys.executable, "-m", "benchmarks.fitting", model, str(images), *settings)
+    def of_opscore(
+        cls, model: str, images: int, *settings: str, environment: Mapping[str, str] | None = None
+    ) -> "Fitting":
+        """Our trainer. settings: options and overrides of `python -m benchmarks.fitting`. environment: is added."""
+        command = (sys.executable, "-m", "benchmarks.fitting", model, str(images), *settings)
+        return cls(*command, environment=environment)
 
     def epoch(self) -> float:
         """Images per second of one more epoch."""
@@ -56,6 +68,27 @@ class Fitting:
         raise RuntimeError(f"a training must tell its {what}, it ended with status {self._process.wait()}")
 
 
+def random_cell(model: str, *, training: int, test: int, epochs: int, overrides: Sequence[str] = ()) -> tuple[Any, Any]:
+    """A cell as above and its loaded data, with as many images; TensorFlow is loaded as the model wants it."""
+    from hydra import compose, initialize_config_dir
+
+    from pipelines import runtime
+    from pipelines.composition import CONF, cell_of
+    from pipelines.execution import loaded
+
+    with tempfile.TemporaryDirectory() as folder:
+        path, fraction = random_npz(Path(folder), training=training, validation=CLASSES, test=test)
+        given = [f"model={model}", "model.weights=null", f"++model.input_size={SIDE}", "technique=baseline"]
+        given += ["dataset=npz", f"dataset.path={path}", f"dataset.validation_fraction={fraction}"]
+        given += ["dataset.horizontal_flip=true", "dataset.max_shift=4", f"training.batch_size={BATCH}"]
+        given += [f"training.epochs={epochs}", f"training.patience={epochs}"]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cell = cell_of(compose("config", [*given, *overrides]))
+        data = loaded(cell.dataset)
+    runtime.prepare(onednn=cell.model.onednn, deterministic=False)
+    return cell, data
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -64,24 +97,12 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
 
-    from hydra import compose, initialize_config_dir
-
-    from pipelines import runtime
-    from pipelines.composition import CONF, cell_of
-    from pipelines.execution import loaded
     from pipelines.models.complexity import macs
     from pipelines.training import Trainer
 
-    with tempfile.TemporaryDirectory() as folder:
-        path, fraction = random_npz(Path(folder), training=arguments.images, validation=CLASSES, test=CLASSES)
-        overrides = [f"model={arguments.model}", "model.weights=null", "++model.input_size=32", "technique=baseline"]
-        overrides += ["dataset=npz", f"dataset.path={path}", f"dataset.validation_fraction={fraction}"]
-        overrides += ["dataset.horizontal_flip=true", "dataset.max_shift=4", f"training.batch_size={BATCH}"]
-        overrides += [f"training.epochs={EPOCHS}", f"training.patience={EPOCHS}"]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            cell = cell_of(compose("config", overrides + arguments.overrides))
-        data = loaded(cell.dataset)
-    runtime.prepare(onednn=cell.model.onednn, deterministic=False)
+    cell, data = random_cell(
+        arguments.model, training=arguments.images, test=CLASSES, epochs=EPOCHS, overrides=arguments.overrides
+    )
     import tf_keras
 
     tf_keras.Model.compile = partialmethod(tf_keras.Model.compile, steps_per_execution=arguments.steps_per_execution)

@@ -31,11 +31,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.images import CLASSES, SIDE, random_npz
+from benchmarks.fitting import random_cell
+from benchmarks.images import CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("vgg16", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_b0", "efficientnet_lite0", "small_cnn")
-IMAGES, BATCH, ROUNDS = 256, 128, 5
+IMAGES, ROUNDS = 256, 5
 # By the beginnings of TensorFlow's operators, without `_MklNative` and `_Fused`; the first that fits counts.
 GROUPS = {
     "depthwise convolutions": ("DepthwiseConv2d",),
@@ -125,29 +126,15 @@ def _tell(found: dict[str, Found]) -> None:
 
 
 def _measured(name: str, epochs: int) -> Found:
-    from hydra import compose, initialize_config_dir
-
-    from pipelines import runtime
-    from pipelines.composition import CONF, cell_of
-    from pipelines.execution import loaded
     from pipelines.export import export
     from pipelines.models import complexity
     from pipelines.techniques.base import Candidate
 
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        data_path, fraction = random_npz(folder, training=IMAGES, validation=10, test=100)
-        overrides = [f"model={name}", f"++model.input_size={SIDE}", "model.weights=null", "technique=baseline"]
-        overrides += ["dataset=npz", f"dataset.path={data_path}", f"dataset.validation_fraction={fraction}"]
-        overrides += ["dataset.horizontal_flip=true", "dataset.max_shift=4"]
-        overrides += [f"training.batch_size={BATCH}", f"training.epochs={epochs}", f"training.patience={epochs}"]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            cell = cell_of(compose("config", overrides))
-        runtime.prepare(onednn=cell.model.onednn, deterministic=False)
-        data = loaded(cell.dataset)
+    cell, data = random_cell(name, training=IMAGES, test=100, epochs=epochs)
+    with tempfile.TemporaryDirectory() as folder:
         model = cell.model.build(data.image_shape, CLASSES)
         training, shares = _trained(cell, data, model)
-        artifact = folder / "artifact.tflite"
+        artifact = Path(folder) / "artifact.tflite"
         export(Candidate(model=model), training_images=data.train.images, labels=data.class_names, path=artifact)
         single, all_cores = _answering(artifact, data.test.images)
         return Found(

@@ -9,10 +9,7 @@ per second stands the median of the ratios to the epoch of the model's own setti
 """
 
 import argparse
-import os
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.fitting import Fitting
@@ -59,10 +56,10 @@ def main() -> None:
 
 def _rates(model: str, ways: dict[str, Way], epochs: int) -> dict[str, list[float]]:
     """Images per second of each way's epochs but the first."""
-    fittings = {}
-    for name, way in ways.items():
-        with _environment(way.environment):
-            fittings[name] = Fitting.of_opscore(model, IMAGES, *way.settings)
+    fittings = {
+        name: Fitting.of_opscore(model, IMAGES, *way.settings, environment=way.environment)
+        for name, way in ways.items()
+    }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(epochs + 1):
         for name in list(ways) if turn % 2 else list(ways)[::-1]:
@@ -70,17 +67,6 @@ def _rates(model: str, ways: dict[str, Way], epochs: int) -> dict[str, list[floa
     for fitting in fittings.values():
         fitting.end()
     return {name: rates[1:] for name, rates in taken.items()}
-
-
-@contextmanager
-def _environment(added: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ import json
 import sys
 import time
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from pipelines import energy
-from pipelines.measure.litert import Artifact
 from pipelines.measure.process import answer
-from pipelines.measure.stream import IMAGES, random_images
+from pipelines.measure.stream import single
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +38,15 @@ def consumed(request: ConsumptionRequest) -> dict[str, Any]:
 
     What the machine does not tell is absent. GPUs are left out: LiteRT answers on the processor.
     """
-    artifact = Artifact(Path(request.artifact), request.threads)
-    images = cycle(random_images(artifact.image_shape, IMAGES, request.seed))
+    call = single(Path(request.artifact), request.threads, request.seed)
     for _ in range(request.warmup_calls):
-        artifact.query(next(images))
+        call()
     joules: dict[str, float] = {}
     count = 0
     with energy.counted(joules):
         end = time.perf_counter() + request.duration_s
         while not count or time.perf_counter() < end:
-            artifact.query(next(images))
+            call()
             count += 1
     return {"images": count} | {name: value for name, value in joules.items() if name in ("cpu", "dram")}
 

@@ -91,13 +91,18 @@ def prepared(path: Path, request: StreamRequest) -> Callable[[], object]:
     Raises ValueError where it does not take the batch, or answers differently in one.
     """
     if request.batch == 1:
-        artifact = Artifact(path, request.threads)
-        images = cycle(random_images(artifact.image_shape, IMAGES, request.seed))
-        return lambda: artifact.query(next(images))
+        return single(path, request.threads, request.seed)
     artifact = Artifact(path, request.threads, batch=request.batch)
     batch = random_images(artifact.image_shape, request.batch, request.seed)
     check_same(Artifact(path).logits(batch[:4]), artifact.query_batch(batch)[:4], path)
     return lambda: artifact.query_batch(batch)
+
+
+def single(path: Path, threads: int, seed: int) -> Callable[[], object]:
+    """A call of the loaded artifact, each time with the next of `IMAGES` random images."""
+    artifact = Artifact(path, threads)
+    images = cycle(random_images(artifact.image_shape, IMAGES, seed))
+    return lambda: artifact.query(next(images))
 
 
 def check_same(alone: npt.NDArray[np.float32], together: npt.NDArray[np.float32], path: Path) -> None:
