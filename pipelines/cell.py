@@ -18,8 +18,10 @@ from pipelines.techniques.base import Technique
 from pipelines.techniques.baseline import Baseline
 from pipelines.training import Training
 
-# Raise it when a change of the code changes results, so that no older one is reused.
+# Raise it when a change of the code changes what is trained or exported, so that no older result is reused.
 RESULT_VERSION = 3
+# Raise it when a change of the code changes what is measured: older artifacts are then measured again.
+MEASUREMENT_VERSION = 2
 
 
 class IncompatibleError(ValueError):
@@ -120,6 +122,7 @@ class Cell:
         """
         return _digest(
             {
+                "version": MEASUREMENT_VERSION,
                 "fingerprint": self.fingerprint(digest_of),
                 "measurement": describe(self.measurement, determining=True),
                 "score": describe(self.score, determining=True),

@@ -1,3 +1,4 @@
+import gzip
 import json
 import math
 import os
@@ -5,13 +6,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
 
 import numpy as np
 import pytest
+from zlib_ng import zlib_ng
 
 from pipelines.measure.accuracy import accuracy, confusion_matrix, top_k_accuracy
 from pipelines.measure.latency import Percentiles, ratio_interval, time_interleaved
@@ -361,7 +362,17 @@ class TestSize:
         # Within reach of what stands before a piece, and nowhere else, is each of these bytes known.
         content = np.resize(np.random.default_rng(0).integers(0, 256, 30_000, dtype=np.uint8), length).tobytes()
         (tmp_path / "repeats").write_bytes(content)
-        assert compressed_bytes(tmp_path / "repeats") == pytest.approx(len(zlib.compress(content, 9)), rel=0.002)
+        assert compressed_bytes(tmp_path / "repeats") == pytest.approx(len(zlib_ng.compress(content, 6)), rel=0.002)
+
+    def test_clustered_and_pruned_weights_take_what_gzip_makes_of_them(self, tmp_path):
+        weights = np.random.default_rng(0).standard_normal(2**18).astype(np.float32)
+        few = np.quantile(weights, np.linspace(0.03, 0.97, 16)).astype(np.float32)
+        clustered = few[np.abs(weights[:, None] - few).argmin(axis=1)]
+        pruned = np.where(np.abs(weights) < np.quantile(np.abs(weights), 0.8), np.float32(0), weights)
+        for kept in (weights, clustered, pruned):
+            (tmp_path / "weights").write_bytes(kept.tobytes())
+            expected = len(gzip.compress(kept.tobytes(), 6))
+            assert compressed_bytes(tmp_path / "weights") == pytest.approx(expected, rel=0.005)
 
     def test_of_an_empty_file(self, tmp_path):
         (tmp_path / "empty").touch()
