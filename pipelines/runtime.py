@@ -25,7 +25,7 @@ def collect_seldom() -> None:
     TensorFlow, MLflow and the graphs of networks are millions of objects that stay. To go through them again and again
     takes seconds of a cell (docs/performance.md).
     """
-    gc.set_threshold(100_000, 20, 100)
+    gc.set_threshold(2_000_000, 20, 100)
     atexit.register(gc.freeze)
 
 
