@@ -149,6 +149,16 @@ def test_augmentation_mirrors_and_shifts() -> None:
     assert np.array_equal(augment(images, False, 0, seed), images)
 
 
+def test_augmentation_shifts_the_mirrored_image() -> None:
+    import tensorflow as tf
+
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    both = augment(np.repeat(image[None], 900, axis=0), True, 2, tf.constant([1, 2], tf.int64)).numpy()
+    padded = [np.pad(one, ((2, 2), (2, 2), (0, 0)), mode="reflect") for one in (image, image[:, ::-1])]
+    allowed = {one[r : r + 4, c : c + 6].tobytes() for one in padded for r in range(5) for c in range(5)}
+    assert {one.tobytes() for one in both} == allowed
+
+
 def test_onednn_cannot_change_once_tensorflow_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow  # noqa: F401
 
