@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.measure.latency import Nanoseconds, Percentiles
-from pipelines.measure.repeat import repeat_interval
+from pipelines.measure.repeat import repeat_interval, resamples
 from pipelines.target.session import Consumption, Load, Raw
 from pipelines.target.settings import Settings
 from pipelines.target.subjects import Subject
@@ -20,8 +21,10 @@ Floats = npt.NDArray[np.float64]
 P99_CALLS = 662
 # Of the largest to the smallest median of the windows; docs/measuring.md has the evidence.
 WINDOW_TOLERANCE = 0.10
-# The share of what moves a p50 from window to window that may move a ratio from session to session.
-UNSHARED = 0.5
+# Of a burst's calls, and of an artifact's bursts, the quickest share: what is left alone, whatever happens to the rest.
+ALONE = 0.1
+# By how much two sessions' ratios may differ without either of them showing it.
+UNSEEN = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,34 +139,44 @@ def medians_ms(loads: Sequence[Load]) -> list[float]:
 
 
 def ratio(loads: Sequence[Load], reference: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
-    """The geometric mean over windows of the artifact's time to its reference's, and the bounds of a repeat's.
+    """The artifact's time to its reference's where both are left alone, and the bounds of a repeat's.
 
-    The bounds are no nearer than `UNSHARED` of those of either p50: neighbours that fill caches slow a large artifact
-    more than a small one, and where they stay for a whole session its own windows do not show it.
+    What shares the machine slows one artifact by more than another, in one session and not in the next, and so changes
+    a ratio of medians; what an artifact takes when left alone is the same in both (docs/measuring.md). The bounds are
+    no nearer than `UNSEEN`.
     """
-    by_load = log_ratios(loads, reference)
-    of = np.array([load.window for load in loads])
-    by_window = np.array([by_load[of == one].mean() for one in _windows(loads)])
-    bounds = [np.array(repeat_interval(by_window, seed=seed))]
-    bounds += [UNSHARED * np.array(repeat_interval(np.log(medians_ms(one)), seed=seed)) for one in (loads, reference)]
-    mean = float(by_window.mean())
-    low, high = min(bound[0] for bound in bounds), max(bound[1] for bound in bounds)
-    return float(np.exp(mean)), float(np.exp(mean + low)), float(np.exp(mean + high))
+    drawn = resamples(len(_windows(loads)), seed=seed)
+    own, other = _Alone.of(loads), _Alone.of(reference)
+    low, high = drawn.interval(np.log(own.ns(drawn.ways) / other.ns(drawn.ways)))
+    low, high = min(low, math.log1p(-UNSEEN)), max(high, math.log1p(UNSEEN))
+    once = np.ones_like(drawn.ways[:1])
+    value = float((own.ns(once) / other.ns(once)).item())
+    return value, value * math.exp(low), value * math.exp(high)
 
 
-def log_ratios(loads: Sequence[Load], reference: Sequence[Load]) -> Floats:
-    """(loads,): of each load the median over its rounds of log(burst / reference's burst), each at its lower quartile.
+@dataclass(frozen=True, kw_only=True)
+class _Alone:
+    """What an artifact's bursts take when it is left alone, from the quickest on.
 
-    The two bursts of a round are a moment apart, so that a slow spell of the machine meets both. What interrupts single
-    calls for a few milliseconds makes long calls slower by more than short ones, and is there in one session and not in
-    the next: with medians of bursts a repeat was further away, and intervals wider (docs/measuring.md).
+    burst_ns: (bursts,), each burst at the first decile of its calls. window: (bursts,), the place of its window.
     """
-    return np.array(
-        [
-            np.median(np.log(_lower_quartiles(one) / _lower_quartiles(other)))
-            for one, other in zip(loads, reference, strict=True)
-        ]
-    )
+
+    burst_ns: Floats
+    window: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, loads: Sequence[Load]) -> _Alone:
+        windows = _windows(loads)
+        by_load = [[np.quantile(burst, ALONE) for burst in _split(load)] for load in loads]
+        burst_ns = np.concatenate(by_load)
+        window = np.repeat([windows.index(load.window) for load in loads], [len(one) for one in by_load])
+        order = np.argsort(burst_ns, kind="stable")
+        return cls(burst_ns=burst_ns[order], window=window[order])
+
+    def ns(self, ways: npt.NDArray[np.int64]) -> Floats:
+        """(ways, windows) -> (ways,): the first decile of all bursts, each window's counted as often as it says."""
+        counted = np.cumsum(ways[:, self.window], axis=1)
+        return np.asarray(self.burst_ns[(counted >= ALONE * counted[:, -1:]).argmax(axis=1)])
 
 
 def invalid(ns: Nanoseconds, medians_ms: Sequence[float], settings: Settings) -> tuple[str, ...]:
@@ -205,8 +218,8 @@ def _windows(loads: Sequence[Load]) -> list[int]:
     return sorted({load.window for load in loads})
 
 
-def _lower_quartiles(load: Load) -> Floats:
-    return np.array([np.quantile(burst, 0.25) for burst in np.split(load.ns, np.cumsum(load.bursts)[:-1])])
+def _split(load: Load) -> list[Nanoseconds]:
+    return np.split(load.ns, np.cumsum(load.bursts)[:-1])
 
 
 def _rate(loads: Sequence[Load], batch: int) -> float:
