@@ -98,7 +98,7 @@ class Place:
         return {run.info.run_name: run for run in self.all(condition)}
 
     def files(self, run: Run) -> Path:
-        return Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, tracking_uri=self.uri))
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri, tracking_uri=self.uri))
 
 
 def end_what_was_started() -> None:

@@ -5,9 +5,11 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 
 from pipelines.breakdown import PARTS
 from pipelines.records import Finished
+from pipelines.tracking.store import Store
 from tests.commands import ROOT, SMALL, Place
 from tests.conftest import small_data
 
@@ -53,6 +56,17 @@ def test_a_cell_and_its_baseline_are_recorded_as_the_design_says(place: Place) -
     assert cell.data.metrics["time/train_total_s"] == baseline.data.metrics["time/train_total_s"] > 0
     epochs = place.client.get_metric_history(baseline.info.run_id, "train/val_accuracy")
     assert [point.step for point in epochs] == [1, 2]
+
+
+def test_a_recorded_cell_is_opened_where_it_lies(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run = place.runs()["small_cnn-digits-baseline"]
+    store = Store(place.uri, "opscore")
+    files = [store.open(run.info.run_id).files.folder, store.artifact(run.info.run_id)]
+    cell = Path(urlsplit(run.info.artifact_uri).path, "cell")
+    assert files == [cell, cell / "model.tflite"]
+    assert store.result(run.info.run_id).name == run.info.run_name
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_run_that_mlflow_opened_is_adopted_by_the_cell_that_was_asked_for(place: Place) -> None:

@@ -360,15 +360,15 @@ class Store:
     def _downloaded(self, run_id: str, below: str = "") -> Path:
         import mlflow
 
-        # A store on this machine gives its own path; a server sends the files, to a folder that goes with the process.
-        local = urlsplit(self.client.get_run(run_id).info.artifact_uri).scheme in ("", "file")
-        place = None if local else Path(self._temporary.name, run_id)
-        if place is not None:
-            place.mkdir(exist_ok=True)
-        path: str = mlflow.artifacts.download_artifacts(
-            run_id=run_id, artifact_path=CELL_FOLDER + below, dst_path=str(place) if place else None
+        uri: str = self.client.get_run(run_id).info.artifact_uri
+        if urlsplit(uri).scheme in ("", "file"):
+            # The store's own file. By a run's id MLflow would copy it to a folder that stays when the process is gone.
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{CELL_FOLDER}{below}"))
+        place = Path(self._temporary.name, run_id)
+        place.mkdir(exist_ok=True)
+        return Path(
+            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=CELL_FOLDER + below, dst_path=str(place))
         )
-        return Path(path)
 
     @cached_property
     def _temporary(self) -> tempfile.TemporaryDirectory[str]:
