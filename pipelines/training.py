@@ -228,6 +228,8 @@ def augment(images: Any, flip: bool, max_shift: int, seed: Any) -> Any:
     """
     import tensorflow as tf
 
+    if not (flip or max_shift):
+        return images
     seed = tf.bitcast(seed, tf.int64)
     count, (height, width) = tf.shape(images)[0], images.shape[1:3]
     rows, columns = tf.range(height)[None], tf.range(width)[None]
@@ -240,9 +242,7 @@ def augment(images: Any, flip: bool, max_shift: int, seed: Any) -> Any:
     if flip:
         mirrored = tf.random.stateless_uniform([count], seed) < 0.5
         columns = tf.where(mirrored[:, None], width - 1 - columns, columns)
-    if flip or max_shift:
-        images = tf.gather(images, columns, axis=2, batch_dims=1)
-    return images
+    return tf.gather(images, columns, axis=2, batch_dims=1)
 
 
 def _reflected(index: Any, size: int) -> Any:
