@@ -19,13 +19,13 @@ from pipelines import breakdown, machine
 GREETING = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
 
 
-def collect_seldom() -> None:
+def collect_seldom(*, after: int = 2_000_000) -> None:
     """Let Python look for unused cycles of objects seldom while this process lives, and not at its end.
 
     TensorFlow, MLflow and the graphs of networks are millions of objects that stay. To go through them again and again
-    takes seconds of a cell (docs/performance.md).
+    takes seconds of a cell (docs/performance.md). after: so many objects more than at the last look.
     """
-    gc.set_threshold(2_000_000, 20, 100)
+    gc.set_threshold(after, 20, 100)
     atexit.register(gc.freeze)
 
 
