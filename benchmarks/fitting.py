@@ -17,10 +17,9 @@ from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
-from benchmarks.images import CLASSES, SIDE, random_npz
+from benchmarks.images import CLASSES, SIDE, random_npz, random_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
-BATCH = 128
 # More than anyone asks for: a training ends with its standard input.
 EPOCHS = 1000
 
@@ -77,11 +76,8 @@ def random_cell(model: str, *, training: int, test: int, epochs: int, overrides:
     from pipelines.execution import loaded
 
     with tempfile.TemporaryDirectory() as folder:
-        path, fraction = random_npz(Path(folder), training=training, validation=CLASSES, test=test)
-        given = [f"model={model}", "model.weights=null", f"++model.input_size={SIDE}", "technique=baseline"]
-        given += ["dataset=npz", f"dataset.path={path}", f"dataset.validation_fraction={fraction}"]
-        given += ["dataset.horizontal_flip=true", "dataset.max_shift=4", f"training.batch_size={BATCH}"]
-        given += [f"training.epochs={epochs}", f"training.patience={epochs}"]
+        written = random_npz(Path(folder), training=training, validation=CLASSES, test=test)
+        given = [*random_overrides(model, written, epochs=epochs), f"++model.input_size={SIDE}"]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cell = cell_of(compose("config", [*given, *overrides]))
         data = loaded(cell.dataset)

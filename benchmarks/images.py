@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-SIDE, CLASSES = 32, 10
+SIDE, CLASSES, BATCH = 32, 10, 128
 
 
 def random_npz(folder: Path, *, training: int, validation: int, test: int) -> tuple[Path, float]:
@@ -21,3 +21,14 @@ def random_npz(folder: Path, *, training: int, validation: int, test: int) -> tu
         class_names=np.array([f"class {i}" for i in range(CLASSES)]),
     )
     return path, validation / count
+
+
+def random_overrides(model: str, data: tuple[Path, float], *, epochs: int) -> list[str]:
+    """A cell of technique `baseline` from random weights on what `random_npz` gives, augmented, all epochs long."""
+    path, validation_fraction = data
+    return [
+        *(f"model={model}", "model.weights=null", "technique=baseline"),
+        *("dataset=npz", f"dataset.path={path}", f"dataset.validation_fraction={validation_fraction}"),
+        *("dataset.horizontal_flip=true", "dataset.max_shift=4", f"training.batch_size={BATCH}"),
+        *(f"training.epochs={epochs}", f"training.patience={epochs}"),
+    ]

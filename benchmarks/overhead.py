@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.images import random_npz
+from benchmarks.images import random_npz, random_overrides
 from benchmarks.turns import compared_clocks, take_turns
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,12 +55,8 @@ def cell_command(model: str, data: tuple[Path, float], *, epochs: int, store: st
 
     data: what `random_npz` gives. folder: the job's, as Hydra resolves it.
     """
-    path, validation_fraction = data
     return [
-        *(sys.executable, "-m", "pipelines.run", f"model={model}", "model.weights=null", "technique=baseline"),
-        *("dataset=npz", f"dataset.path={path}", f"dataset.validation_fraction={validation_fraction}"),
-        *("dataset.horizontal_flip=true", "dataset.max_shift=4", "training.batch_size=128"),
-        *(f"training.epochs={epochs}", f"training.patience={epochs}"),
+        *(sys.executable, "-m", "pipelines.run", *random_overrides(model, data, epochs=epochs)),
         *("resume=false", f"tracking.uri={store}", f"hydra.run.dir={folder}"),
     ]
 

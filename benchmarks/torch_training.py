@@ -12,7 +12,8 @@ median stands the median of the ratios of neighbouring epochs. The first epoch o
 import argparse
 import statistics
 
-from benchmarks.fitting import BATCH, Fitting
+from benchmarks.fitting import Fitting
+from benchmarks.images import BATCH
 
 MODELS = ("vgg16", "resnet50", "efficientnet_b0")
 IMAGES = 256

@@ -16,10 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.images import CLASSES, random_npz
+from benchmarks.images import BATCH, CLASSES, random_npz, random_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGES, BATCH = 640, 128
+IMAGES = 640
 EPOCHS = 6
 # TensorFlow's defaults are so slow that a shorter epoch must do; the rate is of whole epochs all the same.
 DEFAULTS_IMAGES = 512
@@ -72,15 +72,7 @@ def main() -> None:
 def _cell(model: str, data: tuple[Path, float], folder: Path) -> list[float]:
     """Images per second of each epoch but the first."""
     command = [
-        *(sys.executable, "-m", "pipelines.run", f"model={model}", "model.weights=null", "technique=baseline"),
-        *("dataset=npz", f"dataset.path={data[0]}", f"dataset.validation_fraction={data[1]}"),
-        *(
-            "dataset.horizontal_flip=true",
-            "dataset.max_shift=4",
-            f"training.epochs={EPOCHS}",
-            f"training.patience={EPOCHS}",
-            f"training.batch_size={BATCH}",
-        ),
+        *(sys.executable, "-m", "pipelines.run", *random_overrides(model, data, epochs=EPOCHS)),
         *("measurement=quick", f"tracking.uri=sqlite:///{folder}/mlflow.db", f"hydra.run.dir={folder}"),
     ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
