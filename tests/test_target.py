@@ -317,7 +317,7 @@ class TestLatency:
 
     @pytest.mark.parametrize("disturbed", [1, 3, 4])
     def test_a_ratio_is_that_of_artifacts_left_alone(self, disturbed):
-        # As where two threads share a core for a while: one artifact takes twice as long, the other a third more.
+        # As where the cores are moved apart for a while: one artifact takes twice as long, the other a third more.
         own, reference = (
             loads_of(*[2] * disturbed, *[1] * (5 - disturbed)),
             loads_of(*[4] * disturbed, *[3] * (5 - disturbed)),

@@ -33,8 +33,7 @@ class Latency:
 
     p50_low to p50_high, ratio_low to ratio_high: where a repeat of the session lands, 95%. ratio: to the reference
     where both are left alone, below 1 if faster; None without one. p99_ms: None of fewer than 662 calls. windows_ms:
-    each window's median.
-    invalid: why the figures do not count, a sentence each.
+    each window's median. invalid: why the figures do not count, a sentence each.
     """
 
     calls: int
