@@ -25,21 +25,25 @@ STARTED: list[Path] = []
 
 
 class Place:
-    """A store and a folder of their own for a series of commands. uri: of a server instead of a SQLite file."""
+    """A store and a folder of their own for a series of commands.
 
-    def __init__(self, folder: Path, uri: str | None = None) -> None:
+    uri: of a server instead of a SQLite file; name: of the experiment, its own where tests share the server.
+    """
+
+    def __init__(self, folder: Path, uri: str | None = None, name: str = "mine") -> None:
         self.folder = folder
+        self.name = name
         self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
         self.client = MlflowClient(self.uri)
         # The schema is made here once, as the tests' process needs the store anyway.
         location = None if uri else (folder / "artifacts").as_uri()
-        self.experiment = self.client.create_experiment("mine", artifact_location=location)
+        self.experiment = self.client.create_experiment(name, artifact_location=location)
 
     def command(self, *arguments: str, out: str = "out") -> list[str]:
         flags = [one for one in arguments if one.startswith("-")]
         overrides = [one for one in arguments if not one.startswith("-")]
         folders = [f"hydra.run.dir={self.folder}/{out}", f"hydra.sweep.dir={self.folder}/{out}"]
-        settings = ["tracking.experiment=mine", "measurement=quick", *SMALL, *folders]
+        settings = [f"tracking.experiment={self.name}", "measurement=quick", *SMALL, *folders]
         return [sys.executable, "-m", "pipelines.run", *flags, *settings, *overrides]
 
     def environment(self, **environment: str) -> dict[str, str]:

@@ -2,15 +2,22 @@
 
 import re
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from pipelines.records import Finished
 from pipelines.server import program
+from pipelines.tracking.store import EXPERIMENT_TAGS, Store
 from tests.commands import Place, until
+from tests.conftest import small_data
 from tests.servers import Server, free_port, open_folder, serving
+from tests.test_config import composed
 from tests.test_sweep import LONG, trainings
 
 pytestmark = pytest.mark.slow
@@ -38,7 +45,7 @@ def epochs(place: Place, run_id: str) -> list[int]:
 
 def test_eight_cells_at_once(served: tuple[Path, int], tmp_path: Path) -> None:
     with serving(*served) as server:
-        place = Place(tmp_path, server.uri)
+        place = Place(tmp_path, server.uri, "eight")
         techniques = "quantize_dynamic,quantize_float16,quantize_int8,quantize_int16x8"
         done = place.run(
             "-m", f"technique={techniques}", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=8"
@@ -54,12 +61,41 @@ def test_eight_cells_at_once(served: tuple[Path, int], tmp_path: Path) -> None:
         # Artifacts came through the server, which alone has a place for them.
         assert (place.files(cells[0]) / "cell" / "model.tflite").stat().st_size > 0
         assert not place.client.search_registered_models()
-        place.client.rename_experiment(place.experiment, "eight")
+
+
+def test_rivals_may_open_an_experiment_and_log_the_same_data_at_once(served: tuple[Path, int], tmp_path: Path) -> None:
+    rivals, turns = 4, 10
+    data, dataset = small_data()
+    cell = replace(composed("dataset=digits"), dataset=dataset)
+    refused: list[Exception] = []
+
+    def record(rival: int, turn: int) -> None:
+        test = replace(data.test, labels=(data.test.labels + turn) % 10)
+        together.wait(timeout=60)
+        try:
+            store = Store(server.uri, f"rivals {turn}")
+            with store.run(cell, replace(data, test=test), tmp_path / f"{turn} {rival}"):
+                pass
+        except Exception as error:  # noqa: BLE001 (whatever it is, the assertion shows it)
+            refused.append(error)
+
+    with serving(*served) as server, ThreadPoolExecutor(rivals) as threads:
+        client = MlflowClient(server.uri)
+        for turn in range(turns):
+            together = threading.Barrier(rivals)
+            list(threads.map(record, range(rivals), [turn] * rivals))
+            assert refused == []
+            experiment = client.get_experiment_by_name(f"rivals {turn}")
+            assert experiment is not None and set(EXPERIMENT_TAGS) <= set(experiment.tags)
+            runs = client.search_runs([experiment.experiment_id])
+            assert [run.info.status for run in runs] == ["FINISHED"] * rivals
+            digests = {tuple(sorted(one.dataset.digest for one in run.inputs.dataset_inputs)) for run in runs}
+            assert len(digests) == 1 and len(digests.pop()) == 2
 
 
 def test_a_server_that_comes_back_in_time_is_waited_for(served: tuple[Path, int], tmp_path: Path) -> None:
     with serving(*served) as server:
-        place = Place(tmp_path, server.uri)
+        place = Place(tmp_path, server.uri, "waited")
         sweep = place.start("-m", "technique=quantize_dynamic", *LONG)
         (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
         kill(server)
@@ -67,12 +103,11 @@ def test_a_server_that_comes_back_in_time_is_waited_for(served: tuple[Path, int]
         assert sweep.wait(timeout=200) == 0, (tmp_path / "out" / "0" / "cell.log").read_text()
         assert {run.info.status for run in place.all()} == {"FINISHED"}
         assert epochs(place, training.info.run_id) == list(range(1, 81))
-        place.client.rename_experiment(place.experiment, "waited")
 
 
 def test_what_a_lost_server_missed_is_sent_exactly_once(served: tuple[Path, int], tmp_path: Path) -> None:
     with serving(*served) as server:
-        place = Place(tmp_path, server.uri)
+        place = Place(tmp_path, server.uri, "missed")
         cell = place.start("technique=baseline", *LONG, "tracking.patience_s=1")
         (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
         kill(server)

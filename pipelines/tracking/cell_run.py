@@ -19,6 +19,7 @@ from pipelines.cell import describe, parts_of
 from pipelines.metrics import flatten, metrics_of
 from pipelines.runtime import hardware_name
 from pipelines.tracking.address import ROOT
+from pipelines.tracking.client import beside_rivals
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ class CellRun:
             name=cell.dataset.name,
             digest=split.digest[:DIGEST_CHARACTERS],
         )
-        mlflow.log_input(dataset, context=context)
+        beside_rivals(lambda: mlflow.log_input(dataset, context=context))
 
     def _send_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         import mlflow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,3 +25,19 @@ def connected(uri: str) -> MlflowClient:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(uri)
     return mlflow.MlflowClient(uri)
+
+
+def beside_rivals(write: Callable[[], object]) -> None:
+    """Write what may be written twice, where other processes may write the same row at the same moment.
+
+    MLflow looks whether the row is there before it inserts it, and a database refuses all inserts but the first. The
+    second try finds the row. Raises MlflowException where that is refused too.
+    """
+    import mlflow
+
+    try:
+        write()
+    except mlflow.MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        write()

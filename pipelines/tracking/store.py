@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from pipelines.tracking import view
 from pipelines.tracking.address import EMBEDDED_URI
 from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
 from pipelines.tracking.claims import Claims
-from pipelines.tracking.client import connected
+from pipelines.tracking.client import beside_rivals, connected
 from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
 
 if TYPE_CHECKING:
@@ -379,7 +379,7 @@ class Store:
         tags = self.client.get_experiment(self.experiment_id).tags
         for key, value in {**EXPERIMENT_TAGS, view.TAG: view.state()}.items():
             if key not in tags or (key == view.TAG and tags[key] != value):
-                self.client.set_experiment_tag(self.experiment_id, key, value)
+                beside_rivals(partial(self.client.set_experiment_tag, self.experiment_id, key, value))
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
