@@ -2,7 +2,7 @@
 
     python -m benchmarks.bare_cell MODEL IMAGES.npz VALIDATION EPOCHS ARTIFACT
 
-The same network, batches, augmentation, optimizer, number of steps, conversion and number of timed calls as a cell of
+The same network, convolutions, batches, augmentation, optimizer, number of steps, conversion and number of timed calls as a cell of
 technique `baseline`, and the size of the file and of the compressed file, by Python's `zlib`; in one process and with
 nothing else: no checks, store, figures or checkpoint. EPOCHS 0 prints the time at the end of the first training batch
 and stops there.
@@ -21,6 +21,7 @@ import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
+from pipelines.convolutions import quick_convolutions
 from pipelines.models.base import Model
 from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
@@ -65,13 +66,15 @@ def fit(model: Any, images: Any, labels: Any, validation: tuple[Any, Any], epoch
         tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         ["accuracy"],
     )
-    model.fit(
-        training,
-        validation_data=held_out.batch(256).with_options(options),
-        epochs=max(epochs, 1),
-        verbose=2,
-        callbacks=[] if epochs else [tf_keras.callbacks.LambdaCallback(on_batch_end=lambda *_, **__: _tell_and_stop())],
-    )
+    stop = [] if epochs else [tf_keras.callbacks.LambdaCallback(on_batch_end=lambda *_, **__: _tell_and_stop())]
+    with quick_convolutions():
+        model.fit(
+            training,
+            validation_data=held_out.batch(256).with_options(options),
+            epochs=max(epochs, 1),
+            verbose=2,
+            callbacks=stop,
+        )
 
 
 def _tell_and_stop() -> None:

@@ -1,9 +1,10 @@
 """Trainings that go on an epoch at a time, each in a process of its own, so that several can take turns.
 
-    python -m benchmarks.fitting MODEL IMAGES [--steps-per-execution N] [OVERRIDE ...]
+    python -m benchmarks.fitting MODEL IMAGES [--steps-per-execution N] [--own-convolutions] [OVERRIDE ...]
 
 is opscore's side: the trainer of every cell, random images of 32x32 pixels, 10 classes, random weights, batch 128,
-augmented, and the model's own settings unless overridden. It prints the MACs of one image, then trains an epoch for
+augmented, and the model's own settings unless overridden; with `--own-convolutions` TensorFlow computes them as it does
+elsewhere (`pipelines/convolutions.py`). It prints the MACs of one image, then trains an epoch for
 each line that it reads and prints its images per second.
 """
 
@@ -13,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.images import CLASSES, SIDE, random_npz, random_overrides
 
@@ -90,12 +93,15 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("images", type=int)
     parser.add_argument("--steps-per-execution", type=int, default=1)
+    parser.add_argument("--own-convolutions", action="store_true")
     parser.add_argument("overrides", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
 
+    from pipelines import training
     from pipelines.models.complexity import macs
-    from pipelines.training import Trainer
 
+    if arguments.own_convolutions:
+        mock.patch.object(training, "quick_convolutions", nullcontext).start()
     cell, data = random_cell(
         arguments.model, training=arguments.images, test=CLASSES, epochs=EPOCHS, overrides=arguments.overrides
     )
@@ -110,7 +116,7 @@ def main() -> None:
         print("RATE", metrics["images_per_s"], flush=True)
         _wait()
 
-    trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=tell)
+    trainer = training.Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=tell)
     trainer.fit(model, keep_best=False)
 
 

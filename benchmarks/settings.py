@@ -3,9 +3,9 @@
     python -m benchmarks.settings [--models vgg16 resnet50 ...] [--epochs 5]
 
 The trainer of every cell (`benchmarks/fitting.py`), 32x32 pixels, 512 images an epoch, batch 128. Each way changes one
-thing: no oneDNN, several batches an execution of TensorFlow's step, another batch, fewer threads. All ways
-of a model have a process and their epochs take turns; the first of each is left out. Beside the best epoch's images
-per second stands the median of the ratios to the epoch of the model's own settings in the same turn.
+thing: TensorFlow's own convolutions, no oneDNN, several batches an execution of TensorFlow's step, another batch, fewer
+threads. All ways of a model have a process and their epochs take turns; the first of each is left out. Beside the best
+epoch's images per second stands the median of the ratios to the epoch of the model's own settings in the same turn.
 """
 
 import argparse
@@ -34,6 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ways = {
         OWN: Way(),
+        "TensorFlow's convolutions": Way(settings=("--own-convolutions",)),
         "without oneDNN": Way(settings=("model.onednn=false",)),
         "4 steps an execution": Way(settings=("--steps-per-execution", "4")),
         "batch 32": Way(settings=("training.batch_size=32",)),

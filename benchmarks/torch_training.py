@@ -16,7 +16,7 @@ from benchmarks.fitting import Fitting
 from benchmarks.images import BATCH
 
 MODELS = ("vgg16", "resnet50", "efficientnet_b0")
-IMAGES = 256
+IMAGES = 1024
 
 
 def main() -> None:

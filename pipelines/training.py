@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines import breakdown, checks, energy, runtime
+from pipelines.convolutions import quick_convolutions
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -121,7 +122,7 @@ class Trainer:
         stop_early = tf_keras.callbacks.EarlyStopping(
             monitor="val_accuracy", mode="max", patience=self.settings.patience, restore_best_weights=True
         )
-        with self.clock(), _quick_statistics(model, self.steps_per_epoch * epochs):
+        with self.clock(), quick_convolutions(), _quick_statistics(model, self.steps_per_epoch * epochs):
             model.fit(
                 batches.training,
                 validation_data=batches.validation,
