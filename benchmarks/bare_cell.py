@@ -2,10 +2,10 @@
 
     python -m benchmarks.bare_cell MODEL IMAGES.npz VALIDATION EPOCHS ARTIFACT
 
-The same network, convolutions, batches, augmentation, optimizer, number of steps, conversion and number of timed calls as a cell of
-technique `baseline`, and the size of the file and of the compressed file, by Python's `zlib`; in one process and with
-nothing else: no checks, store, figures or checkpoint. EPOCHS 0 prints the time at the end of the first training batch
-and stops there.
+The same network, convolutions, batches, augmentation, optimizer, number of steps, conversion and number of timed calls
+as a cell of technique `baseline`, and the size of the file and of the compressed file, by Python's `zlib`; in one
+process and with nothing else: no checks, store, figures or checkpoint. EPOCHS 0 prints the time at the end of the first
+training batch and stops there.
 """
 
 import os
