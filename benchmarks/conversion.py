@@ -29,7 +29,7 @@ from pipelines.techniques.base import Candidate, Conversion, Quantization
 SHAPE, CLASSES, CALIBRATION = (32, 32, 3), 10, 100
 MODELS: dict[str, Model] = {
     "resnet50": ResNet(depth=50, weights=None, input_size=32, dropout=0.2, onednn=True),
-    "efficientnet_b0": EfficientNet(variant=0, weights=None, input_size=32, dropout=0.2, onednn=False),
+    "efficientnet_b0": EfficientNet(variant=0, weights=None, input_size=32, dropout=0.2, onednn=True),
 }
 Quantizations: tuple[Quantization, ...] = ("float32", "dynamic", "int8")
 

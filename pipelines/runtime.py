@@ -29,33 +29,24 @@ def collect_seldom(*, after: int = 2_000_000) -> None:
     atexit.register(gc.freeze)
 
 
-def prepare(*, onednn: bool | None, deterministic: bool) -> None:
+def prepare(*, onednn: bool, deterministic: bool) -> None:
     """Set what TensorFlow reads only once, when it is loaded, and load it.
 
-    onednn: use oneDNN's kernels; None leaves it to TensorFlow, which has them off on CPUs without AVX512-VNNI, where
-    they make ResNet50 train eight times and VGG16 three times faster, and EfficientNet slower (docs/performance.md).
+    onednn: use oneDNN's kernels, which TensorFlow has off on CPUs without AVX512-VNNI (docs/performance.md).
     Raises RuntimeError if TensorFlow was loaded in this process with another setting.
     """
-    wanted: dict[str, str | None] = {
-        "TF_ENABLE_ONEDNN_OPTS": None if onednn is None else str(int(onednn)),
-        "TF_USE_LEGACY_KERAS": "1",
-    }
+    wanted = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_USE_LEGACY_KERAS": "1"}
     if deterministic:
         wanted["TF_DETERMINISTIC_OPS"] = "1"
     if "tensorflow" in sys.modules:
-        differing = [f"{key}={value or ''}" for key, value in wanted.items() if os.environ.get(key) != value]
+        differing = [f"{key}={value}" for key, value in wanted.items() if os.environ.get(key) != value]
         if differing:
             raise RuntimeError(
                 f"TensorFlow is loaded already and cannot take {', '.join(differing)}: "
                 "run this cell in a process of its own"
             )
         return
-    for key, value in wanted.items():
-        if value is None:
-            # A process hands its own choice down to those that it starts.
-            os.environ.pop(key, None)
-        else:
-            os.environ[key] = value
+    os.environ.update(wanted)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _without_greetings():
         gpus()

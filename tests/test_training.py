@@ -1,7 +1,5 @@
 import dataclasses
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -165,23 +163,6 @@ def test_onednn_cannot_change_once_tensorflow_is_loaded(monkeypatch: pytest.Monk
     monkeypatch.setitem(os.environ, "TF_ENABLE_ONEDNN_OPTS", "1")
     with pytest.raises(RuntimeError, match="TF_ENABLE_ONEDNN_OPTS=0: run this cell in a process of its own"):
         runtime.prepare(onednn=False, deterministic=False)
-
-
-def test_onednn_can_be_left_to_tensorflow() -> None:
-    # The parent's choice, which a child inherits, is not TensorFlow's.
-    code = (
-        "import os; from pipelines import runtime; runtime.prepare(onednn=None, deterministic=False); "
-        "print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'), flush=True); "
-        "runtime.prepare(onednn=None, deterministic=False)\n"
-        "try: runtime.prepare(onednn=True, deterministic=False)\n"
-        "except RuntimeError as error: print(error)"
-    )
-    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": "1"}
-    said = subprocess.run(
-        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
-    ).stdout.splitlines()
-    assert said[0] == "None"
-    assert "cannot take TF_ENABLE_ONEDNN_OPTS=1: run this cell" in said[1]
 
 
 def test_half_precision_is_for_training_only(tf_keras) -> None:

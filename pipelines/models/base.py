@@ -19,21 +19,20 @@ class Model(ABC):
     weights: `imagenet`, a file, or None for random initialisation. It never falls back silently.
     input_size: side in pixels to which images are resized inside the graph; None keeps their own size.
     dropout: rate before the last layer, in [0, 1).
-    onednn: whether to use TensorFlow's oneDNN kernels, which train most networks faster on any CPU; None leaves it to
-        TensorFlow, for those that are faster with them only on CPUs with AVX512-VNNI (docs/performance.md).
+    onednn: whether to use TensorFlow's oneDNN kernels, which train all of these networks faster on a CPU
+        (docs/performance.md).
     """
 
     # A path only says where the weights lie; their content is what counts (pipelines.cell).
     weights: str | None = field(metadata={"fingerprint": False})
     input_size: int | None
     dropout: float
-    onednn: bool | None
+    onednn: bool
 
     def __post_init__(self) -> None:
         """Check the fields that all models share."""
         checks.fraction("model.dropout", self.dropout, zero=True)
-        if self.onednn is not None:
-            checks.flag("model.onednn", self.onednn)
+        checks.flag("model.onednn", self.onednn)
         if self.input_size is not None:
             checks.whole("model.input_size", self.input_size, least=8)
 
