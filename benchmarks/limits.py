@@ -4,9 +4,9 @@
 
 Convention: one multiply-accumulate is two floating-point operations; a training step is three forward passes (forward,
 gradient of the inputs, gradient of the kernels), so that an image counts 6 x MACs in training and 2 x MACs in
-inference. Normalization, activations and optimizer count nothing. The peak is NumPy's (OpenBLAS's) float32 product of
-two 2048 x 2048 matrices, on one thread and on all, taken by the same process before and after everything that is
-compared with it: shares are medians of such neighbours, rates the best.
+inference, those of padding included. Normalization, activations and optimizer count nothing. The peak is NumPy's
+(OpenBLAS's) float32 product of two 2048 x 2048 matrices, on one thread and on all, taken by the same process before and
+after everything that is compared with it: shares are medians of such neighbours, rates the best.
 
 Training: the trainer of every cell, 32x32 pixels, batch 128, augmented, with the model's own oneDNN setting; the best
 epoch but the first. Inference: LiteRT, float32, single images, on one thread, and one interpreter a core. A second
@@ -36,8 +36,9 @@ from benchmarks.images import CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("vgg16", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_b0", "efficientnet_lite0", "small_cnn")
-IMAGES, ROUNDS = 256, 5
-# By the beginnings of TensorFlow's operators, without `_MklNative` and `_Fused`; the first that fits counts.
+IMAGES, ROUNDS = 1024, 5
+# By the beginnings of TensorFlow's operators, without what oneDNN and fusing put before them; the first that fits
+# counts.
 GROUPS = {
     "depthwise convolutions": ("DepthwiseConv2d",),
     "convolutions, products": ("Conv2D", "MatMul"),
@@ -189,7 +190,8 @@ def _shares(path: Path) -> dict[str, float]:
 
 
 def _group(kind: str) -> str:
-    kind = kind.removeprefix("_MklNative").removeprefix("_").removeprefix("Fused")
+    for prefix in ("_MklNative", "_Mkl", "_", "Fused"):
+        kind = kind.removeprefix(prefix)
     return next((group for group, starts in GROUPS.items() if kind.startswith(starts)), "the rest")
 
 
