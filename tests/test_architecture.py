@@ -28,7 +28,7 @@ ALLOWED = {
     "measure": {"checks", "energy", "machine"},
     "convolutions": {"runtime"},
     "training": {"breakdown", "convolutions", "datasets", "energy", "runtime", "checks"},
-    "techniques": {"training", "models", "datasets", "measure", "records", "checks"},
+    "techniques": {"training", "convolutions", "models", "datasets", "measure", "records", "checks"},
     "export": {"techniques", "datasets", "measure"},
     "cell": {"datasets", "models", "techniques", "training", "measure", "score", "runtime", "checks"},
     "serving": {"measure"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pipelines import checks
+from pipelines.convolutions import quick_convolutions
 from pipelines.datasets.base import Split
 from pipelines.techniques.base import Candidate, Context, EffectError, Technique
 from pipelines.training import Batches, Trainer, plain_batches, training_batches
@@ -99,7 +100,7 @@ class Transfer(Technique):
         pooled = model.get_layer(FEATURES)
         backbone = tf_keras.Model(model.input, pooled.output)
 
-        with trainer.clock():
+        with trainer.clock(), quick_convolutions():
             forward = _inference(backbone)
 
             def features(split: Split) -> Split:
@@ -184,13 +185,19 @@ def _folded(graph: Sequence[tuple[Layer, list[str]]]) -> tuple[dict[str, tuple[A
 
 
 def _convolved(layer: Layer, images: Any, kernel: Any) -> Any:
-    import tensorflow as tf
+    # Keras's own, for `quick_convolutions` to stand in for.
+    from tensorflow.compat.v2 import constant, nn
 
     if type(layer).__name__ == "DepthwiseConv2D":
-        return tf.nn.depthwise_conv2d(
-            images, kernel, (1, *layer.strides, 1), layer.padding.upper(), dilations=layer.dilation_rate
+        return nn.depthwise_conv2d(
+            images,
+            constant(kernel),
+            strides=(1, *layer.strides, 1),
+            padding=layer.padding.upper(),
+            data_format="NHWC",
+            dilations=layer.dilation_rate,
         )
-    return layer.convolution_op(images, kernel)
+    return layer.convolution_op(images, constant(kernel))
 
 
 class _Trained:
