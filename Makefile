@@ -82,6 +82,7 @@ format: $(VENV)/dev ## format the code and mend what ruff can
 bench: $(VENV)/dev ## run the benchmarks, PyTorch's too if asked: make bench TORCH=../torch/bin/python
 	$(BIN)/python -m benchmarks.training
 	$(if $(TORCH),$(BIN)/python -m benchmarks.torch_training --torch-python $(TORCH))
+	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.settings
 	$(BIN)/python -m benchmarks.limits
 	$(BIN)/python -m benchmarks.conversion

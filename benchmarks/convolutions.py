@@ -1,0 +1,60 @@
+"""Training with the quicker convolutions against the same with TensorFlow's own.
+
+    python -m benchmarks.convolutions [--epochs 5]
+
+The trainer of every cell (`benchmarks/fitting.py`), random images of 32x32 pixels, resized in the graph where another
+input size is told; batch 128, above 96 pixels 32. Both ways have a process and their epochs take turns; the first of
+each is left out. Beside the best epochs' images per second stands the median of the ratios of neighbours.
+"""
+
+import argparse
+import statistics
+
+from benchmarks.fitting import Fitting
+
+# Model, images an epoch, and overrides.
+CASES = (
+    ("vgg16", 512),
+    ("resnet50", 1024),
+    ("resnet101", 512),
+    ("efficientnet_b0", 1024),
+    ("efficientnet_lite0", 2048),
+    ("mobilenet_v2", 2048),
+    ("small_cnn", 2048),
+    ("resnet50", 256, "model.input_size=64"),
+    ("efficientnet_b0", 512, "model.input_size=64"),
+    ("efficientnet_b0", 256, "model.input_size=96"),
+    ("mobilenet_v2", 256, "model.input_size=96"),
+    ("resnet50", 64, "model.input_size=160", "training.batch_size=32"),
+    ("efficientnet_b0", 64, "model.input_size=224", "training.batch_size=32"),
+    ("efficientnet_lite0", 64, "model.input_size=224", "training.batch_size=32"),
+    ("mobilenet_v2", 128, "model.input_size=224", "training.batch_size=32"),
+    ("efficientnet_b0", 1024, "training.mixed_precision=true"),
+    ("resnet50", 512, "training.mixed_precision=true"),
+    ("efficientnet_b0", 1024, "model.onednn=false"),
+    ("efficientnet_lite0", 1024, "model.onednn=false"),
+    ("mobilenet_v2", 1024, "model.onednn=false"),
+    ("resnet50", 256, "model.onednn=false"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=5)
+    arguments = parser.parse_args()
+    print("images/s\n")
+    print("| model | overrides | opscore | TensorFlow's convolutions | ratio |")
+    print("|---|---|---|---|---|")
+    for model, images, *overrides in CASES:
+        quick = Fitting.of_opscore(model, images, *overrides)
+        own = Fitting.of_opscore(model, images, "--own-convolutions", *overrides)
+        rates = [(quick.epoch(), own.epoch()) for _ in range(arguments.epochs + 1)][1:]
+        quick.end()
+        own.end()
+        best, own_best = (max(one) for one in zip(*rates, strict=True))
+        ratio = statistics.median(one / other for one, other in rates)
+        print(f"| {model} | {' '.join(overrides)} | {best:.0f} | {own_best:.0f} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
