@@ -8,9 +8,8 @@ each is left out. Beside the best epochs' images per second stands the median of
 """
 
 import argparse
-import statistics
 
-from benchmarks.fitting import Fitting
+from benchmarks.fitting import Fitting, of_neighbours, rates_in_turns
 
 # Model, images an epoch, and overrides.
 CASES = (
@@ -46,14 +45,13 @@ def main() -> None:
     print("| model | overrides | opscore | TensorFlow's convolutions | ratio |")
     print("|---|---|---|---|---|")
     for model, images, *overrides in CASES:
-        quick = Fitting.of_opscore(model, images, *overrides)
-        own = Fitting.of_opscore(model, images, "--own-convolutions", *overrides)
-        rates = [(quick.epoch(), own.epoch()) for _ in range(arguments.epochs + 1)][1:]
-        quick.end()
-        own.end()
-        best, own_best = (max(one) for one in zip(*rates, strict=True))
-        ratio = statistics.median(one / other for one, other in rates)
-        print(f"| {model} | {' '.join(overrides)} | {best:.0f} | {own_best:.0f} | {ratio:.2f} |", flush=True)
+        fittings = {
+            "quick": Fitting.of_opscore(model, images, *overrides),
+            "own": Fitting.of_opscore(model, images, "--own-convolutions", *overrides),
+        }
+        quick, own = rates_in_turns(fittings, arguments.epochs).values()
+        ratio = of_neighbours(quick, own)
+        print(f"| {model} | {' '.join(overrides)} | {max(quick):.0f} | {max(own):.0f} | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@
 
 is opscore's side: the trainer of every cell, random images of 32x32 pixels, 10 classes, random weights, batch 128,
 augmented, and the model's own settings unless overridden; with `--own-convolutions` TensorFlow computes them as it does
-elsewhere (`pipelines/convolutions.py`). It prints the MACs of one image, then trains an epoch for
-each line that it reads and prints its images per second.
+elsewhere (`pipelines/convolutions.py`). It prints the MACs of one image, then trains an epoch for each line that it
+reads and prints its images per second.
 """
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.images import CLASSES, SIDE, random_npz, random_overrides
+from benchmarks.turns import take_turns
 
 ROOT = Path(__file__).resolve().parents[1]
 # More than anyone asks for: a training ends with its standard input.
@@ -68,6 +70,19 @@ class Fitting:
             if word == what:
                 return value
         raise RuntimeError(f"a training must tell its {what}, it ended with status {self._process.wait()}")
+
+
+def rates_in_turns(fittings: Mapping[str, Fitting], epochs: int) -> dict[str, list[float]]:
+    """Images per second of so many epochs of each, taken in turns after a first one that is left out; ends them."""
+    taken = take_turns({name: fitting.epoch for name, fitting in fittings.items()}, epochs + 1)
+    for fitting in fittings.values():
+        fitting.end()
+    return {name: rates[1:] for name, rates in taken.items()}
+
+
+def of_neighbours(rates: Sequence[float], reference: Sequence[float]) -> float:
+    """The median ratio of the epochs of one turn."""
+    return statistics.median(one / other for one, other in zip(rates, reference, strict=True))
 
 
 def random_cell(model: str, *, training: int, test: int, epochs: int, overrides: Sequence[str] = ()) -> tuple[Any, Any]:

@@ -9,10 +9,9 @@ epoch's images per second stands the median of the ratios to the epoch of the mo
 """
 
 import argparse
-import statistics
 from dataclasses import dataclass, field
 
-from benchmarks.fitting import Fitting
+from benchmarks.fitting import Fitting, of_neighbours, rates_in_turns
 
 MODELS = ("vgg16", "resnet50", "efficientnet_b0", "efficientnet_lite0", "mobilenet_v2", "small_cnn")
 IMAGES = 512
@@ -47,27 +46,13 @@ def main() -> None:
     print(f"| model | {' | '.join(ways)} |")
     print("|---" * (len(ways) + 1) + "|")
     for model in arguments.models:
-        rates = _rates(model, ways, arguments.epochs)
-        cells = [
-            f"{max(taken):.0f} (x {statistics.median(a / b for a, b in zip(taken, rates[OWN], strict=True)):.2f})"
-            for taken in rates.values()
-        ]
+        fittings = {
+            name: Fitting.of_opscore(model, IMAGES, *way.settings, environment=way.environment)
+            for name, way in ways.items()
+        }
+        rates = rates_in_turns(fittings, arguments.epochs)
+        cells = [f"{max(taken):.0f} (x {of_neighbours(taken, rates[OWN]):.2f})" for taken in rates.values()]
         print(f"| {model} | {' | '.join(cells)} |", flush=True)
-
-
-def _rates(model: str, ways: dict[str, Way], epochs: int) -> dict[str, list[float]]:
-    """Images per second of each way's epochs but the first."""
-    fittings = {
-        name: Fitting.of_opscore(model, IMAGES, *way.settings, environment=way.environment)
-        for name, way in ways.items()
-    }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(epochs + 1):
-        for name in list(ways) if turn % 2 else list(ways)[::-1]:
-            taken[name].append(fittings[name].epoch())
-    for fitting in fittings.values():
-        fitting.end()
-    return {name: rates[1:] for name, rates in taken.items()}
 
 
 if __name__ == "__main__":

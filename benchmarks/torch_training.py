@@ -12,7 +12,7 @@ median stands the median of the ratios of neighbouring epochs. The first epoch o
 import argparse
 import statistics
 
-from benchmarks.fitting import Fitting
+from benchmarks.fitting import Fitting, of_neighbours, rates_in_turns
 from benchmarks.images import BATCH
 
 MODELS = ("vgg16", "resnet50", "efficientnet_b0")
@@ -35,16 +35,10 @@ def main() -> None:
         torch = Fitting(arguments.torch_python, "benchmarks/torch_fit.py", model, str(IMAGES), str(BATCH))
         if ours.macs != torch.macs:
             raise RuntimeError(f"both networks must compute the same, got {ours.macs} and {torch.macs} MACs")
-        rates = [(ours.epoch(), torch.epoch()) for _ in range(arguments.epochs + 1)][1:]
-        ours.end()
-        torch.end()
-        (best, median), (torch_best, torch_median) = (
-            (max(one), statistics.median(one)) for one in zip(*rates, strict=True)
-        )
-        neighbours = statistics.median(one / other for one, other in rates)
+        own, other = rates_in_turns({"opscore": ours, "PyTorch": torch}, arguments.epochs).values()
         print(
-            f"| {model} | {ours.macs / 1e6:.1f} M | {best:.1f} | {torch_best:.1f} | {best / torch_best:.2f} "
-            f"| {median:.1f} | {torch_median:.1f} | {neighbours:.2f} |",
+            f"| {model} | {ours.macs / 1e6:.1f} M | {max(own):.1f} | {max(other):.1f} | {max(own) / max(other):.2f} "
+            f"| {statistics.median(own):.1f} | {statistics.median(other):.1f} | {of_neighbours(own, other):.2f} |",
             flush=True,
         )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from pipelines import runtime
@@ -76,9 +77,7 @@ def _quick_depthwise(own: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         import tensorflow as tf
 
-        def forward(maps: Any, kernel: Any) -> Any:
-            return own(maps, kernel, strides=strides, padding=padding, data_format=data_format, dilations=dilations)
-
+        forward = partial(own, strides=strides, padding=padding, data_format=data_format, dilations=dilations)
         if not _is_plain(maps, kernel, data_format, dilations) or kernel.shape[3] != 1:
             return forward(maps, kernel)
         kernel = _meeting(maps, kernel, strides[1:3], padding)
