@@ -5,13 +5,13 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import checks
+from pipelines import checks, names
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -66,6 +66,7 @@ class Arrays:
 class Dataset(ABC):
     """Images in memory, with the splits and the augmentation that belong to them.
 
+    name: what its cells, its registered model and its tables are called; not given, it is `default_name`.
     validation_fraction: part of the training images held out for validation, in (0, 1).
     split_seed: seed of every choice of images; two runs with the same seed have the same splits.
     limit_train: images for training and validation together, drawn before the validation split; None for all.
@@ -73,6 +74,8 @@ class Dataset(ABC):
     horizontal_flip, max_shift: augmentation that keeps the label true: mirroring, and shifts in pixels.
     """
 
+    # How a thing is called changes no result.
+    name: str = field(default="", metadata={"fingerprint": False})
     validation_fraction: float = 0.1
     split_seed: int = 0
     limit_train: int | None = None
@@ -89,11 +92,13 @@ class Dataset(ABC):
                 checks.whole(f"dataset.{name}", limit, least=1)
         checks.flag("dataset.horizontal_flip", self.horizontal_flip)
         checks.whole("dataset.max_shift", self.max_shift, least=0)
+        object.__setattr__(self, "name", names.resolved("dataset.name", self.name, self.default_name))
+        names.check_dataset("dataset.name", self.name)
 
     @property
     @abstractmethod
-    def name(self) -> str:
-        """The word on the command line, for example `cifar10`."""
+    def default_name(self) -> str:
+        """What it is called where `name` is not given, for example `cifar10`. Asked for when its fields are checked."""
 
     @abstractmethod
     def preflight(self) -> None:
@@ -197,18 +202,17 @@ def _apportion(counts: Indices, size: int, leave: int) -> Indices:
 
 def validate(arrays: Arrays) -> None:
     """Raise ValueError with one sentence for the first thing that is wrong with the arrays."""
-    names = arrays.class_names
-    if len(names) < 2:
-        raise ValueError(f"class_names must name at least 2 classes, got {names}: add the missing names")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"class_names must differ from each other, got {twice[0]!r} twice: rename one")
+    class_names = arrays.class_names
+    if len(class_names) < 2:
+        raise ValueError(f"class_names must name at least 2 classes, got {class_names}: add the missing names")
+    names.check_classes(class_names)
     for part, images in (("train", arrays.x_train), ("test", arrays.x_test)):
         _check_images(f"x_{part}", images)
     size, test_size = (f"{x.shape[1]}x{x.shape[2]}" for x in (arrays.x_train, arrays.x_test))
     if size != test_size:
         raise ValueError(f"x_test must have x_train's image size, {size}, got {test_size}: resize one of them")
-    _check_labels("train", arrays.y_train, len(arrays.x_train), names)
-    _check_labels("test", arrays.y_test, len(arrays.x_test), names)
+    _check_labels("train", arrays.y_train, len(arrays.x_train), class_names)
+    _check_labels("test", arrays.y_test, len(arrays.x_test), class_names)
 
 
 def _check_images(name: str, images: npt.NDArray[Any]) -> None:
@@ -221,7 +225,7 @@ def _check_images(name: str, images: npt.NDArray[Any]) -> None:
         raise ValueError(f"{name} must have shape (n, height, width, 3), got {images.shape}: {mend}")
 
 
-def _check_labels(part: str, labels: npt.NDArray[Any], images: int, names: tuple[str, ...]) -> None:
+def _check_labels(part: str, labels: npt.NDArray[Any], images: int, class_names: tuple[str, ...]) -> None:
     y = f"y_{part}"
     if labels.dtype.kind not in "iu":
         raise ValueError(f"{y} must hold integers, got {labels.dtype}: cast with astype('int64')")
@@ -234,11 +238,11 @@ def _check_labels(part: str, labels: npt.NDArray[Any], images: int, names: tuple
             f"{y} must hold one label for each of the {images} images of x_{part}, got {len(labels)}: "
             "save both from the same source"
         )
-    outside = labels[(labels < 0) | (labels >= len(names))]
+    outside = labels[(labels < 0) | (labels >= len(class_names))]
     if len(outside):
         raise ValueError(
-            f"{y} must lie in 0..{len(names) - 1}, indices into class_names, got {outside[0]}: "
+            f"{y} must lie in 0..{len(class_names) - 1}, indices into class_names, got {outside[0]}: "
             "correct the labels or add class names"
         )
-    if absent := [names[number] for number in np.setdiff1d(np.arange(len(names)), labels)]:
+    if absent := [class_names[number] for number in np.setdiff1d(np.arange(len(class_names)), labels)]:
         raise ValueError(f"{y} must hold every class, got no image of {', '.join(absent)}: add some images of it")

@@ -50,7 +50,7 @@ class Cifar(Dataset):
             )
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """`cifar10` or `cifar100`."""
         return f"cifar{self.classes}"
 
@@ -72,7 +72,7 @@ class Cifar(Dataset):
         if len(arrays.class_names) != self.classes:
             raise ValueError(
                 f"{self._file} must hold {self.classes} class names, got {len(arrays.class_names)}: "
-                f"put the file of {self.name} there"
+                f"put the file of {self.default_name} there"
             )
         return arrays
 
@@ -97,7 +97,7 @@ class Cifar(Dataset):
 
     def _unavailable(self, reason: Exception) -> ConnectionError:
         return ConnectionError(
-            f"{self.name} must be in {self._file} or {self._archive}, or come from {URLS[self.classes]}, "
+            f"{self.default_name} must be in {self._file} or {self._archive}, or come from {URLS[self.classes]}, "
             f"but neither file is usable and the download failed ({reason}): "
             f"put {self._file.name} with arrays {', '.join(NAMES)} into {self.data_dir}, or the archive of "
             f"that address into {self._archive}, or set dataset.data_dir=<folder with {self._file.name}>"
@@ -105,7 +105,7 @@ class Cifar(Dataset):
 
     @property
     def _file(self) -> Path:
-        return Path(self.data_dir).expanduser() / f"{self.name}.npz"
+        return Path(self.data_dir).expanduser() / f"{self.default_name}.npz"
 
     @property
     def _archive(self) -> Path:

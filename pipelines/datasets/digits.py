@@ -24,7 +24,7 @@ class Digits(Dataset):
         checks.fraction("dataset.test_fraction", self.test_fraction)
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """The word on the command line."""
         return "digits"
 

@@ -29,14 +29,14 @@ class Folder(Dataset):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        super().__post_init__()
         if not isinstance(self.path, str) or not self.path:
             raise ValueError(f"dataset.path must name a folder of images, got {self.path!r}: set dataset.path=<folder>")
+        super().__post_init__()
         checks.whole("dataset.image_size", self.image_size, least=8)
         checks.fraction("dataset.test_fraction", self.test_fraction)
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """The folder's name."""
         return self._root.name
 

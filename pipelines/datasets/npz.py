@@ -25,12 +25,12 @@ class Npz(Dataset):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        super().__post_init__()
         if not isinstance(self.path, str) or not self.path:
             raise ValueError(f"dataset.path must name an .npz file, got {self.path!r}: set dataset.path=<file>.npz")
+        super().__post_init__()
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """The file's name without its ending."""
         return self._file.stem
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipelines import checks
+from pipelines import checks, names
 
 if TYPE_CHECKING:
     import tf_keras
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class Model(ABC):
     """A network that can be built for any image shape and number of classes.
 
+    name: what its cells are called in tables and in MLflow; not given, it is `default_name`.
     weights: `imagenet`, a file, or None for random initialisation. It never falls back silently.
     input_size: side in pixels to which images are resized inside the graph; None keeps their own size.
     dropout: rate before the last layer, in [0, 1).
@@ -23,6 +24,8 @@ class Model(ABC):
         (docs/performance.md).
     """
 
+    # How a thing is called changes no result.
+    name: str = field(default="", metadata={"fingerprint": False})
     # A path only says where the weights lie; their content is what counts (pipelines.cell).
     weights: str | None = field(metadata={"fingerprint": False})
     input_size: int | None
@@ -35,11 +38,12 @@ class Model(ABC):
         checks.flag("model.onednn", self.onednn)
         if self.input_size is not None:
             checks.whole("model.input_size", self.input_size, least=8)
+        object.__setattr__(self, "name", names.resolved("model.name", self.name, self.default_name))
 
     @property
     @abstractmethod
-    def name(self) -> str:
-        """The word on the command line, for example `resnet50`."""
+    def default_name(self) -> str:
+        """The network's own name, for example `resnet50`; `name` where none is given."""
 
     @abstractmethod
     def preflight(self, image_shape: tuple[int, int, int]) -> None:

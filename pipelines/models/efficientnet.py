@@ -42,7 +42,7 @@ class EfficientNet(KerasApplication):
         super().__post_init__()
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """`efficientnet_b0` to `efficientnet_b7`."""
         return f"efficientnet_b{self.variant}"
 

@@ -38,7 +38,7 @@ class EfficientNetLite0(Network):
     sources: ClassVar[tuple[str, ...]] = ("imagenet", ".keras")
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """`efficientnet_lite0`."""
         return "efficientnet_lite0"
 
@@ -55,7 +55,7 @@ class EfficientNetLite0(Network):
             default_size=224,
             activation="relu",
             blocks_args=[block | {"se_ratio": 0.0} for block in efficientnet.DEFAULT_BLOCKS_ARGS],
-            model_name=self.name,
+            model_name=self.default_name,
             include_top=False,
             weights=None,
             input_tensor=self.pixels(image_shape),

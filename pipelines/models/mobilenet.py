@@ -19,7 +19,7 @@ class MobileNetV2(KerasApplication):
     """Inverted residual blocks of depthwise convolutions, made for phones."""
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """`mobilenet_v2`."""
         return "mobilenet_v2"
 

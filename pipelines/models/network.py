@@ -68,15 +68,15 @@ class Network(Model):
 
     def check_imagenet(self) -> None:
         """Raise FileNotFoundError or ConnectionError where `load_imagenet` would fail; no TensorFlow."""
-        raise NotImplementedError(f"{self.name} has no ImageNet weights")
+        raise NotImplementedError(f"{self.default_name} has no ImageNet weights")
 
     def load_imagenet(self, backbone: tf_keras.Model) -> None:
         """Put the ImageNet weights into `backbone`."""
-        raise NotImplementedError(f"{self.name} has no ImageNet weights")
+        raise NotImplementedError(f"{self.default_name} has no ImageNet weights")
 
     def load_file(self, backbone: tf_keras.Model, path: Path) -> None:
         """Put the weights of a file that is no checkpoint of ours into `backbone`."""
-        raise NotImplementedError(f"{self.name} reads no file such as {path}")
+        raise NotImplementedError(f"{self.default_name} reads no file such as {path}")
 
     def pixels(self, image_shape: tuple[int, int, int]) -> Any:
         """The graph's input, resized where `input_size` asks for it: a Keras tensor (n, side, side, 3)."""
@@ -98,7 +98,7 @@ class Network(Model):
             x = tf_keras.layers.Dropout(self.dropout, name="head_dropout")(x)
         # Under a mixed precision policy the logits stay float32, or the loss overflows.
         x = tf_keras.layers.Dense(classes, dtype="float32", name="head_logits")(x)
-        return tf_keras.Model(backbone.input, x, name=self.name)
+        return tf_keras.Model(backbone.input, x, name=self.default_name)
 
     def _check_shape(self, image_shape: tuple[int, int, int]) -> None:
         height, width, channels = image_shape
@@ -107,7 +107,7 @@ class Network(Model):
         side = self.input_size if self.input_size is not None else min(height, width)
         if side < self.smallest:
             raise ValueError(
-                f"model.input_size must be at least {self.smallest} for {self.name}, "
+                f"model.input_size must be at least {self.smallest} for {self.default_name}, "
                 + (f"images are {height}x{width}" if self.input_size is None else f"got {side}")
                 + f": set model.input_size={self.smallest}"
             )
@@ -116,11 +116,11 @@ class Network(Model):
         endings = " or ".join(source for source in self.sources if source.startswith("."))
         if "imagenet" not in self.sources:
             return (
-                f"model.weights must be null for {self.name}, which has no pretrained weights, or "
+                f"model.weights must be null for {self.default_name}, which has no pretrained weights, or "
                 f"a {endings} file that opscore wrote, got {self.weights!r}: set model.weights=null"
             )
         return (
-            f"model.weights must be imagenet, null or a {endings} file for {self.name}, "
+            f"model.weights must be imagenet, null or a {endings} file for {self.default_name}, "
             f"got {self.weights!r}: set model.weights=imagenet"
         )
 

@@ -98,7 +98,7 @@ class KerasApplication(Network):
             backbone.load_weights(str(path))
         except (ValueError, OSError) as error:
             raise ValueError(
-                f"model.weights must be Keras's weights of {self.name} without its top, "
+                f"model.weights must be Keras's weights of {self.default_name} without its top, "
                 f"got {path} ({error}): set model.weights to such a file or to null"
             ) from error
         self.adapt(backbone, path)

@@ -30,7 +30,7 @@ class ResNet(KerasApplication):
         super().__post_init__()
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """`resnet50` or `resnet101`."""
         return f"resnet{self.depth}"
 
@@ -38,7 +38,7 @@ class ResNet(KerasApplication):
     def archive(self) -> Archive:
         """As in tf_keras/src/applications/resnet.py."""
         return Archive(
-            file=f"{self.name}_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            file=f"{self.default_name}_weights_tf_dim_ordering_tf_kernels_notop.h5",
             folder="https://storage.googleapis.com/tensorflow/keras-applications/resnet/",
             md5=_MD5[self.depth],
         )

@@ -28,7 +28,7 @@ class SmallCNN(Network):
         super().__post_init__()
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """`small_cnn`."""
         return "small_cnn"
 

@@ -30,7 +30,7 @@ class VGG(KerasApplication):
         super().__post_init__()
 
     @property
-    def name(self) -> str:
+    def default_name(self) -> str:
         """`vgg16` or `vgg19`."""
         return f"vgg{self.depth}"
 
@@ -38,8 +38,8 @@ class VGG(KerasApplication):
     def archive(self) -> Archive:
         """As in tf_keras/src/applications/vgg16.py and vgg19.py."""
         return Archive(
-            file=f"{self.name}_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            folder=f"https://storage.googleapis.com/tensorflow/keras-applications/{self.name}/",
+            file=f"{self.default_name}_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            folder=f"https://storage.googleapis.com/tensorflow/keras-applications/{self.default_name}/",
             md5=_MD5[self.depth],
         )
 

@@ -1,0 +1,94 @@
+"""What datasets, models and classes may be called, checked before anything is trained.
+
+Their names become a registered model and its `models:/` address, tags and filters of MLflow, folders, and labels.txt.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+# A cell's folder is called <model>-<dataset>-<technique>, and a file's name has at most 255 bytes.
+MAX_NAME_BYTES = 90
+# `opscore-claim-...` are entries of the registry that are no dataset's (pipelines.tracking.claims).
+RESERVED = "claim-"
+_MARKS = "._- "
+# What Hydra takes for something else than text.
+_NO_TEXT = ("null", "true", "false", "nan", "inf")
+
+
+def resolved(field: str, given: object, default: str) -> str:
+    """The name that a part of a cell has: the one given, else its default, in Unicode's composed form (NFC).
+
+    field: such as `dataset.name`, for the refusal. Raises ValueError for a name that cannot be used everywhere.
+    """
+    name = default if given is None or given == "" else given
+    if isinstance(name, int | float) and not isinstance(name, bool):
+        name = str(name)  # `dataset.name=2024` is a number to Hydra
+    name = unicodedata.normalize("NFC", name) if isinstance(name, str) else name
+    if fault := _fault(name):
+        origin = "" if name is given else " by default"
+        raise ValueError(f"{field} must be {fault}, got {name!r}{origin}: set {override(field, str(name))}")
+    assert isinstance(name, str)
+    return name
+
+
+def check_dataset(field: str, name: str) -> None:
+    """Raise ValueError where a dataset cannot be registered under a name that is fine otherwise."""
+    if name.startswith(RESERVED):
+        raise ValueError(
+            f"{field} must not begin with {RESERVED!r}, which names entries of another kind in MLflow's registry, got "
+            f"{name!r}: set {override(field, name)}"
+        )
+
+
+def check_classes(names: Sequence[str]) -> None:
+    """Raise ValueError unless every class has a name that fits on a line of labels.txt, and no two share one."""
+    for number, name in enumerate(names):
+        if not name.strip():
+            raise ValueError(f"class_names must not be blank, got {name!r} for class number {number}: name that class")
+        # Line breaks of every kind, and what UTF-8 cannot hold, are among them.
+        odd = next((one for one in name if unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp")), None)
+        if odd is not None:
+            raise ValueError(
+                f"class_names must be one line of plain text each, got {name!r} with the character {odd!r}: rename "
+                "that class"
+            )
+    seen: set[str] = set()
+    for name in names:
+        # Composed and decomposed forms look alike.
+        composed = unicodedata.normalize("NFC", name)
+        if composed in seen:
+            raise ValueError(f"class_names must differ from each other, got {name!r} twice: rename one")
+        seen.add(composed)
+
+
+def override(field: str, name: str) -> str:
+    """`<field>=<a name like the given one>`, as it can be pasted into a shell."""
+    value = suggested(name)
+    # Hydra takes letters beyond ASCII in quotes only, and the shell takes those quotes away.
+    return f"{field}={value}" if value.isascii() else f"'{field}=\"{value}\"'"
+
+
+def suggested(name: str) -> str:
+    """A name that is like the given one, can be used everywhere and has no blanks."""
+    kept = "".join(one if _is_plain(one) and one != " " else "-" for one in unicodedata.normalize("NFC", name))
+    words = "-".join(word for word in kept.split("-") if word).strip("._-")
+    short = words.encode()[: MAX_NAME_BYTES // 2].decode(errors="ignore").strip("._-")
+    return f"my-{short or 'own'}" if not short or short.startswith("claim") or short.lower() in _NO_TEXT else short
+
+
+def _fault(name: object) -> str:
+    """What a name must be and is not; empty where nothing is wrong with it."""
+    if not isinstance(name, str):
+        return "text"
+    if not all(map(_is_plain, name)) or not name or name != name.strip() or not name.strip(_MARKS):
+        return "a name of letters, digits, '.', '_', '-' and blanks between them"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"at most {MAX_NAME_BYTES} bytes long"
+    return ""
+
+
+def _is_plain(character: str) -> bool:
+    """Letters and digits of any script, the marks that are written over or after them, and four of punctuation."""
+    return character in _MARKS or unicodedata.category(character)[0] in "LMN"
