@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines import breakdown, checks, energy, runtime
+from pipelines import breakdown, checks, energy, mapped, runtime
 from pipelines.convolutions import quick_convolutions
 
 if TYPE_CHECKING:
@@ -187,13 +187,12 @@ def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int)
     """
     import tensorflow as tf
 
-    with tf.device("/cpu:0"):
-        images, labels = tf.constant(split.images), tf.constant(split.labels)
+    rows, labels = _rows(split.images), _constant(split.labels)
     indices = tf.data.Dataset.range(len(split)).shuffle(len(split), seed=seed).batch(batch_size)
     seeds = tf.data.Dataset.random(seed=seed).batch(2, drop_remainder=True)
 
     def gather(index: Any, pair: Any) -> tuple[Any, Any]:
-        batch = augment(tf.gather(images, index), dataset.horizontal_flip, dataset.max_shift, pair)
+        batch = augment(rows(index), dataset.horizontal_flip, dataset.max_shift, pair)
         return tf.cast(batch, tf.float32), tf.gather(labels, index)
 
     return _prefetched(tf.data.Dataset.zip((indices, seeds)).map(gather, num_parallel_calls=PARALLEL))
@@ -203,8 +202,35 @@ def plain_batches(split: Split, batch_size: int = VALIDATION_BATCH) -> tf.data.D
     """Batches in order, not augmented: float32 images (b, h, w, 3), or features (b, c); int64 labels (b,)."""
     import tensorflow as tf
 
-    batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(batch_size)
-    return _prefetched(batches.map(lambda x, y: (tf.cast(x, tf.float32), y)))
+    rows, labels = _rows(split.images), _constant(split.labels)
+    batches = tf.data.Dataset.range(len(split)).batch(batch_size)
+    return _prefetched(batches.map(lambda index: (tf.cast(rows(index), tf.float32), tf.gather(labels, index))))
+
+
+def _rows(images: Any) -> Callable[[Any], Any]:
+    """What gives the images of an index (b,): out of memory, or read from their file where that is mapped."""
+    import tensorflow as tf
+
+    region = mapped.region_of(images)
+    if region is None:
+        held = _constant(images)
+        return lambda index: tf.gather(held, index)
+    read = mapped.Rows(region)
+
+    def rows(index: Any) -> Any:
+        # Where TensorFlow must be deterministic, it runs what has a state one batch at a time.
+        batch = tf.numpy_function(read, [index], images.dtype, stateful=False)
+        return tf.ensure_shape(batch, [None, *images.shape[1:]])
+
+    return rows
+
+
+def _constant(array: Any) -> Any:
+    """The array as a tensor in the machine's memory, not a GPU's."""
+    import tensorflow as tf
+
+    with tf.device("/cpu:0"):
+        return tf.constant(array)
 
 
 def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:

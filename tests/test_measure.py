@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from zlib_ng import zlib_ng
 
+from pipelines.mapped import in_file
 from pipelines.measure.accuracy import accuracy, confusion_matrix, top_k_accuracy
 from pipelines.measure.latency import Percentiles, ratio_interval, time_interleaved
 from pipelines.measure.litert import Artifact, append_labels, tensor_dtypes
@@ -521,11 +522,10 @@ class TestChild:
         assert done.stdout.strip() == "[]"
 
     def test_answers_a_request_by_file(self, made, images, tmp_path):
-        np.save(tmp_path / "images.npy", images)
         request = Request(
             artifact=str(made / "int8.tflite"),
             reference=None,
-            images=str(tmp_path / "images.npy"),
+            images=in_file(images, tmp_path / "images.npy"),
             result=str(tmp_path / "result.npz"),
             threads=1,
             warmup_calls=0,

@@ -181,3 +181,17 @@ def test_half_precision_is_for_training_only(tf_keras) -> None:
     assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
     pixels = it.data.test.images[:8].astype(np.float32)
     assert np.allclose(plain.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=0.1)
+
+
+def test_batches_from_a_file_are_those_from_memory(tmp_path) -> None:
+    data, dataset = small_data()
+    dataset = dataclasses.replace(dataset, horizontal_flip=True, max_shift=2)
+    np.save(tmp_path / "images.npy", np.concatenate([data.test.images, data.train.images]))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")[len(data.test) :]
+    in_file = dataclasses.replace(data.train, images=mapped)
+    for batches in (lambda split: training_batches(split, dataset, 32, seed=3), lambda split: plain_batches(split, 64)):
+        held, lying = batches(data.train), batches(in_file)
+        assert held.element_spec == lying.element_spec
+        for _ in range(2):
+            for (x, y), (other_x, other_y) in zip(held, lying, strict=True):
+                assert np.array_equal(x, other_x) and np.array_equal(y, other_y)

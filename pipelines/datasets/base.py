@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import checks, names
+from pipelines import checks, mapped, names
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -20,10 +20,15 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images, uint8 RGB of shape (n, h, w, 3), and their labels, int64 of shape (n,)."""
+    """Images, uint8 RGB of shape (n, h, w, 3), and their labels, int64 of shape (n,).
+
+    images: in memory, or mapped from a file (`pipelines/mapped.py`) and then larger than memory, maybe.
+    known_digest: what `digest` gives, where that is known already.
+    """
 
     images: Images
     labels: Labels
+    known_digest: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -31,7 +36,7 @@ class Split:
     @property
     def digest(self) -> str:
         """SHA-256 of pixels and labels, in hexadecimal."""
-        return content_digest((self,), ())
+        return self.known_digest or content_digest((self,), ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +140,8 @@ def content_digest(splits: Sequence[Split], class_names: Sequence[str]) -> str:
     for split in splits:
         for array in (split.images, split.labels):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+            for block in mapped.blocks(array):
+                digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import checks
+from pipelines import checks, mapped
 from pipelines.measure import process
 from pipelines.measure.accuracy import accuracy, confusion_matrix, top_k_accuracy
 from pipelines.measure.latency import Percentiles, ratio_interval
@@ -35,11 +35,11 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the child is asked, as it travels in JSON. Paths are absolute."""
+    """What the child is asked, as it travels in JSON. Paths are absolute. images: where the test images lie."""
 
     artifact: str
     reference: str | None
-    images: str
+    images: mapped.Region
     result: str
     threads: int
     warmup_calls: int
@@ -132,7 +132,7 @@ def _ask_child(
         request = Request(
             artifact=str(artifact.resolve()),
             reference=None if reference is None else str(reference.resolve()),
-            images=str(folder / "images.npy"),
+            images=mapped.in_file(images, folder / "images.npy"),
             result=str(folder / "result.npz"),
             threads=settings.threads,
             warmup_calls=settings.warmup_calls,
@@ -140,7 +140,6 @@ def _ask_child(
             min_calls=settings.min_calls,
             seed=seed,
         )
-        np.save(request.images, images, allow_pickle=False)
         try:
             return process.ask(
                 "pipelines.measure.child",
