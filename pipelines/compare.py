@@ -36,6 +36,9 @@ SELECTION: dict[str, str | None] = {
 }
 
 
+NONE_IN_BUDGET = "No cell keeps the budgets of its score profile."
+
+
 def selected(words: Sequence[str]) -> list[RecordedCell]:
     """The finished cells that the arguments `name=value` choose.
 
@@ -77,9 +80,12 @@ def text(comparison: Comparison) -> str:
 def notes(comparison: Comparison) -> list[str]:
     """What follows from a comparison, a sentence each."""
     winner = comparison.winner
+    uninformed = [f"{entry.label} is {entry.uninformed}." for entry in comparison.entries if entry.uninformed]
     if winner is None:
-        return ["No cell keeps the budgets of its score profile."]
-    said = [f"Fittest: {winner.label}, {winner.score.value:.2f} dB."]
+        kept = any(entry.feasible for entry in comparison.entries)
+        reason = "No cell has learnt enough to be the fittest." if kept else NONE_IN_BUDGET
+        return [reason, *uninformed]
+    said = [f"Fittest: {winner.label}, {winner.score.value:.2f} dB.", *uninformed]
     others = sorted(comparison.tied - {winner.label})
     if others:
         said.append(f"Its score cannot be told from that of {', '.join(others)}.")
@@ -132,7 +138,7 @@ def _row(entry: Entry, comparison: Comparison) -> list[str]:
     marks = ("=" if entry.label in comparison.tied else "") + ("P" if entry.label in comparison.front else "")
     low, high = entry.accuracy.low, entry.accuracy.high
     return [
-        entry.label + ("" if entry.feasible else " (not feasible)"),
+        entry.label + ("" if entry.feasible else " (not feasible)") + (" (nothing learnt)" if entry.uninformed else ""),
         marks,
         str(len(entry.runs)),
         shown(entry.score, "{:.2f}"),

@@ -53,7 +53,8 @@ class Entry:
 
     label: unique in its comparison. accuracy is a fraction; test_ms, train_s and the bytes are what MLflow's metrics of
     the same names are; score and gains are in dB. gains and marks: by criterion, empty for a baseline. improved: in how
-    many of accuracy, time and size it beats its baseline. mixed: its seeds were timed on different hardware, so its
+    many of accuracy, time and size it beats its baseline. uninformed: in words, that its accuracy is no better than one
+    constant answer's in one seed or more; else empty. mixed: its seeds were timed on different hardware, so its
     times, score and gain are not averaged but left out.
     """
 
@@ -74,6 +75,12 @@ class Entry:
     marks: Mapping[str, Verdict]
     feasible: bool
     mixed: bool
+    uninformed: str = ""
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be the fittest: it keeps its budgets, and has learnt something in every seed."""
+        return self.feasible and not self.uninformed
 
     @property
     def improved(self) -> int | None:
@@ -100,8 +107,8 @@ class Comparison:
 
     @property
     def winner(self) -> Entry | None:
-        """The feasible entry with the highest score; None where none is feasible."""
-        return next((entry for entry in self.entries if entry.feasible and not math.isnan(entry.score.value)), None)
+        """The eligible entry with the highest score; None where none is eligible."""
+        return next((entry for entry in self.entries if entry.eligible and not math.isnan(entry.score.value)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +134,7 @@ def compare(cells: Iterable[RecordedCell], *, draws: int = 10_000, seed: int = 0
 
 def _compare(dataset: str, cells: Sequence[RecordedCell], *, draws: int, seed: int) -> Comparison:
     entries = sorted(entries_of(cells), key=lambda entry: _falling(entry.score.value))
-    scored = [entry for entry in entries if entry.feasible and not math.isnan(entry.score.value)]
+    scored = [entry for entry in entries if entry.eligible and not math.isnan(entry.score.value)]
     criteria = np.array(
         [[entry.accuracy.value, -entry.test_ms.value, -entry.compressed_bytes.value] for entry in entries]
     )
@@ -264,7 +271,15 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
         marks=_marks(runs) if compared else {},
         feasible=all(run.feasible == "True" for run in runs),
         mixed=mixed,
+        uninformed=_uninformed(runs),
     )
+
+
+def _uninformed(runs: Sequence[RecordedCell]) -> str:
+    found = [run.uninformed for run in runs if run.uninformed]
+    if not found:
+        return ""
+    return found[0] if len(runs) == 1 else f"{found[0]} with {len(found)} of {len(runs)} seeds"
 
 
 def _accuracy(runs: Sequence[RecordedCell]) -> Estimate:

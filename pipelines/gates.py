@@ -1,8 +1,9 @@
 """Which finished cell becomes a dataset's champion. Pure: what lies in the store is handed in.
 
-A cell passes four gates in this order, and stops at the first that it fails: its technique had an effect (every
-finished cell's had, as others fail), it keeps its score profile's budgets, its score is better than the champion's, and
-its accuracy is not significantly worse than the champion's by more than a margin.
+A cell passes five gates in this order, and stops at the first that it fails: its technique had an effect (every
+finished cell's had, as others fail), it is right significantly more often than always giving the most frequent class,
+it keeps its score profile's budgets, its score is better than the champion's, and its accuracy is not significantly
+worse than the champion's by more than a margin.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from pipelines.tracking.store import RecordedCell
 
 SCORE = "score/operational"
-Name = Literal["effect", "feasible", "score", "accuracy"]
+Name = Literal["effect", "learnt", "feasible", "score", "accuracy"]
 # A miss at a later gate is a nearer one.
-ORDER: tuple[Name, ...] = ("effect", "feasible", "score", "accuracy")
+ORDER: tuple[Name, ...] = ("effect", "learnt", "feasible", "score", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +96,13 @@ def decide(
         champion = max(again, key=lambda cell: cell.started)
     judged: list[Judged] = []
     for cell in rivals:
-        if champion is not None and _feasible(cell).passed:
+        if champion is not None and _eligible(cell):
             check_champion(champion, cell)
         one = judge(cell, champion, answers=answers, margin=margin)
         if one.passed:
             return Decision(winner=one, misses=_nearest(judged), champion=champion, stands=False)
         judged.append(one)
-    broken = [cell for cell in again if not _feasible(cell).passed]
+    broken = [cell for cell in again if not _eligible(cell)]
     judged += [judge(cell, champion, answers=answers, margin=margin) for cell in broken]
     return Decision(winner=None, misses=_nearest(judged), champion=champion, stands=len(again) > len(broken))
 
@@ -149,9 +150,28 @@ def _gates(
 ) -> Iterator[Gate]:
     """What each gate says, the last of which costs a download."""
     yield Gate(name="effect", passed=True, reason="its technique had one, else its run would have failed")
+    yield _learnt(cell)
     yield _feasible(cell)
     yield _score(cell, champion)
     yield _accuracy(cell, champion, answers=answers, margin=margin)
+
+
+def _eligible(cell: RecordedCell) -> bool:
+    """Whether it passes the gates that look at nothing but the cell."""
+    return _learnt(cell).passed and _feasible(cell).passed
+
+
+def _learnt(cell: RecordedCell) -> Gate:
+    p_value, share = (cell.metrics.get(f"test/majority_{name}") for name in ("p_value", "share"))
+    accuracy = f"{cell.metrics['test/accuracy']:.2%}"
+    if p_value is None or share is None:
+        reason = "not tested, as the cell is older than this test: resume=false runs it again"
+        return Gate(name="learnt", passed=True, reason=reason)
+    if cell.uninformed is None:
+        reason = f"{accuracy}, better than always answering {cell.majority!r} ({share:.1%} of the test images)"
+        return Gate(name="learnt", passed=True, reason=reason)
+    reason = f"{accuracy}, {cell.uninformed}"
+    return Gate(name="learnt", passed=False, reason=reason, shortfall=p_value)
 
 
 def _feasible(cell: RecordedCell) -> Gate:

@@ -209,6 +209,7 @@ def _result(
         epochs=made.epochs,
         metrics=made.metrics,
         joules=made.joules,
+        majority=verdict.majority(measured.logits.argmax(axis=1), data.test.labels, data.class_names),
     )
 
 

@@ -30,6 +30,9 @@ def metrics_of(result: CellResult) -> dict[str, float]:
         "model/sparsity": result.complexity.sparsity,
         "score/operational": result.score.total,
     }
+    if result.majority is not None:
+        metrics["test/majority_share"] = result.majority.share
+        metrics["test/majority_p_value"] = result.majority.p_value
     metrics |= {f"score/{name}_db": value for name, value in asdict(result.score).items()}
     metrics |= result.metrics
     metrics |= {f"energy/train_{name}_j": value for name, value in result.joules.items()}

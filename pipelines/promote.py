@@ -1,7 +1,8 @@
 """Make the fittest finished cell of a dataset its champion: `python -m pipelines.promote dataset=cifar10`.
 
-A cell must keep its score profile's budgets, have a better score than the champion, and an accuracy that is not
-significantly worse than the champion's by more than `margin`. The winner is registered in MLflow as
+A cell must be right significantly more often than always giving the most frequent class, keep its score profile's
+budgets, have a better score than the champion, and an accuracy that is not significantly worse than the champion's by
+more than `margin`. The winner is registered in MLflow as
 opscore-<dataset> with the alias champion, the former champion becomes previous.
 
   python -m pipelines.promote dataset=cifar10 sweep=last --dry-run

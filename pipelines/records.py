@@ -97,11 +97,24 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Majority:
+    """The best answer that needs no image: always the most frequent class of the test images.
+
+    answer: that class. share: its part of the test images, in (0, 1]. p_value: one-sided exact McNemar test on the same
+    images; small where the exported model is right more often than this answer.
+    """
+
+    answer: str
+    share: float
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellResult:
     """Everything that one cell found out. `comparison` is None for a baseline; `violations` are the score
     profile's budgets that it breaks; `epochs` holds one dictionary of metrics a training epoch; `metrics` is what
-    the technique alone has to tell; `joules` is the energy of this cell's own training by `cpu`, `dram` and `gpu`, as
-    far as the machine tells."""
+    the technique alone has to tell; `majority` is None where the record is older than that test;
+    `joules` is the energy of this cell's own training by `cpu`, `dram` and `gpu`, as far as the machine tells."""
 
     model: str
     dataset: str
@@ -118,6 +131,7 @@ class CellResult:
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
     joules: dict[str, float] = field(default_factory=dict)
+    majority: Majority | None = None
 
     @property
     def name(self) -> str:
@@ -137,7 +151,7 @@ class CellResult:
     def load(cls, path: Path) -> "CellResult":
         """Read what `save` wrote. Raises FileNotFoundError, or TypeError or KeyError for another format."""
         data = json.loads(path.read_text())
-        comparison = data.pop("comparison")
+        comparison, majority = data.pop("comparison"), data.pop("majority", None)
         if comparison is not None:
             comparison = Comparison(**{**comparison, "gain": Terms(**comparison["gain"])})
         return cls(
@@ -149,6 +163,7 @@ class CellResult:
                 "score": Terms(**data["score"]),
                 "violations": tuple(data["violations"]),
                 "comparison": comparison,
+                "majority": Majority(**majority) if majority is not None else None,
                 "epochs": tuple(data["epochs"]),
             }
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pipelines.records import CellResult, Comparison
+from pipelines.verdict import no_better_than_majority
 
 Row = tuple[str, str, str, str, str]
 
@@ -95,6 +96,11 @@ def _verdict_lines(result: CellResult) -> list[str]:
             f"(x {c.latency_ratio:.3f}, 95% interval {c.ratio_low:.3f} to {c.ratio_high:.3f}), size {c.size}: "
             f"better in {c.dimensions_improved} of 3 dimensions."
         )
+    found = result.majority and no_better_than_majority(
+        result.majority.p_value, result.majority.share, result.majority.answer
+    )
+    if found:
+        lines.append(f"It has learnt nothing that shows: {found}.")
     lines.extend(f"Not feasible: {violation}." for violation in result.violations)
     return lines
 

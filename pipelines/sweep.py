@@ -30,6 +30,7 @@ from pipelines import checks
 from pipelines.breakdown import PARTS
 from pipelines.composition import cell_of
 from pipelines.records import Outcome
+from pipelines.verdict import no_better_than_majority
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
@@ -154,7 +155,8 @@ class Sweep:
         )
         interrupted = isinstance(error, KeyboardInterrupt)
         spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
-        summary = f"{table(outcomes)}\n{spent_line(spent)}".strip() if outcomes else "no cell has run"
+        parts = [table(outcomes), *uninformed_lines(outcomes), spent_line(spent)] if outcomes else ["no cell has run"]
+        summary = "\n".join(parts).strip()
         print(f"\n{summary}\n")
         self._run.close(
             outcomes,
@@ -287,6 +289,17 @@ def table(outcomes: Sequence[Outcome]) -> str:
     if not any(row[1] for row in rows[1:]):
         rows = [[row[0], *row[2:]] for row in rows]
     return aligned(rows)
+
+
+def uninformed_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """A sentence for each cell whose accuracy is no better than that of one constant answer."""
+    lines = []
+    for outcome in outcomes:
+        p_value, share = (outcome.metrics.get(f"test/majority_{name}") for name in ("p_value", "share"))
+        found = no_better_than_majority(p_value, share, "")
+        if found:
+            lines.append(f"{outcome.name}, run {outcome.run_id[:8]}, is {found}.")
+    return lines
 
 
 def spent_line(spent: Mapping[str, float]) -> str:

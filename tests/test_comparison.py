@@ -1,6 +1,7 @@
 """Intervals, ties, the Pareto front and the weights, against values by hand and SciPy's."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -279,3 +280,21 @@ def test_marks_and_the_articles_words() -> None:
 
 def test_claims_without_their_cells_are_not_told() -> None:
     assert article.claims([one(recorded("baseline"))]).count("cannot be told") == 3
+
+
+def test_a_cell_that_learnt_nothing_is_named_and_not_the_fittest() -> None:
+    nothing = recorded("quantize_int8", megabytes=0.1)
+    nothing = replace(
+        nothing,
+        metrics=nothing.metrics | {"test/majority_share": 0.79, "test/majority_p_value": 0.2},
+        majority="cat",
+    )
+    comparison = one(nothing, recorded("baseline"))
+    assert comparison.entries[0].technique == "quantize_int8"
+    assert comparison.winner is not None and comparison.winner.technique == "baseline"
+    sentence = "vgg16-cifar10-quantize_int8 is no better than always answering 'cat' (79.0% of the test images)."
+    assert sentence in notes(comparison)
+    assert "vgg16-cifar10-quantize_int8 (nothing learnt)" in text(comparison)
+    assert notes(one(nothing)) == ["No cell has learnt enough to be the fittest.", sentence]
+    (both,) = entries_of([nothing, recorded("quantize_int8", seed=1)])
+    assert both.uninformed.endswith("with 1 of 2 seeds") and not both.eligible

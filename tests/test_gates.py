@@ -63,14 +63,14 @@ def test_without_a_champion_the_best_feasible_score_wins() -> None:
     decision = decided(cells, None)
     assert decision.winner is not None and decision.winner.cell.run_id == "c"
     assert decision.winner.gates[-1].reason == "90.00%, and no champion to compare with"
-    assert [gate.name for gate in decision.winner.gates] == ["effect", "feasible", "score", "accuracy"]
+    assert [gate.name for gate in decision.winner.gates] == ["effect", "learnt", "feasible", "score", "accuracy"]
     assert [one.cell.run_id for one in decision.misses] == ["b"]
 
 
 def test_a_better_score_with_an_accuracy_that_holds_replaces_the_champion() -> None:
     decision = decided([cell("old", 60), cell("new", 61), cell("worse", 59)], cell("old", 60))
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
-    assert "61.00 dB against 60.00 dB, +1.00 dB" in decision.winner.gates[2].reason
+    assert "61.00 dB against 60.00 dB, +1.00 dB" in decision.winner.gates[3].reason
 
 
 def test_the_next_best_wins_where_the_best_lost_too_much_accuracy() -> None:
@@ -174,3 +174,26 @@ def test_a_champion_that_does_not_compare_is_refused_unless_nothing_is_feasible(
     with pytest.raises(ValueError, match=what):
         decided([cell("new", 61)], old)
     assert not decided([cell("new", 61, feasible=False)], old).stands
+
+
+def judged_by_majority(run_id: str, score: float, p_value: float) -> RecordedCell:
+    metrics = METRICS | {gates.SCORE: score, "test/majority_share": 0.9, "test/majority_p_value": p_value}
+    return cell(run_id, score, metrics=metrics, majority="7")
+
+
+def test_a_cell_no_better_than_one_answer_cannot_become_champion() -> None:
+    decision = decided([judged_by_majority("a", 70, 0.3), judged_by_majority("b", 60, 0.01)], None)
+    assert decision.winner is not None and decision.winner.cell.run_id == "b"
+    assert decision.winner.gates[1].reason == "90.00%, better than always answering '7' (90.0% of the test images)"
+    (refused,) = decision.misses
+    assert refused.gates[-1].name == "learnt"
+    assert refused.gates[-1].reason == "90.00%, no better than always answering '7' (90.0% of the test images)"
+
+
+def test_a_champion_measured_again_does_not_stand_without_having_learnt() -> None:
+    assert not decided([judged_by_majority("old", 60, 0.3)], cell("old", 60)).stands
+
+
+def test_a_cell_older_than_the_test_passes_it() -> None:
+    gate = gates.judge(cell("a", 50), None, answers=lambda _: answers(900), margin=0.01).gates[1]
+    assert gate.passed and "older than this test" in gate.reason

@@ -126,7 +126,7 @@ def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, said: Say) 
     tags = copy.versions()["1"]
     for name in ("operational", "accuracy_db", "size_db", "test_time_db", "train_time_db"):
         assert float(tags[f"score/{name}"]) == pytest.approx(best.data.metrics[f"score/{name}"], abs=1e-3)
-    for gate in ("effect", "feasible", "score", "accuracy"):
+    for gate in ("effect", "learnt", "feasible", "score", "accuracy"):
         assert tags[f"gate/{gate}"].startswith("passed: ")
     others = {run.info.run_id for run in cells} - {best.info.run_id}
     assert set(tags["compared_runs"].split(",")) == others

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.metrics import flatten, metrics_of
-from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Terms, Timing
+from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Majority, Terms, Timing
 from pipelines.summary import note, table
 from tests.test_score import measurement
 
@@ -39,8 +39,9 @@ RESULT = CellResult(
     comparison=BESIDE,
     epochs=({"loss": 1.0},),
     metrics={"transfer/parameters_share": 0.5},
+    majority=Majority(answer="cat", share=0.52, p_value=0.3),
 )
-BASELINE = dataclasses.replace(RESULT, technique="baseline", comparison=None, violations=())
+BASELINE = dataclasses.replace(RESULT, technique="baseline", comparison=None, violations=(), majority=None)
 
 
 @pytest.mark.parametrize("result", [RESULT, BASELINE], ids=["compared", "baseline"])
@@ -75,6 +76,22 @@ def test_the_table_stands_beside_the_baseline() -> None:
         assert all(cell in line for cell in row)
     assert "better in 2 of 3 dimensions" in text
     assert "Not feasible: accuracy 0.55 is below min_accuracy 0.9." in text
+
+
+def test_a_record_older_than_the_test_against_one_answer_is_read(tmp_path: Path) -> None:
+    files = CellFiles(tmp_path)
+    BASELINE.save(files.result)
+    record = json.loads(files.result.read_text())
+    del record["majority"]
+    files.result.write_text(json.dumps(record))
+    assert Finished.load(tmp_path).result == BASELINE
+
+
+def test_table_and_note_say_that_nothing_was_learnt() -> None:
+    for said in (table(RESULT), note(RESULT)):
+        assert "no better than always answering 'cat' (52.0% of the test images)." in said
+    for said in (table(BASELINE), note(BASELINE)):
+        assert "always" not in said
 
 
 def test_a_baseline_stands_alone() -> None:

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from pipelines.verdict import accuracy_verdict, mcnemar_p_value, size_verdict, time_verdict
+from pipelines.verdict import (
+    accuracy_verdict,
+    majority,
+    mcnemar_p_value,
+    no_better_than_majority,
+    size_verdict,
+    time_verdict,
+)
 
 
 def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,3 +61,32 @@ def test_time(low: float, high: float, verdict: str) -> None:
 @pytest.mark.parametrize(("own", "verdict"), [(989, "better"), (990, "tied"), (1010, "tied"), (1011, "worse")])
 def test_size(own: int, verdict: str) -> None:
     assert size_verdict(own / 1000) == verdict
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "answer", "share", "p_value"),
+    [
+        # Five images, all right: two of them the constant answer gets wrong, so 1/4.
+        ("aaabb", "aaabb", "a", 0.6, 0.25),
+        # One gained, two lost: 7 of 8 outcomes are as good or better.
+        ("aaabb", "abbba", "a", 0.6, 0.875),
+        # Five gained: 1/32, which is significant.
+        ("aaaaabbbbb", "aaaaabbbbb", "a", 0.5, 0.03125),
+        # The constant answer itself, and a test split of one class.
+        ("abb", "bbb", "b", 2 / 3, 1.0),
+        ("bbb", "bbb", "b", 1.0, 1.0),
+    ],
+)
+def test_majority_by_hand(labels: str, predicted: str, answer: str, share: float, p_value: float) -> None:
+    found = majority(*(np.array(["abc".index(one) for one in word]) for word in (predicted, labels)), ("a", "b", "c"))
+    assert (found.answer, found.share) == (answer, pytest.approx(share))
+    assert found.p_value == pytest.approx(p_value)
+
+
+def test_no_better_than_majority_says_so_in_words() -> None:
+    assert (
+        no_better_than_majority(0.05, 0.52, "cat") == "no better than always answering 'cat' (52.0% of the test images)"
+    )
+    assert no_better_than_majority(0.049, 0.52, "cat") is None
+    # Of an older record nothing is known, so nothing is said.
+    assert no_better_than_majority(None, None, "") is None

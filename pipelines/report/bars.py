@@ -118,6 +118,8 @@ def _stacks(axes: Axes, entries: Sequence[Entry], rows: npt.NDArray[np.float64])
 def _remark(entry: Entry, comparison: Comparison) -> str:
     if not entry.feasible:
         return " (over budget)"
+    if entry.uninformed:
+        return " (nothing learnt)"
     return " (tied)" if entry.label in comparison.tied and len(comparison.tied) > 1 else ""
 
 

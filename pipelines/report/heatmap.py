@@ -22,11 +22,11 @@ def heatmap(comparison: Comparison) -> Figure:
     title = f"{comparison.dataset}: best score in dB"
     best: dict[tuple[str, str], float] = {}
     for entry in comparison.entries:
-        if entry.feasible and not math.isnan(entry.score.value):
+        if entry.eligible and not math.isnan(entry.score.value):
             # By falling score, so the first one is the best.
             best.setdefault((entry.technique, entry.model), entry.score.value)
     if not best:
-        return without_data(title, "No cell within its budgets has a score.")
+        return without_data(title, "No cell that learnt something within its budgets has a score.")
     techniques, models = list(dict.fromkeys(t for t, _ in best)), list(dict.fromkeys(m for _, m in best))
     left_out = max(0, len(techniques) - MOST_TECHNIQUES), max(0, len(models) - MOST_MODELS)
     techniques, models = techniques[:MOST_TECHNIQUES], models[:MOST_MODELS]

@@ -145,7 +145,7 @@ def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
     """All figures of one dataset."""
     stem = NOT_IN_A_FILE_NAME.sub("_", comparison.dataset)
     winner = comparison.winner
-    leading = f"The fittest is {winner.label}." if winner else "No cell is feasible."
+    leading = f"The fittest is {winner.label}." if winner else "No cell is eligible."
     with in_style():
         return [
             Picture(
@@ -223,9 +223,9 @@ def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
 
 
 def _columns(all_rows: Sequence[Row]) -> list[object]:
-    """The columns that tell cells apart or hold something: one dataset, and budgets that none breaks, are left out."""
+    """The columns that tell cells apart or hold something: one dataset, and what all cells pass, are left out."""
     alike = {"dataset": len({row["dataset"] for row in all_rows}) == 1}
-    alike["feasible"] = all(row["feasible"] for row in all_rows)
+    alike |= {key: all(row[key] for row in all_rows) for key in ("learnt", "feasible")}
     return [column for column in COLUMNS if not alike.get(column.key)]
 
 

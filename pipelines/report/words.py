@@ -51,7 +51,7 @@ def reasons(comparison: Comparison) -> list[str]:
     if winner is None:
         return []
     said = []
-    rivals = [entry for entry in comparison.entries if entry.feasible and not math.isnan(entry.score.value)][1:]
+    rivals = [entry for entry in comparison.entries if entry.eligible and not math.isnan(entry.score.value)][1:]
     if rivals:
         said.append(_lead(winner, rivals[0]))
     said.append(

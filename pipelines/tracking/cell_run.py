@@ -186,6 +186,7 @@ class CellRun:
             {
                 "feasible": result.feasible,
                 "hardware": hardware_name(result.hardware),
+                **({"majority": result.majority.answer} if result.majority else {}),
                 "mlflow.note.content": note(result),
             }
         )

@@ -23,6 +23,7 @@ from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import beside_rivals, connected
 from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
+from pipelines.verdict import no_better_than_majority
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -48,7 +49,8 @@ class RecordedCell:
 
     started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
     hardware: what it was measured on. digest, test_images: of the test split, as MLflow keeps it; empty and 0 where it
-    was not logged. params: the configuration by dotted name.
+    was not logged. params: the configuration by dotted name. majority: the most frequent class of the test images,
+    empty where the record is older than the test against it.
     """
 
     run_id: str
@@ -66,6 +68,15 @@ class RecordedCell:
     test_images: int
     params: dict[str, str]
     metrics: dict[str, float]
+    majority: str = ""
+
+    @property
+    def uninformed(self) -> str | None:
+        """In words, that its accuracy is no better than one constant answer's; None where it is, or is not recorded."""
+        metrics = self.metrics
+        return no_better_than_majority(
+            metrics.get("test/majority_p_value"), metrics.get("test/majority_share"), self.majority
+        )
 
 
 def store_errors() -> tuple[type[Exception], ...]:
@@ -89,7 +100,17 @@ def _recorded(run: Run) -> RecordedCell:
         metrics={sys.intern(name): value for name, value in run.data.metrics.items()},
         **{
             name: sys.intern(tags.get(name, ""))
-            for name in ("model", "dataset", "technique", "source", "seed", "feasible", "hardware", "fingerprint")
+            for name in (
+                "model",
+                "dataset",
+                "technique",
+                "source",
+                "seed",
+                "feasible",
+                "hardware",
+                "fingerprint",
+                "majority",
+            )
         },
     )
 
