@@ -58,6 +58,11 @@ class Cell:
         """`resnet50-cifar10-quantize_int8`."""
         return f"{self.model.name}-{self.dataset.name}-{self.technique.name}"
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its run is called, as MLflow's tags: cells of one fingerprint may differ in it."""
+        return {"model": self.model.name, "dataset": self.dataset.name}
+
     def with_technique(self, technique: Technique) -> Cell:
         """The same cell under another technique."""
         return replace(self, technique=technique)

@@ -90,7 +90,7 @@ class Executor:
         identity = cell.identity(digest_of)
 
         def find() -> Executed | None:
-            found = None if run_id else self.store.find(identity=identity, since=self.since)
+            found = None if run_id else self.store.find(identity=identity, since=self.since, **cell.tags)
             return Executed(result=self.store.result(found), run_id=found, files=None) if found else None
 
         executed = find() or self._execute(cell, identity, find, run_id=run_id)
@@ -123,15 +123,20 @@ class Executor:
         place = self._place(cell)
         place.mkdir(parents=True)
         with self._opened(cell, place, fingerprint, identity, run_id=run_id) as run:
-            finished = job.run(
-                cell,
-                data,
-                place,
-                fingerprint=fingerprint,
-                needed=needed,
-                trained=self._trained(fingerprint),
-                on_epoch=run.on_epoch,
-                say=log.info,
+            same = None if run_id else self._found(identity=identity)
+            finished = (
+                job.rename(cell, same, place, say=log.info)
+                if same
+                else job.run(
+                    cell,
+                    data,
+                    place,
+                    fingerprint=fingerprint,
+                    needed=needed,
+                    trained=self._trained(fingerprint),
+                    on_epoch=run.on_epoch,
+                    say=log.info,
+                )
             )
             log.info("%s: recording", cell.name)
             with breakdown.part("record"):
@@ -176,8 +181,11 @@ class Executor:
         )
 
     def _trained(self, fingerprint: str) -> Finished | None:
-        """The finished cell of this fingerprint, however it was measured and scored."""
-        found = self.store.find(fingerprint=fingerprint, since=self.since)
+        """The finished cell of this fingerprint, however it was called, measured and scored."""
+        return self._found(fingerprint=fingerprint)
+
+    def _found(self, **tags: str) -> Finished | None:
+        found = self.store.find(since=self.since, **tags)
         return self.store.open(found) if found else None
 
     def _needed(self, cell: Cell, *, trained: bool) -> dict[str, Finished]:
@@ -201,7 +209,9 @@ class Executor:
 
     def _finished(self, cell: Cell, fingerprint: str, *, source: bool) -> Finished:
         """A cell that another needs, with its files."""
-        found = self._trained(fingerprint)
+        # What is learnt from may be called anything; all else is shown beside the cell, under the names that it has.
+        names = {} if source else cell.tags
+        found = self._found(fingerprint=fingerprint, **names)
         if found is not None:
             log.info("%s: reused, trained in %.1f s", cell.name, found.result.timing.train_total_s)
             return found
@@ -251,7 +261,7 @@ def _record_breakdown(run: CellRun, finished: Finished) -> None:
 
     spent = breakdown.current()
     with breakdown.part("record"):
-        figures.breakdown(spent.seconds).savefig(finished.files.breakdown_figure, dpi=150)
+        figures.save(lambda: figures.breakdown(spent.seconds), finished.files.breakdown_figure)
         finished.files.breakdown.write_text(json.dumps(spent.seconds, indent=2) + "\n")
         try:
             run.record_breakdown(finished)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from wcwidth import clip
+from wcwidth import width as columns
 
+from pipelines import fonts
 from pipelines.measure import accuracy
 
 if TYPE_CHECKING:
@@ -19,19 +24,57 @@ if TYPE_CHECKING:
 # Okabe & Ito's palette: told apart by colour-blind readers. Line styles carry the same distinction in print.
 BLUE, ORANGE = "#0072B2", "#D55E00"
 MOST_TICKS = 25
+# A longer class name is cut, in columns of a terminal: Chinese characters take two.
+MAX_LABEL_COLUMNS = 24
+# Beside the figures where a class is not called by its whole name in them: its number and its name, a line each.
+CLASSES = "classes.txt"
+
+log = logging.getLogger("opscore")
 
 
 def draw(finished: Finished, data: ImageData, folder: Path) -> None:
-    """Write all figures of the cell as PNG into `folder`."""
+    """Write all figures of the cell as PNG into `folder`. One that fails leaves a warning."""
     folder.mkdir(parents=True, exist_ok=True)
-    if finished.result.epochs:
-        training_curves(finished.result.epochs).savefig(folder / "training.png", dpi=150)
-    with np.load(finished.files.predictions, allow_pickle=False) as arrays:
-        confusion = accuracy.confusion_matrix(arrays["logits"], data.test.labels, len(data.class_names))
-    confusion_matrix(confusion, data.class_names).savefig(folder / "confusion_matrix.png", dpi=150)
-    with np.load(finished.files.latency, allow_pickle=False) as arrays:
-        latencies = {name: arrays[name] / 1e6 for name in arrays.files}
-    latency_histogram(latencies, finished.result.technique).savefig(folder / "latency.png", dpi=150)
+    result, files = finished.result, finished.files
+
+    def confusion() -> Figure:
+        with np.load(files.predictions, allow_pickle=False) as arrays:
+            counts = accuracy.confusion_matrix(arrays["logits"], data.test.labels, len(data.class_names))
+        return confusion_matrix(counts, data.class_names)
+
+    def latencies() -> Figure:
+        with np.load(files.latency, allow_pickle=False) as arrays:
+            return latency_histogram({name: arrays[name] / 1e6 for name in arrays.files}, result.technique)
+
+    if result.epochs:
+        save(lambda: training_curves(result.epochs), folder / "training.png")
+    save(confusion, folder / "confusion_matrix.png")
+    save(latencies, folder / "latency.png")
+    labels, _ = class_labels(data.class_names)
+    if labels != list(data.class_names):
+        lines = [f"{number}\t{name}" for number, name in enumerate(data.class_names)]
+        (folder / CLASSES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def save(make: Callable[[], Figure], path: Path) -> None:
+    """Draw a figure and write it as PNG. Where that fails there is a warning instead, and nothing else is lost."""
+    try:
+        with mpl.rc_context(fonts.style(())):
+            make().savefig(path, dpi=150)
+    except Exception as error:  # noqa: BLE001 (whatever Matplotlib raises)
+        path.unlink(missing_ok=True)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        log.warning("the figure %s could not be drawn (%s): all else is kept", path, reason)
+
+
+def class_labels(class_names: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """What classes are called in a figure, and the fonts that it takes beside the default one.
+
+    A name that no font draws is the class's number, a long one is cut.
+    """
+    families, missing = fonts.covering(class_names)
+    labels = [f"class {number}" if missing & set(name) else _cut(name) for number, name in enumerate(class_names)]
+    return labels, families
 
 
 def training_curves(epochs: Sequence[dict[str, float]]) -> Figure:
@@ -58,7 +101,8 @@ def training_curves(epochs: Sequence[dict[str, float]]) -> Figure:
 
 def confusion_matrix(confusion: npt.NDArray[np.int64], class_names: Sequence[str]) -> Figure:
     """Share of each true class (row) by predicted class (column); counts are written in where they fit."""
-    classes = len(class_names)
+    classes, (labels, families) = len(class_names), class_labels(class_names)
+    where = "" if labels == list(class_names) else f" (names in {CLASSES})"
     shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
     side = 5.5 if classes <= MOST_TICKS else 8
     figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -67,9 +111,10 @@ def confusion_matrix(confusion: npt.NDArray[np.int64], class_names: Sequence[str
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     step = 1 if classes <= MOST_TICKS else classes // MOST_TICKS + 1
     ticks = range(0, classes, step)
-    axes.set_xticks(ticks, [class_names[i] for i in ticks], rotation=90, fontsize=8)
-    axes.set_yticks(ticks, [class_names[i] for i in ticks], fontsize=8)
-    axes.set(xlabel="predicted", ylabel="true", title=f"accuracy {np.trace(confusion) / confusion.sum():.2%}")
+    looks: dict[str, Any] = {"fontsize": 8, "fontfamily": [fonts.DEFAULT, *families]}
+    axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=90, **looks)
+    axes.set_yticks(ticks, [labels[i] for i in ticks], **looks)
+    axes.set(xlabel=f"predicted{where}", ylabel="true", title=f"accuracy {np.trace(confusion) / confusion.sum():.2%}")
     if classes <= MOST_TICKS:
         for (row, column), count in np.ndenumerate(confusion):
             if count:
@@ -110,3 +155,7 @@ def latency_histogram(latencies_ms: dict[str, npt.NDArray[np.float64]], techniqu
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure
+
+
+def _cut(name: str) -> str:
+    return name if columns(name) <= MAX_LABEL_COLUMNS else clip(name, 0, MAX_LABEL_COLUMNS - 1).rstrip() + "…"

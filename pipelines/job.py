@@ -92,6 +92,17 @@ def run(
     return Finished(result=result, files=files)
 
 
+def rename(cell: Cell, finished: Finished, folder: Path, *, say: Say) -> Finished:
+    """The finished cell of the same identity under the names of `cell`, left in `folder`; nothing is computed."""
+    say(f"{cell.name}: finished before as {finished.result.name}, so it is only recorded under its new name")
+    shutil.copytree(finished.files.folder, folder, dirs_exist_ok=True)
+    files = CellFiles(folder)
+    files.config.write_text(json.dumps(describe(cell), indent=2) + "\n")
+    result = replace(finished.result, model=cell.model.name, dataset=cell.dataset.name)
+    result.save(files.result)
+    return Finished(result=result, files=files)
+
+
 def _make(
     cell: Cell, data: ImageData, files: CellFiles, *, needed: Mapping[str, Finished], on_epoch: OnEpoch, say: Say
 ) -> _Made:

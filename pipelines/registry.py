@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines import names
 from pipelines.gates import Answers
 from pipelines.measure.size import sha256
 from pipelines.records import CellFiles, CellResult
@@ -32,18 +32,21 @@ CHAMPION, PREVIOUS = "champion", "previous"
 SHA256 = "artifact_sha256"
 # What MLflow takes everywhere it keeps a text of a version.
 TEXT_CHARACTERS = 5000
-_DATASET = re.compile(r"(?!claim-)[\w .-]+")
 # Where the logged pyfunc keeps its artifact.
 _SERVED = "artifacts/model.tflite"
 
 
 def model_name(dataset: str) -> str:
     """`opscore-<dataset>`. Raises ValueError for a name that MLflow, or its `models:/` addresses, do not take."""
-    if not _DATASET.fullmatch(dataset):
+    try:
+        dataset = names.resolved("dataset", dataset, "")
+        names.check_dataset("dataset", dataset)
+    except ValueError as error:
+        fault, _, _ = str(error).rpartition(": set ")
         raise ValueError(
-            f"dataset must be a name of letters, digits, '.', '_', '-' and spaces that does not begin with 'claim-', "
-            f"got {dataset!r}: rename the folder or file that gives the dataset its name"
-        )
+            f"{fault}: run its cells once more with {names.override('dataset.name', dataset)}, which trains nothing "
+            "anew, and name that"
+        ) from error
     return f"opscore-{dataset}"
 
 

@@ -434,5 +434,5 @@ def test_names_that_can_be_registered(dataset: str) -> None:
 
 @pytest.mark.parametrize("dataset", ["a/b", "a:b", "it's", "a@b", "a%20b", "a?b", "claim-x", "a\nb"])
 def test_names_that_cannot(dataset: str) -> None:
-    with pytest.raises(ValueError, match="rename the folder or file"):
+    with pytest.raises(ValueError, match="run its cells once more with"):
         model_name(dataset)

@@ -166,7 +166,8 @@ class CellRun:
         if not files.breakdown.exists():
             return
         self._client.log_artifact(self.run_id, str(files.breakdown), CELL_FOLDER)
-        self._client.log_artifact(self.run_id, str(files.breakdown_figure), f"{CELL_FOLDER}/figures")
+        if files.breakdown_figure.exists():
+            self._client.log_artifact(self.run_id, str(files.breakdown_figure), f"{CELL_FOLDER}/figures")
         if "wall/total_s" not in self._client.get_run(self.run_id).data.metrics:
             seconds = json.loads(files.breakdown.read_text())
             mlflow.log_metrics(breakdown.metrics(seconds), run_id=self.run_id)

@@ -115,6 +115,15 @@ def _recorded(run: Run) -> RecordedCell:
     )
 
 
+def _quoted(value: str) -> str:
+    """A text in a filter. Raises StoreError for one that no filter of MLflow's can hold."""
+    if "'" in value and '"' in value:
+        raise StoreError(
+            f"dataset must not hold quotes of both kinds, got {value!r}: no filter of MLflow's can ask for it"
+        )
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
 @contextmanager
 def _no_collecting() -> Iterator[None]:
     """Without Python's search for cycles: a run of MLflow's is a hundred objects in none, and makes it search often."""
@@ -214,7 +223,7 @@ class Store:
         import mlflow
 
         wanted = ["attributes.status = 'FINISHED'", "tags.fingerprint != ''"]
-        wanted += [f"tags.dataset = '{dataset}'"] if dataset is not None else []
+        wanted += [f"tags.dataset = {_quoted(dataset)}"] if dataset is not None else []
         wanted += [condition] if condition else []
         try:
             with _no_collecting():
