@@ -71,6 +71,7 @@ def _fit(arguments: argparse.Namespace) -> dict[str, float]:
         batch_size=64,
         optimizer="adam",
         learning_rate=3e-3,
+        warmup_fraction=0.0,
         patience=arguments.epochs,
         mixed_precision=False,
     )

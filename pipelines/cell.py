@@ -19,7 +19,7 @@ from pipelines.techniques.baseline import Baseline
 from pipelines.training import Training
 
 # Raise it when a change of the code changes results, how long a training takes among them: no older one is reused then.
-RESULT_VERSION = 4
+RESULT_VERSION = 5
 
 
 class IncompatibleError(ValueError):
@@ -62,6 +62,11 @@ class Cell:
     def tags(self) -> dict[str, str]:
         """What its run is called, as MLflow's tags: cells of one fingerprint may differ in it."""
         return {"model": self.model.name, "dataset": self.dataset.name}
+
+    @property
+    def learning_rate(self) -> float:
+        """The training's, else the model's own."""
+        return self.training.learning_rate or self.model.learning_rate
 
     def with_technique(self, technique: Technique) -> Cell:
         """The same cell under another technique."""
@@ -109,7 +114,7 @@ class Cell:
             "data": digest_of(self.dataset),
             "dataset": describe(self.dataset, determining=True),
             "technique": describe(self.technique, determining=True),
-            "training": describe(self.training, determining=True),
+            "training": describe(self.training, determining=True) | {"learning_rate": self.learning_rate},
             "seed": self.seed,
             "deterministic": self.deterministic,
             "origin": origin.fingerprint(digest_of) if origin else None,

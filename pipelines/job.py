@@ -107,7 +107,8 @@ def _make(
     cell: Cell, data: ImageData, files: CellFiles, *, needed: Mapping[str, Finished], on_epoch: OnEpoch, say: Say
 ) -> _Made:
     runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
-    trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch)
+    settings = replace(cell.training, learning_rate=cell.learning_rate)
+    trainer = Trainer(settings=settings, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch)
 
     origin, source, baseline = (needed.get(role) for role in ("origin", "source", "baseline"))
     context = Context(trainer=trainer, source=source, baseline=baseline, say=say)

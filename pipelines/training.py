@@ -34,14 +34,18 @@ class Training:
     """How a model is fitted.
 
     epochs, batch_size, patience: whole numbers of at least 1. optimizer: `adam`, or `sgd` with Nesterov momentum
-    0.9. learning_rate: above 0, decayed to 0 along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983).
-    mixed_precision: `auto` computes in float16 where a GPU is present; weights stay float32.
+    0.9. learning_rate: above 0, decayed to 0 along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983); None takes
+    the model's own (`Model.learning_rate`). warmup_fraction: part of all steps in which the rate rises to that in equal
+    parts, in [0, 1): Adam's first steps rest on few gradients, and throw a deep plain network out of the region in
+    which it learns (Goyal et al. 2017, arXiv:1706.02677; Liu et al. 2020, arXiv:1908.03265). mixed_precision: `auto`
+    computes in float16 where a GPU is present; weights stay float32.
     """
 
     epochs: int
     batch_size: int
     optimizer: str
-    learning_rate: float
+    learning_rate: float | None
+    warmup_fraction: float
     patience: int
     mixed_precision: str | bool
 
@@ -50,7 +54,9 @@ class Training:
         for name in ("epochs", "batch_size", "patience"):
             checks.whole(f"training.{name}", getattr(self, name), least=1)
         checks.one_of("training.optimizer", self.optimizer, ("adam", "sgd"))
-        checks.number("training.learning_rate", self.learning_rate, above=0)
+        if self.learning_rate is not None:
+            checks.number("training.learning_rate", self.learning_rate, above=0)
+        checks.fraction("training.warmup_fraction", self.warmup_fraction, zero=True)
         checks.one_of("training.mixed_precision", self.mixed_precision, ("auto", True, False))
 
     def precision_policy(self) -> str:
@@ -75,8 +81,8 @@ class Batches:
 class Trainer:
     """Fits models on one dataset and keeps account of the time and of every epoch.
 
-    seconds: wall time of all training so far. joules: its energy by what used it, as far as the machine tells
-    (`pipelines/energy.py`). epochs: metrics of each epoch, in order.
+    settings: with a learning rate that is a number. seconds: wall time of all training so far. joules: its energy by
+    what used it, as far as the machine tells (`pipelines/energy.py`). epochs: metrics of each epoch, in order.
     """
 
     settings: Training
@@ -113,6 +119,7 @@ class Trainer:
 
         epochs = epochs or self.settings.epochs
         rate = learning_rate or self.settings.learning_rate
+        assert rate is not None  # a cell names its model's own
         batches = batches or self.batches()
         model.compile(
             optimizer=self._optimizer(rate, self.steps_per_epoch * epochs),
@@ -152,11 +159,21 @@ class Trainer:
     def _optimizer(self, rate: float, steps: int) -> Any:
         import tf_keras
 
-        schedule = tf_keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
+        schedule = _schedule(rate, steps, round(self.settings.warmup_fraction * steps))
         # The `legacy` ones update a weight in one fused kernel, the newer ones in ten passes over its memory.
         if self.settings.optimizer == "adam":
             return tf_keras.optimizers.legacy.Adam(schedule)
         return tf_keras.optimizers.legacy.SGD(schedule, momentum=0.9, nesterov=True)
+
+
+def _schedule(rate: float, steps: int, warmup: int) -> Any:
+    """Step k of the first `warmup` has (k + 1) / (warmup + 1) of `rate`; a cosine takes it to 0 in the others."""
+    import tf_keras
+
+    cosine = tf_keras.optimizers.schedules.CosineDecay
+    if not warmup:
+        return cosine(rate, decay_steps=steps)
+    return cosine(rate / (warmup + 1), decay_steps=steps - warmup, warmup_target=rate, warmup_steps=warmup)
 
 
 @contextmanager

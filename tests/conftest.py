@@ -84,6 +84,7 @@ def context(epochs: int = 8) -> Context:
         batch_size=32,
         optimizer="adam",
         learning_rate=3e-3,
+        warmup_fraction=0.0,
         patience=epochs,
         mixed_precision=False,
     )

@@ -93,6 +93,7 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
         (["training.epochs=many"], "training.epochs must be a whole number of at least 1, got 'many'"),
         (["training.optimizer=lion"], "training.optimizer must be one of adam, sgd, got 'lion'"),
         (["training.learning_rate=-1"], "training.learning_rate must be a number, more than 0, got -1"),
+        (["training.warmup_fraction=1"], "training.warmup_fraction must be a fraction in [0, 1), got 1"),
         (["training.mixed_precision=half"], "training.mixed_precision must be one of auto, True, False"),
         (["technique.scheme=int4"], "technique.scheme must be one of"),
         (["technique.calibration_images=0"], "technique.calibration_images must be a whole number of at least 1"),
@@ -218,6 +219,22 @@ def test_every_field_is_in_the_fingerprint_or_known_not_to_matter(tmp_path: Path
     # All groups were gone through, chains and sources too.
     assert {"seed", "deterministic", "training.epochs", "model.input_size", "dataset.limit_train", "score.size"} <= seen
     assert {"measurement.min_calls", "technique.steps.prune.sparsity", "technique.source.model.dropout"} <= seen
+
+
+def test_a_learning_rate_counts_and_not_who_named_it() -> None:
+    own, named = (
+        composed("model=vgg16", "model.weights=null", *rate) for rate in ([], ["training.learning_rate=3e-4"])
+    )
+    assert (own.learning_rate, composed().learning_rate) == (3e-4, 1e-3)
+    assert own.fingerprint(digest_of) == named.fingerprint(digest_of)
+    other = composed("model=vgg16", "model.weights=null", "training.learning_rate=1e-3")
+    assert other.fingerprint(digest_of) != own.fingerprint(digest_of)
+    # A teacher is trained at its own rate, and is the baseline that its network has anyway.
+    student = composed("technique=distill", "model@technique.source.model=vgg16", "technique.source.model.weights=null")
+    assert student.source is not None
+    assert student.source.fingerprint(digest_of) == composed(
+        "model=vgg16", "model.weights=null", "technique=baseline"
+    ).fingerprint(digest_of)
 
 
 def test_where_a_cell_is_recorded_and_how_it_is_run_does_not_matter() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,3 +65,14 @@ def test_a_cell_that_learnt_nothing_is_not_promoted(coins: tuple[Place, str]) ->
     assert SENTENCE in refused.stderr and "none of the candidates" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not coins[0].client.search_registered_models()
+
+
+@pytest.mark.slow
+def test_vgg_learns_from_random_weights_with_the_defaults(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    words = ["model=vgg16", "model.weights=null", "technique=baseline", "dataset.limit_train=600"]
+    done = place.run(*words, "training.epochs=3", "training.batch_size=16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = place.cells()
+    assert run.data.metrics["test/accuracy"] > 0.3
+    assert run.data.metrics["test/majority_p_value"] < 1e-3

@@ -211,6 +211,15 @@ def test_efficientnet_imagenet_equals_keras_with_its_extra_operator(keras, tmp_p
     assert not [layer.name for layer in ours.layers if re.search(r"_\d+$", layer.name)]
 
 
+def test_random_vgg_kernels_keep_the_scale_of_the_image(keras) -> None:
+    model = VGG(**SHARED, depth=19).build(SHAPE, 10)
+    for name, inputs in (("block1_conv2", 9 * 64), ("block5_conv4", 9 * 512)):
+        assert model.get_layer(name).get_weights()[0].std() == pytest.approx((2 / inputs) ** 0.5, rel=0.03)
+    last = keras.Model(model.input, model.get_layer("block5_conv4").output)
+    # Of Keras's own initialization, 16 layers leave a two hundredth.
+    assert 10 < outputs(last, images(4)).std() < 1000
+
+
 def test_a_file_of_another_network_is_refused(keras, tmp_path: Path) -> None:
     file = tmp_path / "notop.h5"
     keras.applications.VGG16(include_top=False, weights=None, input_shape=SHAPE).save_weights(file)

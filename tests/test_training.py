@@ -6,10 +6,18 @@ import pytest
 
 from pipelines import runtime
 from pipelines.datasets.base import Split
-from pipelines.training import Trainer, Training, augment, plain_batches, training_batches
+from pipelines.training import Trainer, Training, _schedule, augment, plain_batches, training_batches
 from tests.conftest import small_data
 
-SETTINGS = Training(epochs=3, batch_size=16, optimizer="adam", learning_rate=1e-2, patience=5, mixed_precision=False)
+SETTINGS = Training(
+    epochs=3,
+    batch_size=16,
+    optimizer="adam",
+    learning_rate=1e-2,
+    warmup_fraction=0.0,
+    patience=5,
+    mixed_precision=False,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +71,29 @@ def test_the_learning_rate_follows_a_cosine_to_zero(tf_keras, optimizer: str) ->
     rates = [metrics["learning_rate"] for metrics in it.epochs]
     # 240 images are 15 steps an epoch; the last of each is step k of 60: 0.1 * (1 + cos(pi k / 60)) / 2.
     assert rates == pytest.approx([0.0871572, 0.0526168, 0.0165435, 0.0000685], abs=1e-6)
+
+
+def test_the_learning_rate_rises_before_the_cosine(tf_keras) -> None:
+    it = trainer(dataclasses.replace(SETTINGS, learning_rate=0.1, warmup_fraction=0.2, epochs=4, patience=9))
+    it.fit(linear(tf_keras, it.data))
+    rates = [metrics["learning_rate"] for metrics in it.epochs]
+    # Of 60 steps 12 rise; the last of each epoch is step k: 0.1 * (1 + cos(pi (k - 12) / 48)) / 2.
+    assert rates == pytest.approx([0.0995722, 0.0721144, 0.025, 0.0001071], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup", "first"),
+    [
+        (20, 4, [0.2, 0.4, 0.6, 0.8, 1.0]),
+        # Too short for a tenth to be a step: the cosine begins at once, (1 + cos(pi / 4)) / 2.
+        (4, 0, [1.0, 0.8535534]),
+        (1, 0, [1.0]),
+    ],
+)
+def test_a_rise_of_equal_parts(tf_keras, steps: int, warmup: int, first: list[float]) -> None:
+    rates = _schedule(1.0, steps, warmup)
+    assert [float(rates(step)) for step in range(len(first))] == pytest.approx(first)
+    assert float(rates(steps)) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_best_epoch_is_restored(tf_keras) -> None:

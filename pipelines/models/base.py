@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pipelines import checks, names
 
@@ -20,12 +20,16 @@ class Model(ABC):
     weights: `imagenet`, a file, or None for random initialisation. It never falls back silently.
     input_size: side in pixels to which images are resized inside the graph; None keeps their own size.
     dropout: rate before the last layer, in [0, 1).
+    learning_rate: at which it is trained unless the training names another.
     onednn: whether to use TensorFlow's oneDNN kernels, which train all of these networks faster on a CPU
         (docs/performance.md).
     """
 
     # How a thing is called changes no result.
     name: str = field(default="", metadata={"fingerprint": False})
+    # For Adam and batches of 64 images; `training.learning_rate` takes its place.
+    learning_rate: ClassVar[float] = 1e-3
+
     # A path only says where the weights lie; their content is what counts (pipelines.cell).
     weights: str | None = field(metadata={"fingerprint": False})
     input_size: int | None

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines import checks
-from pipelines.models.pretrained import Archive, KerasApplication, caffe_centred, swap_input_channels
+from pipelines.models.pretrained import Archive, KerasApplication, caffe_centred, rebuilt, swap_input_channels
 
 if TYPE_CHECKING:
     import tf_keras
@@ -20,7 +20,14 @@ _MD5 = {16: "6d6bbae143d832006294945121d1f1fc", 19: "253f8cb515780f3b799900260a2
 
 @dataclass(frozen=True, kw_only=True)
 class VGG(KerasApplication):
-    """Plain stack of 3x3 convolutions; no batch normalization. depth: 16 or 19."""
+    """Plain stack of 3x3 convolutions; no batch normalization. depth: 16 or 19.
+
+    Without normalization, random kernels must keep the scale of what passes them, as He et al. 2015,
+    arXiv:1502.01852, have it: by Keras's own initialization (Glorot) each layer halves its variance, and nothing is
+    learnt. Steps of Adam at 1e-3 are too long for it, for pretrained weights above all.
+    """
+
+    learning_rate: ClassVar[float] = 3e-4
 
     depth: int
 
@@ -49,8 +56,14 @@ class VGG(KerasApplication):
 
         application = {16: tf_keras.applications.VGG16, 19: tf_keras.applications.VGG19}[self.depth]
         pixels = caffe_centred(self.pixels(image_shape))
-        return application(include_top=False, weights=None, input_tensor=pixels)
+        return rebuilt(application(include_top=False, weights=None, input_tensor=pixels), _to_he)
 
     def adapt(self, backbone: tf_keras.Model, path: Path) -> None:  # noqa: ARG002
         """Keras's weights expect BGR."""
         swap_input_channels(backbone.get_layer("block1_conv1"))
+
+
+def _to_he(entry: dict[str, Any]) -> dict[str, Any]:
+    if entry["class_name"] == "Conv2D":
+        entry["config"]["kernel_initializer"] = "he_normal"
+    return entry
