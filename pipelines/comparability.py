@@ -18,8 +18,8 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
         if own != other:
             raise ValueError(
                 f"the champion, {champion.name} of run {champion.run_id}, was {what} than the candidates ({own} and "
-                f"{other}): run its cell again like them, narrow them with filter= to those like it, or take the alias "
-                "champion away in MLflow to begin anew"
+                f"{other}): run its cell again like them, narrow them with filter= to those like it, or add --anew to "
+                "the command to let the best candidate take its place"
             )
 
 

@@ -105,6 +105,19 @@ def notes(comparison: Comparison) -> list[str]:
     mixed = [entry.label for entry in comparison.entries if entry.mixed]
     if mixed:
         said.append(f"Seeds of {', '.join(mixed)} were timed on different machines, so their times are not averaged.")
+    tests = {(run.digest, run.test_images) for entry in comparison.entries for run in entry.runs}
+    if len(tests) > 1:
+        counts = ", ".join(f"{images:,}" for images in sorted({images for _, images in tests}))
+        said.append(
+            f"The cells were tested on {len(tests)} different sets of images ({counts} images), between which "
+            "accuracies and scores do not compare: choose one with "
+            f"filter=\"dataset.digest = '{max(tests, key=lambda one: one[1])[0]}'\" or the like."
+        )
+    if any(len(entry.runs) == 2 for entry in comparison.entries):
+        said.append(
+            "Two seeds have one difference between them, so that intervals over them are very wide: three or more "
+            "narrow them, seed=0,1,2 for example."
+        )
     infeasible = sum(not entry.feasible for entry in comparison.entries)
     if infeasible:
         said.append(f"{infeasible} cells break a budget of their score profile and cannot be the fittest.")

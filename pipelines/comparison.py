@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pipelines import intervals
 from pipelines.verdict import accuracy_verdict, size_verdict, time_verdict
 
 if TYPE_CHECKING:
@@ -153,23 +154,34 @@ def _compare(dataset: str, cells: Sequence[RecordedCell], *, draws: int, seed: i
 
 
 def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
-    """Cells that differ in nothing but their seed become one entry; of a cell that was run twice the newest counts."""
+    """Cells that differ in nothing but their seed become one entry; of a cell that was run twice the newest counts.
+
+    Cells that were trained or tested on other images are others, although they were asked for alike: a folder of
+    images is not the same tomorrow.
+    """
     groups: dict[frozenset[tuple[str, str]], dict[str, RecordedCell]] = defaultdict(dict)
     for cell in sorted(cells, key=lambda cell: cell.started):
-        asked = {name: value for name, value in cell.params.items() if name != "seed"}
-        groups[frozenset({**asked, "source": cell.source}.items())][cell.seed] = cell
-    names = [next(iter(by_seed.values())).name for by_seed in groups.values()]
-    labels = _labels([dict(group) for group in groups], names)
-    return [_entry(label, tuple(by_seed.values())) for label, by_seed in zip(labels, groups.values(), strict=True)]
+        groups[frozenset((_asked(cell) | _images(cell) | {"name": cell.name}).items())][cell.seed] = cell
+    runs = [tuple(by_seed.values()) for by_seed in groups.values()]
+    labels = _labels([_asked(of_one[0]) for of_one in runs], [of_one[0].name for of_one in runs])
+    # What was asked for tells cells apart better than the images that came of it.
+    twice = {label for label in labels if labels.count(label) > 1}
+    images = _labels([_images(of_one[0]) for of_one in runs], labels)
+    labels = [known if label in twice else label for label, known in zip(labels, images, strict=True)]
+    return [_entry(label, of_one) for label, of_one in zip(labels, runs, strict=True)]
 
 
-def wilson_interval(correct: float, images: int) -> tuple[float, float]:
-    """The 95% score interval of a fraction. Source: Wilson 1927, doi:10.1080/01621459.1927.10502953."""
-    z = 1.959963984540054
-    share, spread = correct / images, z**2 / images
-    centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / images + spread / (4 * images))
-    return max(0.0, centre - half), min(1.0, centre + half)
+def _asked(cell: RecordedCell) -> dict[str, str]:
+    """What a cell was asked for, but the seed, and but what its parts are called, which is in the cell's name."""
+    called = ("model.name", "dataset.name")
+    return {key: value for key, value in cell.params.items() if key != "seed" and not key.endswith(called)} | {
+        "source": cell.source
+    }
+
+
+def _images(cell: RecordedCell) -> dict[str, str]:
+    """The contents of the images that a cell was trained and tested on, as far as they are recorded."""
+    return {"training-images": cell.training_digest[:8], "test-images": cell.digest[:8]}
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
@@ -284,13 +296,12 @@ def _uninformed(runs: Sequence[RecordedCell]) -> str:
 
 def _accuracy(runs: Sequence[RecordedCell]) -> Estimate:
     """Over seeds what they scatter; of one seed what the number of test images allows."""
-    if len(runs) > 1:
-        return mean_interval([run.metrics["test/accuracy"] for run in runs])
-    value, images = runs[0].metrics["test/accuracy"], runs[0].test_images
-    if not images:
-        return Estimate(value=value)
-    low, high = wilson_interval(value * images, images)
-    return Estimate(value=value, low=low, high=high)
+    values, images = [run.metrics["test/accuracy"] for run in runs], runs[0].test_images
+    mean = float(np.mean(values))
+    if len(values) == 1 and not images:
+        return Estimate(value=mean)
+    low, high = intervals.mean_share(values, images) if len(values) > 1 else intervals.wilson(mean * images, images)
+    return Estimate(value=mean, low=low, high=high)
 
 
 def _marks(runs: Sequence[RecordedCell]) -> dict[str, Verdict]:

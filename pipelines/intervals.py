@@ -1,9 +1,38 @@
-"""The 95% confidence interval of a difference of accuracies, from counts alone."""
+"""95% confidence intervals of accuracies: of one, of the mean over seeds, and of a difference."""
 
 import math
-from statistics import NormalDist
+from collections.abc import Sequence
+from statistics import NormalDist, fmean, stdev
 
 Z = NormalDist().inv_cdf(0.975)
+
+
+def wilson(correct: float, images: int) -> tuple[float, float]:
+    """The score interval of a share, within 0 and 1. Source: Wilson 1927, doi:10.1080/01621459.1927.10502953."""
+    share, spread = correct / images, Z**2 / images
+    centre = (share + spread / 2) / (1 + spread)
+    half = Z / (1 + spread) * math.sqrt(share * (1 - share) / images + spread / (4 * images))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_share(shares: Sequence[float], images: int) -> tuple[float, float]:
+    """Interval of the mean m of at least two shares, each found on the same `images` images; within 0 and 1.
+
+    What seeds scatter, by Student's t on the logit scale, where a share has no bounds to be exceeded:
+
+        logit(m) -+ t(n - 1) s / (sqrt(n) m (1 - m)),  turned back into shares
+
+    It is at least as wide as Wilson's for m, as seeds that agree by chance say nothing of other images than these.
+    images: 0 where it is not known. Source of the scale: Korn and Graubard 1999, Analysis of Health Surveys, 2.4.
+    """
+    from scipy.special import expit, logit, stdtrit
+
+    mean, error = fmean(shares), stdev(shares) / math.sqrt(len(shares))
+    low, high = wilson(mean * images, images) if images else (mean, mean)
+    if error and 0 < mean < 1:
+        half = float(stdtrit(len(shares) - 1, 0.975)) * error / (mean * (1 - mean))
+        low, high = min(low, float(expit(logit(mean) - half))), max(high, float(expit(logit(mean) + half)))
+    return low, high
 
 
 def paired_difference(difference: int, discordant: int, images: int) -> tuple[float, float]:

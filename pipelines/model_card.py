@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.comparison import wilson_interval
+from pipelines.intervals import wilson
 from pipelines.licences import of_weights
 from pipelines.records import CellResult, Comparison
 
@@ -126,7 +126,7 @@ def _training(facts: Facts) -> str:
 
 def _measured(facts: Facts) -> str:
     m, complexity = facts.result.measurement, facts.result.complexity
-    low, high = wilson_interval(m.correct, m.test_images)
+    low, high = wilson(m.correct, m.test_images)
     rows = [
         (
             "accuracy",

@@ -7,7 +7,10 @@ opscore-<dataset> with the alias champion, the former champion becomes previous.
 
   python -m pipelines.promote dataset=cifar10 sweep=last --dry-run
   python -m pipelines.promote dataset=cifar10 filter="tags.model = 'resnet50'" margin=0.005
-  python -m pipelines.promote rollback dataset=cifar10      champion and previous change places
+  python -m pipelines.promote rollback dataset=cifar10      champion and previous change places; where the champion's
+                                                            version was deleted, previous becomes champion
+  python -m pipelines.promote rollback dataset=cifar10 version=2
+  python -m pipelines.promote dataset=cifar10 --anew        compared with no champion: its run is lost, say
 
 sweep: the run id of a sweep, or last. filter: in MLflow's syntax. margin: a fraction, 0.01 is one point of accuracy.
 """
@@ -26,16 +29,17 @@ from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.cell_run import StoreError
 from pipelines.tracking.store import RecordedCell
 
-WHERE: dict[str, str | None] = {"dataset": None, "tracking.uri": None}
+ROLLBACK: dict[str, str | None] = {"dataset": None, "version": None, "tracking.uri": None}
 DEFAULTS = SELECTION | {"margin": "0.01"}
 SHOWN = 5
 Settings = dict[str, str | None]
 
 
-def promoted(given: Settings, *, dry_run: bool) -> str:
+def promoted(given: Settings, *, dry_run: bool, anew: bool) -> str:
     """Choose among the cells and promote the winner; gives what is to be said about it.
 
-    Raises ValueError where nobody passes the gates, with the nearest misses, or the cells cannot be compared.
+    anew: compare the cells with each other only, not with the champion. Raises ValueError where nobody passes the
+    gates, with the nearest misses, or the cells cannot be compared.
     """
     name, dataset, registry = _opened(given)
     margin = _margin(str(given["margin"]))
@@ -43,7 +47,7 @@ def promoted(given: Settings, *, dry_run: bool) -> str:
     cells = selected([f"{name}={given[name]}" for name in SELECTION if given[name]])
     comparability.check_comparable(cells)
     version = registry.aliased(name, CHAMPION)
-    champion = registry.cell(version, dataset) if version else None
+    champion = registry.cell(version, dataset) if version and not anew else None
     decision = gates.decide(cells, champion, answers=registry.answers, margin=margin)
     note = comparability.hardware_note([*cells, *([decision.champion] if decision.champion else [])])
     count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
@@ -61,18 +65,20 @@ def promoted(given: Settings, *, dry_run: bool) -> str:
     why = reasons(winner, cells, decision.champion, version, note)
     why[SHA256] = registry.artifact_sha256(winner.cell.run_id)
     made = registry.promote(name, winner.cell.run_id, tags=why, description=description(winner, why))
-    former = f", version {version.number} is {PREVIOUS}" if version else ""
+    former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
     return "\n".join([*said, f"It is version {made.number} of {name} now, the {CHAMPION}{former}."])
 
 
 def rolled_back(given: Settings, *, dry_run: bool) -> str:
-    """Let champion and previous change places; gives what is to be said about it."""
+    """Return to an earlier version; gives what is to be said about it."""
     name, _, registry = _opened(given)
-    champion, previous = registry.rollback(name, dry_run=dry_run)
+    returned, former = registry.rollback(name, to=given["version"], dry_run=dry_run)
     if dry_run:
-        return f"Dry run: version {previous} of {name} would be {CHAMPION} and version {champion} {PREVIOUS}."
+        other = f"version {former} {PREVIOUS}" if former else f"none {PREVIOUS}, as the champion's was deleted"
+        return f"Dry run: version {returned} of {name} would be {CHAMPION} and {other}; nothing was changed."
+    other = f"version {former} is {PREVIOUS}" if former else f"none is {PREVIOUS}, as the champion's was deleted"
     return (
-        f"Version {previous} of {name} is {CHAMPION} again, version {champion} is {PREVIOUS}. "
+        f"Version {returned} of {name} is {CHAMPION} again, {other}. "
         "The next promotion weighs them anew: leave cells out with filter= or sweep=."
     )
 
@@ -128,13 +134,14 @@ def main() -> None:
     """Promote or roll back, and say what was done."""
     parser = arguments.parser("python -m pipelines.promote", str(__doc__), DEFAULTS)
     parser.add_argument("--dry-run", action="store_true", help="show what would be done and change nothing")
+    parser.add_argument("--anew", action="store_true", help="compare with no champion; the best candidate replaces it")
     asked = parser.parse_intermixed_args()
     words: list[str] = asked.settings
     try:
         if words[:1] == ["rollback"]:
-            print(rolled_back(arguments.settings(words[1:], WHERE), dry_run=asked.dry_run))
+            print(rolled_back(arguments.settings(words[1:], ROLLBACK), dry_run=asked.dry_run))
         else:
-            print(promoted(arguments.settings(words, DEFAULTS), dry_run=asked.dry_run))
+            print(promoted(arguments.settings(words, DEFAULTS), dry_run=asked.dry_run, anew=asked.anew))
     except refusals() as error:
         sys.exit(f"opscore: {error}")
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -28,7 +29,9 @@ from pipelines.tracking.store import RecordedCell, Store, store_errors
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+T = TypeVar("T")
 CHAMPION, PREVIOUS = "champion", "previous"
+PREFIX = "opscore-"
 SHA256 = "artifact_sha256"
 # What MLflow takes everywhere it keeps a text of a version.
 TEXT_CHARACTERS = 5000
@@ -47,7 +50,7 @@ def model_name(dataset: str) -> str:
             f"{fault}: run its cells once more with {names.override('dataset.name', dataset)}, which trains nothing "
             "anew, and name that"
         ) from error
-    return f"opscore-{dataset}"
+    return f"{PREFIX}{dataset}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,20 +88,25 @@ class Registry:
             raise StoreError(f"there is no experiment {experiment!r} in {self.uri}: correct experiment=")
 
     def aliased(self, name: str, alias: str) -> Version | None:
-        """The version that carries the alias; None where there is none."""
+        """The version that carries the alias; None where there is none, or it was deleted."""
         number = self.aliases(name).get(alias)
-        return None if number is None else _version(self.client.get_model_version(name, number))
+        return None if number is None else self.version(name, number)
 
     def aliases(self, name: str) -> dict[str, str]:
         """Version numbers by alias; empty where nothing is registered under that name."""
-        import mlflow
+        model = _existing(lambda: self.client.get_registered_model(name))
+        return {alias: str(number) for alias, number in model.aliases.items()} if model else {}
 
-        try:
-            return {alias: str(number) for alias, number in self.client.get_registered_model(name).aliases.items()}
-        except mlflow.MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
-            raise
+    def version(self, name: str, number: str) -> Version | None:
+        """A version by its number; None where it was deleted."""
+        found = _existing(lambda: self.client.get_model_version(name, number))
+        return _version(found) if found else None
+
+    def numbers(self, name: str) -> list[str]:
+        """The numbers of all versions that are there, ascending."""
+        return [
+            str(n) for n in sorted(int(one.version) for one in self.client.search_model_versions(f"name = '{name}'"))
+        ]
 
     def cell(self, version: Version, dataset: str) -> RecordedCell:
         """The cell that a version was made from, of whichever experiment. Raises StoreError where it is lost."""
@@ -112,7 +120,8 @@ class Registry:
         except (ValueError, mlflow.MlflowException) as error:
             raise StoreError(
                 f"the run {version.run_id} of version {version.number}, the champion, is lost, so that nothing can be "
-                "compared with it: restore it, or take the alias champion away in MLflow to begin anew"
+                f"compared with it: {self._restoring(version.run_id)}add --anew to the command to let the best "
+                "candidate take its place"
             ) from error
         return found
 
@@ -155,23 +164,61 @@ class Registry:
         self.client.set_registered_model_alias(name, CHAMPION, made.number)
         return made
 
-    def rollback(self, name: str, *, dry_run: bool) -> tuple[str, str]:
-        """Let champion and previous change places; gives the version numbers that were champion and previous.
+    def rollback(self, name: str, *, to: str | None, dry_run: bool) -> tuple[str, str | None]:
+        """Make an earlier version the champion again, and the present champion the previous one.
 
-        dry_run: only look. Raises StoreError where there is no other version to return to.
+        to: the version's number; None for the one with the alias previous. dry_run: only look. Gives the numbers of the
+        version returned to and of the former champion, None where that was deleted. Raises StoreError where there is no
+        version to return to, or its artifact is lost.
         """
-        aliases = self.aliases(name)
-        champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
-        if champion is None or previous is None or champion == previous:
-            there = ", ".join(f"{alias} is version {number}" for alias, number in sorted(aliases.items())) or "nothing"
-            raise StoreError(
-                f"{name} must have a previous version to return to, got {there}: promote a second one first"
-            )
+        aliases, there = self.aliases(name), self.numbers(name)
+        target = to or aliases.get(PREVIOUS)
+        champion = aliases.get(CHAMPION) if aliases.get(CHAMPION) in there else None
+        if target not in there or target == champion:
+            raise StoreError(self._no_way_back(name, to, champion, there))
+        assert target is not None
+        version = self.version(name, target)
+        assert version is not None
+        with tempfile.TemporaryDirectory() as folder:
+            self.download(name, version, Path(folder))
         if not dry_run:
             # The champion first: broken off here, what is in operation is what was asked for.
-            self.client.set_registered_model_alias(name, CHAMPION, previous)
-            self.client.set_registered_model_alias(name, PREVIOUS, champion)
-        return champion, previous
+            self.client.set_registered_model_alias(name, CHAMPION, target)
+            if champion is not None:
+                self.client.set_registered_model_alias(name, PREVIOUS, champion)
+            elif PREVIOUS in aliases:
+                self.client.delete_registered_model_alias(name, PREVIOUS)
+        return target, champion
+
+    def _no_way_back(self, name: str, to: str | None, champion: str | None, there: Sequence[str]) -> str:
+        """Why there is no version to return to, and what can be done, in one sentence."""
+        dataset = shlex.quote(f"dataset={name.removeprefix(PREFIX)}")
+        if not there:
+            return (
+                f"{name} has no version in {self.uri} to return to: promote a cell with `python -m pipelines.promote "
+                f"{dataset}`"
+            )
+        if to is not None and to == champion:
+            fault = f"version must be another than the champion's, got {to}"
+        elif to is not None:
+            fault = f"version must be one of {', '.join(there)}, got {to}"
+        else:
+            fault = f"{name} must have a previous version to return to, got none"
+        fault += f", where there {'is version' if len(there) == 1 else 'are versions'} {', '.join(there)}"
+        fault += f" and {champion} is the champion" if champion else " and no champion"
+        others = [number for number in there if number != champion]
+        if not others:
+            return f"{fault}: promote a second one first"
+        return f"{fault}: choose one with `python -m pipelines.promote rollback {dataset} version={others[-1]}`"
+
+    def _restoring(self, run_id: str) -> str:
+        """How a run is brought back that MLflow still has; empty where it has not."""
+        run = _existing(lambda: self.client.get_run(run_id))
+        if run is None or run.info.lifecycle_stage != "deleted":
+            return ""
+        # An address that holds a password is not repeated.
+        store = "" if "@" in self.uri else f"MLFLOW_TRACKING_URI={shlex.quote(self.uri)} "
+        return f"bring it back with `{store}mlflow runs restore --run-id {run_id}`, or "
 
     def download(self, name: str, version: Version, folder: Path) -> Path:
         """The artifact, as MLflow serves it, in `folder`. Raises StoreError where it is not the one promoted."""
@@ -187,13 +234,14 @@ class Registry:
             uri = f"models:/{name}/{version.number}/{_SERVED}"
             path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
         except (OSError, mlflow.MlflowException) as error:
-            raise StoreError(f"the artifact of version {version.number} of {name} is lost ({error})") from error
+            raise StoreError(
+                f"the artifact of version {version.number} of {name} is lost ({error}): {self._another(name, version)}"
+            ) from error
         found = sha256(path)
         if found != expected:
             raise StoreError(
                 f"the artifact of version {version.number} of {name} must have the SHA-256 {expected}, got {found}: it "
-                "is not the one that was promoted; restore it, or return to the previous version with `python -m "
-                "pipelines.promote rollback`"
+                f"is not the one that was promoted; {self._another(name, version)}"
             )
         return path
 
@@ -212,6 +260,14 @@ class Registry:
             digests={context: one.digest for context, one in inputs.items()},
             shapes={context: json.loads(one.profile or "{}")["features_shape"] for context, one in inputs.items()},
         )
+
+    def _another(self, name: str, version: Version) -> str:
+        """What can be done where a version's artifact is of no use."""
+        others = [number for number in self.numbers(name) if number != version.number]
+        dataset = shlex.quote(f"dataset={name.removeprefix(PREFIX)}")
+        if not others:
+            return f"promote another cell with `python -m pipelines.promote {dataset} --anew`"
+        return f"return to another with `python -m pipelines.promote rollback {dataset} version={others[-1]}`"
 
     def _version_of(self, name: str, run_id: str) -> Version | None:
         found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
@@ -246,6 +302,18 @@ class Registry:
 def refusals() -> tuple[type[Exception], ...]:
     """What the commands here answer with one sentence."""
     return ValueError, OSError, *store_errors()
+
+
+def _existing(get: Callable[[], T]) -> T | None:
+    """What `get` gives; None where MLflow has no such thing."""
+    import mlflow
+
+    try:
+        return get()
+    except mlflow.MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
 
 
 def _version(found: ModelVersion) -> Version:

@@ -41,7 +41,7 @@ ALLOWED = {
     },
     "tracking": {"breakdown", "cell", "datasets", "records", "metrics", "summary", "serving", "runtime", "verdict"},
     "arguments": set(),
-    "comparison": {"records", "verdict", "tracking"},
+    "comparison": {"intervals", "records", "verdict", "tracking"},
     "article": {"comparison"},
     "pages": {"comparison", "tracking"},
     "compare": {"arguments", "article", "comparison", "pages", "runtime", "summary", "tracking"},
@@ -51,7 +51,7 @@ ALLOWED = {
     "gates": {"comparability", "intervals", "tracking"},
     "registry": {"names", "gates", "measure", "records", "tracking"},
     "licences": set(),
-    "model_card": {"comparison", "licences", "records"},
+    "model_card": {"intervals", "licences", "records"},
     "target": {"checks", "comparison", "energy", "machine", "measure", "summary", "tracking"},
     # The command stands above the package that it is named after.
     "measure/__main__": {"arguments", "compare", "machine", "runtime", "target", "tracking"},

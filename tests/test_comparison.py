@@ -18,8 +18,8 @@ from pipelines.comparison import (
     nearest_move,
     pareto_front,
     possible_scores,
-    wilson_interval,
 )
+from pipelines.intervals import mean_share
 from pipelines.tracking.store import RecordedCell
 
 # a, s, t, r of the default profile, as MLflow keeps parameters.
@@ -42,6 +42,8 @@ def recorded(
     feasible: bool = True,
     images: int = 1000,
     started: int = 0,
+    digest: str = "d",
+    training: str = "t",
     **params: str,
 ) -> RecordedCell:
     """A cell of ten classes with the score's terms worked out, beside a baseline of 80%, 1 MB, 1 ms and 10 s."""
@@ -85,7 +87,8 @@ def recorded(
         feasible=str(feasible),
         hardware=hardware,
         fingerprint="",
-        digest="",
+        digest=digest,
+        training_digest=training,
         test_images=images,
         params={**PARAMS, "seed": str(seed), "technique._target_": technique, "model._target_": model, **params},
         metrics=metrics,
@@ -95,12 +98,6 @@ def recorded(
 def one(*cells: RecordedCell) -> Comparison:
     (comparison,) = compare(cells)
     return comparison
-
-
-@pytest.mark.parametrize(("correct", "images"), [(0, 10), (10, 10), (81, 263), (1234, 2000)])
-def test_wilson_is_scipys(correct: int, images: int) -> None:
-    expected = stats.binomtest(correct, images).proportion_ci(method="wilson")
-    assert wilson_interval(correct, images) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_mean_over_seeds_is_students() -> None:
@@ -173,9 +170,45 @@ def test_seeds_become_one_entry_and_a_repeated_run_counts_once() -> None:
     stale = recorded("cluster", accuracy=0.2, seed=2, started=-1)
     (entry,) = entries_of([*cells, stale])
     assert len(entry.runs) == 3
-    expected = mean_interval([0.7, 0.8, 0.9])
-    assert (entry.accuracy.value, entry.accuracy.low) == pytest.approx((expected.value, expected.low))
+    expected = mean_share([0.7, 0.8, 0.9], 1000)
+    assert (entry.accuracy.value, entry.accuracy.low, entry.accuracy.high) == pytest.approx((0.8, *expected))
     assert entry.score.value == pytest.approx(np.mean([cell.metrics["score/operational"] for cell in cells]))
+
+
+def test_seeds_on_other_images_are_other_entries() -> None:
+    seeds = [
+        recorded("cluster", seed=0, digest="1234567890", accuracy=0.99),
+        recorded("cluster", seed=1, digest="abcdefghij", accuracy=0.15, images=50),
+        recorded("cluster", seed=2, digest="abcdefghij", accuracy=0.2, images=50, training="other images"),
+    ]
+    comparison = one(*seeds, recorded("baseline", digest="1234567890"))
+    assert {entry.label: len(entry.runs) for entry in comparison.entries} == {
+        "vgg16-cifar10-baseline": 1,
+        "vgg16-cifar10-cluster test-images=12345678 training-images=t": 1,
+        "vgg16-cifar10-cluster test-images=abcdefgh training-images=t": 1,
+        "vgg16-cifar10-cluster test-images=abcdefgh training-images=other im": 1,
+    }
+    (said,) = [note for note in notes(comparison) if "different sets of images" in note]
+    assert "2 different sets of images (50, 1,000 images)" in said
+    assert "filter=\"dataset.digest = '1234567890'\"" in said
+
+
+def test_images_that_follow_from_what_was_asked_for_are_not_in_the_label() -> None:
+    cells = [recorded("cluster", digest=n, **{"dataset.limit_test": n}) for n in ("100", "200")]
+    assert {entry.label for entry in entries_of(cells)} == {
+        "vgg16-cifar10-cluster dataset.limit_test=100",
+        "vgg16-cifar10-cluster dataset.limit_test=200",
+    }
+
+
+def test_names_that_were_not_recorded_once_do_not_part_seeds() -> None:
+    cells = [
+        recorded("cluster", seed=0),
+        recorded("cluster", seed=1, **{"dataset.name": "cifar10", "model.name": "vgg16"}),
+    ]
+    (entry,) = entries_of(cells)
+    assert len(entry.runs) == 2
+    assert any("Two seeds have one difference" in note for note in notes(one(*cells)))
 
 
 def test_what_differs_in_cells_of_one_name_is_in_the_label() -> None:

@@ -31,6 +31,7 @@ def cell(run_id: str, score: float, *, feasible: bool = True, **changed: object)
         hardware="one, 2 cores",
         fingerprint=f"of {run_id}",
         digest="d1",
+        training_digest="t1",
         test_images=IMAGES,
         params=PROFILE,
         metrics=METRICS | {gates.SCORE: score},

@@ -1,8 +1,35 @@
 import itertools
 
 import pytest
+from scipy import stats
 
 from pipelines import intervals
+
+
+@pytest.mark.parametrize(("correct", "images"), [(0, 10), (10, 10), (81, 263), (1234, 2000)])
+def test_wilson_is_scipys(correct: int, images: int) -> None:
+    expected = stats.binomtest(correct, images).proportion_ci(method="wilson")
+    assert intervals.wilson(correct, images) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_the_mean_over_seeds_by_hand() -> None:
+    # m = 0.8, s = 0.1, logit(m) = 1.386294; half = 4.302653 * 0.1 / (sqrt(3) * 0.16) = 1.552586.
+    assert intervals.mean_share([0.7, 0.8, 0.9], 0) == pytest.approx((0.458523, 0.949735), abs=1e-6)
+    # m = 0.965, s / sqrt(2) = 0.005, logit(m) = 3.316780; half = 12.706205 * 0.005 / 0.033775 = 1.881007.
+    assert intervals.mean_share([0.96, 0.97], 0) == pytest.approx((0.807799, 0.994502), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shares", "images"),
+    [([0.0, 1.0], 20), ([1.0, 1.0], 20), ([0.0, 0.0, 0.0], 20), ([1.0, 0.95], 20), ([0.5, 0.5], 0)],
+)
+def test_a_share_has_bounds(shares: list[float], images: int) -> None:
+    low, high = intervals.mean_share(shares, images)
+    assert 0 <= low <= sum(shares) / len(shares) <= high <= 1
+    if images:
+        # Never narrower than what so many images allow.
+        wide = intervals.wilson(sum(shares) / len(shares) * images, images)
+        assert low <= wide[0] and wide[1] <= high and high - low > 0.1
 
 
 def test_paired_difference_is_the_published_one() -> None:

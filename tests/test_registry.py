@@ -204,7 +204,7 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(copy: Copy, said: Sa
         (["dataset=a/b"], "got 'a/b'"),
         (["dataset=claim-1"], "got 'claim-1'"),
         (["tracking.uri=sqlite:////nowhere/mlflow.db"], "no tracking store at"),
-        (["rollback"], "must have a previous version to return to, got nothing"),
+        (["rollback"], "has no version in sqlite:"),
     ):
         changed = [word.partition("=")[0] for word in words]
         if set(changed) & {"experiment", "dataset", "tracking.uri"}:
@@ -293,11 +293,109 @@ def test_a_promotion_that_breaks_off_leaves_a_champion_and_can_be_repeated(
     assert set(copy.versions()) == {"1", "2"}
 
 
-def test_a_lost_champion_gets_a_sentence(copy: Copy, said: Say) -> None:
+def two_versions(copy: Copy, said: Say) -> tuple[str, str]:
+    """The runs of version 1, which is previous, and of version 2, which is champion."""
     said(promote.main, BY.format("baseline"))
-    copy.client.delete_run(copy.run("baseline").info.run_id)
-    message = said(promote.main, BY.format("quantize_int8"), fails=True)
-    assert "is lost" in message and "take the alias champion away" in message
+    said(promote.main, BY.format("quantize_int8"))
+    return copy.run("baseline").info.run_id, copy.run("quantize_int8").info.run_id
+
+
+def pasted(message: str, copy: Copy, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the command that a sentence offers does in bash."""
+    (command,) = re.findall(r"`([^`]*)`", message)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "TF_"))}
+    environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment["MLFLOW_TRACKING_URI"] = copy.uri
+    return subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
+
+
+def test_a_champion_whose_version_was_deleted_is_rolled_back(copy: Copy, said: Say) -> None:
+    first, _ = two_versions(copy, said)
+    copy.client.delete_model_version(NAME, "2")
+    before = copy.state()
+    out = said(promote.main, "rollback", "--dry-run")
+    assert "version 1 of opscore-digits would be champion and none previous, as the champion's was deleted" in out
+    assert copy.state() == before
+    assert "Version 1 of opscore-digits is champion again, none is previous" in said(promote.main, "rollback")
+    assert copy.aliases() == {"champion": first}
+    assert "got none, where there is version 1 and 1 is the champion: promote a second one first" in said(
+        promote.main, "rollback", fails=True
+    )
+
+
+def test_where_previous_was_deleted_the_versions_that_are_there_are_named(
+    copy: Copy, said: Say, tmp_path: Path
+) -> None:
+    first, second = two_versions(copy, said)
+    said(promote.main, BY.format("quantize_float16"), "--anew")
+    third = copy.run("quantize_float16").info.run_id
+    assert copy.aliases() == {"champion": third, "previous": second}
+    copy.client.delete_model_version(NAME, "2")
+    message = said(promote.main, "rollback", fails=True)
+    assert "got none, where there are versions 1, 3 and 3 is the champion" in message
+    assert pasted(message, copy, tmp_path).returncode == 0
+    assert copy.aliases() == {"champion": first, "previous": third}
+    for number, expected in (("2", "must be one of 1, 3, got 2"), ("1", "another than the champion's"), ("x", "got x")):
+        assert expected in said(promote.main, "rollback", f"version={number}", fails=True)
+    # The champion is deleted as well, so that none has an alias but previous.
+    copy.client.delete_model_version(NAME, "1")
+    said(promote.main, "rollback")
+    assert copy.aliases() == {"champion": third}
+
+
+def test_without_any_alias_a_version_can_be_named(copy: Copy, said: Say, tmp_path: Path) -> None:
+    _, second = two_versions(copy, said)
+    for alias in ("champion", "previous"):
+        copy.client.delete_registered_model_alias(NAME, alias)
+    message = said(promote.main, "rollback", fails=True)
+    assert "where there are versions 1, 2 and no champion" in message
+    assert pasted(message, copy, tmp_path).returncode == 0
+    assert copy.aliases() == {"champion": second}
+
+
+def test_a_deleted_model_is_registered_again(copy: Copy, said: Say) -> None:
+    two_versions(copy, said)
+    copy.client.delete_registered_model(NAME)
+    message = said(promote.main, "rollback", fails=True)
+    assert "has no version in" in message and "`python -m pipelines.promote dataset=digits`" in message
+    assert "there is none" in said(pull.main, fails=True)
+    assert "It is version 1 of opscore-digits now" in said(promote.main, ALL)
+
+
+def test_a_version_whose_artifact_is_lost_is_not_returned_to(copy: Copy, said: Say) -> None:
+    two_versions(copy, said)
+    before = copy.aliases()
+    place = Path(copy.client.get_model_version_download_uri(NAME, "1").removeprefix("file://"))
+    (artifact,) = place.rglob("model.tflite")
+    try:
+        artifact.rename(artifact.with_suffix(".away"))
+        message = said(promote.main, "rollback", fails=True)
+    finally:
+        artifact.with_suffix(".away").rename(artifact)
+    assert "the artifact of version 1 of opscore-digits is lost" in message and "version=2`" in message
+    assert copy.aliases() == before
+
+
+def test_a_lost_champion_can_be_restored_left_or_replaced(copy: Copy, said: Say, tmp_path: Path) -> None:
+    first, second = two_versions(copy, said)
+    copy.client.delete_run(second)
+    message = said(promote.main, BY.format("quantize_float16"), fails=True)
+    assert "the champion, is lost" in message and "\n" not in message
+    # One may do without the run: to return, and to fetch what is in operation.
+    assert "SHA-256 verified" in said(pull.main, f"out={tmp_path / 'pulled'}")
+    said(promote.main, "rollback")
+    assert copy.aliases() == {"champion": first, "previous": second}
+    said(promote.main, "rollback")
+    # Or replace it.
+    out = said(promote.main, BY.format("quantize_float16"), "--anew", "--dry-run")
+    assert "in the place of version 2; nothing was changed" in out
+    # Or bring it back.
+    assert pasted(message, copy, tmp_path).returncode == 0
+    assert "Traceback" not in said(promote.main, BY.format("quantize_int8"))
+    assert "It is version 3" in said(promote.main, BY.format("quantize_float16"), "--anew")
+    assert copy.aliases() == {"champion": copy.run("quantize_float16").info.run_id, "previous": second}
 
 
 def test_the_champion_is_served_by_mlflow(copy: Copy, said: Say) -> None:

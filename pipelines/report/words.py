@@ -69,21 +69,12 @@ def reasons(comparison: Comparison) -> list[str]:
 
 def cautions(comparison: Comparison) -> list[str]:
     """What was not alike among the cells, so that their numbers compare with reserve only; a sentence each."""
-    runs = [run for entry in comparison.entries for run in entry.runs]
-    said = []
-    tests = {(run.digest, run.test_images) for run in runs}
-    if len(tests) > 1:
-        counts = sorted({images for _, images in tests})
-        said.append(
-            f"The cells were tested on {len(tests)} different sets of images ({listed(f'{n:,}' for n in counts)} "
-            "images): between sets accuracies compare only roughly."
-        )
-    if len(profiles(comparison)) > 1:
-        said.append(
-            "The cells were scored with different exponents or budgets, so their scores do not compare: choose one "
-            "profile with filter=\"params.`score.size` = '0.5'\" or the like."
-        )
-    return said
+    if len(profiles(comparison)) < 2:
+        return []
+    return [
+        "The cells were scored with different exponents or budgets, so their scores do not compare: choose one profile "
+        "with filter=\"params.`score.size` = '0.5'\" or the like."
+    ]
 
 
 def profiles(comparison: Comparison) -> list[str]:

@@ -110,9 +110,9 @@ def _baselines(cells: Sequence[RecordedCell], store: Store) -> dict[str, Recorde
 
 def _setting(cell: RecordedCell) -> frozenset[tuple[str, str]]:
     """What a cell and its baseline share: all but the technique, and what says nothing about the artifact."""
-    apart = ("technique.", "measurement.", "score.")
+    apart = ("technique.", "measurement.", "score.", "model.name", "dataset.name")
     shared: Mapping[str, str] = {key: value for key, value in cell.params.items() if not key.startswith(apart)}
-    return frozenset({**shared, "digest": cell.digest}.items())
+    return frozenset({**shared, "digest": cell.digest, "training_digest": cell.training_digest}.items())
 
 
 def _labels_of(paths: Sequence[Path]) -> list[str]:

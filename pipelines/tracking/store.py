@@ -48,9 +48,9 @@ class RecordedCell:
     """A finished cell as MLflow lists it, without its files.
 
     started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
-    hardware: what it was measured on. digest, test_images: of the test split, as MLflow keeps it; empty and 0 where it
-    was not logged. params: the configuration by dotted name. majority: the most frequent class of the test images,
-    empty where the record is older than the test against it.
+    hardware: what it was measured on. digest, test_images: of the test split, as MLflow keeps it, and training_digest
+    of the training split; empty and 0 where it was not logged. params: the configuration by dotted name. majority: the
+    most frequent class of the test images, empty where the record is older than the test against it.
     """
 
     run_id: str
@@ -65,6 +65,7 @@ class RecordedCell:
     hardware: str
     fingerprint: str
     digest: str
+    training_digest: str
     test_images: int
     params: dict[str, str]
     metrics: dict[str, float]
@@ -88,13 +89,15 @@ def store_errors() -> tuple[type[Exception], ...]:
 
 def _recorded(run: Run) -> RecordedCell:
     tags, inputs = run.data.tags, run.inputs.dataset_inputs if run.inputs else []
-    tests = [one.dataset for one in inputs if any(tag.value == "testing" for tag in one.tags)]
+    images = {tag.value: one.dataset for one in inputs for tag in one.tags}
+    test, training = images.get("testing"), images.get("training")
     return RecordedCell(
         run_id=run.info.run_id,
         started=run.info.start_time,
         name=run.info.run_name,
-        digest=tests[0].digest if tests else "",
-        test_images=json.loads(tests[0].profile or "{}").get("features_shape", [0])[0] if tests else 0,
+        digest=test.digest if test else "",
+        training_digest=training.digest if training else "",
+        test_images=json.loads(test.profile or "{}").get("features_shape", [0])[0] if test else 0,
         # The store gives each run strings of its own. What thousands of runs share is kept once.
         params={sys.intern(name): sys.intern(value) for name, value in run.data.params.items()},
         metrics={sys.intern(name): value for name, value in run.data.metrics.items()},
