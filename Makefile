@@ -2,7 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
+# Read by Python, which knows how a path of any characters is written as an address.
+STORE = $$($(BIN)/python -c 'from pipelines.tracking.address import EMBEDDED_URI; print(EMBEDDED_URI)')
 # What the cell or the grid is: make run ARGS="model=resnet50 dataset=cifar10"
 ARGS ?=
 PORT ?= 5000
@@ -45,7 +46,7 @@ sync: $(VENV)/runtime ## send finished cells that a tracking server missed: make
 	$(BIN)/python -m pipelines.sync $(ARGS)
 
 ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port $(PORT)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri "$(STORE)" --host 127.0.0.1 --port $(PORT)
 
 compare: $(VENV)/runtime ## recorded cells beside each other, the fittest first: make compare ARGS="sweep=last"
 	$(BIN)/python -m pipelines.compare $(ARGS)

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.tracking.credentials import redacted
+
 
 class _Parser(argparse.ArgumentParser):
     """Takes options before, after and between the settings, which argparse alone does not."""
@@ -31,7 +33,7 @@ def settings(words: Sequence[str], defaults: Mapping[str, str | None]) -> dict[s
     for word in words:
         name, separator, value = word.partition("=")
         if not separator or name not in defaults:
-            raise ValueError(f"arguments must be name=value with one of {', '.join(defaults)}, got {word!r}")
+            raise ValueError(f"arguments must be name=value with one of {', '.join(defaults)}, got {redacted(word)!r}")
         # `mlflow run` passes what was not given as nothing.
         given[name] = value or defaults[name]
     return given

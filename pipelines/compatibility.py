@@ -9,6 +9,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from pipelines.composition import CONF
 from pipelines.models.base import Model
 from pipelines.summary import aligned
 from pipelines.techniques.base import Technique
@@ -89,4 +90,4 @@ def _choices(conf: Path, group: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(Compatibility.of(Path(__file__).resolve().parents[1] / "conf").markdown(), end="")
+    print(Compatibility.of(CONF).markdown(), end="")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+
+from pipelines.tracking.address import CHECKOUT, PACKAGE
 
 # What a cell needs is imported where it is made: `--help` and `--cfg` answer without NumPy.
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from pipelines.cell import Cell
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+# At the top of a checkout; in a wheel it lies inside the package.
+CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
 GROUPS = ("model", "dataset", "technique", "training", "measurement", "score")
 
 

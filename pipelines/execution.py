@@ -100,6 +100,8 @@ class Executor:
     def _execute(
         self, cell: Cell, identity: str, find: Callable[[], Executed | None], *, run_id: str | None
     ) -> Executed:
+        # A training whose results can be kept nowhere is not begun.
+        self.store.check_artifacts()
         fingerprint = cell.fingerprint(digest_of)
         try:
             needed = self._needed(cell, trained=self._trained(fingerprint) is not None)

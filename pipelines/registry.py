@@ -22,6 +22,7 @@ from pipelines import names
 from pipelines.gates import Answers
 from pipelines.measure.size import sha256
 from pipelines.records import CellFiles, CellResult
+from pipelines.tracking.address import sqlite_path
 from pipelines.tracking.cell_run import CELL_FOLDER, StoreError
 from pipelines.tracking.client import connected
 from pipelines.tracking.store import RecordedCell, Store, store_errors
@@ -77,7 +78,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         # MLflow would make the file, and with it a store without anything in it.
-        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        if (database := sqlite_path(uri)) is not None and not database.is_file():
             raise StoreError(f"there is no tracking store at {uri}: run a cell first, or set tracking.uri to another")
         self.uri = uri
         self.client = connected(uri)

@@ -21,6 +21,7 @@ from pipelines import runtime, sweep
 from pipelines.composition import CONF, cell_of
 from pipelines.records import Outcome
 from pipelines.sweep import FAILURE, MISUSE, Ticket
+from pipelines.tracking.credentials import concealed
 
 # What a cell needs is imported where it runs: `--help` and `--cfg` answer without NumPy.
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class MisuseError(Exception):
 def main() -> None:
     """Entry point of `python -m pipelines.run` and of `opscore`."""
     runtime.collect_seldom()
-    sys.argv[1:] = expand_overrides(sys.argv[1:])
+    # Hydra writes its command line into files.
+    sys.argv[1:] = concealed(expand_overrides(sys.argv[1:]))
     # MLflow's next start_run() would adopt this run, whichever cell it is for: it is handed over by name instead.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
     if sys.argv[1:2] == ["--cell"]:
@@ -216,8 +218,17 @@ def _tell(executed: Executed, store: Store) -> None:
     print(f"run     {store.link(executed.run_id)}")
     print(f"list    {store.list_link}")
     if not store.uri.startswith("http"):
-        print(f"UI      {'make ui' if store.embedded else f'mlflow ui --backend-store-uri {store.uri}'}")
+        print(f"UI      {_ui(store)}")
     print(flush=True)
+
+
+def _ui(store: Store) -> str:
+    """The command that shows the store, to be pasted into a shell."""
+    from pipelines.tracking.address import CHECKOUT
+
+    if not store.embedded or CHECKOUT is None:
+        return f"mlflow ui --backend-store-uri {shlex.quote(store.uri)}"
+    return "make ui" if Path.cwd() == CHECKOUT else f"make -C {shlex.quote(str(CHECKOUT))} ui"
 
 
 def _expected() -> tuple[type[Exception], ...]:

@@ -25,7 +25,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from pipelines.tracking.address import EMBEDDED
+from pipelines.tracking.credentials import adopted
+
 HOST = "127.0.0.1"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Where Debian keeps a folder for each version, none of them on PATH.
@@ -193,6 +195,7 @@ def serve(*, port: int, folder: Path, workers: int, database: str | None) -> Non
         raise ModuleNotFoundError("psycopg must be installed to reach PostgreSQL: pip install -e '.[server]'")
     _check_free(port)
     if database is not None:
+        database = adopted(database)
         _check_answers(database)
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,7 +230,7 @@ def main() -> None:
         prog="python -m pipelines.server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--port", type=int, default=5000, help="default: %(default)s")
-    parser.add_argument("--folder", type=Path, default=ROOT / "mlruns" / "server", help="default: mlruns/server")
+    parser.add_argument("--folder", type=Path, default=EMBEDDED / "server", help="default: mlruns/server")
     parser.add_argument("--workers", type=int, default=4, help="MLflow's processes for requests, default: %(default)s")
     parser.add_argument("--database", metavar="URI", help="a running one: postgresql+psycopg://user:password@host/name")
     arguments = parser.parse_args()

@@ -30,6 +30,7 @@ from pipelines import checks
 from pipelines.breakdown import PARTS
 from pipelines.composition import cell_of
 from pipelines.records import Outcome
+from pipelines.tracking.credentials import VARIABLE, split
 from pipelines.verdict import no_better_than_majority
 
 if TYPE_CHECKING:
@@ -81,6 +82,14 @@ CURRENT: list[Sweep] = []
 class Announcer(Callback):
     """Hydra's callback, called in the process that holds the sweep before the first job."""
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's signature)
+        """Ends the process with a sentence before Hydra writes a password into its files."""
+        try:
+            check_no_password(config)
+        except ValueError as error:
+            print(f"opscore: {error}", file=sys.stderr)
+            sys.exit(MISUSE)
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's signature)
         """Check what can be checked and open the parent run. Ends the process with a sentence where that fails."""
         try:
@@ -121,6 +130,7 @@ class Sweep:
         from pipelines.tracking.sweep_run import SweepRun
 
         store = Store(uri, config.tracking.experiment, beside=adopted)
+        store.check_artifacts()
         closed = store.close_dead()
         if closed:
             print(f"{closed} runs that dead processes had left open are closed as KILLED")
@@ -249,6 +259,20 @@ def check_settings(config: DictConfig) -> None:
     if config.sweep.threads is not None:
         checks.whole("sweep.threads", config.sweep.threads, least=1)
     checks.number("tracking.patience_s", config.tracking.patience_s, least=0)
+    check_no_password(config)
+
+
+def check_no_password(config: DictConfig) -> None:
+    """Raise ValueError for a password in a configuration file, which Hydra copies into the files of every run.
+
+    One on the command line is in the environment by now.
+    """
+    given = str(config.tracking.uri or "")
+    if split(given).password is not None:
+        raise ValueError(
+            f"tracking.uri must hold no password in a file, got one in {split(given).bare!r}: take it out, and `export "
+            f"{VARIABLE}=` the whole address instead"
+        )
 
 
 def is_search(config: DictConfig) -> bool:

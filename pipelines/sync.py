@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -19,7 +20,7 @@ from omegaconf import OmegaConf
 from pipelines.composition import cell_of
 from pipelines.execution import digest_of, loaded
 from pipelines.records import CellFiles, Finished
-from pipelines.tracking.address import check_reachable
+from pipelines.tracking.address import check_reachable, recorded_uri
 from pipelines.tracking.cell_run import Address
 
 # What stands in the way of one cell; the others are sent.
@@ -70,8 +71,9 @@ def main() -> None:
     sent = failed = 0
     for folder, address in unsent(arguments.folders):
         try:
-            check_reachable(address.uri)
-            run_id = send(folder, address)
+            there = replace(address, uri=recorded_uri(address.uri))
+            check_reachable(there.uri)
+            run_id = send(folder, there)
         except EXPECTED as error:
             print(f"opscore: {folder}: {error}", file=sys.stderr)
             failed += 1

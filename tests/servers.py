@@ -96,15 +96,18 @@ def serving(folder: Path, port: int, *options: str) -> Iterator[Server]:
 
 
 @contextmanager
-def ui(store: str, folder: Path) -> Iterator[str]:
-    """MLflow's UI on the store with this address, as `make ui` opens it; gives its own address. folder: for its log."""
+def ui(store: str, folder: Path, *options: str) -> Iterator[str]:
+    """MLflow's UI on the store with this address, as `make ui` opens it; gives its own address.
+
+    folder: for its log. options: more of `mlflow ui`'s, which are those of `mlflow server`.
+    """
     address = f"http://127.0.0.1:{free_port()}"
     said = folder / "ui.log"
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    options = ["--backend-store-uri", store, "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
+    place = ["--backend-store-uri", store, "--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
     with said.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "ui", *options, "--workers", "1"],
+            [sys.executable, "-m", "mlflow", "ui", *place, *options, "--workers", "1"],
             cwd=folder,
             # Without MLflow's runners of jobs, eight processes more.
             env=inherited | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},

@@ -40,7 +40,7 @@ ALLOWED = {
         "runtime", "breakdown",
     },
     "tracking": {"breakdown", "cell", "datasets", "records", "metrics", "summary", "serving", "runtime", "verdict"},
-    "arguments": set(),
+    "arguments": {"tracking"},
     "comparison": {"intervals", "records", "verdict", "tracking"},
     "article": {"comparison"},
     "pages": {"comparison", "tracking"},
@@ -57,12 +57,12 @@ ALLOWED = {
     "measure/__main__": {"arguments", "compare", "machine", "runtime", "target", "tracking"},
     "promote": {"arguments", "checks", "comparability", "compare", "gates", "registry", "summary", "tracking"},
     "pull": {"arguments", "model_card", "registry", "tracking"},
-    "compatibility": {"models", "techniques", "summary"},
-    "composition": {"cell"},
+    "compatibility": {"composition", "models", "techniques", "summary"},
+    "composition": {"cell", "tracking"},
     "execution": {"breakdown", "cell", "datasets", "records", "figures", "job", "tracking"},
     "sweep": {"breakdown", "composition", "cell", "records", "report", "summary", "tracking", "checks", "verdict"},
     "sync": {"composition", "execution", "records", "figures", "tracking"},
-    "server": set(),
+    "server": {"tracking"},
     "server_app": {"runtime"},
     "run": {
         "breakdown", "compatibility", "composition", "sweep", "execution", "cell", "tracking", "metrics", "summary",
@@ -75,7 +75,7 @@ ONLY_IN = {
     "mlflow": {"tracking", "serving", "registry", "server_app"},
     "tensorflow_model_optimization": {"techniques"},
     "ai_edge_litert": {"measure"},
-    "psycopg": {"server"},
+    "psycopg": {"server", "tracking"},
     "zeus": {"energy"},
 }
 

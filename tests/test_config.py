@@ -106,7 +106,7 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
         (["dataset=npz", "dataset.path=/nowhere/a.npz"], "/nowhere/a.npz"),
         (["dataset.limit_train=3"], "limit_train"),
         (["tracking.uri=http://127.0.0.1:9"], "the MLflow server http://127.0.0.1:9 does not answer"),
-        (["tracking.uri=./runs"], "must be a database or a server"),
+        (["tracking.uri=./runs"], "must be a database (sqlite:"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -15,7 +15,7 @@ from pipelines.target.results import Measured
 from pipelines.target.session import Raw, raw_arrays
 from pipelines.target.settings import Settings
 from pipelines.target.subjects import Subject
-from pipelines.tracking.address import check_reachable
+from pipelines.tracking.address import check_reachable, recorded_uri, tracking_uri
 from pipelines.tracking.cell_run import StoreError
 from pipelines.tracking.client import connected
 from pipelines.tracking.measured import OnTarget, record
@@ -66,9 +66,9 @@ def send(folder: Path, uri: str | None = None) -> int:
     StoreError with how to send it later where the store refuses.
     """
     session = _load(folder)
-    uri = uri or session.uri
-    if uri is None:
+    if uri is None and session.uri is None:
         raise ValueError(f"{folder} must be a session with a store's cells, got one of files on disk: there is no run")
+    uri = tracking_uri(uri) if uri else recorded_uri(str(session.uri))
     sent = 0
     try:
         check_reachable(uri)

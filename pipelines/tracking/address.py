@@ -1,46 +1,214 @@
 """Where the tracking store is, and whether it answers. Does not import MLflow."""
 
+from __future__ import annotations
+
+import difflib
+import importlib.util
 import os
+import re
+import shlex
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-ROOT = Path(__file__).resolve().parents[2]
+from pipelines.tracking import credentials
+from pipelines.tracking.credentials import URI, VARIABLE
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
+# An installed opscore keeps its store where the user stands, not among Python's packages.
+ROOT = CHECKOUT or Path.cwd()
 EMBEDDED = ROOT / "mlruns"
-EMBEDDED_URI = f"sqlite:///{EMBEDDED / 'mlflow.db'}"
 RETRY_S = 2.0
+SQLITE = "sqlite:///"
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432}
+# What people write for a kind of store.
+_LIKELY = {one: one for one in (*_PORTS, "sqlite")} | {"postgres": "postgresql", "psql": "postgresql"}
+_HOST = re.compile(r"/{0,2}(localhost|[\w-]+(\.[\w-]+)*:\d+|\d+(\.\d+){3}|\[[\da-fA-F:]+\])(?![\w.])")
+_SUPPORTED = "a database (sqlite:///, postgresql://) or an MLflow server (http://, https://)"
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a SQLite file: SQLAlchemy decodes it, so `%` and `?` of its name are escaped."""
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite store; None for any other."""
+    return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0])) if uri.startswith(SQLITE) else None
+
+
+EMBEDDED_URI = sqlite_uri(EMBEDDED / "mlflow.db")
 
 
 def tracking_uri(configured: str | None) -> str:
-    """The configured store, else MLFLOW_TRACKING_URI, else the embedded SQLite file under `mlruns/`."""
-    return configured or os.environ.get("MLFLOW_TRACKING_URI") or EMBEDDED_URI
+    """The configured store, else MLFLOW_TRACKING_URI, else the embedded SQLite file under `mlruns/`.
+
+    Without a password, which goes into the environment; a SQLite file by its whole path. Raises ValueError, with the
+    mend, for what is no address of a store.
+    """
+    from_environment = credentials.of_environment(use=not configured)
+    given = configured or from_environment
+    if not given:
+        return EMBEDDED_URI
+    return checked(credentials.adopted(given), URI if configured else VARIABLE)
+
+
+def recorded_uri(uri: str) -> str:
+    """The store that a file names, which holds no password: that is taken from MLFLOW_TRACKING_URI if it is the same.
+
+    Raises ValueError for what is no address of a store.
+    """
+    given = credentials.split(os.environ.get(VARIABLE, "")).bare
+    with suppress(ValueError):
+        if given and checked(given, VARIABLE) == uri:
+            return tracking_uri(None)
+    return tracking_uri(uri)
+
+
+def checked(given: str, field: str) -> str:
+    """An address without its surroundings of quotes and blanks. field: what the user set it by.
+
+    Raises ValueError where it is none of a store.
+    """
+    uri = given.strip().strip("'\"").strip()
+    scheme, colon, rest = uri.partition(":")
+    scheme, _, driver = scheme.lower().partition("+")
+    if colon and rest.startswith("//") and scheme in _PORTS:
+        uri = f"{uri[: uri.index(':')].lower()}:{rest}"
+        return _server(uri, scheme, driver, field)
+    if uri.lower().startswith(SQLITE) and not driver:
+        return _file(SQLITE + uri[len(SQLITE) :], field)
+    raise ValueError(_refusal(uri, field))
+
+
+def _server(uri: str, scheme: str, driver: str, field: str) -> str:
+    start, _, rest = uri.partition("://")
+    if scheme != "postgresql":
+        base, page, _ = rest.partition("#")
+        if page:
+            raise ValueError(
+                _wrong(uri, field, "the address of a page of MLflow's UI", f"{start}://{base.rstrip('/')}")
+            )
+        if not urlsplit(uri).hostname:
+            raise ValueError(_wrong(uri, field, "no host", f"{start}://127.0.0.1:5000"))
+    try:
+        urlsplit(uri).port  # noqa: B018 (raises for what is no port)
+    except ValueError as error:
+        raise ValueError(f"the port of {field} must be a number from 0 to 65535, got {uri!r}: correct it") from error
+    package = driver or "psycopg"
+    if scheme == "postgresql" and importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"{field} must be of a kind for which a driver is installed, got {uri!r} without the package {package}: "
+            f"pip install {shlex.quote('psycopg[binary]' if package == 'psycopg' else package)}"
+        )
+    return uri
+
+
+def _file(uri: str, field: str) -> str:
+    path = sqlite_path(uri)
+    query = uri.partition("?")[1] + uri.partition("?")[2]
+    if path is None or path.name in ("", ":memory:") or uri.endswith("/"):
+        raise ValueError(_wrong(uri, field, "no file, in which nothing would be kept", EMBEDDED_URI))
+    if path.parts[0].startswith("~"):
+        raise ValueError(_wrong(uri, field, "'~', which only a shell expands", sqlite_uri(path.expanduser())))
+    if path.is_dir():
+        raise ValueError(_wrong(uri, field, "a folder", sqlite_uri(path.resolve() / "mlflow.db")))
+    # The same file for every process, wherever it stands.
+    return sqlite_uri(Path(os.path.abspath(path))) + query  # noqa: PTH100 (links stay as they are)
+
+
+def _refusal(uri: str, field: str) -> str:
+    """Why an address is none, with what was probably meant."""
+    scheme, _, rest = uri.partition(":")
+    kind = scheme.lower().partition("+")[0]
+    if re.fullmatch(r"databricks(-\w+)?|uc", kind):
+        return _wrong(uri, field, "Databricks, on which opscore cannot claim a training", EMBEDDED_URI)
+    if kind in ("mysql", "mssql", "oracle"):
+        served = f"`mlflow server --backend-store-uri {shlex.quote(uri)}`"
+        return _wrong(uri, field, f"which only MLflow's server takes: start {served}", "http://127.0.0.1:5000")
+    if kind == "file":
+        return _path(unquote(re.sub(r"^(//)?(?=/)", "", rest)), uri, field)
+    if _HOST.match(uri):
+        return _wrong(uri, field, "a host without http://", f"http://{uri.lstrip('/')}")
+    return _mistyped(uri, field)
+
+
+def _mistyped(uri: str, field: str) -> str:
+    address = re.match(r"(\w+)(\+\w+)?(:?//|:)(.*)", uri)
+    if address is None or (address[3] == ":" and address[1] not in ("arn", *_LIKELY)):
+        return _path(uri, uri, field)
+    near = difflib.get_close_matches(address[1].lower(), _LIKELY, n=1, cutoff=0.65)
+    if not near:
+        return _wrong(uri, field, f"of the kind {address[1]!r}", EMBEDDED_URI)
+    meant, place = _LIKELY[near[0]], address[4].lstrip("/")
+    if meant != "sqlite":
+        return _wrong(uri, field, f"which does not begin with {meant}://", f"{meant}://{place}")
+    absolute = address[4].startswith("//") or (address[3] == ":" and address[4].startswith("/"))
+    database = f"{SQLITE}{'/' * absolute}{place}" if place else EMBEDDED_URI
+    return _wrong(uri, field, "which is none of SQLite's", database)
+
+
+def _path(name: str, uri: str, field: str) -> str:
+    path = Path(name).expanduser()
+    is_file = path.suffix in (".db", ".sqlite", ".sqlite3")
+    what = "a file without sqlite:///" if is_file else "a folder, and MLflow's file store is deprecated"
+    database = path if is_file else path / "mlflow.db"
+    return _wrong(uri, field, what, sqlite_uri(Path(os.path.abspath(database))))  # noqa: PTH100
+
+
+def _wrong(uri: str, field: str, what: str, instead: str) -> str:
+    if field == VARIABLE:
+        mend = f"export {VARIABLE}={shlex.quote(instead)}, or unset {VARIABLE} for the embedded store"
+    else:
+        mend = f"set {shlex.quote(f'{field}={instead}')}, or leave it null"
+    return f"{field} must be {_SUPPORTED}, got {uri!r}, {what}: {mend}"
 
 
 def check_reachable(uri: str, *, patience_s: float = 0.0, timeout_s: float = 3.0) -> None:
-    """Raise ConnectionError where a tracking server does not answer, ValueError for a plain folder.
+    """Raise ConnectionError where a server or a database on one does not answer.
 
     patience_s: how long to try again.
     """
-    parts = urlsplit(uri)
-    if parts.scheme in ("", "file"):
-        raise ValueError(
-            f"the tracking store must be a database or a server, got the folder {uri!r}: MLflow's file store is "
-            f"deprecated; set tracking.uri={EMBEDDED_URI} or leave it null"
-        )
-    if parts.scheme not in ("http", "https"):
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme not in _PORTS:
         return
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    knock = _log_in if scheme == "postgresql" else _knock
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            socket.create_connection((parts.hostname or "", port), timeout=timeout_s).close()
+            knock(uri, timeout_s)
         except OSError as error:
             if time.monotonic() < deadline:
                 time.sleep(RETRY_S)
                 continue
+            what = "database" if scheme == "postgresql" else "MLflow server"
             raise ConnectionError(
-                f"the MLflow server {uri} does not answer ({error}): start it, or set tracking.uri=null for the "
-                "embedded store"
+                f"the {what} {uri} does not answer ({error}): start it, or set tracking.uri=null for the embedded store"
             ) from error
         return
+
+
+def _knock(uri: str, timeout_s: float) -> None:
+    parts = urlsplit(uri)
+    port = parts.port or _PORTS[parts.scheme]
+    socket.create_connection((parts.hostname or "", port), timeout=timeout_s).close()
+
+
+def _log_in(uri: str, timeout_s: float) -> None:
+    """Connect to PostgreSQL, which MLflow would go on trying for 100 s. Raises ConnectionError, PermissionError."""
+    start, separator, rest = uri.partition("://")
+    if start not in ("postgresql", "postgresql+psycopg"):
+        return
+    import psycopg
+
+    try:
+        # libpq's shortest is 2 s.
+        psycopg.connect(f"postgresql{separator}{rest}", connect_timeout=max(2, round(timeout_s))).close()
+    except psycopg.Error as error:
+        said = " ".join(str(error).split())
+        if "password" in said:
+            said += f"; its password is taken from {credentials.DATABASE_PASSWORD}"
+        raise ConnectionError(said) from error

@@ -18,7 +18,7 @@ from pipelines import breakdown
 from pipelines.cell import describe, parts_of
 from pipelines.metrics import flatten, metrics_of
 from pipelines.runtime import hardware_name
-from pipelines.tracking.address import ROOT
+from pipelines.tracking.address import PACKAGE
 from pipelines.tracking.client import beside_rivals
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 
@@ -215,7 +215,7 @@ class CellRun:
         with needed_code() as code:
             mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(ROOT / "pipelines" / "serving.py"),
+                python_model=str(PACKAGE / "serving.py"),
                 artifacts={"artifact": str(finished.files.artifact)},
                 code_paths=[str(code)],
                 signature=signature(len(data.class_names)),

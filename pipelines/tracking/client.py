@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from pipelines.tracking.address import checked
+from pipelines.tracking.credentials import split
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+REGISTRY = "MLFLOW_REGISTRY_URI"
+# What this process has pinned itself.
+_PINNED: set[str] = set()
+
 
 def connected(uri: str) -> MlflowClient:
-    """A client of the store, which becomes this process's own: it gives up after seconds and does not chatter."""
+    """A client of the store, which becomes this process's own: it gives up after seconds and does not chatter.
+
+    Claims and champions are registered models of the same store, or two shells would each have their own.
+    """
+    _pin_registry(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's own seven tries take minutes, in which a cell that needs no store at all would stand still.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -24,7 +37,22 @@ def connected(uri: str) -> MlflowClient:
     # Each try again of each request of each thread, while a server is away: what follows from it is told once.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(uri)
-    return mlflow.MlflowClient(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(uri, registry_uri=uri)
+
+
+def _pin_registry(uri: str) -> None:
+    configured = split(os.environ.get(REGISTRY, "")).bare
+    with suppress(ValueError):
+        configured = checked(configured, REGISTRY)
+    if configured and configured != uri and configured not in _PINNED:
+        print(
+            f"opscore: {REGISTRY}={configured} is not used: champions and claims are kept in the tracking store {uri}, "
+            f"where every shell finds them; `unset {REGISTRY}` before you serve one with mlflow",
+            file=sys.stderr,
+        )
+    os.environ[REGISTRY] = uri
+    _PINNED.add(uri)
 
 
 def beside_rivals(write: Callable[[], object]) -> None:

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from pipelines.records import CellFiles, CellResult, Finished
 from pipelines.tracking import view
-from pipelines.tracking.address import EMBEDDED_URI
+from pipelines.tracking.address import EMBEDDED_URI, sqlite_path
+from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import beside_rivals, connected
@@ -147,8 +148,8 @@ class Store:
     """
 
     def __init__(self, uri: str, experiment: str, *, beside: str | None = None) -> None:
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if (database := sqlite_path(uri)) is not None:
+            database.parent.mkdir(parents=True, exist_ok=True)
         self.uri = uri
         self.experiment = experiment
         self.client = connected(uri)
@@ -167,6 +168,17 @@ class Store:
         mlflow.set_experiment(experiment_id=self.experiment_id)
         self._show()
         self.claims = Claims(self.client)
+        self._artifacts_checked = False
+
+    def check_artifacts(self) -> None:
+        """Raise StoreError where artifacts cannot be written; asked once."""
+        if self._artifacts_checked:
+            return
+        try:
+            check_writable(self.client.get_experiment(self.experiment_id), self.uri)
+        except PermissionError as error:
+            raise StoreError(str(error)) from error
+        self._artifacts_checked = True
 
     def find(self, *, since: int = 0, **tags: str) -> str | None:
         """The id of the newest finished run with these tags whose result is still there; None where there is none.
@@ -419,8 +431,8 @@ class Store:
         if found is not None:
             return str(found.experiment_id)
         # MLflow would put the artifacts into the folder that the command happens to stand in.
-        database = self.uri.removeprefix("sqlite:///")
-        location = (Path(database).resolve().parent / "artifacts").as_uri() if database != self.uri else None
+        database = sqlite_path(self.uri)
+        location = (database.resolve().parent / "artifacts").as_uri() if database is not None else None
         try:
             return str(self.client.create_experiment(name, artifact_location=location))
         except Exception:

@@ -1,0 +1,88 @@
+"""Passwords of tracking stores: taken out of every address, into the environment, which child processes inherit.
+
+An address is printed, recorded as a parameter and written into files; the environment is not. MLflow and libpq read the
+variables that are set here. Does not import MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+URI, VARIABLE = "tracking.uri", "MLFLOW_TRACKING_URI"
+HTTP_USER, HTTP_PASSWORD, DATABASE_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"
+_HTTP = ("http://", "https://")
+_USER = r"([\w+.-]+:/*)([^:/?#@]*):"
+# What a browser takes for a password; and what SQLAlchemy does, where slashes need no escape.
+_IN_SERVER = re.compile(_USER + r"([^/?#]*)@")
+_IN_DATABASE = re.compile(_USER + r"([^@]*)@")
+_IN_QUERY = re.compile(r"(?<=[?&])password=([^&]*)&?")
+_USER_ALONE = re.compile(r"([\w+.-]+://)([^/?#@]*)@")
+_ANYWHERE = re.compile(r"([\w+.-]+://[^\s:/?#@'\"]*):[^\s@'\"]*@")
+_ADDRESS = re.compile(r"[\w+.-]+:/.*@[^'\"]*", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """A store's address without its password. user, password: decoded, None where the address has none."""
+
+    bare: str
+    user: str | None = None
+    password: str | None = None
+
+
+def split(uri: str) -> Address:
+    """Take the password out of an address, and the user too where it is a server's."""
+    if uri.lower().startswith("sqlite"):
+        return Address(bare=uri)
+    is_server = uri.lower().startswith(_HTTP)
+    found = _IN_SERVER.match(uri) or (None if is_server else _IN_DATABASE.match(uri))
+    if found is not None:
+        scheme, user, password = found.groups()
+        rest = uri[found.end() :]
+        bare = scheme + (f"{user}@" if user and not is_server else "") + rest
+        return Address(bare=bare, user=unquote(user), password=unquote(password))
+    if is_server and (alone := _USER_ALONE.match(uri)):
+        return Address(bare=alone[1] + uri[alone.end() :], user=unquote(alone[2]), password="")
+    if not is_server and (asked := _IN_QUERY.search(uri)):
+        return Address(bare=_IN_QUERY.sub("", uri).rstrip("?&"), password=unquote(asked[1]))
+    return Address(bare=uri)
+
+
+def adopted(uri: str) -> str:
+    """The address without its password, which this process and its children find in the environment from now on."""
+    address = split(uri)
+    if address.password is None:
+        return uri
+    if address.bare.lower().startswith(_HTTP):
+        os.environ[HTTP_USER], os.environ[HTTP_PASSWORD] = address.user or "", address.password
+    else:
+        os.environ[DATABASE_PASSWORD] = address.password
+    return address.bare
+
+
+def of_environment(*, use: bool) -> str | None:
+    """MLFLOW_TRACKING_URI, without a password from now on; use: whether this process talks to that store."""
+    given = os.environ.get(VARIABLE)
+    if not given:
+        return None
+    os.environ[VARIABLE] = adopted(given) if use else split(given).bare
+    return os.environ[VARIABLE]
+
+
+def concealed(arguments: Sequence[str]) -> list[str]:
+    """Command line arguments without passwords in addresses; that of `tracking.uri` is adopted."""
+    return [_concealed(argument) for argument in arguments]
+
+
+def redacted(text: str) -> str:
+    """A text for the terminal, with `***` for the password of every address in it."""
+    return _ANYWHERE.sub(r"\1:***@", text)
+
+
+def _concealed(argument: str) -> str:
+    name = argument.partition("=")[0].lstrip("+")
+    return _ADDRESS.sub(lambda found: adopted(found[0]) if name == URI else split(found[0]).bare, argument)
