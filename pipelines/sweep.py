@@ -26,7 +26,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines import checks
+from pipelines import checks, grid_preflight
 from pipelines.breakdown import PARTS
 from pipelines.composition import cell_of
 from pipelines.records import Outcome
@@ -123,6 +123,8 @@ class Sweep:
 
         check_settings(config)
         total = number_of_cells(config)
+        if not is_search(config):
+            grid_preflight.check_one_can_run(_jobs(config))
         uri = tracking_uri(config.tracking.uri)
         check_reachable(uri)
 
@@ -284,10 +286,16 @@ def number_of_cells(config: DictConfig) -> int:
     """How many cells the sweeper will ask for; a search asks for so many at most."""
     if is_search(config):
         return int(config.hydra.sweeper.n_trials)
+    return len(_jobs(config))
+
+
+def _jobs(config: DictConfig) -> list[list[str]]:
+    """The overrides of each cell of a grid."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     overrides = OverridesParser.create().parse_overrides(_grid(config))
-    return len(BasicSweeper.split_arguments(overrides, None)[0])
+    jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
+    return jobs
 
 
 def _grid(config: DictConfig) -> list[str]:

@@ -60,7 +60,11 @@ ALLOWED = {
     "compatibility": {"composition", "models", "techniques", "summary"},
     "composition": {"cell", "tracking"},
     "execution": {"breakdown", "cell", "datasets", "records", "figures", "job", "tracking"},
-    "sweep": {"breakdown", "composition", "cell", "records", "report", "summary", "tracking", "checks", "verdict"},
+    "grid_preflight": {"cell", "composition", "execution"},
+    "sweep": {
+        "breakdown", "composition", "grid_preflight", "cell", "records", "report", "summary", "tracking", "checks",
+        "verdict",
+    },
     "sync": {"composition", "execution", "records", "figures", "tracking"},
     "server": {"tracking"},
     "server_app": {"runtime"},
@@ -71,7 +75,7 @@ ALLOWED = {
     "__init__": set(),
 }  # fmt: skip
 ONLY_IN = {
-    "hydra": {"run", "sweep", "composition", "compatibility"},
+    "hydra": {"run", "sweep", "composition", "compatibility", "grid_preflight"},
     "mlflow": {"tracking", "serving", "registry", "server_app"},
     "tensorflow_model_optimization": {"techniques"},
     "ai_edge_litert": {"measure"},
