@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipelines import breakdown
+from pipelines.datasets.notes import description, resized
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import Address, StoreError
 
@@ -32,9 +33,18 @@ T = TypeVar("T")
 
 @cache
 def loaded(dataset: Dataset) -> ImageData:
-    """The dataset's images and labels, read once in a process."""
+    """The dataset's images and labels, read once in a process, which says then what they are."""
     with breakdown.part("data"):
-        return dataset.load()
+        data = dataset.load()
+        _say(description(dataset.name, data))
+    return data
+
+
+@cache
+def _say(text: str) -> None:
+    """Print what is said once in a process, whichever of its cells says it."""
+    if text:
+        print(text, flush=True)
 
 
 def digest_of(dataset: Dataset) -> str:
@@ -45,7 +55,9 @@ def digest_of(dataset: Dataset) -> str:
 def preflight(cell: Cell) -> None:
     """Raise what a cell, or one that it needs, would fail with, before anything is computed."""
     cell.dataset.preflight()
-    cell.model.preflight(loaded(cell.dataset).image_shape)
+    shape = loaded(cell.dataset).image_shape
+    cell.model.preflight(shape)
+    _say(resized(min(shape[:2]), cell.model.input_size))
     for role, other in cell.needs.items():
         if role == "source" or other.source is not None:
             preflight(other)

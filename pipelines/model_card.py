@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.datasets import picture
 from pipelines.intervals import wilson
 from pipelines.licences import of_weights
 from pipelines.records import CellResult, Comparison
@@ -84,11 +85,25 @@ def _use(facts: Facts) -> str:
             "",
             f"Classes: {', '.join(facts.labels)}.",
             "",
+            *_from_a_file(facts),
             f"With ai-edge-litert {facts.result.hardware['ai-edge-litert']} and NumPy:",
             "",
             f"```python\n{snippet(facts)}\n```",
         ]
     )
+
+
+def _from_a_file(facts: Facts) -> list[str]:
+    """How the image files of a folder became pixels; of other datasets that is not known."""
+    if not facts.params.get("dataset._target_", "").endswith(".folder.Folder"):
+        return []
+    lines = picture.SNIPPET.format(side=facts.params["dataset.image_size"])
+    return [
+        "From the image file at `path` to that `image`, by Pillow (grey files of 16 bits are divided by 257 first):",
+        "",
+        f"```python\n{lines}\n```",
+        "",
+    ]
 
 
 def _data(facts: Facts) -> str:

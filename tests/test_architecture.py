@@ -26,7 +26,7 @@ ALLOWED = {
     "fonts": set(),
     "figures": {"records", "measure", "datasets", "fonts"},
     "downloads": set(),
-    "datasets": {"checks", "downloads", "mapped", "names"},
+    "datasets": {"checks", "downloads", "machine", "mapped", "names"},
     "models": {"checks", "downloads", "names"},
     "measure": {"checks", "energy", "machine", "mapped"},
     "convolutions": {"runtime"},
@@ -51,7 +51,7 @@ ALLOWED = {
     "gates": {"comparability", "intervals", "tracking"},
     "registry": {"names", "gates", "measure", "records", "tracking"},
     "licences": set(),
-    "model_card": {"intervals", "licences", "records"},
+    "model_card": {"datasets", "intervals", "licences", "records"},
     "target": {"checks", "comparison", "energy", "machine", "measure", "summary", "tracking"},
     # The command stands above the package that it is named after.
     "measure/__main__": {"arguments", "compare", "machine", "runtime", "target", "tracking"},

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import checks, mapped, names
+from pipelines.datasets import notes
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -41,13 +42,18 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageData:
-    """The three splits of a dataset. `digest` is the SHA-256 of everything in them, in hexadecimal."""
+    """The three splits of a dataset.
+
+    digest: SHA-256 of everything in the splits, in hexadecimal. notes: sentences on how the images were read, which a
+    cell prints before it trains.
+    """
 
     train: Split
     validation: Split
     test: Split
     class_names: tuple[str, ...]
     digest: str
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -110,15 +116,24 @@ class Dataset(ABC):
         """Raise FileNotFoundError, ConnectionError or ValueError where `load` would fail; no TensorFlow."""
 
     @abstractmethod
+    def load(self) -> ImageData:
+        """Read, check, limit and split the images.
+
+        Each split is in a seeded random order, so its first k images are a fair sample of it. Raises like `preflight`,
+        and ValueError for images or labels that break a rule and for limits that cannot be met.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayDataset(Dataset):
+    """A dataset whose source gives all images as arrays in memory."""
+
+    @abstractmethod
     def _read(self) -> Arrays:
         """The source as it is; raises like `preflight`."""
 
     def load(self) -> ImageData:
-        """Read, check, limit and split the images.
-
-        Each split is in a seeded random order, so its first k images are a fair sample of it. Raises
-        ValueError for arrays that break a rule of `validate` and for limits that cannot be met.
-        """
+        """As `Dataset.load`; the arrays must keep the rules of `validate`."""
         arrays, seed = self._read(), self.split_seed
         validate(arrays)
         y_train, y_test = arrays.y_train.astype(np.int64), arrays.y_test.astype(np.int64)
@@ -131,7 +146,14 @@ class Dataset(ABC):
         validation = Split(images=arrays.x_train[kept[held_out]], labels=y_train[kept[held_out]])
         test = Split(images=arrays.x_test[tested], labels=y_test[tested])
         digest = content_digest((train, validation, test), arrays.class_names)
-        return ImageData(train=train, validation=validation, test=test, class_names=arrays.class_names, digest=digest)
+        return ImageData(
+            train=train,
+            validation=validation,
+            test=test,
+            class_names=arrays.class_names,
+            digest=digest,
+            notes=tuple(note for note in (notes.duplicates(train, test),) if note),
+        )
 
 
 def content_digest(splits: Sequence[Split], class_names: Sequence[str]) -> str:

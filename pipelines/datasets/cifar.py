@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines import checks
-from pipelines.datasets.base import Arrays, Dataset
+from pipelines.datasets.base import ArrayDataset, Arrays
 from pipelines.datasets.npz import NAMES, check_archive, read_archive
 from pipelines.downloads import NO_ANSWER, check_answers, check_writable, keras_home
 
@@ -29,7 +29,7 @@ CLASS_NAMES = {10: tuple(_TEN.split()), 100: tuple(_FINE.split())}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cifar(Dataset):
+class Cifar(ArrayDataset):
     """32x32 RGB photographs in 10 or 100 classes; 50,000 for training and 10,000 for testing when complete.
 
     classes: 10 or 100 (fine labels).

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines import checks
-from pipelines.datasets.base import Arrays, Dataset, stratified_split
+from pipelines.datasets.base import ArrayDataset, Arrays, stratified_split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(Dataset):
+class Digits(ArrayDataset):
     """1,797 grey images of 8x8 pixels in ten classes, repeated over three channels.
 
     test_fraction: part of the images held out for testing, in (0, 1); the source has no test split.

@@ -1,26 +1,52 @@
-"""A folder of image files, one subfolder a class, read by Keras."""
+"""A folder of image files, one subfolder a class, read by Pillow."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+from tqdm import tqdm
 
-from pipelines import checks
-from pipelines.datasets.base import Arrays, Dataset, stratified_split
+from pipelines import checks, machine, names
+from pipelines.datasets import notes
+from pipelines.datasets.base import (
+    Dataset,
+    ImageData,
+    Images,
+    Indices,
+    Labels,
+    Split,
+    content_digest,
+    stratified_split,
+    stratified_subset,
+)
+from pipelines.datasets.layout import Layout, class_name, find
+from pipelines.datasets.picture import printable, read
 
-# What tf_keras.utils.image_dataset_from_directory reads; it passes over other files.
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """Image files, and their labels, int64 (n,)."""
+
+    paths: Sequence[Path]
+    labels: Labels
+
+    def __getitem__(self, chosen: Indices) -> _Files:
+        return _Files(paths=[self.paths[number] for number in chosen], labels=self.labels[chosen])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(Dataset):
     """Image files of any size, resized to squares.
 
-    path: folder with `train/` and `test/`, each with one subfolder a class, or with class folders directly.
-    image_size: side in pixels to which every image is resized, bilinearly; proportions are not kept.
-    test_fraction: part held out for testing, in (0, 1); of no effect where there is a `test/`.
+    path: folder with one subfolder a class, or with folders for the splits above them (`pipelines/datasets/layout.py`).
+    image_size: side in pixels to which every image is resized (`pipelines/datasets/picture.py`).
+    test_fraction: part held out for testing, in (0, 1); of no effect where there is a folder for it.
     """
 
     path: str = field(metadata={"fingerprint": False})
@@ -38,106 +64,99 @@ class Folder(Dataset):
     @property
     def default_name(self) -> str:
         """The folder's name."""
-        return self._root.name
+        return class_name(self._root)
 
     def preflight(self) -> None:
-        """Check that every class has images and that training and testing have the same classes."""
-        if not self._root.is_dir():
-            raise FileNotFoundError(
-                f"dataset.path must name an existing folder, got {self.path}: correct it or create the folder"
-            )
-        if not self._is_split():
-            class_folders(self._root)
-            return
-        train, test = class_folders(self._root / "train"), class_folders(self._root / "test")
-        if different := sorted(set(train) ^ set(test)):
-            side = "train" if different[0] in train else "test"
-            raise ValueError(
-                f"{self._root} must have the same classes in train and test, got {different[0]} only in "
-                f"{side}: add it to the other or take it away"
-            )
+        """Check that there are classes with images, the same in all splits; no image is decoded."""
+        self._chosen(self._found())
 
-    def _read(self) -> Arrays:
-        self.preflight()
-        if self._is_split():
-            class_names = class_folders(self._root / "train")
-            x_train, y_train = read_images(self._root / "train", class_names, self.image_size)
-            x_test, y_test = read_images(self._root / "test", class_names, self.image_size)
-        else:
-            class_names = class_folders(self._root)
-            images, labels = read_images(self._root, class_names, self.image_size)
-            rest, tested = stratified_split(
-                labels, self.test_fraction, seed=self.split_seed, field="dataset.test_fraction"
+    def load(self) -> ImageData:
+        """Choose the images of each split, then read those.
+
+        Raises ValueError, naming the file, for one that cannot be read, and for splits and limits that cannot be met.
+        """
+        layout = self._found()
+        chosen = self._chosen(layout)
+        images = decode([path for part in chosen for path in part.paths], self.image_size)
+        train, validation, test = (
+            Split(images=part, labels=files.labels)
+            for part, files in zip(
+                np.split(images, np.cumsum([len(one.labels) for one in chosen])[:-1]), chosen, strict=True
             )
-            x_train, y_train, x_test, y_test = images[rest], labels[rest], images[tested], labels[tested]
-        return Arrays(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, class_names=class_names)
+        )
+        return ImageData(
+            train=train,
+            validation=validation,
+            test=test,
+            class_names=layout.class_names,
+            digest=content_digest((train, validation, test), layout.class_names),
+            notes=tuple(note for note in (layout.left_out, notes.duplicates(train, test)) if note),
+        )
 
     @property
     def _root(self) -> Path:
-        return Path(self.path).expanduser().absolute()
+        # A link keeps its own name, unlike with `resolve`.
+        return Path(os.path.abspath(Path(self.path).expanduser()))  # noqa: PTH100
 
-    def _is_split(self) -> bool:
-        """Whether there are `train/` and `test/`. Raises ValueError if one of them has lost the other."""
-        there = [name for name in ("train", "test") if (self._root / name).is_dir()]
-        # A class may well be called `train`: only a folder of folders is half of a split.
-        if len(there) == 1 and subfolders(self._root / there[0]):
-            raise ValueError(
-                f"{self._root} must hold both train and test, or class folders only, got {there[0]} alone: "
-                "add the other, or move the class folders up"
+    def _found(self) -> Layout:
+        if not self._root.is_dir():
+            raise FileNotFoundError(
+                f"dataset.path must name an existing folder, got {printable(Path(self.path))}: correct it or create "
+                "the folder"
             )
-        return len(there) == 2
+        return find(self._root)
 
-
-def subfolders(folder: Path) -> tuple[str, ...]:
-    """Names of the folders in `folder`, sorted, hidden ones left out."""
-    return tuple(sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")))
-
-
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders in `folder`. Raises ValueError for fewer than two, or one without images."""
-    names = subfolders(folder)
-    if len(names) < 2:
-        raise ValueError(
-            f"{folder} must have subfolders for at least 2 classes, got {', '.join(names) or 'none'}: "
-            "make one folder for each class and put its images there"
-        )
-    for name in names:
-        if not any(each.suffix.lower() in EXTENSIONS for each in (folder / name).rglob("*")):
-            raise ValueError(
-                f"{folder / name} must hold images ({', '.join(EXTENSIONS)}), got none: "
-                "put some there or take the folder away"
+    def _chosen(self, layout: Layout) -> tuple[_Files, _Files, _Files]:
+        """The files for training, validation and testing, each in random order."""
+        names.check_classes(layout.class_names)
+        there = {split: _files(by_class, layout.class_names) for split, by_class in layout.files.items()}
+        train, seed = there["train"], self.split_seed
+        if "test" in there:
+            test = there["test"]
+        else:
+            rest, tested = stratified_split(train.labels, self.test_fraction, seed=seed, field="dataset.test_fraction")
+            train, test = train[rest], train[tested]
+        subset = partial(stratified_subset, seed=seed, field="dataset.limit_train")
+        if "validation" in there:
+            validation = there["validation"]
+            limits = self._limits(len(train.labels), len(validation.labels))
+            train, validation = (
+                files[subset(files.labels, limit)] for files, limit in zip((train, validation), limits, strict=True)
             )
-    return names
+        else:
+            train = train[subset(train.labels, self.limit_train)]
+            rest, held_out = stratified_split(
+                train.labels, self.validation_fraction, seed=seed, field="dataset.validation_fraction"
+            )
+            train, validation = train[rest], train[held_out]
+        tested = stratified_subset(test.labels, self.limit_test, seed=seed, field="dataset.limit_test")
+        return train, validation, test[tested]
+
+    def _limits(self, train: int, validation: int) -> tuple[int | None, int | None]:
+        """`limit_train`, shared between training and validation images in proportion."""
+        if self.limit_train is None:
+            return None, None
+        held_out = max(1, round(self.limit_train * validation / (train + validation)))
+        return self.limit_train - held_out, held_out
 
 
-def read_images(
-    folder: Path, class_names: Sequence[str], size: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """All images, uint8 RGB (n, size, size, 3), and their labels (n,), in the order of their paths.
+def decode(paths: Sequence[Path], side: int) -> Images:
+    """The pixels of image files, uint8 RGB (n, side, side, 3), in the order of `paths`.
 
-    Raises ValueError, naming the file, for one that cannot be decoded.
+    Pillow lets go of Python's lock while it decodes and resizes. Raises ValueError, naming the file.
     """
-    import tensorflow as tf
-    import tf_keras
+    images = np.empty((len(paths), side, side, 3), np.uint8)
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        pixels = pool.map(partial(read, side=side), paths)
+        # Nothing is shown for what takes less than a second.
+        for number, image in enumerate(
+            tqdm(pixels, "reading images", len(paths), unit=" images", delay=1, disable=None)
+        ):
+            images[number] = image
+    return images
 
-    source = tf_keras.utils.image_dataset_from_directory(
-        str(folder),
-        class_names=list(class_names),
-        batch_size=None,
-        image_size=(size, size),
-        shuffle=False,
-    )
-    files: list[str] = source.file_paths
-    images = np.empty((len(files), size, size, 3), np.uint8)
-    labels = np.empty(len(files), np.int64)
-    read = 0
-    try:
-        for pixels, label in source.as_numpy_iterator():
-            images[read], labels[read] = np.clip(np.rint(pixels), 0, 255), label
-            read += 1
-    except tf.errors.InvalidArgumentError as error:
-        raise ValueError(
-            f"{files[read]} must be a readable image, got {error.message.splitlines()[0]}: "
-            "save it again or take it away"
-        ) from error
-    return images, labels
+
+def _files(by_class: Mapping[str, Sequence[Path]], class_names: Sequence[str]) -> _Files:
+    paths = [path for name in class_names for path in by_class[name]]
+    labels = np.repeat(np.arange(len(class_names)), [len(by_class[name]) for name in class_names])
+    return _Files(paths=paths, labels=labels.astype(np.int64))

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.datasets.base import Arrays, Dataset
+from pipelines.datasets.base import ArrayDataset, Arrays
 
 NAMES = ("x_train", "y_train", "x_test", "y_test", "class_names")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Npz(Dataset):
+class Npz(ArrayDataset):
     """The images of an `.npz` file with the arrays x_train, y_train, x_test, y_test and class_names.
 
     path: the file. x_*: uint8 RGB (n, h, w, 3); y_*: integers (n,), indices into class_names, which is text.

@@ -1,0 +1,85 @@
+"""One image file as pixels, the way a person sees it. Pillow reads it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# What Pillow gives for more than 8 bits a channel, all of them grey.
+SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+# The preprocessing of an ordinary photograph, as a client of a deployed model repeats it.
+SNIPPET = """\
+image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+image = np.asarray(image.resize(({side}, {side}), Image.Resampling.BILINEAR))"""
+
+
+def read(path: Path, side: int) -> npt.NDArray[np.uint8]:
+    """The pixels of an image file, RGB uint8 of shape (side, side, 3).
+
+    The picture is turned as its EXIF orientation says, transparent parts show white, and of several frames the first
+    counts. Grey images of 16 bits are divided by 257; grey images of floats are multiplied by 255 if they lie in 0..1
+    and rounded if they lie in 0..255. Resizing is Pillow's BILINEAR, which is antialiased; proportions are not kept.
+    Raises ValueError, naming the file, for everything else.
+    """
+    shown = printable(path)
+    try:
+        with warnings.catch_warnings():
+            # Damaged metadata and large photographs: the pixels count.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return _pixels(_as_seen(image), side)
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{shown} must be an image that Pillow opens, got another file: save it as PNG or JPEG, or take it out of "
+            "the folder"
+        ) from error
+    except FileNotFoundError as error:
+        raise ValueError(f"{shown} must be a file, got a link to nothing: mend the link or delete it") from error
+    except PermissionError as error:
+        raise ValueError(f"{shown} must be readable, got no permission: chmod a+r the file") from error
+    except Exception as error:  # Pillow's plugins raise whatever they stumble over.
+        raise ValueError(
+            f"{shown} must be a whole and readable image, got: {error or type(error).__name__}; save it again or take "
+            "it out of the folder"
+        ) from error
+
+
+def printable(path: Path) -> str:
+    """A path as text. A name that is not UTF-8 is read as Latin-1, in which every byte is a letter."""
+    raw = str(path).encode(errors="surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _as_seen(image: Image.Image) -> Image.Image:
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode in SIXTEEN_BITS or turned.mode == "F":
+        turned = Image.fromarray(_in_8_bits(np.asarray(turned)))
+    seen = turned.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+
+
+def _pixels(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _in_8_bits(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Grey values of shape (h, w) as uint8. Raises ValueError for a range that could mean several things."""
+    values = grey.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("values that are not finite numbers")
+    low, high = values.min(), values.max()
+    if np.issubdtype(grey.dtype, np.floating):
+        factor, allowed = (255.0, 1.0) if high <= 1 else (1.0, 255.0)
+    else:
+        factor, allowed = 1 / 257, 65535.0
+    if low < 0 or high > allowed:
+        raise ValueError(f"values of {low:g} to {high:g}, where 0..65535, or floats in 0..1 or 0..255, are read")
+    return np.rint(values * factor).astype(np.uint8)

@@ -1,0 +1,237 @@
+"""Folders of images as people lay them out: what is a class, a split, or none of the user's pictures."""
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.datasets import layout, notes
+from pipelines.datasets.base import Split
+from pipelines.datasets.folder import Folder
+
+
+def images(folder: Path, count: int = 8, first: int = 0, ending: str = "png") -> None:
+    """Images of one colour each, whose red is its number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        Image.new("RGB", (8, 8), (number, 0, 255)).save(folder / f"{number}.{ending}")
+
+
+def reds(split: Split) -> list[int]:
+    return sorted(split.images[:, 0, 0, 0].tolist())
+
+
+def found(root: Path) -> dict[str, dict[str, int]]:
+    """How many images of which class in which split."""
+    return {
+        split: {name: len(files) for name, files in by_class.items()}
+        for split, by_class in layout.find(root).files.items()
+    }
+
+
+TWO = {"ant": 8, "bee": 8}
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["ant", "bee"], {"train": TWO}),
+        (["train/ant", "train/bee", "test/ant", "test/bee"], {"train": TWO, "test": TWO}),
+        (["Training/ant", "Training/bee", "Testing/ant", "Testing/bee"], {"train": TWO, "test": TWO}),
+        (
+            ["TRAIN/ant", "TRAIN/bee", "Valid/ant", "Valid/bee", "test/ant", "test/bee"],
+            {"train": TWO, "validation": TWO, "test": TWO},
+        ),
+        (["train/ant", "train/bee", "validation/ant", "validation/bee"], {"train": TWO, "validation": TWO}),
+        (["train_images/ant", "train_images/bee", "test-set/ant", "test-set/bee"], {"train": TWO, "test": TWO}),
+        (["train/ant", "train/bee"], {"train": TWO}),
+        # Deeper only, wrapped, doubled, and beside annotations.
+        (["ant/2024/may", "bee/2023"], {"train": TWO}),
+        (
+            ["insects/train/ant", "insects/train/bee", "insects/test/ant", "insects/test/bee"],
+            {"train": TWO, "test": TWO},
+        ),
+        (["train/train/ant", "train/train/bee", "test/test/ant", "test/test/bee"], {"train": TWO, "test": TWO}),
+        (["images/ant", "images/bee", "annotations/ant/x"], {"train": TWO}),
+        (["train/images/ant", "train/images/bee", "test/images/ant", "test/images/bee"], {"train": TWO, "test": TWO}),
+        # The splits within the classes.
+        (["ant/train", "ant/test", "bee/train", "bee/test"], {"train": TWO, "test": TWO}),
+        # Classes that are called like splits.
+        (["train", "plane"], {"train": {"plane": 8, "train": 8}}),
+        (["train", "test", "plane"], {"train": {"plane": 8, "test": 8, "train": 8}}),
+    ],
+)
+def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[str, int]]) -> None:
+    for folder in folders:
+        images(tmp_path / folder)
+    assert found(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        ([], r"must have one folder with images for each of at least 2 classes, got none: make one folder"),
+        (["ant"], r"must have one folder with images for each of at least 2 classes, got ant: make"),
+        (["."], r"must have one folder .* at least 2 classes, got 8 images directly: make one folder for each class"),
+        (
+            ["train/ant", "train/bee", "test/ant"],
+            r"same classes in train and test, got no image of bee in test, but in train",
+        ),
+        (["test/ant", "test/bee"], r"must hold a folder train with the class folders, got test alone: add train"),
+        (["train", "test"], r"train must hold one folder for each class, got images directly: make the class folders"),
+        (
+            ["train/a", "train/b", "Train/a", "test/a"],
+            r"must hold one folder for each split, got Train and train: join",
+        ),
+    ],
+)
+def test_impossible_layouts_are_refused(tmp_path: Path, folders: list[str], sentence: str) -> None:
+    for folder in folders:
+        images(tmp_path / folder)
+    with pytest.raises(ValueError, match=sentence):
+        layout.find(tmp_path)
+
+
+def test_what_is_left_out_is_counted_in_one_sentence(tmp_path: Path) -> None:
+    for name in TWO:
+        images(tmp_path / name)
+    images(tmp_path / "ant" / ".ipynb_checkpoints")
+    images(tmp_path / ".trash")
+    images(tmp_path / "outputs" / "figures")
+    images(tmp_path / "mlruns" / "figures")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bee" / "._1.png").write_bytes(b"of a Mac")
+    (tmp_path / "bee" / "notes.txt").write_text("none")
+    (tmp_path / "labels.csv").write_text("none")
+    Image.new("RGB", (8, 8)).save(tmp_path / "cover.jpg")
+    it = layout.find(tmp_path)
+    assert {name: len(files) for name, files in it.files["train"].items()} == TWO
+    assert it.left_out == (
+        f"left out of {tmp_path}: 2 files that are no images (labels.csv, bee/notes.txt); "
+        "1 image outside the class folders (cover.jpg); 1 folder without a part in it (empty); 3 hidden"
+    )
+
+
+def test_every_suffix_and_none_is_read(tmp_path: Path) -> None:
+    for name in TWO:
+        for ending in ("jpg", "JPEG", "png", "webp", "tif", "bmp", "gif", "ppm"):
+            images(tmp_path / name, 1, ending=ending)
+    (tmp_path / "ant" / "0.png").rename(tmp_path / "ant" / "IMG_0001")
+    assert found(tmp_path) == {"train": TWO}
+
+
+def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
+    images(tmp_path / "store" / "all" / "x")
+    root = tmp_path / "pets"
+    images(root / "bee")
+    (root / "ant").symlink_to(tmp_path / "store" / "all")
+    (root / "bee" / "again").symlink_to(root / "bee")
+    assert found(root) == {"train": TWO}
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    for name in TWO:
+        images(tmp_path / name)
+    (tmp_path / "ant" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"ant/gone.png must be a file, got a link to nothing: mend the link"):
+        Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load()
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    images(tmp_path / "bee")
+    images(tmp_path / os.fsdecode("käse".encode("latin-1")))
+    (tmp_path / "bee" / os.fsdecode("fußball.png".encode("latin-1"))).write_bytes(
+        (tmp_path / "bee" / "0.png").read_bytes()
+    )
+    dataset = Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3)
+    assert dataset.load().class_names == ("bee", "käse")
+
+
+@pytest.mark.parametrize(("given", "name"), [(".", "pets"), ("..", "all"), ("../pets", "pets"), ("../pets/", "pets")])
+def test_the_name_is_that_of_the_folder_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, name: str
+) -> None:
+    (tmp_path / "all" / "pets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "all" / "pets")
+    assert Folder(path=given, image_size=8).name == name
+
+
+def test_a_folder_for_validation_is_used(tmp_path: Path) -> None:
+    for split, first in (("train", 0), ("val", 100), ("test", 200)):
+        for name in TWO:
+            images(tmp_path / split / name, 6, first)
+    dataset = Folder(path=str(tmp_path), image_size=8)
+    data = dataset.load()
+    assert reds(data.train) == sorted([*range(6)] * 2)
+    assert reds(data.validation) == sorted([*range(100, 106)] * 2)
+    assert reds(data.test) == sorted([*range(200, 206)] * 2)
+    limited = Folder(path=str(tmp_path), image_size=8, limit_train=12, limit_test=4).load()
+    assert [len(split) for split in (limited.train, limited.validation, limited.test)] == [6, 6, 4]
+
+
+def test_a_folder_of_classes_is_split(tmp_path: Path) -> None:
+    for name, first in (("bee", 0), ("train", 100)):
+        images(tmp_path / name, 10, first)
+    load = Folder(path=str(tmp_path), image_size=8, test_fraction=0.3, validation_fraction=0.15).load
+    data, again = load(), load()
+    found = [reds(split) for split in (data.train, data.validation, data.test)]
+    assert [len(each) for each in found] == [12, 2, 6]
+    assert sorted(red for each in found for red in each) == [*range(10), *range(100, 110)]
+    assert Counter(data.test.labels.tolist()) == {0: 3, 1: 3}
+    assert data.class_names == ("bee", "train")
+    assert (data.train.labels == (data.train.images[:, 0, 0, 0] >= 100)).all()
+    assert data.digest == again.digest
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    for name in TWO:
+        images(tmp_path / name)
+    (tmp_path / "bee" / "1.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"bee/1.png must be an image that Pillow opens, got another file: save"):
+        Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load()
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^dataset.path must name an existing folder, got .*none: "):
+        Folder(path=str(tmp_path / "none"), image_size=8).preflight()
+
+
+def test_description_fits_a_terminal_and_tells_of_duplicates(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name, first in (("ant", 0), ("bee", 50)):
+            images(tmp_path / split / name, 10, first if split == "train" else first + 8)
+    dataset = Folder(path=str(tmp_path), image_size=8, name="insects")
+    text = notes.description(dataset.name, dataset.load())
+    words = re.sub(r"\s+", " ", text)
+    assert "insects: 18 training, 2 validation and 20 test images of 8x8 pixels, 2 classes: ant, bee" in words
+    assert re.search(r"[34] test images are training images too, pixel by pixel, of 20: accuracy looks better", words)
+    assert max(map(len, text.splitlines())) < 80
+
+
+@pytest.mark.parametrize(
+    ("image_size", "input_size", "said"),
+    [
+        (224, 32, "the network sees 32x32 of 224x224 pixels: model.input_size=224"),
+        (8, 32, ""),
+        (32, 32, ""),
+        (64, None, ""),
+    ],
+)
+def test_shrinking_within_the_network_is_said(image_size: int, input_size: int | None, said: str) -> None:
+    assert notes.resized(image_size, input_size).startswith(said)
+    assert bool(notes.resized(image_size, input_size)) is bool(said)
+
+
+def test_many_classes_are_shortened() -> None:
+    images = np.zeros((100, 8, 8, 3), np.uint8)
+    split = Split(images=images, labels=np.arange(100))
+    from pipelines.datasets.base import ImageData
+
+    names = tuple(f"class {number}" for number in range(100))
+    data = ImageData(train=split, validation=split, test=split, class_names=names, digest="")
+    assert "100 classes: class 0, class 1," in re.sub(r"\s+", " ", notes.description("many", data))
+    assert "... class 99" in re.sub(r"\s+", " ", notes.description("many", data))
