@@ -5,6 +5,7 @@ Sections after Mitchell et al. 2019, arXiv:1810.03993. Pure: everything is hande
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,10 @@ model = Interpreter("model.tflite"); model.allocate_tensors()
 pixels = np.clip(np.round(image[None] / (scale or 1) + zero), 0, 255)  # image: uint8 ({height}, {width}, 3), RGB
 model.set_tensor(source["index"], pixels.astype(source["dtype"])); model.invoke()
 print(open("labels.txt").read().splitlines()[model.get_tensor(target["index"]).argmax()])"""
+
+
+# What markdown, or GitHub's mathematics in it, would take for something else than text.
+_MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,19 @@ def snippet(facts: Facts) -> str:
     return SNIPPET.format(height=height, width=width)
 
 
+def plain(text: str) -> str:
+    """Text that markdown shows as it is written."""
+    return _MARKUP.sub(r"\\\g<0>", text)
+
+
+def code(text: str) -> str:
+    """Text in markdown's code span, where nothing is markup, blanks at its ends included."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    # One blank at both ends belongs to the fence, not to the text.
+    blank = " " if text[0] in " `" or text[-1] in " `" else ""
+    return f"{fence}{blank}{text}{blank}{fence}"
+
+
 def _use(facts: Facts) -> str:
     _, height, width, _ = facts.shapes["testing"]
     size = facts.params.get("model.input_size", "None")
@@ -83,7 +101,7 @@ def _use(facts: Facts) -> str:
             f"of {height} x {width} x 3, channels last; preprocessing ({resized}scaling) is in the graph. Output: one "
             "logit a class, in the order of `labels.txt`; softmax makes uncalibrated probabilities of them.",
             "",
-            f"Classes: {', '.join(facts.labels)}.",
+            f"Classes: {', '.join(map(code, facts.labels))}.",
             "",
             *_from_a_file(facts),
             f"With ai-edge-litert {facts.result.hardware['ai-edge-litert']} and NumPy:",
@@ -110,7 +128,7 @@ def _data(facts: Facts) -> str:
     params = _part(facts.params, "dataset")
     trained, tested = facts.shapes["training"][0], facts.shapes["testing"][0]
     rows = [
-        ("dataset", facts.result.dataset),
+        ("dataset", plain(facts.result.dataset)),
         (
             "training images",
             f"{trained:,}, without those held out for validation; digest `{facts.digests['training']}`",
@@ -126,14 +144,14 @@ def _training(facts: Facts) -> str:
     start = {"imagenet": "ImageNet weights", "None": "random weights"}.get(params["model.weights"], "a file of weights")
     others = timing.train_total_s - timing.train_s
     rows = [
-        ("network", f"{result.model} from {start}: {_listed(_part(params, 'model'))}"),
+        ("network", f"{plain(result.model)} from {start}: {_listed(_part(params, 'model'))}"),
         ("technique", f"{result.technique}: {_listed(_part(params, 'technique')) or 'nothing to set'}"),
         ("training", _listed(_part(params, "training"))),
         ("seed", f"{result.seed}, deterministic={params.get('deterministic', 'False')}"),
         ("its own training", f"{len(result.epochs)} epochs, {timing.train_s:.1f} s"),
         ("training of the cells it starts from", f"{others:.1f} s" if others > 0 else "none, it starts from no cell"),
     ]
-    rows += [("learnt from", facts.source)] if facts.source else []
+    rows += [("learnt from", plain(facts.source))] if facts.source else []
     if result.comparison is not None:
         rows.append(("baseline", "the same network, data, settings and seed under the technique `baseline`"))
     return _table(("what", "value"), rows)
@@ -178,12 +196,12 @@ def _promotion(facts: Facts) -> str:
     rows = [
         ("operational score", f"{score.total:.2f} dB: {terms}, training time {score.train_time:+.2f}"),
         *(
-            (heading, facts.tags[key])
+            (heading, plain(facts.tags[key]))
             for key, heading in {"score_profile": "score profile", "replaced": "replaced"}.items()
             if key in facts.tags
         ),
-        *((f"gate: {key[5:]}", value) for key, value in facts.tags.items() if key.startswith("gate/")),
-        ("hardware of the cells compared", facts.tags.get("hardware_note", "not recorded")),
+        *((f"gate: {key[5:]}", plain(value)) for key, value in facts.tags.items() if key.startswith("gate/")),
+        ("hardware of the cells compared", plain(facts.tags.get("hardware_note", "not recorded"))),
     ]
     return _table(("what", "value"), rows)
 
@@ -217,7 +235,7 @@ def _part(params: Mapping[str, str], group: str) -> dict[str, str]:
 
 
 def _listed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in settings.items())
+    return ", ".join(f"{key}={plain(str(value))}" for key, value in settings.items())
 
 
 def _text(value: object) -> str:
@@ -226,5 +244,5 @@ def _text(value: object) -> str:
 
 def _table(heading: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
     # A bar in a value would begin another column.
-    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in [heading, ("---", "---"), *rows]]
+    lines = [" | ".join(re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in row) for row in [heading, ("---", "---"), *rows]]
     return "\n".join(f"| {line} |" for line in lines)

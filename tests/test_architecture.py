@@ -45,7 +45,9 @@ ALLOWED = {
     "article": {"comparison"},
     "pages": {"comparison", "tracking"},
     "compare": {"arguments", "article", "comparison", "pages", "runtime", "summary", "tracking"},
-    "report": {"arguments", "article", "compare", "comparison", "runtime", "summary", "tracking", "__version__"},
+    "report": {
+        "arguments", "article", "compare", "comparison", "fonts", "runtime", "summary", "tracking", "__version__",
+    },
     "intervals": set(),
     "comparability": {"tracking"},
     "gates": {"comparability", "intervals", "tracking"},

@@ -1,9 +1,13 @@
+import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
 from pipelines import licences, model_card
+from pipelines.model_card import code, plain
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "model"
 
@@ -40,3 +44,20 @@ def test_a_network_without_a_known_licence_says_so() -> None:
 
 def test_the_snippet_has_six_lines() -> None:
     assert len(model_card.SNIPPET.splitlines()) == 6
+
+
+def shown(markdown: str) -> str:
+    """What a reader of the markdown sees of one line."""
+    html = MarkdownIt("commonmark").render(markdown).strip().removeprefix("<p>").removesuffix("</p>")
+    assert not set(re.findall(r"<[^>]*>", html)) - {"<code>", "</code>"}, html
+    return unescape(re.sub(r"</?code>", "", html))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["$x$", "a|b", "<b>x</b>", "a_b_c", "_a_", "*a*", "`a`", "a``", "[x](y)", "&amp;", "\\", "# x", "~~x~~", "花"],
+)
+def test_names_are_shown_as_they_are_written(text: str) -> None:
+    assert shown(plain(text)) == text
+    assert shown(f"x {code(text)} y") == f"x {text} y"
+    assert shown(f"x {code(f' {text} ')} y") == f"x  {text}  y"

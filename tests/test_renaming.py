@@ -1,6 +1,7 @@
 """A cell that is finished under one name and asked for under another, and classes with names of all kinds."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -97,3 +98,29 @@ def test_names_are_refused_before_anything_is_trained(place: Place, words: list[
     assert done.returncode == 2 and said in done.stderr, done.stdout + done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert len(place.all()) == before
+
+
+def test_seeds_on_other_images_are_compared_apart_and_within_bounds(place: Place) -> None:
+    path = place.folder / "photos.npz"
+    before = path.read_bytes()
+    with np.load(path) as arrays:
+        other = dict(arrays)
+    # The same path holds other images tomorrow.
+    other |= {"x_test": other["x_test"][::-1][:300], "y_test": other["y_test"][::-1][:300]}
+    np.savez(path, **other)
+    try:
+        done = place.run("dataset=npz", f"dataset.path={path}", "technique=baseline", "seed=1", out="other")
+    finally:
+        path.write_bytes(before)
+    assert done.returncode == 0, done.stdout + done.stderr
+    compared = command(place, "compare", "dataset=photos", "experiment=mine")
+    rows = [line for line in compared.stdout.splitlines() if line.startswith("small_cnn-photos-baseline test-images=")]
+    assert len(rows) == 2 and all(re.search(r"^\S+ \S+ .*? 1  ", row) for row in rows), (
+        compared.stdout + compared.stderr
+    )
+    assert "tested on 2 different sets of images (100 images)" in compared.stdout
+    for low, high in re.findall(r"([-\d.]+)% to ([-\d.]+)%", compared.stdout):
+        assert 0 <= float(low) <= float(high) <= 100
+    digest = re.findall(r"dataset.digest = '(\w+)'", compared.stdout)[0]
+    one = command(place, "compare", "dataset=photos", "experiment=mine", f"filter=dataset.digest = '{digest}'")
+    assert "different sets" not in one.stdout and one.returncode == 0

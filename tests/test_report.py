@@ -2,12 +2,15 @@
 
 import json
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from pipelines.report.page import write
+from pipelines.report.page import KINDS, write
+from pipelines.tracking.store import RecordedCell
 from tests.test_comparison import recorded
 
 CELLS = [
@@ -42,6 +45,29 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     for tag in ("<b>x", "<i>t", "<u>", "<s>"):
         assert tag not in html
     assert html.count("</script>") == html.count("<script")
+
+
+def test_names_of_other_scripts_leave_no_boxes(tmp_path: Path) -> None:
+    def named(model: str, dataset: str) -> list[RecordedCell]:
+        cells = [recorded(technique, model=model) for technique in ("baseline", "cluster", "prune")]
+        return [replace(cell, dataset=dataset, name=f"{model}-{dataset}-{cell.technique}") for cell in cells]
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph")
+        page, *figures = write([*named("花$x$", "फूल"), *named("b", "फूल"), *named("c", "a b"), *named("c", "a_b")],
+                               tmp_path, chosen="")  # fmt: skip
+    assert len({path.name for path in figures}) == 3 * len(FIGURES)
+    assert "花$x$-फूल-cluster" in page.read_text()
+
+
+def test_a_figure_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> Figure:
+        raise ZeroDivisionError
+
+    first, *others = KINDS
+    monkeypatch.setattr("pipelines.report.page.KINDS", (replace(first, draw=fails), *others))
+    _, *figures = write(CELLS, tmp_path, chosen="")
+    assert len(figures) == 2 * len(FIGURES) and all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
 
 
 @pytest.mark.parametrize(

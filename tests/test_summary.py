@@ -3,10 +3,11 @@ import json
 from pathlib import Path
 
 import pytest
+from wcwidth import width
 
 from pipelines.metrics import flatten, metrics_of
 from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Majority, Terms, Timing
-from pipelines.summary import note, table
+from pipelines.summary import aligned, note, table
 from tests.test_score import measurement
 
 BESIDE = Comparison(
@@ -113,3 +114,9 @@ def test_what_a_cell_does_not_have_is_absent() -> None:
 
 def test_flatten() -> None:
     assert dict(flatten({"a": {"b": 1, "c": {"d": None}}, "e": 2})) == {"a.b": 1, "a.c.d": None, "e": 2}
+
+
+def test_columns_of_wide_characters_are_aligned() -> None:
+    lines = aligned([("cell", "x"), ("花花", "1"), ("फूल", "22"), ("Blüten", "3")]).splitlines()
+    assert lines == ["cell     x", "花花     1", "फूल      22", "Blüten   3"]
+    assert {width(line) for line in lines} == {10}

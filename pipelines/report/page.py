@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,18 +15,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pipelines import __version__, article
+from pipelines import __version__, article, fonts
 from pipelines.compare import notes
 from pipelines.comparison import Comparison, Entry, compare
 from pipelines.report.bars import ranking, sensitivity
 from pipelines.report.heatmap import heatmap
 from pipelines.report.rows import COLUMNS, Row, rows
 from pipelines.report.scatter import MOST_NUMBERED, SIZE, TEST, TRAIN, scatter
-from pipelines.report.style import Look, in_style, looks, png
+from pipelines.report.style import Look, in_style, looks, png, without_data
 from pipelines.report.words import cautions, profiles, reasons, variation
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import RecordedCell
+
+log = logging.getLogger("opscore")
 
 PAGE = "report.html"
 HERE = Path(__file__).parent
@@ -44,9 +47,9 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A drawn figure. file: its name beside the page."""
+    """A drawn figure. name: its kind's."""
 
-    file: str
+    name: str
     title: str
     caption: str
     alt: str
@@ -130,9 +133,14 @@ def write(cells: Iterable[RecordedCell], folder: Path, *, chosen: str) -> list[P
     pictures = {comparison.dataset: drawn(comparison, looks_of(comparisons)) for comparison in comparisons}
     paths = [folder / PAGE]
     paths[0].write_text(page(comparisons, pictures, chosen=chosen), encoding="utf-8")
-    for picture in (picture for of_one in pictures.values() for picture in of_one):
-        paths.append(folder / picture.file)
-        paths[-1].write_bytes(picture.png)
+    for dataset, of_one in pictures.items():
+        stem = NOT_IN_A_FILE_NAME.sub("_", dataset)
+        # `a b` and `a_b` are two datasets.
+        alike = [other for other in pictures if NOT_IN_A_FILE_NAME.sub("_", other) == stem]
+        stem += f"-{alike.index(dataset) + 1}" if alike[0] != dataset else ""
+        for picture in of_one:
+            paths.append(folder / f"{stem}-{picture.name}.png")
+            paths[-1].write_bytes(picture.png)
     return paths
 
 
@@ -143,21 +151,34 @@ def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
 
 def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
     """All figures of one dataset."""
-    stem = NOT_IN_A_FILE_NAME.sub("_", comparison.dataset)
     winner = comparison.winner
     leading = f"The fittest is {winner.label}." if winner else "No cell is eligible."
-    with in_style():
+    names = {name for entry in comparison.entries for name in (entry.label, entry.dataset, entry.model)}
+    families, missing = fonts.covering(names)
+    with in_style(families):
         return [
             Picture(
-                file=f"{stem}-{kind.name}.png",
+                name=kind.name,
                 title=kind.title,
                 caption=kind.caption,
                 alt=f"{kind.title}: {comparison.dataset}, {len(comparison.entries)} cells. {leading} "
                 "The table holds all values.",
-                png=png(kind.draw(comparison, of)),
+                png=_png(kind, comparison, of, missing),
             )
             for kind in KINDS
         ]
+
+
+def _png(kind: Kind, comparison: Comparison, of: Mapping[str, Look], missing: frozenset[str]) -> bytes:
+    """A figure as a PNG file; one that fails says so, and costs no other."""
+    try:
+        figure = kind.draw(comparison, of)
+        if missing:
+            fonts.legible(figure, missing)
+        return png(figure)
+    except Exception as error:  # noqa: BLE001 (whatever Matplotlib raises)
+        log.warning("the figure %r of %s could not be drawn: %s", kind.title, comparison.dataset, error)
+        return png(without_data(kind.title, "It could not be drawn."))
 
 
 def page(comparisons: Sequence[Comparison], pictures: Mapping[str, Sequence[Picture]], *, chosen: str) -> str:

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pipelines import fonts
+
 # Okabe & Ito's palette without its black, which stands for emphasis, and its yellow, which is too light on white.
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 GREY = "#8a8a8a"
@@ -38,8 +40,6 @@ RC: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "hatch.linewidth": 0.5,
-    # A name may hold a dollar sign.
-    "text.parse_math": False,
 }
 # In a figure of rows each row has its words above its bar, so that long names fit on a phone.
 ROW_IN = 0.36
@@ -69,9 +69,9 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def in_style() -> AbstractContextManager[object]:
-    """A context in which figures are made and written in the report's style."""
-    return mpl.rc_context(RC)
+def in_style(families: Sequence[str] = ()) -> AbstractContextManager[object]:
+    """A context in which figures are made and written in the report's style. families: fonts beside the default one."""
+    return mpl.rc_context(RC | fonts.style(families))
 
 
 def row_axes(figure: Figure, rows: int, *, top_in: float) -> Axes:
