@@ -1,14 +1,18 @@
 """Real servers for tests: `python -m pipelines.server`, and MLflow's UI on a store, in processes of their own."""
 
+import base64
+import http.server
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -117,7 +121,7 @@ def ui(store: str, folder: Path, *options: str) -> Iterator[str]:
         )
     try:
         deadline = time.monotonic() + 180
-        while not _answers(f"{address}/health"):
+        while not answers(f"{address}/health"):
             assert process.poll() is None, said.read_text()
             assert time.monotonic() < deadline, said.read_text()
             time.sleep(0.2)
@@ -128,7 +132,8 @@ def ui(store: str, folder: Path, *options: str) -> Iterator[str]:
         process.wait()
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Whether an address gives status 200."""
     try:
         with urllib.request.urlopen(address, timeout=10) as answer:
             return bool(answer.status == 200)
@@ -150,3 +155,44 @@ def free_port() -> int:
     with socket.socket() as tried:
         tried.bind(("127.0.0.1", 0))
         return int(tried.getsockname()[1])
+
+
+@contextmanager
+def guarded(behind: str, user: str, password: str) -> Iterator[str]:
+    """The server with this address behind HTTP basic authentication; gives the address that asks for it."""
+    expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline(65537)
+            if not self.raw_requestline or not self.parse_request():
+                self.close_connection = True
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self.headers.get("Authorization") != expected:
+                self._answer(401, b"who are you?", [])
+                return
+            headers = {name: self.headers[name] for name in ("Content-Type",) if name in self.headers}
+            request = urllib.request.Request(behind + self.path, body or None, headers, method=self.command)
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    self._answer(answer.status, answer.read(), answer.headers.items())
+            except urllib.error.HTTPError as error:
+                self._answer(error.code, error.read(), error.headers.items())
+
+        def _answer(self, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
+            self.send_response(status)
+            for name, value in headers:
+                if name.lower() in ("content-type", "content-disposition"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{user}:{password}@127.0.0.1:{server.server_port}"
+        server.shutdown()

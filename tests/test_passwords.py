@@ -10,10 +10,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from mlflow import MlflowClient
 
 from pipelines.server import Postgres, program
 from tests.commands import SMALL
-from tests.servers import ROOT, open_folder
+from tests.servers import ROOT, guarded, open_folder, ui
 
 pytestmark = pytest.mark.slow
 
@@ -110,3 +111,26 @@ def test_password_is_in_no_row(database: str, done: tuple[Path, list[subprocess.
         rows = [str(row) for table in tables for row in connection.execute(f'SELECT t::text FROM "{table}" t')]
     assert len(rows) > 500
     assert [row for row in rows if re.search(SECRET, row)] == []
+
+
+def test_password_of_a_server(tmp_path: Path) -> None:
+    """The same behind HTTP basic authentication: it is asked for with every request, artifacts included."""
+    behind = f"sqlite:///{tmp_path / 'served.db'}"
+    MlflowClient(behind).search_experiments()
+    place = tmp_path / "here"
+    place.mkdir()
+    artifacts = ["--artifacts-destination", str(tmp_path / "artifacts")]
+    with ui(behind, tmp_path, *artifacts) as server, guarded(server, "me", SECRET) as uri:
+        by_environment = {"MLFLOW_TRACKING_URI": uri}
+        refused = command("compare", cwd=place, MLFLOW_TRACKING_URI=uri.replace(SECRET, "wrong"))
+        assert refused.returncode == 1 and "401" in refused.stderr
+        said = [
+            refused,
+            command("run", "-m", "technique=quantize_dynamic", *TINY, cwd=place, **by_environment),
+            command("promote", "dataset=digits", "--dry-run", f"tracking.uri={uri}", cwd=place),
+        ]
+    assert [one.returncode for one in said[1:]] == [0, 0], said
+    assert list((tmp_path / "artifacts").rglob("model.tflite"))
+    assert SECRET not in "".join(one.stdout + one.stderr for one in said)
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert kept == []

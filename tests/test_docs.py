@@ -1,0 +1,219 @@
+"""README and docs, typed as they are written."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from mlflow import MlflowClient
+
+from pipelines.cell import IncompatibleError
+from pipelines.composition import CONF, cell_of
+from tests.commands import ROOT, until
+from tests.markdown import Block, blocks, commands
+from tests.servers import answers, free_port
+
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+BLOCKS = [block for page in PAGES for block in blocks(page, (ROOT / page).read_text())]
+RUN = [block for block in BLOCKS if block.runs]
+
+
+def test_marks_and_blocks_are_found() -> None:
+    text = """
+A page.
+
+    make run   # words
+
+    a table 1 2
+
+<!-- test: check only, needs data -->
+
+    python -m pipelines.run \\
+      "a b"
+```bash
+opscore
+```
+<!-- test: check only from here on, long -->
+```bash
+make ui
+```
+
+    mlflow ui
+"""
+    found = blocks("p.md", text)
+    assert [(one.line, one.text, one.runs) for one in found] == [
+        (4, "make run   # words\n", True),
+        (10, 'python -m pipelines.run \\\n  "a b"\n', False),
+        (13, "opscore\n", True),
+        (17, "make ui\n", False),
+        (20, "mlflow ui\n", False),
+    ]
+    with pytest.raises(ValueError, match=r"p\.md:1: a mark must be"):
+        blocks("p.md", "<!-- test: skip -->\n")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_commands_are_taken(block: Block, tmp_path: Path) -> None:
+    """Each command has a program, options and a configuration that are there; nothing is run."""
+    for command in commands(block, tmp_path):
+        check(command)
+
+
+def check(command: list[str]) -> None:
+    match command:
+        case ["opscore", *words] | ["python", "-m", "pipelines.run", *words]:
+            check_run(words)
+        case ["python", "-m", module, *words] if module.startswith("pipelines."):
+            taken = help_of(module)
+            # An option's own value is no setting.
+            values = [word for option, word in pairwise(words) if option.startswith("--") and "=" not in word]
+            for word in [one for one in words if one not in values]:
+                name = word.partition("=")[0]
+                known = word.endswith(".tflite") or re.search(rf"(?<![\w.]){re.escape(name)}\b", taken)
+                assert known, f"{module} does not take {word}"
+        case ["python", "-m", module, *_] | ["python", module, *_]:
+            assert find_spec(module) is not None, module
+        case ["make", target, *words]:
+            assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
+            assert all(re.match(r"[A-Z]+=", word) for word in words), words
+        case ["mlflow", "run", ".", *words]:
+            check_project(words)
+
+
+def check_run(words: list[str]) -> None:
+    """Every value of a grid composes and makes a cell, or one that a sweep would skip."""
+    if "--info" in words:
+        return
+    flags = [word for word in words if word.startswith("-")]
+    assert set(flags) <= {"-m", "--multirun"}, flags
+    # Launchers and sweepers come from packages that need not be there.
+    own = [word for word in words if not word.startswith(("-", "hydra"))]
+    values = []
+    for override in OverridesParser.create().parse_overrides(own):
+        key = override.get_key_element()
+        swept = override.is_sweep_override()
+        assert not swept or flags, f"a grid needs -m: {words}"
+        if swept and not override.is_discrete_sweep():
+            continue
+        found = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+        values.append([f"{key}={value}" for value in found])
+    for number in range(max(map(len, values), default=1)):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", [one[number % len(one)] for one in values], return_hydra_config=True)
+            HydraConfig.instance().set_config(config)
+            try:
+                cell_of(config)
+            except IncompatibleError:
+                assert flags, words
+
+
+def check_project(words: list[str]) -> None:
+    project = yaml.safe_load((ROOT / "MLproject").read_text())
+    pairs = list(pairwise(words))
+    entry = next((value for option, value in pairs if option == "-e"), "main")
+    given = {value.partition("=")[0] for option, value in pairs if option == "-P"}
+    assert given <= set(project["entry_points"][entry]["parameters"]), words
+
+
+@cache
+def help_of(module: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the sources as after `make setup`, where two epochs and quick measurements are the default."""
+    folder = tmp_path_factory.mktemp("docs") / "my projects" / "op score"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    quick = yaml.safe_load((folder / "conf/measurement/quick.yaml").read_text())
+    change(folder / "conf/measurement/default.yaml", {name: quick[name] for name in quick if name != "defaults"})
+    change(folder / "conf/training/default.yaml", {"epochs": 2})
+    environment = folder / ".venv"
+    environment.mkdir()
+    for path in Path(sys.prefix).iterdir():
+        (environment / path.name).symlink_to(path)
+    # What `make` takes for a sign that everything is installed.
+    for stamp in ("runtime", "dev", "server"):
+        (environment / stamp).unlink(missing_ok=True)
+        (environment / stamp).touch()
+    yield folder
+    shutil.rmtree(folder)
+
+
+def change(path: Path, values: dict[str, object]) -> None:
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", RUN, ids=str)
+def test_commands_run(block: Block, checkout: Path) -> None:
+    """The blocks of a page one after the other, as a reader types them: what one exports or makes, the next finds."""
+    state = checkout.parent / f"{block.page.replace('/', '-')}.sh"
+    script = f"[ ! -f '{state}' ] || . '{state}'\n{block.text}\ndeclare -px > '{state}'\n"
+    inherited = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(checkout.parent)}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=checkout,
+        # An editable install would lead to another checkout than this one.
+        env=inherited | {"PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block}\n{block.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert "Traceback" not in done.stderr
+    assert not (checkout / "mlflow.db").exists(), "a store beside mlruns/"
+    untracked = set(done_files(checkout))
+    assert not untracked, f"not ignored by git: {untracked}"
+
+
+@pytest.mark.slow
+def test_make_ui_serves_the_store_of_a_folder_with_blanks(checkout: Path) -> None:
+    port = free_port()
+    inherited = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(checkout)}
+    with (checkout.parent / "ui.log").open("w") as log:
+        started = subprocess.Popen(
+            ["make", "ui", f"PORT={port}"],
+            cwd=checkout,
+            env=inherited,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        until(lambda: answers(f"http://127.0.0.1:{port}/health") or started.poll() is not None, seconds=180)
+        assert "opscore" in [one.name for one in client.search_experiments()]
+    finally:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+
+
+def done_files(checkout: Path) -> list[str]:
+    """What commands left behind that git would offer for a commit."""
+    ignored = (checkout / ".gitignore").read_text().splitlines()
+    folders = {line.strip("/") for line in ignored if line.endswith("/")} | {"mlruns"}
+    tracked = set(
+        subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    )
+    tops = {name.partition("/")[0] for name in tracked}
+    return [path.name for path in checkout.iterdir() if path.name not in tops | folders]
