@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 # What `blocks` gives at a time: large enough to cost nothing a block, small beside what TensorFlow takes.
 BLOCK_BYTES = 2**26
+ALIGNMENT = 64
 
 Array = npt.NDArray[Any]
 
@@ -75,10 +76,14 @@ class Rows:
 
     def __call__(self, index: npt.NDArray[np.int64]) -> Array:
         """The rows of the index (k,), in its order: (k, ...). Raises OSError where the file ends too early."""
-        rows = np.empty((len(index), *self.shape), self.dtype)
+        size = self._row_bytes
+        # TensorFlow takes an array as it is if it begins at a multiple of 64 bytes, else it copies all of it.
+        memory = np.empty(len(index) * size + ALIGNMENT, np.uint8)
+        begin = -memory.ctypes.data % ALIGNMENT
+        rows = memory[begin : begin + len(index) * size].view(self.dtype).reshape(len(index), *self.shape)
         if rows.size == 0:
             return rows
-        view, size = rows.reshape(-1).view(np.uint8).data, self._row_bytes
+        view = memory[begin:].data
         for place, row in enumerate(index.tolist()):
             self._read(view[place * size : (place + 1) * size], row * size)
         return rows

@@ -65,6 +65,12 @@ for name, layers in odd.items():
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def images_are_kept_for_these_tests_only(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Commands in child processes inherit it."""
+    os.environ["OPSCORE_CACHE"] = str(tmp_path_factory.mktemp("opscore-cache"))
+
+
 @cache
 def small_data() -> tuple[ImageData, Dataset]:
     """300 real digits, and the dataset they come from."""

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from pipelines import checks, machine, names
-from pipelines.datasets import notes
-from pipelines.datasets.base import (
-    Dataset,
-    ImageData,
-    Images,
-    Indices,
-    Labels,
-    Split,
-    content_digest,
-    stratified_split,
-    stratified_subset,
-)
+from pipelines import checks, names
+from pipelines.datasets.base import Dataset, ImageData, stratified_split, stratified_subset
+from pipelines.datasets.decoded import Files, image_data
 from pipelines.datasets.layout import Layout, class_name, find
-from pipelines.datasets.picture import printable, read
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Files:
-    """Image files, and their labels, int64 (n,)."""
-
-    paths: Sequence[Path]
-    labels: Labels
-
-    def __getitem__(self, chosen: Indices) -> _Files:
-        return _Files(paths=[self.paths[number] for number in chosen], labels=self.labels[chosen])
+from pipelines.datasets.picture import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,27 +48,14 @@ class Folder(Dataset):
         self._chosen(self._found())
 
     def load(self) -> ImageData:
-        """Choose the images of each split, then read those.
+        """Choose the images of each split, then read those, or map what an earlier cell read.
 
         Raises ValueError, naming the file, for one that cannot be read, and for splits and limits that cannot be met.
         """
         layout = self._found()
         chosen = self._chosen(layout)
-        images = decode([path for part in chosen for path in part.paths], self.image_size)
-        train, validation, test = (
-            Split(images=part, labels=files.labels)
-            for part, files in zip(
-                np.split(images, np.cumsum([len(one.labels) for one in chosen])[:-1]), chosen, strict=True
-            )
-        )
-        return ImageData(
-            train=train,
-            validation=validation,
-            test=test,
-            class_names=layout.class_names,
-            digest=content_digest((train, validation, test), layout.class_names),
-            notes=tuple(note for note in (layout.left_out, notes.duplicates(train, test)) if note),
-        )
+        data = image_data(chosen, layout.class_names, side=self.image_size, folder=self._root)
+        return replace(data, notes=tuple(note for note in (layout.left_out, *data.notes) if note))
 
     @property
     def _root(self) -> Path:
@@ -106,7 +70,7 @@ class Folder(Dataset):
             )
         return find(self._root)
 
-    def _chosen(self, layout: Layout) -> tuple[_Files, _Files, _Files]:
+    def _chosen(self, layout: Layout) -> tuple[Files, Files, Files]:
         """The files for training, validation and testing, each in random order."""
         names.check_classes(layout.class_names)
         there = {split: _files(by_class, layout.class_names) for split, by_class in layout.files.items()}
@@ -140,23 +104,7 @@ class Folder(Dataset):
         return self.limit_train - held_out, held_out
 
 
-def decode(paths: Sequence[Path], side: int) -> Images:
-    """The pixels of image files, uint8 RGB (n, side, side, 3), in the order of `paths`.
-
-    Pillow lets go of Python's lock while it decodes and resizes. Raises ValueError, naming the file.
-    """
-    images = np.empty((len(paths), side, side, 3), np.uint8)
-    with ThreadPoolExecutor(machine.cores()) as pool:
-        pixels = pool.map(partial(read, side=side), paths)
-        # Nothing is shown for what takes less than a second.
-        for number, image in enumerate(
-            tqdm(pixels, "reading images", len(paths), unit=" images", delay=1, disable=None)
-        ):
-            images[number] = image
-    return images
-
-
-def _files(by_class: Mapping[str, Sequence[Path]], class_names: Sequence[str]) -> _Files:
+def _files(by_class: Mapping[str, Sequence[Path]], class_names: Sequence[str]) -> Files:
     paths = [path for name in class_names for path in by_class[name]]
     labels = np.repeat(np.arange(len(class_names)), [len(by_class[name]) for name in class_names])
-    return _Files(paths=paths, labels=labels.astype(np.int64))
+    return Files(paths=paths, labels=labels.astype(np.int64))

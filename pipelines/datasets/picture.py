@@ -26,7 +26,6 @@ def read(path: Path, side: int) -> npt.NDArray[np.uint8]:
     and rounded if they lie in 0..255. Resizing is Pillow's BILINEAR, which is antialiased; proportions are not kept.
     Raises ValueError, naming the file, for everything else.
     """
-    shown = printable(path)
     try:
         with warnings.catch_warnings():
             # Damaged metadata and large photographs: the pixels count.
@@ -35,18 +34,24 @@ def read(path: Path, side: int) -> npt.NDArray[np.uint8]:
                 return _pixels(_as_seen(image), side)
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"{shown} must be an image that Pillow opens, got another file: save it as PNG or JPEG, or take it out of "
-            "the folder"
-        ) from error
-    except FileNotFoundError as error:
-        raise ValueError(f"{shown} must be a file, got a link to nothing: mend the link or delete it") from error
-    except PermissionError as error:
-        raise ValueError(f"{shown} must be readable, got no permission: chmod a+r the file") from error
-    except Exception as error:  # Pillow's plugins raise whatever they stumble over.
-        raise ValueError(
-            f"{shown} must be a whole and readable image, got: {error or type(error).__name__}; save it again or take "
+            f"{printable(path)} must be an image that Pillow opens, got another file: save it as PNG or JPEG, or take "
             "it out of the folder"
         ) from error
+    except Exception as error:  # Pillow's plugins raise whatever they stumble over.
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """What keeps an image file from being read, in one sentence."""
+    shown = printable(path)
+    if isinstance(error, FileNotFoundError):
+        return ValueError(f"{shown} must be a file, got a link to nothing: mend the link or delete it")
+    if isinstance(error, PermissionError):
+        return ValueError(f"{shown} must be readable, got no permission: chmod a+r the file")
+    return ValueError(
+        f"{shown} must be a whole and readable image, got: {error or type(error).__name__}; save it again or take it "
+        "out of the folder"
+    )
 
 
 def printable(path: Path) -> str:
