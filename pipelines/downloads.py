@@ -1,11 +1,14 @@
-"""Keras's download cache, and whether a download can work, found out without TensorFlow."""
+"""Downloads into Keras's folder, and whether one can work, found out without TensorFlow."""
 
 import http.client
 import os
+import sys
 import urllib.request
 from pathlib import Path
 
 TIMEOUT_S = 3
+# Without a byte for so long, a download has failed.
+DOWNLOAD_TIMEOUT_S = 60
 
 
 def keras_home() -> Path:
@@ -31,5 +34,25 @@ def check_answers(url: str) -> None:
         pass
 
 
-# What `check_answers` raises.
+def download(url: str, path: Path, sha256: str) -> Path:
+    """Fetch a file to `path`, with a progress bar in a terminal; a broken download leaves nothing there.
+
+    Raises OSError for a download that fails, and ValueError for a file of another digest.
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    print(f"downloading {url} to {path}", flush=True)
+    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=DOWNLOAD_TIMEOUT_S)
+    try:
+        pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=fetch)
+    except ValueError as error:
+        raise ValueError(
+            f"{url} must give the file with SHA-256 {sha256}, but gave another ({error}): "
+            f"fetch it elsewhere and put it at {path}"
+        ) from error
+    return path
+
+
+# What `check_answers` raises, and `download` where nothing comes.
 NO_ANSWER = (OSError, http.client.HTTPException)

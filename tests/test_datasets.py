@@ -1,6 +1,4 @@
 import json
-import os
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -13,14 +11,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from pipelines.datasets import base, cifar
+from pipelines.datasets import base
 from pipelines.datasets.cifar import Cifar
 from pipelines.datasets.digits import Digits
 from pipelines.datasets.folder import Folder
 from pipelines.datasets.npz import Npz
 
 ROOT = Path(__file__).parents[1]
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 YAMLS = sorted((ROOT / "conf" / "dataset").glob("*.yaml"))
 
 
@@ -325,8 +322,6 @@ def test_bad_shared_field_is_named(name, value):
         (lambda: Folder(path="x", image_size=7), r"^dataset.image_size must .* 8, got 7"),
         (lambda: Folder(path="x", image_size=8, test_fraction=0), r"^dataset.test_fraction must .*got 0:"),
         (lambda: Digits(test_fraction=1), r"^dataset.test_fraction must .*got 1:"),
-        (lambda: Cifar(classes=20, data_dir="x"), r"^dataset.classes must be one of 10, 100, got 20"),
-        (lambda: Cifar(classes=10, data_dir=None), r"^dataset.data_dir must name a folder, got None: set"),
     ],
 )
 def test_bad_own_field_is_named(build, sentence):
@@ -335,8 +330,9 @@ def test_bad_own_field_is_named(build, sentence):
 
 
 def test_places_do_not_determine_the_result():
-    for dataset, name in ((Npz, "path"), (Folder, "path"), (Cifar, "data_dir")):
-        assert {f.name for f in fields(dataset) if f.metadata.get("fingerprint") is False} == {name, "name"}
+    places = ((Npz, {"path"}), (Folder, {"path"}), (Cifar, {"data_dir", "url", "sha256"}))
+    for dataset, names in places:
+        assert {f.name for f in fields(dataset) if f.metadata.get("fingerprint") is False} == names | {"name"}
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
@@ -373,92 +369,6 @@ def test_digits_seed_decides_the_test_split():
     first, other = Digits().load(), Digits(split_seed=1).load()
     pixels = [{image.tobytes() for image in data.test.images} for data in (first, other)]
     assert pixels[0] != pixels[1]
-
-
-# --- CIFAR ---
-
-
-@pytest.mark.parametrize("classes", [10, 100])
-def test_cifar_reads_a_real_file(classes):
-    if not (SHARED / f"cifar{classes}.npz").is_file():
-        pytest.skip(f"no real images in {SHARED}")
-    dataset = Cifar(classes=classes, data_dir=str(SHARED), limit_train=4000, limit_test=1000)
-    dataset.preflight()
-    data = dataset.load()
-    assert (len(data.train), len(data.validation), len(data.test)) == (3600, 400, 1000)
-    assert set(Counter(data.validation.labels.tolist()).values()) == {400 // classes}
-    assert data.class_names == cifar.CLASS_NAMES[classes]
-    assert data.image_shape == (32, 32, 3)
-
-
-def test_cifar_refuses_a_file_of_other_classes(tmp_path):
-    write(tmp_path / "cifar10.npz", tiny())
-    with pytest.raises(ValueError, match=r"cifar10.npz must hold 10 class names, got 3: put the file of cifar10"):
-        Cifar(classes=10, data_dir=str(tmp_path)).load()
-
-
-@pytest.fixture
-def nowhere(tmp_path, monkeypatch):
-    """CIFAR-10 with nothing on disk; port 1 of this machine in the place of its host."""
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setitem(cifar.URLS, 10, "http://127.0.0.1:1/cifar-10-python.tar.gz")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return Cifar(classes=10, data_dir=str(tmp_path))
-
-
-def test_cifar_without_file_and_network_says_what_would_do(tmp_path, nowhere):
-    with pytest.raises(ConnectionError) as caught:
-        nowhere.preflight()
-    archive = tmp_path / "keras" / "datasets" / "cifar-10-batches-py.tar.gz"
-    file, url = tmp_path / "cifar10.npz", "http://127.0.0.1:1/cifar-10-python.tar.gz"
-    sentence = str(caught.value)
-    assert sentence.startswith(f"cifar10 must be in {file} or {archive}, or come from {url}, but ")
-    assert "refused" in sentence
-    assert sentence.endswith("or set dataset.data_dir=<folder with cifar10.npz>")
-
-
-@pytest.mark.parametrize("place", ["keras/datasets/cifar-10-batches-py.tar.gz", "cifar10.npz"])
-def test_cifar_on_disk_needs_no_network(tmp_path, nowhere, place):
-    path = tmp_path / place
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(tmp_path / "any.npz", **tiny())
-    (tmp_path / "any.npz").rename(path)
-    nowhere.preflight()
-
-
-def test_cifar_refuses_a_keras_folder_it_cannot_write(nowhere, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ValueError, match=r"^Keras's folder must be writable, got .*keras: set the environment"):
-        nowhere.preflight()
-
-
-def test_failed_download_inside_keras_becomes_a_sentence(tmp_path, nowhere, monkeypatch):
-    def refuse(*_, **__):
-        raise OSError("no network in this test")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    with pytest.raises(ConnectionError, match=r"^cifar10 must be in .*no network in this test.*: put cifar10.npz"):
-        nowhere.load()
-    # Keras has looked where the preflight looks.
-    assert (tmp_path / "keras" / "datasets").is_dir()
-
-
-def test_wrong_hash_inside_keras_becomes_a_sentence(nowhere, monkeypatch):
-    from tf_keras.src.utils import data_utils
-
-    monkeypatch.setattr(data_utils, "urlretrieve", lambda _, path, __: Path(path).write_bytes(b"other"))
-    with pytest.raises(ConnectionError, match=r"^cifar10 must be in .*hash does not match.*: put cifar10.npz"):
-        nowhere.load()
-
-
-def test_labels_of_keras_lose_their_second_dimension(nowhere, monkeypatch):
-    from tf_keras import datasets
-
-    x, y = np.zeros((20, 32, 32, 3), np.uint8), np.arange(20, dtype=np.uint8)[:, None] % 10
-    monkeypatch.setattr(datasets.cifar10, "load_data", lambda cache_dir: ((x, y), (x, y)))
-    arrays = nowhere._read()
-    assert arrays.y_train.tolist() == arrays.y_test.tolist() == [*range(10), *range(10)]
-    assert arrays.class_names[3] == "cat"
 
 
 # --- what preflight costs ---

@@ -1,19 +1,16 @@
-"""CIFAR-10 and CIFAR-100, from a file of one's own or fetched by Keras."""
+"""CIFAR-10 and CIFAR-100, from a file of one's own, from Keras's folder, or downloaded into it."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines import checks
+from pipelines.datasets import cifar_batches
 from pipelines.datasets.base import ArrayDataset, Arrays
+from pipelines.datasets.cifar_batches import PUBLISHED, Published, check_hash
 from pipelines.datasets.npz import NAMES, check_archive, read_archive
-from pipelines.downloads import NO_ANSWER, check_answers, check_writable, keras_home
+from pipelines.downloads import NO_ANSWER, check_answers, check_writable, download, keras_home
 
-URLS = {
-    10: "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    100: "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-}
-# The names under which Keras keeps the archives; the first differs from the name in its URL.
-ARCHIVES = {10: "cifar-10-batches-py.tar.gz", 100: "cifar-100-python.tar.gz"}
 _TEN = "airplane automobile bird cat deer dog frog horse ship truck"
 _FINE = """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
@@ -33,20 +30,34 @@ class Cifar(ArrayDataset):
     """32x32 RGB photographs in 10 or 100 classes; 50,000 for training and 10,000 for testing when complete.
 
     classes: 10 or 100 (fine labels).
-    data_dir: folder in which `cifar10.npz` or `cifar100.npz` is looked for before Keras's own folder.
+    data_dir: folder in which `cifar10.npz` or `cifar100.npz`, the published archive, or what was unpacked from it, is
+    looked for; after it comes Keras's folder.
+    url, sha256: of the archive, for a mirror; None for the author's.
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
     """
 
     classes: int
     data_dir: str = field(metadata={"fingerprint": False})
+    url: str | None = field(default=None, metadata={"fingerprint": False})
+    sha256: str | None = field(default=None, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         """Check the fields."""
+        checks.one_of("dataset.classes", self.classes, tuple(PUBLISHED))
         super().__post_init__()
-        checks.one_of("dataset.classes", self.classes, tuple(URLS))
         if not isinstance(self.data_dir, str) or not self.data_dir:
             raise ValueError(
                 f"dataset.data_dir must name a folder, got {self.data_dir!r}: set dataset.data_dir=<folder>"
+            )
+        if self.url is not None and not re.match(r"https?://.", str(self.url)):
+            raise ValueError(
+                f"dataset.url must be an address that begins with http:// or https://, got {self.url!r}: "
+                "set dataset.url=null for the author's"
+            )
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(self.sha256)):
+            raise ValueError(
+                f"dataset.sha256 must be 64 hexadecimal digits, got {self.sha256!r}: "
+                "set dataset.sha256=null for the author's archive"
             )
 
     @property
@@ -58,50 +69,69 @@ class Cifar(ArrayDataset):
         """Check that the data is on this machine, or that its host answers."""
         if self._file.is_file():
             check_archive(self._file)
-            return
+        elif self._found() is None:
+            check_writable(keras_home())
+            try:
+                check_answers(self._url)
+            except NO_ANSWER as error:
+                raise self._unavailable(error) from error
+
+    def _read(self) -> Arrays:
+        if self._file.is_file():
+            arrays = read_archive(self._file)
+            if len(arrays.class_names) != self.classes:
+                raise ValueError(
+                    f"{self._file} must hold {self.classes} class names, got {len(arrays.class_names)}: "
+                    f"put the file of {self.default_name} there"
+                )
+            return arrays
+        source = self._found()
+        if source is None:
+            source = self._fetch()
+        elif source.is_file():
+            check_hash(source, self._sha256)
+        x_train, y_train, x_test, y_test = cifar_batches.read(source, self._published)
+        names = CLASS_NAMES[self.classes]
+        return Arrays(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, class_names=names)
+
+    def _found(self) -> Path | None:
+        """The archive, or what was unpacked from it, on this machine."""
+        published, cache = self._published, keras_home() / "datasets"
+        places = [
+            Path(self.data_dir).expanduser() / published.file,
+            *(cache / name for name in (*published.keras, published.file)),
+            Path(self.data_dir).expanduser() / published.folder,
+            cache / published.folder,
+            cache / f"{published.folder}-target" / published.folder,
+        ]
+        return next((place for place in places if place.exists()), None)
+
+    def _fetch(self) -> Path:
+        """The archive, downloaded to where Keras keeps it."""
         check_writable(keras_home())
-        if self._archive.is_file():
-            return
         try:
-            check_answers(URLS[self.classes])
+            return download(self._url, self._archive, self._sha256)
         except NO_ANSWER as error:
             raise self._unavailable(error) from error
 
-    def _read(self) -> Arrays:
-        arrays = read_archive(self._file) if self._file.is_file() else self._fetch()
-        if len(arrays.class_names) != self.classes:
-            raise ValueError(
-                f"{self._file} must hold {self.classes} class names, got {len(arrays.class_names)}: "
-                f"put the file of {self.default_name} there"
-            )
-        return arrays
-
-    def _fetch(self) -> Arrays:
-        """Let Keras find or download the archive and check its hash."""
-        from tf_keras import datasets
-
-        check_writable(keras_home())
-        source = datasets.cifar10 if self.classes == 10 else datasets.cifar100
-        try:
-            # Left to itself, Keras ignores KERAS_HOME here.
-            (x_train, y_train), (x_test, y_test) = source.load_data(cache_dir=str(keras_home()))
-        except Exception as error:  # Keras raises bare Exception for a failed download.
-            raise self._unavailable(error) from error
-        return Arrays(
-            x_train=x_train,
-            y_train=y_train.reshape(-1),
-            x_test=x_test,
-            y_test=y_test.reshape(-1),
-            class_names=CLASS_NAMES[self.classes],
-        )
-
     def _unavailable(self, reason: Exception) -> ConnectionError:
         return ConnectionError(
-            f"{self.default_name} must be in {self._file} or {self._archive}, or come from {URLS[self.classes]}, "
-            f"but neither file is usable and the download failed ({reason}): "
-            f"put {self._file.name} with arrays {', '.join(NAMES)} into {self.data_dir}, or the archive of "
-            f"that address into {self._archive}, or set dataset.data_dir=<folder with {self._file.name}>"
+            f"{self.default_name} must be in {self.data_dir} or {self._archive}, or come from {self._url}, which "
+            f"failed ({reason}): put the archive of that address into {self._archive}, or {self._file.name} with "
+            f"arrays {', '.join(NAMES)} into {self.data_dir}, or set dataset.data_dir=<folder with one of them>"
         )
+
+    @property
+    def _published(self) -> Published:
+        return PUBLISHED[self.classes]
+
+    @property
+    def _url(self) -> str:
+        return self.url or self._published.url
+
+    @property
+    def _sha256(self) -> str:
+        return self.sha256 or self._published.sha256
 
     @property
     def _file(self) -> Path:
@@ -109,4 +139,4 @@ class Cifar(ArrayDataset):
 
     @property
     def _archive(self) -> Path:
-        return keras_home() / "datasets" / ARCHIVES[self.classes]
+        return keras_home() / "datasets" / self._published.keras[0]
