@@ -123,10 +123,10 @@ class Sweep:
 
         check_settings(config)
         total = number_of_cells(config)
-        if not is_search(config):
-            grid_preflight.check_one_can_run(_jobs(config))
         uri = tracking_uri(config.tracking.uri)
         check_reachable(uri)
+        if not is_search(config):
+            grid_preflight.check_one_can_run(_jobs(config))
 
         from pipelines.tracking.store import Store
         from pipelines.tracking.sweep_run import SweepRun

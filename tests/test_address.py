@@ -122,3 +122,12 @@ def test_every_command_refuses_in_one_sentence(module: str, tmp_path: Path) -> N
     )
     assert done.returncode != 0
     assert done.stderr.startswith("opscore: MLFLOW_TRACKING_URI must be a database") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql://me@127.0.0.1:9/db"])
+def test_store_that_does_not_answer_is_left_by_what_chose_it(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConnectionError, match=r"or set tracking\.uri=null for the embedded store$"):
+        address.check_reachable(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConnectionError, match=r"or unset MLFLOW_TRACKING_URI for the embedded store$"):
+        address.check_reachable(uri)

@@ -185,8 +185,10 @@ def check_reachable(uri: str, *, patience_s: float = 0.0, timeout_s: float = 3.0
                 time.sleep(RETRY_S)
                 continue
             what = "database" if scheme == "postgresql" else "MLflow server"
+            here = os.environ.get(VARIABLE, "").strip() == uri
+            embedded = f"unset {VARIABLE}" if here else "set tracking.uri=null"
             raise ConnectionError(
-                f"the {what} {uri} does not answer ({error}): start it, or set tracking.uri=null for the embedded store"
+                f"the {what} {uri} does not answer ({error}): start it, or {embedded} for the embedded store"
             ) from error
         return
 
