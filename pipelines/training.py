@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 VALIDATION_BATCH = 256
 # Batches prepared at a time and held ready.
 PARALLEL = 2
-# What may be left at the end of a training of the batch statistics before it.
+# What may be left of the batch statistics before an epoch at its end.
 FORGET = 0.01
+# Over fewer steps than these, moving statistics would be those of a few batches: a momentum of 0.9.
+MIN_STATISTICS_STEPS = 44
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
@@ -129,7 +131,8 @@ class Trainer:
         stop_early = tf_keras.callbacks.EarlyStopping(
             monitor="val_accuracy", mode="max", patience=self.settings.patience, restore_best_weights=True
         )
-        with self.clock(), quick_convolutions(), _quick_statistics(model, self.steps_per_epoch * epochs):
+        momentum = statistics_momentum(self.steps_per_epoch, epochs)
+        with self.clock(), quick_convolutions(), _quick_statistics(model, momentum):
             model.fit(
                 batches.training,
                 validation_data=batches.validation,
@@ -176,14 +179,23 @@ def _schedule(rate: float, steps: int, warmup: int) -> Any:
     return cosine(rate / (warmup + 1), decay_steps=steps - warmup, warmup_target=rate, warmup_steps=warmup)
 
 
-@contextmanager
-def _quick_statistics(model: tf_keras.Model, steps: int) -> Iterator[None]:
-    """Let the moving statistics of batch normalization forget what was before a training of so many steps.
+def statistics_momentum(steps_per_epoch: int, epochs: int) -> float:
+    """The largest momentum of batch normalization that forgets what was before an epoch, or the whole training.
 
-    Keras's momentum of 0.99 keeps 56% of them after 58 steps. A network whose weights have changed, by pruning above
-    all, then answers at random in inference, whatever it has learnt.
+    Each epoch ends with a validation, whose accuracy stops the training and chooses its weights. By Keras's momentum of
+    0.99, 57% of the first statistics, 0 and 1 of no layer in particular, are left after 57 steps: EfficientNet-B0
+    then gives all images one answer, and its training is stopped as one without progress.
     """
-    momentum = FORGET ** (1 / steps)
+    return float(FORGET ** (1 / min(max(steps_per_epoch, MIN_STATISTICS_STEPS), steps_per_epoch * epochs)))
+
+
+@contextmanager
+def _quick_statistics(model: tf_keras.Model, momentum: float) -> Iterator[None]:
+    """Let the moving statistics of batch normalization follow at least as quickly as this momentum has it.
+
+    A network whose weights have changed, by pruning above all, answers at random in inference until they have followed,
+    whatever it has learnt.
+    """
     layers = [getattr(layer, "layer", layer) for layer in model.layers]  # wrappers hold theirs in `layer`
     before = {layer: layer.momentum for layer in layers if type(layer).__name__ == "BatchNormalization"}
     for layer, own in before.items():

@@ -226,6 +226,7 @@ def test_a_learning_rate_counts_and_not_who_named_it() -> None:
         composed("model=vgg16", "model.weights=null", *rate) for rate in ([], ["training.learning_rate=3e-4"])
     )
     assert (own.learning_rate, composed().learning_rate) == (3e-4, 1e-3)
+    assert composed("model=vgg16", "model.weights=imagenet").learning_rate == 1e-4
     assert own.fingerprint(digest_of) == named.fingerprint(digest_of)
     other = composed("model=vgg16", "model.weights=null", "training.learning_rate=1e-3")
     assert other.fingerprint(digest_of) != own.fingerprint(digest_of)

@@ -6,7 +6,15 @@ import pytest
 
 from pipelines import runtime
 from pipelines.datasets.base import Split
-from pipelines.training import Trainer, Training, _schedule, augment, plain_batches, training_batches
+from pipelines.training import (
+    Trainer,
+    Training,
+    _schedule,
+    augment,
+    plain_batches,
+    statistics_momentum,
+    training_batches,
+)
 from tests.conftest import small_data
 
 SETTINGS = Training(
@@ -143,6 +151,20 @@ def test_a_short_training_reaches_the_moving_statistics(tf_keras) -> None:
     channels = it.data.train.images.reshape(-1, 3).mean(axis=0)
     assert np.allclose(normalization.moving_mean, channels, rtol=0.1)
     assert normalization.momentum == 0.99
+
+
+@pytest.mark.parametrize(
+    ("steps_per_epoch", "epochs", "momentum"),
+    [
+        # A hundredth is left after an epoch of 57 steps; after 44 where it is shorter, or after all there are.
+        (57, 10, 0.92239),
+        (15, 10, 0.90063),
+        (15, 1, 0.73564),
+        (1000, 3, 0.99541),
+    ],
+)
+def test_statistics_follow_within_an_epoch(steps_per_epoch: int, epochs: int, momentum: float) -> None:
+    assert statistics_momentum(steps_per_epoch, epochs) == pytest.approx(momentum, abs=1e-5)
 
 
 def test_no_autotuner_keeps_an_epoch_waiting() -> None:

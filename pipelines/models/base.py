@@ -20,15 +20,16 @@ class Model(ABC):
     weights: `imagenet`, a file, or None for random initialisation. It never falls back silently.
     input_size: side in pixels to which images are resized inside the graph; None keeps their own size.
     dropout: rate before the last layer, in [0, 1).
-    learning_rate: at which it is trained unless the training names another.
     onednn: whether to use TensorFlow's oneDNN kernels, which train all of these networks faster on a CPU
         (docs/performance.md).
     """
 
+    # For Adam and batches of 64 images, by what the training starts from.
+    random_rate: ClassVar[float] = 1e-3
+    pretrained_rate: ClassVar[float] = 1e-3
+
     # How a thing is called changes no result.
     name: str = field(default="", metadata={"fingerprint": False})
-    # For Adam and batches of 64 images; `training.learning_rate` takes its place.
-    learning_rate: ClassVar[float] = 1e-3
 
     # A path only says where the weights lie; their content is what counts (pipelines.cell).
     weights: str | None = field(metadata={"fingerprint": False})
@@ -43,6 +44,11 @@ class Model(ABC):
         if self.input_size is not None:
             checks.whole("model.input_size", self.input_size, least=8)
         object.__setattr__(self, "name", names.resolved("model.name", self.name, self.default_name))
+
+    @property
+    def learning_rate(self) -> float:
+        """At which it is trained unless the training names another."""
+        return self.random_rate if self.weights is None else self.pretrained_rate
 
     @property
     @abstractmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 @dataclass(frozen=True, kw_only=True)
 class EfficientNet(KerasApplication):
     """Inverted residual blocks with squeeze and excitation, scaled by one number. variant: 0 to 7."""
+
+    random_rate: ClassVar[float] = 3e-3
 
     variant: int
 

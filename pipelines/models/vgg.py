@@ -27,7 +27,8 @@ class VGG(KerasApplication):
     learnt. Steps of Adam at 1e-3 are too long for it, for pretrained weights above all.
     """
 
-    learning_rate: ClassVar[float] = 3e-4
+    random_rate: ClassVar[float] = 3e-4
+    pretrained_rate: ClassVar[float] = 1e-4
 
     depth: int
 
