@@ -9,6 +9,7 @@ from pipelines.datasets.base import Split
 from pipelines.training import (
     Trainer,
     Training,
+    _early_stopping,
     _schedule,
     augment,
     plain_batches,
@@ -112,6 +113,22 @@ def test_the_best_epoch_is_restored(tf_keras) -> None:
     best = max(metrics["val_accuracy"] for metrics in it.epochs)
     _, restored = model.evaluate(plain_batches(it.data.validation), verbose=0)
     assert restored == pytest.approx(best)
+
+
+def test_of_equal_accuracies_the_lowest_loss_is_the_best(tf_keras) -> None:
+    model = tf_keras.Sequential([tf_keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
+    stopping = _early_stopping(patience=2)
+    stopping.set_model(model)
+    stopping.on_train_begin()
+    epochs = [(0.90, 0.5), (0.98, 0.4), (0.98, 0.3), (0.98, 0.35), (0.97, 0.1), (0.99, 0.9)]
+    for epoch, (accuracy, loss) in enumerate(epochs):
+        model.set_weights([np.full((1, 1), epoch)])
+        stopping.on_epoch_end(epoch, {"val_accuracy": accuracy, "val_loss": loss})
+        if model.stop_training:
+            break
+    stopping.on_train_end()
+    assert stopping.stopped_epoch == 4
+    assert model.get_weights()[0].item() == 2
 
 
 def test_a_loss_that_is_no_number_ends_training_with_a_reason(tf_keras) -> None:
