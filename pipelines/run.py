@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines import runtime, sweep
+from pipelines import folders, runtime, sweep
 from pipelines.composition import CONF, cell_of
 from pipelines.records import Outcome
 from pipelines.sweep import FAILURE, MISUSE, Ticket
@@ -116,6 +116,7 @@ def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
     name = ""
     try:
         cell, store = _checked(config, None, run_id=run_id)
+        _claim(folder)
         name = cell.name
         _execute(
             cell,
@@ -133,6 +134,13 @@ def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
         print(f"opscore: {f'{name} failed: ' if name else ''}{error}", file=sys.stderr)
         return FAILURE
     return 0
+
+
+def _claim(folder: Path) -> None:
+    try:
+        folders.claim(folder, "hydra.run.dir")
+    except (ValueError, OSError) as error:
+        raise MisuseError(str(error)) from error
 
 
 def _checked(config: DictConfig, ticket: Ticket | None, *, run_id: str | None = None) -> tuple[Cell, Store]:

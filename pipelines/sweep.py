@@ -26,7 +26,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines import checks, grid_preflight
+from pipelines import checks, folders, grid_preflight
 from pipelines.breakdown import PARTS
 from pipelines.composition import cell_of
 from pipelines.records import Outcome
@@ -122,6 +122,8 @@ class Sweep:
         from pipelines.tracking.address import check_reachable, tracking_uri
 
         check_settings(config)
+        folder = Path(config.hydra.sweep.dir)
+        folders.claim(folder, "hydra.sweep.dir")
         total = number_of_cells(config)
         uri = tracking_uri(config.tracking.uri)
         check_reachable(uri)
@@ -136,7 +138,6 @@ class Sweep:
         closed = store.close_dead()
         if closed:
             print(f"{closed} runs that dead processes had left open are closed as KILLED")
-        folder = Path(config.hydra.sweep.dir)
         for stale in folder.glob(f"*/{OUTCOME}"):
             stale.unlink()
         run = SweepRun.open(

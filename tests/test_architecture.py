@@ -64,7 +64,8 @@ ALLOWED = {
     "composition": {"cell", "tracking"},
     "execution": {"breakdown", "cell", "datasets", "records", "figures", "job", "tracking"},
     "grid_preflight": {"cell", "composition", "execution"},
-    "sweep": {
+    "folders": set(),
+    "sweep": {"folders",
         "breakdown", "composition", "grid_preflight", "cell", "records", "report", "summary", "tracking", "checks",
         "verdict",
     },
@@ -73,7 +74,7 @@ ALLOWED = {
     "server_app": {"runtime"},
     "run": {
         "breakdown", "compatibility", "composition", "sweep", "execution", "cell", "tracking", "metrics", "summary",
-        "records", "runtime",
+        "folders", "records", "runtime",
     },
     "__init__": set(),
 }  # fmt: skip
