@@ -21,7 +21,7 @@ model = Interpreter("model.tflite"); model.allocate_tensors()
 (source,), (target,) = model.get_input_details(), model.get_output_details(); scale, zero = source["quantization"]
 pixels = np.clip(np.round(image[None] / (scale or 1) + zero), 0, 255)  # image: uint8 ({height}, {width}, 3), RGB
 model.set_tensor(source["index"], pixels.astype(source["dtype"])); model.invoke()
-print(open("labels.txt").read().splitlines()[model.get_tensor(target["index"]).argmax()])"""
+print(open("labels.txt", encoding="utf-8").read().splitlines()[model.get_tensor(target["index"]).argmax()])"""
 
 
 # What markdown, or GitHub's mathematics in it, would take for something else than text.

@@ -9,6 +9,7 @@ something in it is refused. Needs neither TensorFlow nor the data.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from pipelines import arguments
 from pipelines.model_card import Facts, card, title
-from pipelines.registry import CHAMPION, SHA256, Registry, Version, model_name, refusals
+from pipelines.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, model_name, refusals
 from pipelines.tracking.address import check_reachable, tracking_uri
 
 DEFAULTS: dict[str, str | None] = {"dataset": None, "out": None, "tracking.uri": None, "alias": CHAMPION}
@@ -44,9 +45,11 @@ def pulled(given: dict[str, str | None]) -> str:
     version = registry.aliased(name, alias)
     if version is None:
         there = ", ".join(sorted(registry.aliases(name))) or "none"
+        # The champion's version was deleted.
+        back = ", or return to the version before by the same with rollback" if there == PREVIOUS else ""
         raise ValueError(
             f"alias must be one of those of {name} in {uri}, got {alias!r} where there is {there}: promote a cell with "
-            f"`python -m pipelines.promote dataset={dataset}`"
+            f"`python -m pipelines.promote {shlex.quote(f'dataset={dataset}')}`{back}"
         )
     # Beside its place, so that each file comes there in one step.
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import logging
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,7 +121,8 @@ def _recorded(run: Run) -> RecordedCell:
 
 
 def _quoted(value: str) -> str:
-    """A text in a filter. Raises StoreError for one that no filter of MLflow's can hold."""
+    """A text in a filter, composed as names are. Raises StoreError for one that no filter of MLflow's can hold."""
+    value = unicodedata.normalize("NFC", value)
     if "'" in value and '"' in value:
         raise StoreError(
             f"dataset must not hold quotes of both kinds, got {value!r}: no filter of MLflow's can ask for it"
