@@ -24,6 +24,7 @@ from contextlib import suppress
 from pipelines import arguments, checks, comparability, gates
 from pipelines.compare import SELECTION, selected
 from pipelines.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACTERS, Registry, Version, model_name, refusals
+from pipelines.rollback import roll_back
 from pipelines.summary import aligned
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.cell_run import StoreError
@@ -72,7 +73,7 @@ def promoted(given: Settings, *, dry_run: bool, anew: bool) -> str:
 def rolled_back(given: Settings, *, dry_run: bool) -> str:
     """Return to an earlier version; gives what is to be said about it."""
     name, _, registry = _opened(given)
-    returned, former = registry.rollback(name, to=given["version"], dry_run=dry_run)
+    returned, former = roll_back(registry, name, to=given["version"], dry_run=dry_run)
     if dry_run:
         other = f"version {former} {PREVIOUS}" if former else f"none {PREVIOUS}, as the champion's was deleted"
         return f"Dry run: version {returned} of {name} would be {CHAMPION} and {other}; nothing was changed."

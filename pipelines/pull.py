@@ -9,7 +9,6 @@ something in it is refused. Needs neither TensorFlow nor the data.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from pipelines import arguments
 from pipelines.model_card import Facts, card, title
-from pipelines.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, model_name, refusals
+from pipelines.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, asked, model_name, refusals
 from pipelines.tracking.address import check_reachable, tracking_uri
 
 DEFAULTS: dict[str, str | None] = {"dataset": None, "out": None, "tracking.uri": None, "alias": CHAMPION}
@@ -45,11 +44,12 @@ def pulled(given: dict[str, str | None]) -> str:
     version = registry.aliased(name, alias)
     if version is None:
         there = ", ".join(sorted(registry.aliases(name))) or "none"
+        chosen = asked(name)
         # The champion's version was deleted.
-        back = ", or return to the version before by the same with rollback" if there == PREVIOUS else ""
+        back = f"return with `python -m pipelines.promote rollback {chosen}`, or " if there == PREVIOUS else ""
         raise ValueError(
-            f"alias must be one of those of {name} in {uri}, got {alias!r} where there is {there}: promote a cell with "
-            f"`python -m pipelines.promote {shlex.quote(f'dataset={dataset}')}`{back}"
+            f"alias must be one of those of {name} in {uri}, got {alias!r} where there is {there}: {back}promote a "
+            f"cell with `python -m pipelines.promote {chosen}`"
         )
     # Beside its place, so that each file comes there in one step.
     out.parent.mkdir(parents=True, exist_ok=True)

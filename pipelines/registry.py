@@ -11,7 +11,7 @@ import io
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -165,52 +165,16 @@ class Registry:
         self.client.set_registered_model_alias(name, CHAMPION, made.number)
         return made
 
-    def rollback(self, name: str, *, to: str | None, dry_run: bool) -> tuple[str, str | None]:
-        """Make an earlier version the champion again, and the present champion the previous one.
+    def point(self, name: str, *, champion: str, previous: str | None) -> None:
+        """Give the aliases to these versions; None takes the alias previous away.
 
-        to: the version's number; None for the one with the alias previous. dry_run: only look. Gives the numbers of the
-        version returned to and of the former champion, None where that was deleted. Raises StoreError where there is no
-        version to return to, or its artifact is lost.
+        The champion first: broken off here, what is in operation is what was asked for.
         """
-        aliases, there = self.aliases(name), self.numbers(name)
-        target = to or aliases.get(PREVIOUS)
-        champion = aliases.get(CHAMPION) if aliases.get(CHAMPION) in there else None
-        if target not in there or target == champion:
-            raise StoreError(self._no_way_back(name, to, champion, there))
-        assert target is not None
-        version = self.version(name, target)
-        assert version is not None
-        with tempfile.TemporaryDirectory() as folder:
-            self.download(name, version, Path(folder))
-        if not dry_run:
-            # The champion first: broken off here, what is in operation is what was asked for.
-            self.client.set_registered_model_alias(name, CHAMPION, target)
-            if champion is not None:
-                self.client.set_registered_model_alias(name, PREVIOUS, champion)
-            elif PREVIOUS in aliases:
-                self.client.delete_registered_model_alias(name, PREVIOUS)
-        return target, champion
-
-    def _no_way_back(self, name: str, to: str | None, champion: str | None, there: Sequence[str]) -> str:
-        """Why there is no version to return to, and what can be done, in one sentence."""
-        dataset = shlex.quote(f"dataset={name.removeprefix(PREFIX)}")
-        if not there:
-            return (
-                f"{name} has no version in {self.uri} to return to: promote a cell with `python -m pipelines.promote "
-                f"{dataset}`"
-            )
-        if to is not None and to == champion:
-            fault = f"version must be another than the champion's, got {to}"
-        elif to is not None:
-            fault = f"version must be one of {', '.join(there)}, got {to}"
-        else:
-            fault = f"{name} must have a previous version to return to, got none"
-        fault += f", where there {'is version' if len(there) == 1 else 'are versions'} {', '.join(there)}"
-        fault += f" and {champion} is the champion" if champion else " and no champion"
-        others = [number for number in there if number != champion]
-        if not others:
-            return f"{fault}: promote a second one first"
-        return f"{fault}: choose one with `python -m pipelines.promote rollback {dataset} version={others[-1]}`"
+        self.client.set_registered_model_alias(name, CHAMPION, champion)
+        if previous is not None:
+            self.client.set_registered_model_alias(name, PREVIOUS, previous)
+        elif PREVIOUS in self.aliases(name):
+            self.client.delete_registered_model_alias(name, PREVIOUS)
 
     def _restoring(self, run_id: str) -> str:
         """How a run is brought back that MLflow still has; empty where it has not."""
@@ -265,7 +229,7 @@ class Registry:
     def _another(self, name: str, version: Version) -> str:
         """What can be done where a version's artifact is of no use."""
         others = [number for number in self.numbers(name) if number != version.number]
-        dataset = shlex.quote(f"dataset={name.removeprefix(PREFIX)}")
+        dataset = asked(name)
         if not others:
             return f"promote another cell with `python -m pipelines.promote {dataset} --anew`"
         return f"return to another with `python -m pipelines.promote rollback {dataset} version={others[-1]}`"
@@ -298,6 +262,11 @@ class Registry:
         except (OSError, mlflow.MlflowException) as error:
             raise StoreError(f"{CELL_FOLDER}/{file} of run {run_id} is lost ({error})") from error
         return Path(path)
+
+
+def asked(name: str) -> str:
+    """The argument that names the dataset of a registered model, as it can be pasted into a shell."""
+    return shlex.quote(f"dataset={name.removeprefix(PREFIX)}")
 
 
 def refusals() -> tuple[type[Exception], ...]:

@@ -53,12 +53,15 @@ ALLOWED = {
     "comparability": {"tracking"},
     "gates": {"comparability", "intervals", "tracking"},
     "registry": {"names", "gates", "measure", "records", "tracking"},
+    "rollback": {"registry", "tracking"},
     "licences": set(),
     "model_card": {"datasets", "intervals", "licences", "records"},
     "target": {"checks", "comparison", "energy", "machine", "measure", "summary", "tracking"},
     # The command stands above the package that it is named after.
     "measure/__main__": {"arguments", "compare", "machine", "runtime", "target", "tracking"},
-    "promote": {"arguments", "checks", "comparability", "compare", "gates", "registry", "summary", "tracking"},
+    "promote": {
+        "arguments", "checks", "comparability", "compare", "gates", "registry", "rollback", "summary", "tracking",
+    },
     "pull": {"arguments", "model_card", "registry", "tracking"},
     "compatibility": {"composition", "models", "techniques", "summary"},
     "composition": {"cell", "tracking"},

@@ -49,7 +49,9 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         mlflow.set_tracking_uri(self.uri)
-        self.client = MlflowClient(self.uri)
+        # The command gives its whole process the registry of its own store.
+        mlflow.set_registry_uri(self.uri)
+        self.client = MlflowClient(self.uri, registry_uri=self.uri)
         (self.experiment,) = [one for one in self.client.search_experiments() if one.name == "mine"]
 
     def run(self, technique: str, budget: str = "None") -> Run:
@@ -318,6 +320,9 @@ def test_a_champion_whose_version_was_deleted_is_rolled_back(copy: Copy, said: S
     out = said(promote.main, "rollback", "--dry-run")
     assert "version 1 of opscore-digits would be champion and none previous, as the champion's was deleted" in out
     assert copy.state() == before
+    assert "where there is previous: return with `python -m pipelines.promote rollback dataset=digits`" in said(
+        pull.main, fails=True
+    )
     assert "Version 1 of opscore-digits is champion again, none is previous" in said(promote.main, "rollback")
     assert copy.aliases() == {"champion": first}
     assert "got none, where there is version 1 and 1 is the champion: promote a second one first" in said(
@@ -346,13 +351,15 @@ def test_where_previous_was_deleted_the_versions_that_are_there_are_named(
 
 
 def test_without_any_alias_a_version_can_be_named(copy: Copy, said: Say, tmp_path: Path) -> None:
-    _, second = two_versions(copy, said)
+    first, second = two_versions(copy, said)
     for alias in ("champion", "previous"):
         copy.client.delete_registered_model_alias(NAME, alias)
     message = said(promote.main, "rollback", fails=True)
     assert "where there are versions 1, 2 and no champion" in message
+    copy.client.set_registered_model_alias(NAME, "previous", "1")
     assert pasted(message, copy, tmp_path).returncode == 0
-    assert copy.aliases() == {"champion": second}
+    # Another than previous was asked for, which stays what it is.
+    assert copy.aliases() == {"champion": second, "previous": first}
 
 
 def test_a_deleted_model_is_registered_again(copy: Copy, said: Say) -> None:
