@@ -93,6 +93,7 @@ bench: $(VENV)/dev ## run the benchmarks, PyTorch's too if asked: make bench TOR
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.reuse
+	$(BIN)/python -m benchmarks.folder
 
 clean: ## remove caches and job folders; .venv and mlruns stay
 	rm -rf outputs multirun build .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def random_cell(model: str, *, training: int, test: int, epochs: int, overrides:
             cell = cell_of(compose("config", [*given, *overrides]))
         data = loaded(cell.dataset)
     runtime.prepare(onednn=cell.model.onednn, deterministic=False)
-    return cell, data
+    return replace(cell, training=replace(cell.training, learning_rate=cell.learning_rate)), data
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ of the images from the cache and from memory, in a process each, whose epochs ta
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -62,16 +61,14 @@ def main() -> None:
         for name, technique in CELLS.items():
             overrides = [*_overrides(photos, arguments.side), "training.epochs=1", technique]
             command = [sys.executable, "-m", "pipelines.run", *overrides, f"tracking.uri={store}"]
-            together = _peak([*command, f"hydra.run.dir={folder}/{name}"], environment)
-            # The largest of all processes so far: of the second cell it is known only if it is more than the first's.
-            largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+            largest, together = _peaks([*command, f"hydra.run.dir={folder}/{name}"], environment)
             run = _recorded(store, technique.partition("=")[2])
             data_s = run["wall/data_s"]
             first_s = first_s or data_s
             settings = " ".join(f"`{setting}={run[setting]}`" for setting in SETTINGS)
             print(
                 f"| {name}, `{technique}` | {settings} | {run['images']} | {data_s:.2f} s | {data_s / first_s:.2%} "
-                f"| {run['images_per_s']:.0f} images/s | {largest / 1e9:.2f} GB | {together / 1e9:.2f} GB |",
+                f"| {run['training']} | {largest / 1e9:.2f} GB | {together / 1e9:.2f} GB |",
                 flush=True,
             )
     fittings = {name: _fitting(name, arguments, environment) for name in ("file", "memory")}
@@ -110,8 +107,8 @@ def _make_one(photos: Path, number: int, side: int) -> None:
     Image.fromarray(noisy).save(photos / f"class{number % CLASSES}" / f"{number:06d}.jpg", quality=85)
 
 
-def _peak(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run the command; gives the most bytes that it and all processes below it had in memory at once."""
+def _peaks(command: list[str], environment: Mapping[str, str]) -> tuple[int, int]:
+    """Run the command; gives the most bytes that one of its processes, and that all together, had in memory at once."""
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sys.stderr) as process:
         most, ended = [0], threading.Event()
 
@@ -121,12 +118,14 @@ def _peak(command: list[str], environment: Mapping[str, str]) -> int:
 
         sampler = threading.Thread(target=sample)
         sampler.start()
-        status = process.wait()
+        # The usage of a process that ended holds that of those that it waited for.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         ended.set()
         sampler.join()
     if status:
-        sys.exit(f"{' '.join(command)} ended with status {status}")
-    return most[-1]
+        sys.exit(f"{' '.join(command)} ended with status {process.returncode}")
+    return usage.ru_maxrss * 1024, most[-1]
 
 
 def _memory(pid: int) -> int:
@@ -154,8 +153,9 @@ def _recorded(store: str, technique: str) -> dict[str, Any]:
     (run,) = client.search_runs([experiment.experiment_id], f"tags.technique = '{technique}'")
     profiles = [json.loads(one.dataset.profile or "{}") for one in run.inputs.dataset_inputs] if run.inputs else []
     images = " and ".join(str(profile["features_shape"][0]) for profile in profiles)
-    rate = run.data.metrics.get("train/images_per_s", float("nan"))
-    return {**run.data.params, **run.data.metrics, "images": images, "images_per_s": rate}
+    rate = run.data.metrics.get("train/images_per_s")
+    training = "the first's" if rate is None else f"{rate:.0f} images/s"
+    return {**run.data.params, **run.data.metrics, "images": images, "training": training}
 
 
 def _fitting(name: str, arguments: argparse.Namespace, environment: Mapping[str, str]) -> Fitting:
@@ -190,7 +190,8 @@ def _fit(photos: Path, side: int, *, in_memory: bool) -> None:
         print("RATE", metrics["images_per_s"], flush=True)
         _wait()
 
-    trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=report)
+    settings = replace(cell.training, learning_rate=cell.learning_rate)
+    trainer = Trainer(settings=settings, data=data, dataset=cell.dataset, seed=0, on_epoch=report)
     trainer.fit(model, keep_best=False)
 
 
