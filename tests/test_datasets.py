@@ -75,7 +75,7 @@ def test_places_are_shared_by_largest_remainder(counts, size, leave, expected):
             [0, 0, 1, 1, 2, 2, 2],
             0.1,
             "f must give each part an image of each of the 3 classes, got 0.1 of 7 images, which is 1: "
-            "use more images, or set f in 0.429 to 0.571",
+            "set f=0.429, or up to 0.571",
         ),
         (
             [0, 0, 0, 1],
@@ -141,8 +141,8 @@ def test_limits_are_exact_and_taken_before_validation(file):
         ),
         (
             {"limit_train": 20},
-            "dataset.validation_fraction must give each part an image of each of the 3 classes, got 0.1 of "
-            "20 images, which is 2: use more images, or set dataset.validation_fraction in 0.15 to 0.85",
+            "dataset.limit_train must give each of 3 classes images for training and for validation, got 20 with "
+            "dataset.validation_fraction=0.1: set dataset.limit_train=26",
         ),
     ],
 )
@@ -191,39 +191,17 @@ CORRUPTIONS = {
         without("y_test"),
         r"tiny.npz must hold the array y_test, got only x_train, y_train, x_test, class_names: write it",
     ),
-    "unit floats": (
-        having(x_train=lambda x: x / 255),
-        r"^x_train must be uint8 with values 0..255, got float64: multiply by 255 and cast with "
-        r"astype\('uint8'\)$",
-    ),
-    "wide floats": (
-        having(x_test=lambda x: x.astype(np.float32)),
-        r"^x_test must be uint8 with values 0..255, got float32: cast with astype\('uint8'\)$",
-    ),
-    "grey": (
-        having(x_train=lambda x: x[..., 0]),
-        r"^x_train must have shape \(n, height, width, 3\), got \(30, 4, 4\): put the channels last",
-    ),
-    "one channel": (having(x_test=lambda x: x[..., :1]), r"^x_test must have shape .* got \(12, 4, 4, 1\)"),
     "fewer labels": (
         having(y_train=lambda y: y[:-1]),
         r"^y_train must hold one label for each of the 30 images of x_train, got 29: save both",
     ),
-    "float labels": (
-        having(y_test=lambda y: y.astype(float)),
-        r"^y_test must hold integers, got float64: cast with astype\('int64'\)$",
-    ),
-    "labels of shape (n, 1)": (
-        having(y_train=lambda y: y[:, None]),
-        r"^y_train must have one dimension, got shape \(30, 1\): use reshape\(-1\)",
-    ),
     "label too high": (
         having(y_train=lambda y: np.where(y == 2, 7, y)),
-        r"^y_train must lie in 0..2, indices into class_names, got 7: correct the labels",
+        r"^y_train must lie in 0..2, indices into class_names, got 7: add class names, or leave such",
     ),
     "label below zero": (
         having(y_test=lambda y: y.astype(int) - 1),
-        r"^y_test must lie in 0..2, indices into class_names, got -1: correct the labels",
+        r"^y_test must lie in 0..2, indices into class_names, got -1: add class names, or leave such",
     ),
     "class without training images": (
         having(y_train=lambda y: np.where(y == 1, 0, y)),
@@ -241,18 +219,13 @@ CORRUPTIONS = {
         having(class_names=lambda n: np.array(["bee", "cat", "bee"])),
         r"^class_names must differ from each other, got 'bee' twice: rename one$",
     ),
-    "names that are numbers": (
-        having(class_names=lambda n: np.arange(3)),
-        r"^class_names must be text of one dimension, got int64 of shape \(3,\): write it as np.array",
-    ),
     "other size": (
         having(x_test=lambda x: x[:, :, :3]),
         r"^x_test must have x_train's image size, 4x4, got 4x3: resize one of them$",
     ),
     "pickled objects": (
         having(y_train=lambda y: y.astype(object)),
-        r"^y_train of .*tiny.npz must hold plain numbers or text, got pickled Python objects, .*: write it "
-        r"again without dtype=object$",
+        r"^y_train of .*tiny.npz must hold plain numbers or text, got pickled Python objects, .*: write it again as",
     ),
 }
 
@@ -330,7 +303,7 @@ def test_bad_own_field_is_named(build, sentence):
 
 
 def test_places_do_not_determine_the_result():
-    places = ((Npz, {"path"}), (Folder, {"path"}), (Cifar, {"data_dir", "url", "sha256"}))
+    places = ((Npz, {"path", "test_fraction"}), (Folder, {"path"}), (Cifar, {"data_dir", "url", "sha256"}))
     for dataset, names in places:
         assert {f.name for f in fields(dataset) if f.metadata.get("fingerprint") is False} == names | {"name"}
 

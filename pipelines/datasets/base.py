@@ -64,13 +64,19 @@ class ImageData:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
-    """What a dataset's source holds, before any check: `validate` says what must be true of it."""
+    """What a dataset's source holds, before any check: `validate` says what must be true of it.
+
+    x_validation, y_validation: None where the source has none. notes: sentences on how the source was read.
+    """
 
     x_train: npt.NDArray[Any]
     y_train: npt.NDArray[Any]
     x_test: npt.NDArray[Any]
     y_test: npt.NDArray[Any]
     class_names: tuple[str, ...]
+    x_validation: npt.NDArray[Any] | None = None
+    y_validation: npt.NDArray[Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +143,8 @@ class ArrayDataset(Dataset):
         arrays, seed = self._read(), self.split_seed
         validate(arrays)
         y_train, y_test = arrays.y_train.astype(np.int64), arrays.y_test.astype(np.int64)
-        kept = stratified_subset(y_train, self.limit_train, seed=seed, field="dataset.limit_train")
-        rest, held_out = stratified_split(
-            y_train[kept], self.validation_fraction, seed=seed, field="dataset.validation_fraction"
-        )
+        train, validation = self._trained_on(arrays, y_train)
         tested = stratified_subset(y_test, self.limit_test, seed=seed, field="dataset.limit_test")
-        train = Split(images=arrays.x_train[kept[rest]], labels=y_train[kept[rest]])
-        validation = Split(images=arrays.x_train[kept[held_out]], labels=y_train[kept[held_out]])
         test = Split(images=arrays.x_test[tested], labels=y_test[tested])
         digest = content_digest((train, validation, test), arrays.class_names)
         return ImageData(
@@ -152,7 +153,30 @@ class ArrayDataset(Dataset):
             test=test,
             class_names=arrays.class_names,
             digest=digest,
-            notes=tuple(note for note in (notes.duplicates(train, test),) if note),
+            notes=tuple(note for note in (*arrays.notes, notes.duplicates(train, test)) if note),
+        )
+
+    def _trained_on(self, arrays: Arrays, y_train: Labels) -> tuple[Split, Split]:
+        """The images for training and for validation, each in random order."""
+        seed = self.split_seed
+        if arrays.x_validation is None or arrays.y_validation is None:
+            fraction = self.validation_fraction
+            check_limit(y_train, self.limit_train, fraction)
+            kept = stratified_subset(y_train, self.limit_train, seed=seed, field="dataset.limit_train")
+            rest, held_out = stratified_split(y_train[kept], fraction, seed=seed, field="dataset.validation_fraction")
+            return (
+                Split(images=arrays.x_train[kept[rest]], labels=y_train[kept[rest]]),
+                Split(images=arrays.x_train[kept[held_out]], labels=y_train[kept[held_out]]),
+            )
+        y_validation = arrays.y_validation.astype(np.int64)
+        limits = shared_limit(self.limit_train, y_train, y_validation)
+        first, second = (
+            stratified_subset(labels, limit, seed=seed, field="dataset.limit_train")
+            for labels, limit in zip((y_train, y_validation), limits, strict=True)
+        )
+        return (
+            Split(images=arrays.x_train[first], labels=y_train[first]),
+            Split(images=arrays.x_validation[second], labels=y_validation[second]),
         )
 
 
@@ -165,6 +189,55 @@ def content_digest(splits: Sequence[Split], class_names: Sequence[str]) -> str:
             for block in mapped.blocks(array):
                 digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
+
+
+def check_limit(labels: Labels, limit: int | None, fraction: float) -> None:
+    """Raise ValueError, with a limit that works, where `limit` labels leave a class without training or validation."""
+    counts = np.unique(labels, return_counts=True)[1]
+    if limit is None or not len(counts) <= limit <= len(labels) or _can_split(counts, limit, fraction):
+        return
+    more = (size for size in range(limit + 1, len(labels) + 1) if _can_split(counts, size, fraction))
+    works = next(more, None)
+    raise ValueError(
+        f"dataset.limit_train must give each of {len(counts)} classes images for training and for validation, got "
+        f"{limit} with dataset.validation_fraction={fraction:g}: set dataset.limit_train="
+        f"{'null for all images' if works is None else works}"
+    )
+
+
+def _can_split(counts: Indices, size: int, fraction: float) -> bool:
+    """Whether so many labels can be drawn, and a fraction of them split off, with every class in both parts."""
+    held_out = round(size * fraction)
+    if not len(counts) <= held_out <= size - len(counts):
+        return False
+    return bool(_apportion(counts, size, 0).min() >= 2)
+
+
+def shared_limit(limit: int | None, train: Labels, validation: Labels) -> tuple[int | None, int | None]:
+    """`dataset.limit_train`, shared between training and validation images in proportion.
+
+    Raises ValueError, with a limit that works, where a part would have fewer images than classes.
+    """
+    if limit is None:
+        return None, None
+    total, classes = len(train) + len(validation), len(np.unique(train))
+
+    def share(size: int) -> tuple[int, int]:
+        held_out = max(1, round(size * len(validation) / total))
+        return size - held_out, held_out
+
+    if limit <= total and min(share(limit)) < classes:
+        works = next((size for size in range(limit, total) if min(share(size)) >= classes), None)
+        raise ValueError(
+            f"dataset.limit_train must give each of {classes} classes images for training and for validation, got "
+            f"{limit}: set dataset.limit_train={'null for all images' if works is None else works}"
+        )
+    if limit > total:
+        raise ValueError(
+            f"dataset.limit_train must be at most {total}, all the images, got {limit}: set dataset.limit_train=null "
+            "for all"
+        )
+    return share(limit)
 
 
 def stratified_subset(labels: Labels, size: int | None, *, seed: int, field: str) -> Indices:
@@ -195,9 +268,10 @@ def stratified_split(labels: Labels, fraction: float, *, seed: int, field: str) 
         )
     if not classes <= size <= total - classes:
         low, high = math.ceil(1000 * classes / total) / 1000, math.floor(1000 - 1000 * classes / total) / 1000
+        mend = f"set {field}={low:g}, or up to {high:g}" if low <= high else "add images, 2 of each class or more"
         raise ValueError(
             f"{field} must give each part an image of each of the {classes} classes, got {fraction:g} of "
-            f"{total} images, which is {size}: use more images, or set {field} in {low:g} to {high:g}"
+            f"{total} images, which is {size}: {mend}"
         )
     part = _draw(labels, size, seed=seed, leave=1)
     rest = np.setdiff1d(np.arange(total), part)
@@ -234,13 +308,18 @@ def validate(arrays: Arrays) -> None:
     if len(class_names) < 2:
         raise ValueError(f"class_names must name at least 2 classes, got {class_names}: add the missing names")
     names.check_classes(class_names)
-    for part, images in (("train", arrays.x_train), ("test", arrays.x_test)):
+    parts = {"train": (arrays.x_train, arrays.y_train), "test": (arrays.x_test, arrays.y_test)}
+    if arrays.x_validation is not None and arrays.y_validation is not None:
+        parts["validation"] = arrays.x_validation, arrays.y_validation
+    for part, (images, _) in parts.items():
         _check_images(f"x_{part}", images)
-    size, test_size = (f"{x.shape[1]}x{x.shape[2]}" for x in (arrays.x_train, arrays.x_test))
-    if size != test_size:
-        raise ValueError(f"x_test must have x_train's image size, {size}, got {test_size}: resize one of them")
-    _check_labels("train", arrays.y_train, len(arrays.x_train), class_names)
-    _check_labels("test", arrays.y_test, len(arrays.x_test), class_names)
+    size = "{1}x{2}".format(*arrays.x_train.shape)
+    for part, (images, _) in parts.items():
+        if images.shape[1:3] != arrays.x_train.shape[1:3]:
+            other = "{1}x{2}".format(*images.shape)
+            raise ValueError(f"x_{part} must have x_train's image size, {size}, got {other}: resize one of them")
+    for part, (images, labels) in parts.items():
+        _check_labels(part, labels, len(images), class_names)
 
 
 def _check_images(name: str, images: npt.NDArray[Any]) -> None:
@@ -268,9 +347,10 @@ def _check_labels(part: str, labels: npt.NDArray[Any], images: int, class_names:
         )
     outside = labels[(labels < 0) | (labels >= len(class_names))]
     if len(outside):
+        x, top = f"x_{part}", len(class_names) - 1
         raise ValueError(
-            f"{y} must lie in 0..{len(class_names) - 1}, indices into class_names, got {outside[0]}: "
-            "correct the labels or add class names"
+            f"{y} must lie in 0..{top}, indices into class_names, got {outside[0]}: add class names, or leave such "
+            f"images out with keep = (0 <= {y}) & ({y} <= {top}); {x}, {y} = {x}[keep], {y}[keep]"
         )
     if absent := [class_names[number] for number in np.setdiff1d(np.arange(len(class_names)), labels)]:
         raise ValueError(f"{y} must hold every class, got no image of {', '.join(absent)}: add some images of it")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import checks, names
-from pipelines.datasets.base import Dataset, ImageData, stratified_split, stratified_subset
+from pipelines.datasets.base import Dataset, ImageData, check_limit, shared_limit, stratified_split, stratified_subset
 from pipelines.datasets.decoded import Files, image_data
 from pipelines.datasets.layout import Layout, class_name, find
 from pipelines.datasets.picture import printable
@@ -83,11 +83,12 @@ class Folder(Dataset):
         subset = partial(stratified_subset, seed=seed, field="dataset.limit_train")
         if "validation" in there:
             validation = there["validation"]
-            limits = self._limits(len(train.labels), len(validation.labels))
+            limits = shared_limit(self.limit_train, train.labels, validation.labels)
             train, validation = (
                 files[subset(files.labels, limit)] for files, limit in zip((train, validation), limits, strict=True)
             )
         else:
+            check_limit(train.labels, self.limit_train, self.validation_fraction)
             train = train[subset(train.labels, self.limit_train)]
             rest, held_out = stratified_split(
                 train.labels, self.validation_fraction, seed=seed, field="dataset.validation_fraction"
@@ -95,13 +96,6 @@ class Folder(Dataset):
             train, validation = train[rest], train[held_out]
         tested = stratified_subset(test.labels, self.limit_test, seed=seed, field="dataset.limit_test")
         return train, validation, test[tested]
-
-    def _limits(self, train: int, validation: int) -> tuple[int | None, int | None]:
-        """`limit_train`, shared between training and validation images in proportion."""
-        if self.limit_train is None:
-            return None, None
-        held_out = max(1, round(self.limit_train * validation / (train + validation)))
-        return self.limit_train - held_out, held_out
 
 
 def _files(by_class: Mapping[str, Sequence[Path]], class_names: Sequence[str]) -> Files:

@@ -1,0 +1,48 @@
+"""Which array of an archive is what, by the names that people give them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_PARTS = {
+    "train": "train training",
+    "validation": "val valid validation dev",
+    "test": "test testing",
+}
+_KINDS = {"x": "x image images img imgs data", "y": "y label labels target targets"}
+_CLASS_NAMES = {
+    "class_names", "classnames", "classes", "label_names", "labels_names", "target_names", "categories", "names",
+}  # fmt: skip
+_WORDS = {word: key for table in (_PARTS, _KINDS) for key, words in table.items() for word in words.split()}
+
+
+def role(name: str) -> str | None:
+    """x_train, y_test, x_validation, ..., or x and y for images that are not split, class_names, or None."""
+    lower = name.casefold()
+    if lower in _CLASS_NAMES:
+        return "class_names"
+    words = re.sub(r"^([xy])(?=[a-z]{2})(?=train|test|val|dev)", r"\1_", lower).replace("-", "_").split("_")
+    keys = [_WORDS.get(word) for word in words]
+    kinds, parts = [key for key in keys if key in _KINDS], [key for key in keys if key in _PARTS]
+    if len(kinds) != 1 or len(parts) > 1 or len(keys) != len(kinds) + len(parts):
+        return None
+    return "_".join([str(kinds[0]), *map(str, parts)])
+
+
+def assigned(names: Iterable[str]) -> dict[str, str]:
+    """The array of each role; an array that is called as its role comes before all others.
+
+    Raises ValueError where two arrays claim one role.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda one: one != role(one)):
+        wanted = role(name)
+        if wanted is None:
+            continue
+        if found.get(wanted, wanted) != wanted:
+            raise ValueError(
+                f"{wanted} must be one array, got {found[wanted]} and {name}: save one of them as {wanted}"
+            )
+        found.setdefault(wanted, name)
+    return found
