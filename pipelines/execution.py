@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipelines import breakdown
 from pipelines.datasets.notes import description, resized
+from pipelines.records import CellFiles, Finished
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import Address, StoreError
 
 if TYPE_CHECKING:
     from pipelines.cell import Cell
     from pipelines.datasets.base import Dataset, ImageData
-    from pipelines.records import CellFiles, CellResult, Finished
+    from pipelines.records import CellResult
     from pipelines.tracking.cell_run import CellRun
     from pipelines.tracking.store import Store
 
@@ -61,6 +63,19 @@ def preflight(cell: Cell) -> None:
     for role, other in cell.needs.items():
         if role == "source" or other.source is not None:
             preflight(other)
+
+
+@contextmanager
+def _kept(cell: Cell, place: Path) -> Iterator[None]:
+    """Say of a cell that fails after its training that the training is not lost."""
+    files = CellFiles(place)
+    try:
+        yield
+    except BaseException:
+        if any(path.exists() for path in (files.result, files.build, files.trained)):
+            kept = f"what {cell.name} has trained is kept in {place}, and the same command goes on from it"
+            print(f"opscore: {kept}", file=sys.stderr)
+        raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,22 +151,23 @@ class Executor:
         data = loaded(cell.dataset)
         place = self._place(cell)
         place.mkdir(parents=True)
-        with self._opened(cell, place, fingerprint, identity, run_id=run_id) as run:
+        with self._opened(cell, place, fingerprint, identity, run_id=run_id) as run, _kept(cell, place):
             same = None if run_id else self._found(identity=identity)
-            finished = (
-                job.rename(cell, same, place, say=log.info)
-                if same
-                else job.run(
+            if same:
+                finished = job.rename(cell, same, place, say=log.info)
+            else:
+                trained, unfinished = self._earlier(fingerprint)
+                finished = job.run(
                     cell,
                     data,
                     place,
                     fingerprint=fingerprint,
                     needed=needed,
-                    trained=self._trained(fingerprint),
+                    trained=trained,
+                    unfinished=unfinished,
                     on_epoch=run.on_epoch,
                     say=log.info,
                 )
-            )
             log.info("%s: recording", cell.name)
             with breakdown.part("record"):
                 self._record(run, finished, data)
@@ -193,6 +209,15 @@ class Executor:
             fingerprint=fingerprint,
             identity=identity,
         )
+
+    def _earlier(self, fingerprint: str) -> tuple[Finished | None, CellFiles | None]:
+        """What is there of the fingerprint: a finished cell, or the files of one that failed after its training."""
+        trained = self._trained(fingerprint)
+        unfinished = None if trained else self.store.unfinished(fingerprint=fingerprint, since=self.since)
+        if unfinished and unfinished.result.exists():
+            # Only its recording failed.
+            return Finished.load(unfinished.folder), None
+        return trained, unfinished
 
     def _trained(self, fingerprint: str) -> Finished | None:
         """The finished cell of this fingerprint, however it was called, measured and scored."""

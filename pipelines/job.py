@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,8 +19,18 @@ from pipelines.export import export
 from pipelines.measure.kernels import sparsity
 from pipelines.measure.session import Result, measure
 from pipelines.models import complexity
-from pipelines.records import CellFiles, CellResult, Comparison, Complexity, Finished, Measurement, Timing
-from pipelines.techniques.base import Candidate, Context
+from pipelines.records import (
+    Build,
+    CellFiles,
+    CellResult,
+    Comparison,
+    Complexity,
+    Finished,
+    Measurement,
+    Timing,
+    Trained,
+)
+from pipelines.techniques.base import Candidate, Context, Conversion
 from pipelines.training import OnEpoch, Trainer
 
 if TYPE_CHECKING:
@@ -33,17 +43,6 @@ Say = Callable[[str], None]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Made:
-    """What is known of a cell once its artifact lies in its folder."""
-
-    timing: Timing
-    complexity: Complexity
-    epochs: tuple[dict[str, float], ...]
-    metrics: dict[str, float]
-    joules: dict[str, float]
-
-
 def run(
     cell: Cell,
     data: ImageData,
@@ -52,6 +51,7 @@ def run(
     fingerprint: str,
     needed: Mapping[str, Finished],
     trained: Finished | None = None,
+    unfinished: CellFiles | None = None,
     on_epoch: OnEpoch,
     say: Say,
 ) -> Finished:
@@ -59,18 +59,22 @@ def run(
 
     needed: the finished cells of `cell.needs`, and the `source` that is named by its run. trained: a finished cell of
     the same fingerprint, whose artifact is measured again instead of being made again; of `needed`, only the baseline
-    is then looked at. on_epoch: called after each epoch.
+    is then looked at. unfinished: what an earlier attempt at the same fingerprint left, from which this one goes on.
+    on_epoch: called after each epoch.
     Raises EffectError where the technique did nothing, FloatingPointError where training diverged, RuntimeError
     where measuring failed.
     """
     files = CellFiles(folder)
     files.config.write_text(json.dumps(describe(cell), indent=2) + "\n")
     runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
-    if trained is None:
-        made = _make(cell, data, files, needed=needed, on_epoch=on_epoch, say=say)
-    else:
+    if trained is not None:
         say(f"{cell.name}: trained already, so it is only measured")
         made = _take_over(trained, files)
+    elif unfinished is not None and unfinished.build.exists():
+        say(f"{cell.name}: trained and exported before, in {unfinished.folder}, so it goes on with measuring")
+        made = _resume_build(unfinished, files)
+    else:
+        made = _make(cell, data, files, fingerprint, needed=needed, unfinished=unfinished, on_epoch=on_epoch, say=say)
     baseline = needed.get("baseline")
     # Two cells that are timed at once on one machine slow each other down.
     with (
@@ -89,6 +93,9 @@ def run(
         )
     result = _result(cell, data, fingerprint=fingerprint, made=made, measured=measured, baseline=baseline)
     result.save(files.result)
+    # The result holds all that they do.
+    for path in (files.trained, files.build):
+        path.unlink(missing_ok=True)
     return Finished(result=result, files=files)
 
 
@@ -104,21 +111,22 @@ def rename(cell: Cell, finished: Finished, folder: Path, *, say: Say) -> Finishe
 
 
 def _make(
-    cell: Cell, data: ImageData, files: CellFiles, *, needed: Mapping[str, Finished], on_epoch: OnEpoch, say: Say
-) -> _Made:
-    runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
-    settings = replace(cell.training, learning_rate=cell.learning_rate)
-    trainer = Trainer(settings=settings, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch)
-
-    origin, source, baseline = (needed.get(role) for role in ("origin", "source", "baseline"))
-    context = Context(trainer=trainer, source=source, baseline=baseline, say=say)
-    candidate, optimize_s = _timed(lambda: _optimize(cell, data, origin, context))
-    if trainer.epochs:
-        with part("record"):
-            save_checkpoint(candidate.model, files.checkpoint)
-    for name, table in candidate.tables.items():
-        files.tables.mkdir(exist_ok=True)
-        (files.tables / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
+    cell: Cell,
+    data: ImageData,
+    files: CellFiles,
+    fingerprint: str,
+    *,
+    needed: Mapping[str, Finished],
+    unfinished: CellFiles | None,
+    on_epoch: OnEpoch,
+    say: Say,
+) -> Build:
+    """Train and export, each kept as soon as it is done: what fails afterwards costs neither."""
+    if unfinished is not None:
+        say(f"{cell.name}: trained before, in {unfinished.folder}, so it goes on with exporting")
+        candidate, trained = _resume_training(unfinished, files)
+    else:
+        candidate, trained = _train(cell, data, files, fingerprint, needed=needed, on_epoch=on_epoch, say=say)
 
     say(f"{cell.name}: exporting")
     with part("convert"):
@@ -126,11 +134,13 @@ def _make(
             lambda: export(candidate, training_images=data.train.images, labels=data.class_names, path=files.artifact)
         )
         cell.technique.verify(candidate, files.artifact)
-    return _Made(
+    before = [needed[role].result.timing.train_total_s for role in ("origin", "source") if role in needed]
+    build = Build(
+        fingerprint=fingerprint,
         timing=Timing(
-            train_s=trainer.seconds,
-            train_total_s=trainer.seconds + sum(one.result.timing.train_total_s for one in (origin, source) if one),
-            optimize_s=optimize_s,
+            train_s=trained.train_s,
+            train_total_s=trained.train_s + sum(before),
+            optimize_s=trained.optimize_s,
             convert_s=convert_s,
         ),
         complexity=Complexity(
@@ -138,26 +148,86 @@ def _make(
             macs=complexity.macs(candidate.model),
             sparsity=sparsity(files.artifact),
         ),
+        epochs=trained.epochs,
+        metrics=trained.metrics,
+        joules=trained.joules,
+    )
+    build.save(files.build)
+    return build
+
+
+def _train(
+    cell: Cell,
+    data: ImageData,
+    files: CellFiles,
+    fingerprint: str,
+    *,
+    needed: Mapping[str, Finished],
+    on_epoch: OnEpoch,
+    say: Say,
+) -> tuple[Candidate, Trained]:
+    runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
+    settings = replace(cell.training, learning_rate=cell.learning_rate)
+    trainer = Trainer(settings=settings, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch)
+    origin, source, baseline = (needed.get(role) for role in ("origin", "source", "baseline"))
+    context = Context(trainer=trainer, source=source, baseline=baseline, say=say)
+    candidate, optimize_s = _timed(lambda: _optimize(cell, data, origin, context))
+    for name, table in candidate.tables.items():
+        files.tables.mkdir(exist_ok=True)
+        (files.tables / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
+    trained = Trained(
+        fingerprint=fingerprint,
+        train_s=trainer.seconds,
+        optimize_s=optimize_s,
         epochs=tuple(trainer.epochs),
         metrics=dict(candidate.metrics),
         joules=trainer.joules,
+        conversion=asdict(candidate.conversion),
     )
+    if trainer.epochs:
+        with part("record"):
+            save_checkpoint(candidate.model, files.checkpoint)
+            # The checkpoint lacks the learnt ranges of emulated quantization: that network must be trained again.
+            if candidate.emulated is None:
+                trained.save(files.trained)
+    return candidate, trained
 
 
-def _take_over(trained: Finished, files: CellFiles) -> _Made:
-    for path in (trained.files.artifact, trained.files.checkpoint, trained.files.tables):
-        if path.is_dir():
-            shutil.copytree(path, files.folder / path.name)
-        elif path.exists():
-            shutil.copy2(path, files.folder)
+def _resume_training(unfinished: CellFiles, files: CellFiles) -> tuple[Candidate, Trained]:
+    """What was to be exported when an earlier attempt failed, taken over from its folder."""
+    import tf_keras
+
+    trained = Trained.load(unfinished.trained)
+    _copy(unfinished, files, ("checkpoint", "tables", "trained"))
+    model = tf_keras.models.load_model(files.checkpoint, compile=False)
+    return Candidate(model=model, conversion=Conversion(**trained.conversion), metrics=trained.metrics), trained
+
+
+def _resume_build(unfinished: CellFiles, files: CellFiles) -> Build:
+    _copy(unfinished, files, ("artifact", "checkpoint", "tables", "build"))
+    return Build.load(files.build)
+
+
+def _take_over(trained: Finished, files: CellFiles) -> Build:
+    _copy(trained.files, files, ("artifact", "checkpoint", "tables"))
     result = trained.result
-    return _Made(
+    return Build(
+        fingerprint=result.fingerprint,
         timing=result.timing,
         complexity=result.complexity,
         epochs=result.epochs,
         metrics=result.metrics,
         joules=result.joules,
     )
+
+
+def _copy(source: CellFiles, files: CellFiles, names: Sequence[str]) -> None:
+    for name in names:
+        path: Path = getattr(source, name)
+        if path.is_dir():
+            shutil.copytree(path, files.folder / path.name)
+        elif path.exists():
+            shutil.copy2(path, files.folder)
 
 
 def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
@@ -198,7 +268,7 @@ def _as_float32(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def _result(
-    cell: Cell, data: ImageData, *, fingerprint: str, made: _Made, measured: Result, baseline: Finished | None
+    cell: Cell, data: ImageData, *, fingerprint: str, made: Build, measured: Result, baseline: Finished | None
 ) -> CellResult:
     measurement, timing = _measurement(measured, len(data.test)), made.timing
     return CellResult(

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ def cores() -> int:
     """Cores that this process may use; a container or a scheduler may allow fewer than the machine has."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def room(folder: Path) -> str:
+    """How much is free on the disk that a folder is on, in words that name both."""
+    usage = shutil.disk_usage(folder)
+    disk = next(each for each in (folder.resolve(), *folder.resolve().parents) if each.is_mount())
+    return f"{usage.free / 1e6:,.0f} of {usage.total / 1e6:,.0f} MB are free on the disk {disk}"
 
 
 def governor() -> str | None:

@@ -169,6 +169,61 @@ class CellResult:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a cell knows once its network is trained: with the checkpoint, enough to export it in another process.
+
+    fingerprint: of the cell. conversion: the fields of `techniques.base.Conversion`. metrics: the technique's own.
+    """
+
+    fingerprint: str
+    train_s: float
+    optimize_s: float
+    epochs: tuple[dict[str, float], ...]
+    metrics: dict[str, float]
+    joules: dict[str, float]
+    conversion: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write JSON, whole or not at all."""
+        _write(path, self)
+
+    @classmethod
+    def load(cls, path: Path) -> "Trained":
+        """Read JSON. Raises OSError, ValueError, KeyError or TypeError for anything else."""
+        data = json.loads(path.read_text())
+        return cls(**{**data, "epochs": tuple(data["epochs"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """What is known of a cell once its artifact lies in its folder, before anything is measured."""
+
+    fingerprint: str
+    timing: Timing
+    complexity: Complexity
+    epochs: tuple[dict[str, float], ...]
+    metrics: dict[str, float]
+    joules: dict[str, float]
+
+    def save(self, path: Path) -> None:
+        """Write JSON, whole or not at all."""
+        _write(path, self)
+
+    @classmethod
+    def load(cls, path: Path) -> "Build":
+        """Read JSON. Raises OSError, ValueError, KeyError or TypeError for anything else."""
+        data = json.loads(path.read_text())
+        timing, complexity = Timing(**data["timing"]), Complexity(**data["complexity"])
+        return cls(**{**data, "epochs": tuple(data["epochs"]), "timing": timing, "complexity": complexity})
+
+
+def _write(path: Path, record: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(record), indent=2) + "\n")
+    partial.replace(path)
+
+
 @dataclass(frozen=True)
 class CellFiles:
     """Where a cell's files lie in its folder."""
@@ -194,6 +249,16 @@ class CellFiles:
     def checkpoint(self) -> Path:
         """The trained Keras model; absent where the technique trains nothing."""
         return self.folder / "checkpoint.keras"
+
+    @property
+    def trained(self) -> Path:
+        """The `Trained`, JSON, while the cell is not finished. The checkpoint lies beside it."""
+        return self.folder / "trained.json"
+
+    @property
+    def build(self) -> Path:
+        """The `Build`, JSON, while the cell is not finished. The artifact lies beside it."""
+        return self.folder / "build.json"
 
     @property
     def tables(self) -> Path:

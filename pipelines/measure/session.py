@@ -1,5 +1,6 @@
 """The parent's side of a measurement: ask a child process, check its answer, sum it up."""
 
+import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import checks, mapped
+from pipelines import checks, machine, mapped
 from pipelines.measure import process
 from pipelines.measure.accuracy import accuracy, confusion_matrix, top_k_accuracy
 from pipelines.measure.latency import Percentiles, ratio_interval
 from pipelines.measure.size import compressed_bytes, file_bytes
+
+# A disk with less than this left is full.
+FULL_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,18 +133,18 @@ def _ask_child(
 ) -> dict[str, npt.NDArray[Any]]:
     with tempfile.TemporaryDirectory(prefix="measure-") as scratch:
         folder = Path(scratch)
-        request = Request(
-            artifact=str(artifact.resolve()),
-            reference=None if reference is None else str(reference.resolve()),
-            images=mapped.in_file(images, folder / "images.npy"),
-            result=str(folder / "result.npz"),
-            threads=settings.threads,
-            warmup_calls=settings.warmup_calls,
-            min_duration_s=settings.min_duration_s,
-            min_calls=settings.min_calls,
-            seed=seed,
-        )
         try:
+            request = Request(
+                artifact=str(artifact.resolve()),
+                reference=None if reference is None else str(reference.resolve()),
+                images=mapped.in_file(images, folder / "images.npy"),
+                result=str(folder / "result.npz"),
+                threads=settings.threads,
+                warmup_calls=settings.warmup_calls,
+                min_duration_s=settings.min_duration_s,
+                min_calls=settings.min_calls,
+                seed=seed,
+            )
             return process.ask(
                 "pipelines.measure.child",
                 asdict(request),
@@ -148,8 +152,15 @@ def _ask_child(
                 timeout_s=settings.timeout_s,
                 limit="measurement.timeout_s",
             )
-        except RuntimeError as error:
-            raise RuntimeError(f"measuring {artifact} failed: {error}") from error
+        except (RuntimeError, OSError) as error:
+            raise RuntimeError(f"measuring {artifact} failed: {error}{_full(folder)}") from error
+
+
+def _full(folder: Path) -> str:
+    """That the disk of a temporary folder is full, where it is: a child that cannot write does not say so."""
+    if shutil.disk_usage(folder).free >= FULL_BYTES:
+        return ""
+    return f"; {machine.room(folder)}, where the temporary folder {folder} is: free some, or set TMPDIR=<folder>"
 
 
 def _summary(

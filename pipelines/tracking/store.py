@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"
+# Where the files of a run's cell are, on the machine of its process.
+FOLDER = "folder"
 # On a sweep's run: what became of its cells.
 TABLE = "cells.json"
 T = TypeVar("T")
@@ -118,6 +120,14 @@ def _recorded(run: Run) -> RecordedCell:
             )
         },
     )
+
+
+def _is_of(fingerprint: str, path: Path) -> bool:
+    """Whether a file of an unfinished cell is whole and of this fingerprint."""
+    try:
+        return bool(json.loads(path.read_text())["fingerprint"] == fingerprint)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _quoted(value: str) -> str:
@@ -204,6 +214,23 @@ class Store:
             return None
         return run_id
 
+    def unfinished(self, *, fingerprint: str, since: int = 0) -> CellFiles | None:
+        """What is left on this machine of the newest cell of this fingerprint that did not finish after its training.
+
+        Ask while holding the claim of the fingerprint: nobody else works on such a cell then. since: as for `find`.
+        """
+        runs = self.client.search_runs(
+            [self.experiment_id],
+            f"tags.fingerprint = '{fingerprint}' and attributes.status != 'FINISHED' "
+            f"and attributes.start_time >= {since}",
+            order_by=["attributes.start_time DESC"],
+        )
+        for run in runs:
+            files = CellFiles(Path(run.data.tags.get(FOLDER, "/nowhere")))
+            if any(_is_of(fingerprint, path) for path in (files.result, files.build, files.trained)):
+                return files
+        return None
+
     def result(self, run_id: str) -> CellResult:
         """The record of a finished cell. Raises StoreError where it is lost or of another version."""
         return self._opened(run_id, lambda: CellResult.load(self._downloaded(run_id, "/result.json")))
@@ -287,7 +314,7 @@ class Store:
         folder: the cell's, which receives `run.json`, the run's address. run_id: a run that was opened already and is
         adopted. parent: the run of the sweep it belongs to.
         """
-        tags |= {PARENT: parent} if parent else {}
+        tags |= {FOLDER: str(folder.resolve())} | ({PARENT: parent} if parent else {})
         with CellRun.opened(
             self.client, uri=self.uri, experiment=self.experiment, folder=folder, run_id=run_id, tags=tags
         ) as run:

@@ -1,0 +1,18 @@
+"""Techniques as a user may write them, reached through `technique._target_`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.techniques.base import Candidate, EffectError
+from pipelines.techniques.baseline import Baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsure(Baseline):
+    """A baseline that does not trust its artifact as long as the environment holds UNSURE."""
+
+    def verify(self, candidate: Candidate, artifact: Path) -> None:
+        """Raise EffectError on the day on which it is unsure."""
+        if os.environ.get("UNSURE"):
+            raise EffectError("unsure today")
