@@ -49,6 +49,21 @@ TWO = {"ant": 8, "bee": 8}
         (["train/ant", "train/bee", "validation/ant", "validation/bee"], {"train": TWO, "validation": TWO}),
         (["train_images/ant", "train_images/bee", "test-set/ant", "test-set/bee"], {"train": TWO, "test": TWO}),
         (["train/ant", "train/bee"], {"train": TWO}),
+        # As known collections call them, a folder without labels among them.
+        (
+            [
+                "seg_train/seg_train/ant",
+                "seg_train/seg_train/bee",
+                "seg_test/seg_test/ant",
+                "seg_test/seg_test/bee",
+                "seg_pred/seg_pred",
+            ],
+            {"train": TWO, "test": TWO},
+        ),
+        (
+            ["training/ant", "training/bee", "validation/ant", "validation/bee", "evaluation/ant", "evaluation/bee"],
+            {"train": TWO, "validation": TWO, "test": TWO},
+        ),
         # Deeper only, wrapped, doubled, and beside annotations.
         (["ant/2024/may", "bee/2023"], {"train": TWO}),
         (
@@ -63,6 +78,7 @@ TWO = {"ant": 8, "bee": 8}
         # Classes that are called like splits.
         (["train", "plane"], {"train": {"plane": 8, "train": 8}}),
         (["train", "test", "plane"], {"train": {"plane": 8, "test": 8, "train": 8}}),
+        (["steam_train", "crash_test"], {"train": {"crash_test": 8, "steam_train": 8}}),
     ],
 )
 def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[str, int]]) -> None:
@@ -130,7 +146,36 @@ def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
     images(root / "bee")
     (root / "ant").symlink_to(tmp_path / "store" / "all")
     (root / "bee" / "again").symlink_to(root / "bee")
+    # It would give the bees the ants' images.
+    (root / "bee" / "up").symlink_to(root)
     assert found(root) == {"train": TWO}
+    assert "2 folders without a part in it (bee/again, bee/up)" in layout.find(root).left_out
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.png"])
+def test_a_pipe_is_left_out_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    for folder in TWO:
+        images(tmp_path / folder)
+    os.mkfifo(tmp_path / "ant" / name)
+    it = layout.find(tmp_path)
+    assert {folder: len(files) for folder, files in it.files["train"].items()} == TWO
+    assert f"1 file that is no image (ant/{name})" in it.left_out
+
+
+def test_a_class_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    for name in TWO:
+        images(tmp_path / name)
+    (tmp_path / "cat").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"/cat must be a file, got a link to nothing: mend the link or delete it"):
+        layout.find(tmp_path)
+
+
+def test_a_photograph_that_pillow_does_not_open_is_named(tmp_path: Path) -> None:
+    for name in TWO:
+        images(tmp_path / name)
+    (tmp_path / "ant" / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(ValueError, match=r"IMG_0001.HEIC must be an image that Pillow opens, got another file: save"):
+        Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load()
 
 
 def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +13,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipelines.datasets.picture import printable
+from pipelines.datasets.picture import printable, unreadable
 
 SPLITS = ("train", "validation", "test")
 _EXTRA = r"[\W_]*(set|data|images?|imgs?|split)?[\W_]*"
 _SPLIT = {
     "train": re.compile(rf"(train(ing)?|trn){_EXTRA}"),
     "validation": re.compile(rf"(val(id(ation)?)?|dev(elopment)?){_EXTRA}"),
-    "test": re.compile(rf"(test(ing)?|tst){_EXTRA}"),
+    "test": re.compile(rf"(test(ing)?|tst|eval(uation)?){_EXTRA}"),
 }
+# The end of a longer name, as in `seg_train` and `asl_alphabet_test`.
+_LAST_WORD = re.compile(r"[^\W_]+$")
 _IMAGES = re.compile(r"(jpeg|png)?im(age|g)s?|pictures|pics|photos")
 _NOTES = re.compile(r"(annot?(ation)?|label|mask|trimap|segmentation|bbox|xml|json|meta(data)?|list)s?")
 # What desktops, editors and archives leave behind, beside all names that begin with a dot.
@@ -33,6 +36,10 @@ _PRODUCTS = {"outputs", "multirun", "mlruns", "mlartifacts", "measured"}
 _PRODUCT_FILES = {"MODEL_CARD.md", "report.html", "mlflow.db"}
 # Formats that Pillow recognizes by their first bytes, but cannot read by itself.
 _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+# Photographs that Pillow does not open: reading them names them, where to pass over them would lose them.
+_CAMERA = {
+    ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heics", ".heif", ".hif", ".jxl", ".nef", ".orf", ".raf", ".rw2",
+}  # fmt: skip
 NAMED = 3
 
 
@@ -123,6 +130,8 @@ def _check(layout: Layout, root: Path, left: _LeftOut) -> None:
 def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
     """The folders of the splits. Empty where the folders are classes, one of which may be called `train`."""
     found = {split: [one for one in folders if split == split_of(one.name)] for split in SPLITS}
+    if not any(found.values()):
+        return _by_last_word(folders)
     if twice := next((ones for ones in found.values() if len(ones) > 1), None):
         raise ValueError(
             f"{printable(twice[0].parent)} must hold one folder for each split, got {printable(Path(twice[0].name))} "
@@ -139,6 +148,20 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
     return {} if holding or (len(there) == 1 and len(folders) > 1) else there
 
 
+def _by_last_word(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders such as `seg_train` and `seg_test`: one for a split, train among them, no picture directly in any."""
+    found: dict[str, Path] = {}
+    for one in folders:
+        word = _LAST_WORD.search(one.name)
+        split = split_of(word[0]) if word else None
+        if split is None:
+            continue
+        if split in found or any(_is_image(path) for path in _entries(one) if not path.is_dir()):
+            return {}
+        found[split] = one
+    return found if "train" in found and len(found) > 1 else {}
+
+
 def split_of(name: str) -> str | None:
     """The split that a folder's name stands for; None for any other name."""
     return next((split for split, pattern in _SPLIT.items() if pattern.fullmatch(name.casefold())), None)
@@ -148,7 +171,8 @@ def _classes(folder: Path, left: _LeftOut) -> dict[str, list[Path]]:
     _note_images(folder, left)
     found: dict[str, list[Path]] = {}
     for one in _folders(folder, left):
-        if files := list(_images(one, left)):
+        # A link to the folder of all classes would give one class the images of the others.
+        if files := list(_images(one, left, frozenset({_identity(folder)}))):
             found.setdefault(class_name(one), []).extend(files)
         else:
             left.folders.append(one)
@@ -205,11 +229,16 @@ def _note_images(folder: Path, left: _LeftOut) -> None:
             (left.images if _is_image(one) else left.other).append(one)
 
 
-def _images(folder: Path, left: _LeftOut, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """All images at any depth, in the order of their names; links are followed, a circle of them once."""
+def _identity(folder: Path) -> tuple[int, int]:
     status = folder.stat()
-    this = (status.st_dev, status.st_ino)
+    return status.st_dev, status.st_ino
+
+
+def _images(folder: Path, left: _LeftOut, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """All images at any depth, in the order of their names; links are followed, but to no folder `above`."""
+    this = _identity(folder)
     if this in above:
+        left.folders.append(folder)
         return
     left.hidden.update(folder / name for name in _names(folder) if is_hidden(name))
     for one, is_folder in _visible(folder):
@@ -262,10 +291,15 @@ def _is_product(path: Path) -> bool:
 def _is_image(path: Path) -> bool:
     """Whether a file is to be read as an image: by its suffix, or, where that says nothing, by its first bytes."""
     suffix = path.suffix.lower()
-    if suffix in _readable():
-        return True
     if suffix in _unreadable():
         return False
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:  # Such as a link to nothing, which may have been a whole class.
+        raise unreadable(path, error) from error
+    # To open a pipe would wait for ever.
+    if not regular or suffix in _readable():
+        return regular
     try:
         with Image.open(path) as image:
             return image.format not in _UNREADABLE
@@ -276,7 +310,8 @@ def _is_image(path: Path) -> bool:
 @cache
 def _readable() -> frozenset[str]:
     known = Image.registered_extensions()
-    return frozenset(suffix for suffix, format in known.items() if format in Image.OPEN and format not in _UNREADABLE)
+    opened = {suffix for suffix, format in known.items() if format in Image.OPEN and format not in _UNREADABLE}
+    return frozenset(opened | _CAMERA)
 
 
 @cache
