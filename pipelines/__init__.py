@@ -1,3 +1,19 @@
 """opscore: which model, on which dataset, optimized with which technique, is fit to be operated?"""
 
+import sys
+from pathlib import Path
+
+from pipelines import guard
+
 __version__ = "0.1.0"
+
+
+def _is_command() -> bool:
+    """Whether this process is one of opscore's commands, and not another program that imports a module of it."""
+    words = sys.orig_argv
+    started = words[words.index("-m") + 1 : words.index("-m") + 2] if "-m" in words else []
+    return any(one.startswith("pipelines") for one in started) or Path(sys.argv[0]).name == "opscore"
+
+
+if _is_command():
+    guard.install()

@@ -4,15 +4,16 @@ Every function raises ValueError with one sentence. They are called from `__post
 that Hydra instantiates, so that a bad value ends a run in about a second, before TensorFlow loads.
 """
 
+import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 
 def whole(name: str, value: object, *, least: int) -> None:
     """Check that `value` is an integer of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(
-            f"{name} must be a whole number of at least {least}, got {value!r}: set {name}={least} or more"
+            f"{name} must be a whole number of at least {least}, got {value!r}: set for example {name}={least}"
         )
 
 
@@ -23,7 +24,9 @@ def number(name: str, value: object, *, above: float | None = None, least: float
     if not ok or not (
         (above is None or value > above) and (least is None or value >= least)  # type: ignore[operator]
     ):
-        raise ValueError(f"{name} must be a number, {wanted}, got {value!r}: set {name}=<number>")
+        raise ValueError(
+            f"{name} must be a number, {wanted}, got {value!r}: set for example {name}={_example(above, least)}"
+        )
 
 
 def fraction(name: str, value: object, *, zero: bool = False) -> None:
@@ -37,9 +40,32 @@ def fraction(name: str, value: object, *, zero: bool = False) -> None:
 
 def one_of(name: str, value: object, choices: Collection[object]) -> None:
     """Check that `value` is among `choices`."""
-    if value not in choices:
-        listed = ", ".join(str(choice) for choice in choices)
-        raise ValueError(f"{name} must be one of {listed}, got {value!r}: set {name}=<one of them>")
+    if all(value != choice for choice in choices):
+        words = [_written(choice) for choice in choices]
+        meant = nearest(str(value), words) or words[0]
+        raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}: set for example {name}={meant}")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that `word` is most like, as a typing mistake is; None where it is like none of them."""
+    folded = {re.sub(r"[_.\- ]", "", choice.lower()): choice for choice in choices}
+    found = difflib.get_close_matches(re.sub(r"[_.\- ]", "", word.lower()), folded, n=1, cutoff=0.7)
+    return folded[found[0]] if found else None
+
+
+def did_you_mean(word: str, choices: Collection[str]) -> str:
+    """`: did you mean <one of the choices>?`, or empty where `word` is like none of them."""
+    meant = nearest(word, choices)
+    return f": did you mean {meant}?" if meant else ""
+
+
+def _written(choice: object) -> str:
+    """As it stands on a command line."""
+    return str(choice).lower() if isinstance(choice, bool) else str(choice)
+
+
+def _example(above: float | None, least: float | None) -> str:
+    return f"{above + 1:g}" if above is not None else f"{least or 0:g}"
 
 
 def flag(name: str, value: object) -> None:

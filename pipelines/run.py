@@ -8,19 +8,23 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from pipelines import folders, runtime, sweep
+from pipelines import folders, grid, guard, overrides, runtime, sweep
 from pipelines.composition import CONF, cell_of
 from pipelines.records import Outcome
-from pipelines.sweep import FAILURE, MISUSE, Ticket
+from pipelines.sweep import Ticket
 from pipelines.tracking.credentials import concealed
 
 # What a cell needs is imported where it runs: `--help` and `--cfg` answer without NumPy.
@@ -32,57 +36,81 @@ if TYPE_CHECKING:
 log = logging.getLogger("opscore")
 
 
-class MisuseError(Exception):
-    """Something that was known before anything was computed."""
-
-
-def main() -> None:
+@guard.command
+def main() -> int | None:
     """Entry point of `python -m pipelines.run` and of `opscore`."""
     runtime.collect_seldom()
-    # Hydra writes its command line into files.
-    sys.argv[1:] = concealed(expand_overrides(sys.argv[1:]))
     # MLflow's next start_run() would adopt this run, whichever cell it is for: it is handed over by name instead.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
     if sys.argv[1:2] == ["--cell"]:
-        sys.exit(_child(Path(sys.argv[2])))
+        return _child(Path(sys.argv[2]))
     if sys.argv[1:] == ["--info", "compatibility"]:
         from pipelines.compatibility import Compatibility
 
         print(Compatibility.of(CONF).text())
-        return
+        return None
+    # Hydra writes its command line into files: no password stays in it.
+    sys.argv[1:] = overrides.prepared(concealed(overrides.expand(sys.argv[1:])))
     sweep.ADOPTED.extend([adopted] if adopted else [])
+    return _composed(adopted)
+
+
+def _composed(adopted: str | None) -> int:
+    """Let Hydra compose and start the cell or the grid; gives the exit status."""
     # Filled before the first job of a multirun. A launcher that sends `task` to another process sends it along.
     tickets = sweep.TICKETS
     statuses: list[int] = []
+    began: list[Path] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def task(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return sweep.run_cell(config, tickets[0], inline=run_inline)
-        statuses.append(_single(config, Path(HydraConfig.get().runtime.output_dir), run_id=adopted))
+        began.append(Path(HydraConfig.get().runtime.output_dir))
+        statuses.append(_single(config, began[0], run_id=adopted))
         return None
 
     error: BaseException | None = None
     try:
-        task()
+        with _hydra_raises():
+            task()
     except BaseException as raised:
         if not sweep.CURRENT:
-            raise
+            raise _as_misuse(raised, began=bool(began)) from raised
         error = raised
     statuses.extend(running.finish(error) for running in sweep.CURRENT)
-    sys.exit(max(statuses, default=0))
+    return max(statuses, default=0)
 
 
-def expand_overrides(arguments: list[str]) -> list[str]:
-    """Split the one argument after `--overrides` as a shell would; all others stay.
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Let Hydra raise what it otherwise prints with a traceback before it ends the process."""
+    os.environ[guard.SHOW_TRACEBACK] = "1"
+    try:
+        yield
+    finally:
+        if not guard.ASKED:
+            del os.environ[guard.SHOW_TRACEBACK]
 
-    `mlflow run -P overrides="a=1 b=x,y"` hands over everything as a single argument.
-    """
-    if "--overrides" not in arguments:
-        return arguments
-    at = arguments.index("--overrides")
-    given = arguments[at + 1] if at + 1 < len(arguments) else ""
-    return arguments[:at] + shlex.split(given) + arguments[at + 2 :]
+
+def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
+    """What Hydra raised before any cell or sweep began, as one sentence on the configuration."""
+    if isinstance(error, sweep.NoSweepError):
+        (error,) = error.args
+        if isinstance(error, ValueError | OSError) and not isinstance(error, HydraException):
+            return guard.MisuseError(guard.sentence(error))
+    if began or not isinstance(error, Exception) or isinstance(error, guard.MisuseError):
+        return error
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return guard.MisuseError(
+            f"hydra.run.dir, or hydra.sweep.dir of a grid, must be a folder that can be written, got {error.filename} "
+            f"({error.strerror}): set hydra.run.dir=outputs/mine, or hydra.sweep.dir= with -m"
+        )
+    if isinstance(error, HydraException | OmegaConfBaseException | ValueError | TypeError | AttributeError):
+        from pipelines.mistakes import explained
+
+        return guard.MisuseError(explained(error, sys.argv[1:]))
+    return error
 
 
 def run_inline(config: DictConfig, folder: Path, ticket: Ticket) -> Outcome:
@@ -95,10 +123,12 @@ def run_inline(config: DictConfig, folder: Path, ticket: Ticket) -> Outcome:
         cell, store = _checked(config, ticket)
         name = cell.name
         executed = _execute(cell, store, folder, patience_s=config.tracking.patience_s, ticket=ticket)
-    except _expected() as error:
-        log.debug("traceback", exc_info=error)
-        print(f"opscore: {name or 'the cell'} failed: {error}", file=sys.stderr)
-        return replace(sweep.failed(str(error), name), spent=breakdown.total(breakdown.current()))
+    except Exception as error:
+        if guard.is_interrupted():
+            raise KeyboardInterrupt from error
+        message = guard.sentence(error, folder=folder)
+        print(f"opscore: {name or 'the cell'} failed: {message}", file=sys.stderr)
+        return replace(sweep.failed(message, name), spent=breakdown.total(breakdown.current()))
     return Outcome(
         number=-1,
         name=name,
@@ -126,13 +156,8 @@ def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
             run_id=run_id,
             since=0 if config.resume else int(time.time() * 1e3),
         )
-    except MisuseError as error:
-        print(f"opscore: {error}", file=sys.stderr)
-        return MISUSE
-    except _expected() as error:
-        log.debug("traceback", exc_info=error)
-        print(f"opscore: {f'{name} failed: ' if name else ''}{error}", file=sys.stderr)
-        return FAILURE
+    except BaseException as error:  # noqa: BLE001 (it becomes the status)
+        return guard.report(error, name=name if not isinstance(error, guard.MisuseError) else "", folder=folder)
     return 0
 
 
@@ -140,7 +165,7 @@ def _claim(folder: Path) -> None:
     try:
         folders.claim(folder, "hydra.run.dir")
     except (ValueError, OSError) as error:
-        raise MisuseError(str(error)) from error
+        raise guard.MisuseError(str(error)) from error
 
 
 def _checked(config: DictConfig, ticket: Ticket | None, *, run_id: str | None = None) -> tuple[Cell, Store]:
@@ -150,13 +175,15 @@ def _checked(config: DictConfig, ticket: Ticket | None, *, run_id: str | None = 
 
     try:
         sweep.check_settings(config)
+        if ticket is None and HydraConfig.initialized():
+            grid.check_single()
         cell = cell_of(config)
         uri = ticket.uri if ticket else tracking_uri(config.tracking.uri)
         # In the middle of a sweep a server may be away for a while.
         check_reachable(uri, patience_s=config.tracking.patience_s if ticket else 0)
         preflight(cell)
     except (ValueError, OSError) as error:
-        raise MisuseError(str(error)) from error
+        raise guard.MisuseError(str(error)) from error
 
     from pipelines.tracking.store import Store
 
@@ -188,7 +215,7 @@ def _execute(
         config = OmegaConf.create(parts_of(other) | settings | passed_on | own)
         OmegaConf.save(config, place / "cell.yaml")
         command = [sys.executable, "-m", "pipelines.run", "--cell", str(place / "cell.yaml")]
-        subprocess.run(command, check=False)
+        subprocess.run(command, check=False, env=guard.child_environment())
 
     executor = Executor(
         store=store,
@@ -212,7 +239,7 @@ def _child(resolved: Path) -> int:
         return _single(config, resolved.parent, run_id=None)
     outcome = run_inline(config, resolved.parent, ticket)
     sweep.leave(outcome, resolved.parent, name=sweep.CELL_OUTCOME)
-    return FAILURE if outcome.status == "failed" else 0
+    return guard.FAILURE if outcome.status == "failed" else 0
 
 
 def _tell(executed: Executed, store: Store) -> None:
@@ -237,16 +264,6 @@ def _ui(store: Store) -> str:
     if not store.embedded or CHECKOUT is None:
         return f"mlflow ui --backend-store-uri {shlex.quote(store.uri)}"
     return "make ui" if Path.cwd() == CHECKOUT else f"make -C {shlex.quote(str(CHECKOUT))} ui"
-
-
-def _expected() -> tuple[type[Exception], ...]:
-    """What is raised where the configuration or the surroundings are at fault: its sentence is enough.
-
-    Asked for when something was raised, so that MLflow is not imported before it is needed.
-    """
-    from pipelines.tracking.store import store_errors
-
-    return MisuseError, ValueError, OSError, FloatingPointError, RuntimeError, *store_errors()
 
 
 if __name__ == "__main__":

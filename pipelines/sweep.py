@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines import checks, folders, grid_preflight
+from pipelines import checks, folders, grid, grid_preflight, guard
 from pipelines.breakdown import PARTS
 from pipelines.composition import cell_of
 from pipelines.records import Outcome
@@ -41,7 +40,6 @@ log = logging.getLogger("opscore")
 
 # In a job's folder: its outcome, what its cell's own process found out, and what that process printed.
 OUTCOME, CELL_OUTCOME, LOG = "outcome.json", "cell.outcome.json", "cell.log"
-MISUSE, FAILURE, INTERRUPTED = 2, 1, 130
 # How often the job folders, and the parent run, are looked at for news.
 LOOK_S, LOOK_AT_STORE_S = 0.5, 15.0
 # After so long without news the terminal says that the sweep is still at work.
@@ -79,6 +77,10 @@ TICKETS: list[Ticket] = []
 CURRENT: list[Sweep] = []
 
 
+class NoSweepError(BaseException):
+    """No sweep could be begun, for the reason in `args`."""
+
+
 class Announcer(Callback):
     """Hydra's callback, called in the process that holds the sweep before the first job."""
 
@@ -88,15 +90,15 @@ class Announcer(Callback):
             check_no_password(config)
         except ValueError as error:
             print(f"opscore: {error}", file=sys.stderr)
-            sys.exit(MISUSE)
+            sys.exit(guard.MISUSE)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's signature)
-        """Check what can be checked and open the parent run. Ends the process with a sentence where that fails."""
+        """Check what can be checked and open the parent run. Raises NoSweepError where that fails."""
         try:
             sweep = Sweep.begin(config, adopted=ADOPTED[0] if ADOPTED else None)
-        except Exception as error:  # noqa: BLE001 (Hydra would warn, and start the jobs without their sweep)
-            print(f"opscore: {error}", file=sys.stderr)
-            sys.exit(MISUSE)
+        except Exception as error:
+            # Hydra would warn, and start the jobs without their sweep; what ends a process goes through.
+            raise NoSweepError(error) from error
         CURRENT.append(sweep)
         TICKETS.append(sweep.ticket)
 
@@ -122,13 +124,15 @@ class Sweep:
         from pipelines.tracking.address import check_reachable, tracking_uri
 
         check_settings(config)
-        folder = Path(config.hydra.sweep.dir)
-        folders.claim(folder, "hydra.sweep.dir")
-        total = number_of_cells(config)
+        grid.check_studies(config)
+        grid.check_composes(config)
+        total = grid.number_of_cells(config)
         uri = tracking_uri(config.tracking.uri)
         check_reachable(uri)
-        if not is_search(config):
-            grid_preflight.check_one_can_run(_jobs(config))
+        if not grid.is_search(config):
+            grid_preflight.check_one_can_run(grid.cells(config))
+        folder = Path(config.hydra.sweep.dir)
+        folders.claim(folder, "hydra.sweep.dir")
 
         from pipelines.tracking.store import Store
         from pipelines.tracking.sweep_run import SweepRun
@@ -143,14 +147,14 @@ class Sweep:
         run = SweepRun.open(
             store,
             name=f"{config.hydra.runtime.choices.get('experiment') or 'sweep'} of {total} cells",
-            overrides=_grid(config),
+            overrides=grid.lines(config),
             config=OmegaConf.to_yaml(config),
             run_id=adopted,
         )
         since = 0 if config.resume else store.started(run.run_id)
         print(f"{total} cells, in {folder}\nrun     {run.link}\n", flush=True)
         ticket = Ticket(parent=run.run_id, uri=uri, experiment=store.experiment, since=since)
-        return cls(ticket, run, folder, total, search=is_search(config))
+        return cls(ticket, run, folder, total, search=grid.is_search(config))
 
     def finish(self, error: BaseException | None) -> int:
         """Tell and record what came out; gives the exit status. error: what broke the sweep off, if anything did."""
@@ -187,7 +191,7 @@ class Sweep:
         print(f"run     {self._run.link}\nlist    {self._run.list_link}", flush=True)
         if problem:
             print(f"opscore: {problem}; the same command again runs only these", file=sys.stderr)
-        return INTERRUPTED if interrupted else FAILURE if problem or error else 0
+        return guard.INTERRUPTED if interrupted else guard.FAILURE if problem or error else 0
 
     def _report(self, outcomes: Sequence[Outcome]) -> Path | None:
         """The folder of the report on the sweep's cells; None where there is nothing to report, or it fails."""
@@ -276,33 +280,6 @@ def check_no_password(config: DictConfig) -> None:
             f"tracking.uri must hold no password in a file, got one in {split(given).bare!r}: take it out, and `export "
             f"{VARIABLE}=` the whole address instead"
         )
-
-
-def is_search(config: DictConfig) -> bool:
-    """Whether the sweeper draws its cells, some of them perhaps twice, instead of going through a grid."""
-    return "n_trials" in config.hydra.sweeper
-
-
-def number_of_cells(config: DictConfig) -> int:
-    """How many cells the sweeper will ask for; a search asks for so many at most."""
-    if is_search(config):
-        return int(config.hydra.sweeper.n_trials)
-    return len(_jobs(config))
-
-
-def _jobs(config: DictConfig) -> list[list[str]]:
-    """The overrides of each cell of a grid."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    overrides = OverridesParser.create().parse_overrides(_grid(config))
-    jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
-    return jobs
-
-
-def _grid(config: DictConfig) -> list[str]:
-    """What is swept and what is fixed: of a study's file, then of the command line."""
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    return [*params, *config.hydra.overrides.task]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -467,7 +444,7 @@ def _signal(child: subprocess.Popen[bytes], number: int) -> None:
 def _environment(config: DictConfig) -> dict[str, str]:
     threads = config.sweep.threads or _share_of_cores(HydraConfig.get().launcher)
     # joblib limits its workers' OpenMP, which TensorFlow does not use, and which the child shall not inherit.
-    inherited = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    inherited = {key: value for key, value in guard.child_environment().items() if key != "OMP_NUM_THREADS"}
     return inherited | ({"TF_NUM_INTRAOP_THREADS": str(threads)} if threads else {})
 
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from pipelines.cell import Cell, describe
 from pipelines.composition import CONF, GROUPS, cell_of
 from pipelines.datasets.base import Dataset
-from pipelines.run import expand_overrides
+from pipelines.overrides import expand
 from pipelines.techniques.base import Chain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,14 +87,14 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["model=resnet51"], "Could not find 'model/resnet51'"),
-        (["training.epoch=3"], "Could not override 'training.epoch'"),
+        (["model=resnet51"], "got 'resnet51': did you mean model=resnet50?"),
+        (["training.epoch=3"], "training.epoch is no field of training"),
         (["training.epochs=0"], "training.epochs must be a whole number of at least 1, got 0"),
         (["training.epochs=many"], "training.epochs must be a whole number of at least 1, got 'many'"),
         (["training.optimizer=lion"], "training.optimizer must be one of adam, sgd, got 'lion'"),
         (["training.learning_rate=-1"], "training.learning_rate must be a number, more than 0, got -1"),
         (["training.warmup_fraction=1"], "training.warmup_fraction must be a fraction in [0, 1), got 1"),
-        (["training.mixed_precision=half"], "training.mixed_precision must be one of auto, True, False"),
+        (["training.mixed_precision=half"], "training.mixed_precision must be one of auto, true, false"),
         (["technique.scheme=int4"], "technique.scheme must be one of"),
         (["technique.calibration_images=0"], "technique.calibration_images must be a whole number of at least 1"),
         (["technique=transfer"], "transfer needs pretrained weights"),
@@ -127,7 +127,7 @@ def test_mistakes_get_a_sentence(arguments: list[str], sentence: str, tmp_path: 
     ],
 )
 def test_overrides_arrive_as_one_argument(given: list[str], expanded: list[str]) -> None:
-    assert expand_overrides(given) == expanded
+    assert expand(given) == expanded
 
 
 def test_description_is_plain_and_complete() -> None:

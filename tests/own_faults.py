@@ -1,0 +1,53 @@
+"""Parts of a user's own that break, reached through `_target_`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.datasets.base import Arrays
+from pipelines.datasets.digits import Digits
+from pipelines.models.small_cnn import SmallCNN
+from pipelines.techniques.base import Candidate, Context
+from pipelines.techniques.baseline import Baseline
+
+if TYPE_CHECKING:
+    import tf_keras
+
+
+def _break(stage: str) -> Any:
+    raise KeyError(f"a fault in {stage}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Digits):
+    """Breaks when it is read."""
+
+    def _read(self) -> Arrays:
+        return _break("load")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(SmallCNN):
+    """Breaks when it is built."""
+
+    def build(self, image_shape: tuple[int, int, int], classes: int) -> "tf_keras.Model":
+        """Raise KeyError."""
+        return _break("build")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Baseline):
+    """Breaks instead of training."""
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Raise KeyError."""
+        return _break("train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checking(Baseline):
+    """Breaks when it looks at its artifact."""
+
+    def verify(self, candidate: Candidate, artifact: Path) -> None:
+        """Raise KeyError."""
+        _break("verify")
