@@ -220,6 +220,14 @@ def test_random_vgg_kernels_keep_the_scale_of_the_image(keras) -> None:
     assert 10 < outputs(last, images(4)).std() < 1000
 
 
+def test_random_resnet_blocks_begin_as_the_identity(keras) -> None:
+    model = ResNet(**SHARED, depth=50).build(SHAPE, 10)
+    scales = {layer.name: layer.gamma.numpy() for layer in model.layers if layer.name.endswith("_bn")}
+    last = [name for name in scales if name.endswith("_3_bn")]
+    assert len(last) == 16
+    assert all((scale == (0 if name in last else 1)).all() for name, scale in scales.items())
+
+
 def test_a_file_of_another_network_is_refused(keras, tmp_path: Path) -> None:
     file = tmp_path / "notop.h5"
     keras.applications.VGG16(include_top=False, weights=None, input_shape=SHAPE).save_weights(file)
