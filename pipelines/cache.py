@@ -10,9 +10,11 @@ import argparse
 import sys
 import time
 
+from pipelines import guard
 from pipelines.datasets.cache import DEFAULT_GB, GB, Cache, Stored, amount
 
 
+@guard.command
 def main() -> None:
     """Show the cache, or clear it."""
     parser = argparse.ArgumentParser(

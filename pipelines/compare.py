@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import arguments, article, runtime
+from pipelines import arguments, article, guard, runtime
 from pipelines.comparison import BASELINE, CRITERIA, Comparison, Entry, compare, shown
 from pipelines.pages import rewrite
 from pipelines.summary import aligned
@@ -47,7 +47,7 @@ def selected(words: Sequence[str]) -> list[RecordedCell]:
     given = arguments.settings(words, SELECTION)
     uri, experiment = tracking_uri(given["tracking.uri"]), given["experiment"] or "opscore"
     check_reachable(uri)
-    store = Store(uri, experiment)
+    store = Store.existing(uri, experiment)
     cells = store.finished_cells(given["dataset"], condition=given["filter"])
     if given["sweep"]:
         parent = store.newest_sweep() if given["sweep"] == "last" else given["sweep"]
@@ -124,6 +124,7 @@ def notes(comparison: Comparison) -> list[str]:
     return said
 
 
+@guard.command
 def main() -> None:
     """Print the comparison of the chosen cells, or write a file's tables anew."""
     runtime.collect_seldom()

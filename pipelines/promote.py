@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from pipelines import arguments, checks, comparability, gates
+from pipelines import arguments, checks, comparability, gates, guard
 from pipelines.compare import SELECTION, selected
 from pipelines.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACTERS, Registry, Version, model_name, refusals
 from pipelines.rollback import roll_back
@@ -131,6 +131,7 @@ def misses(judged: Sequence[gates.Judged], registry: Registry) -> str:
     return "\n".join(lines) + more
 
 
+@guard.command
 def main() -> None:
     """Promote or roll back, and say what was done."""
     parser = arguments.parser("python -m pipelines.promote", str(__doc__), DEFAULTS)

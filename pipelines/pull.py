@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from pipelines import arguments
+from pipelines import arguments, guard
 from pipelines.model_card import Facts, card, title
 from pipelines.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, asked, model_name, refusals
 from pipelines.tracking.address import check_reachable, tracking_uri
@@ -118,6 +118,7 @@ def gathered(registry: Registry, name: str, version: Version, artifact: Path) ->
     )
 
 
+@guard.command
 def main() -> None:
     """Pull, and say what was written."""
     parser = arguments.parser("python -m pipelines.pull", str(__doc__), DEFAULTS)

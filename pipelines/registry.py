@@ -22,10 +22,9 @@ from pipelines import names
 from pipelines.gates import Answers
 from pipelines.measure.size import sha256
 from pipelines.records import CellFiles, CellResult
-from pipelines.tracking.address import sqlite_path
 from pipelines.tracking.cell_run import CELL_FOLDER, StoreError
 from pipelines.tracking.client import connected
-from pipelines.tracking.store import RecordedCell, Store, store_errors
+from pipelines.tracking.store import RecordedCell, Store, check_exists, no_such_experiment, store_errors
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -77,16 +76,14 @@ class Registry:
     """The model registry of a tracking store. Raises StoreError where there is no store at `uri`."""
 
     def __init__(self, uri: str) -> None:
-        # MLflow would make the file, and with it a store without anything in it.
-        if (database := sqlite_path(uri)) is not None and not database.is_file():
-            raise StoreError(f"there is no tracking store at {uri}: run a cell first, or set tracking.uri to another")
+        check_exists(uri)
         self.uri = uri
         self.client = connected(uri)
 
     def check_experiment(self, experiment: str) -> None:
         """Raise StoreError where there is no such experiment, which opening it would make."""
         if self.client.get_experiment_by_name(experiment) is None:
-            raise StoreError(f"there is no experiment {experiment!r} in {self.uri}: correct experiment=")
+            raise no_such_experiment(self.client, self.uri, experiment)
 
     def aliased(self, name: str, alias: str) -> Version | None:
         """The version that carries the alias; None where there is none, or it was deleted."""
@@ -115,7 +112,7 @@ class Registry:
 
         try:
             experiment = self.client.get_experiment(self.client.get_run(version.run_id).info.experiment_id).name
-            (found,) = Store(self.uri, experiment).finished_cells(
+            (found,) = Store.existing(self.uri, experiment).finished_cells(
                 dataset, condition=f"attributes.run_id = '{version.run_id}'"
             )
         except (ValueError, mlflow.MlflowException) as error:

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines import guard
 from pipelines.tracking.address import EMBEDDED
 from pipelines.tracking.credentials import adopted
 
@@ -224,6 +225,7 @@ def _watch(processes: Sequence[Child], port: int) -> None:
         time.sleep(0.2)
 
 
+@guard.command
 def main() -> None:
     """Serve; ends with status 0 after a signal, 1 where a part ended by itself, 2 where it could not start."""
     parser = argparse.ArgumentParser(

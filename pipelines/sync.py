@@ -17,6 +17,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from pipelines import guard
 from pipelines.composition import cell_of
 from pipelines.execution import digest_of, loaded
 from pipelines.records import CellFiles, Finished
@@ -60,6 +61,7 @@ def send(folder: Path, address: Address) -> str:
     return run.run_id
 
 
+@guard.command
 def main() -> None:
     """Send what is missing and say how much it was."""
     parser = argparse.ArgumentParser(

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import arguments, machine, runtime
+from pipelines import arguments, guard, machine, runtime
 from pipelines.compare import SELECTION, selected
 from pipelines.target import recording, session, table
 from pipelines.target.results import summarized
@@ -34,6 +34,7 @@ DEFAULTS = SELECTION | ARGUMENTS | {"files": None, "reference": None, "out": "me
 Given = dict[str, str | None]
 
 
+@guard.command
 def main() -> None:
     """Measure, or send what was measured; one sentence where it fails."""
     parser = arguments.parser("python -m pipelines.measure", str(__doc__), DEFAULTS)
@@ -75,7 +76,7 @@ def _subjects(given: Given, files: Sequence[Path]) -> tuple[list[Subject], Store
     if files:
         return of_files(files, Path(given["reference"]) if given["reference"] else None), None
     cells = selected([f"{name}={given[name]}" for name in SELECTION if given[name]])
-    store = Store(tracking_uri(given["tracking.uri"]), str(given["experiment"]))
+    store = Store.existing(tracking_uri(given["tracking.uri"]), str(given["experiment"]))
     return of_cells(cells, store), store
 
 

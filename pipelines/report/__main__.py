@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipelines import arguments, runtime
+from pipelines import arguments, guard, runtime
 from pipelines.compare import SELECTION, selected
 from pipelines.report.page import write
 from pipelines.tracking.cell_run import StoreError
@@ -20,6 +20,7 @@ from pipelines.tracking.cell_run import StoreError
 SETTINGS = {**SELECTION, "out": "report"}
 
 
+@guard.command
 def main() -> None:
     """Write the report of the chosen cells."""
     runtime.collect_seldom()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import shlex
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from pipelines.checks import did_you_mean
 from pipelines.records import CellFiles, CellResult, Finished
 from pipelines.tracking import view
 from pipelines.tracking.address import EMBEDDED_URI, sqlite_path
@@ -28,6 +30,7 @@ from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gon
 from pipelines.verdict import no_better_than_majority
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
     from pipelines.cell import Cell
@@ -82,6 +85,21 @@ class RecordedCell:
         return no_better_than_majority(
             metrics.get("test/majority_p_value"), metrics.get("test/majority_share"), self.majority
         )
+
+
+def check_exists(uri: str) -> None:
+    """Raise StoreError for a SQLite store that is not there: MLflow would make the file, and with it an empty store."""
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
+        raise StoreError(f"there is no tracking store at {uri}: run a cell first, or set tracking.uri to another")
+
+
+def no_such_experiment(client: MlflowClient, uri: str, name: str) -> StoreError:
+    """What is raised where an experiment is asked for that is not there."""
+    there = [each.name for each in client.search_experiments()]
+    return StoreError(
+        f"experiment must be one of {', '.join(there)}, got {name!r}, which is not in {uri}{did_you_mean(name, there)}"
+    )
 
 
 def store_errors() -> tuple[type[Exception], ...]:
@@ -159,7 +177,9 @@ class Store:
     Raises StoreError where the store cannot be opened.
     """
 
-    def __init__(self, uri: str, experiment: str, *, beside: str | None = None) -> None:
+    def __init__(self, uri: str, experiment: str, *, beside: str | None = None, create: bool = True) -> None:
+        if not create:
+            check_exists(uri)
         if (database := sqlite_path(uri)) is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
         self.uri = uri
@@ -169,18 +189,28 @@ class Store:
 
         try:
             self.experiment_id: str = (
-                self.client.get_run(beside).info.experiment_id if beside else self._experiment(experiment)
+                self.client.get_run(beside).info.experiment_id
+                if beside
+                else self._experiment(experiment, create=create)
             )
+        except StoreError:
+            raise
         except Exception as error:
             raise StoreError(
                 f"the tracking store {uri} cannot be opened ({error}): mend it, or set tracking.uri to another"
             ) from error
         if beside:
             self.experiment = self.client.get_experiment(self.experiment_id).name
-        mlflow.set_experiment(experiment_id=self.experiment_id)
-        self._show()
+        if create:
+            mlflow.set_experiment(experiment_id=self.experiment_id)
+            self._show()
         self.claims = Claims(self.client)
         self._artifacts_checked = False
+
+    @classmethod
+    def existing(cls, uri: str, experiment: str) -> Store:
+        """The store for those who only read: nothing is made. Raises StoreError where it or the experiment is not."""
+        return cls(uri, experiment, create=False)
 
     def check_artifacts(self) -> None:
         """Raise StoreError where artifacts cannot be written; asked once."""
@@ -455,10 +485,18 @@ class Store:
             if key not in tags or (key == view.TAG and tags[key] != value):
                 beside_rivals(partial(self.client.set_experiment_tag, self.experiment_id, key, value))
 
-    def _experiment(self, name: str) -> str:
+    def _experiment(self, name: str, *, create: bool) -> str:
         found = self.client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise StoreError(
+                f"the experiment {name!r} of {self.uri} was deleted: bring it back with `MLFLOW_TRACKING_URI="
+                f"{shlex.quote(self.uri)} mlflow experiments restore -x {found.experiment_id}`, or choose another with "
+                "tracking.experiment="
+            )
         if found is not None:
             return str(found.experiment_id)
+        if not create:
+            raise no_such_experiment(self.client, self.uri, name)
         # MLflow would put the artifacts into the folder that the command happens to stand in.
         database = sqlite_path(self.uri)
         location = (database.resolve().parent / "artifacts").as_uri() if database is not None else None
