@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.checks import nearest
 from pipelines.tracking.credentials import redacted
 
 
@@ -33,7 +34,11 @@ def settings(words: Sequence[str], defaults: Mapping[str, str | None]) -> dict[s
     for word in words:
         name, separator, value = word.partition("=")
         if not separator or name not in defaults:
-            raise ValueError(f"arguments must be name=value with one of {', '.join(defaults)}, got {redacted(word)!r}")
+            meant = nearest(name, defaults)
+            raise ValueError(
+                f"arguments must be name=value with one of {', '.join(defaults)}, got {redacted(word)!r}"
+                f"{f': did you mean {meant}=?' if meant else ''}"
+            )
         # `mlflow run` passes what was not given as nothing.
         given[name] = value or defaults[name]
     return given

@@ -85,5 +85,5 @@ def _mixed(what: str, groups: dict[str, list[RecordedCell]], conditions: dict[st
     listed = " or ".join(shown)
     return ValueError(
         f"the {sum(map(len, groups.values()))} cells {what} and cannot be compared: choose some of them with {listed}, "
-        "or with sweep=<run id> or sweep=last"
+        "or with sweep=last, or sweep= and the id of a sweep's run"
     )

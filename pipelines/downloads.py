@@ -24,7 +24,7 @@ def check_writable(folder: Path) -> None:
     nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not os.access(nearest, os.W_OK):
         raise ValueError(
-            f"Keras's folder must be writable, got {folder}: set the environment variable KERAS_HOME=<folder>"
+            f"Keras's folder must be writable, got {folder}: for example `export KERAS_HOME=/var/tmp/keras`"
         )
 
 

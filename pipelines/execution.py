@@ -9,18 +9,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pipelines import breakdown
+from pipelines import breakdown, runtime
 from pipelines.datasets.notes import description, resized
 from pipelines.records import CellFiles, Finished
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import Address, StoreError
 
 if TYPE_CHECKING:
+    import tf_keras
+
     from pipelines.cell import Cell
     from pipelines.datasets.base import Dataset, ImageData
     from pipelines.records import CellResult
@@ -59,6 +61,7 @@ def preflight(cell: Cell) -> None:
     cell.dataset.preflight()
     shape = loaded(cell.dataset).image_shape
     cell.model.preflight(shape)
+    cell.dataset.check_shift(min(shape[:2]))
     _say(resized(min(shape[:2]), cell.model.input_size))
     for role, other in cell.needs.items():
         if role == "source" or other.source is not None:
@@ -131,7 +134,10 @@ class Executor:
         self.store.check_artifacts()
         fingerprint = cell.fingerprint(digest_of)
         try:
-            needed = self._needed(cell, trained=self._trained(fingerprint) is not None)
+            trained = self._trained(fingerprint) is not None
+            if not trained:
+                self._check_source(cell)
+            needed = self._needed(cell, trained=trained)
         except Exception:
             # The cell has failed as well, and says so in the store.
             with self._opened(cell, self._place(cell), fingerprint, identity, run_id=run_id):
@@ -142,6 +148,27 @@ class Executor:
             return self._run(cell, fingerprint, identity, needed, run_id=run_id)
 
         return self._once(cell, fingerprint, find, run)
+
+    def _check_source(self, cell: Cell) -> None:
+        """Raise ValueError where a technique cannot learn from its source, before that or a baseline is trained."""
+        learns, source = cell.technique.learns_from, cell.source
+        if learns is None:
+            return
+
+        def network(of: Cell) -> tf_keras.Model:
+            runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
+            data = loaded(of.dataset)
+            return replace(of.model, weights=None).build(data.image_shape, len(data.class_names))
+
+        def source_network() -> tf_keras.Model:
+            import tf_keras
+
+            if source is not None:
+                return network(source)
+            return tf_keras.models.load_model(self.store.load(str(learns.uri)).files.checkpoint, compile=False)
+
+        cell.technique.check_source(lambda: network(cell), source_network)
+        runtime.forget_networks()
 
     def _run(
         self, cell: Cell, fingerprint: str, identity: str, needed: dict[str, Finished], *, run_id: str | None

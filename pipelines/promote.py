@@ -151,7 +151,7 @@ def main() -> None:
 def _opened(given: Settings) -> tuple[str, str, Registry]:
     dataset = given["dataset"]
     if not dataset:
-        raise ValueError("dataset must be given: dataset=<name>, for example dataset=cifar10")
+        raise ValueError("dataset must be given: for example dataset=cifar10")
     name = model_name(dataset)
     uri = tracking_uri(given["tracking.uri"])
     check_reachable(uri)

@@ -34,7 +34,7 @@ def pulled(given: dict[str, str | None]) -> str:
     """
     dataset, alias = given["dataset"], str(given["alias"])
     if not dataset:
-        raise ValueError("dataset must be given: dataset=<name>, for example dataset=cifar10")
+        raise ValueError("dataset must be given: for example dataset=cifar10")
     name = model_name(dataset)
     out = Path(given["out"] or name)
     check_free(out, name)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,7 +215,15 @@ def _execute(
         config = OmegaConf.create(parts_of(other) | settings | passed_on | own)
         OmegaConf.save(config, place / "cell.yaml")
         command = [sys.executable, "-m", "pipelines.run", "--cell", str(place / "cell.yaml")]
-        subprocess.run(command, check=False, env=guard.child_environment())
+        with subprocess.Popen(command, env=guard.child_environment()) as child:
+            try:
+                child.wait()
+            except KeyboardInterrupt:
+                # It got the interrupt too, and closes its run.
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=sweep.GRACE_S)
+                child.kill()
+                raise
 
     executor = Executor(
         store=store,

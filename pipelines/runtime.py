@@ -74,6 +74,14 @@ def _without_greetings() -> Iterator[None]:
                     sys.stderr.write(line)
 
 
+def forget_networks() -> None:
+    """Let Keras name the next network's layers as if none had been built before; nothing where it is not loaded."""
+    if "tf_keras" in sys.modules:
+        import tf_keras
+
+        tf_keras.backend.clear_session()
+
+
 def seed_everything(seed: int, *, deterministic: bool) -> None:
     """Seed Python, NumPy and TensorFlow; with `deterministic`, two runs on one machine give the same bits."""
     import tensorflow as tf

@@ -42,7 +42,7 @@ ALLOWED = {
     },
     "tracking": {"checks", "breakdown", "cell", "datasets", "records", "metrics", "summary",
         "serving", "runtime", "verdict"},
-    "arguments": {"tracking"},
+    "arguments": {"checks", "tracking"},
     "comparison": {"intervals", "records", "verdict", "tracking"},
     "article": {"comparison"},
     "pages": {"comparison", "tracking"},
@@ -72,7 +72,7 @@ ALLOWED = {
     "overrides": {"guard"},
     "mistakes": {"checks", "composition", "overrides"},
     "grid": {"overrides"},
-    "execution": {"breakdown", "cell", "datasets", "records", "figures", "job", "tracking"},
+    "execution": {"breakdown", "runtime", "cell", "datasets", "records", "figures", "job", "tracking"},
     "grid_preflight": {"cell", "composition", "execution"},
     "folders": set(),
     "sweep": {

@@ -132,3 +132,27 @@ def test_fault_of_a_users_own_class_is_one_sentence_and_a_log(tmp_path: Path, st
     assert f"KeyError: 'a fault in {stage}'; the traceback is in " in done.stderr
     log = Path(done.stderr.partition("the traceback is in ")[2].splitlines()[0])
     assert "own_faults.py" in log.read_text()
+
+
+def test_shift_out_of_sight_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "dataset.max_shift=8")
+    assert done.returncode == 2
+    assert "dataset.max_shift must be less than the 8 pixels of an image's side, got 8: set for example" in done.stderr
+
+
+def test_donor_without_common_layers_is_refused_before_training(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    donor = ["technique=layer_transfer", "model@technique.source.model=resnet50", "technique.source.model.weights=null"]
+    done = place.run(*donor)
+    assert done.returncode != 0
+    assert "technique.match must pair layers of small_cnn with the source's, got" in done.stderr
+    assert "Epoch" not in done.stdout
+    assert len(place.cells()) == 1, "no baseline was begun"
+
+
+def test_mistyped_argument_of_a_reader(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.compare", "datset=digits"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=Place(tmp_path).environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and "did you mean dataset=?" in done.stderr

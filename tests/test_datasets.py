@@ -286,11 +286,11 @@ def test_bad_shared_field_is_named(name, value):
     [
         (
             lambda: Npz(path=None),
-            r"^dataset.path must name an .npz file, got None: set dataset.path=<file>.npz$",
+            r"^dataset.path must name an .npz file, got None: set for example dataset.path=photos.npz$",
         ),
         (
             lambda: Folder(path=None, image_size=8),
-            r"^dataset.path must name a folder of images, got None: set dataset.path=<folder>$",
+            r"^dataset.path must name a folder of images, got None: set for example dataset.path=photos$",
         ),
         (lambda: Folder(path="x", image_size=7), r"^dataset.image_size must .* 8, got 7"),
         (lambda: Folder(path="x", image_size=8, test_fraction=0), r"^dataset.test_fraction must .*got 0:"),

@@ -105,7 +105,7 @@ def test_another_number_of_classes_leaves_the_head(trained: Candidate, tmp_path:
     pairs = transfer()._pairs(model, trained.model)
     assert "head_logits" not in {layer.name for layer, _ in pairs}
     assert len(pairs) == 10
-    with pytest.raises(EffectError, match="nothing would be transferred"):
+    with pytest.raises(EffectError, match="nothing is transferred"):
         transfer(layers="head").apply(Candidate(model=model), it)
 
 

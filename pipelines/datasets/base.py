@@ -112,6 +112,14 @@ class Dataset(ABC):
         object.__setattr__(self, "name", names.resolved("dataset.name", self.name, self.default_name))
         names.check_dataset("dataset.name", self.name)
 
+    def check_shift(self, side: int) -> None:
+        """Raise ValueError where images of `side` pixels are shifted out of sight."""
+        if self.max_shift >= side:
+            raise ValueError(
+                f"dataset.max_shift must be less than the {side} pixels of an image's side, got {self.max_shift}: set "
+                f"for example dataset.max_shift={max(1, side // 8)}"
+            )
+
     @property
     @abstractmethod
     def default_name(self) -> str:

@@ -214,7 +214,7 @@ class Cache:
     def _disk_full(self, size: int) -> OSError:
         return OSError(
             f"OPSCORE_CACHE must have {amount(size + SPARE_BYTES)} free for the decoded images, "
-            f"got {amount(self._free())} in {self.folder}: make room there, or export OPSCORE_CACHE=<folder>"
+            f"got {amount(self._free())} in {self.folder}: make room there, or export OPSCORE_CACHE=/var/tmp/opscore"
         )
 
     def _stored(self, key: str) -> Stored:
@@ -257,7 +257,7 @@ class Cache:
         if not (self.folder.is_dir() and os.access(self.folder, os.W_OK | os.X_OK)):
             raise ValueError(
                 f"OPSCORE_CACHE must be a folder that can be written, got {self.folder.parent}: "
-                "export OPSCORE_CACHE=<folder>"
+                "export OPSCORE_CACHE=/var/tmp/opscore"
             )
 
 

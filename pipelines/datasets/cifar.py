@@ -47,7 +47,7 @@ class Cifar(ArrayDataset):
         super().__post_init__()
         if not isinstance(self.data_dir, str) or not self.data_dir:
             raise ValueError(
-                f"dataset.data_dir must name a folder, got {self.data_dir!r}: set dataset.data_dir=<folder>"
+                f"dataset.data_dir must name a folder, got {self.data_dir!r}: set for example dataset.data_dir=data"
             )
         if self.url is not None and not re.match(r"https?://.", str(self.url)):
             raise ValueError(
@@ -118,7 +118,7 @@ class Cifar(ArrayDataset):
         return ConnectionError(
             f"{self.default_name} must be in {self.data_dir} or {self._archive}, or come from {self._url}, which "
             f"failed ({reason}): put the archive of that address into {self._archive}, or {self._file.name} with "
-            f"arrays {', '.join(NAMES)} into {self.data_dir}, or set dataset.data_dir=<folder with one of them>"
+            f"arrays {', '.join(NAMES)} into {self.data_dir}, or set dataset.data_dir to a folder with one of them"
         )
 
     @property

@@ -33,7 +33,9 @@ class Folder(Dataset):
     def __post_init__(self) -> None:
         """Check the fields."""
         if not isinstance(self.path, str) or not self.path:
-            raise ValueError(f"dataset.path must name a folder of images, got {self.path!r}: set dataset.path=<folder>")
+            raise ValueError(
+                f"dataset.path must name a folder of images, got {self.path!r}: set for example dataset.path=photos"
+            )
         super().__post_init__()
         checks.whole("dataset.image_size", self.image_size, least=8)
         checks.fraction("dataset.test_fraction", self.test_fraction)

@@ -34,7 +34,9 @@ class Npz(ArrayDataset):
     def __post_init__(self) -> None:
         """Check the fields."""
         if not isinstance(self.path, str) or not self.path:
-            raise ValueError(f"dataset.path must name an .npz file, got {self.path!r}: set dataset.path=<file>.npz")
+            raise ValueError(
+                f"dataset.path must name an .npz file, got {self.path!r}: set for example dataset.path=photos.npz"
+            )
         super().__post_init__()
         checks.fraction("dataset.test_fraction", self.test_fraction)
 

@@ -160,7 +160,8 @@ def _full(folder: Path) -> str:
     """That the disk of a temporary folder is full, where it is: a child that cannot write does not say so."""
     if shutil.disk_usage(folder).free >= FULL_BYTES:
         return ""
-    return f"; {machine.room(folder)}, where the temporary folder {folder} is: free some, or set TMPDIR=<folder>"
+    room = machine.room(folder)
+    return f"; {room}, where the temporary folder {folder} is: free some, or set TMPDIR to a folder on another disk"
 
 
 def _summary(

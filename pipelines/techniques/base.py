@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # Columns of equal length, by name.
 Table = Mapping[str, Sequence[Any]]
 
+# Builds a network.
+Build = Callable[[], "tf_keras.Model"]
+
 Quantization = Literal["float32", "dynamic", "float16", "int8", "int16x8"]
 
 
@@ -90,6 +93,12 @@ class Technique(ABC):
     def preflight(self, model: Model) -> None:  # noqa: B027 (most techniques take every model)
         """Raise ValueError where this technique cannot do anything for `model`; no TensorFlow."""
 
+    def check_source(self, model: Build, source: Build) -> None:  # noqa: B027 (most learn from any network)
+        """Raise ValueError where the network cannot learn from its source, before either is trained.
+
+        model, source: build the networks, with random weights.
+        """
+
     def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: B027 (a training promises nothing of a file)
         """Raise EffectError where the artifact, exported from `candidate`, lacks what this technique is for."""
 
@@ -136,6 +145,11 @@ class Chain(Technique):
         """Every step must take the model."""
         for step in self.steps.values():
             step.preflight(model)
+
+    def check_source(self, model: Build, source: Build) -> None:
+        """Each step's check."""
+        for step in self.steps.values():
+            step.check_source(model, source)
 
     def verify(self, candidate: Candidate, artifact: Path) -> None:
         """Every step's effect must have survived to the artifact."""

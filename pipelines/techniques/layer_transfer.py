@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pipelines import checks
-from pipelines.techniques.base import Candidate, Context, EffectError, Table
+from pipelines.techniques.base import Build, Candidate, Context, EffectError, Table
 from pipelines.techniques.source import Learner
 
 if TYPE_CHECKING:
@@ -63,6 +63,16 @@ class LayerTransfer(Learner):
         """`layer_transfer`."""
         return "layer_transfer"
 
+    def check_source(self, model: Build, source: Build) -> None:
+        """Raise ValueError where no layer would be copied."""
+        network = model()
+        if not self._pairs(network, source()):
+            raise ValueError(
+                f"technique.match must pair layers of {network.name} with the source's, got {self.match!r}, by which "
+                f"no layer fits with technique.layers={self.layers}: set for example technique.match=shape, or choose "
+                "another model@technique.source.model"
+            )
+
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Copy, tell the plan, train. Raises EffectError where nothing is copied or a frozen layer moved."""
         import tf_keras
@@ -75,10 +85,7 @@ class LayerTransfer(Learner):
         share = sum(layer.count_params() for layer, _ in pairs) / model.count_params()
         _tell(context, model, pairs, share, table)
         if not pairs:
-            raise EffectError(
-                f"no layer of {context.source.result.name} fits {model.name} by technique.match={self.match} and "
-                f"technique.layers={self.layers}: nothing would be transferred; try technique.match=shape"
-            )
+            raise EffectError(f"no layer of {context.source.result.name} fits {model.name}: nothing is transferred")
         for layer, from_layer in pairs:
             layer.set_weights(from_layer.get_weights())
         self._train(model, [layer for layer, _ in pairs], context)
