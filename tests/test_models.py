@@ -220,12 +220,22 @@ def test_random_vgg_kernels_keep_the_scale_of_the_image(keras) -> None:
     assert 10 < outputs(last, images(4)).std() < 1000
 
 
-def test_random_resnet_blocks_begin_as_the_identity(keras) -> None:
-    model = ResNet(**SHARED, depth=50).build(SHAPE, 10)
-    scales = {layer.name: layer.gamma.numpy() for layer in model.layers if layer.name.endswith("_bn")}
-    last = [name for name in scales if name.endswith("_3_bn")]
-    assert len(last) == 16
-    assert all((scale == (0 if name in last else 1)).all() for name, scale in scales.items())
+@pytest.mark.parametrize(
+    ("config", "ending", "blocks"),
+    [
+        (ResNet(**SHARED, depth=50), "_3_bn", 16),
+        (EfficientNet(**SHARED, variant=0), "_project_bn", 9),
+        (EfficientNetLite0(**SHARED), "_project_bn", 9),
+        (MobileNetV2(**SHARED), "_project_BN", 10),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_random_blocks_begin_as_the_identity(config, ending: str, blocks: int, keras) -> None:
+    layers = [layer for layer in config.build(SHAPE, 10).layers if type(layer).__name__ == "BatchNormalization"]
+    silent = [layer.name for layer in layers if not layer.gamma.numpy().any()]
+    assert len(silent) == blocks
+    assert all(name.endswith(ending) for name in silent)
+    assert all((layer.gamma.numpy() == 1).all() for layer in layers if layer.name not in silent)
 
 
 def test_a_file_of_another_network_is_refused(keras, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines import checks
-from pipelines.models.pretrained import Archive, KerasApplication, rebuilt
+from pipelines.models.pretrained import Archive, KerasApplication, blocks_as_identity, rebuilt
 
 if TYPE_CHECKING:
     import tf_keras
@@ -33,8 +33,6 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 @dataclass(frozen=True, kw_only=True)
 class EfficientNet(KerasApplication):
     """Inverted residual blocks with squeeze and excitation, scaled by one number. variant: 0 to 7."""
-
-    random_rate: ClassVar[float] = 3e-3
 
     variant: int
 
@@ -63,7 +61,7 @@ class EfficientNet(KerasApplication):
 
         application = getattr(tf_keras.applications, f"EfficientNetB{self.variant}")
         graph = application(include_top=False, weights=None, input_tensor=self.pixels(image_shape))
-        return rebuilt(graph, _name_preprocessing)
+        return rebuilt(graph, _name_preprocessing, blocks_as_identity(graph))
 
     def adapt(self, backbone: tf_keras.Model, path: Path) -> None:
         """Divide by the deviation of ImageNet's colours once more, where these are the ImageNet weights.

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.models import torch_file
 from pipelines.models.network import Network
-from pipelines.models.pretrained import rebuilt
+from pipelines.models.pretrained import blocks_as_identity, rebuilt
 
 if TYPE_CHECKING:
     import tf_keras
@@ -60,7 +60,7 @@ class EfficientNetLite0(Network):
             weights=None,
             input_tensor=self.pixels(image_shape),
         )
-        return rebuilt(graph, _to_lite)
+        return rebuilt(graph, _to_lite, blocks_as_identity(graph))
 
     def check_imagenet(self) -> None:
         """Raise FileNotFoundError unless the package of weights is installed."""

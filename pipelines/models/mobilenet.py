@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.models.pretrained import Archive, KerasApplication
+from pipelines.models.pretrained import Archive, KerasApplication, blocks_as_identity, rebuilt
 
 if TYPE_CHECKING:
     import tf_keras
@@ -40,6 +40,7 @@ class MobileNetV2(KerasApplication):
         import tf_keras
 
         rescale = tf_keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="rescale")
-        return tf_keras.applications.MobileNetV2(
+        graph = tf_keras.applications.MobileNetV2(
             include_top=False, weights=None, input_tensor=rescale(self.pixels(image_shape))
         )
+        return rebuilt(graph, blocks_as_identity(graph))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pipelines.downloads import NO_ANSWER, check_answers, keras_home
 from pipelines.models.network import Network
 
 if TYPE_CHECKING:
     import tf_keras
+
+# Keras's names: conv2_block1_3_bn, block2b_project_bn, block_2_project_BN.
+_LAST_NORMALIZATION = re.compile(r"(3_bn|project_bn|project_BN)$")
+Edit: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +134,10 @@ def swap_input_channels(convolution: tf_keras.layers.Conv2D) -> None:
     convolution.set_weights([kernel[:, :, ::-1, :], *rest])
 
 
-def rebuilt(model: tf_keras.Model, edit: Callable[[dict[str, Any]], dict[str, Any] | None]) -> tf_keras.Model:
+def rebuilt(model: tf_keras.Model, *edits: Callable[[dict[str, Any]], dict[str, Any] | None]) -> tf_keras.Model:
     """The same functional graph with edited layers and fresh weights.
 
-    edit: takes a layer's entry of the graph's configuration and gives the changed entry, or None to take the
+    edits: each takes a layer's entry of the graph's configuration and gives the changed entry, or None to take the
     layer out (it must have one input). Editing the configuration is the one way to rename, exchange or remove
     layers of a finished graph that leaves no trace of the old ones behind.
     """
@@ -142,7 +147,9 @@ def rebuilt(model: tf_keras.Model, edit: Callable[[dict[str, Any]], dict[str, An
     for entry in config["layers"]:
         old = entry["name"]
         sources = [names[tensor[0]] for node in entry["inbound_nodes"] for tensor in node]
-        edited = edit(entry)
+        edited: dict[str, Any] | None = entry
+        for edit in edits:
+            edited = edit(edited) if edited is not None else None
         if edited is None:
             (names[old],) = sources
             continue
@@ -154,3 +161,20 @@ def rebuilt(model: tf_keras.Model, edit: Callable[[dict[str, Any]], dict[str, An
     config["layers"] = kept
     config["output_layers"] = [[names[output[0]], *output[1:]] for output in config["output_layers"]]
     return type(model).from_config(config)
+
+
+def blocks_as_identity(model: tf_keras.Model) -> Edit:
+    """An edit for `rebuilt`: with random weights, each block that adds to its input begins by adding nothing.
+
+    The scale of the block's last normalization begins at 0. A network of dozens of blocks then learns from its first
+    steps as a short one does. Source: Goyal et al. 2017, arXiv:1706.02677.
+    """
+    names = {layer.name for layer in model.layers}
+
+    def edit(entry: dict[str, Any]) -> dict[str, Any]:
+        block = _LAST_NORMALIZATION.sub("", entry["name"])
+        if block != entry["name"] and f"{block}add" in names:
+            entry["config"]["gamma_initializer"] = "zeros"
+        return entry
+
+    return edit

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines import checks
-from pipelines.models.pretrained import Archive, KerasApplication, caffe_centred, rebuilt, swap_input_channels
+from pipelines.models.pretrained import (
+    Archive,
+    KerasApplication,
+    blocks_as_identity,
+    caffe_centred,
+    rebuilt,
+    swap_input_channels,
+)
 
 if TYPE_CHECKING:
     import tf_keras
@@ -20,11 +27,7 @@ _MD5 = {50: "4d473c1dd8becc155b73f8504c6f6626", 101: "88cf7a10940856eca736dc7b7e
 
 @dataclass(frozen=True, kw_only=True)
 class ResNet(KerasApplication):
-    """Residual network of bottleneck blocks. depth: 50 or 101.
-
-    With random weights each block begins as the identity, the scale of its last normalization being 0, as Goyal et al.
-    2017, arXiv:1706.02677, have it: a network of a hundred layers then learns from its first steps as a short one does.
-    """
+    """Residual network of bottleneck blocks. depth: 50 or 101."""
 
     depth: int
 
@@ -53,14 +56,9 @@ class ResNet(KerasApplication):
 
         application = {50: tf_keras.applications.ResNet50, 101: tf_keras.applications.ResNet101}[self.depth]
         pixels = caffe_centred(self.pixels(image_shape))
-        return rebuilt(application(include_top=False, weights=None, input_tensor=pixels), _begin_as_identity)
+        graph = application(include_top=False, weights=None, input_tensor=pixels)
+        return rebuilt(graph, blocks_as_identity(graph))
 
     def adapt(self, backbone: tf_keras.Model, path: Path) -> None:  # noqa: ARG002
         """Keras's weights expect BGR."""
         swap_input_channels(backbone.get_layer("conv1_conv"))
-
-
-def _begin_as_identity(entry: dict[str, Any]) -> dict[str, Any]:
-    if entry["config"]["name"].endswith("_3_bn"):
-        entry["config"]["gamma_initializer"] = "zeros"
-    return entry
