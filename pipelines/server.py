@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,12 @@ INSTALLED = Path("/usr/lib/postgresql")
 # Each of MLflow's workers has a pool of 15 for the runs and another for the registry.
 CONNECTIONS_PER_WORKER = 30
 # MLflow takes seconds to import: upgrading in the server's own process, before it starts its workers, spares them a
-# second time. The same command fills an empty database.
+# second time. The same call fills an empty database.
 MLFLOW = """
 import os, sys
 from mlflow.cli import cli
-cli(["db", "upgrade", os.environ["MLFLOW_BACKEND_STORE_URI"]], standalone_mode=False)
+from pipelines.tracking.schema import upgrade
+upgrade(os.environ["MLFLOW_BACKEND_STORE_URI"])
 cli(["server", *sys.argv[1:]], prog_name="mlflow")
 """
 
@@ -200,8 +202,9 @@ def serve(*, port: int, folder: Path, workers: int, database: str | None) -> Non
         _check_answers(database)
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"opscore: starting the tracking server, which writes its logs to {folder}", flush=True)
     with contextlib.ExitStack() as running:
+        running.enter_context(_claimed(folder, port))
+        print(f"opscore: starting the tracking server, which writes its logs to {folder}", flush=True)
         processes = []
         if database is None:
             postgres = running.enter_context(Postgres(folder, CONNECTIONS_PER_WORKER * workers + 10))
@@ -280,6 +283,23 @@ def _check_answers(database: str) -> None:
     except psycopg.Error as error:
         said = " ".join(str(error).split())
         raise ConnectionError(f"--database must be a PostgreSQL that answers, got: {said}") from error
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, port: int) -> Iterator[None]:
+    """Keep other servers out of the folder. Raises BlockingIOError where one is in it; one that dies lets others in."""
+    with (folder / "server.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise BlockingIOError(
+                f"--folder must be one that no other server uses, got {folder}, which process {lock.read().strip()} "
+                "serves: use that server, or choose another by --folder"
+            ) from error
+        lock.truncate(0)
+        print(f"{os.getpid()} at http://{HOST}:{port}", file=lock, flush=True)
+        yield
 
 
 def _check_free(port: int) -> None:

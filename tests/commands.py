@@ -105,6 +105,12 @@ class Place:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri, tracking_uri=self.uri))
 
 
+def child_environment(uri: str) -> dict[str, str]:
+    """The environment of a command in another folder than the checkout, with the store `uri`."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}
+    return inherited | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(ROOT)}
+
+
 def end_what_was_started() -> None:
     """Kill every process that was started for a place, cells in sessions of their own included."""
     while STARTED:

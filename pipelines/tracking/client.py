@@ -26,19 +26,24 @@ def connected(uri: str) -> MlflowClient:
     Claims and champions are registered models of the same store, or two shells would each have their own.
     """
     _pin_registry(uri)
+    quieten()
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(uri, registry_uri=uri)
+
+
+def quieten() -> None:
+    """Let MLflow give up after seconds and not chatter."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's own seven tries take minutes, in which a cell that needs no store at all would stand still.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    import mlflow
-
     # Migrations of a new store and the start of every monitor are no news to anybody.
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Each try again of each request of each thread, while a server is away: what follows from it is told once.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    return mlflow.MlflowClient(uri, registry_uri=uri)
 
 
 def _pin_registry(uri: str) -> None:

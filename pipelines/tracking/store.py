@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pipelines.checks import did_you_mean
 from pipelines.records import CellFiles, CellResult, Finished
-from pipelines.tracking import view
+from pipelines.tracking import schema, view
 from pipelines.tracking.address import EMBEDDED_URI, sqlite_path
 from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
@@ -180,14 +180,15 @@ class Store:
     def __init__(self, uri: str, experiment: str, *, beside: str | None = None, create: bool = True) -> None:
         if not create:
             check_exists(uri)
-        if (database := sqlite_path(uri)) is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
         self.uri = uri
         self.experiment = experiment
-        self.client = connected(uri)
         import mlflow
 
         try:
+            if create:
+                schema.create(uri)
+            # To make a client is to make the tables where they are missing.
+            self.client = connected(uri)
             self.experiment_id: str = (
                 self.client.get_run(beside).info.experiment_id
                 if beside
