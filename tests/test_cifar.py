@@ -262,7 +262,7 @@ def test_pickle_that_runs_code_is_refused(tmp_path, home):
 
 def test_folder_that_cannot_be_written_is_refused(tmp_path, home, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ValueError, match=r"^Keras's folder must be writable, got .*keras: set the environment"):
+    with pytest.raises(ValueError, match=r"^Keras's folder must be writable, got .*keras: for example `export"):
         Cifar(classes=10, data_dir=str(tmp_path), url=NOWHERE).preflight()
 
 
