@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -62,7 +63,7 @@ def preflight(cell: Cell) -> None:
     shape = loaded(cell.dataset).image_shape
     cell.model.preflight(shape)
     cell.dataset.check_shift(min(shape[:2]))
-    _say(resized(min(shape[:2]), cell.model.input_size))
+    _say("\n".join(textwrap.wrap(resized(min(shape[:2]), cell.model.input_size), 79, subsequent_indent="  ")))
     for role, other in cell.needs.items():
         if role == "source" or other.source is not None:
             preflight(other)

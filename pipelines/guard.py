@@ -101,7 +101,7 @@ def report(error: BaseException, *, name: str = "", folder: Path | None = None) 
         if sys.argv[1:2] != ["--cell"]:
             _print("opscore: interrupted")
         return INTERRUPTED
-    if _is_pipe_broken():
+    if _is_pipe_broken() or isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
     _print(f"opscore: {f'{name} failed: ' if name else ''}{sentence(error, folder=folder)}")
     return MISUSE if isinstance(error, MisuseError) else FAILURE

@@ -95,6 +95,11 @@ def _of_field(override: Override, config: DictConfig, loader: ConfigLoader) -> s
         options = loader.get_group_options(group, ObjectType.CONFIG)
         meant = f"{group}={value}" if value in options else group
         return f"{key} is no group of choices and no field: did you mean {meant}?"
+    if other := _elsewhere(key, loader):
+        group = key.partition(".")[0]
+        choices = " or ".join(f"{group}={one}" for one in other)
+        word = shlex.quote(f"{key}={override.get_value_element_as_str()}")
+        return f"{key} is a field of {choices}, which is not chosen: write {group}={other[0]} {word}"
     known = names(config, with_hydra=key.startswith("hydra"))
     group = key.rpartition(".")[0]
     here = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == group][:MAX_LISTED]
@@ -103,6 +108,13 @@ def _of_field(override: Override, config: DictConfig, loader: ConfigLoader) -> s
     where = f"{group} ({', '.join(here)})" if here and group else "the configuration"
     mend = f"did you mean {shlex.quote(f'{field}={text}')}?" if field else "`--cfg job` shows all of it"
     return f"{key} is no field of {where}: {mend}"
+
+
+def _elsewhere(key: str, loader: ConfigLoader) -> list[str]:
+    """The choices of a group that have the field which the one that was made lacks."""
+    group, _, leaf = key.partition(".")
+    choices = loader.get_group_options(group, ObjectType.CONFIG) if leaf else []
+    return [one for one in choices if leaf in OmegaConf.load(CONF / group / f"{one}.yaml")]
 
 
 def nearest_field(key: str, known: Sequence[str]) -> str | None:

@@ -117,7 +117,8 @@ def _from_a_file(facts: Facts) -> list[str]:
         return []
     lines = picture.SNIPPET.format(side=facts.params["dataset.image_size"])
     return [
-        "From the image file at `path` to that `image`, by Pillow (grey files of 16 bits are divided by 257 first):",
+        "From the image file at `path` to that `image`, after `import numpy as np` and `from PIL import Image, "
+        "ImageOps` (grey files of 16 bits are divided by 257 first):",
         "",
         f"```python\n{lines}\n```",
         "",

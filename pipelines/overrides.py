@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from pipelines.guard import MisuseError
 
 # The last part of the names of fields that hold a text which need not look like one: a folder may be called 2024.
-TEXT = ("path", "uri", "weights", "experiment", "data_dir", "dir")
+TEXT = ("path", "uri", "weights", "experiment", "data_dir", "dir", "name")
 _FUNCTIONS = re.compile(
     r"\s*(choice|range|interval|glob|sort|shuffle|tag|extend_list|int|float|str|bool|json_str)\s*\("
 )
@@ -61,7 +61,7 @@ def parsed(word: str, *, multirun: bool = False) -> str:
     name, separator, value = word.partition("=")
     if is_text(name) and value.startswith("~"):
         # No shell does it behind `dataset.path=`.
-        value = str(Path(value).expanduser())
+        value = os.path.expanduser(value)  # noqa: PTH111 (leaves a ~ that is no user's home as it is)
         word = f"{name}={value}"
     parser = OverridesParser.create()
     try:

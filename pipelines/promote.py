@@ -144,6 +144,9 @@ def main() -> None:
             print(rolled_back(arguments.settings(words[1:], ROLLBACK), dry_run=asked.dry_run))
         else:
             print(promoted(arguments.settings(words, DEFAULTS), dry_run=asked.dry_run, anew=asked.anew))
+    except (ValueError, OSError) as error:
+        # Not to be asked whether it is an error of MLflow's, which takes seconds to import.
+        sys.exit(f"opscore: {error}")
     except refusals() as error:
         sys.exit(f"opscore: {error}")
 

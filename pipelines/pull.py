@@ -124,6 +124,9 @@ def main() -> None:
     parser = arguments.parser("python -m pipelines.pull", str(__doc__), DEFAULTS)
     try:
         print(pulled(arguments.settings(parser.parse_args().settings, DEFAULTS)))
+    except (ValueError, OSError) as error:
+        # Not to be asked whether it is an error of MLflow's, which takes seconds to import.
+        sys.exit(f"opscore: {error}")
     except refusals() as error:
         sys.exit(f"opscore: {error}")
 

@@ -345,9 +345,11 @@ def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callb
             self.trained_s = time.perf_counter() - self.started
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            if not np.isfinite(logs["loss"]):
+            wrong = [each for each in ("loss", "val_loss") if not np.isfinite(logs.get(each, 0.0))]
+            if wrong:
+                images = "training" if wrong[0] == "loss" else "validation"
                 raise FloatingPointError(
-                    f"the training loss became {logs['loss']} in epoch {epoch + 1}: lower training.learning_rate "
+                    f"the {images} loss became {logs[wrong[0]]} in epoch {epoch + 1}: lower training.learning_rate "
                     f"(now {initial_rate:g})"
                 )
             optimizer = self.model.optimizer

@@ -30,6 +30,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ("model.inputsize=3", "did you mean model.input_size=3?"),
         ("epochs=3", "did you mean training.epochs=3?"),
+        ("dataset.path=TT", "write dataset=folder dataset.path=TT"),
+        ("dataset=folder dataset.path=~t", "got '~t' by default: set dataset.name=t"),
         ("modle=vgg16", "did you mean model=vgg16?"),
         ("model=resnet5", "did you mean model=resnet50?"),
         ("technique=quantise_int8", "did you mean technique=quantize_int8?"),
@@ -66,6 +68,7 @@ def test_mistakes_get_one_sentence(tmp_path: Path, arguments: str, sentence: str
         ("dataset.path=/data/photos (1)", "/data/photos (1)"),
         ("dataset.path=/data/[old]", "/data/[old]"),
         ("dataset.path=2024", "2024"),
+        ("dataset.name=2024_10", "2024_10"),
         ("dataset.path=fotos/Übung", "fotos/Übung"),
         ("dataset.path=/data/it's", "/data/it's"),
         ('dataset.path=/data/a "b"', '/data/a "b"'),

@@ -73,6 +73,7 @@ TWO = {"ant": 8, "bee": 8}
         (["train/train/ant", "train/train/bee", "test/test/ant", "test/test/bee"], {"train": TWO, "test": TWO}),
         (["images/ant", "images/bee", "annotations/ant/x"], {"train": TWO}),
         (["train/images/ant", "train/images/bee", "test/images/ant", "test/images/bee"], {"train": TWO, "test": TWO}),
+        (["train/ant", "train/bee", "test1/ant", "test1/bee"], {"train": TWO, "test": TWO}),
         # The splits within the classes.
         (["ant/train", "ant/test", "bee/train", "bee/test"], {"train": TWO, "test": TWO}),
         # Classes that are called like splits.
@@ -128,7 +129,7 @@ def test_what_is_left_out_is_counted_in_one_sentence(tmp_path: Path) -> None:
     assert {name: len(files) for name, files in it.files["train"].items()} == TWO
     assert it.left_out == (
         f"left out of {tmp_path}: 2 files that are no images (labels.csv, bee/notes.txt); "
-        "1 image outside the class folders (cover.jpg); 1 folder without a part in it (empty); 3 hidden"
+        "1 image outside the class folders (cover.jpg); 1 folder without images in it (empty); 3 hidden"
     )
 
 
@@ -149,7 +150,7 @@ def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
     # It would give the bees the ants' images.
     (root / "bee" / "up").symlink_to(root)
     assert found(root) == {"train": TWO}
-    assert "2 folders without a part in it (bee/again, bee/up)" in layout.find(root).left_out
+    assert "2 folders without images in it (bee/again, bee/up)" in layout.find(root).left_out
 
 
 @pytest.mark.parametrize("name", ["pipe", "pipe.png"])

@@ -202,3 +202,12 @@ def test_command_trains_on_what_people_have(tmp_path):
     refused = place.run("dataset=npz", f"dataset.path={tmp_path}/theirs.npz", "dataset.limit_train=20", out="refused")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert "set dataset.limit_train=48" in refused.stderr
+
+
+@pytest.mark.parametrize("dark", ["x_train", "x_test"])
+def test_parts_of_two_scales_are_refused(tmp_path, dark):
+    x, y = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8), np.arange(40) % 2
+    arrays = {"x_train": x, "x_test": x} | {dark: (x / 255).astype(np.float32)}
+    np.savez(tmp_path / "mixed.npz", y_train=y, y_test=y, **arrays)
+    with pytest.raises(ValueError, match=rf"{dark} must have the scale of .*: use np.rint\({dark} \* 255\)"):
+        Npz(path=str(tmp_path / "mixed.npz")).load()

@@ -62,9 +62,14 @@ class Folder(Dataset):
     @property
     def _root(self) -> Path:
         # A link keeps its own name, unlike with `resolve`.
-        return Path(os.path.abspath(Path(self.path).expanduser()))  # noqa: PTH100
+        return Path(os.path.abspath(os.path.expanduser(self.path)))  # noqa: PTH100, PTH111
 
     def _found(self) -> Layout:
+        if self._root.is_file():
+            raise ValueError(
+                f"dataset.path must name a folder, got the file {printable(Path(self.path))}: unpack an archive and "
+                "name its folder, or choose dataset=npz for a file of arrays"
+            )
         if not self._root.is_dir():
             raise FileNotFoundError(
                 f"dataset.path must name an existing folder, got {printable(Path(self.path))}: correct it or create "

@@ -16,7 +16,7 @@ from PIL import Image
 from pipelines.datasets.picture import printable, unreadable
 
 SPLITS = ("train", "validation", "test")
-_EXTRA = r"[\W_]*(set|data|images?|imgs?|split)?[\W_]*"
+_EXTRA = r"[\W_]*(set|data|images?|imgs?|split)?[\W_]*\d*"
 _SPLIT = {
     "train": re.compile(rf"(train(ing)?|trn){_EXTRA}"),
     "validation": re.compile(rf"(val(id(ation)?)?|dev(elopment)?){_EXTRA}"),
@@ -73,7 +73,7 @@ class _LeftOut:
         parts = [
             _counted(self.other, "file that is no image", "files that are no images", root),
             _counted(self.images, "image outside the class folders", "images outside the class folders", root),
-            _counted(self.folders, "folder without a part in it", "folders without a part in it", root),
+            _counted(self.folders, "folder without images in it", "folders without images in it", root),
             f"{len(self.hidden)} hidden" if self.hidden else "",
         ]
         told = "; ".join(part for part in parts if part)
