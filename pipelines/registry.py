@@ -22,6 +22,7 @@ from pipelines import names
 from pipelines.gates import Answers
 from pipelines.measure.size import sha256
 from pipelines.records import CellFiles, CellResult
+from pipelines.tracking import moved
 from pipelines.tracking.cell_run import CELL_FOLDER, StoreError
 from pipelines.tracking.client import connected
 from pipelines.tracking.store import RecordedCell, Store, check_exists, no_such_experiment, store_errors
@@ -77,6 +78,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         check_exists(uri)
+        moved.follow(uri)
         self.uri = uri
         self.client = connected(uri)
 

@@ -21,8 +21,9 @@ from pipelines import guard
 from pipelines.composition import cell_of
 from pipelines.execution import digest_of, loaded
 from pipelines.records import CellFiles, Finished
-from pipelines.tracking.address import check_reachable, recorded_uri
+from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import Address
+from pipelines.tracking.moved import address_of
 
 # What stands in the way of one cell; the others are sent.
 EXPECTED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
@@ -49,7 +50,10 @@ def send(folder: Path, address: Address) -> str:
     from pipelines.tracking.store import Store
 
     finished = Finished.load(folder)
-    cell = cell_of(OmegaConf.create(json.loads(finished.files.config.read_text())))
+    recorded = json.loads(finished.files.config.read_text())
+    # What makes the whole cell of it; the configuration that a user composes has no such name.
+    recorded.pop("_target_", None)
+    cell = cell_of(OmegaConf.create(recorded))
     data = loaded(cell.dataset)
     store = Store(address.uri, address.experiment)
     if not finished.files.folder.joinpath("figures").exists():
@@ -73,7 +77,7 @@ def main() -> None:
     sent = failed = 0
     for folder, address in unsent(arguments.folders):
         try:
-            there = replace(address, uri=recorded_uri(address.uri))
+            there = replace(address, uri=address_of(address.uri, address.run_id))
             check_reachable(there.uri)
             run_id = send(folder, there)
         except EXPECTED as error:

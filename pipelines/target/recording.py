@@ -15,10 +15,11 @@ from pipelines.target.results import Measured
 from pipelines.target.session import Raw, raw_arrays
 from pipelines.target.settings import Settings
 from pipelines.target.subjects import Subject
-from pipelines.tracking.address import check_reachable, recorded_uri, tracking_uri
+from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.cell_run import StoreError
 from pipelines.tracking.client import connected
 from pipelines.tracking.measured import OnTarget, record
+from pipelines.tracking.moved import address_of
 
 SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
 
@@ -68,7 +69,8 @@ def send(folder: Path, uri: str | None = None) -> int:
     session = _load(folder)
     if uri is None and session.uri is None:
         raise ValueError(f"{folder} must be a session with a store's cells, got one of files on disk: there is no run")
-    uri = tracking_uri(uri) if uri else recorded_uri(str(session.uri))
+    runs = (run_id for run_id, _ in _on_target(folder, session))
+    uri = tracking_uri(uri) if uri else address_of(str(session.uri), next(runs, ""))
     sent = 0
     try:
         check_reachable(uri)

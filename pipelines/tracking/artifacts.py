@@ -1,8 +1,10 @@
-"""Whether an experiment's artifacts can be written from this machine, known before anything is trained."""
+"""Whether a store and its artifacts can be written from this machine, known before anything is trained."""
 
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
-from pipelines.tracking.address import sqlite_path
+from pipelines.tracking.address import sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -44,6 +46,35 @@ def check_writable(experiment: Experiment, uri: str) -> None:
         raise PermissionError(
             f"{_where(experiment, uri)}, where nothing can be written ({_reason(error)}): {mend}"
         ) from error
+
+
+def check_database(uri: str, database: Path) -> None:
+    """Raise PermissionError where a SQLite file, or the folder in which SQLite keeps its journal, cannot be written."""
+    folder = database.parent
+    closed = next((one for one in (database, folder) if not os.access(one, os.W_OK)), None)
+    if closed is None:
+        return
+    own = _free_folder()
+    copy = f"cp -r {shlex.quote(f'{folder}/.')} {shlex.quote(str(own))} && chmod -R u+w {shlex.quote(str(own))}"
+    raise PermissionError(
+        f"tracking.uri must be a store that {_user(os.geteuid())} may write to, got {uri}, whose "
+        f"{'file' if closed == database else 'folder'} {closed} belongs to {_user(closed.stat().st_uid)} and is "
+        f"read-only: copy it with `{copy}` and set {shlex.quote(f'tracking.uri={sqlite_uri(own / database.name)}')}"
+    )
+
+
+def _free_folder() -> Path:
+    """A folder that is not there yet, where the user may make it."""
+    home = next((one for one in (Path.home(), Path.cwd()) if os.access(one, os.W_OK)), Path(tempfile.gettempdir()))
+    names = (f"opscore-store{number}" for number in ("", *(f"-{number}" for number in range(2, 1000))))
+    return next(home / name for name in names if not (home / name).exists())
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def _where(experiment: Experiment, uri: str) -> str:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CELL_FOLDER = "cell"
+# The tag that says where the files of a run's cell are, on the machine of its process.
+FOLDER = "folder"
 # MLflow keeps no more of a dataset's digest, and takes two datasets of one name and digest for the same.
 DIGEST_CHARACTERS = 32
 # How long epochs are kept back after the store did not take one, so that training does not wait for it each time.

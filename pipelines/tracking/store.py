@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 
 from pipelines.checks import did_you_mean
 from pipelines.records import CellFiles, CellResult, Finished
-from pipelines.tracking import schema, view
+from pipelines.tracking import moved, schema, view
 from pipelines.tracking.address import EMBEDDED_URI, sqlite_path
 from pipelines.tracking.artifacts import check_writable
-from pipelines.tracking.cell_run import CELL_FOLDER, CellRun, StoreError
+from pipelines.tracking.cell_run import CELL_FOLDER, FOLDER, CellRun, StoreError
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import beside_rivals, connected
 from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"
-# Where the files of a run's cell are, on the machine of its process.
-FOLDER = "folder"
 # On a sweep's run: what became of its cells.
 TABLE = "cells.json"
 T = TypeVar("T")
@@ -180,6 +178,7 @@ class Store:
     def __init__(self, uri: str, experiment: str, *, beside: str | None = None, create: bool = True) -> None:
         if not create:
             check_exists(uri)
+        moved.settle(uri, experiment, beside=beside) if create else moved.follow(uri)
         self.uri = uri
         self.experiment = experiment
         import mlflow
