@@ -1,0 +1,82 @@
+"""Datasets of TensorFlow Datasets, read in a process of their own: preparing them loads TensorFlow."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines import checks
+from pipelines.datasets.base import ArrayDataset, Arrays
+from pipelines.datasets.npz import read_archive
+
+READER = "pipelines.datasets.tfds_reader"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tfds(ArrayDataset):
+    """A dataset with one image and one `ClassLabel` for each example, in memory.
+
+    name: of the dataset in tensorflow-datasets. config, version: None for its own defaults. source_dir: where datasets
+    are prepared, None for the library's own place. image_size: side in pixels to which images are resized
+    (`pipelines/datasets/picture.py`); None where all are of one size. test_fraction: part held out for testing, in
+    (0, 1); of no effect where there are labelled test images.
+    """
+
+    config: str | None = None
+    version: str | None = None
+    source_dir: str | None = field(default=None, metadata={"fingerprint": False})
+    image_size: int | None = None
+    test_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if not self.name:
+            raise ValueError(
+                "dataset.name must name a dataset of tensorflow-datasets, got null: set dataset.name=mnist"
+            )
+        super().__post_init__()
+        if self.image_size is not None:
+            checks.whole("dataset.image_size", self.image_size, least=8)
+        checks.fraction("dataset.test_fraction", self.test_fraction)
+
+    @property
+    def default_name(self) -> str:
+        """There is none: the name says which dataset is meant."""
+        return ""
+
+    def preflight(self) -> None:
+        """Check that the library is there; whether it has the dataset is asked when it is read."""
+        if importlib.util.find_spec("tensorflow_datasets") is None:
+            raise ModuleNotFoundError(
+                "dataset=tfds needs tensorflow-datasets, which is not installed: pip install 'opscore[tfds]'"
+            )
+
+    def _read(self) -> Arrays:
+        self.preflight()
+        with tempfile.TemporaryDirectory(prefix="opscore-tfds-") as scratch:
+            file = Path(scratch, f"{self.name}.npz")
+            parts = [self.name, *([self.config] if self.config else [])]
+            asked = {
+                "name": "/".join(parts) + (f":{self.version}" if self.version else ""),
+                "data_dir": self.source_dir and os.path.expanduser(self.source_dir),  # noqa: PTH111
+                "image_size": self.image_size,
+                "file": str(file),
+            }
+            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+            done = subprocess.run(
+                [sys.executable, "-m", READER, json.dumps(asked)],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=False,
+                env=environment,
+            )
+            if done.returncode or not file.is_file():
+                said = done.stdout.strip().splitlines()
+                raise ValueError(said[-1] if said else f"dataset.name={self.name} could not be read")
+            return read_archive(file, test_fraction=self.test_fraction, seed=self.split_seed)

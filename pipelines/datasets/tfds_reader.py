@@ -1,0 +1,115 @@
+"""The process that reads a dataset of TensorFlow Datasets: `python -m pipelines.datasets.tfds_reader <JSON>`.
+
+It leaves an `.npz` file as `dataset=npz` reads it, or one sentence on stdout and the status 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipelines.checks import did_you_mean
+
+# The names that datasets have for their parts, in the order in which they are looked for.
+PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+
+
+def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) -> None:
+    """Prepare the dataset where need be and write its images and labels. Raises ValueError with one sentence."""
+    import tensorflow_datasets as tfds
+
+    builder = _builder(name, data_dir)
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        raise ValueError(
+            f"dataset.name={name} must be in {builder.data_dir} or be had from its source, which failed "
+            f"({type(error).__name__}: {_line(error)}): prepare it on a machine with network and copy that folder, or "
+            "set dataset.source_dir to where it is"
+        ) from error
+    image, label = _features(name, builder.info.features)
+    arrays: dict[str, Any] = {"class_names": np.array(builder.info.features[label].names)}
+    for part, names in PARTS.items():
+        split = next((one for one in names if one in builder.info.splits), None)
+        if split is None:
+            continue
+        examples = list(tfds.as_numpy(builder.as_dataset(split=split)))
+        labels = np.array([example[label] for example in examples], np.int64)
+        # Competitions keep the labels of their test images.
+        if len(labels) and (labels >= 0).all():
+            arrays[f"x_{part}"] = _images(name, [example[image] for example in examples], image_size)
+            arrays[f"y_{part}"] = labels
+    if "x_train" not in arrays:
+        raise ValueError(f"dataset.name={name} must have a split train, got {', '.join(builder.info.splits)}")
+    np.savez(file, allow_pickle=False, **arrays)
+
+
+def _builder(name: str, data_dir: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except Exception as error:
+        known = tfds.list_builders()
+        base = name.partition("/")[0].partition(":")[0]
+        if base not in known:
+            raise ValueError(
+                f"dataset.name must be a dataset of tensorflow-datasets, or one that is prepared in "
+                f"{data_dir or 'its own place'}, got {base!r}{did_you_mean(base, known)}"
+            ) from error
+        raise ValueError(f"dataset.name={name} cannot be had: {_line(error)}") from error
+
+
+def _features(name: str, features: Any) -> tuple[str, str]:
+    """The names of the one image and of the one label of an example."""
+    import tensorflow_datasets as tfds
+
+    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    found = {}
+    for what, kind in kinds.items():
+        keys = [key for key, feature in features.items() if isinstance(feature, kind)]
+        if len(keys) != 1 and what not in keys:
+            raise ValueError(
+                f"dataset.name={name} must have one {what} for each example, got {', '.join(keys) or 'none'} among "
+                f"{', '.join(features)}: choose a dataset for classification"
+            )
+        found[what] = keys[0] if len(keys) == 1 else what
+    return found["image"], found["label"]
+
+
+def _images(name: str, images: list[npt.NDArray[Any]], side: int | None) -> npt.NDArray[np.uint8]:
+    sizes = {image.shape[:2] for image in images}
+    if side is None and len(sizes) > 1:
+        raise ValueError(
+            f"dataset.image_size must be set for dataset.name={name}, whose images are of {len(sizes)} sizes: set for "
+            "example dataset.image_size=64"
+        )
+    if side is not None:
+        images = [_resized(image, side) for image in images]
+    return np.stack(images)
+
+
+def _resized(image: npt.NDArray[Any], side: int) -> npt.NDArray[np.uint8]:
+    grey = image.shape[2] == 1
+    picture = Image.fromarray(image[..., 0] if grey else image).resize((side, side), Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture)
+    return pixels[..., None] if grey else pixels
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+if __name__ == "__main__":
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            read(**json.loads(sys.argv[1]))
+    except ValueError as error:
+        print(error)
+        sys.exit(1)
