@@ -97,7 +97,8 @@ def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
     """What Hydra raised before any cell or sweep began, as one sentence on the configuration."""
     if isinstance(error, sweep.NoSweepError):
         (error,) = error.args
-        if isinstance(error, ValueError | OSError) and not isinstance(error, HydraException):
+        # A store that refuses is among the last.
+        if isinstance(error, ValueError | OSError | RuntimeError) and not isinstance(error, HydraException):
             return guard.MisuseError(guard.sentence(error))
     if began or not isinstance(error, Exception) or isinstance(error, guard.MisuseError):
         return error

@@ -50,6 +50,8 @@ def test_every_choice_composes(group: str, choice: str, tmp_path: Path) -> None:
             return
         if choice in NAMED_BY_THEIR_PATH:
             given.append(f"dataset.path={tmp_path / 'photos'}")
+        if choice == "tfds":
+            given.append(f"dataset.name={choice}")
         part = instantiate(compose("config", given)[group], _convert_="all")
     if group in ("model", "dataset", "technique") and choice not in NAMED_BY_THEIR_PATH:
         assert part.name == choice, "the yaml's stem is the word on the command line"
@@ -142,7 +144,7 @@ def digest_of(dataset: Dataset) -> str:
 
 
 # Where something lies is no part of what it is; how a cell is measured and scored does not change its artifact.
-ONLY_A_PLACE = ("dataset.data_dir", "dataset.path", "dataset.name", "model.name")
+ONLY_A_PLACE = ("dataset.data_dir", "dataset.source_dir", "dataset.path", "dataset.name", "model.name")
 ONLY_IN_THE_IDENTITY = ("measurement.", "score.")
 
 
@@ -186,6 +188,8 @@ def every_cell(tmp_path: Path) -> Iterator[tuple[str, Cell]]:
             given = [f"{group}={path.stem}"]
             if group == "dataset" and path.stem in NAMED_BY_THEIR_PATH:
                 given.append(f"dataset.path={tmp_path}")
+            if path.stem == "tfds":
+                given.append("dataset.name=mnist")
             if group == "technique":
                 given.append("model=efficientnet_lite0")
             if path.stem.startswith("distill"):
@@ -198,7 +202,9 @@ def every_cell(tmp_path: Path) -> Iterator[tuple[str, Cell]]:
 
 def content_of(dataset: Dataset) -> str:
     """Other limits and splits give other images; the place of the files and what they are called do not."""
-    return str([item for item in describe(dataset).items() if item[0] not in ("data_dir", "path", "name")])
+    return str(
+        [item for item in describe(dataset).items() if item[0] not in ("data_dir", "source_dir", "path", "name")]
+    )
 
 
 def test_every_field_is_in_the_fingerprint_or_known_not_to_matter(tmp_path: Path) -> None:
