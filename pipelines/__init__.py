@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from pipelines import guard
-
 __version__ = "0.1.0"
 
 
@@ -16,4 +14,7 @@ def _is_command() -> bool:
 
 
 if _is_command():
+    # Only here: a model that is served has no more of the package beside it than it needs.
+    from pipelines import guard
+
     guard.install()
