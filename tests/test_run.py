@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pytest
 from pipelines.breakdown import PARTS
 from pipelines.records import Finished
 from pipelines.tracking.store import Store
-from tests.commands import ROOT, SMALL, Place
+from tests.commands import ROOT, SMALL, Place, until
 from tests.conftest import small_data
 
 
@@ -223,11 +224,13 @@ def test_deterministic_runs_give_the_same_weights(tmp_path: Path) -> None:
 
 def test_what_was_computed_survives_a_store_that_fails(tmp_path: Path) -> None:
     place = Place(tmp_path)
+    started = place.start("technique=baseline", "training.epochs=40", "training.patience=40")
+    until(lambda: "Epoch 1/" in (tmp_path / "out.txt").read_text())
     # Artifacts cannot be written below a file.
+    shutil.rmtree(tmp_path / "artifacts")
     (tmp_path / "artifacts").write_text("in the way")
-    done = place.run("technique=baseline")
-    assert done.returncode == 1
-    assert "could not be recorded" in done.stderr
+    assert started.wait(timeout=300) == 1
+    assert "could not be recorded" in (tmp_path / "out.txt").read_text()
     finished = Finished.load(tmp_path / "out" / "small_cnn-digits-baseline")
     assert finished.files.artifact.exists() and finished.files.checkpoint.exists()
     # Without the optimizer's state, which would triple it.
