@@ -680,7 +680,7 @@ def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
     # What is built from: the sources without what lies beside them here.
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("pipelines", "hydra_plugins"):
+    for name in ("pipelines", "hydra_plugins", "conf"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
