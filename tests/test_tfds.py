@@ -33,7 +33,8 @@ class InkDigits(tfds.core.GeneratorBasedBuilder):
             odd = sys.argv[2] == "sizes" and number % 2
             yield number, {"image": ink[:6] if odd else ink, "label": int(digits.target[number])}
 
-InkDigits(data_dir=sys.argv[1]).download_and_prepare()
+file_format = "array_record" if sys.argv[2] == "array_record" else None
+InkDigits(data_dir=sys.argv[1], file_format=file_format).download_and_prepare()
 """
 
 
@@ -70,6 +71,24 @@ def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
     assert len(data.test) == 200
 
 
+def test_array_records_are_read_and_damage_is_one_sentence(tmp_path: Path) -> None:
+    folder = built(tmp_path / "data", "array_record")
+    assert len(Tfds(name="ink_digits", source_dir=str(folder)).load().test) == 200
+    for file in folder.rglob("*.array_record*"):
+        file.write_bytes(b"no records")
+    place = Place(tmp_path)
+    done = place.run("dataset=tfds", "dataset.name=ink_digits", f"dataset.source_dir={folder}", "technique=baseline")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search("opscore: dataset.name=ink_digits must be readable, got .*; delete its folder in ", done.stderr)
+
+
+def test_what_preparing_a_dataset_of_the_library_imports_is_installed() -> None:
+    program = "import tensorflow_datasets as tfds; print(tfds.builder_cls('mnist').code_path)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -78,6 +97,7 @@ def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
             r"^dataset.name must be a dataset of tensorflow-datasets, .* got 'mnits': did you mean mnist\?$",
         ),
         ({"name": ""}, r"^dataset.name must name a dataset of tensorflow-datasets, got null: set dataset.name=mnist$"),
+        ({"name": "a/b:1.0.0"}, r"got 'a/b:1.0.0': set dataset.name=a dataset.config=b dataset.version=1.0.0$"),
     ],
 )
 def test_wrong_names_are_one_sentence(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:

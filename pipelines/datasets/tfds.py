@@ -40,10 +40,21 @@ class Tfds(ArrayDataset):
             raise ValueError(
                 "dataset.name must name a dataset of tensorflow-datasets, got null: set dataset.name=mnist"
             )
+        self._check_plain_name()
         super().__post_init__()
         if self.image_size is not None:
             checks.whole("dataset.image_size", self.image_size, least=8)
         checks.fraction("dataset.test_fraction", self.test_fraction)
+
+    def _check_plain_name(self) -> None:
+        """Refuse `name/config:version`, as the library writes it, with the fields that say the same."""
+        rest, _, version = str(self.name).partition(":")
+        base, _, config = rest.partition("/")
+        parts = {"config": config, "version": version}
+        if meant := " ".join(f"dataset.{part}={value}" for part, value in parts.items() if value):
+            raise ValueError(
+                f"dataset.name must be the dataset's name alone, got {self.name!r}: set dataset.name={base} {meant}"
+            )
 
     @property
     def default_name(self) -> str:

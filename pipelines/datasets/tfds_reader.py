@@ -22,8 +22,6 @@ PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "tes
 
 def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) -> None:
     """Prepare the dataset where need be and write its images and labels. Raises ValueError with one sentence."""
-    import tensorflow_datasets as tfds
-
     builder = _builder(name, data_dir)
     try:
         builder.download_and_prepare()
@@ -39,15 +37,27 @@ def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) 
         split = next((one for one in names if one in builder.info.splits), None)
         if split is None:
             continue
-        examples = list(tfds.as_numpy(builder.as_dataset(split=split)))
+        examples = _examples(builder, split)
         labels = np.array([example[label] for example in examples], np.int64)
         # Competitions keep the labels of their test images.
         if len(labels) and (labels >= 0).all():
             arrays[f"x_{part}"] = _images(name, [example[image] for example in examples], image_size)
             arrays[f"y_{part}"] = labels
     if "x_train" not in arrays:
-        raise ValueError(f"dataset.name={name} must have a split train, got {', '.join(builder.info.splits)}")
+        raise ValueError(
+            f"dataset.name={name} must have a split train, got {', '.join(builder.info.splits)}: choose another"
+        )
     np.savez(file, allow_pickle=False, **arrays)
+
+
+def _examples(builder: Any, split: str) -> list[dict[str, Any]]:
+    """All examples of a split."""
+    import tensorflow_datasets as tfds
+
+    # TensorFlow reads every other format.
+    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+        return list(builder.as_data_source(split=split))
+    return list(tfds.as_numpy(builder.as_dataset(split=split)))
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
@@ -61,7 +71,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
         if base not in known:
             raise ValueError(
                 f"dataset.name must be a dataset of tensorflow-datasets, or one that is prepared in "
-                f"{data_dir or 'its own place'}, got {base!r}{did_you_mean(base, known)}"
+                f"{data_dir or 'its own place'}, got {name!r}{did_you_mean(base, known)}"
             ) from error
         raise ValueError(f"dataset.name={name} cannot be had: {_line(error)}") from error
 
@@ -106,10 +116,23 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-if __name__ == "__main__":
+def main(asked: dict[str, Any]) -> int:
+    """Read what is asked for; the exit status."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            read(**json.loads(sys.argv[1]))
+            read(**asked)
     except ValueError as error:
         print(error)
-        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 (damaged files make the readers of each format raise their own)
+        place = asked["data_dir"] or "the place of prepared datasets"
+        print(
+            f"dataset.name={asked['name']} must be readable, got {type(error).__name__}: {_line(error)}; delete its "
+            f"folder in {place}, so that it is prepared again"
+        )
+    else:
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))
