@@ -60,6 +60,19 @@ def test_one_at_a_time_holds_a_claim(client: MlflowClient) -> None:
         assert again
 
 
+def test_a_claim_that_is_just_deleted_is_its_owners_still(client: MlflowClient) -> None:
+    """A search finds the entry, and then no tags of it: both are not read at one moment."""
+    name = f"{PREFIX}{FINGERPRINT[:32]}-0"
+    client.create_registered_model(name)
+    claims = Claims(client)
+    claims.clear_dead()
+    with claims.held(FINGERPRINT) as held:
+        assert not held
+    client.delete_registered_model(name)
+    with claims.held(FINGERPRINT) as held:
+        assert held
+
+
 def test_a_claim_ends_with_an_error_too(client: MlflowClient) -> None:
     with pytest.raises(RuntimeError), Claims(client).held(FINGERPRINT):
         raise RuntimeError
@@ -127,6 +140,7 @@ def test_the_living_the_dead_and_those_elsewhere() -> None:
     assert not is_gone(own)
     assert is_gone(dead_process())
     assert not is_gone(ELSEWHERE)
+    assert not is_gone("")
     # The same number, given to another process later.
     stem, _, started = own.rpartition(" ")
     assert is_gone(f"{stem} {int(started) - 100}")

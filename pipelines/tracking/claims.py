@@ -96,7 +96,7 @@ class Claims:
     def _dead(self, entry: _Entry) -> bool:
         if is_gone(entry.process):
             return True
-        heartbeat, since = self._seen.get(entry.name, ("", 0.0))
+        heartbeat, since = self._seen.get(entry.name, (None, 0.0))
         now = time.monotonic()
         if heartbeat != entry.heartbeat:
             self._seen[entry.name] = (entry.heartbeat, now)

@@ -31,10 +31,14 @@ def stem(pid: int) -> str:
 
 
 def is_gone(named: str) -> bool:
-    """Whether the process that `identity` named is known to have ended; of one on another machine that is not known."""
-    *machine, pid, started = named.rsplit(" ", 2)
-    if machine != [_machine()]:
+    """Whether the process that `identity` named is known to have ended.
+
+    Of one on another machine that is not known, nor of none: an entry that is deleted just now has lost its tags.
+    """
+    machine, *numbers = named.rsplit(" ", 2)
+    if machine != _machine() or len(numbers) != 2:
         return False
+    pid, started = numbers
     try:
         process = psutil.Process(int(pid))
         # The start is worked out from a clock that may be set in between.
