@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -141,7 +141,7 @@ class Executor:
             needed = self._needed(cell, trained=trained)
         except Exception:
             # The cell has failed as well, and says so in the store.
-            with self._opened(cell, self._place(cell), fingerprint, identity, run_id=run_id):
+            with self._opened(cell, self._place(cell.name), fingerprint, identity, run_id=run_id):
                 raise
 
         # Only now, with all that it needs at hand: who holds a claim never waits for another.
@@ -177,8 +177,7 @@ class Executor:
         from pipelines import job
 
         data = loaded(cell.dataset)
-        place = self._place(cell)
-        place.mkdir(parents=True)
+        place = self._place(cell.name)
         with self._opened(cell, place, fingerprint, identity, run_id=run_id) as run, _kept(cell, place):
             same = None if run_id else self._found(identity=identity)
             if same:
@@ -217,11 +216,19 @@ class Executor:
                 check_reachable(self.store.uri, patience_s=self.patience_s)
             run.record(finished, data)
 
-    def _place(self, cell: Cell) -> Path:
-        """A folder of its own, also where an earlier attempt left one: what was computed is never written over."""
+    def _place(self, name: str) -> Path:
+        """Make a folder of its own, also where another process or an earlier attempt has one of this name.
+
+        What was computed is never written over.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in itertools.count(1):
-            place = self.folder / (cell.name if attempt == 1 else f"{cell.name}-{attempt}")
-            if not place.exists() and not Address.path(place).exists():
+            place = self.folder / (name if attempt == 1 else f"{name}-{attempt}")
+            # Of an attempt whose folder was removed.
+            if Address.path(place).exists():
+                continue
+            with suppress(FileExistsError):
+                place.mkdir()
                 return place
         raise AssertionError
 
@@ -285,8 +292,7 @@ class Executor:
         log.info("%s: not in the store, so it is run first", cell.name)
         if source:
             # Another network may want oneDNN the other way, which is set once for a process.
-            place = self.folder / f"source-{fingerprint[:8]}"
-            place.mkdir(parents=True)
+            place = self._place(f"source-{fingerprint[:8]}")
             with breakdown.part("wait"):
                 self.in_child(cell, place)
         else:

@@ -22,10 +22,10 @@ from pipelines import names
 from pipelines.gates import Answers
 from pipelines.measure.size import sha256
 from pipelines.records import CellFiles, CellResult
-from pipelines.tracking import moved
+from pipelines.tracking import moved, schema
 from pipelines.tracking.cell_run import CELL_FOLDER, StoreError
 from pipelines.tracking.client import connected
-from pipelines.tracking.store import RecordedCell, Store, check_exists, no_such_experiment, store_errors
+from pipelines.tracking.store import RecordedCell, Store, no_such_experiment, store_errors
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -77,8 +77,9 @@ class Registry:
     """The model registry of a tracking store. Raises StoreError where there is no store at `uri`."""
 
     def __init__(self, uri: str) -> None:
-        check_exists(uri)
+        schema.check_exists(uri)
         moved.follow(uri)
+        schema.check_whole(uri)
         self.uri = uri
         self.client = connected(uri)
 

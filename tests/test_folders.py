@@ -2,11 +2,14 @@
 
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from pipelines import folders
+from pipelines.execution import Executor
 from tests.commands import ROOT, Place, until
 
 
@@ -25,6 +28,17 @@ def test_folder_belongs_to_one_process(tmp_path: Path) -> None:
     first.wait()
     # The lock ends with its process.
     folders.claim(tmp_path / "shared", "hydra.run.dir")
+
+
+def test_cells_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
+    unused = Mock()
+    executor = Executor(
+        store=unused, folder=tmp_path / "out", parent=None, since=0, patience_s=0.0, in_child=unused, tell=unused
+    )
+    with ThreadPoolExecutor(8) as pool:
+        places = list(pool.map(lambda _: executor._place("cell"), range(40)))
+    assert len(set(places)) == 40
+    assert all(place.is_dir() for place in places)
 
 
 @pytest.mark.slow

@@ -117,6 +117,14 @@ def test_a_taken_port_is_named(server: Server, tmp_path: Path) -> None:
     )
 
 
+def test_a_second_server_on_one_folder_is_refused(server: Server) -> None:
+    said = refused("--port", str(free_port()), "--folder", str(server.folder))
+    assert said == (
+        f"opscore: --folder must be one that no other server uses, got {server.folder}, which process "
+        f"{server.process.pid} at {server.uri} serves: use that server, or choose another by --folder\n"
+    )
+
+
 def test_postgresql_killed_ends_the_server_and_the_next_start_serves_the_same_run(
     server: Server, run_id: str, tmp_path: Path
 ) -> None:

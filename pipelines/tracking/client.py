@@ -42,6 +42,8 @@ def quieten() -> None:
     # Migrations of a new store and the start of every monitor are no news to anybody.
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # The traceback of each error of a database, which is raised and told in one sentence as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # Each try again of each request of each thread, while a server is away: what follows from it is told once.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 

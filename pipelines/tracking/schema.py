@@ -13,10 +13,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.tracking.address import sqlite_path, sqlite_uri
 from pipelines.tracking.cell_run import StoreError
 from pipelines.tracking.client import connected, quieten
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 # Of PostgreSQL's advisory locks: "opscore" in ASCII.
 LOCK = int.from_bytes(b"opscore", "big")
@@ -31,10 +35,49 @@ def create(uri: str) -> None:
     database = sqlite_path(uri)
     if database is not None:
         _create_file(database.resolve())
-        _check_whole(uri, database)
+        check_whole(uri)
     elif _is_postgresql(uri):
         with _advisory_lock(uri):
             connected(uri).search_experiments(max_results=1)
+
+
+def check_exists(uri: str) -> None:
+    """Raise StoreError where nobody has made the tables, for those who only read: MLflow would make them.
+
+    Waits for a process that is making them in PostgreSQL.
+    """
+    database = sqlite_path(uri)
+    if database is not None:
+        there = _is_there(database)
+    elif _is_postgresql(uri):
+        import sqlalchemy
+
+        with _advisory_lock(uri) as connection:
+            there = sqlalchemy.inspect(connection).has_table("experiments")
+    else:
+        return
+    if not there:
+        raise StoreError(f"there is no tracking store at {uri}: run a cell first, or set tracking.uri to another")
+
+
+def check_whole(uri: str) -> None:
+    """Raise StoreError for a SQLite file with a part of the tables and no run.
+
+    MLflow goes on with the tables of a file, which fails where a process was killed in the middle of one.
+    """
+    database = sqlite_path(uri)
+    if database is None:
+        return
+    try:
+        connected(uri).search_experiments(max_results=1)
+    except Exception as error:
+        if not _holds_half(database):
+            raise
+        aside = f"mv {shlex.quote(str(database))} {shlex.quote(f'{database}.broken')}"
+        raise StoreError(
+            f"the database {database} must hold all of MLflow's tables, and holds a part of them and no run, as a "
+            f"process was killed while it made them: `{aside}`, and the next command makes it anew"
+        ) from error
 
 
 def upgrade(uri: str) -> None:
@@ -66,21 +109,7 @@ def _create_file(database: Path) -> None:
 
 
 def _is_there(database: Path) -> bool:
-    return database.exists() and database.stat().st_size > 0
-
-
-def _check_whole(uri: str, database: Path) -> None:
-    """MLflow goes on with the tables of a file, which fails where a process was killed in the middle of one."""
-    try:
-        connected(uri).search_experiments(max_results=1)
-    except Exception as error:
-        if not _holds_half(database):
-            raise
-        aside = f"mv {shlex.quote(str(database))} {shlex.quote(f'{database}.broken')}"
-        raise StoreError(
-            f"the database {database} must hold all of MLflow's tables, and holds a part of them and no run, as a "
-            f"process was killed while it made them: `{aside}`, and the next command makes it anew"
-        ) from error
+    return database.is_file() and database.stat().st_size > 0
 
 
 def _holds_half(database: Path) -> bool:
@@ -105,7 +134,7 @@ def _file_lock(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _advisory_lock(uri: str) -> Iterator[None]:
+def _advisory_lock(uri: str) -> Iterator[Connection]:
     """Held by a connection of its own: it ends with the process, and no transaction stays open meanwhile."""
     import sqlalchemy
     from mlflow.store.db.utils import create_sqlalchemy_engine_with_retry
@@ -115,7 +144,7 @@ def _advisory_lock(uri: str) -> Iterator[None]:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({LOCK})"))
             try:
-                yield
+                yield connection
             finally:
                 connection.execute(sqlalchemy.text(f"SELECT pg_advisory_unlock({LOCK})"))
     finally:

@@ -85,13 +85,6 @@ class RecordedCell:
         )
 
 
-def check_exists(uri: str) -> None:
-    """Raise StoreError for a SQLite store that is not there: MLflow would make the file, and with it an empty store."""
-    path = sqlite_path(uri)
-    if path is not None and not path.is_file():
-        raise StoreError(f"there is no tracking store at {uri}: run a cell first, or set tracking.uri to another")
-
-
 def no_such_experiment(client: MlflowClient, uri: str, name: str) -> StoreError:
     """What is raised where an experiment is asked for that is not there."""
     there = [each.name for each in client.search_experiments()]
@@ -177,7 +170,7 @@ class Store:
 
     def __init__(self, uri: str, experiment: str, *, beside: str | None = None, create: bool = True) -> None:
         if not create:
-            check_exists(uri)
+            schema.check_exists(uri)
         moved.settle(uri, experiment, beside=beside) if create else moved.follow(uri)
         self.uri = uri
         self.experiment = experiment
@@ -186,6 +179,8 @@ class Store:
         try:
             if create:
                 schema.create(uri)
+            else:
+                schema.check_whole(uri)
             # To make a client is to make the tables where they are missing.
             self.client = connected(uri)
             self.experiment_id: str = (
