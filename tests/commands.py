@@ -34,7 +34,7 @@ class Place:
         self.folder = folder
         self.name = name
         self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
-        self.client = MlflowClient(self.uri)
+        self.client = MlflowClient(self.uri, registry_uri=self.uri)
         # The schema is made here once, as the tests' process needs the store anyway.
         location = None if uri else (folder / "artifacts").as_uri()
         self.experiment = self.client.create_experiment(name, artifact_location=location)

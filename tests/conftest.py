@@ -71,6 +71,24 @@ def images_are_kept_for_these_tests_only(tmp_path_factory: pytest.TempPathFactor
     os.environ["OPSCORE_CACHE"] = str(tmp_path_factory.mktemp("opscore-cache"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def the_stores_of_one_file_are_not_the_next_ones() -> Iterator[None]:
+    """MLflow keeps the store that was set last for the whole process, and a client without a registry takes that one."""
+    variables = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    environment = {name: os.environ.get(name) for name in variables}
+    yield
+    for name, value in environment.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    if "mlflow" in sys.modules:
+        import mlflow
+
+        # `set_registry_uri` writes what it is given into the environment, also None.
+        mlflow.tracking._model_registry.utils._registry_uri = None
+        mlflow.tracking._tracking_service.utils._tracking_uri = None
+
+
 @cache
 def small_data() -> tuple[ImageData, Dataset]:
     """300 real digits, and the dataset they come from."""

@@ -311,7 +311,9 @@ def test_places_do_not_determine_the_result():
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_yaml_names_every_field(path):
     config = OmegaConf.create({"data_dir": "data", "dataset": OmegaConf.load(path)})
+    # Which files, or which dataset of a library, only the user can say.
     given = {"path": f"data/{path.stem}"} if config.dataset.get("path", "") is None else {}
+    given |= {"name": path.stem} if path.stem == "tfds" else {}
     dataset = instantiate(config.dataset, **given)
     assert dataset.name == path.stem
     assert set(config.dataset) == {f.name for f in fields(dataset)} | {"_target_"}

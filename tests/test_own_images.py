@@ -63,6 +63,7 @@ def test_the_champion_gets_its_accuracy_from_the_files_by_the_model_card(place: 
     assert len(lines.splitlines()) == 3
 
     mlflow.set_tracking_uri(place.uri)
+    mlflow.set_registry_uri(place.uri)
     model = mlflow.pyfunc.load_model("models:/opscore-holiday photos@champion")
     run = place.client.get_run(place.client.get_model_version_by_alias("opscore-holiday photos", "champion").run_id)
     files = sorted((place.folder / "holiday photos" / "Testing").glob("*/*"))

@@ -49,11 +49,12 @@ class Claims:
         if name is None:
             yield False
             return
-        with Pulse(lambda: self._client.set_registered_model_tag(name, HEARTBEAT, f"{time.time():.0f}")):
-            try:
+        try:
+            with Pulse(lambda: self._client.set_registered_model_tag(name, HEARTBEAT, f"{time.time():.0f}")):
                 yield True
-            finally:
-                self._delete(name)
+        finally:
+            # After the last heartbeat: a database refuses to delete an entry to which a tag is being added.
+            self._delete(name)
 
     def clear_dead(self) -> None:
         """Delete the claims of processes of this machine that have ended."""
