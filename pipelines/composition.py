@@ -102,7 +102,8 @@ def _check_node(name: str, node: Any) -> None:
                 raise ValueError(_unknown(prefix, str(field), tuple(known)))
         for field, one in known.items():
             if field not in values and _is_required(one):
-                raise ValueError(f"{prefix}.{field} must be given, got nothing: set {prefix}.{field}=")
+                example = f"{prefix}.{field}={_example(_hints(cls).get(field))}"
+                raise ValueError(f"{prefix}.{field} must be given, got nothing: set for example {example}")
 
 
 def _check_types(prefix: str, cls: type, values: Mapping[str, Any]) -> None:

@@ -173,6 +173,7 @@ def _checked(config: DictConfig, ticket: Ticket | None, *, run_id: str | None = 
     """The cell and the open store. Raises MisuseError with what can be known before anything is computed."""
     from pipelines.execution import preflight
     from pipelines.tracking.address import check_reachable, tracking_uri
+    from pipelines.tracking.artifacts import check_place
 
     try:
         sweep.check_settings(config)
@@ -182,6 +183,7 @@ def _checked(config: DictConfig, ticket: Ticket | None, *, run_id: str | None = 
         uri = ticket.uri if ticket else tracking_uri(config.tracking.uri)
         # In the middle of a sweep a server may be away for a while.
         check_reachable(uri, patience_s=config.tracking.patience_s if ticket else 0)
+        check_place(uri)
         preflight(cell)
     except (ValueError, OSError) as error:
         raise guard.MisuseError(str(error)) from error

@@ -122,6 +122,7 @@ class Sweep:
     def begin(cls, config: DictConfig, *, adopted: str | None) -> Sweep:
         """Open the parent run, or adopt the one that `mlflow run` opened. Raises ValueError, OSError or StoreError."""
         from pipelines.tracking.address import check_reachable, tracking_uri
+        from pipelines.tracking.artifacts import check_place
 
         check_settings(config)
         grid.check_studies(config)
@@ -129,6 +130,7 @@ class Sweep:
         total = grid.number_of_cells(config)
         uri = tracking_uri(config.tracking.uri)
         check_reachable(uri)
+        check_place(uri)
         if not grid.is_search(config):
             grid_preflight.check_one_can_run(grid.cells(config))
         folder = Path(config.hydra.sweep.dir)

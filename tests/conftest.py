@@ -73,7 +73,7 @@ def images_are_kept_for_these_tests_only(tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module", autouse=True)
 def the_stores_of_one_file_are_not_the_next_ones() -> Iterator[None]:
-    """MLflow keeps the store that was set last for the whole process, and a client without a registry takes that one."""
+    """MLflow keeps the store that was set last for the whole process; clients without a registry take that one."""
     variables = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
     environment = {name: os.environ.get(name) for name in variables}
     yield
@@ -84,7 +84,7 @@ def the_stores_of_one_file_are_not_the_next_ones() -> Iterator[None]:
     if "mlflow" in sys.modules:
         import mlflow
 
-        # `set_registry_uri` writes what it is given into the environment, also None.
+        # `set_registry_uri(None)` writes that into the environment.
         mlflow.tracking._model_registry.utils._registry_uri = None
         mlflow.tracking._tracking_service.utils._tracking_uri = None
 

@@ -40,6 +40,12 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("seed=1.5", "seed must be a whole number of at least 0, got 1.5"),
         ("training.epochs=null", "training.epochs must be a whole number of at least 1, got None"),
         ("model=null", "model must be one of"),
+        ("~model.width", "model.width must be given, got nothing: set for example model.width=1"),
+        ("tracking.uri=sqlite:////etc/passwd/mlflow.db", "and in /etc/passwd nothing can be made: set tracking.uri="),
+        (
+            "-m tracking.uri=sqlite:////etc/passwd/mlflow.db",
+            "and in /etc/passwd nothing can be made: set tracking.uri=",
+        ),
         ("technique=[baseline,qat]", "for a grid write python -m pipelines.run -m technique=baseline,qat"),
         ("technique=baseline,qat", "for a grid write -m"),
         ("training.epochs=[1", "cannot be read"),

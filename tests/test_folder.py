@@ -99,6 +99,10 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             r"same classes in train and test, got no image of bee in test, but in train",
         ),
         (["test/ant", "test/bee"], r"must hold a folder train with the class folders, got test alone: add train"),
+        (
+            ["fold1/ant", "fold1/bee", "fold2/ant", "fold2/bee"],
+            r"got fold1 to fold2 that hold the same folders ant, bee: name one of them test and join the others",
+        ),
         (["train", "test"], r"train must hold one folder for each class, got images directly: make the class folders"),
         (
             ["train/a", "train/b", "Train/a", "test/a"],

@@ -157,6 +157,7 @@ STATEMENTS = {
     "text": changed(y=lambda y: NAMES[y]),
     "text of one column": changed(y=lambda y: NAMES[y][:, None]),
     "-1 and more": changed(y=lambda y: y - 1, class_names=None),
+    "gaps": changed(y=lambda y: 10 * y + 3, class_names=None),
     "half labels": changed(y=lambda y: np.where(np.arange(len(y)) == 5, 0.5, y)),
     "outside": changed(y=lambda y: np.where(np.arange(len(y)) == 5, 99, y)),
 }
@@ -174,6 +175,12 @@ def test_statements_work_when_pasted(tmp_path, arrays):
     else:
         data = saved(tmp_path, {k: v for k, v in scope.items() if k in digits()}).load()
     assert len(data.class_names) == 10
+
+
+def test_of_many_absent_classes_three_are_named(tmp_path):
+    arrays = changed(y=lambda y: y % 3, class_names=NAMES)
+    with pytest.raises(ValueError, match=r"^y_train must hold every class, got no image of .*, .*, .* and 4 more: "):
+        saved(tmp_path, arrays).load()
 
 
 def test_limit_names_a_number_that_works(tmp_path):

@@ -361,4 +361,13 @@ def _check_labels(part: str, labels: npt.NDArray[Any], images: int, class_names:
             f"images out with keep = (0 <= {y}) & ({y} <= {top}); {x}, {y} = {x}[keep], {y}[keep]"
         )
     if absent := [class_names[number] for number in np.setdiff1d(np.arange(len(class_names)), labels)]:
-        raise ValueError(f"{y} must hold every class, got no image of {', '.join(absent)}: add some images of it")
+        raise ValueError(
+            f"{y} must hold every class, got no image of {listed(absent)}: add some, or take the class out of "
+            "class_names and number the labels anew"
+        )
+
+
+def listed(values: Sequence[object]) -> str:
+    """The first three values, and how many more there are."""
+    shown = ", ".join(map(str, values[:3]))
+    return f"{shown} and {len(values) - 3} more" if len(values) > 3 else shown

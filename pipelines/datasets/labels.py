@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.datasets.base import Labels
+from pipelines.datasets.base import Labels, listed
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +38,12 @@ def as_numbers(
             raise ValueError(
                 f"labels without class_names must be 0, 1, ..., got {low if low < 0 else high}: "
                 f"number them with {_numbering(list(parts))}"
+            )
+        top = high - 1 if low == 1 else high
+        if absent := np.setdiff1d(np.arange(top + 1), np.concatenate(list(numbers.values()))).tolist():
+            raise ValueError(
+                f"labels without class_names must be 0, 1, ... without gaps, got no {listed(absent)}: number them, and "
+                f"save class_names too, with {_numbering(list(parts))}"
             )
         first = 1 if low == 1 else 0
         names = tuple(str(number) for number in range(first, high + 1))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipelines.datasets.base import listed
 from pipelines.datasets.picture import printable, unreadable
 
 SPLITS = ("train", "validation", "test")
@@ -40,6 +41,8 @@ _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 _CAMERA = {
     ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heics", ".heif", ".hif", ".jxl", ".nef", ".orf", ".raf", ".rw2",
 }  # fmt: skip
+# Parts of one dataset for cross-validation, or as they were downloaded.
+_PART = re.compile(r"(fold|part|batch|shard|chunk|set|disk|zip)[\W_]*\d+")
 NAMED = 3
 
 
@@ -98,6 +101,7 @@ def find(root: Path) -> Layout:
         left.folders += [folder for folder in folders if folder not in by_split.values()]
         files = {split: _classes(_unwrapped(folder, left, split), left) for split, folder in by_split.items()}
     else:
+        _check_no_parts(folders, root)
         files = _splits_within(_classes(start, left), start)
     layout = Layout(files=files, left_out=left.sentence(root))
     _check(layout, root, left)
@@ -125,6 +129,19 @@ def _check(layout: Layout, root: Path, left: _LeftOut) -> None:
                 f"{shown} must have the same classes in {' and '.join(layout.files)}, got no image of {absent[0]} in "
                 f"{split}, but in {other}: add some, or take the class away"
             )
+
+
+def _check_no_parts(folders: Sequence[Path], root: Path) -> None:
+    """Raise ValueError where each of `fold1`, `fold2`, ... holds the same class folders."""
+    if len(folders) < 2 or not all(_PART.fullmatch(one.name.casefold()) for one in folders):
+        return
+    within = [{one.name for one in _entries(folder) if one.is_dir()} for folder in folders]
+    if len(within[0]) > 1 and all(names == within[0] for names in within):
+        first, last = (printable(Path(one.name)) for one in (folders[0], folders[-1]))
+        raise ValueError(
+            f"{printable(root)} must have one folder for each class, got {first} to {last} that hold the same folders "
+            f"{listed(sorted(within[0]))}: name one of them test and join the others as train"
+        )
 
 
 def _by_split(folders: Sequence[Path]) -> dict[str, Path]:

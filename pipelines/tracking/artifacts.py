@@ -48,6 +48,23 @@ def check_writable(experiment: Experiment, uri: str) -> None:
         ) from error
 
 
+def check_place(uri: str) -> None:
+    """Raise PermissionError where a store in a SQLite file, which may not be there yet, could not be written."""
+    database = sqlite_path(uri)
+    if database is None:
+        return
+    if database.is_file():
+        check_database(uri, database)
+        return
+    nearest = next(one for one in database.parents if one.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        own = sqlite_uri(_free_folder() / database.name)
+        raise PermissionError(
+            f"tracking.uri must be a store that {_user(os.geteuid())} may write to, got {uri}, and in {nearest} "
+            f"nothing can be made: set {shlex.quote(f'tracking.uri={own}')}, or leave it null"
+        )
+
+
 def check_database(uri: str, database: Path) -> None:
     """Raise PermissionError where a SQLite file, or the folder in which SQLite keeps its journal, cannot be written."""
     folder = database.parent

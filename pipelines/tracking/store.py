@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 import shlex
 import sys
 import tempfile
@@ -161,6 +162,15 @@ def _no_collecting() -> Iterator[None]:
             gc.enable()
 
 
+def _mend(error: Exception) -> str:
+    if re.search(r"\b(401|403)\b", str(error)):
+        return (
+            "give it a user that may write with `export MLFLOW_TRACKING_USERNAME=me MLFLOW_TRACKING_PASSWORD=...`, or "
+            "MLFLOW_TRACKING_TOKEN"
+        )
+    return "mend it, or set tracking.uri to another"
+
+
 class Store:
     """An experiment in a tracking store. Opening it creates store and experiment where they are missing.
 
@@ -191,9 +201,7 @@ class Store:
         except StoreError:
             raise
         except Exception as error:
-            raise StoreError(
-                f"the tracking store {uri} cannot be opened ({error}): mend it, or set tracking.uri to another"
-            ) from error
+            raise StoreError(f"the tracking store {uri} cannot be opened ({error}): {_mend(error)}") from error
         if beside:
             self.experiment = self.client.get_experiment(self.experiment_id).name
         if create:
