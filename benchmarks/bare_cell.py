@@ -21,10 +21,10 @@ import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
-from pipelines.convolutions import quick_convolutions
 from pipelines.models.base import Model
 from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
+from pipelines.training.convolutions import quick_convolutions
 
 BATCH, SHIFT, RATE = 128, 4, 1e-3
 MODELS: dict[str, Model] = {

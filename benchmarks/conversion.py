@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.turns import compared_clocks, take_turns
-from pipelines import runtime
-from pipelines.export import export
-from pipelines.measure.litert import Artifact
+from pipelines.execution.export import export
+from pipelines.litert.artifact import Artifact
 from pipelines.models.base import Model
 from pipelines.models.efficientnet import EfficientNet
 from pipelines.models.resnet import ResNet
+from pipelines.system import runtime
 from pipelines.techniques.base import Candidate, Conversion, Quantization
 
 SHAPE, CLASSES, CALIBRATION = (32, 32, 3), 10, 100

@@ -51,8 +51,8 @@ def main() -> None:
 
 def main_of_cell() -> None:
     """`python -m pipelines.run` that ends with the first training batch."""
-    from pipelines import run
-    from pipelines.training import Trainer
+    from pipelines.commands import run
+    from pipelines.training.trainer import Trainer
 
     fit = Trainer.fit
 

@@ -90,9 +90,9 @@ def random_cell(model: str, *, training: int, test: int, epochs: int, overrides:
     """A cell as above and its loaded data, with as many images; TensorFlow is loaded as the model wants it."""
     from hydra import compose, initialize_config_dir
 
-    from pipelines import runtime
-    from pipelines.composition import CONF, cell_of
-    from pipelines.execution import loaded
+    from pipelines.cells.compose import CONF, cell_of
+    from pipelines.execution.executor import loaded
+    from pipelines.system import runtime
 
     with tempfile.TemporaryDirectory() as folder:
         written = random_npz(Path(folder), training=training, validation=CLASSES, test=test)
@@ -113,11 +113,11 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
 
-    from pipelines import training
     from pipelines.models.complexity import macs
+    from pipelines.training import trainer as module
 
     if arguments.own_convolutions:
-        mock.patch.object(training, "quick_convolutions", nullcontext).start()
+        mock.patch.object(module, "quick_convolutions", nullcontext).start()
     cell, data = random_cell(
         arguments.model, training=arguments.images, test=CLASSES, epochs=EPOCHS, overrides=arguments.overrides
     )
@@ -132,7 +132,7 @@ def main() -> None:
         print("RATE", metrics["images_per_s"], flush=True)
         _wait()
 
-    trainer = training.Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=tell)
+    trainer = module.Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=tell)
     trainer.fit(model, keep_best=False)
 
 

@@ -168,11 +168,11 @@ def _fit(photos: Path, side: int, *, in_memory: bool) -> None:
     """The other side of `_fitting`: trains an epoch for each line that it reads."""
     from hydra import compose, initialize_config_dir
 
-    from pipelines import runtime
-    from pipelines.composition import CONF, cell_of
-    from pipelines.execution import loaded
+    from pipelines.cells.compose import CONF, cell_of
+    from pipelines.execution.executor import loaded
     from pipelines.models.complexity import macs
-    from pipelines.training import Trainer
+    from pipelines.system import runtime
+    from pipelines.training.trainer import Trainer
 
     overrides = [*_overrides(photos, side), f"dataset.limit_train={FITTING}", f"dataset.limit_test={CLASSES}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):

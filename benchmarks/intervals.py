@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipelines.measure.latency import Nanoseconds
-from pipelines.target import results
-from pipelines.target.session import Load
+from pipelines.device import results
+from pipelines.device.session import Load
+from pipelines.litert.latency import Nanoseconds
 
 ROOT = Path(__file__).resolve().parents[1]
 WANTED = 0.9
@@ -179,11 +179,11 @@ def _artifacts(folder: Path) -> list[str]:
 
 def make(folder: str) -> None:
     """Write the artifacts; in a process of its own, whose memory then goes back."""
-    from pipelines import runtime
-    from pipelines.export import export
+    from pipelines.execution.export import export
     from pipelines.models.efficientnet_lite import EfficientNetLite0
     from pipelines.models.mobilenet import MobileNetV2
     from pipelines.models.small_cnn import SmallCNN
+    from pipelines.system import runtime
     from pipelines.techniques.base import Candidate, Conversion
 
     runtime.prepare(onednn=True, deterministic=False)

@@ -127,7 +127,7 @@ def _tell(found: dict[str, Found]) -> None:
 
 
 def _measured(name: str, epochs: int) -> Found:
-    from pipelines.export import export
+    from pipelines.execution.export import export
     from pipelines.models import complexity
     from pipelines.techniques.base import Candidate
 
@@ -153,7 +153,7 @@ def _trained(cell: Any, data: Any, model: Any) -> tuple[Rates, dict[str, float]]
     """Rates of all epochs but the first, and shares of the operators' time in one more epoch."""
     import tensorflow as tf
 
-    from pipelines.training import Trainer
+    from pipelines.training.trainer import Trainer
 
     peaks: list[float] = []
     trainer = Trainer(
@@ -199,8 +199,8 @@ def _answering(artifact: Path, images: Any) -> tuple[Rates, Rates]:
     """On one thread, and on all cores."""
     from threadpoolctl import threadpool_limits
 
-    from pipelines.measure.child import answer_all
-    from pipelines.measure.litert import Artifact
+    from pipelines.litert.artifact import Artifact
+    from pipelines.litert.child import answer_all
 
     loaded = Artifact(artifact, threads=1)
     with threadpool_limits(1):

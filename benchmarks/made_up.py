@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from pipelines.metrics import flatten, metrics_of
-from pipelines.records import CellResult, Comparison, Complexity, Measurement, Timing
-from pipelines.runtime import hardware_name
-from pipelines.score import OperationalScore
-from pipelines.verdict import accuracy_verdict, size_verdict, time_verdict
+from pipelines.results.metrics import flatten, metrics_of
+from pipelines.results.records import CellResult, Comparison, Complexity, Measurement, Timing
+from pipelines.results.score import OperationalScore
+from pipelines.results.verdict import accuracy_verdict, size_verdict, time_verdict
+from pipelines.system.runtime import hardware_name
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 DATASETS = {"cifar10": 10, "cifar100": 100}

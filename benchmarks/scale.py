@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from socket import socket
 
-from pipelines.server import CONNECTIONS_PER_WORKER, HOST, Child, Postgres, start_mlflow
+from pipelines.commands.server import CONNECTIONS_PER_WORKER, HOST, Child, Postgres, start_mlflow
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTIFACT_BYTES = 100_000_000

@@ -27,7 +27,7 @@ from socket import socket
 
 import numpy as np
 
-from pipelines.measure.latency import Percentiles
+from pipelines.litert.latency import Percentiles
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"

@@ -22,10 +22,10 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.images import random_npz
 from benchmarks.overhead import VALIDATION, cell_command, new_store
-from pipelines.cell import Cell
-from pipelines.composition import CONF, cell_of
-from pipelines.execution import loaded
-from pipelines.records import Finished
+from pipelines.cells.cell import Cell
+from pipelines.cells.compose import CONF, cell_of
+from pipelines.execution.executor import loaded
+from pipelines.results.records import Finished
 from pipelines.tracking.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -52,12 +52,12 @@ def main() -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> dict[str, float]:
-    from pipelines import runtime
     from pipelines.datasets.npz import Npz
     from pipelines.models.efficientnet_lite import EfficientNetLite0
+    from pipelines.system import runtime
     from pipelines.techniques.base import Candidate, Context
     from pipelines.techniques.transfer import Transfer
-    from pipelines.training import Trainer, Training, plain_batches
+    from pipelines.training.trainer import Trainer, Training, plain_batches
 
     runtime.prepare(onednn=True, deterministic=False)
     runtime.seed_everything(0, deterministic=False)

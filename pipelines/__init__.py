@@ -15,6 +15,6 @@ def _is_command() -> bool:
 
 if _is_command():
     # Only here: a model that is served has no more of the package beside it than it needs.
-    from pipelines import guard
+    from pipelines.system import guard
 
     guard.install()

@@ -15,7 +15,7 @@ import pytest
 from pipelines.datasets.base import Dataset, ImageData
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.techniques.base import Candidate, Chain, Context
-from tests.commands import end_what_was_started
+from tests.places import end_what_was_started
 
 SMALL_CNN = SmallCNN(width=32, weights=None, input_size=None, dropout=0.0, onednn=True)
 
@@ -100,7 +100,7 @@ def small_data() -> tuple[ImageData, Dataset]:
 
 def context(epochs: int = 8) -> Context:
     """What a technique works with on the small data: batches of 32, Adam from 3e-3."""
-    from pipelines.training import Trainer, Training
+    from pipelines.training.trainer import Trainer, Training
 
     data, dataset = small_data()
     settings = Training(
@@ -125,7 +125,7 @@ def through(chain: Chain, candidate: Candidate, it: Context) -> Candidate:
 
 def exported(candidate: Candidate, path: Path) -> Path:
     """The candidate's artifact, by the real converter."""
-    from pipelines.export import export
+    from pipelines.execution.export import export
 
     data, _ = small_data()
     export(candidate, training_images=data.train.images, labels=data.class_names, path=path)
@@ -134,7 +134,7 @@ def exported(candidate: Candidate, path: Path) -> Path:
 
 def artifact_accuracy(path: Path) -> float:
     """Accuracy of an artifact on the 100 test digits, by LiteRT."""
-    from pipelines.measure.litert import Artifact
+    from pipelines.litert.artifact import Artifact
 
     data, _ = small_data()
     return float((Artifact(path).logits(data.test.images).argmax(axis=1) == data.test.labels).mean())

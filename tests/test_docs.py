@@ -19,10 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlflow import MlflowClient
 
-from pipelines.cell import IncompatibleError
-from pipelines.composition import CONF, cell_of
-from tests.commands import ROOT, until
+from pipelines.cells.cell import IncompatibleError
+from pipelines.cells.compose import CONF, cell_of
 from tests.markdown import Block, blocks, commands
+from tests.places import ROOT, until
 from tests.servers import answers, free_port
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from pipelines.server import Postgres, program
-from tests.commands import SMALL
+from pipelines.commands.server import Postgres, program
+from tests.places import SMALL
 from tests.servers import ROOT, guarded, open_folder, ui
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import ROOT, SMALL
+from tests.places import ROOT, SMALL
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import checks, mapped, names
 from pipelines.datasets import notes
+from pipelines.system import checks, mapped, names
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -23,7 +23,7 @@ Indices = npt.NDArray[np.int64]
 class Split:
     """Images, uint8 RGB of shape (n, h, w, 3), and their labels, int64 of shape (n,).
 
-    images: in memory, or mapped from a file (`pipelines/mapped.py`) and then larger than memory, maybe.
+    images: in memory, or mapped from a file (`pipelines/system/mapped.py`) and then larger than memory, maybe.
     known_digest: what `digest` gives, where that is known already.
     """
 

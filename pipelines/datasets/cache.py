@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import breakdown
+from pipelines.system import stopwatch
 
 log = logging.getLogger("opscore")
 
@@ -106,7 +106,7 @@ class Cache:
                     self._make(key, shape, make)
             else:
                 log.info("another process decodes these images: waiting for it")
-                with breakdown.part("wait"):
+                with stopwatch.part("wait"):
                     lock.shared()
         lock.shared()
         return self._found(key, shape) if lock.current else None

@@ -4,12 +4,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines import checks
 from pipelines.datasets import cifar_batches
 from pipelines.datasets.base import ArrayDataset, Arrays
 from pipelines.datasets.cifar_batches import PUBLISHED, Published, check_hash
 from pipelines.datasets.npz import NAMES, check_archive, read_archive
-from pipelines.downloads import NO_ANSWER, check_answers, check_writable, download, keras_home
+from pipelines.system import checks
+from pipelines.system.downloads import NO_ANSWER, check_answers, check_writable, download, keras_home
 
 _TEN = "airplane automobile bird cat deer dog frog horse ship truck"
 _FINE = """

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipelines import machine, mapped
 from pipelines.datasets import notes, picture
 from pipelines.datasets.base import ImageData, Images, Indices, Labels, Split, content_digest
 from pipelines.datasets.cache import Cache, Facts
 from pipelines.datasets.contents import content_hashes
 from pipelines.datasets.picture import printable
+from pipelines.system import machine, mapped
 
 # Raise it when `read` gives other pixels for the same file.
 VERSION = 1

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines import checks
 from pipelines.datasets.base import ArrayDataset, Arrays, stratified_split
+from pipelines.system import checks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines import checks, names
 from pipelines.datasets.base import Dataset, ImageData, check_limit, shared_limit, stratified_split, stratified_subset
 from pipelines.datasets.decoded import Files, image_data
 from pipelines.datasets.layout import Layout, class_name, find
 from pipelines.datasets.picture import printable
+from pipelines.system import checks, names
 
 
 @dataclass(frozen=True, kw_only=True)

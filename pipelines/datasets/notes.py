@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines import mapped
+from pipelines.system import mapped
 
 if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData, Images, Split

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import checks
 from pipelines.datasets.base import ArrayDataset, Arrays, stratified_split
 from pipelines.datasets.labels import as_numbers
 from pipelines.datasets.pixels import as_rgb
 from pipelines.datasets.roles import assigned
+from pipelines.system import checks
 
 NAMES = ("x_train", "y_train", "x_test", "y_test", "class_names")
 

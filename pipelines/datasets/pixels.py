@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import mapped
+from pipelines.system import mapped
 
 Array = npt.NDArray[Any]
 # Floats below this that exceed 1 are neither 0..1 nor surely 0..255.

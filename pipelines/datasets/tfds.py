@@ -11,9 +11,9 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines import checks
 from pipelines.datasets.base import ArrayDataset, Arrays
 from pipelines.datasets.npz import read_archive
+from pipelines.system import checks
 
 READER = "pipelines.datasets.tfds_reader"
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipelines.checks import did_you_mean
+from pipelines.system.checks import did_you_mean
 
 # The names that datasets have for their parts, in the order in which they are looked for.
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}

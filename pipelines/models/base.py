@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from pipelines import checks, names
+from pipelines.system import checks, names
 
 if TYPE_CHECKING:
     import tf_keras
@@ -31,7 +31,7 @@ class Model(ABC):
     # How a thing is called changes no result.
     name: str = field(default="", metadata={"fingerprint": False})
 
-    # A path only says where the weights lie; their content is what counts (pipelines.cell).
+    # A path only says where the weights lie; their content is what counts (pipelines.cells.cell).
     weights: str | None = field(metadata={"fingerprint": False})
     input_size: int | None
     dropout: float

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines import checks
 from pipelines.models.pretrained import Archive, KerasApplication, blocks_as_identity, rebuilt
+from pipelines.system import checks
 
 if TYPE_CHECKING:
     import tf_keras

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from pipelines.downloads import NO_ANSWER, check_answers, keras_home
 from pipelines.models.network import Network
+from pipelines.system.downloads import NO_ANSWER, check_answers, keras_home
 
 if TYPE_CHECKING:
     import tf_keras

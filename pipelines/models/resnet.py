@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines import checks
 from pipelines.models.pretrained import (
     Archive,
     KerasApplication,
@@ -18,6 +17,7 @@ from pipelines.models.pretrained import (
     rebuilt,
     swap_input_channels,
 )
+from pipelines.system import checks
 
 if TYPE_CHECKING:
     import tf_keras

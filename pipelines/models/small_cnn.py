@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines import checks
 from pipelines.models.network import Network
+from pipelines.system import checks
 
 if TYPE_CHECKING:
     import tf_keras

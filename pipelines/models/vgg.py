@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipelines import checks
 from pipelines.models.pretrained import Archive, KerasApplication, caffe_centred, rebuilt, swap_input_channels
+from pipelines.system import checks
 
 if TYPE_CHECKING:
     import tf_keras

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 
-from pipelines.comparison import Comparison, Entry
+from pipelines.comparison.entries import Comparison, Entry
 from pipelines.report.style import (
     BLUE,
     CRITERIA_LOOK,

@@ -15,18 +15,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pipelines import __version__, article, fonts
-from pipelines.compare import notes
-from pipelines.comparison import Comparison, Entry, compare
+from pipelines import __version__
+from pipelines.comparison import article
+from pipelines.comparison.entries import Comparison, Entry, compare
+from pipelines.comparison.notes import notes
 from pipelines.report.bars import ranking, sensitivity
 from pipelines.report.heatmap import heatmap
 from pipelines.report.rows import COLUMNS, Row, rows
 from pipelines.report.scatter import MOST_NUMBERED, SIZE, TEST, TRAIN, scatter
 from pipelines.report.style import Look, in_style, looks, png, without_data
 from pipelines.report.words import cautions, profiles, reasons, variation
+from pipelines.system import fonts
 
 if TYPE_CHECKING:
-    from pipelines.tracking.store import RecordedCell
+    from pipelines.results.recorded import RecordedCell
 
 log = logging.getLogger("opscore")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.comparison import CRITERIA, Comparison, Entry, Estimate
+from pipelines.comparison.entries import CRITERIA, Comparison, Entry, Estimate
 from pipelines.report.words import CRITERION, variation
 
 Value = float | int | str | bool | None

@@ -14,7 +14,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
-from pipelines.comparison import Comparison, Entry
+from pipelines.comparison.entries import Comparison, Entry
 from pipelines.report.style import GREY, WIDTH_IN, Look, lowest_shown, without_data
 
 # Below this ratio of largest to smallest a logarithmic axis has too few ticks.

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from pipelines.comparison import CRITERIA, Comparison, Entry
+from pipelines.comparison.entries import CRITERIA, Comparison, Entry
 
 # As the report calls the score's criteria.
 CRITERION = {

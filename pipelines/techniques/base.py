@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import tf_keras
 
     from pipelines.models.base import Model
-    from pipelines.records import Finished
+    from pipelines.results.records import Finished
     from pipelines.techniques.source import Source
-    from pipelines.training import Trainer
+    from pipelines.training.trainer import Trainer
 
 # Columns of equal length, by name.
 Table = Mapping[str, Sequence[Any]]

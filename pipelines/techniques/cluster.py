@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import checks
 from pipelines.models import checkpoint
+from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.effects import check_kernels, chosen_kernels
 from pipelines.techniques.fine_tuning import FineTuning

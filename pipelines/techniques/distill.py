@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines import checks
+from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.source import Learner
-from pipelines.training import plain_batches
+from pipelines.training.trainer import plain_batches
 
 if TYPE_CHECKING:
     import tf_keras

@@ -39,7 +39,7 @@ def check_kernels(
     holds: is asked about a kernel as the artifact stores it, (filters, the rest). Shapes decide, since the converter
     does not keep the layers' names.
     """
-    from pipelines.measure.kernels import kernels
+    from pipelines.litert.kernels import kernels
 
     wanted = Counter(_form(np.moveaxis(kernel, -1, 0)) for kernel in promised.values())
     found: Counter[tuple[int, int]] = Counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines import checks
+from pipelines.system import checks
 from pipelines.techniques.base import Technique
 from pipelines.techniques.baseline import Baseline
 

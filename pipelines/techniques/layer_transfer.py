@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pipelines import checks
+from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError, Table
 from pipelines.techniques.source import Learner
 
 if TYPE_CHECKING:
     import tf_keras
 
-    from pipelines.records import Finished
+    from pipelines.results.records import Finished
 
     Layer: TypeAlias = tf_keras.layers.Layer
 

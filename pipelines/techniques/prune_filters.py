@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import checks
 from pipelines.models import channels, complexity
+from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.fine_tuning import FineTuning
 
@@ -84,7 +84,7 @@ class PruneFilters(FineTuning):
 
     def verify(self, candidate: Candidate, artifact: Path) -> None:
         """The artifact must hold the smaller kernels, each once, and no other."""
-        from pipelines.measure.kernels import kernels
+        from pipelines.litert.kernels import kernels
 
         # What stands last in Keras, filters or units, stands first in the artifact.
         promised = Counter(np.moveaxis(one, -1, 0).shape for one in complexity.kernels(candidate.model).values())

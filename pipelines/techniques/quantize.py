@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from pipelines import checks
+from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, Conversion, EffectError, Quantization, Technique
 from pipelines.techniques.baseline import Baseline
 
@@ -55,7 +55,7 @@ class Quantize(Technique):
 
     def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: ARG002
         """The artifact's tensors must be of the scheme's types."""
-        from pipelines.measure.litert import tensor_dtypes
+        from pipelines.litert.artifact import tensor_dtypes
 
         found = tensor_dtypes(artifact)
         wanted = {"dynamic": "int8", "float16": "float16", "int8": "int8", "int16x8": "int16"}[self.scheme]

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import checks
+from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, Conversion
 from pipelines.techniques.fine_tuning import FineTuning
 from pipelines.techniques.quantize import check_integer
-from pipelines.training import training_batches
+from pipelines.training.trainer import training_batches
 
 if TYPE_CHECKING:
     import tf_keras
@@ -68,7 +68,7 @@ class QuantizeAware(FineTuning):
 
     def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: ARG002
         """The artifact must be integer throughout."""
-        from pipelines.measure.litert import tensor_dtypes
+        from pipelines.litert.artifact import tensor_dtypes
 
         check_integer(self.name, tensor_dtypes(artifact))
 

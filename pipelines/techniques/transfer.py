@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pipelines import checks
-from pipelines.convolutions import quick_convolutions
 from pipelines.datasets.base import Split
+from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, EffectError, Technique
-from pipelines.training import Batches, Trainer, plain_batches, training_batches
+from pipelines.training.convolutions import quick_convolutions
+from pipelines.training.trainer import Batches, Trainer, plain_batches, training_batches
 
 if TYPE_CHECKING:
     import tf_keras

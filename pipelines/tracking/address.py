@@ -13,11 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipelines.system.places import CHECKOUT
 from pipelines.tracking import credentials
 from pipelines.tracking.credentials import URI, VARIABLE
 
-PACKAGE = Path(__file__).resolve().parents[1]
-CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
 # An installed opscore keeps its store where the user stands, not among Python's packages.
 ROOT = CHECKOUT or Path.cwd()
 EMBEDDED = ROOT / "mlruns"

@@ -14,20 +14,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines import breakdown
-from pipelines.cell import describe, parts_of
-from pipelines.metrics import flatten, metrics_of
-from pipelines.runtime import hardware_name
-from pipelines.tracking.address import PACKAGE
+from pipelines.cells.cell import describe, parts_of
+from pipelines.results.metrics import flatten, metrics_of
+from pipelines.system import stopwatch
+from pipelines.system.errors import StoreError
+from pipelines.system.places import PACKAGE
+from pipelines.system.runtime import hardware_name
 from pipelines.tracking.client import beside_rivals
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from pipelines.cell import Cell
+    from pipelines.cells.cell import Cell
     from pipelines.datasets.base import ImageData, Split
-    from pipelines.records import Finished
+    from pipelines.results.records import Finished
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,6 @@ FOLDER = "folder"
 DIGEST_CHARACTERS = 32
 # How long epochs are kept back after the store did not take one, so that training does not wait for it each time.
 QUIET_S = 60.0
-
-
-class StoreError(RuntimeError):
-    """The tracking store refused; what was computed lies in the job's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +136,7 @@ class CellRun:
         if time.monotonic() < self._quiet_until:
             return
         try:
-            with breakdown.part("record"):
+            with stopwatch.part("record"):
                 self._send_epoch(epoch, metrics)
         except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the work goes on)
             self._quiet_until = time.monotonic() + QUIET_S
@@ -172,12 +169,12 @@ class CellRun:
             self._client.log_artifact(self.run_id, str(files.breakdown_figure), f"{CELL_FOLDER}/figures")
         if "wall/total_s" not in self._client.get_run(self.run_id).data.metrics:
             seconds = json.loads(files.breakdown.read_text())
-            mlflow.log_metrics(breakdown.metrics(seconds), run_id=self.run_id)
+            mlflow.log_metrics(stopwatch.metrics(seconds), run_id=self.run_id)
 
     def _record(self, finished: Finished, data: ImageData) -> None:
         import mlflow
 
-        from pipelines.summary import note
+        from pipelines.results.summary import note
 
         result = finished.result
         self._send_missing_epochs(result.epochs)
@@ -211,13 +208,13 @@ class CellRun:
         """The artifact as a pyfunc that needs LiteRT and NumPy only, with signature and input example."""
         import mlflow
 
-        from pipelines.serving import needed_code, signature
+        from pipelines.tracking.serving import needed_code, signature
 
         requirements = [f"{name}=={metadata.version(name)}" for name in ("mlflow", "ai-edge-litert", "numpy")]
         with needed_code() as code:
             mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(PACKAGE / "serving.py"),
+                python_model=str(PACKAGE / "tracking" / "serving.py"),
                 artifacts={"artifact": str(finished.files.artifact)},
                 code_paths=[str(code)],
                 signature=signature(len(data.class_names)),

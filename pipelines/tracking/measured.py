@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tracking.cell_run import StoreError
+from pipelines.system.errors import StoreError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from pipelines.system.errors import StoreError
 from pipelines.tracking.address import recorded_uri, sqlite_path, tracking_uri
 from pipelines.tracking.artifacts import check_database
-from pipelines.tracking.cell_run import FOLDER, StoreError
+from pipelines.tracking.cell_run import FOLDER
 from pipelines.tracking.credentials import VARIABLE
 
 COLUMNS = (

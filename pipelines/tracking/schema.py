@@ -15,8 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.system.errors import StoreError
 from pipelines.tracking.address import sqlite_path, sqlite_uri
-from pipelines.tracking.cell_run import StoreError
 from pipelines.tracking.client import connected, quieten
 
 if TYPE_CHECKING:

@@ -13,28 +13,29 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from pipelines.checks import did_you_mean
-from pipelines.records import CellFiles, CellResult, Finished
+from pipelines.cells.targets import current
+from pipelines.results.recorded import RecordedCell
+from pipelines.results.records import CellFiles, CellResult, Finished
+from pipelines.system.checks import did_you_mean
+from pipelines.system.errors import StoreError
 from pipelines.tracking import moved, schema, view
 from pipelines.tracking.address import EMBEDDED_URI, sqlite_path
 from pipelines.tracking.artifacts import check_writable
-from pipelines.tracking.cell_run import CELL_FOLDER, FOLDER, CellRun, StoreError
+from pipelines.tracking.cell_run import CELL_FOLDER, FOLDER, CellRun
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import beside_rivals, connected
 from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
-from pipelines.verdict import no_better_than_majority
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from pipelines.cell import Cell
+    from pipelines.cells.cell import Cell
     from pipelines.datasets.base import ImageData
 
 log = logging.getLogger(__name__)
@@ -47,43 +48,6 @@ EXPERIMENT_TAGS = {
     "mlflow.note.content": "One run a cell: model x dataset x technique x seed. Sort by `score/operational`; "
     "`score/gain_db` is what the technique was worth against its baseline.",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedCell:
-    """A finished cell as MLflow lists it, without its files.
-
-    started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
-    hardware: what it was measured on. digest, test_images: of the test split, as MLflow keeps it, and training_digest
-    of the training split; empty and 0 where it was not logged. params: the configuration by dotted name. majority: the
-    most frequent class of the test images, empty where the record is older than the test against it.
-    """
-
-    run_id: str
-    started: int
-    name: str
-    model: str
-    dataset: str
-    technique: str
-    source: str
-    seed: str
-    feasible: str
-    hardware: str
-    fingerprint: str
-    digest: str
-    training_digest: str
-    test_images: int
-    params: dict[str, str]
-    metrics: dict[str, float]
-    majority: str = ""
-
-    @property
-    def uninformed(self) -> str | None:
-        """In words, that its accuracy is no better than one constant answer's; None where it is, or is not recorded."""
-        metrics = self.metrics
-        return no_better_than_majority(
-            metrics.get("test/majority_p_value"), metrics.get("test/majority_share"), self.majority
-        )
 
 
 def no_such_experiment(client: MlflowClient, uri: str, name: str) -> StoreError:
@@ -113,7 +77,10 @@ def _recorded(run: Run) -> RecordedCell:
         training_digest=training.digest if training else "",
         test_images=json.loads(test.profile or "{}").get("features_shape", [0])[0] if test else 0,
         # The store gives each run strings of its own. What thousands of runs share is kept once.
-        params={sys.intern(name): sys.intern(value) for name, value in run.data.params.items()},
+        params={
+            sys.intern(name): sys.intern(current(value) if name.endswith("_target_") else value)
+            for name, value in run.data.params.items()
+        },
         metrics={sys.intern(name): value for name, value in run.data.metrics.items()},
         **{
             name: sys.intern(tags.get(name, ""))

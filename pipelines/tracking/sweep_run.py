@@ -9,13 +9,14 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines import breakdown
-from pipelines.records import Outcome
+from pipelines.results.records import Outcome
+from pipelines.system import stopwatch
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 from pipelines.tracking.store import TABLE
 
 if TYPE_CHECKING:
-    from pipelines.tracking.store import RecordedCell, Store
+    from pipelines.results.recorded import RecordedCell
+    from pipelines.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class SweepRun:
 
         self._pulse.__exit__(None, None, None)
         try:
-            mlflow.log_metrics({"cells/seconds": seconds, **breakdown.metrics(spent)}, run_id=self.run_id)
+            mlflow.log_metrics({"cells/seconds": seconds, **stopwatch.metrics(spent)}, run_id=self.run_id)
             if outcomes:
                 self._client.log_table(self.run_id, _columns(outcomes), TABLE)
             self._client.log_text(self.run_id, summary + "\n", "summary.txt")

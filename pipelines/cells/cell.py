@@ -1,0 +1,167 @@
+"""A cell, the unit of all work: one model x dataset x technique x seed, and the fingerprint of its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.datasets.base import Dataset
+from pipelines.litert.session import Settings
+from pipelines.models.base import Model
+from pipelines.results.score import OperationalScore
+from pipelines.system import checks, runtime
+from pipelines.techniques.base import Technique
+from pipelines.techniques.baseline import Baseline
+from pipelines.training.trainer import Training
+
+# Raise it when a change of the code changes results, how long a training takes among them: no older one is reused then.
+RESULT_VERSION = 5
+
+
+class IncompatibleError(ValueError):
+    """A technique refuses a model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Everything that one run needs to know, instantiated and checked.
+
+    seed: whole number of at least 0. deterministic: two runs on one machine give the same bits on CPU.
+    """
+
+    model: Model
+    dataset: Dataset
+    technique: Technique
+    training: Training
+    measurement: Settings
+    score: OperationalScore
+    seed: int
+    deterministic: bool
+
+    def __post_init__(self) -> None:
+        """Check the cell's own fields, and that technique and model go together."""
+        checks.whole("seed", self.seed, least=0)
+        checks.flag("deterministic", self.deterministic)
+        try:
+            self.technique.preflight(self.model)
+        except ValueError as error:
+            raise IncompatibleError(str(error)) from error
+        if self.technique.learns_from is not None:
+            self.technique.learns_from.check_named()
+
+    @property
+    def name(self) -> str:
+        """`resnet50-cifar10-quantize_int8`."""
+        return f"{self.model.name}-{self.dataset.name}-{self.technique.name}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its run is called, as MLflow's tags: cells of one fingerprint may differ in it."""
+        return {"model": self.model.name, "dataset": self.dataset.name}
+
+    @property
+    def learning_rate(self) -> float:
+        """The training's, else the model's own."""
+        return self.training.learning_rate or self.model.learning_rate
+
+    def with_technique(self, technique: Technique) -> Cell:
+        """The same cell under another technique."""
+        return replace(self, technique=technique)
+
+    @property
+    def baseline(self) -> Cell | None:
+        """The cell that this one is compared with; None for a baseline."""
+        return None if isinstance(self.technique, Baseline) else self.with_technique(Baseline())
+
+    @property
+    def origin(self) -> Cell | None:
+        """The cell whose trained model this one starts from; None where the model's own weights are the start."""
+        return None if self.technique.origin is None else self.with_technique(self.technique.origin)
+
+    @property
+    def source(self) -> Cell | None:
+        """The cell that is learnt from beside the origin; None where there is none, or it is named by its run."""
+        source = self.technique.learns_from
+        if source is None or source.uri is not None:
+            return None
+        return replace(
+            self,
+            model=source.model or self.model,
+            dataset=source.dataset or self.dataset,
+            technique=Baseline(),
+        )
+
+    @property
+    def needs(self) -> dict[str, Cell]:
+        """The cells that must be finished before this one, by what they are to it."""
+        needs = {"source": self.source, "origin": self.origin, "baseline": self.baseline}
+        return {role: cell for role, cell in needs.items() if cell is not None}
+
+    def fingerprint(self, digest_of: Callable[[Dataset], str]) -> str:
+        """SHA-256 in hexadecimal over all that determines the trained model and its artifact.
+
+        digest_of: gives the content of a dataset's splits. How a cell is measured and scored is not part of it.
+        """
+        origin, source = self.origin, self.source
+        determining = {
+            "version": RESULT_VERSION,
+            "model": describe(self.model, determining=True),
+            "weights": _weights_identity(self.model.weights),
+            "data": digest_of(self.dataset),
+            "dataset": describe(self.dataset, determining=True),
+            "technique": describe(self.technique, determining=True),
+            "training": describe(self.training, determining=True) | {"learning_rate": self.learning_rate},
+            "seed": self.seed,
+            "deterministic": self.deterministic,
+            "origin": origin.fingerprint(digest_of) if origin else None,
+            "source": source.fingerprint(digest_of) if source else None,
+            "libraries": {k: v for k, v in runtime.versions().items() if k.startswith("tensorflow")},
+        }
+        return _digest(determining)
+
+    def identity(self, digest_of: Callable[[Dataset], str]) -> str:
+        """SHA-256 in hexadecimal over all that determines the result: the fingerprint, how it is measured and scored.
+
+        Two cells of one fingerprint share their training and their artifact; of one identity, all they found out.
+        """
+        return _digest(
+            {
+                "fingerprint": self.fingerprint(digest_of),
+                "measurement": describe(self.measurement, determining=True),
+                "score": describe(self.score, determining=True),
+            }
+        )
+
+
+def _digest(determining: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+
+
+def describe(value: Any, *, determining: bool = False) -> Any:
+    """A dataclass as nested dictionaries of plain values, each with its class under `_target_`.
+
+    determining: leave out the fields that only say where something lies (metadata `fingerprint: False`).
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = [f for f in fields(value) if not determining or f.metadata.get("fingerprint", True)]
+        target = f"{type(value).__module__}.{type(value).__qualname__}"
+        return {"_target_": target} | {f.name: describe(getattr(value, f.name), determining=determining) for f in kept}
+    if isinstance(value, Mapping):
+        return {str(key): describe(item, determining=determining) for key, item in value.items()}
+    return value
+
+
+def parts_of(cell: Cell) -> dict[str, Any]:
+    """The description of a cell, by configuration group and field: what `conf/` composes, resolved."""
+    return {name: part for name, part in describe(cell).items() if name != "_target_"}
+
+
+def _weights_identity(weights: str | None) -> str | None:
+    """A file counts by its content, not by its name."""
+    if weights is None or weights == "imagenet":
+        return weights
+    return hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()

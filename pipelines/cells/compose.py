@@ -1,0 +1,205 @@
+"""From a composed Hydra configuration to a checked cell."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf, read_write
+
+from pipelines.cells.targets import MOVED, current
+from pipelines.system import checks
+from pipelines.system.places import CHECKOUT, PACKAGE
+
+# What a cell needs is imported where it is made: `--help` and `--cfg` answer without NumPy.
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from pipelines.cells.cell import Cell
+
+# At the top of a checkout; in a wheel it lies inside the package.
+CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
+GROUPS = ("model", "dataset", "technique", "training", "measurement", "score")
+# What the command itself reads.
+OWN = ("seed", "deterministic", "data_dir", "resume", "tracking", "sweep", "experiment", "hydra", "ticket")
+TRACKING = ("uri", "experiment", "patience_s")
+SWEEP = ("isolation", "timeout_s", "threads")
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def cell_of(config: DictConfig) -> Cell:
+    """Instantiate and check a composed configuration.
+
+    Raises ValueError with one sentence; IncompatibleError, a ValueError, where technique and model do not go together.
+    """
+    from pipelines.cells.cell import Cell
+
+    check_names(config)
+    parts = {group: _instantiated(group, config[group]) for group in GROUPS}
+    return Cell(**parts, seed=config.seed, deterministic=config.deterministic)
+
+
+def check_names(config: DictConfig) -> None:
+    """Raise ValueError for a name that nothing reads, and for a group that is missing.
+
+    Hydra refuses such names on the command line, but takes them from a study's file and behind a plus.
+    """
+    for group in GROUPS:
+        if OmegaConf.is_missing(config, group) or not isinstance(config.get(group), Mapping):
+            raise ValueError(f"{group} must be chosen, got {config.get(group)}: leave it out for the default")
+    text = OmegaConf.to_yaml(config, resolve=False)
+    everything = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(everything, dict)
+    for name in map(str, everything):
+        # A value of the user's own may be there for others to refer to.
+        if name not in (*GROUPS, *OWN) and f"${{{name}" not in text:
+            raise ValueError(_unknown("", name, (*GROUPS, *OWN[:-2]), _leaves(everything)))
+    for group, known in (("tracking", TRACKING), ("sweep", SWEEP)):
+        for name in config.get(group) or ():
+            if name not in known:
+                raise ValueError(_unknown(group, name, known))
+
+
+def _instantiated(group: str, node: Any) -> Any:
+    if node.get("_target_") in MOVED:
+        with read_write(node):
+            node["_target_"] = current(node["_target_"])
+    _check_node(group, node)
+    try:
+        made = instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, ValueError):
+            raise ValueError(str(cause)) from error
+        for prefix, cls, values in _classes(group, node):
+            _check_types(prefix, cls, values)
+        if isinstance(cause, TypeError | ImportError | AttributeError | OSError):
+            raise ValueError(f"{group} cannot be made of its values ({type(cause).__name__}: {cause})") from error
+        raise cause from error  # a fault of the class, whose traceback is wanted
+    _check_made(group, made)
+    return made
+
+
+def _check_made(name: str, made: Any) -> None:
+    """Raise ValueError where a field of what was made, or of what it is made of, is of another kind than it takes."""
+    if isinstance(made, Mapping):
+        for key, value in made.items():
+            _check_made(f"{name}.{key}", value)
+    if is_dataclass(made) and not isinstance(made, type):
+        values = {one.name: getattr(made, one.name) for one in fields(made) if one.init}
+        _check_types(name, type(made), values)
+        for field, value in values.items():
+            _check_made(f"{name}.{field}", value)
+
+
+def _check_node(name: str, node: Any) -> None:
+    """Raise ValueError where a node has a class that is not there, a field that it does not know, or lacks one."""
+    for prefix, cls, values in _classes(name, node):
+        known = {one.name: one for one in fields(cls) if one.init}
+        for field in values:
+            if field not in known and not str(field).startswith("_"):
+                raise ValueError(_unknown(prefix, str(field), tuple(known)))
+        for field, one in known.items():
+            if field not in values and _is_required(one):
+                example = f"{prefix}.{field}={_example(_hints(cls).get(field))}"
+                raise ValueError(f"{prefix}.{field} must be given, got nothing: set for example {example}")
+
+
+def _check_types(prefix: str, cls: type, values: Mapping[str, Any]) -> None:
+    """Raise ValueError where a plain value is of a kind that its field does not take, null among them."""
+    hints = _hints(cls)
+    for field, value in values.items():
+        if field in hints and isinstance(value, _PLAIN) and not _fits(value, hints[field]):
+            raise ValueError(
+                f"{prefix}.{field} must be {_wanted(hints[field])}, got {'null' if value is None else repr(value)}: "
+                f"set for example {prefix}.{field}={_example(hints[field])}"
+            )
+
+
+def _classes(name: str, node: Any) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Every dataclass that a node names, itself first, with its dotted name and its values."""
+    if not isinstance(node, Mapping):
+        return
+    try:
+        given = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    except Exception as error:
+        raise ValueError(f"{name} refers to what is not there ({str(error).splitlines()[0]})") from error
+    values: dict[str, Any] = dict(given)  # type: ignore[arg-type]
+    if "_target_" in values:
+        try:
+            cls = get_class(values["_target_"])
+        except (ImportError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{name}._target_ must be a class that can be imported, got {values['_target_']!r} "
+                f"({' '.join(str(error.__cause__ or error).split())}): correct it, or set PYTHONPATH to its folder"
+            ) from error
+        if is_dataclass(cls):
+            yield name, cls, values
+    for field, value in values.items():
+        yield from _classes(f"{name}.{field}", value)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls)
+    except NameError:  # names that a user's class imports for its type checker only
+        return {}
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _unknown(prefix: str, name: str, known: tuple[str, ...], leaves: Mapping[str, str] | None = None) -> str:
+    dotted = f"{prefix}." if prefix else ""
+    meant = checks.nearest(name, known)
+    meant = f"{dotted}{meant}" if meant else (leaves or {}).get(name)
+    return (
+        f"{dotted}{name} is no field of {prefix or 'the configuration'} ({', '.join(known)}): "
+        f"{f'did you mean {meant}?' if meant else 'leave it out'}"
+    )
+
+
+def _leaves(everything: Mapping[Any, Any]) -> dict[str, str]:
+    """The fields of the groups by their last name: `epochs` is training.epochs."""
+    return {
+        str(field): f"{group}.{field}"
+        for group in reversed(GROUPS)
+        if isinstance(everything.get(group), Mapping)
+        for field in everything[group]
+    }
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a plain value is of a kind that a field takes; kinds that are not plain take anything."""
+    kinds = _kinds(hint)
+    if not all(kind in _PLAIN for kind in kinds):
+        return value is not None or type(None) in kinds or Any in kinds
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
+        return True
+    return type(value) in kinds
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(kind for one in typing.get_args(hint) for kind in _kinds(one))
+    if typing.get_origin(hint) is typing.Literal:
+        return tuple(type(one) for one in typing.get_args(hint))
+    return (hint,)
+
+
+_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+_EXAMPLES = {str: "name", int: "1", float: "0.1", bool: "true", type(None): "null"}
+
+
+def _wanted(hint: Any) -> str:
+    return " or ".join(_WORDS.get(kind, "something else") for kind in _kinds(hint))
+
+
+def _example(hint: Any) -> str:
+    return next((_EXAMPLES[kind] for kind in _kinds(hint) if kind in _EXAMPLES), "")

@@ -1,0 +1,1 @@
+"""What decides which model is put into operation, and what describes it. Pure."""

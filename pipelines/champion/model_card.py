@@ -1,0 +1,249 @@
+"""A model card in markdown: what an artifact is for, what it was made of, how well it does, and what is not known.
+
+Sections after Mitchell et al. 2019, arXiv:1810.03993. Pure: everything is handed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.champion.licences import of_weights
+from pipelines.datasets import picture
+from pipelines.results.intervals import wilson
+from pipelines.results.records import CellResult, Comparison
+
+SNIPPET = """\
+import numpy as np; from ai_edge_litert.interpreter import Interpreter
+model = Interpreter("model.tflite"); model.allocate_tensors()
+(source,), (target,) = model.get_input_details(), model.get_output_details(); scale, zero = source["quantization"]
+pixels = np.clip(np.round(image[None] / (scale or 1) + zero), 0, 255)  # image: uint8 ({height}, {width}, 3), RGB
+model.set_tensor(source["index"], pixels.astype(source["dtype"])); model.invoke()
+print(open("labels.txt", encoding="utf-8").read().splitlines()[model.get_tensor(target["index"]).argmax()])"""
+
+
+# What markdown, or GitHub's mathematics in it, would take for something else than text.
+_MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a card tells of a registered version.
+
+    params: the run's configuration by dotted name. source: the cell that was learnt from, empty for most. digests,
+    shapes: of the images by context, `training` and `testing`; shapes are (n, height, width, 3). tags: the version's,
+    with the reasons of its promotion. labels: in the order of the logits.
+    """
+
+    name: str
+    number: str
+    run_id: str
+    result: CellResult
+    source: str
+    params: Mapping[str, str]
+    digests: Mapping[str, str]
+    shapes: Mapping[str, Sequence[int]]
+    tags: Mapping[str, str]
+    labels: Sequence[str]
+    sha256: str
+
+
+def title(name: str) -> str:
+    """The card's first line, by which a folder is known as an earlier pull of the same model."""
+    return f"# {name}"
+
+
+def card(facts: Facts) -> str:
+    """The whole card."""
+    sections = {
+        "Use": _use(facts),
+        "Data": _data(facts),
+        "Training": _training(facts),
+        "Measured": _measured(facts),
+        "Why it was promoted": _promotion(facts),
+        "Limits": _limits(facts),
+        "Licence of the weights": _licence(facts),
+    }
+    head = [title(facts.name), "", f"Version {facts.number}: `{facts.result.name}`, seed {facts.result.seed}."]
+    head += ["", f"MLflow run `{facts.run_id}`, `model.tflite` SHA-256 `{facts.sha256}`."]
+    body = [f"\n## {heading}\n\n{text}" for heading, text in sections.items()]
+    return "\n".join([*head, *body]) + "\n"
+
+
+def snippet(facts: Facts) -> str:
+    """Six lines of Python that classify one `image` with LiteRT, beside `model.tflite` and `labels.txt`."""
+    _, height, width, _ = facts.shapes["testing"]
+    return SNIPPET.format(height=height, width=width)
+
+
+def plain(text: str) -> str:
+    """Text that markdown shows as it is written."""
+    return _MARKUP.sub(r"\\\g<0>", text)
+
+
+def code(text: str) -> str:
+    """Text in markdown's code span, where nothing is markup, blanks at its ends included."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    # One blank at both ends belongs to the fence, not to the text.
+    blank = " " if text[0] in " `" or text[-1] in " `" else ""
+    return f"{fence}{blank}{text}{blank}{fence}"
+
+
+def _use(facts: Facts) -> str:
+    _, height, width, _ = facts.shapes["testing"]
+    size = facts.params.get("model.input_size", "None")
+    resized = f"resizing to {size} pixels, " if size != "None" else ""
+    return "\n".join(
+        [
+            f"Says which of {len(facts.labels)} classes an image shows, one image a call. Input: raw RGB pixels 0..255 "
+            f"of {height} x {width} x 3, channels last; preprocessing ({resized}scaling) is in the graph. Output: one "
+            "logit a class, in the order of `labels.txt`; softmax makes uncalibrated probabilities of them.",
+            "",
+            f"Classes: {', '.join(map(code, facts.labels))}.",
+            "",
+            *_from_a_file(facts),
+            f"With ai-edge-litert {facts.result.hardware['ai-edge-litert']} and NumPy:",
+            "",
+            f"```python\n{snippet(facts)}\n```",
+        ]
+    )
+
+
+def _from_a_file(facts: Facts) -> list[str]:
+    """How the image files of a folder became pixels; of other datasets that is not known."""
+    if not facts.params.get("dataset._target_", "").endswith(".folder.Folder"):
+        return []
+    lines = picture.SNIPPET.format(side=facts.params["dataset.image_size"])
+    return [
+        "From the image file at `path` to that `image`, after `import numpy as np` and `from PIL import Image, "
+        "ImageOps` (grey files of 16 bits are divided by 257 first):",
+        "",
+        f"```python\n{lines}\n```",
+        "",
+    ]
+
+
+def _data(facts: Facts) -> str:
+    params = _part(facts.params, "dataset")
+    trained, tested = facts.shapes["training"][0], facts.shapes["testing"][0]
+    rows = [
+        ("dataset", plain(facts.result.dataset)),
+        (
+            "training images",
+            f"{trained:,}, without those held out for validation; digest `{facts.digests['training']}`",
+        ),
+        ("test images", f"{tested:,}, never trained on; digest `{facts.digests['testing']}`"),
+        ("settings", _listed(params)),
+    ]
+    return _table(("what", "value"), rows)
+
+
+def _training(facts: Facts) -> str:
+    result, params, timing = facts.result, facts.params, facts.result.timing
+    start = {"imagenet": "ImageNet weights", "None": "random weights"}.get(params["model.weights"], "a file of weights")
+    others = timing.train_total_s - timing.train_s
+    rows = [
+        ("network", f"{plain(result.model)} from {start}: {_listed(_part(params, 'model'))}"),
+        ("technique", f"{result.technique}: {_listed(_part(params, 'technique')) or 'nothing to set'}"),
+        ("training", _listed(_part(params, "training"))),
+        ("seed", f"{result.seed}, deterministic={params.get('deterministic', 'False')}"),
+        ("its own training", f"{len(result.epochs)} epochs, {timing.train_s:.1f} s"),
+        ("training of the cells it starts from", f"{others:.1f} s" if others > 0 else "none, it starts from no cell"),
+    ]
+    rows += [("learnt from", plain(facts.source))] if facts.source else []
+    if result.comparison is not None:
+        rows.append(("baseline", "the same network, data, settings and seed under the technique `baseline`"))
+    return _table(("what", "value"), rows)
+
+
+def _measured(facts: Facts) -> str:
+    m, complexity = facts.result.measurement, facts.result.complexity
+    low, high = wilson(m.correct, m.test_images)
+    rows = [
+        (
+            "accuracy",
+            f"{m.accuracy:.2%}, 95% interval {low:.2%} to {high:.2%} ({m.correct} of {m.test_images:,} right)",
+        ),
+        ("top-5 accuracy", f"{m.top5_accuracy:.2%}"),
+        ("latency of one image", f"{m.p50_ms:.4g} ms (p50), {m.p90_ms:.4g} ms (p90), {m.p99_ms:.4g} ms (p99)"),
+        ("throughput, all cores", f"{m.images_per_s:,.0f} images/s"),
+        ("loading, first call", f"{m.load_ms:.3g} ms, {m.first_call_ms:.3g} ms (one reading each)"),
+        ("file", f"{m.file_bytes:,} bytes, {m.compressed_bytes:,} after DEFLATE"),
+        ("parameters, MACs", f"{complexity.parameters:,}, {complexity.macs:,}"),
+        ("zeros among the weights", f"{complexity.sparsity:.1%}"),
+    ]
+    rows += _beside(facts.result.comparison) if facts.result.comparison else []
+    hardware = _listed({key: _text(value) for key, value in facts.result.hardware.items()})
+    how = _listed(_part(facts.params, "measurement"))
+    return f"{_table(('what', 'value'), rows)}\n\nBy LiteRT ({how}), on: {hardware}."
+
+
+def _beside(baseline: Comparison) -> list[tuple[str, str]]:
+    ratio = f"x {baseline.latency_ratio:.3f}, 95% interval {baseline.ratio_low:.3f} to {baseline.ratio_high:.3f}"
+    file = f"{baseline.baseline_file_bytes:,} bytes, {baseline.baseline_compressed_bytes:,} after DEFLATE"
+    accuracy = f"{baseline.baseline_accuracy:.2%}, McNemar test p = {baseline.accuracy_p_value:.3g}"
+    return [
+        ("latency against the baseline's, in turns", ratio),
+        ("baseline's accuracy", accuracy),
+        ("baseline's file", file),
+    ]
+
+
+def _promotion(facts: Facts) -> str:
+    score = facts.result.score
+    terms = f"accuracy {score.accuracy:+.2f}, size {score.size:+.2f}, testing time {score.test_time:+.2f}"
+    rows = [
+        ("operational score", f"{score.total:.2f} dB: {terms}, training time {score.train_time:+.2f}"),
+        *(
+            (heading, plain(facts.tags[key]))
+            for key, heading in {"score_profile": "score profile", "replaced": "replaced"}.items()
+            if key in facts.tags
+        ),
+        *((f"gate: {key[5:]}", plain(value)) for key, value in facts.tags.items() if key.startswith("gate/")),
+        ("hardware of the cells compared", plain(facts.tags.get("hardware_note", "not recorded"))),
+    ]
+    return _table(("what", "value"), rows)
+
+
+def _limits(facts: Facts) -> str:
+    limits = {name: facts.params.get(f"dataset.{name}", "None") for name in ("limit_train", "limit_test")}
+    used = {name: value for name, value in limits.items() if value != "None"}
+    lines = [
+        "It was chosen among several by its results on the same test images, so that its accuracy there is a little "
+        "optimistic; the interval does not count that.",
+        *([f"Only a part of the dataset was used: {_listed(used)}."] if used else []),
+        "It is one seed's network: another seed gives another accuracy.",
+        "It was tested on this dataset only: not on images of other sources or sizes, not on damaged or adversarial "
+        "ones, and not on images of none of the classes, to which it gives one of them all the same.",
+        "Accuracy by class or by group of people, calibration, energy and memory were not looked at.",
+        "Times hold for the hardware above only.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _licence(facts: Facts) -> str:
+    lines = [f"- {one}" for one in of_weights(facts.params)]
+    return "\n".join([*lines, "- The training images have terms of their own, which are not known here."])
+
+
+def _part(params: Mapping[str, str], group: str) -> dict[str, str]:
+    """The settings of one configuration group that are set, without what only says where code and data lie."""
+    chosen = {key.removeprefix(f"{group}."): value for key, value in params.items() if key.startswith(f"{group}.")}
+    places = ("_target_", "data_dir", "path")
+    return {key: value for key, value in chosen.items() if key.rpartition(".")[2] not in places and value != "None"}
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={plain(str(value))}" for key, value in settings.items())
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+
+
+def _table(heading: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
+    # A bar in a value would begin another column.
+    lines = [" | ".join(re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in row) for row in [heading, ("---", "---"), *rows]]
+    return "\n".join(f"| {line} |" for line in lines)

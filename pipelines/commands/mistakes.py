@@ -1,0 +1,163 @@
+"""What is wrong with a configuration that Hydra does not compose, in one sentence with the nearest that is right."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipelines.cells.compose import CONF
+from pipelines.execution.overrides import command_line
+from pipelines.system import checks
+
+MAX_LISTED = 30
+
+
+def explained(error: Exception, arguments: Sequence[str]) -> str:
+    """The sentence for what Hydra raised upon these arguments, options among them."""
+    given = get_args_parser().parse_intermixed_args(list(arguments))
+    search = [f"hydra.searchpath=[file://{given.config_dir}]"] if given.config_dir else []
+    search += [word for word in given.overrides if word.startswith("hydra.searchpath=")]
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            found = next(_faults(given.overrides, search), None)
+    except (HydraException, OmegaConfBaseException, ValueError):
+        found = None
+    return found or _plainly(error)
+
+
+def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
+    loader = GlobalHydra.instance().config_loader()
+    if search:
+        loader.load_configuration("config", list(search), run_mode=None)  # type: ignore[arg-type]
+    parser = OverridesParser.create(config_loader=loader)
+    fields: list[Override] = []
+    choices: list[str] = list(search)
+    for override in parser.parse_overrides(list(words)):
+        group = override.key_or_group
+        if loader.get_group_options(group, ObjectType.CONFIG):
+            fault = _of_group(override, loader)
+            if fault:
+                yield fault
+            elif not override.is_sweep_override() and not override.is_delete():
+                choices.append(override.input_line or "")
+        else:
+            fields.append(override)
+    config = compose("config", choices, return_hydra_config=True)
+    yield from filter(None, (_of_field(field, config, loader) for field in fields))
+
+
+def _of_group(override: Override, loader: ConfigLoader) -> str | None:
+    """What is wrong with a choice; None where nothing is."""
+    group = override.key_or_group
+    options = loader.get_group_options(group, ObjectType.CONFIG)
+    if override.is_delete():
+        return f"{group} must be chosen, got {override.input_line}: leave it out for the default"
+    if override.is_add() and group == "experiment":
+        return f"{group} is chosen without a plus, got {override.input_line}: write {override.input_line[1:]}"  # type: ignore[index]
+    values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    for value in values:
+        if value is None and group == "experiment":
+            continue
+        if isinstance(value, list):
+            grid = ",".join(map(str, value))
+            return (
+                f"{group} must be one choice, got {value}: for a grid write {command_line(['-m', f'{group}={grid}'])}"
+            )
+        if value not in options:
+            return (
+                f"{group} must be one of {', '.join(options)}, got {'null' if value is None else str(value)!r}"
+                f"{_meant(group, checks.nearest(str(value), options))}"
+            )
+    return None
+
+
+def _of_field(override: Override, config: DictConfig, loader: ConfigLoader) -> str | None:
+    """What is wrong with a field's name; None where nothing is."""
+    key = override.key_or_group
+    if override.is_add() or override.is_force_add() or _has(config, key):
+        return None
+    groups = [one for one in loader.list_groups("") if one != "hydra"]
+    if "." not in key and (group := checks.nearest(key, groups)):
+        value = override.get_value_element_as_str()
+        options = loader.get_group_options(group, ObjectType.CONFIG)
+        meant = f"{group}={value}" if value in options else group
+        return f"{key} is no group of choices and no field: did you mean {meant}?"
+    if other := _elsewhere(key, loader):
+        group = key.partition(".")[0]
+        choices = " or ".join(f"{group}={one}" for one in other)
+        word = shlex.quote(f"{key}={override.get_value_element_as_str()}")
+        return f"{key} is a field of {choices}, which is not chosen: write {group}={other[0]} {word}"
+    known = names(config, with_hydra=key.startswith("hydra"))
+    group = key.rpartition(".")[0]
+    here = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == group][:MAX_LISTED]
+    field = nearest_field(key, known)
+    text = override.get_value_element_as_str() if not override.is_delete() else ""
+    where = f"{group} ({', '.join(here)})" if here and group else "the configuration"
+    mend = f"did you mean {shlex.quote(f'{field}={text}')}?" if field else "`--cfg job` shows all of it"
+    return f"{key} is no field of {where}: {mend}"
+
+
+def _elsewhere(key: str, loader: ConfigLoader) -> list[str]:
+    """The choices of a group that have the field which the one that was made lacks."""
+    group, _, leaf = key.partition(".")
+    choices = loader.get_group_options(group, ObjectType.CONFIG) if leaf else []
+    return [one for one in choices if leaf in OmegaConf.load(CONF / group / f"{one}.yaml")]
+
+
+def nearest_field(key: str, known: Sequence[str]) -> str | None:
+    """The dotted name that is most like `key`: in its own group, then of the same last part, then anywhere."""
+    group, _, leaf = key.rpartition(".")
+    here = {one.rpartition(".")[2]: one for one in known if group and one.rpartition(".")[0] == group}
+    leaves = {one.rpartition(".")[2]: one for one in reversed(known)}
+    return (
+        here.get(checks.nearest(leaf, here) or "")
+        or leaves.get(leaf)
+        or checks.nearest(key, known)
+        or leaves.get(checks.nearest(leaf, leaves) or "")
+    )
+
+
+def names(config: DictConfig, *, with_hydra: bool = False) -> list[str]:
+    """The dotted names of all fields of a configuration, those of groups and classes left out."""
+
+    def below(node: Any, name: str) -> Iterator[str]:
+        if not isinstance(node, dict):
+            yield name
+            return
+        for key, value in node.items():
+            if not str(key).startswith("_") and (name or with_hydra or key != "hydra"):
+                yield from below(value, f"{name}.{key}" if name else str(key))
+
+    return list(below(OmegaConf.to_container(config, resolve=False), ""))
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, DictConfig) or part not in node:
+            return False
+        node = node._get_node(part)
+    return True
+
+
+def _meant(group: str, choice: str | None) -> str:
+    return f": did you mean {group}={choice}?" if choice else ""
+
+
+def _plainly(error: Exception) -> str:
+    """Hydra's own words without its blank lines and addresses."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "https://" not in line]
+    return "the configuration cannot be composed: " + "; ".join(lines[:3])

@@ -1,0 +1,212 @@
+"""Make the fittest finished cell of a dataset its champion: `python -m pipelines.promote dataset=cifar10`.
+
+A cell must be right significantly more often than always giving the most frequent class, keep its score profile's
+budgets, have a better score than the champion, and an accuracy that is not significantly worse than the champion's by
+more than `margin`. The winner is registered in MLflow as
+opscore-<dataset> with the alias champion, the former champion becomes previous.
+
+  python -m pipelines.promote dataset=cifar10 sweep=last --dry-run
+  python -m pipelines.promote dataset=cifar10 filter="tags.model = 'resnet50'" margin=0.005
+  python -m pipelines.promote rollback dataset=cifar10      champion and previous change places; where the champion's
+                                                            version was deleted, previous becomes champion
+  python -m pipelines.promote rollback dataset=cifar10 version=2
+  python -m pipelines.promote dataset=cifar10 --anew        compared with no champion: its run is lost, say
+
+sweep: the run id of a sweep, or last. filter: in MLflow's syntax. margin: a fraction, 0.01 is one point of accuracy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from pipelines.champion import comparability, gates
+from pipelines.commands import arguments
+from pipelines.commands.compare import SELECTION, selected
+from pipelines.results.recorded import RecordedCell
+from pipelines.results.summary import aligned
+from pipelines.system import checks, guard
+from pipelines.system.errors import StoreError
+from pipelines.tracking.address import check_reachable, tracking_uri
+from pipelines.tracking.registry import (
+    CHAMPION,
+    PREVIOUS,
+    SHA256,
+    TEXT_CHARACTERS,
+    Registry,
+    Version,
+    model_name,
+    refusals,
+)
+from pipelines.tracking.rollback import roll_back
+
+ROLLBACK: dict[str, str | None] = {"dataset": None, "version": None, "tracking.uri": None}
+DEFAULTS = SELECTION | {"margin": "0.01"}
+SHOWN = 5
+Settings = dict[str, str | None]
+
+
+def promoted(given: Settings, *, dry_run: bool, anew: bool) -> str:
+    """Choose among the cells and promote the winner; gives what is to be said about it.
+
+    anew: compare the cells with each other only, not with the champion. Raises ValueError where nobody passes the
+    gates, with the nearest misses, or the cells cannot be compared.
+    """
+    name, dataset, registry = _opened(given)
+    margin = _margin(str(given["margin"]))
+    registry.check_experiment(str(given["experiment"]))
+    cells = selected([f"{name}={given[name]}" for name in SELECTION if given[name]])
+    comparability.check_comparable(cells)
+    version = registry.aliased(name, CHAMPION)
+    champion = registry.cell(version, dataset) if version and not anew else None
+    decision = gates.decide(cells, champion, answers=registry.answers, margin=margin)
+    note = comparability.hardware_note([*cells, *([decision.champion] if decision.champion else [])])
+    count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
+    said = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
+    said += [f"Note: {note}."] if note else []
+    winner = decision.winner
+    if winner is None:
+        return "\n".join([*said, _nobody(decision, version, name, registry)])
+    if decision.misses:
+        said.append("With better scores, but refused:\n" + misses(decision.misses, registry))
+    said.append(f"{_named(winner.cell)} passes all gates:\n" + _passed(winner))
+    if dry_run:
+        instead = f" in the place of version {version.number}" if version else ""
+        return "\n".join([*said, f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."])
+    why = reasons(winner, cells, decision.champion, version, note)
+    why[SHA256] = registry.artifact_sha256(winner.cell.run_id)
+    made = registry.promote(name, winner.cell.run_id, tags=why, description=description(winner, why))
+    former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
+    return "\n".join([*said, f"It is version {made.number} of {name} now, the {CHAMPION}{former}."])
+
+
+def rolled_back(given: Settings, *, dry_run: bool) -> str:
+    """Return to an earlier version; gives what is to be said about it."""
+    name, _, registry = _opened(given)
+    returned, former = roll_back(registry, name, to=given["version"], dry_run=dry_run)
+    if dry_run:
+        other = f"version {former} {PREVIOUS}" if former else f"none {PREVIOUS}, as the champion's was deleted"
+        return f"Dry run: version {returned} of {name} would be {CHAMPION} and {other}; nothing was changed."
+    other = f"version {former} is {PREVIOUS}" if former else f"none is {PREVIOUS}, as the champion's was deleted"
+    return (
+        f"Version {returned} of {name} is {CHAMPION} again, {other}. "
+        "The next promotion weighs them anew: leave cells out with filter= or sweep=."
+    )
+
+
+def reasons(
+    winner: gates.Judged,
+    cells: Sequence[RecordedCell],
+    champion: RecordedCell | None,
+    version: Version | None,
+    note: str | None,
+) -> dict[str, str]:
+    """Why the winner was promoted, as the tags of its version."""
+    cell = winner.cell
+    compared = [one.run_id for one in cells if one is not cell] + ([champion.run_id] if champion else [])
+    return {
+        "cell": cell.name,
+        "seed": cell.seed,
+        **{key: f"{value:.4f}" for key, value in cell.metrics.items() if key.startswith("score/")},
+        "score_profile": comparability.profile(cell),
+        **{f"gate/{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
+        "replaced": f"version {version.number}, run {version.run_id}" if version else "nothing, it is the first",
+        "compared_runs": _listed(sorted(set(compared))) or "none",
+        "data_digest": cell.digest,
+        "hardware": cell.hardware,
+        "hardware_note": note or "all were measured on the same hardware",
+    }
+
+
+def description(winner: gates.Judged, why: dict[str, str]) -> str:
+    """The version's description in MLflow's UI, markdown."""
+    lines = [f"**{_named(winner.cell)}**: {winner.cell.metrics[gates.SCORE]:.2f} dB. Replaced: {why['replaced']}."]
+    lines += ["", *(f"- {gate.name}: {gate.reason}" for gate in winner.gates)]
+    return "\n".join(lines)
+
+
+def misses(judged: Sequence[gates.Judged], registry: Registry) -> str:
+    """The nearest misses as a table: where they failed, and by how much."""
+    rows = [["cell", "seed", "run", "score dB", "failed"]]
+    sentences = ["by"]
+    for one in judged[:SHOWN]:
+        cell, failed = one.cell, one.gates[-1]
+        why = _broken(cell, registry) if failed.name == "feasible" else ""
+        score = f"{cell.metrics[gates.SCORE]:.2f}"
+        rows.append([cell.name, cell.seed, cell.run_id[:8], score, failed.name])
+        sentences.append(why or failed.reason)
+    # Sentences begin on the left.
+    lines = [f"{line}  {sentence}" for line, sentence in zip(aligned(rows).splitlines(), sentences, strict=True)]
+    more = f"\nand {len(judged) - SHOWN} more" if len(judged) > SHOWN else ""
+    return "\n".join(lines) + more
+
+
+@guard.command
+def main() -> None:
+    """Promote or roll back, and say what was done."""
+    parser = arguments.parser("python -m pipelines.promote", str(__doc__), DEFAULTS)
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done and change nothing")
+    parser.add_argument("--anew", action="store_true", help="compare with no champion; the best candidate replaces it")
+    asked = parser.parse_intermixed_args()
+    words: list[str] = asked.settings
+    try:
+        if words[:1] == ["rollback"]:
+            print(rolled_back(arguments.settings(words[1:], ROLLBACK), dry_run=asked.dry_run))
+        else:
+            print(promoted(arguments.settings(words, DEFAULTS), dry_run=asked.dry_run, anew=asked.anew))
+    except (ValueError, OSError) as error:
+        # Not to be asked whether it is an error of MLflow's, which takes seconds to import.
+        sys.exit(f"opscore: {error}")
+    except refusals() as error:
+        sys.exit(f"opscore: {error}")
+
+
+def _opened(given: Settings) -> tuple[str, str, Registry]:
+    dataset = given["dataset"]
+    if not dataset:
+        raise ValueError("dataset must be given: for example dataset=cifar10")
+    name = model_name(dataset)
+    uri = tracking_uri(given["tracking.uri"])
+    check_reachable(uri)
+    return name, dataset, Registry(uri)
+
+
+def _margin(text: str) -> float:
+    try:
+        margin: float | str = float(text)
+    except ValueError:
+        margin = text
+    checks.fraction("margin", margin, zero=True)
+    return float(margin)
+
+
+def _named(cell: RecordedCell) -> str:
+    return f"{cell.name}, seed {cell.seed}, run {cell.run_id}"
+
+
+def _nobody(decision: gates.Decision, version: Version | None, name: str, registry: Registry) -> str:
+    nearest = misses(decision.misses, registry) if decision.misses else ""
+    if version is None or decision.champion is None or not decision.stands:
+        raise ValueError(f"none of the candidates for {name} passes all gates, the nearest misses:\n{nearest}")
+    standing = f"Nothing to do: version {version.number}, {_named(decision.champion)}, is the champion and stays it."
+    return f"Not passing all gates:\n{nearest}\n{standing}" if nearest else standing
+
+
+def _broken(cell: RecordedCell, registry: Registry) -> str:
+    """The budgets that a cell breaks, in the score's own words; empty where its record is lost."""
+    with suppress(StoreError):
+        return "; ".join(registry.result(cell.run_id).violations)
+    return ""
+
+
+def _passed(winner: gates.Judged) -> str:
+    width = max(len(gate.name) for gate in winner.gates)
+    return "\n".join(f"  {gate.name.ljust(width)}  {gate.reason}" for gate in winner.gates)
+
+
+def _listed(run_ids: Sequence[str]) -> str:
+    """Run ids as one text; what does not fit is counted."""
+    fitting = (TEXT_CHARACTERS - 40) // 33
+    more = f" and {len(run_ids) - fitting} more" if len(run_ids) > fitting else ""
+    return ",".join(run_ids[:fitting]) + more

@@ -1,0 +1,132 @@
+"""Fetch a dataset's champion: `python -m pipelines.pull dataset=cifar10 out=somewhere`.
+
+Writes model.tflite, labels.txt and MODEL_CARD.md into `out` (default: opscore-<dataset>), after the artifact's SHA-256
+was found to be the one that was promoted. An earlier pull of the same model is written over, any other folder with
+something in it is refused. Needs neither TensorFlow nor the data.
+
+  python -m pipelines.pull dataset=cifar10 alias=previous tracking.uri=http://127.0.0.1:5000
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from pipelines.champion.model_card import Facts, card, title
+from pipelines.commands import arguments
+from pipelines.system import guard
+from pipelines.tracking.address import check_reachable, tracking_uri
+from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, asked, model_name, refusals
+
+DEFAULTS: dict[str, str | None] = {"dataset": None, "out": None, "tracking.uri": None, "alias": CHAMPION}
+LABELS = "labels.txt"
+# The card is written first: by it an interrupted pull is known as one.
+CARD, MODEL = "MODEL_CARD.md", "model.tflite"
+FILES = (CARD, LABELS, MODEL)
+
+
+def pulled(given: dict[str, str | None]) -> str:
+    """Fetch, verify and write; gives what is to be said about it.
+
+    Raises ValueError or FileExistsError for a bad request, StoreError where the artifact is not the promoted one.
+    """
+    dataset, alias = given["dataset"], str(given["alias"])
+    if not dataset:
+        raise ValueError("dataset must be given: for example dataset=cifar10")
+    name = model_name(dataset)
+    out = Path(given["out"] or name)
+    check_free(out, name)
+    uri = tracking_uri(given["tracking.uri"])
+    check_reachable(uri)
+    registry = Registry(uri)
+    version = registry.aliased(name, alias)
+    if version is None:
+        there = ", ".join(sorted(registry.aliases(name))) or "none"
+        chosen = asked(name)
+        # The champion's version was deleted.
+        back = f"return with `python -m pipelines.promote rollback {chosen}`, or " if there == PREVIOUS else ""
+        raise ValueError(
+            f"alias must be one of those of {name} in {uri}, got {alias!r} where there is {there}: {back}promote a "
+            f"cell with `python -m pipelines.promote {chosen}`"
+        )
+    # Beside its place, so that each file comes there in one step.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        folder = Path(scratch)
+        artifact = registry.download(name, version, folder)
+        facts = gathered(registry, name, version, artifact)
+        (folder / CARD).write_text(card(facts), encoding="utf-8")
+        (folder / LABELS).write_text("\n".join(facts.labels) + "\n", encoding="utf-8")
+        if artifact != folder / MODEL:
+            shutil.move(artifact, folder / MODEL)
+        out.mkdir(exist_ok=True)
+        for file in FILES:
+            (folder / file).replace(out / file)
+    m = facts.result.measurement
+    return (
+        f"{name} version {version.number}, the {alias}: {facts.result.name}, accuracy {m.accuracy:.2%} on "
+        f"{m.test_images:,} test images, {m.file_bytes / 1e6:.3f} MB, SHA-256 verified\n"
+        + "\n".join(str(out / file) for file in reversed(FILES))
+    )
+
+
+def check_free(out: Path, name: str) -> None:
+    """Raise FileExistsError unless `out` is missing, empty, or an earlier pull of the model `name`."""
+    if not out.exists():
+        return
+    there = sorted(one.name for one in out.iterdir()) if out.is_dir() else [out.name]
+    foreign = [one for one in there if one not in FILES or not out.is_dir()]
+    earlier = out / CARD
+    if (
+        not foreign
+        and there
+        and not (earlier.is_file() and earlier.read_text(encoding="utf-8").partition("\n")[0] == title(name))
+    ):
+        foreign = there
+    if foreign:
+        raise FileExistsError(
+            f"out must be a new or empty folder, or an earlier pull of {name}, got {out} with {foreign[0]}: set out= "
+            "to another"
+        )
+
+
+def gathered(registry: Registry, name: str, version: Version, artifact: Path) -> Facts:
+    """What the model card tells. Raises ValueError where the artifact carries no labels."""
+    recorded = registry.recorded(version.run_id)
+    try:
+        with zipfile.ZipFile(artifact) as archive:
+            labels = archive.read(LABELS).decode("utf-8").splitlines()
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(
+            f"the artifact of version {version.number} of {name} must carry {LABELS}, got none ({error}): run its "
+            "cell with resume=false and promote it"
+        ) from error
+    return Facts(
+        name=name,
+        number=version.number,
+        run_id=version.run_id,
+        result=registry.result(version.run_id),
+        source=recorded.source,
+        params=recorded.params,
+        digests=recorded.digests,
+        shapes=recorded.shapes,
+        tags=version.tags,
+        labels=labels,
+        sha256=version.tags[SHA256],
+    )
+
+
+@guard.command
+def main() -> None:
+    """Pull, and say what was written."""
+    parser = arguments.parser("python -m pipelines.pull", str(__doc__), DEFAULTS)
+    try:
+        print(pulled(arguments.settings(parser.parse_args().settings, DEFAULTS)))
+    except (ValueError, OSError) as error:
+        # Not to be asked whether it is an error of MLflow's, which takes seconds to import.
+        sys.exit(f"opscore: {error}")
+    except refusals() as error:
+        sys.exit(f"opscore: {error}")

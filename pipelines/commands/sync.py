@@ -1,0 +1,90 @@
+"""Send finished cells that their store lacks: `python -m pipelines.sync` after a tracking server was away.
+
+Looks for finished cells below the given folders (default: outputs/ and multirun/) whose run is not complete, and
+completes it: what is there already is not sent again, so the command may be repeated. A run that the store has lost
+is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from pipelines.cells.compose import cell_of
+from pipelines.execution.executor import digest_of, loaded
+from pipelines.results.records import CellFiles, Finished
+from pipelines.system import guard
+from pipelines.tracking.address import check_reachable
+from pipelines.tracking.cell_run import Address
+from pipelines.tracking.moved import address_of
+
+# What stands in the way of one cell; the others are sent.
+EXPECTED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+
+
+def unsent(folders: Sequence[Path]) -> Iterator[tuple[Path, Address]]:
+    """The folders of finished cells whose runs are not complete."""
+    for folder in folders:
+        for result in sorted(folder.rglob(CellFiles(Path()).result.name)):
+            try:
+                address = Address.load(result.parent)
+            except FileNotFoundError:
+                continue
+            if not address.recorded:
+                yield result.parent, address
+
+
+def send(folder: Path, address: Address) -> str:
+    """Complete the run of the finished cell in `folder`; gives the run's id.
+
+    Raises StoreError where the store refuses, ValueError or OSError where the cell's data cannot be loaded.
+    """
+    from pipelines.execution import figures
+    from pipelines.tracking.store import Store
+
+    finished = Finished.load(folder)
+    recorded = json.loads(finished.files.config.read_text())
+    # What makes the whole cell of it; the configuration that a user composes has no such name.
+    recorded.pop("_target_", None)
+    cell = cell_of(OmegaConf.create(recorded))
+    data = loaded(cell.dataset)
+    store = Store(address.uri, address.experiment)
+    if not finished.files.folder.joinpath("figures").exists():
+        figures.draw(finished, data, folder / "figures")
+    tags = {"fingerprint": finished.result.fingerprint, "identity": cell.identity(digest_of)}
+    with store.resumed(address.run_id, cell, data, folder, tags) as run:
+        run.record(finished, data)
+        run.record_breakdown(finished)
+    return run.run_id
+
+
+@guard.command
+def main() -> None:
+    """Send what is missing and say how much it was."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="*", type=Path, default=[Path("outputs"), Path("multirun")])
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    sent = failed = 0
+    for folder, address in unsent(arguments.folders):
+        try:
+            there = replace(address, uri=address_of(address.uri, address.run_id))
+            check_reachable(there.uri)
+            run_id = send(folder, there)
+        except EXPECTED as error:
+            print(f"opscore: {folder}: {error}", file=sys.stderr)
+            failed += 1
+        else:
+            print(f"sent    {folder}  run {run_id}")
+            sent += 1
+    print(f"{sent} cells sent" + (f", {failed} could not be sent" if failed else ""))
+    sys.exit(1 if failed else 0)

@@ -1,0 +1,1 @@
+"""Recorded cells compared: seeds averaged, intervals, ties, Pareto front, sensitivity. Pure."""

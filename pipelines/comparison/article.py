@@ -1,0 +1,77 @@
+"""The article's view of recorded cells: model by technique, better or worse than the baseline in three dimensions.
+
+The article (doi:10.17671/gazibtd.976711) calls a technique useful "in 2 dimensions" or "multi-dimensional". Its
+abstract finds weight quantization best in several dimensions, and weight clustering and transfer learning useful in
+two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.comparison.entries import Comparison, Entry
+
+MARKS = {"better": "+", "tied": "=", "worse": "-"}
+DIMENSIONS = ("accuracy", "time", "size")
+# The article's techniques, by the words that the names of ours begin with; chains are none of them.
+QUANTIZATION = ("quantize_dynamic", "quantize_float16", "quantize_int8", "quantize_int16x8")
+CLUSTERING, TRANSFER = ("cluster",), ("transfer",)
+
+
+def table(comparison: Comparison) -> str:
+    """Rows of model and technique as a markdown table: each dimension better (+), tied (=) or worse (-), and "k-D"."""
+    lines = ["| model | technique | accuracy | time | size | useful in |", "|---|---|---|---|---|---|"]
+    compared = [entry for entry in comparison.entries if entry.marks]
+    for entry in sorted(compared, key=lambda entry: (entry.model, -(entry.improved or 0), entry.technique)):
+        marks = " | ".join(MARKS[entry.marks[name]] for name in DIMENSIONS)
+        lines.append(f"| {entry.model} | {entry.technique} | {marks} | {entry.improved}-D |")
+    return "\n".join(lines) + "\n"
+
+
+def claims(comparisons: Sequence[Comparison]) -> str:
+    """A paragraph that says which of the article's claims hold in these cells."""
+    compared = [entry for comparison in comparisons for entry in comparison.entries if entry.marks]
+    sentences = [
+        _quantization_leads(compared),
+        _useful_in_two(compared, CLUSTERING, "weight clustering"),
+        _useful_in_two(compared, TRANSFER, "transfer learning"),
+    ]
+    return " ".join(sentences)
+
+
+def _quantization_leads(entries: Sequence[Entry]) -> str:
+    quantized = [entry for entry in entries if entry.technique in QUANTIZATION]
+    others = [entry for entry in entries if entry.technique in (*CLUSTERING, *TRANSFER)]
+    claim = "That weight quantization is best in several dimensions"
+    if not quantized or not others:
+        return f"{claim} cannot be told: it takes quantized cells, and clustered or transferred ones beside them."
+    places = sorted({(entry.dataset, entry.model) for entry in quantized} & {(e.dataset, e.model) for e in others})
+
+    def best(of: Sequence[Entry], place: tuple[str, str]) -> int:
+        return max(entry.improved or 0 for entry in of if (entry.dataset, entry.model) == place)
+
+    leads = [place for place in places if best(quantized, place) >= max(2, best(others, place))]
+    several = sum((entry.improved or 0) >= 2 for entry in quantized)
+    return (
+        f"{claim} {_holds(len(leads), len(places))}: it improves two or more in {several} of {len(quantized)} cells, "
+        f"and on {len(leads)} of {len(places)} pairs of model and dataset its best cell improves two or more and no "
+        "fewer than the best clustered or transferred one."
+    )
+
+
+def _useful_in_two(entries: Sequence[Entry], techniques: Sequence[str], name: str) -> str:
+    of_it = [entry for entry in entries if entry.technique in techniques]
+    claim = f"That {name} is useful in two dimensions"
+    if not of_it:
+        return f"{claim} cannot be told: no cell of it is among these."
+    in_two = sum((entry.improved or 0) >= 2 for entry in of_it)
+    better = ", ".join(
+        f"{dimension} in {sum(entry.marks[dimension] == 'better' for entry in of_it)}" for dimension in DIMENSIONS
+    )
+    return f"{claim} {_holds(in_two, len(of_it))}: in {in_two} of {len(of_it)} cells (better in {better})."
+
+
+def _holds(count: int, of: int) -> str:
+    if count == of:
+        return "holds here"
+    return "holds here in part" if count else "does not hold here"

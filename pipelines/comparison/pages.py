@@ -1,0 +1,64 @@
+"""Tables of cells inside markdown pages, written anew from the runs, so that no number is copied by hand."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.comparison.entries import Entry, entries_of, shown
+
+if TYPE_CHECKING:
+    from pipelines.results.recorded import RecordedCell
+
+COLUMNS = ("score dB", "gain dB", "accuracy", "test ms", "train s", "file kB", "packed kB", "better in")
+_PLACE = re.compile(r"(<!-- cells model=(\S+) dataset=(\S+)((?: \S+=\S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
+    """`page` with its marked tables made anew. Raises ValueError where it has no mark, or a mark has no cell."""
+
+    def table_of(found: re.Match[str]) -> str:
+        begin, model, dataset, more, end = found.groups()
+        conditions = dict(condition.split("=", 1) for condition in more.split())
+        chosen = [
+            cell
+            for cell in cells
+            if (cell.model, cell.dataset) == (model, dataset) and conditions.items() <= cell.params.items()
+        ]
+        if not chosen:
+            asked = f"model={model} dataset={dataset}{more}"
+            raise ValueError(f"a table asks for {asked}, of which no finished cell is recorded")
+        return begin + table(chosen) + end
+
+    written, count = _PLACE.subn(table_of, page)
+    if not count:
+        raise ValueError("the file must hold a line <!-- cells model=<model> dataset=<dataset> --> and <!-- end -->")
+    return written
+
+
+def table(cells: Sequence[RecordedCell]) -> str:
+    """The newest cell of each technique and source as a markdown table, by falling gain, the baseline first."""
+    newest: dict[tuple[str, str], RecordedCell] = {}
+    for cell in sorted(cells, key=lambda cell: cell.started):
+        newest[cell.technique, cell.source] = cell
+    entries = [entries_of([cell])[0] for cell in newest.values()]
+    entries.sort(key=lambda entry: -math.inf if math.isnan(entry.gain.value) else -entry.gain.value)
+    lines = ["| technique | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    return "\n".join([*lines, *map(_row, entries)]) + "\n"
+
+
+def _row(entry: Entry) -> str:
+    cells = [
+        f"`{entry.technique}`" + (f" from `{entry.source}`" if entry.source else ""),
+        shown(entry.score, "{:.2f}"),
+        shown(entry.gain, "{:+.2f}"),
+        shown(entry.accuracy, "{:.2%}"),
+        shown(entry.test_ms, "{:.3f}"),
+        shown(entry.train_s, "{:.1f}"),
+        shown(entry.file_bytes, "{:.1f}", 1e-3),
+        shown(entry.compressed_bytes, "{:.1f}", 1e-3),
+        "-" if entry.improved is None else f"{entry.improved} of 3",
+    ]
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,1 @@
+"""Exported models on the machine that is to run them."""

@@ -1,0 +1,271 @@
+"""One session: all artifacts measured in turns, each pass in fresh processes that load numpy and LiteRT only."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.device.settings import Settings
+from pipelines.device.subjects import Subject
+from pipelines.litert import process
+from pipelines.litert.consumption import ConsumptionRequest
+from pipelines.litert.process import Arrays
+from pipelines.litert.start import StartRequest
+from pipelines.litert.stream import BURST_CALLS, BURST_S, StreamRequest, random_images
+from pipelines.system import energy
+
+Say = Callable[[str], None]
+
+START_CALLS = 10
+# Beyond the time that it may take: loading, warming up and the last round.
+GRACE_S = 600.0
+# Loading Python, numpy and LiteRT, for the estimate of the duration.
+PROCESS_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """One fresh process: milliseconds of loading, of the first call and, in the median, of those after it; bytes."""
+
+    load_ms: float
+    first_call_ms: float
+    call_ms: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """One load of an artifact in one window: every counted call, and how many of them each burst had."""
+
+    window: int
+    ns: npt.NDArray[np.int64]
+    bursts: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consumption:
+    """What the machine used for so many single images, as far as it tells: joules by `cpu` and `dram`."""
+
+    images: int
+    joules: dict[str, float]
+
+    @property
+    def mj_per_image(self) -> dict[str, float]:
+        """Millijoules of one image, by what used them."""
+        return {name: value / self.images * 1e3 for name, value in self.joules.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raw:
+    """All that was timed of one artifact.
+
+    latency: by threads. throughput: by batch, each call being one batch; of a batch that it does not take, refused has
+    the reason. consumption: by threads; empty on a machine that does not tell.
+    """
+
+    starts: list[Start] = field(default_factory=list)
+    latency: dict[int, list[Load]] = field(default_factory=dict)
+    throughput: dict[int, list[Load]] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    consumption: dict[int, Consumption] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """One process of many: in which window, with how many threads, with which batch."""
+
+    window: int
+    threads: int
+    batch: int
+
+
+def run(subjects: Sequence[Subject], settings: Settings, *, say: Say) -> list[Raw]:
+    """Measure all subjects; gives what was timed of each, in their order.
+
+    Raises RuntimeError with one sentence where a process does not come back with an answer, MemoryError where the
+    artifacts do not fit into memory together.
+    """
+    raws = [Raw(starts=_starts(subject, settings)) for subject in subjects]
+    check_memory(subjects, raws)
+    passes = _passes(settings)
+    left_s = estimate_s(raws, settings)
+    say(f"start-up and memory are taken, what follows takes about {minutes(left_s)}")
+    began = time.monotonic()
+    for number, one in enumerate(passes, start=1):
+        _stream(one, number, subjects, raws, settings)
+        if number == len(passes) or one.window != passes[number].window:
+            left_s = (time.monotonic() - began) * (len(passes) / number - 1)
+            after = f", about {minutes(left_s)} left" if number < len(passes) else ""
+            say(f"window {one.window + 1} of {settings.windows}{after}")
+    if energy.told():
+        say("energy")
+        for threads in settings.threads:
+            for subject, raw in zip(subjects, raws, strict=True):
+                raw.consumption[threads] = _consumption(subject, threads, settings)
+    return raws
+
+
+def estimate_s(raws: Sequence[Raw], settings: Settings) -> float:
+    """Seconds that all windows will take, from the calls that were timed at start-up.
+
+    Of more threads it is not known what they are worth, and a batch is taken for as many single calls.
+    """
+    processes = settings.windows * settings.loads
+    calls_s = np.array([np.median([start.call_ms for start in raw.starts]) for raw in raws]) / 1e3
+    loading_s = sum(np.median([start.load_ms + start.first_call_ms for start in raw.starts]) for raw in raws) / 1e3
+    latency_s = _rounds_s(calls_s, settings.min_duration_s / processes, settings.min_calls / processes)
+    total = len(settings.threads) * processes * (latency_s + loading_s + PROCESS_S)
+    for batch in settings.batches:
+        least_s = settings.min_duration_s / 4 / settings.windows
+        total += settings.windows * (_rounds_s(calls_s * batch, least_s, 1) + 2 * loading_s + PROCESS_S)
+    if energy.told():
+        each_s = settings.min_duration_s / 4 + PROCESS_S
+        total += len(settings.threads) * (len(raws) * each_s + loading_s + settings.warmup_calls * calls_s.sum())
+    return float(total)
+
+
+def check_memory(subjects: Sequence[Subject], raws: Sequence[Raw]) -> None:
+    """Raise MemoryError where the artifacts, which are in memory together while they take turns, do not fit."""
+    import psutil
+
+    needed = sum(max(start.peak_bytes for start in raw.starts) for raw in raws)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(
+            f"the {len(subjects)} artifacts must fit into memory together, got {needed / 1e6:.0f} MB for "
+            f"{free / 1e6:.0f} MB that are free: measure fewer at a time, with filter= or as files"
+        )
+
+
+def minutes(duration_s: float) -> str:
+    """`40 s` or `12 min`."""
+    return f"{duration_s:.0f} s" if duration_s < 90 else f"{duration_s / 60:.0f} min"
+
+
+def _rounds_s(calls_s: npt.NDArray[np.float64], least_s: float, least_calls: float) -> float:
+    burst_calls = np.maximum(np.ceil(BURST_S / calls_s), BURST_CALLS)
+    rounds = np.ceil(np.maximum(least_s / (burst_calls * calls_s), least_calls / burst_calls)).max()
+    return float(rounds * ((burst_calls + 1) * calls_s).sum())
+
+
+def _passes(settings: Settings) -> list[_Pass]:
+    """Every setting in every window, so that a change of the machine meets all of them."""
+    most = max(settings.threads)
+    return [
+        one
+        for window in range(settings.windows)
+        for one in (
+            *(
+                _Pass(window=window, threads=threads, batch=1)
+                for _ in range(settings.loads)
+                for threads in settings.threads
+            ),
+            *(_Pass(window=window, threads=most, batch=batch) for batch in settings.batches),
+        )
+    ]
+
+
+def _starts(subject: Subject, settings: Settings) -> list[Start]:
+    starts = []
+    for _ in range(settings.starts):
+        with _exchange(subject.label) as folder:
+            image = folder / "image.npy"
+            np.save(image, random_images(subject.image_shape, 1, settings.seed)[0], allow_pickle=False)
+            request = StartRequest(
+                artifact=str(subject.path),
+                image=str(image),
+                threads=1,
+                calls=START_CALLS,
+                result=str(folder / "result.npz"),
+            )
+            found = process.ask("pipelines.litert.start", asdict(request), folder, timeout_s=GRACE_S, limit="its limit")
+        times = {name: float(found[name]) for name in ("load_ms", "first_call_ms", "call_ms")}
+        starts.append(Start(**times, peak_bytes=int(found["peak_bytes"])))
+    return starts
+
+
+def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumption:
+    with _exchange(subject.label) as folder:
+        request = ConsumptionRequest(
+            artifact=str(subject.path),
+            threads=threads,
+            warmup_calls=settings.warmup_calls,
+            duration_s=settings.min_duration_s / 4,
+            seed=settings.seed,
+            result=str(folder / "result.npz"),
+        )
+        found = process.ask(
+            "pipelines.litert.consumption", asdict(request), folder, timeout_s=GRACE_S, limit="its limit"
+        )
+    images = int(found.pop("images"))
+    return Consumption(images=images, joules={name: float(value) for name, value in found.items()})
+
+
+def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> None:
+    """One process in which all artifacts take turns; what it timed is added to `raws`."""
+    single = one.batch == 1
+    parts = settings.windows * (settings.loads if single else 1)
+    limit_s = settings.limit_s * len(subjects) / parts
+    with _exchange(", ".join(subject.label for subject in subjects)) as folder:
+        request = StreamRequest(
+            artifacts=tuple(str(subject.path) for subject in subjects),
+            threads=one.threads,
+            batch=one.batch,
+            warmup_calls=settings.warmup_calls if single else 1,
+            min_duration_s=settings.min_duration_s / parts / (1 if single else 4),
+            min_calls=-(-settings.min_calls // parts) if single else 1,
+            limit_s=limit_s,
+            seed=settings.seed + number,
+            result=str(folder / "result.npz"),
+        )
+        found = process.ask(
+            "pipelines.litert.stream", asdict(request), folder, timeout_s=4 * limit_s + GRACE_S, limit="its limit"
+        )
+    for place, raw in enumerate(raws):
+        _add(raw, one, found, place)
+
+
+def _add(raw: Raw, one: _Pass, found: Arrays, place: int) -> None:
+    if f"refused_{place}" in found:
+        raw.refused[one.batch] = str(found[f"refused_{place}"])
+        return
+    load = Load(window=one.window, ns=found[f"ns_{place}"], bursts=found[f"bursts_{place}"])
+    if one.batch == 1:
+        raw.latency.setdefault(one.threads, []).append(load)
+    else:
+        raw.throughput.setdefault(one.batch, []).append(load)
+
+
+@contextmanager
+def _exchange(what: str) -> Iterator[Path]:
+    """An empty folder for request and answer; a child that fails names what it measured."""
+    with tempfile.TemporaryDirectory(prefix="measure-") as scratch:
+        try:
+            yield Path(scratch)
+        except RuntimeError as error:
+            raise RuntimeError(f"measuring {what} failed: {error}") from error
+
+
+def raw_arrays(raw: Raw) -> dict[str, Any]:
+    """What was timed, as the arrays of an `.npz`.
+
+    `ns_<t>t`: nanoseconds of every counted call with t threads, `bursts_<t>t`: how many of them each burst had,
+    `loads_<t>t`: how many bursts each load had; `ns_b<b>` and so on: of batches of b; `starts`: (n, 4), milliseconds of
+    loading, of the first call and of later ones, and bytes of memory.
+    """
+    found: dict[str, Any] = {"starts": np.array([list(asdict(start).values()) for start in raw.starts], np.float64)}
+    named = {f"{threads}t": loads for threads, loads in raw.latency.items()}
+    named |= {f"b{batch}": loads for batch, loads in raw.throughput.items()}
+    for name, loads in named.items():
+        found[f"ns_{name}"] = np.concatenate([load.ns for load in loads])
+        found[f"bursts_{name}"] = np.concatenate([load.bursts for load in loads])
+        found[f"loads_{name}"] = np.array([len(load.bursts) for load in loads], np.int64)
+    return found

@@ -1,0 +1,108 @@
+"""How long and in what ways artifacts are measured: three profiles, and what may be set instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pipelines.system import checks, machine
+
+ARGUMENTS: dict[str, str | None] = {
+    "profile": "standard",
+    "threads": None,
+    "batches": None,
+    "limit": None,
+    "target": None,
+}
+_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one session does to each artifact.
+
+    threads: of LiteRT, each number measured on its own; batches: sizes, whose throughput is taken with the most
+    threads. windows: parts of the session, whose medians must agree; loads: fresh processes in each. starts: fresh
+    processes for start-up and memory. min_duration_s, min_calls: of counted calls, in all windows together; a quarter
+    of the duration for a batch. limit_s: seconds of timing, on average over the artifacts, after which one number of
+    threads or one batch is left as it is.
+    """
+
+    profile: str
+    loads: int
+    starts: int
+    min_duration_s: float
+    min_calls: int
+    limit_s: float
+    threads: tuple[int, ...] = (1,)
+    batches: tuple[int, ...] = (8, 32)
+    windows: int = 5
+    warmup_calls: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.threads:
+            raise ValueError("threads must name one at least, got none: set for example threads=1,4")
+        for threads in self.threads:
+            checks.whole("threads", threads, least=1)
+        for batch in self.batches:
+            checks.whole("batches", batch, least=2)
+        checks.number("limit", self.limit_s, above=0)
+
+
+PROFILES = {
+    one.profile: one
+    for one in (
+        # For trying things out.
+        Settings(profile="quick", loads=1, starts=3, min_duration_s=1.0, min_calls=50, limit_s=30.0, batches=(8,)),
+        Settings(profile="standard", loads=2, starts=5, min_duration_s=4.0, min_calls=200, limit_s=120.0),
+        # 662 calls are the fewest from which MLPerf estimates a 99th percentile (conf/measurement/thorough.yaml).
+        Settings(profile="thorough", loads=4, starts=9, min_duration_s=10.0, min_calls=662, limit_s=600.0),
+    )
+}
+
+
+def settings_of(given: Mapping[str, str | None]) -> Settings:
+    """The profile with what is given in its place; threads are 1 and all usable cores unless they are.
+
+    Raises ValueError with one sentence.
+    """
+    checks.one_of("profile", given["profile"], PROFILES)
+    profile = PROFILES[str(given["profile"])]
+    limit = given["limit"]
+    return replace(
+        profile,
+        threads=numbers("threads", given["threads"]) if given["threads"] else tuple(sorted({1, machine.cores()})),
+        batches=numbers("batches", given["batches"]) if given["batches"] else profile.batches,
+        limit_s=seconds("limit", limit) if limit else profile.limit_s,
+    )
+
+
+def target_of(given: Mapping[str, str | None]) -> str:
+    """The name under which this machine's figures stand. Raises ValueError where MLflow would not take it."""
+    target = given["target"] or machine.slug()
+    if not _TARGET.fullmatch(target):
+        raise ValueError(
+            f"target must be letters, digits, '.', '_' and '-' that begin with a letter or digit, got {target!r}: set "
+            f"for example target={machine.slug()}"
+        )
+    return target
+
+
+def numbers(name: str, text: str) -> tuple[int, ...]:
+    """`1,4` as (1, 4), in rising order; `none` as (). Raises ValueError."""
+    if text == "none":
+        return ()
+    try:
+        return tuple(sorted({int(word) for word in text.split(",")}))
+    except ValueError:
+        raise ValueError(f"{name} must be whole numbers, got {text!r}: set for example {name}=1,4") from None
+
+
+def seconds(name: str, text: str) -> float:
+    """A number of seconds. Raises ValueError."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number of seconds, got {text!r}: set for example {name}=60") from None

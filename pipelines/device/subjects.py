@@ -1,0 +1,130 @@
+"""What is measured: files on disk, or finished cells of a store with their baselines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.comparison.entries import BASELINE
+from pipelines.litert.artifact import image_shape
+from pipelines.litert.size import sha256
+
+if TYPE_CHECKING:
+    from pipelines.results.recorded import RecordedCell
+    from pipelines.tracking.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """An artifact to measure.
+
+    label: unique in a session. runs: the MLflow runs that its figures belong to; none for a file on disk. reference:
+    the label that its times are compared with; None for what has nothing to be compared with.
+    """
+
+    label: str
+    path: Path
+    sha256: str
+    image_shape: tuple[int, int, int]
+    runs: tuple[str, ...] = ()
+    reference: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """The label as the name of a folder."""
+        return re.sub(r"[^\w.-]+", "-", self.label).strip("-.") or "artifact"
+
+
+def of_files(paths: Sequence[Path], reference: Path | None) -> list[Subject]:
+    """Files on disk, the first one, or `reference`, being what the others are compared with.
+
+    Raises ValueError where one is no artifact, or `reference` is none of them.
+    """
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"files must be different ones, got {', '.join(map(str, paths))}: name each once")
+    if reference is not None and reference not in paths:
+        raise ValueError(f"reference must be one of the files, got {str(reference)!r}: set reference={paths[0]}")
+    labels = _labels_of(paths)
+    first = labels[paths.index(reference or paths[0])]
+    return [
+        Subject(
+            label=label,
+            path=path.resolve(),
+            sha256=sha256(_existing(path)),
+            image_shape=image_shape(path),
+            reference=None if label == first else first,
+        )
+        for label, path in zip(labels, paths, strict=True)
+    ]
+
+
+def of_cells(cells: Sequence[RecordedCell], store: Store) -> list[Subject]:
+    """The artifacts of cells and, where the store has them, of their baselines; an artifact of two runs is one.
+
+    Raises StoreError where an artifact is lost.
+    """
+    baselines = _baselines(cells, store)
+    everything = {cell.run_id: cell for cell in [*cells, *baselines.values()]}
+    files = {run_id: store.artifact(run_id) for run_id in everything}
+    hashes = {run_id: sha256(path) for run_id, path in files.items()}
+    runs: dict[str, list[str]] = {}
+    for run_id in sorted(everything, key=lambda one: everything[one].started):
+        runs.setdefault(hashes[run_id], []).append(run_id)
+    labels = _labels_of_cells(runs, everything)
+    subjects = []
+    for sha, run_ids in runs.items():
+        # Of two runs with one artifact, the newest that has a baseline says with which one it is compared.
+        references = [hashes[baselines[one].run_id] for one in run_ids if one in baselines]
+        references = [one for one in references if one != sha]
+        subjects.append(
+            Subject(
+                label=labels[sha],
+                path=files[run_ids[-1]],
+                sha256=sha,
+                image_shape=image_shape(files[run_ids[-1]]),
+                runs=tuple(run_ids),
+                reference=labels[references[-1]] if references else None,
+            )
+        )
+    return subjects
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"{path} must be a .tflite file, got no such file: correct its name")
+    return path
+
+
+def _baselines(cells: Sequence[RecordedCell], store: Store) -> dict[str, RecordedCell]:
+    """By the run id of a cell that is none itself: the newest baseline that it differs from in the technique alone."""
+    wanting = [cell for cell in cells if cell.technique != BASELINE]
+    known: dict[frozenset[tuple[str, str]], RecordedCell] = {}
+    for dataset in sorted({cell.dataset for cell in wanting}):
+        found = store.finished_cells(dataset, condition=f"tags.technique = '{BASELINE}'")
+        for cell in sorted(found, key=lambda one: one.started):
+            known[_setting(cell)] = cell
+    return {cell.run_id: known[_setting(cell)] for cell in wanting if _setting(cell) in known}
+
+
+def _setting(cell: RecordedCell) -> frozenset[tuple[str, str]]:
+    """What a cell and its baseline share: all but the technique, and what says nothing about the artifact."""
+    apart = ("technique.", "measurement.", "score.", "model.name", "dataset.name")
+    shared: Mapping[str, str] = {key: value for key, value in cell.params.items() if not key.startswith(apart)}
+    return frozenset({**shared, "digest": cell.digest, "training_digest": cell.training_digest}.items())
+
+
+def _labels_of(paths: Sequence[Path]) -> list[str]:
+    stems = [path.stem for path in paths]
+    return [
+        path.stem if stems.count(path.stem) == 1 else str(path.with_suffix("")).lstrip("./") or path.stem
+        for path in paths
+    ]
+
+
+def _labels_of_cells(runs: Mapping[str, Sequence[str]], cells: Mapping[str, RecordedCell]) -> dict[str, str]:
+    named = {sha: f"{cells[ids[-1]].name} seed {cells[ids[-1]].seed}" for sha, ids in runs.items()}
+    names = list(named.values())
+    return {sha: name if names.count(name) == 1 else f"{name} {runs[sha][-1][:8]}" for sha, name in named.items()}

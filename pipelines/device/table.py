@@ -1,0 +1,70 @@
+"""A session's results as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.device.results import Latency, Measured
+from pipelines.results.summary import aligned
+
+
+def text(results: Sequence[Measured]) -> str:
+    """Latency, then what is taken apart from it, then why figures are INVALID and what was left out."""
+    return "\n\n".join(part for part in (_latency(results), _apart(results), "\n".join(_notes(results))) if part)
+
+
+def _latency(results: Sequence[Measured]) -> str:
+    rows = [["artifact", "threads", "p50 ms", "a repeat", "p90 ms", "p99 ms", "ratio", "a repeat", "calls", ""]]
+    for measured in results:
+        for threads, one in measured.latency.items():
+            rows.append([measured.label, str(threads), *_row(one, measured.reference is None)])
+    return aligned(rows)
+
+
+def _row(one: Latency, is_reference: bool) -> list[str]:
+    ratio, between = ("1" if is_reference else "-"), ""
+    if one.ratio is not None:
+        ratio, between = f"{one.ratio:.4g}", f"{one.ratio_low:.4g} to {one.ratio_high:.4g}"
+    return [
+        f"{one.p50_ms:.4g}",
+        f"{one.p50_low_ms:.4g} to {one.p50_high_ms:.4g}",
+        f"{one.p90_ms:.4g}",
+        "-" if one.p99_ms is None else f"{one.p99_ms:.4g}",
+        ratio,
+        between,
+        str(one.calls),
+        "INVALID" if one.invalid else "",
+    ]
+
+
+def _apart(results: Sequence[Measured]) -> str:
+    batches = sorted({batch for one in results for batch in (*one.images_per_s, *one.refused)})
+    threads = results[0].throughput_threads
+    rates = [f"images/s, {batch} at once, {threads}t" for batch in batches]
+    # A machine tells the same of all artifacts.
+    used = [(name, threads) for threads, one in results[0].consumption.items() for name in one.joules]
+    energies = [f"{name} mJ, {threads}t" for name, threads in used]
+    rows = [["artifact", "load ms", "first call ms", "memory MB", "file kB", *rates, *energies]]
+    for one in results:
+        rows.append(
+            [
+                one.label,
+                f"{one.load_ms:.4g}",
+                f"{one.first_call_ms:.4g}",
+                f"{one.peak_memory_mb:.1f}",
+                f"{one.file_bytes / 1e3:.1f}",
+                *(f"{one.images_per_s[batch]:,.0f}" if batch in one.images_per_s else "-" for batch in batches),
+                *(f"{one.consumption[threads].mj_per_image[name]:.4g}" for name, threads in used),
+            ]
+        )
+    return aligned(rows)
+
+
+def _notes(results: Sequence[Measured]) -> list[str]:
+    """A line for each reason; where windows disagree or the limit came first, what would do."""
+    notes = [f"INVALID {one.label}, {why}" for one in results for why in one.invalid]
+    if any("windows" in note for note in notes):
+        notes.append("Windows agree where the machine does nothing else and keeps its frequency, or in more time.")
+    if any("limit=" in note for note in notes):
+        notes.append("A higher limit= gives the missing calls time.")
+    return notes + [f"No batch of {batch}: {why}" for one in results for batch, why in one.refused.items()]

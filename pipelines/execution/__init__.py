@@ -1,0 +1,1 @@
+"""A sweep and its cells, from the composed configuration to the exported model."""

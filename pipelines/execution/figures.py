@@ -1,0 +1,161 @@
+"""Figures of one cell: training curves, confusion matrix, latency histogram."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from wcwidth import clip
+from wcwidth import width as columns
+
+from pipelines.litert import accuracy
+from pipelines.system import fonts
+
+if TYPE_CHECKING:
+    from pipelines.datasets.base import ImageData
+    from pipelines.results.records import Finished
+
+# Okabe & Ito's palette: told apart by colour-blind readers. Line styles carry the same distinction in print.
+BLUE, ORANGE = "#0072B2", "#D55E00"
+MOST_TICKS = 25
+# A longer class name is cut, in columns of a terminal: Chinese characters take two.
+MAX_LABEL_COLUMNS = 24
+# Beside the figures where a class is not called by its whole name in them: its number and its name, a line each.
+CLASSES = "classes.txt"
+
+log = logging.getLogger("opscore")
+
+
+def draw(finished: Finished, data: ImageData, folder: Path) -> None:
+    """Write all figures of the cell as PNG into `folder`. One that fails leaves a warning."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result, files = finished.result, finished.files
+
+    def confusion() -> Figure:
+        with np.load(files.predictions, allow_pickle=False) as arrays:
+            counts = accuracy.confusion_matrix(arrays["logits"], data.test.labels, len(data.class_names))
+        return confusion_matrix(counts, data.class_names)
+
+    def latencies() -> Figure:
+        with np.load(files.latency, allow_pickle=False) as arrays:
+            return latency_histogram({name: arrays[name] / 1e6 for name in arrays.files}, result.technique)
+
+    if result.epochs:
+        save(lambda: training_curves(result.epochs), folder / "training.png")
+    save(confusion, folder / "confusion_matrix.png")
+    save(latencies, folder / "latency.png")
+    labels, _ = class_labels(data.class_names)
+    if labels != list(data.class_names):
+        lines = [f"{number}\t{name}" for number, name in enumerate(data.class_names)]
+        (folder / CLASSES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def save(make: Callable[[], Figure], path: Path) -> None:
+    """Draw a figure and write it as PNG. Where that fails there is a warning instead, and nothing else is lost."""
+    try:
+        with mpl.rc_context(fonts.style(())):
+            make().savefig(path, dpi=150)
+    except Exception as error:  # noqa: BLE001 (whatever Matplotlib raises)
+        path.unlink(missing_ok=True)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        log.warning("the figure %s could not be drawn (%s): all else is kept", path, reason)
+
+
+def class_labels(class_names: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """What classes are called in a figure, and the fonts that it takes beside the default one.
+
+    A name that no font draws is the class's number, a long one is cut.
+    """
+    families, missing = fonts.covering(class_names)
+    labels = [f"class {number}" if missing & set(name) else _cut(name) for number, name in enumerate(class_names)]
+    return labels, families
+
+
+def training_curves(epochs: Sequence[dict[str, float]]) -> Figure:
+    """Loss and accuracy by epoch, training and validation."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    steps = range(1, len(epochs) + 1)
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(steps, [e[metric] for e in epochs], color=BLUE, marker="o", markersize=3, label="training")
+        axes.plot(
+            steps,
+            [e[f"val_{metric}"] for e in epochs],
+            color=ORANGE,
+            linestyle="--",
+            marker="s",
+            markersize=3,
+            label="validation",
+        )
+        axes.set(xlabel="epoch", ylabel=metric)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(confusion: npt.NDArray[np.int64], class_names: Sequence[str]) -> Figure:
+    """Share of each true class (row) by predicted class (column); counts are written in where they fit."""
+    classes, (labels, families) = len(class_names), class_labels(class_names)
+    where = "" if labels == list(class_names) else f" (names in {CLASSES})"
+    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    side = 5.5 if classes <= MOST_TICKS else 8
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    step = 1 if classes <= MOST_TICKS else classes // MOST_TICKS + 1
+    ticks = range(0, classes, step)
+    looks: dict[str, Any] = {"fontsize": 8, "fontfamily": [fonts.DEFAULT, *families]}
+    axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=90, **looks)
+    axes.set_yticks(ticks, [labels[i] for i in ticks], **looks)
+    axes.set(xlabel=f"predicted{where}", ylabel="true", title=f"accuracy {np.trace(confusion) / confusion.sum():.2%}")
+    if classes <= MOST_TICKS:
+        for (row, column), count in np.ndenumerate(confusion):
+            if count:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=7)
+    return figure
+
+
+def breakdown(seconds: Mapping[str, float]) -> Figure:
+    """Seconds of the cell's wall time by part, with their share."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = figure.subplots()
+    total = sum(seconds.values())
+    bars = axes.barh(list(seconds), list(seconds.values()), color=BLUE)
+    labels = [f"{value:.1f} s, {value / total:.0%}" for value in seconds.values()]
+    axes.bar_label(bars, labels, padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    axes.set(xlabel="seconds", title=f"where {total:.1f} s went")
+    return figure
+
+
+def latency_histogram(latencies_ms: dict[str, npt.NDArray[np.float64]], technique: str) -> Figure:
+    """Latency of single images, up to the 99.5th percentile, with the medians."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    names = {"candidate": technique, "reference": "baseline"}
+    styles = {"candidate": (BLUE, "-"), "reference": (ORANGE, "--")}
+    limit = max(np.percentile(values, 99.5) for values in latencies_ms.values())
+    bins = np.linspace(min(values.min() for values in latencies_ms.values()), limit, 80)
+    for key, values in latencies_ms.items():
+        colour, line = styles[key]
+        median = float(np.median(values))
+        label = f"{names[key]}, median {median:.4g} ms"
+        axes.hist(values, bins=list(bins), histtype="step", color=colour, linestyle=line, linewidth=1.5, label=label)
+        axes.axvline(median, color=colour, linestyle=line, linewidth=0.8)
+    axes.set(xlabel="latency of one image in ms", ylabel="calls")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _cut(name: str) -> str:
+    return name if columns(name) <= MAX_LABEL_COLUMNS else clip(name, 0, MAX_LABEL_COLUMNS - 1).rstrip() + "…"

@@ -1,0 +1,59 @@
+"""What every cell of a grid would fail with, found before the sweep is opened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from pipelines.cells.compose import cell_of
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def check_one_can_run(cells: Iterable[Sequence[str]]) -> None:
+    """Raise ValueError where no cell can run: each reason once, and of how many cells. Stops at the first that can.
+
+    cells: the overrides of each. Pairs of technique and model that do not go together are left out, as a sweep skips
+    them.
+    """
+    reasons: Counter[str] = Counter()
+    for overrides in cells:
+        config = GlobalHydra.instance().config_loader().load_configuration("config", list(overrides), RunMode.RUN)
+        # Hydra sets it for a job only; values of `hydra` are found through it.
+        HydraConfig.instance().set_config(config)
+        reason = _reason(config)
+        if reason is None:
+            return
+        reasons[reason] += 1
+    reasons.pop("", None)
+    if not reasons:
+        return
+    total = sum(reasons.values())
+    if len(reasons) == 1:
+        raise ValueError(f"{'none of the ' if total > 1 else ''}{_cells(total)} can run: {next(iter(reasons))}")
+    listed = "".join(f"\n  {_cells(count)}: {reason}" for reason, count in reasons.most_common())
+    raise ValueError(f"none of the {_cells(total)} can run:{listed}")
+
+
+def _reason(config: DictConfig) -> str | None:
+    """Why a cell cannot run: None where it can, empty where it is skipped."""
+    from pipelines.cells.cell import IncompatibleError
+    from pipelines.execution.executor import preflight
+
+    try:
+        preflight(cell_of(config))
+    except IncompatibleError:
+        return ""
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"

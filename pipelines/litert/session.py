@@ -1,0 +1,197 @@
+"""The parent's side of a measurement: ask a child process, check its answer, sum it up."""
+
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.litert import process
+from pipelines.litert.accuracy import accuracy, confusion_matrix, top_k_accuracy
+from pipelines.litert.latency import Percentiles, ratio_interval
+from pipelines.litert.size import compressed_bytes, file_bytes
+from pipelines.system import checks, machine, mapped
+
+# A disk with less than this left is full.
+FULL_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How long and with what latency is measured; `conf/measurement/*.yaml` explains each field."""
+
+    threads: int
+    warmup_calls: int
+    min_duration_s: float
+    min_calls: int
+    timeout_s: float
+
+    def __post_init__(self) -> None:
+        checks.whole("measurement.threads", self.threads, least=1)
+        checks.whole("measurement.warmup_calls", self.warmup_calls, least=0)
+        checks.number("measurement.min_duration_s", self.min_duration_s, least=0)
+        checks.whole("measurement.min_calls", self.min_calls, least=1)
+        checks.number("measurement.timeout_s", self.timeout_s, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the child is asked, as it travels in JSON. Paths are absolute. images: where the test images lie."""
+
+    artifact: str
+    reference: str | None
+    images: mapped.Region
+    result: str
+    threads: int
+    warmup_calls: int
+    min_duration_s: float
+    min_calls: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was measured on one artifact; fields of the reference are None where none was timed.
+
+    `images_per_s` is over all cores and the whole test split, latency is of single images. `ratio` is the
+    candidate's p50 over the reference's, below 1 if the candidate is faster, with a 95% interval.
+    """
+
+    logits: npt.NDArray[np.float32]
+    correct: int
+    accuracy: float
+    top5_accuracy: float
+    confusion: npt.NDArray[np.int64]
+    latency_ns: npt.NDArray[np.int64]
+    reference_latency_ns: npt.NDArray[np.int64] | None
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    reference_p50_ms: float | None
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    load_ms: float
+    first_call_ms: float
+    images_per_s: float
+    file_bytes: int
+    compressed_bytes: int
+
+
+def measure(
+    artifact: Path,
+    *,
+    reference: Path | None,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer[Any]],
+    settings: Settings,
+    seed: int,
+    folder: Path,
+) -> Result:
+    """Accuracy, latency and size of an artifact, its latency beside the reference's.
+
+    images: uint8 (n, h, w, 3); labels: integers (n,). A reference that is the artifact itself is not timed.
+    `folder` receives `predictions.npz` (logits) and `latency.npz` (candidate, reference; nanoseconds).
+
+    Raises ValueError for a missing file, unfit images or labels, and logits that are not finite; RuntimeError
+    if the child process does not come back with a result.
+    """
+    _check(artifact, reference, images, labels)
+    if reference is not None and reference.samefile(artifact):
+        reference = None
+    found = _ask_child(artifact, reference, images, settings, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "predictions.npz", allow_pickle=False, logits=found["logits"])
+    timed = {"candidate": found["latency_ns"]}
+    if "reference_latency_ns" in found:
+        timed["reference"] = found["reference_latency_ns"]
+    np.savez(folder / "latency.npz", allow_pickle=False, **timed)
+    return _summary(artifact, found, labels, seed)
+
+
+def _check(
+    artifact: Path,
+    reference: Path | None,
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer[Any]],
+) -> None:
+    for path in (artifact, reference):
+        if path is not None and not path.is_file():
+            raise ValueError(f"{path} must be a .tflite file, got no such file: export the artifact first")
+    if images.ndim != 4 or images.dtype != np.uint8 or len(images) == 0 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"images must be uint8 (n, h, w, 3) with one label each, got {images.dtype} {images.shape} and "
+            f"labels {labels.shape}: pass a dataset's test split"
+        )
+
+
+def _ask_child(
+    artifact: Path, reference: Path | None, images: npt.NDArray[np.uint8], settings: Settings, seed: int
+) -> dict[str, npt.NDArray[Any]]:
+    with tempfile.TemporaryDirectory(prefix="measure-") as scratch:
+        folder = Path(scratch)
+        try:
+            request = Request(
+                artifact=str(artifact.resolve()),
+                reference=None if reference is None else str(reference.resolve()),
+                images=mapped.in_file(images, folder / "images.npy"),
+                result=str(folder / "result.npz"),
+                threads=settings.threads,
+                warmup_calls=settings.warmup_calls,
+                min_duration_s=settings.min_duration_s,
+                min_calls=settings.min_calls,
+                seed=seed,
+            )
+            return process.ask(
+                "pipelines.litert.child",
+                asdict(request),
+                folder,
+                timeout_s=settings.timeout_s,
+                limit="measurement.timeout_s",
+            )
+        except (RuntimeError, OSError) as error:
+            raise RuntimeError(f"measuring {artifact} failed: {error}{_full(folder)}") from error
+
+
+def _full(folder: Path) -> str:
+    """That the disk of a temporary folder is full, where it is: a child that cannot write does not say so."""
+    if shutil.disk_usage(folder).free >= FULL_BYTES:
+        return ""
+    room = machine.room(folder)
+    return f"; {room}, where the temporary folder {folder} is: free some, or set TMPDIR to a folder on another disk"
+
+
+def _summary(
+    artifact: Path, found: dict[str, npt.NDArray[Any]], labels: npt.NDArray[np.integer[Any]], seed: int
+) -> Result:
+    logits, latency_ns = found["logits"], found["latency_ns"]
+    reference_ns = found.get("reference_latency_ns")
+    times = Percentiles.of(latency_ns)
+    ratio, low, high = (
+        (None, None, None) if reference_ns is None else ratio_interval(latency_ns, reference_ns, seed=seed)
+    )
+    confusion = confusion_matrix(logits, labels, logits.shape[1])
+    return Result(
+        logits=logits,
+        correct=int(confusion.trace()),
+        accuracy=accuracy(logits, labels),
+        top5_accuracy=top_k_accuracy(logits, labels),
+        confusion=confusion,
+        latency_ns=latency_ns,
+        reference_latency_ns=reference_ns,
+        p50_ms=times.p50_ms,
+        p90_ms=times.p90_ms,
+        p99_ms=times.p99_ms,
+        reference_p50_ms=None if reference_ns is None else Percentiles.of(reference_ns).p50_ms,
+        ratio=ratio,
+        ratio_low=low,
+        ratio_high=high,
+        load_ms=float(found["load_ms"]),
+        first_call_ms=float(found["first_call_ms"]),
+        images_per_s=float(found["images_per_s"]),
+        file_bytes=file_bytes(artifact),
+        compressed_bytes=compressed_bytes(artifact),
+    )

@@ -1,0 +1,164 @@
+"""Many artifacts timed in turns, in one process: `python -m pipelines.litert.stream REQUEST.json`.
+
+Unlike a cell and its baseline, which take turns call by call on a dataset's images (`pipelines.litert.child`), each
+artifact here answers a burst of calls before the next one's turn: called once after many others it would find caches
+full of theirs, and be measured as it never runs when it is deployed.
+"""
+
+import json
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.litert.artifact import Artifact
+from pipelines.litert.latency import Nanoseconds, no_garbage_collection
+from pipelines.litert.process import answer
+
+BURST_S = 0.025
+# Of one burst, however slow: more than the first, which finds the caches cold.
+BURST_CALLS = 2
+IMAGES = 16
+# Of the logits of one image, alone and in a batch, in units of their range.
+SAME = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamRequest:
+    """What the child is asked. limit_s: for the timing; artifacts: absolute paths; seed: of images and turns."""
+
+    artifacts: tuple[str, ...]
+    threads: int
+    batch: int
+    warmup_calls: int
+    min_duration_s: float
+    min_calls: int
+    limit_s: float
+    seed: int
+    result: str
+
+
+def main(path: Path) -> None:
+    """Carry out the request in the JSON file `path`."""
+    request = StreamRequest(**json.loads(path.read_text(encoding="utf-8")))
+    answer(request.result, streamed(request))
+
+
+def streamed(request: StreamRequest) -> dict[str, Any]:
+    """By the artifact's place: `ns_<place>`, every counted call, and `bursts_<place>`, how many each burst had.
+
+    An artifact that does not take the batch has `refused_<place>`, the reason, instead.
+    """
+    calls: list[Callable[[], object]] = []
+    places: list[int] = []
+    found: dict[str, Any] = {}
+    for place, path in enumerate(request.artifacts):
+        try:
+            calls.append(prepared(Path(path), request))
+            places.append(place)
+        except ValueError as error:
+            if request.batch == 1:
+                raise
+            found[f"refused_{place}"] = np.array(str(error))
+    timed = time_bursts(
+        calls,
+        warmup_calls=request.warmup_calls,
+        min_duration_s=request.min_duration_s,
+        min_calls=request.min_calls,
+        limit_s=request.limit_s,
+        seed=request.seed,
+    )
+    for place, (taken, bursts) in zip(places, timed, strict=True):
+        found |= {f"ns_{place}": taken, f"bursts_{place}": bursts}
+    return found
+
+
+def random_images(shape: tuple[int, int, int], count: int, seed: int) -> npt.NDArray[np.uint8]:
+    """uint8 (count, h, w, 3), every value as likely: an artifact needs no dataset to be timed."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def prepared(path: Path, request: StreamRequest) -> Callable[[], object]:
+    """A call of the loaded artifact, each time with the next image or batch of random images.
+
+    Raises ValueError where it does not take the batch, or answers differently in one.
+    """
+    if request.batch == 1:
+        return single(path, request.threads, request.seed)
+    artifact = Artifact(path, request.threads, batch=request.batch)
+    batch = random_images(artifact.image_shape, request.batch, request.seed)
+    check_same(Artifact(path).logits(batch[:4]), artifact.query_batch(batch)[:4], path)
+    return lambda: artifact.query_batch(batch)
+
+
+def single(path: Path, threads: int, seed: int) -> Callable[[], object]:
+    """A call of the loaded artifact, each time with the next of `IMAGES` random images."""
+    artifact = Artifact(path, threads)
+    images = cycle(random_images(artifact.image_shape, IMAGES, seed))
+    return lambda: artifact.query(next(images))
+
+
+def check_same(alone: npt.NDArray[np.float32], together: npt.NDArray[np.float32], path: Path) -> None:
+    """Raise ValueError where images are answered differently in a batch than alone."""
+    differing = float(np.abs(alone - together).max())
+    if not differing <= SAME * max(float(np.ptp(alone)), 1e-6):
+        raise ValueError(f"{path} must answer in a batch as it does alone, got logits that differ by {differing:.3g}")
+
+
+def time_bursts(
+    calls: Sequence[Callable[[], object]],
+    *,
+    warmup_calls: int,
+    min_duration_s: float,
+    min_calls: int,
+    limit_s: float,
+    seed: int,
+) -> list[tuple[Nanoseconds, npt.NDArray[np.int64]]]:
+    """Nanoseconds of every counted call, and how many of them each burst had: int64 (calls,) and (rounds,) for each.
+
+    In every round each call has one burst, in random order, so that a slow spell of the machine hits all alike. A burst
+    takes `BURST_S` and two calls at least, after one that is not counted. Rounds go on until each has `min_calls` and
+    `min_duration_s` of counted calls, or until `limit_s` has gone by since the first; there is always one round.
+    """
+    for call in calls:
+        for _ in range(warmup_calls):
+            call()
+    taken_ns: list[list[int]] = [[] for _ in calls]
+    bursts: list[list[int]] = [[] for _ in calls]
+    turns, shuffle = list(range(len(calls))), random.Random(seed).shuffle
+    began = perf_counter_ns()
+    with no_garbage_collection():
+        while True:
+            shuffle(turns)
+            for turn in turns:
+                taken = _burst(calls[turn])
+                taken_ns[turn] += taken
+                bursts[turn].append(len(taken))
+            enough = all(len(one) >= min_calls and sum(one) >= min_duration_s * 1e9 for one in taken_ns)
+            if enough or perf_counter_ns() - began >= limit_s * 1e9:
+                break
+    return [(np.array(ns, np.int64), np.array(counts, np.int64)) for ns, counts in zip(taken_ns, bursts, strict=True)]
+
+
+def _burst(call: Callable[[], object]) -> list[int]:
+    call()
+    taken: list[int] = []
+    end = perf_counter_ns() + int(BURST_S * 1e9)
+    while True:
+        start = perf_counter_ns()
+        call()
+        now = perf_counter_ns()
+        taken.append(now - start)
+        if now >= end and len(taken) >= BURST_CALLS:
+            return taken
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

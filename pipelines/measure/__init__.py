@@ -1,1 +1,0 @@
-"""Measuring an artifact on disk. Nothing here imports TensorFlow."""

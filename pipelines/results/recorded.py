@@ -1,0 +1,44 @@
+"""A finished cell as the tracking store lists it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.results.verdict import no_better_than_majority
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedCell:
+    """A finished cell as MLflow lists it, without its files.
+
+    started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
+    hardware: what it was measured on. digest, test_images: of the test split, as MLflow keeps it, and training_digest
+    of the training split; empty and 0 where it was not logged. params: the configuration by dotted name. majority: the
+    most frequent class of the test images, empty where the record is older than the test against it.
+    """
+
+    run_id: str
+    started: int
+    name: str
+    model: str
+    dataset: str
+    technique: str
+    source: str
+    seed: str
+    feasible: str
+    hardware: str
+    fingerprint: str
+    digest: str
+    training_digest: str
+    test_images: int
+    params: dict[str, str]
+    metrics: dict[str, float]
+    majority: str = ""
+
+    @property
+    def uninformed(self) -> str | None:
+        """In words, that its accuracy is no better than one constant answer's; None where it is, or is not recorded."""
+        metrics = self.metrics
+        return no_better_than_majority(
+            metrics.get("test/majority_p_value"), metrics.get("test/majority_share"), self.majority
+        )

@@ -1,0 +1,112 @@
+"""The operational score: accuracy, file size, testing time and training time in one number, in decibels.
+
+    kappa = max(1e-4, (A - 1/C) / (1 - 1/C))                                       accuracy corrected for chance
+    score = 20 log10( (100 kappa)^a / (size_mb^s * test_ms^t * train_s^r) )
+
+The form and the default exponents are NetScore's (Wong 2018, arXiv:1806.05512), with measured bytes and times in
+the place of parameter and operation counts. The article that opscore follows does not disclose its own formula.
+"""
+
+import math
+from dataclasses import dataclass
+
+from pipelines.results.records import Measurement, Terms
+from pipelines.system import checks
+
+KAPPA_FLOOR = 1e-4
+# A cell that took no measurable time to train must not divide by zero.
+TRAIN_FLOOR_S = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationalScore:
+    """Exponents of the criteria, and budgets that a cell must keep to be fit for operation.
+
+    accuracy, size, test_time, train_time: exponents >= 0, not all zero. min_accuracy: fraction in (0, 1);
+    max_size_mb: compressed, in 10^6 bytes; max_test_ms: p50 latency of an image; max_train_s: with the origin's.
+    """
+
+    accuracy: float
+    size: float
+    test_time: float
+    train_time: float
+    min_accuracy: float | None = None
+    max_size_mb: float | None = None
+    max_test_ms: float | None = None
+    max_train_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check exponents and budgets."""
+        exponents = ("accuracy", "size", "test_time", "train_time")
+        for name in exponents:
+            checks.number(f"score.{name}", getattr(self, name), least=0)
+        if not any(getattr(self, name) for name in exponents):
+            raise ValueError("score needs an exponent above 0, got all 0: set for example score.accuracy=2")
+        if self.min_accuracy is not None:
+            checks.fraction("score.min_accuracy", self.min_accuracy)
+        for name in ("max_size_mb", "max_test_ms", "max_train_s"):
+            if getattr(self, name) is not None:
+                checks.number(f"score.{name}", getattr(self, name), above=0)
+
+    def terms(self, measurement: Measurement, *, train_total_s: float, classes: int) -> Terms:
+        """The score's four terms in dB; `.total` is the score. classes: at least 2."""
+        return self._terms(
+            accuracy=measurement.accuracy,
+            compressed_bytes=measurement.compressed_bytes,
+            test_ms=measurement.p50_ms,
+            train_s=train_total_s,
+            classes=classes,
+        )
+
+    def gain(
+        self,
+        measurement: Measurement,
+        baseline: Measurement,
+        *,
+        baseline_p50_ms: float,
+        train_total_s: float,
+        baseline_train_s: float,
+        classes: int,
+    ) -> Terms:
+        """Score minus the baseline's in dB, by criterion; units cancel.
+
+        baseline_p50_ms: the baseline's latency as timed beside this artifact, not in its own run.
+        """
+        own = self.terms(measurement, train_total_s=train_total_s, classes=classes)
+        other = self._terms(
+            accuracy=baseline.accuracy,
+            compressed_bytes=baseline.compressed_bytes,
+            test_ms=baseline_p50_ms,
+            train_s=baseline_train_s,
+            classes=classes,
+        )
+        return Terms(
+            accuracy=own.accuracy - other.accuracy,
+            size=own.size - other.size,
+            test_time=own.test_time - other.test_time,
+            train_time=own.train_time - other.train_time,
+        )
+
+    def violations(self, measurement: Measurement, *, train_total_s: float) -> tuple[str, ...]:
+        """One sentence for each budget that is broken; empty means feasible."""
+        size_mb = measurement.compressed_bytes / 1e6
+        found = []
+        if self.min_accuracy is not None and measurement.accuracy < self.min_accuracy:
+            found.append(f"accuracy {measurement.accuracy:.4f} is below min_accuracy {self.min_accuracy:g}")
+        for what, value, budget in (
+            ("compressed size in MB", size_mb, self.max_size_mb),
+            ("test time in ms", measurement.p50_ms, self.max_test_ms),
+            ("training time in s", train_total_s, self.max_train_s),
+        ):
+            if budget is not None and value > budget:
+                found.append(f"{what} {value:.4g} is above its budget {budget:g}")
+        return tuple(found)
+
+    def _terms(self, *, accuracy: float, compressed_bytes: int, test_ms: float, train_s: float, classes: int) -> Terms:
+        kappa = max(KAPPA_FLOOR, (accuracy - 1 / classes) / (1 - 1 / classes))
+        return Terms(
+            accuracy=20 * self.accuracy * math.log10(100 * kappa),
+            size=-20 * self.size * math.log10(compressed_bytes / 1e6),
+            test_time=-20 * self.test_time * math.log10(test_ms),
+            train_time=-20 * self.train_time * math.log10(max(TRAIN_FLOOR_S, train_s)),
+        )

@@ -1,0 +1,87 @@
+"""A cell beside its baseline: better, tied or worse in accuracy, time and size; and beside one constant answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.results.records import Majority, Verdict
+
+SIGNIFICANCE = 0.05
+TOLERANCE = 0.01
+
+
+def mcnemar_p_value(candidate: npt.NDArray[np.bool_], baseline: npt.NDArray[np.bool_]) -> float:
+    """Two-sided exact McNemar test on paired answers, true where right; 1.0 where the two never differ.
+
+    Source: McNemar 1947, doi:10.1007/BF02295996. Raises ValueError if the two are not of the same shape.
+    """
+    from scipy.stats import binomtest
+
+    if candidate.shape != baseline.shape:
+        raise ValueError(f"paired answers must be equally many, got {candidate.shape} and {baseline.shape}")
+    gained = int(np.sum(candidate & ~baseline))
+    lost = int(np.sum(~candidate & baseline))
+    return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+
+
+def majority(
+    predicted: npt.NDArray[np.integer[Any]], labels: npt.NDArray[np.integer[Any]], class_names: Sequence[str]
+) -> Majority:
+    """The answers to n >= 1 test images beside always giving the most frequent class; of equal ones, the first.
+
+    predicted, labels: class numbers (n,). The p-value is that of the one-sided exact McNemar test on the images that
+    only one of the two gets right, 1.0 where there are none (source: McNemar 1947, doi:10.1007/BF02295996).
+    Raises ValueError if the two are not of the same shape.
+    """
+    from scipy.stats import binomtest
+
+    if predicted.shape != labels.shape:
+        raise ValueError(f"answers and labels must be equally many, got {predicted.shape} and {labels.shape}")
+    frequent = int(np.bincount(labels, minlength=len(class_names)).argmax())
+    gained = int(np.sum((predicted == labels) & (labels != frequent)))
+    lost = int(np.sum((predicted != labels) & (labels == frequent)))
+    return Majority(
+        answer=class_names[frequent],
+        share=float(np.mean(labels == frequent)),
+        p_value=float(binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue) if gained + lost else 1.0,
+    )
+
+
+def no_better_than_majority(p_value: float | None, share: float | None, answer: str) -> str | None:
+    """The finding in words where accuracy is not significantly above the constant answer's at 5%; None where it is.
+
+    p_value, share, answer: as in `Majority`; None and empty for what an older record lacks, which finds nothing.
+    """
+    if p_value is None or share is None or p_value < SIGNIFICANCE:
+        return None
+    named = f"answering {answer!r}" if answer else "giving one answer"
+    return f"no better than always {named} ({share:.1%} of the test images)"
+
+
+def accuracy_verdict(difference: float, p_value: float) -> Verdict:
+    """Of own accuracy minus the baseline's: tied unless the paired test is significant at 5%."""
+    if p_value >= SIGNIFICANCE:
+        return "tied"
+    return "better" if difference > 0 else "worse"
+
+
+def time_verdict(ratio_low: float, ratio_high: float) -> Verdict:
+    """Of the interval of own latency over the baseline's: tied where it reaches within 1% of 1.
+
+    Nobody operates another model for less; and where memory happens to lie moves a latency by more.
+    """
+    if ratio_high < 1 - TOLERANCE:
+        return "better"
+    return "worse" if ratio_low > 1 + TOLERANCE else "tied"
+
+
+def size_verdict(ratio: float) -> Verdict:
+    """Of own compressed bytes over the baseline's; tied within 1%, as other weights compress otherwise."""
+    # Counted in bytes, 0.99 may come out as 0.9900000000000001.
+    if abs(ratio - 1) <= TOLERANCE + 1e-9:
+        return "tied"
+    return "better" if ratio < 1 else "worse"

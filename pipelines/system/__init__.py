@@ -1,0 +1,1 @@
+"""The machine, the process and the checks that every room shares."""

@@ -1,0 +1,197 @@
+"""What every command does with what is raised: one sentence and a status, and for a fault of opscore's a log file.
+
+`install` is called by `pipelines/__init__.py` in the processes of opscore's own commands, so that an interrupt during
+the imports is covered too; `command` wraps each command's `main`.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+
+FAILURE, MISUSE, INTERRUPTED = 1, 2, 130
+# What a shell reports of a program that SIGPIPE ended.
+BROKEN_PIPE = 141
+# A developer wants the traceback itself.
+SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
+# Whether the user asked: Hydra is told the same for a while, so that it raises.
+ASKED = bool(os.environ.get(SHOW_TRACEBACK))
+# Where the configuration or the surroundings are at fault, the sentence of the error is enough.
+EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
+PACKAGE = Path(__file__).resolve().parents[1]
+_MENDS = {
+    errno.ENOSPC: "make room on that disk, or choose another with hydra.run.dir= and TMPDIR",
+    errno.EDQUOT: "make room within the quota, or choose another disk with hydra.run.dir= and TMPDIR",
+    errno.EACCES: "allow this user to use it, or choose another place",
+    errno.EPERM: "allow this user to use it, or choose another place",
+    errno.EROFS: "choose a place that is not read-only",
+    errno.ENOENT: "correct the path",
+    errno.ENOTDIR: "correct the path, which goes through a file",
+    errno.EMFILE: "allow more open files with `ulimit -n 65536`",
+}
+_interrupts: list[int] = []
+
+
+class MisuseError(Exception):
+    """Something that was known before anything was computed."""
+
+
+def is_interrupted() -> bool:
+    """Whether Ctrl-C was pressed: native code may turn the KeyboardInterrupt into an error of its own."""
+    return bool(_interrupts)
+
+
+def child_environment() -> dict[str, str]:
+    """This process's environment for a process of its own cells, without what only Hydra is told here."""
+    return {key: value for key, value in os.environ.items() if ASKED or key != SHOW_TRACEBACK}
+
+
+def install() -> None:
+    """No traceback from this process: neither from its imports nor from its threads, nor for Ctrl-C."""
+    if ASKED:
+        return
+    sys.excepthook = _end
+    threading.excepthook = lambda raised: _report_thread(raised.exc_value)
+    default = sys.unraisablehook
+    sys.unraisablehook = lambda raised: (
+        None if isinstance(raised.exc_value, KeyboardInterrupt | BrokenPipeError) else default(raised)
+    )
+    # A shell that puts a command into the background makes it ignore Ctrl-C on purpose.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _on_interrupt)
+
+
+def command(main: Callable[[], int | None]) -> Callable[[], None]:
+    """A command that ends its process with a status, which `main` gives, and never with a traceback."""
+
+    @functools.wraps(main)
+    def guarded() -> None:
+        if ASKED:
+            sys.exit(main() or 0)
+        try:
+            status = main() or 0
+            sys.stdout.flush()
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 (it becomes the status)
+            status = report(error)
+        if status:
+            sys.exit(status)
+
+    return guarded
+
+
+def report(error: BaseException, *, name: str = "", folder: Path | None = None) -> int:
+    """Print one sentence on stderr for what was raised; gives the exit status.
+
+    name: of what failed, for example a cell. folder: where the log file of an unexpected error goes, if it can.
+    """
+    if isinstance(error, KeyboardInterrupt) or is_interrupted():
+        # The process that started a cell says it once.
+        if sys.argv[1:2] != ["--cell"]:
+            _print("opscore: interrupted")
+        return INTERRUPTED
+    if _is_pipe_broken() or isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    _print(f"opscore: {f'{name} failed: ' if name else ''}{sentence(error, folder=folder)}")
+    return MISUSE if isinstance(error, MisuseError) else FAILURE
+
+
+def sentence(error: BaseException, *, folder: Path | None = None) -> str:
+    """What was raised in one sentence; an unexpected error leaves its traceback in a file, which is named."""
+    if isinstance(error, MisuseError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return _of_the_system(error)
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({_first_line(error) or 'no more could be had'}): take less at a time"
+    if isinstance(error, EXPECTED) and _is_refusal(error):
+        return str(error) or type(error).__name__
+    if type(error).__module__.startswith("mlflow"):
+        return f"the tracking store refused: {_first_line(error)}"
+    log = _write_log(error, folder)
+    where = f"the traceback is in {log}" if log else "the traceback could not be written"
+    return f"{type(error).__name__}: {_first_line(error) or 'no message'}; {where}"
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether opscore's own code raised it, whose sentences are complete; a library's say too little."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return not frames or Path(frames[-1].filename).resolve().is_relative_to(PACKAGE)
+
+
+def _of_the_system(error: OSError) -> str:
+    place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    mend = _MENDS.get(error.errno or 0)
+    return f"{place}{error.strerror}{f': {mend}' if mend else ''}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else ""
+
+
+def _write_log(error: BaseException, folder: Path | None) -> Path | None:
+    text = "".join(traceback.format_exception(error))
+    name = f"opscore-error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    for place in (folder, Path(tempfile.gettempdir()), Path.cwd()):
+        if place is not None and place.is_dir():
+            try:
+                (place / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            except OSError:
+                continue
+            return place / name
+    return None
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _to_nowhere(2)
+
+
+def _is_pipe_broken() -> bool:
+    """Whether the reader of stdout has gone, as `head` does; stdout then leads nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _to_nowhere(1)
+        return True
+    except (OSError, ValueError):
+        _to_nowhere(1)
+    return False
+
+
+def _to_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (Python's signature)
+    _interrupts.append(number)
+    if len(_interrupts) > 2:
+        os._exit(INTERRUPTED)  # whoever asks a third time does not want to wait for anything
+    raise KeyboardInterrupt
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:  # noqa: ARG001
+    status = report(error)
+    # Python itself would end with 1, or kill itself after an interrupt.
+    os._exit(status)
+
+
+def _report_thread(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, SystemExit | KeyboardInterrupt) and not is_interrupted():
+        _print(f"opscore: a thread ended: {sentence(error)}")

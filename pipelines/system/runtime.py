@@ -1,0 +1,146 @@
+"""The process around TensorFlow: environment before it loads, seeds, and a description of the hardware."""
+
+import atexit
+import gc
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipelines.system import machine, stopwatch
+
+GREETING = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+def collect_seldom(*, after: int = 2_000_000) -> None:
+    """Let Python look for unused cycles of objects seldom while this process lives, and not at its end.
+
+    TensorFlow, MLflow and the graphs of networks are millions of objects that stay. To go through them again and again
+    takes seconds of a cell (docs/performance.md). after: so many objects more than at the last look.
+    """
+    gc.set_threshold(after, 20, 100)
+    atexit.register(gc.freeze)
+
+
+def prepare(*, onednn: bool, deterministic: bool) -> None:
+    """Set what TensorFlow reads only once, when it is loaded, and load it.
+
+    onednn: use oneDNN's kernels, which TensorFlow has off on CPUs without AVX512-VNNI (docs/performance.md).
+    Raises RuntimeError if TensorFlow was loaded in this process with another setting.
+    """
+    wanted = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_USE_LEGACY_KERAS": "1"}
+    if deterministic:
+        wanted["TF_DETERMINISTIC_OPS"] = "1"
+    if "tensorflow" in sys.modules:
+        differing = [f"{key}={value}" for key, value in wanted.items() if os.environ.get(key) != value]
+        if differing:
+            raise RuntimeError(
+                f"TensorFlow is loaded already and cannot take {', '.join(differing)}: "
+                "run this cell in a process of its own"
+            )
+        return
+    os.environ.update(wanted)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _without_greetings():
+        gpus()
+
+
+@contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Drop the informational lines that TensorFlow's libraries print before their log level is read.
+
+    They are written to the file descriptor by native code. Warnings and errors are passed on.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(original, 2)
+            os.close(original)
+            caught.seek(0)
+            for line in caught.read().decode(errors="replace").splitlines(keepends=True):
+                if not GREETING.match(line):
+                    sys.stderr.write(line)
+
+
+def forget_networks() -> None:
+    """Let Keras name the next network's layers as if none had been built before; nothing where it is not loaded."""
+    if "tf_keras" in sys.modules:
+        import tf_keras
+
+        tf_keras.backend.clear_session()
+
+
+def seed_everything(seed: int, *, deterministic: bool) -> None:
+    """Seed Python, NumPy and TensorFlow; with `deterministic`, two runs on one machine give the same bits."""
+    import tensorflow as tf
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+@contextmanager
+def alone(what: str, *, wait: Callable[[], None]) -> Iterator[None]:
+    """Keep all other processes of this user on this machine out of what they, too, do `alone` under the same name.
+
+    wait: called once if another is inside. A process that dies lets the next one in.
+    """
+    import fcntl
+
+    path = Path(tempfile.gettempdir()) / f"opscore-{os.getuid()}-{what}.lock"
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            with stopwatch.part("wait"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs that TensorFlow sees. Loads TensorFlow."""
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    return [tf.config.experimental.get_device_details(d).get("device_name", d.name) for d in devices]
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory, GPUs and the versions that determine speed. Loads TensorFlow."""
+    import psutil
+
+    return {
+        "processor": machine.processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": gpus(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **versions(),
+    }
+
+
+def hardware_name(description: dict[str, Any]) -> str:
+    """One line out of `hardware()`, to filter runs by."""
+    gpus = ", ".join(description["gpus"]) or "no GPU"
+    return f"{description['processor']}, {description['cores']} cores, {description['memory_gib']:.0f} GiB, {gpus}"
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions of the libraries that determine a result; imports none of them."""
+    return {name: metadata.version(name) for name in ("tensorflow", "tensorflow-model-optimization", "ai-edge-litert")}

@@ -1,0 +1,119 @@
+"""The MLflow pyfunc that runs an artifact. It needs LiteRT and NumPy, not TensorFlow.
+
+MLflow stores this file as the model ("models from code"), with what it imports of the package beside it.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import LifoQueue
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.types import Schema, TensorSpec
+
+from pipelines.litert.artifact import Artifact
+
+# All that is imported here of the package, by path in it.
+NEEDED = ("__init__.py", "litert/__init__.py", "litert/artifact.py")
+
+
+class UnfitImages(MlflowException):
+    """Images that the artifact cannot classify; over HTTP the status 400 with one sentence."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)
+
+    def serialize_as_json(self) -> str:
+        """The body of the answer."""
+        # MLflow's server has put the pixels in front of `message` by now.
+        return json.dumps({"error_code": self.error_code, "message": str(self)})
+
+
+class ArtifactModel(PythonModel):
+    """uint8 images (n, h, w, 3) -> `class` (n,) and `probabilities` (n, classes), classes in the artifact's order."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the artifact."""
+        self.path = Path(context.artifacts["artifact"])
+        first = Artifact(self.path)
+        self.image_shape, self.names = first.image_shape, np.array(first.labels)
+        # Model servers call from several threads, and an interpreter serves one call at a time without holding
+        # Python's lock: one for each core, loaded when calls first overlap that much.
+        self.idle: LifoQueue[Artifact | None] = LifoQueue()
+        for _ in range((os.cpu_count() or 1) - 1):
+            self.idle.put(None)
+        self.idle.put(first)
+
+    def predict(
+        self,
+        context: PythonModelContext,  # noqa: ARG002
+        model_input: np.ndarray,
+        params: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> dict[str, np.ndarray]:
+        """Classify images, whole numbers 0 to 255 of any integer dtype. Raises UnfitImages where they are others."""
+        images = _images(model_input, self.image_shape)
+        artifact = self.idle.get()
+        try:
+            artifact = artifact or Artifact(self.path)
+            logits = artifact.logits(images)
+        finally:
+            self.idle.put(artifact)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return {
+            "class": self.names[logits.argmax(axis=1)],
+            "probabilities": exponentials / exponentials.sum(axis=1, keepdims=True),
+        }
+
+
+def signature(classes: int) -> ModelSignature:
+    """What `ArtifactModel` gives.
+
+    What it takes is left out: to a uint8 input MLflow casts JSON's numbers before `predict` sees them, 0.5 to 0.
+    """
+    return ModelSignature(
+        outputs=Schema(
+            [
+                TensorSpec(np.dtype(np.str_), (-1,), name="class"),
+                TensorSpec(np.dtype(np.float32), (-1, classes), name="probabilities"),
+            ]
+        ),
+    )
+
+
+@contextmanager
+def needed_code() -> Iterator[Path]:
+    """A temporary copy of the package with no more in it than this file needs, for MLflow's `code_paths`."""
+    package = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / package.name
+        for name in NEEDED:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(package / name, copy / name)
+        yield copy
+
+
+def _images(given: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
+    images = np.asarray(given)
+    got = f"{images.dtype} of shape {images.shape}" if isinstance(given, np.ndarray | list) else type(given).__name__
+    if images.dtype.kind in "iu" and images.shape[1:] == image_shape and len(images):
+        low, high = images.min(), images.max()
+        if low >= 0 and high <= 255:
+            return images.astype(np.uint8, copy=False)
+        got = f"values from {low} to {high}"
+    raise UnfitImages(
+        f"images must be whole numbers 0 to 255 (uint8) of shape (n, {', '.join(map(str, image_shape))}) with n of at "
+        f"least 1, got {got}: send RGB pixels, not scaled, in the size of the training images"
+    )
+
+
+mlflow.models.set_model(ArtifactModel())

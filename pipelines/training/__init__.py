@@ -1,0 +1,1 @@
+"""Training: the input pipeline, the loop, the clock."""

@@ -1,0 +1,260 @@
+"""Every yaml under conf/ composes and instantiates; every mistake gets one sentence, without TensorFlow."""
+
+import copy
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from pipelines.cells.cell import Cell, describe
+from pipelines.cells.compose import CONF, GROUPS, cell_of
+from pipelines.datasets.base import Dataset
+from pipelines.execution.overrides import expand
+from pipelines.techniques.base import Chain
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMED_BY_THEIR_PATH = {"npz", "folder"}
+CHOICES = [(group, path.stem) for group in (*GROUPS, "experiment") for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+def composed(*overrides: str) -> Cell:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"data_dir={ROOT / 'data'}", *overrides])
+        return cell_of(config)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own; loading TensorFlow there is an error."""
+    program = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "import runpy; runpy.run_module('pipelines.run', run_name='__main__', alter_sys=True)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
+def test_every_choice_composes(group: str, choice: str, tmp_path: Path) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        given = [f"{group}={choice}", f"data_dir={tmp_path}"]
+        if group == "experiment":
+            OmegaConf.to_container(compose("config", given), resolve=False)
+            return
+        if choice in NAMED_BY_THEIR_PATH:
+            given.append(f"dataset.path={tmp_path / 'photos'}")
+        if choice == "tfds":
+            given.append(f"dataset.name={choice}")
+        part = instantiate(compose("config", given)[group], _convert_="all")
+    if group in ("model", "dataset", "technique") and choice not in NAMED_BY_THEIR_PATH:
+        assert part.name == choice, "the yaml's stem is the word on the command line"
+
+
+def test_the_default_is_one_cell() -> None:
+    cell = composed()
+    assert cell.name == "small_cnn-digits-quantize_int8"
+    assert cell.origin is not None and cell.baseline is not None
+    assert cell.origin.name == cell.baseline.name == "small_cnn-digits-baseline"
+
+
+def test_a_chain_starts_from_its_training_step() -> None:
+    cell = composed("model=efficientnet_lite0", "technique=transfer_quantize_int8")
+    assert isinstance(cell.technique, Chain)
+    assert cell.origin is not None and cell.baseline is not None
+    assert cell.origin.technique.name == "transfer"
+    assert cell.baseline.technique.name == "baseline"
+
+
+def test_a_longer_chain_goes_on_from_the_shorter_ones_cell() -> None:
+    long, short = composed("technique=pcqat"), composed("technique=prune_cluster")
+    assert long.origin is not None and short.origin is not None
+    assert long.origin.fingerprint(digest_of) == short.fingerprint(digest_of)
+    assert short.origin.fingerprint(digest_of) == composed("technique=prune").fingerprint(digest_of)
+
+
+def test_tensorflow_stays_out_of_help_and_config() -> None:
+    for arguments in (["--help"], ["--cfg", "job"]):
+        done = run(*arguments)
+        assert done.returncode == 0, done.stderr
+    assert "quantize_int8" in run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["model=resnet51"], "got 'resnet51': did you mean model=resnet50?"),
+        (["training.epoch=3"], "training.epoch is no field of training"),
+        (["training.epochs=0"], "training.epochs must be a whole number of at least 1, got 0"),
+        (["training.epochs=many"], "training.epochs must be a whole number of at least 1, got 'many'"),
+        (["training.optimizer=lion"], "training.optimizer must be one of adam, sgd, got 'lion'"),
+        (["training.learning_rate=-1"], "training.learning_rate must be a number, more than 0, got -1"),
+        (["training.warmup_fraction=1"], "training.warmup_fraction must be a fraction in [0, 1), got 1"),
+        (["training.mixed_precision=half"], "training.mixed_precision must be one of auto, true, false"),
+        (["technique.scheme=int4"], "technique.scheme must be one of"),
+        (["technique.calibration_images=0"], "technique.calibration_images must be a whole number of at least 1"),
+        (["technique=transfer"], "transfer needs pretrained weights"),
+        (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
+        (["deterministic=perhaps"], "deterministic must be true or false, got 'perhaps'"),
+        (["score.size=-1"], "score.size must be a number, 0 or more, got -1"),
+        (["measurement.threads=0"], "measurement.threads must be"),
+        (["dataset=npz"], "dataset.path must"),
+        (["dataset=npz", "dataset.path=/nowhere/a.npz"], "/nowhere/a.npz"),
+        (["dataset.limit_train=3"], "limit_train"),
+        (["tracking.uri=http://127.0.0.1:9"], "the MLflow server http://127.0.0.1:9 does not answer"),
+        (["tracking.uri=./runs"], "must be a database (sqlite:"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_get_a_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    done = run(f"hydra.run.dir={tmp_path}", *arguments)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "expanded"),
+    [
+        (["a=1"], ["a=1"]),
+        (["a=1", "--overrides", ""], ["a=1"]),
+        (["--overrides", "b=x,y 'c=two words' -m"], ["b=x,y", "c=two words", "-m"]),
+        (["--overrides"], []),
+    ],
+)
+def test_overrides_arrive_as_one_argument(given: list[str], expanded: list[str]) -> None:
+    assert expand(given) == expanded
+
+
+def test_description_is_plain_and_complete() -> None:
+    described = describe(composed("technique=transfer_quantize_int8", "model=efficientnet_lite0"))
+    assert described["technique"]["steps"]["quantize"]["scheme"] == "int8"
+    assert described["training"]["epochs"] == 10
+    assert described["seed"] == 0
+
+
+def digest_of(dataset: Dataset) -> str:
+    return "0" * 64
+
+
+# Where something lies is no part of what it is; how a cell is measured and scored does not change its artifact.
+ONLY_A_PLACE = ("dataset.data_dir", "dataset.source_dir", "dataset.path", "dataset.name", "model.name")
+ONLY_IN_THE_IDENTITY = ("measurement.", "score.")
+
+
+def fields_of(part: object, path: str) -> Iterator[str]:
+    """Dotted paths of all leaves of nested dataclasses and mappings."""
+    if dataclasses.is_dataclass(part):
+        children = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    elif isinstance(part, Mapping):
+        children = dict(part)
+    else:
+        yield path
+        return
+    for name, child in children.items():
+        yield from fields_of(child, f"{path}.{name}" if path else name)
+
+
+def changed(part: Any, path: str) -> Any:
+    """A copy with another value at `path`, past the checks: all that counts here is that it is another."""
+    name, _, rest = path.partition(".")
+    if isinstance(part, Mapping):
+        return {**part, name: changed(part[name], rest)}
+    other = copy.copy(part)
+    old = getattr(part, name)
+    object.__setattr__(other, name, changed(old, rest) if rest else another(old))
+    return other
+
+
+def another(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1 if isinstance(value, int) else value * 0.5 + 0.01
+    return f"other than {value}"
+
+
+def every_cell(tmp_path: Path) -> Iterator[tuple[str, Cell]]:
+    """The group that is gone through, and a cell with each of its choices."""
+    yield "", composed()
+    for group in ("model", "dataset", "technique"):
+        for path in sorted((CONF / group).glob("*.yaml")):
+            given = [f"{group}={path.stem}"]
+            if group == "dataset" and path.stem in NAMED_BY_THEIR_PATH:
+                given.append(f"dataset.path={tmp_path}")
+            if path.stem == "tfds":
+                given.append("dataset.name=mnist")
+            if group == "technique":
+                given.append("model=efficientnet_lite0")
+            if path.stem.startswith("distill"):
+                steps = ".steps.distill" if "_" in path.stem else ""
+                given.append(f"model@technique{steps}.source.model=vgg16")
+            if path.stem == "layer_transfer":
+                given.append("model@technique.source.model=vgg16")
+            yield group, composed(*given)
+
+
+def content_of(dataset: Dataset) -> str:
+    """Other limits and splits give other images; the place of the files and what they are called do not."""
+    return str(
+        [item for item in describe(dataset).items() if item[0] not in ("data_dir", "source_dir", "path", "name")]
+    )
+
+
+def test_every_field_is_in_the_fingerprint_or_known_not_to_matter(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    for group, cell in every_cell(tmp_path):
+        before = cell.fingerprint(content_of), cell.identity(content_of)
+        for path in fields_of(cell, ""):
+            # A file counts by its content, as the next test shows; an open part of a source is the cell's own.
+            if not path.startswith(group) or path.endswith(("weights", "source.uri", "source.model", "source.dataset")):
+                continue
+            seen.add(path)
+            other = changed(cell, path)
+            fingerprint, identity = other.fingerprint(content_of), other.identity(content_of)
+            place = path.endswith(ONLY_A_PLACE)
+            assert (identity != before[1]) is not place, f"{cell.name}: {path}"
+            matters = not place and not path.startswith(ONLY_IN_THE_IDENTITY)
+            assert (fingerprint != before[0]) is matters, f"{cell.name}: {path}"
+    # All groups were gone through, chains and sources too.
+    assert {"seed", "deterministic", "training.epochs", "model.input_size", "dataset.limit_train", "score.size"} <= seen
+    assert {"measurement.min_calls", "technique.steps.prune.sparsity", "technique.source.model.dropout"} <= seen
+
+
+def test_a_learning_rate_counts_and_not_who_named_it() -> None:
+    own, named = (
+        composed("model=vgg16", "model.weights=null", *rate) for rate in ([], ["training.learning_rate=3e-4"])
+    )
+    assert (own.learning_rate, composed().learning_rate) == (3e-4, 1e-3)
+    assert composed("model=vgg16", "model.weights=imagenet").learning_rate == 1e-4
+    assert own.fingerprint(digest_of) == named.fingerprint(digest_of)
+    other = composed("model=vgg16", "model.weights=null", "training.learning_rate=1e-3")
+    assert other.fingerprint(digest_of) != own.fingerprint(digest_of)
+    # A teacher is trained at its own rate, and is the baseline that its network has anyway.
+    student = composed("technique=distill", "model@technique.source.model=vgg16", "technique.source.model.weights=null")
+    assert student.source is not None
+    assert student.source.fingerprint(digest_of) == composed(
+        "model=vgg16", "model.weights=null", "technique=baseline"
+    ).fingerprint(digest_of)
+
+
+def test_where_a_cell_is_recorded_and_how_it_is_run_does_not_matter() -> None:
+    for override in ("tracking.experiment=other", "sweep.threads=1", "resume=false", "data_dir=/elsewhere"):
+        assert composed(override).identity(digest_of) == composed().identity(digest_of)
+
+
+def test_content_counts_and_not_the_name(tmp_path: Path) -> None:
+    assert composed().fingerprint(digest_of) != composed().fingerprint(lambda _: "1" * 64)
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / f"{name}.keras").write_bytes(content)
+    prints = {
+        name: composed(f"model.weights={tmp_path / name}.keras").fingerprint(digest_of) for name in ("a", "b", "c")
+    }
+    assert prints["a"] != prints["c"]
+    assert prints["a"] == prints["b"]

@@ -1,0 +1,204 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipelines.champion import gates
+from pipelines.results.recorded import RecordedCell
+from pipelines.system.errors import StoreError
+
+PROFILE = {
+    "score._target_": "pipelines.results.score.OperationalScore",
+    "score.accuracy": "2.0",
+    "score.max_size_mb": "None",
+}
+METRICS = {
+    "test/accuracy": 0.9,
+    "size/compressed_bytes": 80_000.0,
+    "time/test_ms_p50": 0.5,
+    "time/train_total_s": 10.0,
+}
+IMAGES = 1000
+
+
+def cell(run_id: str, score: float, *, feasible: bool = True, **changed: object) -> RecordedCell:
+    made = RecordedCell(
+        run_id=run_id,
+        started=0,
+        name=f"small_cnn-digits-{run_id}",
+        model="small_cnn",
+        dataset="digits",
+        technique=run_id,
+        source="",
+        seed="0",
+        feasible=str(feasible),
+        hardware="one, 2 cores",
+        fingerprint=f"of {run_id}",
+        digest="d1",
+        training_digest="t1",
+        test_images=IMAGES,
+        params=PROFILE,
+        metrics=METRICS | {gates.SCORE: score},
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def answers(correct: int, *, differing: int = 0) -> gates.Answers:
+    """Of 1,000 images, `correct` are right; `differing` answers are not those of `answers(...)` with 0."""
+    predicted = np.zeros(IMAGES, np.int64)
+    predicted[:differing] = 1
+    return gates.Answers(predicted=predicted, correct=correct)
+
+
+def no_answers(_: RecordedCell) -> gates.Answers:
+    raise AssertionError("no answers are needed")
+
+
+def decided(
+    cells: list[RecordedCell], champion: RecordedCell | None, given: dict[str, gates.Answers] | None = None
+) -> gates.Decision:
+    known = given or {}
+    return gates.decide(
+        cells, champion, answers=lambda one: known.get(one.run_id, answers(900)) if known else answers(900), margin=0.01
+    )
+
+
+def test_without_a_champion_the_best_feasible_score_wins() -> None:
+    cells = [cell("a", 50), cell("b", 70, feasible=False), cell("c", 60)]
+    decision = decided(cells, None)
+    assert decision.winner is not None and decision.winner.cell.run_id == "c"
+    assert decision.winner.gates[-1].reason == "90.00%, and no champion to compare with"
+    assert [gate.name for gate in decision.winner.gates] == ["effect", "learnt", "feasible", "score", "accuracy"]
+    assert [one.cell.run_id for one in decision.misses] == ["b"]
+
+
+def test_a_better_score_with_an_accuracy_that_holds_replaces_the_champion() -> None:
+    decision = decided([cell("old", 60), cell("new", 61), cell("worse", 59)], cell("old", 60))
+    assert decision.winner is not None and decision.winner.cell.run_id == "new"
+    assert "61.00 dB against 60.00 dB, +1.00 dB" in decision.winner.gates[3].reason
+
+
+def test_the_next_best_wins_where_the_best_lost_too_much_accuracy() -> None:
+    cells = [cell("old", 60), cell("small", 70), cell("new", 65)]
+    given = {"old": answers(950), "small": answers(800, differing=200), "new": answers(945, differing=20)}
+    decision = decided(cells, cells[0], given)
+    assert decision.winner is not None and decision.winner.cell.run_id == "new"
+    (refused,) = decision.misses
+    assert refused.gates[-1].name == "accuracy" and "80.00% against 95.00%" in refused.gates[-1].reason
+
+
+def test_the_champion_stands_where_it_is_the_best_candidate() -> None:
+    decision = gates.decide([cell("old", 60), cell("b", 50)], cell("old", 60), answers=no_answers, margin=0.01)
+    assert decision.winner is None and decision.stands
+    # Not being a candidate itself, it does not make a success of candidates that are all worse.
+    assert not gates.decide([cell("b", 50)], cell("old", 60), answers=no_answers, margin=0.01).stands
+
+
+def test_a_cell_of_the_champions_fingerprint_is_the_champion_measured_again() -> None:
+    old = cell("old", 60)
+    other = {"score.accuracy": "1.0"}
+    again = cell("again", 40, fingerprint=old.fingerprint, params=PROFILE | other, started=5)
+    decision = decided([again, cell("new", 41, params=PROFILE | other)], old)
+    # It is not promoted over itself for a luckier measurement, and stands in under the new profile.
+    assert decision.champion == again
+    assert decision.winner is not None and decision.winner.cell.run_id == "new"
+    assert decided([cell("again", 61, fingerprint=old.fingerprint)], old).stands
+
+
+def test_a_champion_that_breaks_todays_budgets_does_not_stand() -> None:
+    old = cell("old", 60)
+    again = cell("again", 60, feasible=False, fingerprint=old.fingerprint)
+    decision = decided([again, cell("b", 50, feasible=False)], old)
+    assert not decision.stands
+    assert {one.cell.run_id for one in decision.misses} == {"again", "b"}
+
+
+@pytest.mark.parametrize(
+    ("own", "champion", "differing", "passed"),
+    [
+        (900, 900, 0, True),
+        # p = -20/1002, q = 22/1002: -1.996 +- 0.895 points, so the upper limit is -1.10: beyond one point.
+        (880, 900, 20, False),
+        # The same loss with many more differing answers: -1.996 +- 2.80 points.
+        (880, 900, 200, True),
+        # p = -18/1002, q = 20/1002: -1.796 +- 0.855 points, upper limit -0.94.
+        (882, 900, 18, True),
+    ],
+)
+def test_accuracy_is_refused_only_where_the_whole_interval_is_beyond_the_margin(
+    own: int, champion: int, differing: int, passed: bool
+) -> None:
+    gate = gates.accuracy(answers(own, differing=differing), answers(champion), margin=0.01)
+    assert gate.passed is passed
+    assert (gate.shortfall > 0) is not passed
+
+
+def test_misses_are_ordered_by_the_gate_they_came_to_and_by_how_much_they_missed() -> None:
+    budget = PROFILE | {"score.max_size_mb": "0.01"}
+    near, far = (METRICS | {gates.SCORE: 90.0, "size/compressed_bytes": size} for size in (11_000.0, 80_000.0))
+    cells = [
+        cell("far", 90, feasible=False, params=budget, metrics=far),
+        cell("near", 90, feasible=False, params=budget, metrics=near),
+        cell("close", 59, params=budget),
+        cell("closer", 59.5, params=budget),
+    ]
+    decision = gates.decide(cells, cell("old", 60, params=budget), answers=no_answers, margin=0.01)
+    assert [one.cell.run_id for one in decision.misses] == ["closer", "close", "near", "far"]
+    assert decision.misses[-1].gates[-1].reason == "score.max_size_mb missed by a factor of 8"
+
+
+def test_a_cell_whose_files_are_lost_is_passed_over_but_not_a_champion_whose_are() -> None:
+    lost = cell("lost", 70)
+
+    def known(one: RecordedCell) -> gates.Answers:
+        if one is lost:
+            raise StoreError("its files are lost")
+        return answers(900)
+
+    decision = gates.decide([lost, cell("new", 65)], cell("old", 60), answers=known, margin=0.01)
+    assert decision.winner is not None and decision.winner.cell.run_id == "new"
+    assert decision.misses[0].gates[-1].reason == "cannot be told, as its files are lost"
+    with pytest.raises(StoreError):
+        gates.decide([cell("new", 75)], lost, answers=known, margin=0.01)
+
+
+def test_an_accuracy_budget_counts_too() -> None:
+    low = cell("low", 50, feasible=False, params=PROFILE | {"score.min_accuracy": "0.99"})
+    gate = gates.judge(low, None, answers=no_answers, margin=0.01).gates[-1]
+    assert gate.name == "feasible" and gate.reason == "score.min_accuracy missed by a factor of 1.1"
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [({"digest": "d0"}, "other images"), ({"params": PROFILE | {"score.accuracy": "1.0"}}, "another profile")],
+)
+def test_a_champion_that_does_not_compare_is_refused_unless_nothing_is_feasible(
+    changed: dict[str, object], what: str
+) -> None:
+    old = cell("old", 60, **changed)
+    with pytest.raises(ValueError, match=what):
+        decided([cell("new", 61)], old)
+    assert not decided([cell("new", 61, feasible=False)], old).stands
+
+
+def judged_by_majority(run_id: str, score: float, p_value: float) -> RecordedCell:
+    metrics = METRICS | {gates.SCORE: score, "test/majority_share": 0.9, "test/majority_p_value": p_value}
+    return cell(run_id, score, metrics=metrics, majority="7")
+
+
+def test_a_cell_no_better_than_one_answer_cannot_become_champion() -> None:
+    decision = decided([judged_by_majority("a", 70, 0.3), judged_by_majority("b", 60, 0.01)], None)
+    assert decision.winner is not None and decision.winner.cell.run_id == "b"
+    assert decision.winner.gates[1].reason == "90.00%, better than always answering '7' (90.0% of the test images)"
+    (refused,) = decision.misses
+    assert refused.gates[-1].name == "learnt"
+    assert refused.gates[-1].reason == "90.00%, no better than always answering '7' (90.0% of the test images)"
+
+
+def test_a_champion_measured_again_does_not_stand_without_having_learnt() -> None:
+    assert not decided([judged_by_majority("old", 60, 0.3)], cell("old", 60)).stands
+
+
+def test_a_cell_older_than_the_test_passes_it() -> None:
+    gate = gates.judge(cell("a", 50), None, answers=lambda _: answers(900), margin=0.01).gates[1]
+    assert gate.passed and "older than this test" in gate.reason

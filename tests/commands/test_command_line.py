@@ -1,0 +1,167 @@
+"""What people type: mistyped names, odd characters, grids as cells and cells as grids, each by the command itself."""
+
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.execution import overrides
+from pipelines.system.guard import MisuseError
+from tests.places import ROOT, Place, until
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, called in `folder`, in which no store is; TensorFlow cannot be loaded."""
+    program = "import sys; sys.modules['tensorflow'] = None\nfrom pipelines.commands.run import main\nmain()"
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("model.inputsize=3", "did you mean model.input_size=3?"),
+        ("epochs=3", "did you mean training.epochs=3?"),
+        ("dataset.path=TT", "write dataset=folder dataset.path=TT"),
+        ("dataset=folder dataset.path=~t", "got '~t' by default: set dataset.name=t"),
+        ("modle=vgg16", "did you mean model=vgg16?"),
+        ("model=resnet5", "did you mean model=resnet50?"),
+        ("technique=quantise_int8", "did you mean technique=quantize_int8?"),
+        ("+model.x=3", "model.x is no field of model"),
+        ("++training.epoch=3", "did you mean training.epochs?"),
+        ("seed=1.5", "seed must be a whole number of at least 0, got 1.5"),
+        ("training.epochs=null", "training.epochs must be a whole number of at least 1, got None"),
+        ("model=null", "model must be one of"),
+        ("~model.width", "model.width must be given, got nothing: set for example model.width=1"),
+        ("tracking.uri=sqlite:////etc/passwd/mlflow.db", "and in /etc/passwd nothing can be made: set tracking.uri="),
+        (
+            "-m tracking.uri=sqlite:////etc/passwd/mlflow.db",
+            "and in /etc/passwd nothing can be made: set tracking.uri=",
+        ),
+        ("technique=[baseline,qat]", "for a grid write python -m pipelines.run -m technique=baseline,qat"),
+        ("technique=baseline,qat", "for a grid write -m"),
+        ("training.epochs=[1", "cannot be read"),
+        ("resnet50", "arguments must be name=value, got 'resnet50'"),
+        ("experiment=smoke", "needs -m: `python -m pipelines.run -m experiment=smoke`"),
+        ("-m experiment=smoke,cpu_study", "run one after the other, `python -m pipelines.run -m experiment=smoke &&"),
+        ("-m training.epochs=interval(1,3)", "training.epochs must be a list of values in a grid"),
+        ("-m technique=glob(nothing*)", "technique must match one choice at least"),
+        ("technique._target_=nowhere.Own", "technique._target_ must be a class that can be imported"),
+        ("dataset=folder dataset.path=/no/(1)", "dataset.name must be a name of letters"),
+        ("dataset=folder dataset.path=/no/photos", "dataset.path must name an existing folder, got /no/photos"),
+    ],
+)
+def test_mistakes_get_one_sentence(tmp_path: Path, arguments: str, sentence: str) -> None:
+    done = run(tmp_path, *arguments.split())
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("mlruns*"))
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("dataset.path=/data/my=photos", "/data/my=photos"),
+        ("dataset.path=/data/photos (1)", "/data/photos (1)"),
+        ("dataset.path=/data/[old]", "/data/[old]"),
+        ("dataset.path=2024", "2024"),
+        ("dataset.name=2024_10", "2024_10"),
+        ("dataset.path=fotos/Übung", "fotos/Übung"),
+        ("dataset.path=/data/it's", "/data/it's"),
+        ('dataset.path=/data/a "b"', '/data/a "b"'),
+        ("dataset.path=~/photos", str(Path("~/photos").expanduser())),
+        ("tracking.experiment=früh & spät", "früh & spät"),
+        ("model.weights=C:\\weights\\a.h5", "C:\\weights\\a.h5"),
+    ],
+)
+def test_texts_need_no_quotes_of_hydra(word: str, value: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    assert OverridesParser.create().parse_override(overrides.parsed(word)).value() in (
+        value,
+        value.replace("\\", "\\\\"),
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("word", ["dataset.path={a", "dataset.path='half", "training.epochs=[1", "dataset.path=a,${b"])
+def test_offered_form_survives_the_shell(shell: str, word: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    with pytest.raises(MisuseError) as refused:
+        overrides.parsed(word)
+    offered = str(refused.value).rpartition("write ")[2]
+    printed = subprocess.run([shell, "-c", f"printf %s {offered}"], capture_output=True, text=True, check=True).stdout
+    assert overrides.parsed(printed) == printed
+    assert shlex.split(offered) == [printed]
+
+
+def test_glob_and_range_make_a_grid(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("-m", "technique=glob(quantize_f*)", "seed=range(0,2)", "training.epochs=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 cells, in" in done.stdout and "[2/2]" in done.stdout
+    assert {run.data.tags["seed"] for run in place.cells("tags.technique = 'quantize_float16'")} == {"0", "1"}
+
+
+def test_interrupt_is_one_line_and_closes_the_run(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    started = place.start("technique=baseline", "training.epochs=3000", "training.patience=3000")
+    until(lambda: "Epoch 2/" in (tmp_path / "out.txt").read_text())
+    started.send_signal(signal.SIGINT)
+    assert started.wait(timeout=60) == 130
+    written = (tmp_path / "out.txt").read_text()
+    assert "opscore: interrupted" in written and "Traceback" not in written
+    (run,) = place.cells()
+    assert run.info.status == "KILLED"
+
+
+@pytest.mark.parametrize("stage", ["load", "build", "train", "verify"])
+def test_fault_of_a_users_own_class_is_one_sentence_and_a_log(tmp_path: Path, stage: str) -> None:
+    place = Place(tmp_path)
+    target = {
+        "load": "dataset._target_=tests.own_faults.Data",
+        "build": "model._target_=tests.own_faults.Network",
+        "train": "technique._target_=tests.own_faults.Training",
+        "verify": "technique._target_=tests.own_faults.Checking",
+    }[stage]
+    began = time.monotonic()
+    done = place.run("technique=baseline", target)
+    assert done.returncode != 0, began
+    assert "Traceback" not in done.stdout + done.stderr
+    assert f"KeyError: 'a fault in {stage}'; the traceback is in " in done.stderr
+    log = Path(done.stderr.partition("the traceback is in ")[2].splitlines()[0])
+    assert "own_faults.py" in log.read_text()
+
+
+def test_shift_out_of_sight_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "dataset.max_shift=8")
+    assert done.returncode == 2
+    assert "dataset.max_shift must be less than the 8 pixels of an image's side, got 8: set for example" in done.stderr
+
+
+def test_donor_without_common_layers_is_refused_before_training(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    donor = ["technique=layer_transfer", "model@technique.source.model=resnet50", "technique.source.model.weights=null"]
+    done = place.run(*donor)
+    assert done.returncode != 0
+    assert "technique.match must pair layers of small_cnn with the source's, got" in done.stderr
+    assert "Epoch" not in done.stdout
+    assert len(place.cells()) == 1, "no baseline was begun"
+
+
+def test_mistyped_argument_of_a_reader(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.compare", "datset=digits"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=Place(tmp_path).environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and "did you mean dataset=?" in done.stderr

@@ -1,0 +1,215 @@
+"""The command itself: a real PostgreSQL, a real MLflow server, and what is left after each is killed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.commands.server import Postgres, program
+from tests.servers import ROOT, Server, free_port, open_folder, serving
+
+try:
+    program("initdb")
+except FileNotFoundError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+TEXT = "kept by PostgreSQL's side\n"
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    with serving(folder, free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def run_id(server: Server) -> str:
+    """A run with a metric and an artifact, logged over HTTP."""
+    client = MlflowClient(server.uri)
+    run = client.create_run(client.create_experiment("served")).info
+    client.log_metric(run.run_id, "score", 4.25)
+    client.log_text(run.run_id, TEXT, "notes/words.txt")
+    client.set_terminated(run.run_id)
+    return str(run.run_id)
+
+
+def check_run(server: Server, run_id: str, into: Path) -> None:
+    client = MlflowClient(server.uri)
+    (found,) = client.search_runs([client.get_experiment_by_name("served").experiment_id], "metrics.score > 4")
+    assert (found.info.run_id, found.info.status, found.data.metrics) == (run_id, "FINISHED", {"score": 4.25})
+    assert Path(client.download_artifacts(run_id, "notes/words.txt", str(into))).read_text() == TEXT
+
+
+def left(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run after some seconds."""
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    return [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def refused(*arguments: str, before: str = "", **environment: str) -> str:
+    """What the command says when it does not start; `before` runs ahead of it in its process."""
+    code = f"import sys, pathlib\nfrom pipelines.commands import server\n{before}\nserver.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2, done
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_run_and_its_artifact_come_back_over_http(server: Server, run_id: str, tmp_path: Path) -> None:
+    check_run(server, run_id, tmp_path)
+    assert MlflowClient(server.uri).get_run(run_id).info.artifact_uri.startswith("mlflow-artifacts:/")
+
+
+def test_the_run_is_a_row_in_postgresql_and_its_artifact_a_file_in_the_folder(server: Server, run_id: str) -> None:
+    (kept,) = (server.folder / "artifacts").rglob("words.txt")
+    assert run_id in kept.parts
+    assert kept.read_text() == TEXT
+    with psycopg.connect(host=str(server.sockets), dbname="opscore", user="opscore") as connection:
+        found = connection.execute("SELECT status, value FROM runs JOIN metrics USING (run_uuid) WHERE run_uuid = %s",
+                                   [run_id]).fetchall()  # fmt: skip
+    assert found == [("FINISHED", 4.25)]
+
+
+def test_its_workers_look_for_unused_cycles_seldom(server: Server) -> None:
+    (uvicorn,) = server.mlflow.children()
+    assert "pipelines.tracking.server_app:app" in uvicorn.cmdline()
+    code = "import gc; old = gc.get_threshold(); import pipelines.tracking.server_app; print(gc.get_threshold() > old)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=server.folder, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.endswith("True\n")
+
+
+def test_postgresql_listens_on_no_port_and_mlflow_on_loopback_only(server: Server) -> None:
+    assert server.postmaster.net_connections("inet") == []
+    (uvicorn,) = server.mlflow.children()
+    listening = [one.laddr.ip for one in uvicorn.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    assert listening == ["127.0.0.1"]
+
+
+def test_a_taken_port_is_named(server: Server, tmp_path: Path) -> None:
+    port = server.uri.rpartition(":")[2]
+    said = refused("--port", port, "--folder", str(tmp_path))
+    assert said == (
+        f"opscore: port {port} of 127.0.0.1 is taken: end what listens there, or choose another by --port\n"
+    )
+
+
+def test_a_second_server_on_one_folder_is_refused(server: Server) -> None:
+    said = refused("--port", str(free_port()), "--folder", str(server.folder))
+    assert said == (
+        f"opscore: --folder must be one that no other server uses, got {server.folder}, which process "
+        f"{server.process.pid} at {server.uri} serves: use that server, or choose another by --folder\n"
+    )
+
+
+def test_postgresql_killed_ends_the_server_and_the_next_start_serves_the_same_run(
+    server: Server, run_id: str, tmp_path: Path
+) -> None:
+    processes = server.all_processes()
+    server.postmaster.kill()
+    assert server.process.wait(timeout=30) == 1
+    log = server.folder / "postgres.log"
+    assert f"opscore: postgres was killed by SIGKILL: see {log}, which ends with " in server.said
+    assert left(processes) == []
+    with serving(server.folder, free_port()) as again:
+        check_run(again, run_id, tmp_path)
+        processes, sockets = again.all_processes(), again.sockets
+        assert again.stop() == 0
+        assert left(processes) == []
+        assert not sockets.exists()
+    assert "was not properly shut down; automatic recovery in progress" in log.read_text()
+
+
+def test_a_given_database_is_served_and_mlflow_ends_with_a_server_that_was_killed(
+    server: Server, folder: Path, run_id: str, tmp_path: Path
+) -> None:
+    server.stop()
+    with Postgres(folder, 40) as postgres, serving(folder, free_port(), "--database", postgres.uri) as given:
+        check_run(given, run_id, tmp_path)
+        own, *children = given.all_processes()
+        assert not [one for one in children if one.name() == "postgres"]
+        own.kill()
+        assert left(children) == []
+
+
+KEEPER = """
+import pathlib, sys, time
+from pipelines.commands.server import Postgres
+with Postgres(pathlib.Path(sys.argv[1]), 10) as postgres:
+    print(postgres.uri, flush=True)
+    time.sleep(60)
+"""
+
+
+def connect(uri: str) -> psycopg.Connection:
+    for _ in range(100):
+        try:
+            return psycopg.connect(uri.replace("+psycopg", ""))
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+    raise AssertionError(uri)
+
+
+def test_postgresql_ends_with_a_server_that_was_killed_and_keeps_what_was_committed() -> None:
+    with open_folder() as folder:
+        keeper = subprocess.Popen([sys.executable, "-c", KEEPER, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert keeper.stdout is not None
+        uri = keeper.stdout.readline().strip()
+        with connect(uri) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 7 AS value")
+        processes = psutil.Process(keeper.pid).children(recursive=True)
+        assert processes
+        keeper.kill()
+        keeper.wait()
+        keeper.stdout.close()
+        assert left(processes) == []
+        shutil.rmtree(uri.partition("?host=")[2])
+        with Postgres(folder, 10) as postgres, connect(postgres.uri) as connection:
+            assert connection.execute("SELECT value FROM kept").fetchall() == [(7,)]
+
+
+@pytest.mark.parametrize(
+    ("before", "arguments", "expected"),
+    [
+        ("server.INSTALLED = pathlib.Path('/nowhere')", [], "PostgreSQL's initdb must be on PATH or in /nowhere/*/bin"),
+        ("sys.modules['psycopg'] = None", [], "pip install -e '.[server]'"),
+        ("", ["--database", "postgresql+psycopg://a:secret@127.0.0.1:1/b"], "--database must be a PostgreSQL that ans"),
+        ("import os\nos.geteuid = lambda: 0\nserver.pwd.getpwnam = {}.__getitem__", [], "there is no user postgres"),
+    ],
+)
+def test_what_is_missing_is_said(before: str, arguments: list[str], expected: str, tmp_path: Path) -> None:
+    said = refused("--port", str(free_port()), "--folder", str(tmp_path), *arguments, before=before, PATH="")
+    assert expected in said
+    assert "secret" not in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as another user")
+def test_a_folder_that_is_closed_to_the_user_postgres_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    said = refused("--port", str(free_port()), "--folder", str(closed / "server"))
+    assert "the user postgres, as whom root starts PostgreSQL, must be able to enter /" in said
+    assert "choose another place with --folder" in said

@@ -1,0 +1,135 @@
+"""Sweeps against a real server on PostgreSQL: many cells at once, and the server killed in the middle."""
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.commands.server import program
+from pipelines.results.records import Finished
+from pipelines.tracking.store import EXPERIMENT_TAGS, Store
+from tests.cells.test_config import composed
+from tests.conftest import small_data
+from tests.execution.test_sweep import LONG, trainings
+from tests.places import Place, until
+from tests.servers import Server, free_port, open_folder, serving
+
+pytestmark = pytest.mark.slow
+
+try:
+    program("initdb")
+except FileNotFoundError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[Path, int]]:
+    with open_folder() as folder:
+        yield folder, free_port()
+
+
+def kill(server: Server) -> None:
+    server.mlflow.send_signal(signal.SIGKILL)
+    server.process.wait(timeout=60)
+
+
+def epochs(place: Place, run_id: str) -> list[int]:
+    return [point.step for point in place.client.get_metric_history(run_id, "train/loss")]
+
+
+def test_eight_cells_at_once(served: tuple[Path, int], tmp_path: Path) -> None:
+    with serving(*served) as server:
+        place = Place(tmp_path, server.uri, "eight")
+        techniques = "quantize_dynamic,quantize_float16,quantize_int8,quantize_int16x8"
+        done = place.run(
+            "-m", f"technique={techniques}", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=8"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.findall(r"\] +(\w+)", done.stdout) == ["done"] * 8
+        cells = place.cells()
+        assert len(cells) == 10 and {run.info.status for run in cells} == {"FINISHED"}
+        assert trainings(place) == 2
+        (parent,) = place.sweeps()
+        assert {run.data.tags["mlflow.parentRunId"] for run in cells} == {parent.info.run_id}
+        assert parent.data.metrics["cells/done"] == 8
+        # Artifacts came through the server, which alone has a place for them.
+        assert (place.files(cells[0]) / "cell" / "model.tflite").stat().st_size > 0
+        assert not place.client.search_registered_models()
+
+
+def test_rivals_may_open_an_experiment_and_log_the_same_data_at_once(served: tuple[Path, int], tmp_path: Path) -> None:
+    rivals, turns = 4, 10
+    data, dataset = small_data()
+    cell = replace(composed("dataset=digits"), dataset=dataset)
+    refused: list[Exception] = []
+
+    def record(rival: int, turn: int) -> None:
+        test = replace(data.test, labels=(data.test.labels + turn) % 10)
+        together.wait(timeout=60)
+        try:
+            store = Store(server.uri, f"rivals {turn}")
+            with store.run(cell, replace(data, test=test), tmp_path / f"{turn} {rival}"):
+                pass
+        except Exception as error:  # noqa: BLE001 (whatever it is, the assertion shows it)
+            refused.append(error)
+
+    with serving(*served) as server, ThreadPoolExecutor(rivals) as threads:
+        client = MlflowClient(server.uri)
+        for turn in range(turns):
+            together = threading.Barrier(rivals)
+            list(threads.map(record, range(rivals), [turn] * rivals))
+            assert refused == []
+            experiment = client.get_experiment_by_name(f"rivals {turn}")
+            assert experiment is not None and set(EXPERIMENT_TAGS) <= set(experiment.tags)
+            runs = client.search_runs([experiment.experiment_id])
+            assert [run.info.status for run in runs] == ["FINISHED"] * rivals
+            digests = {tuple(sorted(one.dataset.digest for one in run.inputs.dataset_inputs)) for run in runs}
+            assert len(digests) == 1 and len(digests.pop()) == 2
+
+
+def test_a_server_that_comes_back_in_time_is_waited_for(served: tuple[Path, int], tmp_path: Path) -> None:
+    with serving(*served) as server:
+        place = Place(tmp_path, server.uri, "waited")
+        sweep = place.start("-m", "technique=quantize_dynamic", *LONG)
+        (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
+        kill(server)
+    with serving(*served):
+        assert sweep.wait(timeout=200) == 0, (tmp_path / "out" / "0" / "cell.log").read_text()
+        assert {run.info.status for run in place.all()} == {"FINISHED"}
+        assert epochs(place, training.info.run_id) == list(range(1, 81))
+
+
+def test_what_a_lost_server_missed_is_sent_exactly_once(served: tuple[Path, int], tmp_path: Path) -> None:
+    with serving(*served) as server:
+        place = Place(tmp_path, server.uri, "missed")
+        cell = place.start("technique=baseline", *LONG, "tracking.patience_s=1")
+        (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
+        kill(server)
+    # The training goes on, and its results stay in the folder.
+    assert cell.wait(timeout=200) == 1
+    said = (tmp_path / "out.txt").read_text()
+    assert "python -m pipelines.sync" in said and "Traceback" not in said
+    folder = tmp_path / "out" / "small_cnn-digits-baseline"
+    assert Finished.load(folder).files.checkpoint.is_file()
+    refused = place.sync(tmp_path / "out")
+    assert refused.returncode == 1 and "does not answer" in refused.stderr
+    with serving(*served):
+        sent = place.sync(tmp_path / "out")
+        assert sent.returncode == 0 and "1 cells sent" in sent.stdout, sent.stdout + sent.stderr
+        again = place.sync(tmp_path / "out")
+        assert "0 cells sent" in again.stdout
+        (run,) = place.all()
+        assert run.info.run_id == training.info.run_id and run.info.status == "FINISHED"
+        assert epochs(place, run.info.run_id) == list(range(1, 81))
+        assert len(place.client.get_metric_history(run.info.run_id, "score/operational")) == 1
+        assert len(run.outputs.model_outputs) == 1
+        assert "failure" not in run.data.tags
+        # As good as any other: the next cell starts from it.
+        done = place.run("technique=quantize_dynamic", *LONG, out="next")
+        assert done.returncode == 0 and "small_cnn-digits-baseline: reused" in done.stdout

@@ -1,0 +1,41 @@
+from dataclasses import replace
+
+import pytest
+
+from pipelines.comparison.pages import rewrite
+from tests.comparison.test_entries import recorded
+
+
+def test_a_pages_tables_are_written_anew_from_the_newest_cells() -> None:
+    cells = [
+        recorded("prune", started=2, megabytes=0.5),
+        recorded("prune", started=1, megabytes=0.1),
+        replace(recorded("distill", started=1, megabytes=0.4), source="a-b-baseline"),
+        recorded("baseline", started=1),
+    ]
+    page = "before\n<!-- cells model=vgg16 dataset=cifar10 -->\nold\n<!-- end -->\nafter\n"
+    written = rewrite(page, cells)
+    lines = written.splitlines()
+    assert lines[0] == "before" and lines[-1] == "after"
+    assert [line.split(" |")[0] for line in lines[4:-2]] == [
+        "| `baseline`", "| `distill` from `a-b-baseline`", "| `prune`",
+    ]  # fmt: skip
+    assert "+3.01" in lines[6] and "+10.00" not in written
+    assert lines[6].endswith("| 500.0 | 500.0 | 2 of 3 |")
+    assert rewrite(written, cells) == written
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("no mark", "must hold a line <!-- cells"),
+        ("<!-- cells model=a dataset=cifar10 -->\n<!-- end -->", "model=a dataset=cifar10, of which no finished"),
+        (
+            "<!-- cells model=vgg16 dataset=cifar10 model.input_size=9 -->\n<!-- end -->",
+            "dataset=cifar10 model.input_size=9, of which no finished",
+        ),
+    ],
+)
+def test_a_page_without_its_cells(page: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rewrite(page, [recorded("prune", **{"model.input_size": "8"})])

@@ -1,0 +1,186 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from pipelines.datasets.base import Split, content_digest
+from pipelines.datasets.cache import Cache
+from pipelines.datasets.contents import content_hashes
+from pipelines.datasets.decoded import Files, _chunks, image_data
+from pipelines.system.mapped import region_of
+from tests.decoders import never, read
+from tests.places import ROOT, until
+
+SIDE, NAMES = 16, ("cat", "dog")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[str]:
+    """600 files whose times of change are old."""
+    rng, paths = np.random.default_rng(0), []
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(600):
+        path = folder / f"{number}.png"
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(path)
+        os.utime(path, (1e9, 1e9))
+        paths.append(str(path))
+    return paths
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    """Two processes decode what is more than a few files."""
+    monkeypatch.setattr("pipelines.datasets.decoded.WORTH_A_PROCESS", 2**17)
+    monkeypatch.setenv("OPSCORE_CACHE", str(tmp_path / "cache"))
+    return Cache.of_environment()
+
+
+def parts(paths: list[str]) -> list[Files]:
+    bounds = [0, len(paths) - 30, len(paths) - 20, len(paths)]
+    return [
+        Files(paths=[Path(one) for one in paths[start:stop]], labels=np.arange(stop - start) % 2)
+        for start, stop in pairwise(bounds)
+    ]
+
+
+def data(paths: list[str], using=read, side: int = SIDE, names=NAMES):
+    """What is loaded, and how many images were decoded for it."""
+    made = {path.stat().st_ino for path in Cache.of_environment().folder.glob("*.npy")}
+    found = image_data(parts(paths), names, side=side, folder=Path(paths[0]).parent, read=using)
+    new = {path.stat().st_ino for path in Cache.of_environment().folder.glob("*.npy")} - made
+    return found, len(paths) * len(new)
+
+
+def test_images_are_those_of_the_files_and_decoded_once(photos, cache) -> None:
+    found, decoded = data(photos)
+    assert decoded == len(photos)
+    for split, part in zip((found.train, found.validation, found.test), parts(photos), strict=True):
+        assert np.array_equal(split.images, np.stack([read(path, SIDE) for path in part.paths]))
+        assert np.array_equal(split.labels, part.labels)
+        assert region_of(split.images) is not None
+        held = Split(images=np.array(split.images), labels=split.labels)
+        assert split.known_digest == held.digest
+    assert found.digest == content_digest((found.train, found.validation, found.test), NAMES)
+    again, decoded = data(photos, never)
+    assert (decoded, again.digest, again.test.digest) == (0, found.digest, found.test.digest)
+    (stored,) = (one for one in cache.stored() if one.facts)
+    assert stored.in_use and stored.facts["images"] == 600 and stored.facts["folder"] == str(Path(photos[0]).parent)
+
+
+def test_a_copy_of_the_folder_and_a_later_date_decode_nothing_and_another_pixel_everything(photos, tmp_path) -> None:
+    few = photos[:50]
+    first, _ = data(few)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    assert data([shutil.copy(path, copy) for path in few], never)[0].digest == first.digest
+    os.utime(few[0])
+    assert data(few, never)[1] == 0
+    shutil.copy(photos[60], few[0])
+    assert data(few)[1] == 50
+    assert data(few)[0].digest != first.digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"side": 8},
+        {"names": ("cat", "cow")},
+        {"paths": slice(None, None, -1)},
+        {"paths": slice(0, 40)},
+    ],
+)
+def test_another_setting_is_another_entry(photos, other) -> None:
+    few = photos[:50]
+    first, _ = data(few)
+    changed = other | {"paths": few[other["paths"]] if "paths" in other else few}
+    second, decoded = data(**changed)
+    assert decoded == len(changed["paths"])
+    assert second.digest != first.digest
+
+
+def test_a_file_that_cannot_be_decoded_ends_all_and_leaves_nothing(photos, cache) -> None:
+    Path(photos[300]).write_bytes(b"no image")
+    with pytest.raises(OSError, match=r"cannot identify image file .*300.png"):
+        data(photos)
+    assert all(not one.whole or not one.facts for one in cache.stored())
+    assert [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())] == []
+
+
+def test_hashes_are_read_once_and_a_file_that_changed_is_read_again(photos, cache, monkeypatch) -> None:
+    time.sleep(2.1)  # no file is younger than what is believed
+    first = content_hashes(photos, cache, "a" * 64)
+    assert len(set(first)) == len(photos)
+    opened: list[str] = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *a, **k: (opened.append(self.name), real(self, *a, **k))[1])
+    shutil.copy(photos[1], photos[0])
+    os.utime(photos[0], (1e9, 1e9))  # size and time of change as before: only the inode's own time tells
+    assert content_hashes(photos, cache, "a" * 64) == [first[1], *first[1:]]
+    assert [name for name in opened if name.endswith(".png")] == ["0.png"]
+    # It changed less than two seconds ago, and might change again within one tick of its clock.
+    opened.clear()
+    assert content_hashes(photos[:9], cache, "a" * 64) == [first[1], *first[1:9]]
+    assert [name for name in opened if name.endswith(".png")] == ["0.png"]
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[1]", '[["x", 1]]', '{"a": 2}'])
+def test_a_damaged_memory_is_no_memory(photos, cache, text: str) -> None:
+    cache.note("a" * 64, text)
+    assert len(content_hashes(photos[:3], cache, "a" * 64)) == 3
+
+
+def test_a_file_that_is_gone_is_named(photos, cache) -> None:
+    Path(photos[2]).unlink()
+    with pytest.raises(ValueError, match=r"2.png must be a file, got a link to nothing: mend"):
+        content_hashes(photos, cache, "a" * 64)
+
+
+@pytest.mark.slow
+def test_the_processes_that_decode_end_with_the_one_that_started_them(photos, tmp_path) -> None:
+    script = """
+import sys
+from pipelines.datasets import decoded
+from tests.datasets.test_decoded import data
+from tests.decoders import endless
+decoded.WORTH_A_PROCESS = 1
+if __name__ == "__main__":
+    data(sys.argv[1:], endless)
+"""
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, tmp_path / "script.py", *photos]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    until((tmp_path / "photos/begun").exists)
+    begun = psutil.Process(process.pid).children()
+    assert len(begun) >= 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(begun, timeout=20)
+    assert alive == []
+    assert data(photos)[1] == len(photos)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "lengths"),
+    [
+        ([1] * 7, 3, [3, 3, 1]),
+        ([2**20] * 3, 3, [1, 1, 1]),
+        ([2**19, 2**18, 2**19, 5], 9, [3, 1]),
+        ([], 3, []),
+    ],
+)
+def test_chunks_are_bounded_by_images_and_by_bytes_of_files(sizes, most: int, lengths) -> None:
+    paths = [str(number) for number in range(len(sizes))]
+    chunks = list(_chunks(paths, sizes, most=most))
+    assert [len(chunk) for _, chunk in chunks] == lengths
+    assert [path for _, chunk in chunks for path in chunk] == paths
+    assert [start for start, _ in chunks] == list(np.cumsum([0, *lengths])[:-1])

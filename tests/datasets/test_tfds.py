@@ -1,0 +1,105 @@
+"""dataset=tfds on a dataset that is built here, through the command, in processes without TensorFlow's settings."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.datasets.tfds import Tfds
+from tests.places import ROOT, Place
+
+pytest.importorskip("tensorflow_datasets")
+
+# Real digits, as a dataset of tensorflow-datasets with a test split whose labels are not told, or are.
+BUILD = """
+import sys
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+class InkDigits(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+    def _info(self):
+        image = tfds.features.Image(shape=(None, None, 1))
+        features = tfds.features.FeaturesDict({"image": image, "label": tfds.features.ClassLabel(num_classes=10)})
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples(0, 600), "test": self._generate_examples(600, 800)}
+    def _generate_examples(self, start, stop):
+        digits = load_digits()
+        for number in range(start, stop):
+            ink = (digits.images[number, :, :, None] * 15).astype("uint8")
+            odd = sys.argv[2] == "sizes" and number % 2
+            yield number, {"image": ink[:6] if odd else ink, "label": int(digits.target[number])}
+
+file_format = "array_record" if sys.argv[2] == "array_record" else None
+InkDigits(data_dir=sys.argv[1], file_format=file_format).download_and_prepare()
+"""
+
+
+def built(folder: Path, kind: str) -> Path:
+    command = [sys.executable, "-c", BUILD, str(folder), kind]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def even(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("even"), "even")
+
+
+def test_command_trains_on_a_prepared_dataset(tmp_path: Path, even: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("dataset=tfds", "dataset.name=ink_digits", f"dataset.source_dir={even}", "technique=baseline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert "ink_digits: 240 training, 60 validation and 100 test images of 8x8 pixels, 10 classes: 0, 1" in said
+    assert "grey images were repeated over three channels" in said
+    (run,) = place.cells()
+    assert run.data.metrics["test/accuracy"] > 0.3
+
+
+def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
+    folder = built(tmp_path, "sizes")
+    with pytest.raises(
+        ValueError, match=r"dataset.image_size must be set .* of 2 sizes: set for example dataset.image_size"
+    ):
+        Tfds(name="ink_digits", source_dir=str(folder)).load()
+    data = Tfds(name="ink_digits", source_dir=str(folder), image_size=16).load()
+    assert data.image_shape == (16, 16, 3)
+    assert len(data.test) == 200
+
+
+def test_array_records_are_read_and_damage_is_one_sentence(tmp_path: Path) -> None:
+    folder = built(tmp_path / "data", "array_record")
+    assert len(Tfds(name="ink_digits", source_dir=str(folder)).load().test) == 200
+    for file in folder.rglob("*.array_record*"):
+        file.write_bytes(b"no records")
+    place = Place(tmp_path)
+    done = place.run("dataset=tfds", "dataset.name=ink_digits", f"dataset.source_dir={folder}", "technique=baseline")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search("opscore: dataset.name=ink_digits must be readable, got .*; delete its folder in ", done.stderr)
+
+
+def test_what_preparing_a_dataset_of_the_library_imports_is_installed() -> None:
+    program = "import tensorflow_datasets as tfds; print(tfds.builder_cls('mnist').code_path)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"name": "mnits"},
+            r"^dataset.name must be a dataset of tensorflow-datasets, .* got 'mnits': did you mean mnist\?$",
+        ),
+        ({"name": ""}, r"^dataset.name must name a dataset of tensorflow-datasets, got null: set dataset.name=mnist$"),
+        ({"name": "a/b:1.0.0"}, r"got 'a/b:1.0.0': set dataset.name=a dataset.config=b dataset.version=1.0.0$"),
+    ],
+)
+def test_wrong_names_are_one_sentence(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Tfds(**settings, source_dir=str(tmp_path)).load()  # type: ignore[arg-type]

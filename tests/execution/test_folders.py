@@ -1,0 +1,62 @@
+"""Two commands that start at once, each in a process of its own, keep apart what they leave in folders."""
+
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from pipelines.execution import folders
+from pipelines.execution.executor import Executor
+from tests.places import ROOT, Place, until
+
+
+def test_folder_belongs_to_one_process(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    first = place.start("technique=baseline", "training.epochs=2000", "training.patience=2000", out="shared")
+    until((tmp_path / "shared" / folders.LOCK).exists)
+    for flags in ([], ["-m"]):
+        second = place.run(*flags, "technique=baseline", out="shared")
+        assert second.returncode == 2
+        assert re.search(
+            rf"hydra.(run|sweep).dir must be a folder in which no other command is at work, got {tmp_path}/shared",
+            second.stderr,
+        )
+    first.kill()
+    first.wait()
+    # The lock ends with its process.
+    folders.claim(tmp_path / "shared", "hydra.run.dir")
+
+
+def test_cells_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
+    unused = Mock()
+    executor = Executor(
+        store=unused, folder=tmp_path / "out", parent=None, since=0, patience_s=0.0, in_child=unused, tell=unused
+    )
+    with ThreadPoolExecutor(8) as pool:
+        places = list(pool.map(lambda _: executor._place("cell"), range(40)))
+    assert len(set(places)) == 40
+    assert all(place.is_dir() for place in places)
+
+
+@pytest.mark.slow
+def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+
+    def command(width: int) -> list[str]:
+        arguments = ["-m", "technique=baseline", f"model.width={width}", "training.epochs=1"]
+        return [one for one in place.command(*arguments) if not one.startswith("hydra.")]
+
+    # Their folders are below the one in which they are called.
+    environment = place.environment(PYTHONPATH=str(ROOT))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(command(width), cwd=tmp_path, env=environment, **pipes) for width in (8, 12)]
+    outputs = [one.communicate(timeout=300) for one in started]
+    assert [one.returncode for one in started] == [0, 0], outputs
+    found = [re.search(r"1 cells, in (.*)", out) for out, _ in outputs]
+    assert found[0] and found[1] and found[0][1] != found[1][1]
+    for (out, _), width in zip(outputs, (8, 12), strict=True):
+        assert out.count("small_cnn-digits-baseline") >= 1
+        assert "[1/1]" in out and "[2/1]" not in out, width

@@ -1,0 +1,37 @@
+"""A grid of which no cell can run is refused once, before its sweep is opened."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.places import ROOT
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.run", "-m", *arguments],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(ROOT),
+             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert not list(folder.iterdir()), "neither a store nor a sweep's folder is made"
+    return done.stderr
+
+
+def test_one_reason_is_told_once(tmp_path: Path) -> None:
+    said = refused(tmp_path, "dataset=npz", "dataset.path=absent.npz", "technique=baseline,quantize_int8", "seed=0,1")
+    assert said.startswith("opscore: none of the 4 cells can run: ") and said.count("absent.npz") == 1, said
+    assert said.count("\n") == 1
+
+
+def test_each_reason_is_told_with_its_cells(tmp_path: Path) -> None:
+    said = refused(
+        tmp_path, "dataset=npz", "dataset.path=absent.npz,nowhere.npz", "technique=transfer,baseline,quantize_int8"
+    )
+    first, *reasons = said.splitlines()
+    assert first == "opscore: none of the 4 cells can run:", "the two of transfer would be skipped"
+    assert [reason.split(":")[0] for reason in reasons] == ["  2 cells", "  2 cells"]

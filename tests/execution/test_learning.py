@@ -1,0 +1,78 @@
+"""Whether a cell has learnt anything: through the command, in processes of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.places import ROOT, Place
+
+SENTENCE = "no better than always answering 'heads' ("
+
+
+@pytest.fixture(scope="module")
+def coins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str]:
+    """A store with a finished cell that had nothing to learn, as labels are random, and what its command printed."""
+    place = Place(tmp_path_factory.mktemp("coins"))
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 100)
+    labels[-20:] = [0] * 11 + [1] * 9
+    images = random.integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
+    file = place.folder / "coins.npz"
+    np.savez(
+        file,
+        x_train=images[:80],
+        y_train=labels[:80],
+        x_test=images[80:],
+        y_test=labels[80:],
+        class_names=np.array(["heads", "tails"]),
+    )
+    limits = [f"dataset.limit_{part}=null" for part in ("train", "test")]
+    done = place.run("dataset=npz", f"dataset.path={file}", *limits, "technique=baseline", "training.epochs=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place, done.stdout
+
+
+def command(place: Place, module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"pipelines.{module}", *words, "dataset=coins", f"experiment={place.name}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=place.environment(),
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_cell_that_learnt_nothing_says_so_everywhere(coins: tuple[Place, str]) -> None:
+    place, printed = coins
+    (run,) = place.cells()
+    assert f"{SENTENCE}55.0% of the test images)" in printed
+    assert SENTENCE in run.data.tags["mlflow.note.content"]
+    assert run.data.metrics["test/majority_share"] == 0.55
+    compared = command(place, "compare")
+    assert compared.returncode == 0 and SENTENCE in compared.stdout, compared.stdout + compared.stderr
+    assert "Fittest" not in compared.stdout
+
+
+@pytest.mark.slow
+def test_a_cell_that_learnt_nothing_is_not_promoted(coins: tuple[Place, str]) -> None:
+    refused = command(coins[0], "promote")
+    assert refused.returncode == 1
+    assert SENTENCE in refused.stderr and "none of the candidates" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not coins[0].client.search_registered_models()
+
+
+@pytest.mark.slow
+def test_vgg_learns_from_random_weights_with_the_defaults(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    words = ["model=vgg16", "model.weights=null", "technique=baseline", "dataset.limit_train=600"]
+    done = place.run(*words, "training.epochs=3", "training.batch_size=16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = place.cells()
+    assert run.data.metrics["test/accuracy"] > 0.3
+    assert run.data.metrics["test/majority_p_value"] < 1e-3

@@ -1,0 +1,123 @@
+"""A stranger's photographs through the commands, each in a process of its own, from training to the served champion."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from tests import photographs
+from tests.places import ROOT, Place
+
+SETTINGS = [
+    "dataset=folder", "dataset.image_size=48", "dataset.limit_train=null", "dataset.limit_test=null",
+    "model.input_size=32", "training.epochs=6", "training.batch_size=8", "seed=0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A store in which a network was trained and quantized on photographs in Training/ and Testing/."""
+    place = Place(tmp_path_factory.mktemp("store"))
+    root = place.folder / "holiday photos"
+    photographs.write(root / "Training", 24, seed=0)
+    photographs.write(root / "Testing", 8, seed=1)
+    (root / "Training" / "temple" / ".ipynb_checkpoints").mkdir()
+    (root / "README.txt").write_text("from 2024")
+    done = place.run(*SETTINGS, f"dataset.path='{root}'")
+    assert done.returncode == 0, done.stdout + done.stderr
+    place.output = done.stdout  # type: ignore[attr-defined]
+    return place
+
+
+def command(place: Place, module: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", f"pipelines.{module}", *arguments],
+        capture_output=True, text=True, cwd=ROOT, env=place.environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_cell_says_first_what_it_trains_on(place: Place) -> None:
+    said = re.sub(r"\s+", " ", place.output)  # type: ignore[attr-defined]
+    assert (
+        "holiday photos: 38 training, 10 validation and 16 test images of 48x48 pixels, 2 classes: flower, temple"
+        in said
+    )
+    assert "1 file that is no image (README.txt); 1 hidden" in said
+    assert "the network sees 32x32 of 48x48 pixels: model.input_size=48 lets it see all of them" in said
+
+
+def test_the_champion_gets_its_accuracy_from_the_files_by_the_model_card(place: Place, tmp_path: Path) -> None:
+    settings = ["dataset=holiday photos", "experiment=mine"]
+    assert "holiday photos" in command(place, "compare", *settings)
+    command(place, "promote", *settings)
+    command(place, "pull", "dataset=holiday photos", f"out={tmp_path / 'champion'}")
+    card = (tmp_path / "champion" / "MODEL_CARD.md").read_text()
+    (lines,) = (block for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL) if "exif_transpose" in block)
+    assert len(lines.splitlines()) == 3
+
+    mlflow.set_tracking_uri(place.uri)
+    mlflow.set_registry_uri(place.uri)
+    model = mlflow.pyfunc.load_model("models:/opscore-holiday photos@champion")
+    run = place.client.get_run(place.client.get_model_version_by_alias("opscore-holiday photos", "champion").run_id)
+    files = sorted((place.folder / "holiday photos" / "Testing").glob("*/*"))
+    images = []
+    for path in files:
+        names = {"path": path, "np": np, "Image": Image, "ImageOps": ImageOps}
+        exec(lines, names)
+        images.append(names["image"])
+    answers = model.predict(np.stack(images))["class"]
+    right = np.mean([answer == path.parent.name for answer, path in zip(answers, files, strict=True)])
+    assert right == run.data.metrics["test/accuracy"] > 0.7
+
+
+def broken(root: Path) -> None:
+    (root / "flower" / "IMG 000.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
+
+
+def dangling(root: Path) -> None:
+    (root / "temple" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (broken, r"IMG 000.jpg must be a whole and readable image, got"),
+        (dangling, r"gone.jpg must be a file, got a link to nothing"),
+    ],
+)
+def test_an_odd_file_is_one_sentence(place: Place, tmp_path: Path, prepare, sentence: str) -> None:
+    root = tmp_path / "photos"
+    photographs.write(root, 6, seed=0)
+    prepare(root)
+    done = place.run(*SETTINGS, f"dataset.path={root}", "dataset.validation_fraction=0.3", out="odd")
+    assert done.returncode == 2
+    assert re.search(sentence, done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_folder_one_stands_in_is_not_trained_on_what_a_run_left_there(place: Place, tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    photographs.write(root, 8, seed=0)
+    (root / "outputs" / "figures").mkdir(parents=True)
+    (root / "temple" / "IMG 000.jpg").rename(root / "outputs" / "figures" / "confusion.jpg")
+    arguments = [
+        *SETTINGS,
+        "dataset.path=.",
+        "dataset.validation_fraction=0.3",
+        "technique=baseline",
+        "training.epochs=1",
+    ]
+    done = subprocess.run(
+        place.command(*arguments, out="here"),
+        capture_output=True, text=True, cwd=root, env=place.environment(PYTHONPATH=str(ROOT)), check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 classes: flower, temple" in re.sub(r"\s+", " ", done.stdout)
+    assert "small_cnn-pets-baseline" in done.stdout

@@ -1,0 +1,76 @@
+"""What was trained is not lost: the same command goes on from there, whatever failed afterwards."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.results.records import CellFiles, Trained
+from tests.places import Place
+
+# What Keras prints of a training.
+EPOCH = re.compile(r"Epoch \d+/\d+")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this user cannot mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_after_a_measurement_that_timed_out(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    failed = place.run("technique=baseline", "measurement.timeout_s=0.01", out="first")
+    assert failed.returncode == 1
+    assert EPOCH.search(failed.stdout)
+    assert "was stopped after measurement.timeout_s=0.01 seconds" in failed.stderr
+    assert f"is kept in {tmp_path}/first/small_cnn-digits-baseline, and the same command goes on" in failed.stderr
+    (run,) = place.cells()
+    assert run.info.status == "FAILED"
+    epochs = Trained.load(CellFiles(tmp_path / "first" / "small_cnn-digits-baseline").trained).epochs
+
+    again = place.run("technique=baseline", out="second")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert not EPOCH.search(again.stdout)
+    assert "so it goes on with measuring" in again.stdout
+    run = place.runs("attributes.status = 'FINISHED'")["small_cnn-digits-baseline"]
+    assert run.data.metrics["time/train_s"] == pytest.approx(epochs[-1]["seconds"], rel=0.5)
+    kept = {path.name for path in (place.files(run) / "cell").iterdir()}
+    assert "checkpoint.keras" in kept and not kept & {"trained.json", "build.json"}
+    # What is asked to be computed anew is.
+    anew = place.run("technique=baseline", "resume=false", out="third")
+    assert anew.returncode == 0 and EPOCH.search(anew.stdout)
+
+
+def test_after_an_export_that_was_refused(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    own = ["technique=baseline", "technique._target_=tests.own_techniques.Unsure"]
+    failed = place.run(*own, out="first", UNSURE="1")
+    assert failed.returncode == 1 and EPOCH.search(failed.stdout)
+    assert "unsure today" in failed.stderr and "is kept in" in failed.stderr
+    again = place.run(*own, out="second")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert not EPOCH.search(again.stdout)
+    assert "so it goes on with exporting" in again.stdout
+
+
+def test_after_a_full_temporary_folder(tmp_path: Path, small_disk: Path) -> None:
+    place = Place(tmp_path)
+    failed = place.run("technique=baseline", out="first", TMPDIR=str(small_disk))
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert re.search(
+        rf"MB are free on the disk {small_disk}, where the temporary folder .* is: free some", failed.stderr
+    )
+    again = place.run("technique=baseline", out="second")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert not EPOCH.search(again.stdout)

@@ -1,0 +1,32 @@
+"""The smoke study, as its header says, on a store of its own."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.places import ROOT, Place
+
+pytestmark = pytest.mark.slow
+
+
+def test_smoke(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    command = [sys.executable, "-m", "pipelines.run", "-m", "experiment=smoke", "tracking.experiment=mine"]
+    done = subprocess.run(
+        [*command, f"hydra.sweep.dir={tmp_path}/out"],
+        cwd=ROOT,
+        env=place.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(re.findall(r"\] +(\w+)", done.stdout)) == ["done"] * 6 + ["skipped"]
+    (parent,) = place.sweeps()
+    assert parent.info.run_name == "smoke of 7 cells"
+    assert parent.data.params["technique"].startswith("baseline,transfer")
+    for run in place.cells():
+        assert run.data.metrics["test/accuracy"] > 0.5, run.info.run_name

@@ -1,0 +1,248 @@
+"""Grids of cells in real processes: the parent run, training once, resuming, and all the ways to die."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.places import Place, until
+
+# Long enough to be killed in the middle, short enough to be waited for.
+LONG = ("training.epochs=80", "training.patience=80")
+FOUR_AT_ONCE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A store in which a grid with all that can become of a cell was run."""
+    place = Place(tmp_path_factory.mktemp("store"))
+    done = place.run("-m", "technique=quantize_dynamic,quantize_float16,transfer", "training.learning_rate=1e-3,1e38")
+    place.done = done  # type: ignore[attr-defined]
+    return place
+
+
+def columns(place: Place, run_id: str) -> dict[str, list[str]]:
+    path = next(place.files(place.client.get_run(run_id)).glob("cells.json"))
+    table = json.loads(path.read_text())
+    return {name: [row[at] for row in table["data"]] for at, name in enumerate(table["columns"])}
+
+
+def trainings(place: Place) -> int:
+    """How many finished cells were trained, and not only converted."""
+    return sum(run.data.metrics.get("time/train_s", 0) > 0 for run in place.cells("attributes.status = 'FINISHED'"))
+
+
+def test_one_failure_does_not_stop_the_others_and_the_status_says_how_many(place: Place) -> None:
+    done = place.done  # type: ignore[attr-defined]
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "opscore: 2 of 6 cells failed; the same command again runs only these" in done.stderr
+    assert done.stdout.count("transfer needs pretrained weights") == 2
+    assert "lower training.learning_rate" in done.stdout
+    assert re.search(r"\[6/6\]", done.stdout)
+    assert "left" in done.stdout
+    # The table at the end: one line a cell, with the override that tells them apart.
+    table = done.stdout.split("\n\n")[-2]
+    assert table.count("done") == 2 and table.count("failed") == 2 and table.count("skipped") == 2
+    assert table.count("training.learning_rate=1e+38") == 3
+
+
+def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None:
+    (parent,) = place.sweeps()
+    assert parent.info.status == "FAILED"
+    assert parent.info.run_name == "sweep of 6 cells"
+    counts = {name: parent.data.metrics[f"cells/{name}"] for name in ("done", "failed", "skipped", "reused", "total")}
+    assert counts == {"done": 2, "failed": 2, "skipped": 2, "reused": 0, "total": 6}
+    assert parent.data.params["technique"] == "quantize_dynamic,quantize_float16,transfer"
+    files = {path.name for path in place.files(parent).rglob("*")}
+    assert {"sweep.yaml", "summary.txt", "cells.json", "report.html"} <= files
+    table = columns(place, parent.info.run_id)
+    assert sorted(table["status"]) == ["done", "done", "failed", "failed", "skipped", "skipped"]
+    done = [run_id for run_id, status in zip(table["run_id"], table["status"], strict=True) if status == "done"]
+    assert {place.client.get_run(run_id).info.status for run_id in done} == {"FINISHED"}
+    assert "small_cnn-digits-quantize_float16" in parent.data.tags["mlflow.note.content"]
+    # Of the four cells that had a process, with the baseline that they had run first.
+    assert "processes took" in parent.data.tags["mlflow.note.content"]
+    took = sum(float(seconds) for seconds in table["seconds"])
+    assert parent.data.metrics["wall/total_s"] == pytest.approx(took, rel=0.05)
+    assert parent.data.metrics["wall/train_s"] > 0
+
+
+def test_every_cell_is_a_child_and_every_failure_has_its_traceback(place: Place) -> None:
+    (parent,) = place.sweeps()
+    assert {run.data.tags["mlflow.parentRunId"] for run in place.cells()} == {parent.info.run_id}
+    failed = place.cells("attributes.status = 'FAILED'")
+    # The diverging baseline, trained once, and the two cells that lean on it.
+    assert sorted(run.data.tags["technique"] for run in failed) == ["baseline", "quantize_dynamic", "quantize_float16"]
+    for run in failed:
+        assert "training.learning_rate" in run.data.tags["failure"]
+        assert "Traceback" in (place.files(run) / "traceback.txt").read_text()
+    assert trainings(place) == 1
+
+
+def test_the_same_command_again_runs_only_what_is_missing(place: Place) -> None:
+    before = len(place.cells("attributes.status = 'FINISHED'"))
+    again = place.run("-m", "technique=quantize_dynamic,quantize_float16,cluster", out="again")
+    assert again.returncode == 0, again.stdout
+    assert re.findall(r"\] +(\w+)", again.stdout) == ["reused", "reused", "done"]
+    assert len(place.cells("attributes.status = 'FINISHED'")) == before + 1
+    table = columns(place, place.sweeps()[0].info.run_id)
+    assert table["status"] == ["reused", "reused", "done"]
+    assert all(place.client.get_run(run_id).info.status == "FINISHED" for run_id in table["run_id"])
+
+
+def test_another_score_measures_again_and_trains_nothing(place: Place) -> None:
+    before = trainings(place)
+    runs = len(place.cells())
+    done = place.run("technique=cluster", "score=edge", out="edge")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "trained already, so it is only measured" in done.stdout
+    # The cell alone: its baseline is found by its fingerprint.
+    assert len(place.cells()) == runs + 1
+    new, old = place.cells("tags.technique = 'cluster'")
+    assert new.data.metrics["time/train_s"] == old.data.metrics["time/train_s"] > 0
+    assert new.data.metrics["score/operational"] != old.data.metrics["score/operational"]
+    assert new.data.tags["fingerprint"] == old.data.tags["fingerprint"]
+    assert new.data.tags["identity"] != old.data.tags["identity"]
+    assert (place.files(new) / "cell" / "checkpoint.keras").is_file()
+    assert trainings(place) == before + 1
+
+
+def test_a_finished_cell_is_shown_again_in_no_time_and_without_tensorflow(place: Place) -> None:
+    done = place.run("technique=cluster", out="shown")
+    assert done.returncode == 0, done.stderr
+    assert "finished before, nothing was computed" in done.stdout and "operational score" in done.stdout
+    assert not (place.folder / "shown" / "small_cnn-digits-cluster").exists()
+
+
+@pytest.mark.slow
+def test_without_resume_everything_is_computed_anew_and_still_once(place: Place) -> None:
+    before = trainings(place)
+    done = place.run("-m", "technique=quantize_float16,quantize_dynamic", "resume=false", out="anew")
+    assert done.returncode == 0, done.stdout
+    assert re.findall(r"\] +(\w+)", done.stdout) == ["done", "done"]
+    assert trainings(place) == before + 1
+
+
+def test_settings_that_cannot_be_are_refused_before_anything_runs(place: Place) -> None:
+    for wrong, sentence in (
+        ("sweep.isolation=thread", "sweep.isolation must be one of process, inline, got 'thread'"),
+        ("sweep.timeout_s=0", "sweep.timeout_s must be a number, more than 0, got 0"),
+        ("resume=perhaps", "resume must be true or false, got 'perhaps'"),
+        ("tracking.uri=http://127.0.0.1:9", "the MLflow server http://127.0.0.1:9 does not answer"),
+    ):
+        done = place.run("-m", "technique=baseline,cluster", wrong, out="wrong")
+        assert done.returncode == 2
+        assert sentence in done.stderr
+        assert not (place.folder / "wrong").exists()
+
+
+@pytest.mark.slow
+def test_inline_runs_all_cells_in_one_process(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("-m", "technique=quantize_dynamic,quantize_float16", "sweep.isolation=inline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    processes = {run.data.tags["process"] for run in place.cells()}
+    assert len(place.cells()) == 3 and len(processes) == 1
+    assert not (tmp_path / "out" / "0" / "cell.log").exists()
+
+
+@pytest.mark.slow
+def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    techniques = "quantize_dynamic,quantize_float16,quantize_int8,baseline"
+    done = place.run("-m", f"technique={techniques}", *FOUR_AT_ONCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = place.cells()
+    assert len(cells) == 4 and {run.info.status for run in cells} == {"FINISHED"}
+    assert len({run.data.tags["process"] for run in cells}) >= 3
+    assert trainings(place) == 1
+    logs = [path.read_text() for path in tmp_path.glob("out/*/cell.log")]
+    assert len(logs) == 4
+    assert any("waiting, another process works on it" in text for text in logs)
+    assert not any("database is locked" in text for text in logs)
+    assert not place.client.search_registered_models()
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_killed_does_not_touch_the_others(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    sweep = place.start("-m", "technique=baseline", "training.epochs=4000,2", "training.patience=4000")
+    (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
+    os.kill(int(training.data.tags["process"].split()[-2]), signal.SIGKILL)
+    assert sweep.wait(timeout=150) == 1
+    said = (tmp_path / "out.txt").read_text()
+    assert re.findall(r"\] +(\w+)", said) == ["failed", "done"], said
+    assert "was killed by SIGKILL" in said and "1 of 2 cells failed" in said
+    killed = place.client.get_run(training.info.run_id)
+    assert killed.info.status == "FAILED" and "was killed by SIGKILL" in killed.data.tags["failure"]
+    assert "Epoch" in (place.files(killed) / "cell.log").read_text()
+    assert not place.all("attributes.status = 'RUNNING'")
+
+
+@pytest.mark.slow
+def test_a_cell_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("-m", "technique=baseline", "training.epochs=4000", "training.patience=4000", "sweep.timeout_s=12")
+    assert done.returncode == 1
+    assert "was stopped after sweep.timeout_s=12 seconds" in done.stdout
+    assert not place.all("attributes.status = 'RUNNING'")
+    # What another test has ended may not be gone yet, and has no words then.
+    words = [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or []]
+    assert words and not any(str(tmp_path) in word for word in words)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    grid = ("-m", "technique=quantize_dynamic,quantize_float16", *LONG)
+    sweep = place.start(*grid)
+    (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
+    sweep.kill()
+    sweep.wait()
+    # Its cell goes on by itself, and the next sweep waits for it instead of training a second time.
+    again = place.run(*grid, out="again")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 runs that dead processes had left open are closed as KILLED" in again.stdout
+    assert place.client.get_run(training.info.run_id).info.status == "FINISHED"
+    assert trainings(place) == 1
+    new, old = place.sweeps()
+    assert (new.info.status, old.info.status) == ("FINISHED", "KILLED")
+    assert "ended without closing it" in old.data.tags["failure"]
+    assert len({run.data.tags["fingerprint"] for run in place.cells()}) == len(place.cells()) == 3
+
+
+@pytest.mark.slow
+def test_after_sweep_and_cell_are_killed_the_claim_is_taken_over(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    grid = ("-m", "technique=quantize_dynamic,quantize_float16")
+    sweep = place.start(*grid, *LONG)
+    (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
+    assert [model.name for model in place.client.search_registered_models()] == [
+        f"opscore-claim-{training.data.tags['fingerprint'][:32]}-0"
+    ]
+    sweep.kill()
+    os.kill(int(training.data.tags["process"].split()[-2]), signal.SIGKILL)
+    sweep.wait()
+    again = place.run(*grid, *LONG, out="again")
+    assert again.returncode == 0, again.stdout + again.stderr
+    killed = place.client.get_run(training.info.run_id)
+    assert killed.info.status == "KILLED" and "ended without closing it" in killed.data.tags["failure"]
+    assert trainings(place) == 1
+    assert not place.client.search_registered_models()
+
+
+@pytest.mark.slow
+def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    sweep = place.start("-m", "technique=baseline", "training.epochs=4000,4001", "training.patience=4000")
+    until(lambda: place.cells("metrics.`train/loss` > 0"))
+    sweep.send_signal(signal.SIGINT)
+    assert sweep.wait(timeout=60) == 130
+    (cell,) = place.cells()
+    (parent,) = place.sweeps()
+    assert cell.info.status == parent.info.status == "KILLED"
+    assert not place.client.search_registered_models()

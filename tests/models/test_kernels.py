@@ -1,0 +1,45 @@
+"""Kernels as an artifact stores them, against the network that it was exported from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.litert.kernels import kernels, sparsity
+from pipelines.techniques.base import Candidate, Conversion
+from tests.conftest import exported
+
+
+def test_float_kernels_are_the_networks_own(trained: Candidate, baseline_artifact: Path) -> None:
+    found = kernels(baseline_artifact)
+    assert [kernel.operator for kernel in found] == ["CONV_2D"] * 5 + ["FULLY_CONNECTED"]
+    head = trained.model.get_layer("head_logits").kernel.numpy()
+    assert np.array_equal(found[-1].values, head.T)
+    # Batch normalization is multiplied into each filter.
+    convolution, norm = trained.model.get_layer("block1_conv"), trained.model.get_layer("block1_bn")
+    scale = norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon)
+    assert np.allclose(found[0].values, np.moveaxis(convolution.kernel * scale, -1, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("conversion", "dtype"),
+    [
+        (Conversion(quantization="float16"), "float16"),
+        (Conversion(quantization="dynamic"), "int8"),
+        (Conversion(quantization="int8", calibration_images=20), "int8"),
+    ],
+    ids=str,
+)
+def test_zeros_hold_in_every_format(trained: Candidate, conversion: Conversion, dtype: str, tmp_path: Path) -> None:
+    layer = trained.model.get_layer("block3_conv")
+    kernel = layer.kernel.numpy()
+    kernel[:, :, ::2] = 0
+    layer.set_weights([kernel])
+    artifact = exported(replace(trained, conversion=conversion), tmp_path / "model.tflite")
+    found = kernels(artifact)[2]
+    assert found.values.dtype == dtype
+    assert not found.values[..., ::2].any()
+    zeros = sum(int((one.values == 0).sum()) for one in kernels(artifact))
+    assert zeros >= kernel.size / 2
+    assert sparsity(artifact) == pytest.approx(zeros / sum(one.values.size for one in kernels(artifact)))

@@ -1,0 +1,99 @@
+"""The report: one file that loads nothing, and figures that survive odd selections."""
+
+import json
+import re
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from pipelines.report.page import KINDS, write
+from pipelines.results.recorded import RecordedCell
+from tests.comparison.test_entries import recorded
+
+CELLS = [
+    recorded("baseline"),
+    recorded("quantize_int8", megabytes=0.25, accuracy=0.79),
+    recorded("cluster", megabytes=0.4, accuracy=0.7, p_value=0.001),
+    replace(recorded("baseline", model="resnet50"), dataset="digits"),
+]
+FIGURES = {"ranking", "pareto", "heatmap", "accuracy_size", "training_accuracy", "sensitivity"}
+
+
+def test_the_page_loads_nothing_and_every_figure_is_there(tmp_path: Path) -> None:
+    page, *figures = write(CELLS, tmp_path, chosen="")
+    html = page.read_text()
+    loaded = re.findall(r"<(?:script|img|link|iframe)[^>]+(?:src|href)=[\"']?([^\"'> ]{5})", html)
+    assert set(loaded) == {"data:"}
+    assert "@import" not in html and "url(http" not in html
+    assert {path.name for path in figures} == {f"{d}-{f}.png" for d in ("cifar10", "digits") for f in FIGURES}
+    assert html.count("data:image/png;base64,") == len(figures)
+    for path in figures:
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+    assert html.count("<img") == len(re.findall(r"<img[^>]+alt=\"[^\"]+\"", html))
+    assert "Fittest: vgg16-cifar10-quantize_int8" in html
+    assert "2-D" in html and "cannot be told" in html
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    nasty = replace(recorded("cluster"), model="</script><b>x", name="</script><b>x", technique="<i>t")
+    settings = [recorded("prune", **{"technique.knob": knob}) for knob in ("<s>", "1")]
+    html = write([nasty, recorded("baseline"), *settings], tmp_path, chosen="filter=<u>")[0].read_text()
+    assert "technique.knob<wbr>=&lt;s&gt;" in html
+    for tag in ("<b>x", "<i>t", "<u>", "<s>"):
+        assert tag not in html
+    assert html.count("</script>") == html.count("<script")
+
+
+def test_names_of_other_scripts_leave_no_boxes(tmp_path: Path) -> None:
+    def named(model: str, dataset: str) -> list[RecordedCell]:
+        cells = [recorded(technique, model=model) for technique in ("baseline", "cluster", "prune")]
+        return [replace(cell, dataset=dataset, name=f"{model}-{dataset}-{cell.technique}") for cell in cells]
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph")
+        page, *figures = write([*named("花$x$", "फूल"), *named("b", "फूल"), *named("c", "a b"), *named("c", "a_b")],
+                               tmp_path, chosen="")  # fmt: skip
+    assert len({path.name for path in figures}) == 3 * len(FIGURES)
+    assert "花$x$-फूल-cluster" in page.read_text()
+
+
+def test_a_figure_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> Figure:
+        raise ZeroDivisionError
+
+    first, *others = KINDS
+    monkeypatch.setattr("pipelines.report.page.KINDS", (replace(first, draw=fails), *others))
+    _, *figures = write(CELLS, tmp_path, chosen="")
+    assert len(figures) == 2 * len(FIGURES) and all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [recorded("baseline")],
+        [recorded("cluster", feasible=False)],
+        [recorded("cluster", seed=0), recorded("cluster", seed=1, hardware="another")],
+        [recorded(f"cluster_{n}", accuracy=0.5 + n / 1000) for n in range(200)],
+    ],
+    ids=["a baseline alone", "nothing feasible", "mixed hardware", "two hundred cells"],
+)
+def test_odd_selections(cells: list, tmp_path: Path) -> None:
+    page, *figures = write(cells, tmp_path, chosen="")
+    assert len(figures) == len(FIGURES)
+    assert "nan" not in re.sub(r"data:image/png;base64,[^\"]+", "", page.read_text()).lower().replace("finan", "")
+
+
+def test_two_thousand_cells_do_not_make_a_heavy_page(tmp_path: Path) -> None:
+    cells = [
+        recorded(f"technique_{n % 20}", accuracy=0.2 + n / 4000, model=f"model_{n % 9}", **{"technique.knob": str(n)})
+        for n in range(2000)
+    ]
+    page, *_ = write(cells, tmp_path, chosen="")
+    assert page.stat().st_size < 5e6
+    assert (
+        len(json.loads(re.findall(r"<script[^>]*json[^>]*>(.*?)</script>", page.read_text(), re.DOTALL)[0])["cells"])
+        == 2000
+    )

@@ -1,0 +1,88 @@
+import dataclasses
+import math
+
+import pytest
+
+from pipelines.results.records import Measurement
+from pipelines.results.score import OperationalScore
+
+DEFAULT = OperationalScore(accuracy=2.0, size=0.5, test_time=0.25, train_time=0.25)
+
+
+def measurement(accuracy: float = 0.55, compressed_bytes: int = 10_000_000, p50_ms: float = 10.0) -> Measurement:
+    return Measurement(
+        accuracy=accuracy,
+        top5_accuracy=1.0,
+        correct=0,
+        test_images=100,
+        p50_ms=p50_ms,
+        p90_ms=p50_ms,
+        p99_ms=p50_ms,
+        images_per_s=1.0,
+        load_ms=1.0,
+        first_call_ms=1.0,
+        file_bytes=compressed_bytes,
+        compressed_bytes=compressed_bytes,
+    )
+
+
+def test_terms_by_hand() -> None:
+    # kappa = (0.55 - 0.1) / 0.9 = 0.5 -> 20 * 2 * log10(50) = 67.959; 10 MB -> -10; 10 ms -> -5; 100 s -> -10.
+    terms = DEFAULT.terms(measurement(), train_total_s=100.0, classes=10)
+    assert terms.accuracy == pytest.approx(67.9588, abs=1e-4)
+    assert (terms.size, terms.test_time, terms.train_time) == pytest.approx((-10.0, -5.0, -10.0))
+    assert terms.total == pytest.approx(42.9588, abs=1e-4)
+
+
+def test_a_tiny_model_that_guesses_scores_nothing() -> None:
+    guessing = DEFAULT.terms(measurement(accuracy=0.1, compressed_bytes=1000), train_total_s=1.0, classes=10)
+    # kappa is at its floor of 1e-4: 40 log10(0.01) = -80.
+    assert guessing.accuracy == pytest.approx(-80.0)
+    assert guessing.total < DEFAULT.terms(measurement(), train_total_s=1000.0, classes=10).total
+
+
+def test_gain_is_the_difference_of_scores_and_free_of_units() -> None:
+    own, other = measurement(compressed_bytes=2_500_000, p50_ms=5.0), measurement()
+    gain = DEFAULT.gain(own, other, baseline_p50_ms=10.0, train_total_s=100.0, baseline_train_s=100.0, classes=10)
+    # A quarter of the bytes: 10 log10(4); half of the time: 5 log10(2).
+    assert gain.size == pytest.approx(10 * math.log10(4))
+    assert gain.test_time == pytest.approx(5 * math.log10(2))
+    assert (gain.accuracy, gain.train_time) == (0.0, 0.0)
+    scores = [DEFAULT.terms(m, train_total_s=100.0, classes=10).total for m in (own, other)]
+    assert gain.total == pytest.approx(scores[0] - scores[1])
+
+
+def test_zero_training_seconds_do_not_divide_by_zero() -> None:
+    assert math.isfinite(DEFAULT.terms(measurement(), train_total_s=0.0, classes=10).total)
+
+
+@pytest.mark.parametrize(
+    ("budget", "named"),
+    [
+        ({"min_accuracy": 0.6}, "min_accuracy"),
+        ({"max_size_mb": 9.0}, "size"),
+        ({"max_test_ms": 9.0}, "test time"),
+        ({"max_train_s": 99.0}, "training time"),
+    ],
+)
+def test_budgets(budget: dict[str, float], named: str) -> None:
+    profile = dataclasses.replace(DEFAULT, **budget)
+    (sentence,) = profile.violations(measurement(), train_total_s=100.0)
+    assert named in sentence
+    kept = measurement(accuracy=0.7, compressed_bytes=1_000_000, p50_ms=1.0)
+    assert profile.violations(kept, train_total_s=1.0) == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"accuracy": -1.0}, "score.accuracy must be a number, 0 or more, got -1.0"),
+        ({"size": "big"}, "score.size must be a number"),
+        ({"accuracy": 0, "size": 0, "test_time": 0, "train_time": 0}, "exponent above 0"),
+        ({"min_accuracy": 95}, "score.min_accuracy must be a fraction in (0, 1), got 95"),
+        ({"max_test_ms": 0.0}, "score.max_test_ms must be a number, more than 0, got 0.0"),
+    ],
+)
+def test_bad_profiles_are_named(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        dataclasses.replace(DEFAULT, **fields)  # type: ignore[arg-type]

@@ -1,0 +1,122 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from wcwidth import width
+
+from pipelines.results.metrics import flatten, metrics_of
+from pipelines.results.records import CellFiles, CellResult, Comparison, Complexity, Finished, Majority, Terms, Timing
+from pipelines.results.summary import aligned, note, table
+from tests.results.test_score import measurement
+
+BESIDE = Comparison(
+    baseline_accuracy=0.5,
+    baseline_p50_ms=20.0,
+    baseline_file_bytes=20_000_000,
+    baseline_compressed_bytes=20_000_000,
+    baseline_train_s=100.0,
+    latency_ratio=0.5,
+    ratio_low=0.4,
+    ratio_high=0.6,
+    accuracy_p_value=0.2,
+    accuracy="tied",
+    time="better",
+    size="better",
+    gain=Terms(accuracy=1.0, size=2.0, test_time=3.0, train_time=0.0),
+)
+RESULT = CellResult(
+    model="vgg16",
+    dataset="cifar10",
+    technique="quantize_int8",
+    seed=3,
+    fingerprint="f" * 64,
+    hardware={"processor": "a", "gpus": []},
+    measurement=measurement(),
+    timing=Timing(train_s=0.0, train_total_s=100.0, optimize_s=1.0, convert_s=2.0),
+    complexity=Complexity(parameters=7, macs=8, sparsity=0.0),
+    score=Terms(accuracy=50.0, size=-10.0, test_time=-5.0, train_time=-10.0),
+    violations=("accuracy 0.55 is below min_accuracy 0.9",),
+    comparison=BESIDE,
+    epochs=({"loss": 1.0},),
+    metrics={"transfer/parameters_share": 0.5},
+    majority=Majority(answer="cat", share=0.52, p_value=0.3),
+)
+BASELINE = dataclasses.replace(RESULT, technique="baseline", comparison=None, violations=(), majority=None)
+
+
+@pytest.mark.parametrize("result", [RESULT, BASELINE], ids=["compared", "baseline"])
+def test_a_record_survives_json(result: CellResult, tmp_path: Path) -> None:
+    files = CellFiles(tmp_path)
+    result.save(files.result)
+    assert Finished.load(tmp_path).result == result
+
+
+def test_an_unfinished_cell_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Finished.load(tmp_path)
+
+
+def test_a_record_of_another_format_is_no_record(tmp_path: Path) -> None:
+    CellFiles(tmp_path).result.write_text(json.dumps({"comparison": None, "other": 1}))
+    with pytest.raises((KeyError, TypeError)):
+        Finished.load(tmp_path)
+
+
+def test_the_table_stands_beside_the_baseline() -> None:
+    text = table(RESULT)
+    assert "vgg16-cifar10-quantize_int8, seed 3" in text
+    for row in (
+        ("accuracy", "55.00%", "50.00%", "+5.00 points", "+1.00 dB"),
+        ("test time, p50", "10 ms", "20 ms", "x 0.500", "+3.00 dB"),
+        ("training time, total", "100.0 s", "100.0 s", "x 1.000", "+0.00 dB"),
+        ("file, compressed", "10.000 MB", "20.000 MB", "x 0.500", "+2.00 dB"),
+        ("operational score", "25.00 dB", "19.00 dB", "+6.00 dB"),
+    ):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{row[0]}  ")]
+        assert all(cell in line for cell in row)
+    assert "better in 2 of 3 dimensions" in text
+    assert "Not feasible: accuracy 0.55 is below min_accuracy 0.9." in text
+
+
+def test_a_record_older_than_the_test_against_one_answer_is_read(tmp_path: Path) -> None:
+    files = CellFiles(tmp_path)
+    BASELINE.save(files.result)
+    record = json.loads(files.result.read_text())
+    del record["majority"]
+    files.result.write_text(json.dumps(record))
+    assert Finished.load(tmp_path).result == BASELINE
+
+
+def test_table_and_note_say_that_nothing_was_learnt() -> None:
+    for said in (table(RESULT), note(RESULT)):
+        assert "no better than always answering 'cat' (52.0% of the test images)." in said
+    for said in (table(BASELINE), note(BASELINE)):
+        assert "always" not in said
+
+
+def test_a_baseline_stands_alone() -> None:
+    text = table(BASELINE)
+    assert "change" not in text and "operational score" in text
+    assert max(map(len, text.splitlines())) < 60
+
+
+def test_the_note_says_what_came_out() -> None:
+    assert "**vgg16-cifar10-quantize_int8**: score **25.0 dB**, +6.0 dB against its baseline." in note(RESULT)
+    assert "against" not in note(BASELINE)
+
+
+def test_what_a_cell_does_not_have_is_absent() -> None:
+    assert metrics_of(RESULT)["score/gain_db"] == 6.0
+    assert metrics_of(RESULT)["baseline/dimensions_improved"] == 2
+    assert not [name for name in metrics_of(BASELINE) if "gain" in name or name.startswith("baseline/")]
+
+
+def test_flatten() -> None:
+    assert dict(flatten({"a": {"b": 1, "c": {"d": None}}, "e": 2})) == {"a.b": 1, "a.c.d": None, "e": 2}
+
+
+def test_columns_of_wide_characters_are_aligned() -> None:
+    lines = aligned([("cell", "x"), ("花花", "1"), ("फूल", "22"), ("Blüten", "3")]).splitlines()
+    assert lines == ["cell     x", "花花     1", "फूल      22", "Blüten   3"]
+    assert {width(line) for line in lines} == {10}

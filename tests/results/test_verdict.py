@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from pipelines.results.verdict import (
+    accuracy_verdict,
+    majority,
+    mcnemar_p_value,
+    no_better_than_majority,
+    size_verdict,
+    time_verdict,
+)
+
+
+def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    candidate = np.repeat([True, True, False, False], [both, gained, lost, neither])
+    baseline = np.repeat([True, False, True, False], [both, gained, lost, neither])
+    return candidate, baseline
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p_value"),
+    [
+        (0, 0, 1.0),
+        (5, 5, 1.0),
+        # Two-sided exact binomial: 2 * 0.5^6 = 1/32, and 2 * (1 + 10) / 2^10 = 11/512.
+        (0, 6, 0.03125),
+        (9, 1, 0.021484375),
+    ],
+)
+def test_mcnemar_by_hand(gained: int, lost: int, p_value: float) -> None:
+    assert mcnemar_p_value(*answers(50, gained, lost, 7)) == pytest.approx(p_value)
+
+
+def test_mcnemar_wants_pairs() -> None:
+    with pytest.raises(ValueError, match="equally many"):
+        mcnemar_p_value(np.ones(3, bool), np.ones(4, bool))
+
+
+@pytest.mark.parametrize(
+    ("own", "p_value", "verdict"), [(0.6, 0.01, "better"), (0.5, 0.01, "worse"), (0.6, 0.2, "tied")]
+)
+def test_accuracy(own: float, p_value: float, verdict: str) -> None:
+    assert accuracy_verdict(own - 0.55, p_value) == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.5, 0.9, "better"),
+        (1.1, 1.3, "worse"),
+        (0.9, 1.1, "tied"),
+        # Surely below or above 1, and by less than anybody would change a model for.
+        (0.992, 0.996, "tied"),
+        (1.004, 1.008, "tied"),
+    ],
+)
+def test_time(low: float, high: float, verdict: str) -> None:
+    assert time_verdict(low, high) == verdict
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(989, "better"), (990, "tied"), (1010, "tied"), (1011, "worse")])
+def test_size(own: int, verdict: str) -> None:
+    assert size_verdict(own / 1000) == verdict
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "answer", "share", "p_value"),
+    [
+        # Five images, all right: two of them the constant answer gets wrong, so 1/4.
+        ("aaabb", "aaabb", "a", 0.6, 0.25),
+        # One gained, two lost: 7 of 8 outcomes are as good or better.
+        ("aaabb", "abbba", "a", 0.6, 0.875),
+        # Five gained: 1/32, which is significant.
+        ("aaaaabbbbb", "aaaaabbbbb", "a", 0.5, 0.03125),
+        # The constant answer itself, and a test split of one class.
+        ("abb", "bbb", "b", 2 / 3, 1.0),
+        ("bbb", "bbb", "b", 1.0, 1.0),
+    ],
+)
+def test_majority_by_hand(labels: str, predicted: str, answer: str, share: float, p_value: float) -> None:
+    found = majority(*(np.array(["abc".index(one) for one in word]) for word in (predicted, labels)), ("a", "b", "c"))
+    assert (found.answer, found.share) == (answer, pytest.approx(share))
+    assert found.p_value == pytest.approx(p_value)
+
+
+def test_no_better_than_majority_says_so_in_words() -> None:
+    assert (
+        no_better_than_majority(0.05, 0.52, "cat") == "no better than always answering 'cat' (52.0% of the test images)"
+    )
+    assert no_better_than_majority(0.049, 0.52, "cat") is None
+    # Of an older record nothing is known, so nothing is said.
+    assert no_better_than_majority(None, None, "") is None

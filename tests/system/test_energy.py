@@ -1,0 +1,131 @@
+"""Energy is what the machine's counters say, and nothing where they say nothing."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from zeus.device import cpu as zeus_cpu
+from zeus.device.cpu import rapl
+
+from pipelines.device import session
+from pipelines.device.results import summarized
+from pipelines.device.session import Consumption
+from pipelines.device.settings import Settings
+from pipelines.device.subjects import of_files
+from pipelines.device.table import text
+from pipelines.litert.consumption import ConsumptionRequest, consumed
+from pipelines.system import energy
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A processor's counters as Linux shows them; its memory is a zone below."""
+    package = tmp_path / "intel-rapl:0"
+    for zone, name in ((package, "package-0"), (package / "intel-rapl:0:0", "dram")):
+        zone.mkdir()
+        (zone / "name").write_text(f"{name}\n")
+        (zone / "energy_uj").write_text("1000000\n")
+        (zone / "max_energy_range_uj").write_text("262143328850\n")
+    monkeypatch.setattr(rapl, "RAPL_DIR", str(tmp_path))
+    with forgotten(monkeypatch):
+        yield package
+
+
+class forgotten:  # noqa: N801 (reads as a context)
+    """What Zeus and we have found out about the machine, before and after."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(zeus_cpu, "_cpus", None)
+
+    def __enter__(self) -> None:
+        rapl.rapl_is_available.cache_clear()
+        energy._counters.cache_clear()
+
+    def __exit__(self, *_: object) -> None:
+        self.__enter__()
+
+
+def test_joules_are_what_the_counters_moved_by_and_add_up(package: Path) -> None:
+    joules: dict[str, float] = {}
+    with energy.counted(joules):
+        (package / "energy_uj").write_text("3500000\n")
+        (package / "intel-rapl:0:0" / "energy_uj").write_text("1250000\n")
+    assert joules == pytest.approx({"cpu": 2.5, "dram": 0.25})
+    with energy.counted(joules):
+        (package / "energy_uj").write_text("4000000\n")
+    assert joules == pytest.approx({"cpu": 3.0, "dram": 0.25})
+
+
+def test_memory_that_tells_nothing_is_absent(package: Path) -> None:
+    (package / "intel-rapl:0:0" / "name").write_text("core\n")
+    joules: dict[str, float] = {}
+    with energy.counted(joules):
+        (package / "energy_uj").write_text("2000000\n")
+    assert joules == pytest.approx({"cpu": 1.0})
+
+
+def test_a_machine_without_counters_counts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rapl, "RAPL_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr(rapl, "CONTAINER_RAPL_DIR", str(tmp_path / "none"))
+    joules: dict[str, float] = {}
+    with forgotten(monkeypatch), energy.counted(joules):
+        pass
+    assert "cpu" not in joules
+
+
+def test_an_images_energy_is_that_of_the_counted_calls(package: Path, made: Path) -> None:
+    counter = package / "energy_uj"
+    over = threading.Event()
+
+    def burn() -> None:
+        joules = 1
+        while not over.wait(0.01):
+            joules += 1
+            partial = counter.with_suffix(".partial")
+            partial.write_text(f"{joules}000000\n")
+            partial.replace(counter)
+
+    burning = threading.Thread(target=burn)
+    burning.start()
+    try:
+        found = consumed(
+            ConsumptionRequest(
+                artifact=str(made / "int8.tflite"), threads=1, warmup_calls=1, duration_s=0.5, seed=0, result=""
+            )
+        )
+    finally:
+        over.set()
+        burning.join()
+    # A joule each hundredth of a second, or a little less often.
+    assert 10 <= found["cpu"] <= 50
+    assert found["dram"] == 0
+    assert found["images"] > 50
+
+
+SHORT = Settings(
+    profile="quick", loads=1, starts=1, min_duration_s=0.1, min_calls=5, limit_s=5.0, batches=(), warmup_calls=1
+)
+
+
+def test_energy_stands_beside_the_other_figures(made: Path) -> None:
+    subjects = of_files([made / "int8.tflite"], None)
+    raws = session.run(subjects, SHORT, say=lambda _: None)
+    assert not any("energy" in name for name in summarized(subjects, raws, SHORT)[0].metrics())
+    raws[0].consumption[1] = Consumption(images=200, joules={"cpu": 5.0, "dram": 0.5})
+    results = summarized(subjects, raws, SHORT)
+    told = {name: value for name, value in results[0].metrics().items() if "energy" in name}
+    assert told == {"energy_cpu_mj_1t": 25.0, "energy_dram_mj_1t": 2.5}
+    assert "cpu mJ, 1t" in text(results)
+
+
+def test_the_pass_is_a_process_of_its_own_for_each_number_of_threads(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(energy, "told", lambda: True)
+    subjects = of_files([made / "int8.tflite", made / "float32.tflite"], None)
+    both = Settings(**vars(SHORT) | {"threads": (1, 2)})
+    for raw in session.run(subjects, both, say=lambda _: None):
+        assert set(raw.consumption) == {1, 2}
+        # The processes count for themselves, and this machine may tell them nothing.
+        assert all(one.images > 0 and "gpu" not in one.joules for one in raw.consumption.values())

@@ -1,0 +1,115 @@
+"""Zeros that reach the artifact, one by one and in patterns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.litert.kernels import kernels, sparsity
+from pipelines.litert.size import compressed_bytes
+from pipelines.techniques.base import Candidate, EffectError
+from pipelines.techniques.prune import Prune
+from tests.conftest import artifact_accuracy, context, exported
+
+
+def prune(**changed: object) -> Prune:
+    fields = {
+        "pattern": "unstructured",
+        "sparsity": 0.7,
+        "block_size": 4,
+        "skip": None,
+        "epochs": None,
+        "learning_rate": 2e-3,
+    }
+    return Prune(**fields | changed)
+
+
+def test_weights_one_by_one(trained: Candidate, baseline_artifact: Path, tmp_path: Path) -> None:
+    technique = prune()
+    names = [layer.name for layer in trained.model.layers]
+    done = technique.apply(trained, context(15))
+    artifact = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, artifact)
+    assert sparsity(artifact) == pytest.approx(0.7, abs=0.01)
+    assert compressed_bytes(artifact) < 0.5 * compressed_bytes(baseline_artifact)
+    assert artifact_accuracy(artifact) > 0.85
+    assert [layer.name for layer in done.model.layers] == names
+    with pytest.raises(EffectError, match="promised 70% zeros"):
+        technique.verify(done, baseline_artifact)
+
+
+def test_two_in_four(trained: Candidate, tmp_path: Path) -> None:
+    technique = prune(pattern="two_in_four", sparsity=0.5)
+    done = technique.apply(trained, context(4))
+    artifact = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, artifact)
+    first, *others = kernels(artifact)
+    # Three colours cannot be divided by four.
+    assert np.count_nonzero(first.values) == first.values.size
+    for kernel in others:
+        assert (np.count_nonzero(kernel.values.reshape(-1, 4), axis=1) <= 2).all()
+    assert artifact_accuracy(artifact) > 0.85
+
+
+def test_blocks_go_as_a_whole(trained: Candidate, tmp_path: Path) -> None:
+    technique = prune(pattern="block", sparsity=0.5)
+    done = technique.apply(trained, context(6))
+    artifact = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, artifact)
+    for kernel in kernels(artifact)[1:]:
+        used = np.count_nonzero(kernel.values.reshape(-1, 4), axis=1)
+        assert (used == 0).mean() == pytest.approx(0.5, abs=0.01)
+        assert set(np.unique(used)) <= {0, 3, 4}
+    # As many zeros in other places are no blocks.
+    with pytest.raises(EffectError, match="promised 50% zeros"):
+        scattered = prune(sparsity=0.5).apply(done, context(4))
+        technique.verify(done, exported(_spread(scattered), tmp_path / "scattered.tflite"))
+
+
+def _spread(candidate: Candidate) -> Candidate:
+    """Every second weight zero."""
+    for layer in candidate.model.layers:
+        if type(layer).__name__ in ("Conv2D", "Dense"):
+            kernel, *rest = layer.get_weights()
+            kernel[..., ::2, :] = 0
+            kernel[..., 1::2, :] = 1
+            layer.set_weights([kernel, *rest])
+    return candidate
+
+
+def test_what_is_skipped_stays_dense(trained: Candidate, tmp_path: Path) -> None:
+    technique = prune(skip="block[12]|head_")
+    done = technique.apply(trained, context(3))
+    artifact = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, artifact)
+    dense = [np.count_nonzero(kernel.values) == kernel.values.size for kernel in kernels(artifact)]
+    assert dense == [True, True, False, False, False, True]
+
+
+def test_a_short_training_prunes_all_the_same(trained: Candidate) -> None:
+    done = prune(epochs=1).apply(trained, context(1))  # 8 steps
+    kernel = done.model.get_layer("block3_conv").kernel.numpy()
+    assert (kernel == 0).mean() == pytest.approx(0.7, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"pattern": "2:8"}, "technique.pattern must be one of"),
+        ({"sparsity": 1.0}, "technique.sparsity must be a fraction"),
+        ({"pattern": "two_in_four"}, "technique.sparsity must be 0.5 with the pattern two_in_four, got 0.7"),
+        ({"block_size": 1}, "technique.block_size must be"),
+        ({"skip": "["}, "technique.skip must be a regular expression"),
+        ({"epochs": 0}, "technique.epochs must be"),
+        ({"learning_rate": 0}, "technique.learning_rate must be"),
+    ],
+)
+def test_bad_values(changed: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prune(**changed)
+
+
+@pytest.mark.parametrize("changed", [{"skip": "."}, {"pattern": "block", "block_size": 5}])
+def test_pruning_nothing_is_found_out(changed: dict, trained: Candidate) -> None:
+    with pytest.raises(EffectError, match="found no kernel to prune"):
+        prune(**changed).apply(trained, context(1))

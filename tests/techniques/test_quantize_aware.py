@@ -1,0 +1,119 @@
+"""Training with int8 rounding: integer files that answer as the training did, with zeros and shared values kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.litert.artifact import Artifact, tensor_dtypes
+from pipelines.litert.kernels import sparsity
+from pipelines.techniques.base import Candidate, Chain, EffectError
+from pipelines.techniques.quantize_aware import QuantizeAware
+from tests.cells.test_config import composed
+from tests.conftest import artifact_accuracy, context, exported, small_data, through
+from tests.techniques.test_cluster import cluster, values
+from tests.techniques.test_prune import prune
+
+
+def qat(**changed: object) -> QuantizeAware:
+    return QuantizeAware(**{"epochs": 2, "learning_rate": 1e-3, "preserve": "nothing"} | changed)
+
+
+def agreement(candidate: Candidate, artifact: Path) -> tuple[float, float]:
+    """How often the artifact answers as the network with emulated rounding, and as the plain one, does."""
+    data, _ = small_data()
+    answers = Artifact(artifact).logits(data.test.images).argmax(axis=1)
+    pixels = data.test.images.astype(np.float32)
+    emulated, plain = (
+        float((model.predict(pixels, verbose=0).argmax(axis=1) == answers).mean())
+        for model in (candidate.emulated, candidate.model)
+    )
+    return emulated, plain
+
+
+def test_the_artifact_is_integer_and_answers_as_the_training_did(
+    trained: Candidate, baseline_artifact: Path, tmp_path: Path
+) -> None:
+    technique = qat()
+    before = trained.model.get_layer("block3_conv").kernel.numpy().copy()
+    done = technique.apply(trained, context(2))
+    artifact = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, artifact)
+    assert "float32" not in tensor_dtypes(artifact)
+    assert Artifact(artifact).input_dtype == np.uint8
+    emulated, plain = agreement(done, artifact)
+    assert emulated >= 0.98 and plain >= 0.95
+    assert artifact_accuracy(artifact) > 0.85
+    assert artifact.stat().st_size < 0.4 * baseline_artifact.stat().st_size
+    assert not np.array_equal(done.model.get_layer("block3_conv").kernel, before)
+    with pytest.raises(EffectError, match="qat left"):
+        technique.verify(done, baseline_artifact)
+
+
+def test_a_pruned_network_keeps_its_zeros(trained: Candidate, tmp_path: Path) -> None:
+    chain = Chain(steps={"prune": prune(epochs=6), "qat": qat(preserve="sparsity")}, alias="pqat")
+    done = through(chain, trained, context(6))
+    artifact = exported(done, tmp_path / "model.tflite")
+    chain.verify(done, artifact)
+    # Rounding makes some more.
+    assert 0.69 < sparsity(artifact) < 0.75
+    assert agreement(done, artifact)[0] >= 0.98
+
+
+def test_zeros_are_lost_where_nothing_keeps_them(trained: Candidate, tmp_path: Path) -> None:
+    chain = Chain(steps={"prune": prune(epochs=6), "qat": qat()})
+    done = through(chain, trained, context(6))
+    with pytest.raises(EffectError, match="prune promised 70% zeros"):
+        chain.verify(done, exported(done, tmp_path / "model.tflite"))
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_clustered_network_keeps_its_shared_values(per_channel: bool, trained: Candidate, tmp_path: Path) -> None:
+    steps = {"cluster": cluster(per_channel=per_channel), "qat": qat(preserve="clusters")}
+    chain = Chain(steps=steps, alias="cqat")
+    done = through(chain, trained, context(2))
+    artifact = exported(done, tmp_path / "model.tflite")
+    chain.verify(done, artifact)
+    assert max(values(artifact)) <= 16
+    kernel = done.model.get_layer("block3_conv").kernel.numpy()
+    assert len(np.unique(kernel)) <= (16 * kernel.shape[-1] if per_channel else 16)
+    assert agreement(done, artifact)[0] >= 0.98
+
+
+def test_both_are_kept(trained: Candidate, tmp_path: Path) -> None:
+    steps = {
+        "prune": prune(epochs=6),
+        "cluster": cluster(preserve_sparsity=True),
+        "qat": qat(preserve="sparsity_and_clusters"),
+    }
+    chain = Chain(steps=steps, alias="pcqat")
+    done = through(chain, trained, context(6))
+    artifact = exported(done, tmp_path / "model.tflite")
+    chain.verify(done, artifact)
+    assert sparsity(artifact) > 0.68 and max(values(artifact)) <= 16
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2"])
+def test_networks_with_other_layers_become_integer_too(name: str, tmp_path: Path) -> None:
+    """Swish, squeeze and excitation, Normalization, ReLU6, Rescaling with an offset, Resizing."""
+    data, _ = small_data()
+    model = composed(f"model={name}", "model.weights=null", "model.input_size=32", "technique=baseline").model
+    candidate = Candidate(model=model.build(data.image_shape, 10))
+    technique = qat(epochs=1)
+    done = technique.apply(candidate, context(1))
+    artifact = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, artifact)
+    assert "float32" not in tensor_dtypes(artifact)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"epochs": 0}, "technique.epochs must be"),
+        ({"learning_rate": 0}, "technique.learning_rate must be"),
+        ({"preserve": "all"}, "technique.preserve must be one of nothing, sparsity, clusters"),
+    ],
+)
+def test_bad_values(changed: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        qat(**changed)

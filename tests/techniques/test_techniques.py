@@ -1,0 +1,115 @@
+"""Each technique's effect on a real, trained network, through to the exported file as LiteRT sees it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.execution.export import export
+from pipelines.litert.artifact import Artifact, tensor_dtypes
+from pipelines.techniques.base import Candidate, Chain, Conversion, EffectError
+from pipelines.techniques.baseline import Baseline
+from pipelines.techniques.quantize import Quantize
+from pipelines.techniques.transfer import Transfer
+from tests.conftest import SMALL_CNN, artifact_accuracy, context, exported, small_data
+
+INT8 = Quantize(scheme="int8", calibration_images=50)
+TRANSFER = Transfer(epochs=1, learning_rate=1e-3, unfreeze_blocks=0, unfreeze_epochs=None, unfreeze_learning_rate=1e-5)
+
+
+def test_the_baseline_artifact_answers_as_keras_does(trained: Candidate, baseline_artifact: Path) -> None:
+    data, _ = small_data()
+    artifact = Artifact(baseline_artifact)
+    keras = trained.model.predict(data.test.images.astype(np.float32), verbose=0)
+    assert np.allclose(artifact.logits(data.test.images), keras, atol=1e-3)
+    assert artifact.labels == data.class_names
+
+
+@pytest.mark.parametrize(
+    ("scheme", "calibration", "holds", "largest_share", "largest_difference"),
+    [
+        ("dynamic", 0, "int8", 0.35, 0.03),
+        ("float16", 0, "float16", 0.55, 0.01),
+        ("int8", 50, "int8", 0.35, 0.03),
+        ("int16x8", 50, "int16", 0.35, 0.03),
+    ],
+)
+def test_quantization(
+    scheme: str,
+    calibration: int,
+    holds: str,
+    largest_share: float,
+    largest_difference: float,
+    trained: Candidate,
+    baseline_artifact: Path,
+    tmp_path: Path,
+) -> None:
+    technique = Quantize(scheme=scheme, calibration_images=calibration)
+    artifact = exported(technique.apply(trained, context()), tmp_path / "model.tflite")
+    technique.verify(trained, artifact)
+    assert tensor_dtypes(artifact)[holds] > 0
+    assert artifact.stat().st_size < largest_share * baseline_artifact.stat().st_size
+    assert abs(artifact_accuracy(artifact) - artifact_accuracy(baseline_artifact)) <= largest_difference
+
+
+def test_int8_is_integer_throughout_with_pixels_in(trained: Candidate, tmp_path: Path) -> None:
+    artifact = exported(INT8.apply(trained, context()), tmp_path / "model.tflite")
+    assert Artifact(artifact).input_dtype == np.uint8
+    assert "float32" not in tensor_dtypes(artifact)
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "float16", "int8", "int16x8"])
+def test_an_artifact_that_was_not_quantized_is_found_out(
+    scheme: str, trained: Candidate, baseline_artifact: Path
+) -> None:
+    with pytest.raises(EffectError, match=f"quantize_{scheme} left"):
+        Quantize(scheme=scheme, calibration_images=1).verify(trained, baseline_artifact)
+
+
+def test_a_chain_starts_from_the_cell_of_its_steps_but_the_last() -> None:
+    transfer = TRANSFER
+    chain = Chain(steps={"transfer": transfer, "quantize": INT8})
+    assert chain.name == "transfer_quantize_int8"
+    assert Chain(steps=chain.steps, alias="short").name == "short"
+    assert chain.origin is transfer
+    candidate = chain.apply(Candidate(model=None), context())
+    assert candidate.conversion == Conversion(quantization="int8", calibration_images=50)
+
+
+def test_a_chain_checks_every_step(trained: Candidate, baseline_artifact: Path) -> None:
+    chain = Chain(steps={"transfer": TRANSFER, "quantize": INT8})
+    with pytest.raises(EffectError):
+        chain.verify(trained, baseline_artifact)
+    with pytest.raises(ValueError, match="transfer needs pretrained weights"):
+        chain.preflight(SMALL_CNN)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ({"only": INT8}, "at least 2 steps"),
+        ({"quantize": INT8, "train": Baseline()}, "train trains from the model's own weights"),
+    ],
+)
+def test_bad_chains(steps: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Chain(steps=steps)
+
+
+def test_a_failed_export_leaves_no_file(trained: Candidate, tmp_path: Path) -> None:
+    data, _ = small_data()
+    with pytest.raises(ValueError, match="label"):
+        export(trained, training_images=data.train.images, labels=("one",), path=tmp_path / "model.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Quantize(scheme="int4", calibration_images=1), "technique.scheme must be one of"),
+        (lambda: Quantize(scheme="int8", calibration_images=0), "technique.calibration_images must be"),
+    ],
+)
+def test_bad_values(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,70 @@
+"""A place for artifacts that cannot be written is known before the training."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.tracking import artifacts
+from tests.places import Place
+from tests.servers import ui
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A SQLite store with its schema, which two servers serve one after the other."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    MlflowClient(uri).search_experiments()
+    return uri
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A folder that not even root can make: what should hold it is a file."""
+    (tmp_path / "file").touch()
+    return tmp_path / "file" / "artifacts"
+
+
+def refused(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done = place.run("technique=baseline", *arguments)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "keeps its artifacts in" in done.stderr and "where nothing can be written" in done.stderr, done.stderr
+    assert place.cells() == []
+    return done
+
+
+def test_server_that_cannot_write_where_it_serves_from(store: str, closed: Path, tmp_path: Path) -> None:
+    with ui(store, tmp_path, "--artifacts-destination", str(closed)) as uri:
+        place = Place(tmp_path, uri, "proxied")
+        done = refused(place)
+        assert "start the server with an --artifacts-destination that it may write to" in done.stderr
+        assert "s: training" not in done.stdout and not list(tmp_path.rglob("*.keras"))
+        assert refused(place, "-m").returncode == 2
+        assert place.sweeps() == []
+
+
+def test_server_that_names_a_folder_of_its_own_machine(
+    store: str, closed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ui(store, tmp_path, "--no-serve-artifacts", "--default-artifact-root", str(closed)) as uri:
+        place = Place(tmp_path, uri, "direct")
+        assert "--serve-artifacts and set tracking.experiment" in refused(place).stderr
+        # On another machine the folder would be made here, where the server never finds it.
+        client = MlflowClient(uri)
+        far = client.get_experiment(client.create_experiment("far", artifact_location="/server/only/4"))
+        monkeypatch.setattr(artifacts, "_is_here", lambda host: False)
+        with pytest.raises(PermissionError, match="a folder of the server's machine that is not on this one: mount it"):
+            artifacts.check_writable(far, uri)
+        assert not Path("/server").exists()
+
+
+def test_probe_leaves_nothing(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    made = client.get_experiment(client.create_experiment("mine", (tmp_path / "my artifacts").as_uri()))
+    artifacts.check_writable(made, uri)
+    assert not list((tmp_path / "my artifacts").iterdir())
+    assert artifacts._is_here("localhost") and not artifacts._is_here("192.0.2.1")

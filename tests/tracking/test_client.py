@@ -1,0 +1,57 @@
+"""The store of champions and claims is the tracking store, whatever one shell says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.places import ROOT
+
+CLAIM = """
+import sys
+from pipelines.tracking.claims import Claims
+from pipelines.tracking.client import connected
+with Claims(connected(sys.argv[1])).held("abc") as held:
+    print(held, [one.name for one in connected(sys.argv[1]).search_registered_models()])
+"""
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    MlflowClient(uri).search_experiments()
+    return uri
+
+
+def said(*arguments: str, elsewhere: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=inherited | {"MLFLOW_REGISTRY_URI": elsewhere},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_claims_are_in_the_tracking_store(uri: str, tmp_path: Path) -> None:
+    other = tmp_path / "registry.db"
+    done = said("-c", CLAIM, uri, elsewhere=f"sqlite:///{other}")
+    assert done.stdout == "True ['opscore-claim-abc-0']\n", done.stderr
+    assert not other.exists()
+    assert done.stderr.count("is not used: champions and claims are kept in the tracking store") == 1
+
+
+def test_command_says_that_the_other_registry_is_not_used(uri: str, tmp_path: Path) -> None:
+    command = ["-m", "pipelines.pull", "dataset=digits", f"tracking.uri={uri}", f"out={tmp_path / 'out'}"]
+    done = said(*command, elsewhere="http://me:secret@elsewhere:5000")
+    notice, refusal = done.stderr.splitlines()
+    assert notice.startswith("opscore: MLFLOW_REGISTRY_URI=http://elsewhere:5000 is not used: champions")
+    assert uri in notice and notice.endswith("`unset MLFLOW_REGISTRY_URI` before you serve one with mlflow")
+    assert "where there is none" in refusal and done.returncode == 1
+    # The same store written in another way is no other.
+    assert "not used" not in said(*command, elsewhere=uri).stderr

@@ -1,0 +1,79 @@
+"""Many recorded cells: what is asked of the store does not grow by the run, and no artifact is opened."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from benchmarks.made_up import cells, fill
+from pipelines.commands.compare import selected
+from pipelines.report.page import write
+from pipelines.tracking.store import Store
+
+RUNS = 1100
+# MLflow gives out a thousand at a time.
+PAGES = 2
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store of finished cells whose artifacts nobody has."""
+    folder = tmp_path_factory.mktemp("many")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    store = Store(uri, "opscore")
+    fill(uri, store.experiment_id, (folder / "artifacts").as_uri(), RUNS)
+    return uri
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """The SQL that is sent to any database while the test runs."""
+    sent: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(Engine, "before_cursor_execute", note)
+
+
+def test_cells_are_read_by_the_page(uri: str, statements: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(uri, "opscore")
+    searches = []
+    search = store.client.search_runs
+    monkeypatch.setattr(store.client, "search_runs", lambda *a, **k: (searches.append(k), search(*a, **k))[1])
+    statements.clear()
+    found = store.finished_cells()
+    assert (len(found), len(searches)) == (RUNS, PAGES)
+    # Metrics, parameters and tags come for 500 runs at a time.
+    assert len(statements) < 20 * PAGES
+
+
+def test_what_is_read_is_what_was_recorded(uri: str) -> None:
+    found = {cell.run_id: cell for cell in Store(uri, "opscore").finished_cells()}
+    for made in cells(RUNS):
+        cell = found[made.run_id]
+        assert (cell.metrics, cell.params, cell.started) == (made.metrics, made.params, made.started)
+        assert {name: getattr(cell, name) for name in ("model", "dataset", "technique", "fingerprint")} == {
+            name: made.tags[name] for name in ("model", "dataset", "technique", "fingerprint")
+        }
+        assert (cell.name, cell.test_images) == (made.result.name, 10_000)
+
+
+def test_a_report_opens_no_artifact(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("an artifact was asked for")
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", refuse)
+    monkeypatch.setattr(mlflow.artifacts, "list_artifacts", refuse)
+    assert not Path(uri.removeprefix("sqlite:///")).with_name("artifacts").exists()
+    chosen = selected([f"tracking.uri={uri}", "dataset=cifar10"])
+    page, *figures = write(chosen, tmp_path, chosen="dataset=cifar10")
+    html = page.read_text()
+    assert html.count("<tr data-at=") == len(chosen) == sum(cell.dataset == "cifar10" for cell in chosen)
+    assert html.rstrip().endswith("</html>")
+    assert len(figures) == 6

@@ -1,0 +1,102 @@
+"""Processes that open a store at once which is not there yet, or of which a part is there."""
+
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.commands.server import Postgres, program
+from pipelines.tracking.address import check_reachable
+from tests.places import SMALL, child_environment
+from tests.servers import ROOT, open_folder
+
+OPEN = "import sys; from pipelines.tracking.store import Store; print(Store(sys.argv[1], 'mine').experiment_id)"
+
+
+def test_four_processes_make_one_sqlite_store(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+    (tmp_path / "new").mkdir()
+    # Left by a process that was killed while it made the tables.
+    (tmp_path / "new" / "mlflow.db.new").write_bytes(b"half")
+    started = [
+        subprocess.Popen([sys.executable, "-c", OPEN, uri], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert [one.communicate(timeout=300)[0] for one in started] == ["1\n"] * 4
+    assert sorted(path.name for path in (tmp_path / "new").glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def read(uri: str, folder: Path, module: str, *arguments: str) -> str:
+    """What a command says that refuses, in one line."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"pipelines.{module}", *arguments],
+        cwd=folder, env=child_environment(uri), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0, done
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_file_with_half_of_the_tables_is_refused_and_what_is_said_mends_it(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    uri = f"sqlite:///{database}"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, name TEXT)")
+    told = f"opscore: the database {database} must hold all of MLflow's tables, and holds a part of them and no run"
+    assert told in read(uri, tmp_path, "compare")
+    said = read(uri, tmp_path, "run", "technique=baseline")
+    assert told in said
+    subprocess.run(["bash", "-c", said.split("`")[1]], check=True)
+    assert not database.exists()
+    subprocess.run([sys.executable, "-c", OPEN, uri], cwd=ROOT, check=True)
+
+
+def all_at_once(uri: str, folder: Path) -> Counter[str]:
+    """Three cells and a sweep that start at once on a new store: how many runs of which name are finished."""
+    cell = [sys.executable, "-m", "pipelines.run", "technique=quantize_int8", "measurement=quick", *SMALL]
+    started = [
+        subprocess.Popen(
+            [*cell, "training.epochs=1", *flags],
+            cwd=folder, env=child_environment(uri), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for flags in ([], [], [], ["-m"])
+    ]  # fmt: skip
+    outputs = [one.communicate(timeout=600)[0] for one in started]
+    assert [one.returncode for one in started] == [0] * 4, outputs
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("opscore")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    return Counter(run.info.run_name for run in runs if "fingerprint" in run.data.tags)
+
+
+ONCE_EACH = {"small_cnn-digits-baseline": 1, "small_cnn-digits-quantize_int8": 1}
+
+
+@pytest.mark.slow
+def test_commands_at_once_on_a_new_sqlite_store(tmp_path: Path) -> None:
+    assert all_at_once(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path) == ONCE_EACH
+
+
+@pytest.mark.slow
+def test_commands_at_once_on_a_new_postgresql_database(tmp_path: Path) -> None:
+    try:
+        program("initdb")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    with open_folder() as folder, Postgres(folder, 40) as postgres:
+        check_reachable(postgres.uri, patience_s=60)
+        # What only reads makes no tables.
+        for reader in (["compare"], ["pull", "dataset=digits"]):
+            said = read(postgres.uri, tmp_path, *reader)
+            assert said.startswith(f"opscore: there is no tracking store at {postgres.uri}: run a cell first")
+        with psycopg.connect(postgres.uri.replace("+psycopg", "")) as connection:
+            assert connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public'").fetchall() == []
+        assert all_at_once(postgres.uri, tmp_path) == ONCE_EACH
