@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.champion.comparability import check_champion
-from pipelines.results import intervals
+from pipelines.results import statistics
 from pipelines.system.errors import StoreError
 
 if TYPE_CHECKING:
@@ -127,12 +127,12 @@ def accuracy(own: Answers, champion: Answers, *, margin: float) -> Gate:
     """Failed where the whole 95% interval of the paired difference lies below -margin.
 
     Both answered the same images, in the same order. The number of right answers of each is known; that exactly one is
-    right can only be where they differ, which bounds the interval (`intervals.paired_difference`).
+    right can only be where they differ, which bounds the interval (`statistics.paired_difference`).
     """
     images = len(own.predicted)
     differing = int(np.sum(own.predicted != champion.predicted))
     difference = own.correct - champion.correct
-    low, high = intervals.paired_difference(difference, differing, images)
+    low, high = statistics.paired_difference(difference, differing, images)
     reason = (
         f"{own.correct / images:.2%} against {champion.correct / images:.2%}, 95% interval of the difference "
         f"{100 * low:+.2f} to {100 * high:+.2f} points ({differing} of {images} answers differ), allowed "

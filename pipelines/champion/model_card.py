@@ -12,8 +12,8 @@ from typing import Any
 
 from pipelines.champion.licences import of_weights
 from pipelines.datasets import picture
-from pipelines.results.intervals import wilson
 from pipelines.results.records import CellResult, Comparison
+from pipelines.results.statistics import wilson
 
 SNIPPET = """\
 import numpy as np; from ai_edge_litert.interpreter import Interpreter

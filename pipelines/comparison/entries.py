@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.results import intervals
+from pipelines.results.statistics import SIGNIFICANCE, Z, mean_error, mean_interval, mean_share, t_quantile, wilson
 from pipelines.results.verdict import accuracy_verdict, size_verdict, time_verdict
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-CONFIDENCE = 0.95
-SIGNIFICANCE = 1 - CONFIDENCE
 CRITERIA = ("accuracy", "size", "test_time", "train_time")
 # Latencies whose own interval is not known: what two measurements of one artifact differed by on a quiet machine.
 LATENCY_SPREAD = 0.02
@@ -184,18 +182,6 @@ def _images(cell: RecordedCell) -> dict[str, str]:
     return {"training-images": cell.training_digest[:8], "test-images": cell.digest[:8]}
 
 
-def mean_interval(values: Sequence[float]) -> Estimate:
-    """Mean and 95% interval by Student's t; no interval for a single value."""
-    if len(values) == 1:
-        return Estimate(value=float(values[0]))
-    from scipy.special import stdtrit
-
-    array = np.asarray(values, dtype=np.float64)
-    mean = float(array.mean())
-    half = float(stdtrit(len(array) - 1, 1 - SIGNIFICANCE / 2) * array.std(ddof=1) / math.sqrt(len(array)))
-    return Estimate(value=mean, low=mean - half, high=mean + half)
-
-
 def pareto_front(values: Floats) -> npt.NDArray[np.bool_]:
     """Which rows no other row dominates; more is better in every column.
 
@@ -262,7 +248,7 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
 
     def over_seeds(name: str, *, timed: bool = False) -> Estimate:
         values = [run.metrics[name] for run in runs if name in run.metrics]
-        return NOTHING if len(values) < len(runs) or (timed and mixed) else mean_interval(values)
+        return NOTHING if len(values) < len(runs) or (timed and mixed) else _mean(values)
 
     compared = first.technique != BASELINE and not mixed
     return Entry(
@@ -287,6 +273,14 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
     )
 
 
+def _mean(values: Sequence[float]) -> Estimate:
+    """The mean with its interval; none for a single value."""
+    if len(values) == 1:
+        return Estimate(value=float(values[0]))
+    low, high = mean_interval(values)
+    return Estimate(value=float(np.mean(values)), low=low, high=high)
+
+
 def _uninformed(runs: Sequence[RecordedCell]) -> str:
     found = [run.uninformed for run in runs if run.uninformed]
     if not found:
@@ -300,7 +294,7 @@ def _accuracy(runs: Sequence[RecordedCell]) -> Estimate:
     mean = float(np.mean(values))
     if len(values) == 1 and not images:
         return Estimate(value=mean)
-    low, high = intervals.mean_share(values, images) if len(values) > 1 else intervals.wilson(mean * images, images)
+    low, high = mean_share(values, images) if len(values) > 1 else wilson(mean * images, images)
     return Estimate(value=mean, low=low, high=high)
 
 
@@ -393,11 +387,11 @@ def possible_scores(entry: Entry, draws: int, seed: Sequence[int]) -> Floats:
 
 def _highest_score(entry: Entry) -> float:
     """What an entry's score exceeds with a chance of at most 2 * UNLIKELY."""
-    from scipy.special import betaincinv, ndtri, stdtrit
+    from scipy.special import betaincinv, ndtri
 
     if len(entry.runs) > 1:
         mean, error = _mean_score(entry)
-        return mean + error * float(stdtrit(len(entry.runs) - 1, 1 - 2 * UNLIKELY))
+        return mean + error * t_quantile(len(entry.runs) - 1, 1 - 2 * UNLIKELY)
     run = entry.runs[0]
     # The score is above this only where its accuracy or its latency is better than these.
     accuracy, latency = betaincinv(*_posterior(run), 1 - UNLIKELY), ndtri(UNLIKELY)
@@ -406,8 +400,7 @@ def _highest_score(entry: Entry) -> float:
 
 def _mean_score(entry: Entry) -> tuple[float, float]:
     """Over seeds, and its standard error."""
-    scores = [run.metrics["score/operational"] for run in entry.runs]
-    return float(np.mean(scores)), float(np.std(scores, ddof=1) / math.sqrt(len(scores)))
+    return mean_error([run.metrics["score/operational"] for run in entry.runs])
 
 
 def _posterior(run: RecordedCell) -> tuple[float, float]:
@@ -426,7 +419,7 @@ def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats) -> Floats:
         kappa = np.maximum((np.append(accuracies, accuracy) - chance) / (1 - chance), KAPPA_FLOOR)
         score += 20 * weights["accuracy"] * np.log10(kappa[:-1] / kappa[-1])
     low, high = (run.metrics.get(f"baseline/time_ratio_{end}", math.nan) for end in ("low", "high"))
-    spread = math.log(high / low) / (2 * 1.96) if low > 0 else LATENCY_SPREAD
+    spread = math.log(high / low) / (2 * Z) if low > 0 else LATENCY_SPREAD
     return np.asarray(score - 20 * weights["test_time"] * spread * latencies / math.log(10))
 
 

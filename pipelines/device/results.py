@@ -13,7 +13,7 @@ from pipelines.device.session import Consumption, Load, Raw
 from pipelines.device.settings import Settings
 from pipelines.device.subjects import Subject
 from pipelines.litert.latency import Nanoseconds, Percentiles
-from pipelines.litert.repeat import repeat_interval, resamples
+from pipelines.results.statistics import repeat_interval, resamples
 
 Floats = npt.NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from pipelines.execution.export import export
 from pipelines.litert.kernels import sparsity
 from pipelines.litert.session import Result, measure
 from pipelines.models import complexity
-from pipelines.results import verdict
+from pipelines.results import statistics, verdict
 from pipelines.results.records import (
     Build,
     CellFiles,
@@ -327,7 +327,7 @@ def _comparison(
     assert measured.ratio is not None and measured.ratio_low is not None and measured.ratio_high is not None
     with np.load(baseline.files.predictions, allow_pickle=False) as arrays:
         baseline_right = arrays["logits"].argmax(axis=1) == data.test.labels
-    p_value = verdict.mcnemar_p_value(measured.logits.argmax(axis=1) == data.test.labels, baseline_right)
+    p_value = statistics.mcnemar(measured.logits.argmax(axis=1) == data.test.labels, baseline_right)
     return Comparison(
         baseline_accuracy=other.measurement.accuracy,
         baseline_p50_ms=measured.reference_p50_ms,

@@ -1,4 +1,4 @@
-"""Time of single queries, and how two artifacts compare in it.
+"""Time of single queries.
 
 Method: MLPerf Inference's single stream (Reddi et al. 2020, arXiv:1911.02549): the next image is sent when
 the previous answer is there, and percentiles are reported, not means. What is compared takes turns.
@@ -17,9 +17,6 @@ import numpy.typing as npt
 
 Query = Callable[[npt.NDArray[np.uint8]], Any]
 Nanoseconds = npt.NDArray[np.int64]
-
-BLOCK_ROUNDS = 20
-CHUNK_VALUES = 4_000_000  # 32 MB of int64 at a time, whatever the number of rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,56 +72,6 @@ def time_interleaved(
                 total_ns += taken
             rounds += 1
     return [np.array(taken, np.int64) for taken in elapsed_ns]
-
-
-def ratio_interval(
-    candidate_ns: Nanoseconds,
-    reference_ns: Nanoseconds,
-    *,
-    seed: int,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> tuple[float, float, float]:
-    """Median of the candidate over median of the reference, and the bounds of its confidence interval.
-
-    Both are (rounds,) and paired by round. Percentile bootstrap that draws whole blocks of 20 rounds, of a
-    tenth of all where there are fewer than 200, so that slow drifts of the machine widen the interval too.
-    Source: moving blocks, Künsch 1989, Annals of Statistics 17(3), doi:10.1214/aos/1176347265.
-
-    Raises ValueError if the two are empty or differ in length.
-    """
-    rounds = len(candidate_ns)
-    if candidate_ns.shape != reference_ns.shape or candidate_ns.ndim != 1 or rounds == 0:
-        raise ValueError(
-            f"both latencies must be (rounds,) with at least one round, got {candidate_ns.shape} and "
-            f"{reference_ns.shape}: time them together"
-        )
-    block = max(1, min(BLOCK_ROUNDS, rounds // 10))
-    generator = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_VALUES // rounds)
-    ratios = np.concatenate(
-        [
-            _resampled_ratios(candidate_ns, reference_ns, block, min(chunk, resamples - done), generator)
-            for done in range(0, resamples, chunk)
-        ]
-    )
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(ratios, (tail, 1 - tail))
-    return float(np.median(candidate_ns) / np.median(reference_ns)), float(low), float(high)
-
-
-def _resampled_ratios(
-    candidate_ns: Nanoseconds,
-    reference_ns: Nanoseconds,
-    block: int,
-    resamples: int,
-    generator: np.random.Generator,
-) -> npt.NDArray[np.float64]:
-    rounds = len(candidate_ns)
-    starts = generator.integers(0, rounds - block + 1, (resamples, -(-rounds // block), 1))
-    drawn = (starts + np.arange(block)).reshape(resamples, -1)[:, :rounds]
-    medians = [np.median(times[drawn], axis=1, overwrite_input=True) for times in (candidate_ns, reference_ns)]
-    return np.asarray(medians[0] / medians[1], np.float64)
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from pipelines.litert import process
 from pipelines.litert.accuracy import accuracy, confusion_matrix, top_k_accuracy
-from pipelines.litert.latency import Percentiles, ratio_interval
+from pipelines.litert.latency import Percentiles
 from pipelines.litert.size import compressed_bytes, file_bytes
+from pipelines.results.statistics import ratio_interval
 from pipelines.system import checks, machine, mapped
 
 # A disk with less than this left is full.

@@ -9,23 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.results.records import Majority, Verdict
+from pipelines.results.statistics import SIGNIFICANCE, mcnemar
 
-SIGNIFICANCE = 0.05
 TOLERANCE = 0.01
-
-
-def mcnemar_p_value(candidate: npt.NDArray[np.bool_], baseline: npt.NDArray[np.bool_]) -> float:
-    """Two-sided exact McNemar test on paired answers, true where right; 1.0 where the two never differ.
-
-    Source: McNemar 1947, doi:10.1007/BF02295996. Raises ValueError if the two are not of the same shape.
-    """
-    from scipy.stats import binomtest
-
-    if candidate.shape != baseline.shape:
-        raise ValueError(f"paired answers must be equally many, got {candidate.shape} and {baseline.shape}")
-    gained = int(np.sum(candidate & ~baseline))
-    lost = int(np.sum(~candidate & baseline))
-    return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
 
 def majority(
@@ -33,21 +19,17 @@ def majority(
 ) -> Majority:
     """The answers to n >= 1 test images beside always giving the most frequent class; of equal ones, the first.
 
-    predicted, labels: class numbers (n,). The p-value is that of the one-sided exact McNemar test on the images that
-    only one of the two gets right, 1.0 where there are none (source: McNemar 1947, doi:10.1007/BF02295996).
+    predicted, labels: class numbers (n,). The p-value is that of the one-sided exact McNemar test.
     Raises ValueError if the two are not of the same shape.
     """
-    from scipy.stats import binomtest
-
     if predicted.shape != labels.shape:
         raise ValueError(f"answers and labels must be equally many, got {predicted.shape} and {labels.shape}")
     frequent = int(np.bincount(labels, minlength=len(class_names)).argmax())
-    gained = int(np.sum((predicted == labels) & (labels != frequent)))
-    lost = int(np.sum((predicted != labels) & (labels == frequent)))
+    constant = labels == frequent
     return Majority(
         answer=class_names[frequent],
-        share=float(np.mean(labels == frequent)),
-        p_value=float(binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue) if gained + lost else 1.0,
+        share=float(np.mean(constant)),
+        p_value=mcnemar(predicted == labels, constant, "greater"),
     )
 
 

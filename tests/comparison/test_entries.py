@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from pipelines.commands.compare import text
 from pipelines.comparison import article
@@ -14,14 +13,13 @@ from pipelines.comparison.entries import (
     compare,
     entries_of,
     first_ranks,
-    mean_interval,
     nearest_move,
     pareto_front,
     possible_scores,
 )
 from pipelines.comparison.notes import notes
-from pipelines.results.intervals import mean_share
 from pipelines.results.recorded import RecordedCell
+from pipelines.results.statistics import mean_share
 
 # a, s, t, r of the default profile, as MLflow keeps parameters.
 PARAMS = {"score.accuracy": "2", "score.size": "0.5", "score.test_time": "0.25", "score.train_time": "0.25"}
@@ -99,13 +97,6 @@ def recorded(
 def one(*cells: RecordedCell) -> Comparison:
     (comparison,) = compare(cells)
     return comparison
-
-
-def test_mean_over_seeds_is_students() -> None:
-    estimate = mean_interval([1.0, 2.0, 4.0])
-    low, high = stats.t.interval(0.95, 2, loc=7 / 3, scale=stats.sem([1.0, 2.0, 4.0]))
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((7 / 3, low, high))
-    assert math.isnan(mean_interval([1.0]).low)
 
 
 def test_the_front_by_hand() -> None:

@@ -29,8 +29,8 @@ from pipelines.device.subjects import Subject, of_files
 from pipelines.litert import memory
 from pipelines.litert.artifact import Artifact, image_shape
 from pipelines.litert.latency import Percentiles
-from pipelines.litert.repeat import repeat_interval, t_quantile
 from pipelines.litert.stream import BURST_S, check_same, random_images, time_bursts
+from pipelines.results.statistics import approximate_t_quantile
 from pipelines.system import machine, runtime
 from pipelines.system.errors import StoreError
 from pipelines.tracking.measured import OnTarget, record
@@ -122,44 +122,6 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 def sessions(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "measured").iterdir())
-
-
-class TestRepeatInterval:
-    @pytest.mark.parametrize("windows", [5, 10, 20])
-    def test_a_second_mean_lies_inside_in_95_of_100_cases(self, windows):
-        generator = np.random.default_rng(0)
-        inside = 0
-        for _ in range(1000):
-            # Where its memory lies shifts each window, and its own calls scatter too.
-            first, second = (generator.normal(0, 0.01, windows) + generator.normal(0, 0.005, windows) for _ in "ab")
-            low, high = repeat_interval(first, seed=0, pairs=1000)
-            inside += low <= second.mean() - first.mean() <= high
-        # Three standard errors of 1,000 cases are 2%.
-        assert 0.93 <= inside / 1000 <= 0.97
-
-    def test_is_as_wide_as_students_t_says(self):
-        by_window = np.random.default_rng(1).normal(0, 0.01, 10)
-        low, high = repeat_interval(by_window, seed=0)
-        half = 2.262 * by_window.std(ddof=1) * math.sqrt(2 / 10)
-        assert (-low, high) == (pytest.approx(half, rel=0.05), pytest.approx(half, rel=0.05))
-
-    def test_equal_windows_have_a_point_for_an_interval(self):
-        assert repeat_interval(np.full(10, 0.3), seed=0) == pytest.approx((0, 0), abs=1e-12)
-
-    @pytest.mark.parametrize(("degrees", "expected"), [(4, 2.776), (9, 2.262), (19, 2.093), (1000, 1.962)])
-    def test_t_quantile_by_the_tables(self, degrees, expected):
-        assert t_quantile(degrees) == pytest.approx(expected, rel=0.02)
-
-    @pytest.mark.parametrize(
-        ("by_window", "message"),
-        [
-            (np.zeros(1), "there must be at least two windows, got 1"),
-            (np.zeros((2, 2)), r"by_window must be \(windows,\), got \(2, 2\)"),
-        ],
-    )
-    def test_refuses_a_single_window(self, by_window, message):
-        with pytest.raises(ValueError, match=message):
-            repeat_interval(by_window, seed=0)
 
 
 class TestBursts:
@@ -293,7 +255,7 @@ class TestLatency:
         found = results.latency(own, reference, self.SETTINGS)
         assert (found.calls, found.seconds, found.p50_ms) == (200, pytest.approx(0.204), pytest.approx(1.02))
         assert found.windows_ms == pytest.approx((1, 1.01, 1.02, 1.03, 1.04))
-        half = t_quantile(4) * np.log([1, 1.01, 1.02, 1.03, 1.04]).std(ddof=1) * math.sqrt(2 / 5)
+        half = approximate_t_quantile(4) * np.log([1, 1.01, 1.02, 1.03, 1.04]).std(ddof=1) * math.sqrt(2 / 5)
         assert math.log(found.p50_high_ms / 1.02) == pytest.approx(half, rel=0.05)
         assert math.log(1.02 / found.p50_low_ms) == pytest.approx(half, rel=0.05)
         # Its windows do not agree on the time, but on the ratio.

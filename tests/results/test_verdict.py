@@ -4,36 +4,10 @@ import pytest
 from pipelines.results.verdict import (
     accuracy_verdict,
     majority,
-    mcnemar_p_value,
     no_better_than_majority,
     size_verdict,
     time_verdict,
 )
-
-
-def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    candidate = np.repeat([True, True, False, False], [both, gained, lost, neither])
-    baseline = np.repeat([True, False, True, False], [both, gained, lost, neither])
-    return candidate, baseline
-
-
-@pytest.mark.parametrize(
-    ("gained", "lost", "p_value"),
-    [
-        (0, 0, 1.0),
-        (5, 5, 1.0),
-        # Two-sided exact binomial: 2 * 0.5^6 = 1/32, and 2 * (1 + 10) / 2^10 = 11/512.
-        (0, 6, 0.03125),
-        (9, 1, 0.021484375),
-    ],
-)
-def test_mcnemar_by_hand(gained: int, lost: int, p_value: float) -> None:
-    assert mcnemar_p_value(*answers(50, gained, lost, 7)) == pytest.approx(p_value)
-
-
-def test_mcnemar_wants_pairs() -> None:
-    with pytest.raises(ValueError, match="equally many"):
-        mcnemar_p_value(np.ones(3, bool), np.ones(4, bool))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,219 @@
+"""Intervals and tests, as plain functions of counts and arrays. NumPy; SciPy only inside what no device calls.
+
+Confidence is 95%, significance 5%, everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
+# The 97.5% quantile of the standard normal distribution.
+Z = 1.959963984540054
+# Of the moving-block bootstrap.
+BLOCK_ROUNDS = 20
+CHUNK_VALUES = 4_000_000  # 32 MB of int64 at a time, whatever the number of rounds
+# Pairs of resamples of whole windows.
+PAIRS = 10_000
+
+
+def wilson(correct: float, images: int) -> tuple[float, float]:
+    """The score interval of a share, within 0 and 1. Source: Wilson 1927, doi:10.1080/01621459.1927.10502953."""
+    share, spread = correct / images, Z**2 / images
+    centre = (share + spread / 2) / (1 + spread)
+    half = Z / (1 + spread) * math.sqrt(share * (1 - share) / images + spread / (4 * images))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_share(shares: Sequence[float], images: int) -> tuple[float, float]:
+    """Interval of the mean m of at least two shares, each found on the same `images` images; within 0 and 1.
+
+    What seeds scatter, by Student's t on the logit scale, where a share has no bounds to be exceeded:
+
+        logit(m) -+ t(n - 1) s / (sqrt(n) m (1 - m)),  turned back into shares
+
+    It is at least as wide as Wilson's for m, as seeds that agree by chance say nothing of other images than these.
+    images: 0 where it is not known. Source of the scale: Korn and Graubard 1999, Analysis of Health Surveys, 2.4.
+    """
+    from statistics import fmean, stdev
+
+    from scipy.special import expit, logit
+
+    mean, error = fmean(shares), stdev(shares) / math.sqrt(len(shares))
+    low, high = wilson(mean * images, images) if images else (mean, mean)
+    if error and 0 < mean < 1:
+        half = t_quantile(len(shares) - 1) * error / (mean * (1 - mean))
+        low, high = min(low, float(expit(logit(mean) - half))), max(high, float(expit(logit(mean) + half)))
+    return low, high
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Interval of the mean of at least two values by Student's t."""
+    mean, error = mean_error(values)
+    half = t_quantile(len(values) - 1) * error
+    return mean - half, mean + half
+
+
+def mean_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of at least two values, and its standard error."""
+    return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def t_quantile(degrees: int, share: float = 1 - SIGNIFICANCE / 2) -> float:
+    """The quantile of Student's t below which `share` of it lies, 97.5% unless another is given."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, share))
+
+
+def mcnemar(
+    candidate: npt.NDArray[np.bool_],
+    other: npt.NDArray[np.bool_],
+    alternative: Literal["two-sided", "greater"] = "two-sided",
+) -> float:
+    """The p-value of the exact McNemar test on paired answers, true where right; 1.0 where the two never differ.
+
+    "greater": small only where the candidate is right more often. Source: McNemar 1947, doi:10.1007/BF02295996.
+    Raises ValueError if the two are not of the same shape.
+    """
+    from scipy.stats import binomtest
+
+    if candidate.shape != other.shape:
+        raise ValueError(f"paired answers must be equally many, got {candidate.shape} and {other.shape}")
+    gained, lost = int(np.sum(candidate & ~other)), int(np.sum(~candidate & other))
+    return float(binomtest(gained, gained + lost, 0.5, alternative=alternative).pvalue) if gained + lost else 1.0
+
+
+def paired_difference(difference: int, discordant: int, images: int) -> tuple[float, float]:
+    """Interval of the difference of two accuracies on the same images, fractions in [-1, 1].
+
+    difference: right answers of the one minus those of the other. discordant: images that exactly one of the two got
+    right. It may be taken too high, never too low: the interval then only gets wider. So the number of images on which
+    two classifiers name different classes will do, and true labels are not needed.
+
+        p = difference / (n + 2),  q = (discordant + 2) / (n + 2),  p -+ z sqrt((q - p^2) / (n + 2))
+
+    Source: Bonett and Price 2012, doi:10.3102/1076998611411915; recommended by Fagerland, Lydersen and Laake 2014,
+    doi:10.1002/sim.6148. Raises ValueError unless |difference| <= discordant <= images, images > 0.
+    """
+    if not abs(difference) <= discordant <= images or images == 0:
+        raise ValueError(
+            f"difference, discordant and images must be ordered by size, got {difference}, {discordant} and {images}"
+        )
+    n = images + 2
+    p, q = difference / n, (discordant + 2) / n
+    half = Z * math.sqrt((q - p**2) / n)
+    return max(-1.0, p - half), min(1.0, p + half)
+
+
+def ratio_interval(
+    candidate: Integers, reference: Integers, *, seed: int, resamples: int = 1000
+) -> tuple[float, float, float]:
+    """Median of the candidate over median of the reference, and the bounds of its confidence interval.
+
+    Both are (rounds,) and paired by round. Percentile bootstrap that draws whole blocks of 20 rounds, of a
+    tenth of all where there are fewer than 200, so that slow drifts of the machine widen the interval too.
+    Source: moving blocks, Künsch 1989, Annals of Statistics 17(3), doi:10.1214/aos/1176347265.
+
+    Raises ValueError if the two are empty or differ in length.
+    """
+    rounds = len(candidate)
+    if candidate.shape != reference.shape or candidate.ndim != 1 or rounds == 0:
+        raise ValueError(
+            f"both latencies must be (rounds,) with at least one round, got {candidate.shape} and "
+            f"{reference.shape}: time them together"
+        )
+    block = max(1, min(BLOCK_ROUNDS, rounds // 10))
+    generator = np.random.default_rng(seed)
+    chunk = max(1, CHUNK_VALUES // rounds)
+    ratios = np.concatenate(
+        [
+            _resampled_ratios(candidate, reference, block, min(chunk, resamples - done), generator)
+            for done in range(0, resamples, chunk)
+        ]
+    )
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(ratios, (tail, 1 - tail))
+    return float(np.median(candidate) / np.median(reference)), float(low), float(high)
+
+
+def _resampled_ratios(
+    candidate: Integers, reference: Integers, block: int, resamples: int, generator: np.random.Generator
+) -> Floats:
+    rounds = len(candidate)
+    starts = generator.integers(0, rounds - block + 1, (resamples, -(-rounds // block), 1))
+    drawn = (starts + np.arange(block)).reshape(resamples, -1)[:, :rounds]
+    medians = [np.median(times[drawn], axis=1, overwrite_input=True) for times in (candidate, reference)]
+    return np.asarray(medians[0] / medians[1], np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resamples:
+    """Pairs of independent bootstrap resamples of whole windows, a pair standing for two sessions.
+
+    The calls of one window share where their memory lies and what else the machine does, and are not independent.
+    ways: int64 (ways, windows), how often each window is in a resample of each kind: five windows can be drawn in 126
+    ways only. which: int64 (2, pairs), the way of each resample.
+    """
+
+    ways: Integers
+    which: Integers
+
+    def interval(self, estimates: Floats) -> tuple[float, float]:
+        """The 95% prediction interval of another session's estimate, less this one's: (below 0, above 0).
+
+        A 95% confidence interval of the true value holds a second estimate only 83% of the time, since the difference
+        of two estimates scatters sqrt(2) times as far as each of them. Who signs a figure is asked for the second.
+
+        estimates: (ways,). A few windows show too little of their spread: it is widened by sqrt(n / (n - 1)), which
+        makes the bootstrap's variance unbiased, and by Student's t over the normal quantile.
+        """
+        windows = self.ways.shape[1]
+        first, second = estimates[self.which]
+        widened = (second - first) * math.sqrt(windows / (windows - 1)) * approximate_t_quantile(windows - 1) / Z
+        low, high = np.quantile(widened, (0.025, 0.975))
+        return float(low), float(high)
+
+
+@cache
+def resamples(windows: int, *, seed: int, pairs: int = PAIRS) -> Resamples:
+    """So many pairs of resamples; the same for each artifact of a session. Raises ValueError for a single window."""
+    if windows < 2:
+        raise ValueError(f"there must be at least two windows, got {windows}: measure in more")
+    drawn = np.random.default_rng(seed).integers(0, windows, (2 * pairs, windows))
+    counts = np.stack([(drawn == one).sum(axis=1) for one in range(windows)], axis=1)
+    ways, which = np.unique(counts, axis=0, return_inverse=True)
+    return Resamples(ways=ways, which=which.reshape(2, pairs))
+
+
+def repeat_interval(by_window: Floats, *, seed: int, pairs: int = PAIRS) -> tuple[float, float]:
+    """The 95% prediction interval of another session's mean over its windows, less this one's: (below 0, above 0).
+
+    by_window: (windows,), each window's own estimate, such as the log of its median.
+    Raises ValueError for fewer than two windows.
+    """
+    if by_window.ndim != 1:
+        raise ValueError(f"by_window must be (windows,), got {by_window.shape}: give one estimate for each window")
+    drawn = resamples(len(by_window), seed=seed, pairs=pairs)
+    return drawn.interval(drawn.ways @ by_window / len(by_window))
+
+
+def approximate_t_quantile(degrees: int) -> float:
+    """`t_quantile` without SciPy, which a device that only measures has not; within 2% from 4 degrees of freedom on.
+
+    Source: Cornish-Fisher expansion, Abramowitz and Stegun 26.7.5.
+    """
+    first = (Z**3 + Z) / 4
+    second = (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
+    return Z + first / degrees + second / degrees**2

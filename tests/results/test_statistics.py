@@ -1,0 +1,193 @@
+"""Against SciPy's, published values, and values by hand."""
+
+import itertools
+import math
+from time import perf_counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipelines.results.statistics import (
+    Z,
+    approximate_t_quantile,
+    mcnemar,
+    mean_interval,
+    mean_share,
+    paired_difference,
+    ratio_interval,
+    repeat_interval,
+    t_quantile,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(("correct", "images"), [(0, 10), (10, 10), (81, 263), (1234, 2000)])
+def test_wilson_is_scipys(correct: int, images: int) -> None:
+    expected = stats.binomtest(correct, images).proportion_ci(method="wilson")
+    assert wilson(correct, images) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_quantiles_are_scipys() -> None:
+    assert pytest.approx(stats.norm.ppf(0.975), rel=1e-15) == Z
+    assert t_quantile(3) == pytest.approx(stats.t.ppf(0.975, 3))
+    assert t_quantile(3, 0.9) == pytest.approx(stats.t.ppf(0.9, 3))
+
+
+def test_mean_over_seeds_is_students() -> None:
+    expected = stats.t.interval(0.95, 2, loc=7 / 3, scale=stats.sem([1.0, 2.0, 4.0]))
+    assert mean_interval([1.0, 2.0, 4.0]) == pytest.approx(expected)
+
+
+def test_the_mean_over_seeds_by_hand() -> None:
+    # m = 0.8, s = 0.1, logit(m) = 1.386294; half = 4.302653 * 0.1 / (sqrt(3) * 0.16) = 1.552586.
+    assert mean_share([0.7, 0.8, 0.9], 0) == pytest.approx((0.458523, 0.949735), abs=1e-6)
+    # m = 0.965, s / sqrt(2) = 0.005, logit(m) = 3.316780; half = 12.706205 * 0.005 / 0.033775 = 1.881007.
+    assert mean_share([0.96, 0.97], 0) == pytest.approx((0.807799, 0.994502), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shares", "images"),
+    [([0.0, 1.0], 20), ([1.0, 1.0], 20), ([0.0, 0.0, 0.0], 20), ([1.0, 0.95], 20), ([0.5, 0.5], 0)],
+)
+def test_a_share_has_bounds(shares: list[float], images: int) -> None:
+    low, high = mean_share(shares, images)
+    assert 0 <= low <= sum(shares) / len(shares) <= high <= 1
+    if images:
+        # Never narrower than what so many images allow.
+        wide = wilson(sum(shares) / len(shares) * images, images)
+        assert low <= wide[0] and wide[1] <= high and high - low > 0.1
+
+
+def test_paired_difference_is_the_published_one() -> None:
+    # R package statpsych, ci.prop.ps(.05, 12, 4, 26, 6).
+    assert paired_difference(26 - 4, 26 + 4, 48) == pytest.approx((0.2548067, 0.6251933), abs=1e-7)
+    # By hand, Bentur et al. 2009 (1, 1, 7, 12): p = -6/23, q = 10/23, sqrt((q - p^2)/23) = 0.126273.
+    low, high = paired_difference(1 - 7, 1 + 7, 21)
+    assert (low, high) == pytest.approx((-6 / 23 - 1.959964 * 0.126273, -6 / 23 + 1.959964 * 0.126273), abs=1e-5)
+
+
+def test_more_discordant_images_only_widen_it() -> None:
+    found = [paired_difference(-3, discordant, 100) for discordant in (3, 4, 10, 50, 100)]
+    for (low, high), (wider_low, wider_high) in itertools.pairwise(found):
+        assert wider_low < low and high < wider_high
+    assert paired_difference(-1, 1, 1)[0] == -1
+
+
+@pytest.mark.parametrize(("difference", "discordant", "images"), [(3, 2, 10), (0, 11, 10), (0, 0, 0)])
+def test_impossible_counts_are_refused(difference: int, discordant: int, images: int) -> None:
+    with pytest.raises(ValueError, match=f"got {difference}, {discordant} and {images}"):
+        paired_difference(difference, discordant, images)
+
+
+def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    candidate = np.repeat([True, True, False, False], [both, gained, lost, neither])
+    baseline = np.repeat([True, False, True, False], [both, gained, lost, neither])
+    return candidate, baseline
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p_value"),
+    [
+        (0, 0, 1.0),
+        (5, 5, 1.0),
+        # Two-sided exact binomial: 2 * 0.5^6 = 1/32, and 2 * (1 + 10) / 2^10 = 11/512.
+        (0, 6, 0.03125),
+        (9, 1, 0.021484375),
+    ],
+)
+def test_mcnemar_by_hand(gained: int, lost: int, p_value: float) -> None:
+    assert mcnemar(*answers(50, gained, lost, 7)) == pytest.approx(p_value)
+
+
+def test_mcnemar_wants_pairs() -> None:
+    with pytest.raises(ValueError, match="equally many"):
+        mcnemar(np.ones(3, bool), np.ones(4, bool))
+
+
+class TestRatioInterval:
+    def test_by_hand(self):
+        candidate, reference = np.array([1, 2, 3, 100]), np.array([5, 4, 6, 5])
+        assert ratio_interval(candidate, reference, seed=0)[0] == 2.5 / 5
+
+    def test_constant_times_have_a_point_for_an_interval(self):
+        assert ratio_interval(np.full(300, 20), np.full(300, 80), seed=0) == (0.25, 0.25, 0.25)
+
+    def test_identical_distributions_contain_one(self):
+        one, other = np.random.default_rng(0).gamma(50, 20_000, (2, 2000)).astype(np.int64)
+        ratio, low, high = ratio_interval(one, other, seed=0)
+        assert low < 1 < high
+        assert low < ratio < high
+        assert high - low < 0.05
+
+    def test_follows_the_seed(self):
+        one, other = np.random.default_rng(0).gamma(50, 20_000, (2, 100)).astype(np.int64)
+        assert ratio_interval(one, other, seed=1) == ratio_interval(one, other, seed=1)
+        assert ratio_interval(one, other, seed=1) != ratio_interval(one, other, seed=2)
+
+    def test_a_drift_that_hits_both_alike_cancels(self):
+        generator = np.random.default_rng(0)
+        drift = 1 + np.sin(np.linspace(0, 20, 4000))[:, np.newaxis] / 2
+        times = (drift * generator.normal((1e6, 2e6), 1e4, (4000, 2))).astype(np.int64)
+        ratio, low, high = ratio_interval(times[:, 0], times[:, 1], seed=0)
+        assert ratio == pytest.approx(0.5, rel=0.02)
+        assert high - low < 0.02
+
+    def test_slow_drift_of_one_widens_the_interval(self):
+        generator = np.random.default_rng(0)
+        steady = generator.normal(1e6, 1e5, 2000)
+        spells = np.repeat(generator.normal(1e6, 1e5, 100), 20)  # as variable, but in spells of 20 rounds
+        reference = np.full(2000, 1_000_000)
+        widths = [np.diff(ratio_interval(x.astype(np.int64), reference, seed=0)[1:]) for x in (steady, spells)]
+        assert widths[1] > 1.5 * widths[0]  # drawing single rounds would give about 1
+
+    def test_many_rounds_and_few(self):
+        generator = np.random.default_rng(0)
+        times = generator.gamma(50, 20_000, (2, 5000)).astype(np.int64)
+        start = perf_counter()
+        ratio_interval(*times, seed=0)
+        assert perf_counter() - start < 2  # 0.2 s on a quiet machine
+        assert ratio_interval(times[0, :1], times[0, :1], seed=0) == (1.0, 1.0, 1.0)
+
+    @pytest.mark.parametrize(("one", "other"), [([], []), ([1], [1, 2]), ([[1]], [[1]])])
+    def test_refuses_unpaired(self, one, other):
+        with pytest.raises(ValueError, match="time them together"):
+            ratio_interval(np.array(one, np.int64), np.array(other, np.int64), seed=0)
+
+
+class TestRepeatInterval:
+    @pytest.mark.parametrize("windows", [5, 10, 20])
+    def test_a_second_mean_lies_inside_in_95_of_100_cases(self, windows):
+        generator = np.random.default_rng(0)
+        inside = 0
+        for _ in range(1000):
+            # Where its memory lies shifts each window, and its own calls scatter too.
+            first, second = (generator.normal(0, 0.01, windows) + generator.normal(0, 0.005, windows) for _ in "ab")
+            low, high = repeat_interval(first, seed=0, pairs=1000)
+            inside += low <= second.mean() - first.mean() <= high
+        # Three standard errors of 1,000 cases are 2%.
+        assert 0.93 <= inside / 1000 <= 0.97
+
+    def test_is_as_wide_as_students_t_says(self):
+        by_window = np.random.default_rng(1).normal(0, 0.01, 10)
+        low, high = repeat_interval(by_window, seed=0)
+        half = 2.262 * by_window.std(ddof=1) * math.sqrt(2 / 10)
+        assert (-low, high) == (pytest.approx(half, rel=0.05), pytest.approx(half, rel=0.05))
+
+    def test_equal_windows_have_a_point_for_an_interval(self):
+        assert repeat_interval(np.full(10, 0.3), seed=0) == pytest.approx((0, 0), abs=1e-12)
+
+    @pytest.mark.parametrize(("degrees", "expected"), [(4, 2.776), (9, 2.262), (19, 2.093), (1000, 1.962)])
+    def test_approximate_t_quantile_by_the_tables(self, degrees, expected):
+        assert approximate_t_quantile(degrees) == pytest.approx(expected, rel=0.02)
+
+    @pytest.mark.parametrize(
+        ("by_window", "message"),
+        [
+            (np.zeros(1), "there must be at least two windows, got 1"),
+            (np.zeros((2, 2)), r"by_window must be \(windows,\), got \(2, 2\)"),
+        ],
+    )
+    def test_refuses_a_single_window(self, by_window, message):
+        with pytest.raises(ValueError, match=message):
+            repeat_interval(by_window, seed=0)
