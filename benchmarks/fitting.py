@@ -4,8 +4,8 @@
 
 is opscore's side: the trainer of every cell, random images of 32x32 pixels, 10 classes, random weights, batch 128,
 augmented, and the model's own settings unless overridden; with `--own-convolutions` TensorFlow computes them as it does
-elsewhere (`pipelines/training/convolutions.py`). It prints the MACs of one image, then trains an epoch for each line that it
-reads and prints its images per second.
+elsewhere (`pipelines/training/convolutions.py`). It prints the MACs of one image, then trains an epoch for each line
+that it reads and prints its images per second.
 """
 
 import argparse
