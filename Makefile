@@ -69,10 +69,11 @@ docs: $(VENV)/runtime ## write docs/compatibility.md from the techniques' own ch
 test: $(VENV)/dev ## run all tests; `pytest` alone leaves out the slow ones
 	$(BIN)/python -m pytest -m ""
 
-lint: $(VENV)/dev ## check format, style and types
+lint: $(VENV)/dev ## check format, style, types and spelling
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 check: lint test ## lint and test: what must pass before a push
 

@@ -16,7 +16,7 @@ from pathlib import Path
 MARK = re.compile(r"<!-- test: (?P<what>check only(?P<rest> from here on)?), (?P<why>[^>]+) -->")
 ANY_MARK = re.compile(r"<!--\s*test\b")
 # What a command begins with; the first line of any other block is output, Python or yaml.
-PROGRAMS = ("python", "opscore", "mlflow", "make", "pip", "curl", "ray", "unzip")
+PROGRAMS = ("python", "opscore", "mlflow", "make", "pip", "pre-commit", "curl", "ray", "unzip")
 _COMMAND = re.compile(rf"({'|'.join(PROGRAMS)}|export|\.|[A-Z_]+=\S+|\w+\(\)) ?")
 # In the place of a program: it keeps its words and says that all went well.
 _STANDIN = '{name}() {{ {{ printf "%s\\0" {name} "$@"; printf "\\n\\0"; }} >> "$COMMANDS"; }}'

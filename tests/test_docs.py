@@ -25,7 +25,7 @@ from tests.markdown import Block, blocks, commands
 from tests.places import ROOT, until
 from tests.servers import answers, free_port
 
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks(page, (ROOT / page).read_text())]
 RUN = [block for block in BLOCKS if block.runs]
 

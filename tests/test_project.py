@@ -37,3 +37,10 @@ def test_entry_points_start_the_command() -> None:
     for entry in project["entry_points"].values():
         used = set(re.findall(r"{(\w+)}", entry["command"]))
         assert used == set(entry["parameters"])
+
+
+def test_version_has_one_source() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" not in project["project"]
+    assert project["tool"]["setuptools"]["dynamic"] == {"version": {"attr": "pipelines.__version__"}}
+    assert "version" not in yaml.safe_load((ROOT / "CITATION.cff").read_text())

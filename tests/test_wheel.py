@@ -65,3 +65,8 @@ def test_cell_and_readers_from_an_empty_folder(installed: Path, tmp_path: Path) 
     assert list((here / "report").rglob("*.html"))
     plugins = said(installed / "opscore", "hydra/sweeper=pareto", "--info", "plugins", cwd=here)
     assert "ParetoSweeper" in plugins
+
+
+def test_wheel_is_marked_as_typed(installed: Path) -> None:
+    (packages,) = installed.parent.glob("lib/python*/site-packages")
+    assert (packages / "pipelines" / "py.typed").is_file()
