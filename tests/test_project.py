@@ -3,8 +3,10 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +46,24 @@ def test_version_has_one_source() -> None:
     assert "version" not in project["project"]
     assert project["tool"]["setuptools"]["dynamic"] == {"version": {"attr": "pipelines.__version__"}}
     assert "version" not in yaml.safe_load((ROOT / "CITATION.cff").read_text())
+
+
+def test_lock_has_the_dependencies_of_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].items()
+    listed = [*project["dependencies"], *(f"{one}; extra == '{name}'" for name, ones in extras for one in ones)]
+    locked = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    (own,) = [package for package in locked if package["name"] == project["name"]]
+    metadata = own["metadata"]["requires-dist"]
+    assert {requirement(one) for one in metadata} == {Requirement(one) for one in listed}, "run `uv lock`"
+
+
+def requirement(entry: dict[str, Any]) -> Requirement:
+    extras = ",".join(entry.get("extras", []))
+    marker = f"; {entry['marker']}" if "marker" in entry else ""
+    return Requirement(f"{entry['name']}[{extras}]{entry.get('specifier', '')}{marker}")
+
+
+def test_lock_names_the_public_registry_alone() -> None:
+    hosts = re.findall(r'https?://([^/"]+)', (ROOT / "uv.lock").read_text())
+    assert set(hosts) == {"pypi.org", "files.pythonhosted.org"}
