@@ -9,7 +9,6 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from pipelines.cells.compose import CONF
 from pipelines.models.base import Model
 from pipelines.results.summary import aligned
 from pipelines.techniques.base import Technique
@@ -26,8 +25,8 @@ class Compatibility:
     @classmethod
     def of(cls, conf: Path) -> Compatibility:
         """Ask every technique about every model of the folder `conf`; loads no TensorFlow."""
-        models: dict[str, Model] = _choices(conf, "model")
-        techniques: dict[str, Technique] = _choices(conf, "technique")
+        models: dict[str, Model] = choices(conf, "model")
+        techniques: dict[str, Technique] = choices(conf, "technique")
         reasons = {}
         for technique_name, technique in techniques.items():
             for model_name, model in models.items():
@@ -82,12 +81,8 @@ class Compatibility:
         return [(technique, *(shown(technique, model) for model in self.models)) for technique in self.techniques]
 
 
-def main() -> None:
-    """Write docs/compatibility.md to standard output."""
-    print(Compatibility.of(CONF).markdown(), end="")
-
-
-def _choices(conf: Path, group: str) -> dict[str, Any]:
+def choices(conf: Path, group: str) -> dict[str, Any]:
+    """Every choice of a group of the folder `conf`, made with the values of its yaml, by its word; no TensorFlow."""
     names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
     with initialize_config_dir(str(conf), version_base="1.3"):
         configs = {name: compose(f"{group}/{name}", [])[group] for name in names}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     import tf_keras
@@ -69,12 +71,42 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Technique(ABC):
-    """One way to make a model fit for operation."""
+    """One way to make a model fit for operation.
+
+    NAME: the word on the command line, which is the stem of the yaml too. EFFECT: what `verify` looks for in the
+    exported model and does not find in the baseline's, as a phrase; None where the technique only trains, so that
+    nothing in the file shows whether it was used: `apply` then checks what it did.
+    """
+
+    NAME: ClassVar[str]
+    EFFECT: ClassVar[str | None]
+
+    def __init_subclass__(cls) -> None:
+        """Raise TypeError where a technique has no name, or promises an effect that it does not verify."""
+        super().__init_subclass__()
+        if getattr(cls.apply, "__isabstractmethod__", False):
+            return  # not a technique yet: it holds what several share
+        for constant, example in (("NAME", '"round_weights"'), ("EFFECT", "None")):
+            if not hasattr(cls, constant):
+                raise TypeError(
+                    f"{cls.__name__}.{constant} must be given, got nothing: write for example {constant} = {example}"
+                )
+        if cls.EFFECT is not None and cls.verify is Technique.verify:
+            raise TypeError(
+                f"{cls.__name__}.verify must look for the EFFECT {cls.EFFECT!r}, got no verify: write one, or set "
+                "EFFECT = None where the exported model cannot show it"
+            )
 
     @property
-    @abstractmethod
     def name(self) -> str:
-        """The word on the command line, for example `quantize_int8`."""
+        """NAME, and what tells the variants of one class apart."""
+        return self.NAME
+
+    @property
+    def summary(self) -> str:
+        """What the technique does: the first sentence of the class's docstring."""
+        first, *_ = (inspect.getdoc(type(self)) or "").split("\n\n")
+        return re.split(r"(?<=\.)\s", first.replace("\n", " "))[0]
 
     @property
     @abstractmethod
@@ -99,8 +131,8 @@ class Technique(ABC):
         model, source: build the networks, with random weights.
         """
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: B027 (a training promises nothing of a file)
-        """Raise EffectError where the artifact, exported from `candidate`, lacks what this technique is for."""
+    def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: B027 (nothing to do where EFFECT is None)
+        """Raise EffectError where the artifact, exported from `candidate`, lacks EFFECT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +146,9 @@ class Chain(Technique):
 
     steps: Mapping[str, Technique]
     alias: str | None = None
+
+    NAME = "chain"
+    EFFECT = "every step's"
 
     def __post_init__(self) -> None:
         """Check that there is something to chain."""
@@ -129,6 +164,11 @@ class Chain(Technique):
     def name(self) -> str:
         """The alias, else the steps' names, joined."""
         return self.alias or "_".join(step.name for step in self.steps.values())
+
+    @property
+    def summary(self) -> str:
+        """The steps in order."""
+        return ", then ".join(f"`{step.name}`" for step in self.steps.values())
 
     @property
     def origin(self) -> Technique:

@@ -11,10 +11,8 @@ from pipelines.techniques.base import Candidate, Context, Technique
 class Baseline(Technique):
     """Fine-tune every layer and export in float32. All other cells of its model and dataset are compared with it."""
 
-    @property
-    def name(self) -> str:
-        """`baseline`."""
-        return "baseline"
+    NAME = "baseline"
+    EFFECT = None
 
     @property
     def origin(self) -> None:

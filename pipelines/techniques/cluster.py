@@ -47,6 +47,9 @@ class Cluster(FineTuning):
     output channel has at most `clusters` values, and the whole kernel where no normalization follows.
     """
 
+    NAME = "cluster"
+    EFFECT = "at most `clusters` values in every output channel"
+
     clusters: int
     initialization: str
     per_channel: bool
@@ -63,11 +66,6 @@ class Cluster(FineTuning):
         checks.flag("technique.preserve_sparsity", self.preserve_sparsity)
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
-
-    @property
-    def name(self) -> str:
-        """`cluster`."""
-        return "cluster"
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Cluster, then train the shared values. Raises EffectError where a kernel has more of them than promised."""

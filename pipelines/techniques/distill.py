@@ -32,6 +32,9 @@ class Distill(Learner):
     counts into the total.
     """
 
+    NAME = "distill"
+    EFFECT = None
+
     temperature: float
     alpha: float
 
@@ -46,11 +49,6 @@ class Distill(Learner):
                 f"technique.source.dataset must be null, got {self.source.dataset.name}: a teacher must know the same "
                 "classes; name it by its model or its run"
             )
-
-    @property
-    def name(self) -> str:
-        """`distill`."""
-        return "distill"
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train the student. Raises ValueError where the teacher's answers or images are of another form."""

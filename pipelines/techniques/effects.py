@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Kernels = Mapping[str, npt.NDArray[Any]]
 
 
-def chosen_kernels(model: tf_keras.Model, skip: str | None) -> Kernels:
+def chosen_kernels(model: tf_keras.Model, skip: str | None = None) -> Kernels:
     """Kernels of all Conv2D and Dense layers whose names `skip` does not match, by layer.
 
     Depthwise kernels are left out: they are few and lose much (tfmot leaves them alone too).

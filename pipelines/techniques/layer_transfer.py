@@ -42,6 +42,9 @@ class LayerTransfer(Learner):
     in less time. The donor's own training counts into the total training time.
     """
 
+    NAME = "layer_transfer"
+    EFFECT = None
+
     match: str | Mapping[str, str]
     layers: str | None
     freeze: int | str
@@ -57,11 +60,6 @@ class LayerTransfer(Learner):
             if not isinstance(self.freeze, int):
                 raise ValueError(f"technique.freeze must be a whole number or always, got {self.freeze!r}: set 0")
             checks.whole("technique.freeze", self.freeze, least=0)
-
-    @property
-    def name(self) -> str:
-        """`layer_transfer`."""
-        return "layer_transfer"
 
     def check_source(self, model: Build, source: Build) -> None:
         """Raise ValueError where no layer would be copied."""

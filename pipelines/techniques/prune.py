@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
     from pipelines.techniques.effects import Kernels
 
-PATTERNS = ("unstructured", "two_in_four", "block")
+# By name, which of a kernel's weights become zero together.
+PATTERNS = {
+    "unstructured": "each on its own",
+    "two_in_four": "two in every four input channels in a row",
+    "block": "whole rows of `block_size` input channels",
+}
 # Of all steps, those in which the sparsity grows; the others recover what it cost.
 PRUNING_SHARE = 0.6
 MASK_UPDATES = 20
@@ -31,17 +36,20 @@ MASK_UPDATES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Prune(FineTuning):
-    """Fine-tune the baseline while its smallest weights are set to zero, along a cubic schedule.
+    """Fine-tune the baseline while its smallest weights become zero.
 
-    pattern: `unstructured`; `two_in_four`, two zeros in every four weights in a row of input channels; or `block`,
-    whole rows of `block_size` input channels. sparsity: zeros in each kernel in the end, in (0, 1); 0.5 with
-    `two_in_four`. block_size: at least 2, used by `block` only. skip: regular expression; layers whose names it matches
-    from their start stay dense. epochs: at least 2 steps in all, None for the training's own. learning_rate: above 0.
+    The number of zeros grows along a cubic schedule.
+    pattern: one of PATTERNS. sparsity: zeros in each kernel in the end, in (0, 1); 0.5 with `two_in_four`. block_size:
+    at least 2, used by `block` only. skip: regular expression; layers whose names it matches from their start stay
+    dense. epochs: at least 2 steps in all, None for the training's own. learning_rate: above 0.
 
     All Conv2D and Dense kernels are pruned whose input channels the pattern divides (three colours it does not),
     depthwise ones never. Expected: the compressed file shrinks with the sparsity, the plain file and the time do not,
     as LiteRT computes with the zeros; accuracy falls little up to about 0.8.
     """
+
+    NAME = "prune"
+    EFFECT = "the zeros, in their pattern, in every kernel"
 
     pattern: str
     sparsity: float
@@ -64,6 +72,11 @@ class Prune(FineTuning):
     def name(self) -> str:
         """`prune`, `prune_2_4` or `prune_block`."""
         return {"unstructured": "prune", "two_in_four": "prune_2_4", "block": "prune_block"}[self.pattern]
+
+    @property
+    def summary(self) -> str:
+        """With the pattern."""
+        return f"{super().summary.removesuffix('.')}: {PATTERNS[self.pattern]}."
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Prune while training. Raises EffectError where a kernel did not reach the sparsity."""

@@ -40,6 +40,9 @@ class PruneFilters(FineTuning):
     fine-tuning brings most of it back.
     """
 
+    NAME = "prune_filters"
+    EFFECT = "the kernels' smaller shapes"
+
     fraction: float
     skip: str | None
 
@@ -48,11 +51,6 @@ class PruneFilters(FineTuning):
         checks.fraction("technique.fraction", self.fraction)
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
-
-    @property
-    def name(self) -> str:
-        """`prune_filters`."""
-        return "prune_filters"
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Prune, then fine-tune. Raises EffectError where nothing was there to prune."""

@@ -15,18 +15,27 @@ from pipelines.techniques.base import Candidate, Context, Conversion, EffectErro
 from pipelines.techniques.baseline import Baseline
 
 CALIBRATED = ("int8", "int16x8")
-SCHEMES = ("dynamic", "float16", *CALIBRATED)
+# By name, what is stored and computed.
+SCHEMES = {
+    "dynamic": "int8 weights, float activations",
+    "float16": "float16 weights",
+    "int8": "integers throughout, uint8 in and out",
+    "int16x8": "int16 activations, int8 weights",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantize(Technique):
-    """Store, and with int8 also compute, in fewer bits; nothing is trained.
+    """Convert the baseline to fewer bits, without training.
 
     scheme: `dynamic` (int8 weights, float activations; about a quarter of the size), `float16` (half the size, next to
     no loss), `int8` (integer throughout, uint8 in and out; a quarter of the size, may cost accuracy), `int16x8` (int16
     activations, int8 weights; close to float accuracy, slow on CPUs).
     calibration_images: training images that set the ranges of `int8` and `int16x8`, at least 1.
     """
+
+    NAME = "quantize"
+    EFFECT = "tensors of the scheme's type; with `int8` no float32 tensor"
 
     scheme: str
     calibration_images: int
@@ -39,7 +48,12 @@ class Quantize(Technique):
     @property
     def name(self) -> str:
         """`quantize_` and the scheme."""
-        return f"quantize_{self.scheme}"
+        return f"{self.NAME}_{self.scheme}"
+
+    @property
+    def summary(self) -> str:
+        """With the scheme."""
+        return f"{super().summary.removesuffix('.')}: {SCHEMES[self.scheme]}."
 
     @property
     def origin(self) -> Technique:

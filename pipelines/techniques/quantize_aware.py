@@ -42,17 +42,15 @@ class QuantizeAware(FineTuning):
     is about twice as slow an epoch.
     """
 
+    NAME = "qat"
+    EFFECT = "no float32 tensor"
+
     preserve: str
 
     def __post_init__(self) -> None:
         """Check every field."""
         super().__post_init__()
         checks.one_of("technique.preserve", self.preserve, PRESERVE)
-
-    @property
-    def name(self) -> str:
-        """`qat`."""
-        return "qat"
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a twin that rounds, and give the plain model the weights that it learnt."""

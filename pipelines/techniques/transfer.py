@@ -45,6 +45,9 @@ class Transfer(Technique):
     once, which trains the same head in about the time of one epoch.
     """
 
+    NAME = "transfer"
+    EFFECT = None
+
     epochs: int | None
     learning_rate: float
     unfreeze_blocks: int
@@ -59,11 +62,6 @@ class Transfer(Technique):
         for field in ("learning_rate", "unfreeze_learning_rate"):
             checks.number(f"technique.{field}", getattr(self, field), above=0)
         checks.whole("technique.unfreeze_blocks", self.unfreeze_blocks, least=0)
-
-    @property
-    def name(self) -> str:
-        """`transfer`."""
-        return "transfer"
 
     @property
     def origin(self) -> None:
