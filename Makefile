@@ -73,8 +73,8 @@ promote: $(VENV)/runtime ## make the fittest cell champion: make promote ARGS="d
 pull: $(VENV)/runtime ## fetch the champion with its model card: make pull ARGS="dataset=cifar10 out=champion"
 	$(BIN)/python -m pipelines.pull $(ARGS)
 
-docs: $(VENV)/runtime ## write docs/compatibility.md from the techniques' own checks
-	$(BIN)/python -m pipelines.compatibility > docs/compatibility.md
+docs: $(VENV)/runtime ## write the tables of README and docs that list techniques and models, from the code
+	$(BIN)/python -m pipelines.docs
 
 test: $(VENV)/dev ## run all tests; `pytest` alone leaves out the slow ones
 	$(BIN)/python -m pytest -m ""

@@ -1,6 +1,6 @@
-"""`python -m pipelines.compatibility`."""
+"""`python -m pipelines.docs`, which `make docs` runs."""
 
-from pipelines.cells.compatibility import main
+from pipelines.cells.pages import main
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,80 @@
+"""What README and docs say of the choices in `conf/`, written from the code, so that no table is edited by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines.cells.compatibility import Compatibility, choices
+from pipelines.cells.compose import CONF, GROUPS
+from pipelines.system.places import CHECKOUT
+from pipelines.techniques.base import Chain, Technique
+
+_PLACE = r"(<!-- make docs: {name} -->\n).*?(<!-- end -->)"
+
+
+def main() -> None:
+    """Write the pages of the checkout anew. Raises SystemExit where opscore is installed without its sources."""
+    if CHECKOUT is None:
+        raise SystemExit("opscore: make docs needs a checkout, as an installed package has no pages: clone the sources")
+    for path, text in written(CHECKOUT, CONF):
+        path.write_text(text)
+
+
+def written(root: Path, conf: Path) -> Iterator[tuple[Path, str]]:
+    """Each page with generated parts, as its path below `root` and its text, made anew from the folder `conf`."""
+    yield root / "docs/compatibility.md", Compatibility.of(conf).markdown()
+    for page, name, table in (
+        ("README.md", "choices", choices_table(conf)),
+        ("docs/techniques.md", "techniques", technique_table(conf)),
+    ):
+        yield root / page, replaced((root / page).read_text(), name, table)
+
+
+def replaced(page: str, name: str, table: str) -> str:
+    """`page` with `table` at its mark. Raises ValueError where it lacks the mark."""
+    text, count = re.subn(_PLACE.format(name=name), lambda found: found[1] + table + found[2], page, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"the page must hold <!-- make docs: {name} --> and <!-- end --> once, got it {count} times")
+    return text
+
+
+def choices_table(conf: Path) -> str:
+    """Every word that a group of the configuration takes."""
+    rows = [
+        (f"`{group}`", " ".join(f"`{path.stem}`" for path in sorted((conf / group).glob("*.yaml"))))
+        for group in (*GROUPS, "experiment")
+    ]
+    return _markdown([("group", "choices"), *rows])
+
+
+def technique_table(conf: Path) -> str:
+    """What each technique does, by which knobs, and what is checked on its exported model; chains come last."""
+    techniques: dict[str, Technique] = choices(conf, "technique")
+    ordered = sorted(techniques.items(), key=lambda item: (isinstance(item[1], Chain), item[0]))
+    rows = [(f"`{name}`", one.summary, _knobs(one), one.EFFECT or "-") for name, one in ordered]
+    return _markdown([("technique", "what it does", "knobs", "checked on the exported model"), *rows])
+
+
+def _knobs(technique: Technique) -> str:
+    """The fields of a technique with the values of its yaml, those of its own class first."""
+    if isinstance(technique, Chain):
+        return "of " + ", ".join(f"`steps.{step}`" for step in technique.steps)
+    own = vars(type(technique)).get("__annotations__", {})
+    names = sorted((field.name for field in dataclasses.fields(technique)), key=lambda name: name not in own)
+    return " ".join(f"`{name}{_value(getattr(technique, name))}`" for name in names)
+
+
+def _value(value: object) -> str:
+    """As it is written on the command line; empty for a part with fields of its own, such as a source."""
+    if dataclasses.is_dataclass(value):
+        return ""
+    return f"={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *others = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *others]) + "\n"
