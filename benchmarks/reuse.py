@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from pipelines.results.metrics import OWN_TRAIN_S
+
 ROOT = Path(__file__).resolve().parents[1]
 TECHNIQUES = (
     "baseline,quantize_dynamic,quantize_float16,quantize_int8,cluster,cluster_quantize_int8,prune,prune_quantize_int8"
@@ -57,7 +59,7 @@ def _run(folder: Path, grids: list[str], overrides: str) -> tuple[float, int]:
         subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=sys.stderr)
         seconds += time.perf_counter() - started
         cells = client.search_runs([experiment], "tags.fingerprint != ''")
-        trainings += sum(run.data.metrics["time/train_s"] > 0 for run in cells)
+        trainings += sum(run.data.metrics[OWN_TRAIN_S] > 0 for run in cells)
     return seconds, trainings
 
 

@@ -18,12 +18,20 @@ import numpy.typing as npt
 
 from pipelines.champion.comparability import check_champion
 from pipelines.results import statistics
+from pipelines.results.metrics import (
+    ACCURACY,
+    COMPRESSED_BYTES,
+    MAJORITY_P_VALUE,
+    MAJORITY_SHARE,
+    SCORE,
+    TEST_MS,
+    TRAIN_S,
+)
 from pipelines.system.errors import StoreError
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
 
-SCORE = "score/operational"
 Name = Literal["effect", "learnt", "feasible", "score", "accuracy"]
 # A miss at a later gate is a nearer one.
 ORDER: tuple[Name, ...] = ("effect", "learnt", "feasible", "score", "accuracy")
@@ -162,8 +170,8 @@ def _eligible(cell: RecordedCell) -> bool:
 
 
 def _learnt(cell: RecordedCell) -> Gate:
-    p_value, share = (cell.metrics.get(f"test/majority_{name}") for name in ("p_value", "share"))
-    accuracy = f"{cell.metrics['test/accuracy']:.2%}"
+    p_value, share = (cell.metrics.get(name) for name in (MAJORITY_P_VALUE, MAJORITY_SHARE))
+    accuracy = f"{cell.metrics[ACCURACY]:.2%}"
     if p_value is None or share is None:
         reason = "not tested, as the cell is older than this test: resume=false runs it again"
         return Gate(name="learnt", passed=True, reason=reason)
@@ -186,14 +194,14 @@ def _feasible(cell: RecordedCell) -> Gate:
 def _budgets(cell: RecordedCell) -> dict[str, float]:
     """For each budget that is set, how much of it is used; above 1 it is broken."""
     used = {
-        "max_size_mb": cell.metrics["size/compressed_bytes"] / 1e6,
-        "max_test_ms": cell.metrics["time/test_ms_p50"],
-        "max_train_s": cell.metrics["time/train_total_s"],
+        "max_size_mb": cell.metrics[COMPRESSED_BYTES] / 1e6,
+        "max_test_ms": cell.metrics[TEST_MS],
+        "max_train_s": cell.metrics[TRAIN_S],
     }
     given = {name: cell.params.get(f"score.{name}", "None") for name in ("min_accuracy", *used)}
     ratios = {name: used[name] / float(given[name]) for name in used if given[name] != "None"}
     if given["min_accuracy"] != "None":
-        ratios["min_accuracy"] = float(given["min_accuracy"]) / max(cell.metrics["test/accuracy"], 1e-9)
+        ratios["min_accuracy"] = float(given["min_accuracy"]) / max(cell.metrics[ACCURACY], 1e-9)
     return ratios
 
 

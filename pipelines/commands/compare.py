@@ -21,9 +21,10 @@ from pathlib import Path
 
 from pipelines.commands import arguments
 from pipelines.comparison import article
-from pipelines.comparison.entries import BASELINE, CRITERIA, Comparison, Entry, compare, shown
+from pipelines.comparison.entries import BASELINE, Comparison, Entry, compare
 from pipelines.comparison.notes import notes
 from pipelines.comparison.pages import rewrite
+from pipelines.results import columns
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.summary import aligned
 from pipelines.system import guard, runtime
@@ -31,6 +32,9 @@ from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.store import Store
 
+# Columns before and after the accuracy's interval.
+BEFORE = (columns.SCORE, columns.GAIN, *columns.GAINS.values(), columns.ACCURACY)
+AFTER = (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, columns.IMPROVED)
 SELECTION: dict[str, str | None] = {
     "dataset": None,
     "sweep": None,
@@ -64,15 +68,8 @@ def selected(words: Sequence[str]) -> list[RecordedCell]:
 
 def text(comparison: Comparison) -> str:
     """A comparison as a table for the terminal, with what is to be said about it below."""
-    heading = [
-        "cell",
-        "",
-        "seeds",
-        "score dB",
-        "gain dB",
-        *(f"of {name}" for name in ("accuracy", "size", "test", "train")),
-    ]
-    heading += ["accuracy", "95%", "test ms", "train s", "file kB", "packed kB", "better in", "first", "run"]
+    heading = ["cell", "", "seeds", *(column.heading for column in BEFORE), "95%"]
+    heading += [*(column.heading for column in AFTER), columns.FIRST.heading, "run"]
     rows = [heading, *(_row(entry, comparison) for entry in comparison.entries)]
     lines = [f"{comparison.dataset}: {len(comparison.entries)} cells", aligned(rows), *notes(comparison)]
     return "\n".join(lines)
@@ -109,16 +106,9 @@ def _row(entry: Entry, comparison: Comparison) -> list[str]:
         entry.label + ("" if entry.feasible else " (not feasible)") + (" (nothing learnt)" if entry.uninformed else ""),
         marks,
         str(len(entry.runs)),
-        shown(entry.score, "{:.2f}"),
-        shown(entry.gain, "{:+.2f}"),
-        *(f"{entry.gains[name]:+.2f}" if entry.gains else "-" for name in CRITERIA),
-        shown(entry.accuracy, "{:.2%}"),
+        *map(entry.shown, BEFORE),
         "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}",
-        shown(entry.test_ms, "{:.3f}"),
-        shown(entry.train_s, "{:.1f}"),
-        shown(entry.file_bytes, "{:.1f}", 1e-3),
-        shown(entry.compressed_bytes, "{:.1f}", 1e-3),
-        "-" if entry.improved is None else f"{entry.improved} of 3",
-        f"{comparison.first[entry.label]:.0%}" if entry.label in comparison.first else "-",
+        *map(entry.shown, AFTER),
+        columns.FIRST.text(comparison.first.get(entry.label)),
         entry.runs[-1].run_id[:8],
     ]

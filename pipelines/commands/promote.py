@@ -24,6 +24,8 @@ from contextlib import suppress
 from pipelines.champion import comparability, gates
 from pipelines.commands import arguments
 from pipelines.commands.compare import SELECTION, selected
+from pipelines.results import metrics
+from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.summary import aligned
 from pipelines.system import checks, guard
@@ -108,7 +110,7 @@ def reasons(
     return {
         "cell": cell.name,
         "seed": cell.seed,
-        **{key: f"{value:.4f}" for key, value in cell.metrics.items() if key.startswith("score/")},
+        **{key: f"{value:.4f}" for key, value in cell.metrics.items() if key.startswith(metrics.SCORES)},
         "score_profile": comparability.profile(cell),
         **{f"gate/{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
         "replaced": f"version {version.number}, run {version.run_id}" if version else "nothing, it is the first",
@@ -121,19 +123,21 @@ def reasons(
 
 def description(winner: gates.Judged, why: dict[str, str]) -> str:
     """The version's description in MLflow's UI, markdown."""
-    lines = [f"**{_named(winner.cell)}**: {winner.cell.metrics[gates.SCORE]:.2f} dB. Replaced: {why['replaced']}."]
+    lines = [
+        f"**{_named(winner.cell)}**: {SCORE.text(winner.cell.metrics[SCORE.metric])} dB. Replaced: {why['replaced']}."
+    ]
     lines += ["", *(f"- {gate.name}: {gate.reason}" for gate in winner.gates)]
     return "\n".join(lines)
 
 
 def misses(judged: Sequence[gates.Judged], registry: Registry) -> str:
     """The nearest misses as a table: where they failed, and by how much."""
-    rows = [["cell", "seed", "run", "score dB", "failed"]]
+    rows = [["cell", "seed", "run", SCORE.heading, "failed"]]
     sentences = ["by"]
     for one in judged[:SHOWN]:
         cell, failed = one.cell, one.gates[-1]
         why = _broken(cell, registry) if failed.name == "feasible" else ""
-        score = f"{cell.metrics[gates.SCORE]:.2f}"
+        score = SCORE.text(cell.metrics[SCORE.metric])
         rows.append([cell.name, cell.seed, cell.run_id[:8], score, failed.name])
         sentences.append(why or failed.reason)
     # Sentences begin on the left.

@@ -14,16 +14,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.results import columns
+from pipelines.results.metrics import (
+    ACCURACY,
+    ACCURACY_P_VALUE,
+    COMPRESSED_BYTES,
+    FILE_BYTES,
+    GAIN,
+    RATIO_HIGH,
+    RATIO_LOW,
+    SCORE,
+    TEST_MS,
+    TRAIN_S,
+    gain_of,
+    term_of,
+)
+from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import SIGNIFICANCE, Z, mean_error, mean_interval, mean_share, t_quantile, wilson
 from pipelines.results.verdict import accuracy_verdict, size_verdict, time_verdict
 
 if TYPE_CHECKING:
+    from pipelines.results.columns import Column
     from pipelines.results.recorded import RecordedCell
     from pipelines.results.records import Verdict
 
 Floats = npt.NDArray[np.float64]
 
-CRITERIA = ("accuracy", "size", "test_time", "train_time")
 # Latencies whose own interval is not known: what two measurements of one artifact differed by on a quiet machine.
 LATENCY_SPREAD = 0.02
 BASELINE = "baseline"
@@ -85,6 +101,20 @@ class Entry:
     def improved(self) -> int | None:
         """In how many of accuracy, time and size it is better than its baseline; None for a baseline."""
         return list(self.marks.values()).count("better") if self.marks else None
+
+    def estimate(self, column: Column) -> Estimate:
+        """What stands in a column of `columns.MEASURED` or `columns.GAINS`, or in `columns.IMPROVED`."""
+        if column is columns.IMPROVED:
+            return Estimate(value=math.nan if self.improved is None else self.improved)
+        for name, of_criterion in columns.GAINS.items():
+            if column is of_criterion:
+                return Estimate(value=self.gains.get(name, math.nan))
+        own: Estimate = getattr(self, column.key)
+        return own
+
+    def shown(self, column: Column) -> str:
+        """The same as text, a dash where there is nothing."""
+        return column.text(self.estimate(column).value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,11 +267,6 @@ def nearest_move(weights: Floats, values: Floats, criterion: int) -> tuple[float
     return float(weights[criterion] + change[nearest]), nearest + 1
 
 
-def shown(estimate: Estimate, form: str, scale: float = 1.0) -> str:
-    """The value in the given form, a dash where there is none."""
-    return "-" if math.isnan(estimate.value) else form.format(estimate.value * scale)
-
-
 def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
     first = runs[0]
     mixed = len({run.hardware for run in runs}) > 1
@@ -259,13 +284,13 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
         source=first.source,
         runs=runs,
         accuracy=_accuracy(runs),
-        test_ms=over_seeds("time/test_ms_p50", timed=True),
-        train_s=over_seeds("time/train_total_s", timed=True),
-        file_bytes=over_seeds("size/file_bytes"),
-        compressed_bytes=over_seeds("size/compressed_bytes"),
-        score=over_seeds("score/operational", timed=True),
-        gain=over_seeds("score/gain_db", timed=True),
-        gains={name: over_seeds(f"score/gain_{name}_db").value for name in CRITERIA} if compared else {},
+        test_ms=over_seeds(TEST_MS, timed=True),
+        train_s=over_seeds(TRAIN_S, timed=True),
+        file_bytes=over_seeds(FILE_BYTES),
+        compressed_bytes=over_seeds(COMPRESSED_BYTES),
+        score=over_seeds(SCORE, timed=True),
+        gain=over_seeds(GAIN, timed=True),
+        gains={name: over_seeds(gain_of(name)).value for name in CRITERIA} if compared else {},
         marks=_marks(runs) if compared else {},
         feasible=all(run.feasible == "True" for run in runs),
         mixed=mixed,
@@ -290,7 +315,7 @@ def _uninformed(runs: Sequence[RecordedCell]) -> str:
 
 def _accuracy(runs: Sequence[RecordedCell]) -> Estimate:
     """Over seeds what they scatter; of one seed what the number of test images allows."""
-    values, images = [run.metrics["test/accuracy"] for run in runs], runs[0].test_images
+    values, images = [run.metrics[ACCURACY] for run in runs], runs[0].test_images
     mean = float(np.mean(values))
     if len(values) == 1 and not images:
         return Estimate(value=mean)
@@ -312,10 +337,10 @@ def _marks_of(run: RecordedCell) -> dict[str, Verdict]:
     metrics = run.metrics
     # The score's size term is -20 s log10 of the compressed bytes, so its gain tells the ratio.
     exponent = float(run.params["score.size"])
-    size_ratio = 10 ** (-metrics["score/gain_size_db"] / (20 * exponent)) if exponent else 1.0
+    size_ratio = 10 ** (-metrics[gain_of("size")] / (20 * exponent)) if exponent else 1.0
     return {
-        "accuracy": accuracy_verdict(metrics["score/gain_accuracy_db"], metrics["baseline/accuracy_p_value"]),
-        "time": time_verdict(metrics["baseline/time_ratio_low"], metrics["baseline/time_ratio_high"]),
+        "accuracy": accuracy_verdict(metrics[gain_of("accuracy")], metrics[ACCURACY_P_VALUE]),
+        "time": time_verdict(metrics[RATIO_LOW], metrics[RATIO_HIGH]),
         "size": size_verdict(size_ratio),
     }
 
@@ -346,7 +371,7 @@ def _weighted(entries: Sequence[Entry]) -> tuple[Floats, Floats]:
 
 
 def _term(entry: Entry, criterion: str) -> float:
-    return float(np.mean([run.metrics[f"score/{criterion}_db"] for run in entry.runs]))
+    return float(np.mean([run.metrics[term_of(criterion)] for run in entry.runs]))
 
 
 def _tied(entries: Sequence[Entry], *, draws: int, seed: int) -> list[str]:
@@ -400,25 +425,25 @@ def _highest_score(entry: Entry) -> float:
 
 def _mean_score(entry: Entry) -> tuple[float, float]:
     """Over seeds, and its standard error."""
-    return mean_error([run.metrics["score/operational"] for run in entry.runs])
+    return mean_error([run.metrics[SCORE] for run in entry.runs])
 
 
 def _posterior(run: RecordedCell) -> tuple[float, float]:
     """The beta distribution of a run's accuracy."""
-    right = run.metrics["test/accuracy"] * run.test_images
+    right = run.metrics[ACCURACY] * run.test_images
     return right + 0.5, run.test_images - right + 0.5
 
 
 def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats) -> Floats:
     """A run's score if these were true. latencies: in standard deviations from the measured one, on a log scale."""
     weights = {name: float(run.params[f"score.{name}"]) for name in CRITERIA}
-    score = np.full(len(accuracies), run.metrics["score/operational"])
+    score = np.full(len(accuracies), run.metrics[SCORE])
     if run.test_images and weights["accuracy"]:
-        accuracy = run.metrics["test/accuracy"]
-        chance = _chance(accuracy, run.metrics["score/accuracy_db"], weights["accuracy"])
+        accuracy = run.metrics[ACCURACY]
+        chance = _chance(accuracy, run.metrics[term_of("accuracy")], weights["accuracy"])
         kappa = np.maximum((np.append(accuracies, accuracy) - chance) / (1 - chance), KAPPA_FLOOR)
         score += 20 * weights["accuracy"] * np.log10(kappa[:-1] / kappa[-1])
-    low, high = (run.metrics.get(f"baseline/time_ratio_{end}", math.nan) for end in ("low", "high"))
+    low, high = (run.metrics.get(name, math.nan) for name in (RATIO_LOW, RATIO_HIGH))
     spread = math.log(high / low) / (2 * Z) if low > 0 else LATENCY_SPREAD
     return np.asarray(score - 20 * weights["test_time"] * spread * latencies / math.log(10))
 

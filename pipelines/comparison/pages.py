@@ -7,12 +7,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.comparison.entries import Entry, entries_of, shown
+from pipelines.comparison.entries import Entry, entries_of
+from pipelines.results.columns import IMPROVED, MEASURED
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
 
-COLUMNS = ("score dB", "gain dB", "accuracy", "test ms", "train s", "file kB", "packed kB", "better in")
+COLUMNS = (*MEASURED, IMPROVED)
 _PLACE = re.compile(r"(<!-- cells model=(\S+) dataset=(\S+)((?: \S+=\S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -45,20 +46,11 @@ def table(cells: Sequence[RecordedCell]) -> str:
         newest[cell.technique, cell.source] = cell
     entries = [entries_of([cell])[0] for cell in newest.values()]
     entries.sort(key=lambda entry: -math.inf if math.isnan(entry.gain.value) else -entry.gain.value)
-    lines = ["| technique | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    headings = ["technique", *(column.heading for column in COLUMNS)]
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     return "\n".join([*lines, *map(_row, entries)]) + "\n"
 
 
 def _row(entry: Entry) -> str:
-    cells = [
-        f"`{entry.technique}`" + (f" from `{entry.source}`" if entry.source else ""),
-        shown(entry.score, "{:.2f}"),
-        shown(entry.gain, "{:+.2f}"),
-        shown(entry.accuracy, "{:.2%}"),
-        shown(entry.test_ms, "{:.3f}"),
-        shown(entry.train_s, "{:.1f}"),
-        shown(entry.file_bytes, "{:.1f}", 1e-3),
-        shown(entry.compressed_bytes, "{:.1f}", 1e-3),
-        "-" if entry.improved is None else f"{entry.improved} of 3",
-    ]
-    return f"| {' | '.join(cells)} |"
+    technique = f"`{entry.technique}`" + (f" from `{entry.source}`" if entry.source else "")
+    return f"| {' | '.join([technique, *map(entry.shown, COLUMNS)])} |"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.device.results import Latency, Measured
+from pipelines.results.columns import FILE
 from pipelines.results.summary import aligned
 
 
@@ -44,7 +45,7 @@ def _apart(results: Sequence[Measured]) -> str:
     # A machine tells the same of all artifacts.
     used = [(name, threads) for threads, one in results[0].consumption.items() for name in one.joules]
     energies = [f"{name} mJ, {threads}t" for name, threads in used]
-    rows = [["artifact", "load ms", "first call ms", "memory MB", "file kB", *rates, *energies]]
+    rows = [["artifact", "load ms", "first call ms", "memory MB", FILE.heading, *rates, *energies]]
     for one in results:
         rows.append(
             [
@@ -52,7 +53,7 @@ def _apart(results: Sequence[Measured]) -> str:
                 f"{one.load_ms:.4g}",
                 f"{one.first_call_ms:.4g}",
                 f"{one.peak_memory_mb:.1f}",
-                f"{one.file_bytes / 1e3:.1f}",
+                FILE.text(one.file_bytes),
                 *(f"{one.images_per_s[batch]:,.0f}" if batch in one.images_per_s else "-" for batch in batches),
                 *(f"{one.consumption[threads].mj_per_image[name]:.4g}" for name, threads in used),
             ]

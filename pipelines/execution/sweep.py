@@ -27,6 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipelines.cells.compose import cell_of
 from pipelines.execution import folders, grid, grid_preflight
+from pipelines.results.columns import GAIN, HEADLINE, SCORE
+from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE
 from pipelines.results.records import Outcome
 from pipelines.results.verdict import no_better_than_majority
 from pipelines.system import checks, guard
@@ -49,14 +51,6 @@ LAST_LINES = 5
 # What a cell's name tells already.
 IN_THE_NAME = ("model=", "dataset=", "technique=")
 GRACE_S = 10.0
-# MLflow name, how to show it, factor.
-COLUMNS = (
-    ("score/operational", "{:.2f}", 1.0),
-    ("score/gain_db", "{:+.2f}", 1.0),
-    ("test/accuracy", "{:.2%}", 1.0),
-    ("time/test_ms_p50", "{:.3f}", 1.0),
-    ("size/compressed_bytes", "{:.1f}", 1e-3),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,9 +242,9 @@ class Sweep:
             outcome.name,
         ]
         if outcome.metrics:
-            said.append(f"{outcome.metrics['score/operational']:.2f} dB")
-        if "score/gain_db" in outcome.metrics:
-            said.append(f"({outcome.metrics['score/gain_db']:+.2f})")
+            said.append(f"{SCORE.text(outcome.metrics[SCORE.metric])} dB")
+        if GAIN.metric in outcome.metrics:
+            said.append(f"({GAIN.text(outcome.metrics[GAIN.metric])})")
         said.append(duration(outcome.seconds))
         # Cells that were computed took their time; those that were found or skipped took none.
         computed = sum(one.status in ("done", "failed") for one in self._outcomes.values())
@@ -290,13 +284,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
     from pipelines.results.summary import aligned
 
     shared = set.intersection(*(set(outcome.overrides) for outcome in outcomes))
-    rows = [["cell", "with", "status", "score dB", "gain dB", "accuracy", "test ms", "packed kB", "took", "run"]]
+    rows = [["cell", "with", "status", *(column.heading for column in HEADLINE), "took", "run"]]
     for outcome in outcomes:
         own = [one for one in outcome.overrides if one not in shared and not one.startswith(IN_THE_NAME)]
-        shown = [
-            form.format(outcome.metrics[name] * scale) if name in outcome.metrics else "-"
-            for name, form, scale in COLUMNS
-        ]
+        shown = [column.text(outcome.metrics.get(column.metric)) for column in HEADLINE]
         took = duration(outcome.seconds)
         rows.append([outcome.name, " ".join(own), outcome.status, *shown, took, outcome.run_id[:8]])
     if not any(row[1] for row in rows[1:]):
@@ -308,7 +299,7 @@ def uninformed_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """A sentence for each cell whose accuracy is no better than that of one constant answer."""
     lines = []
     for outcome in outcomes:
-        p_value, share = (outcome.metrics.get(f"test/majority_{name}") for name in ("p_value", "share"))
+        p_value, share = (outcome.metrics.get(name) for name in (MAJORITY_P_VALUE, MAJORITY_SHARE))
         found = no_better_than_majority(p_value, share, "")
         if found:
             lines.append(f"{outcome.name}, run {outcome.run_id[:8]}, is {found}.")

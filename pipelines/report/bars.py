@@ -22,7 +22,8 @@ from pipelines.report.style import (
     row_words,
     without_data,
 )
-from pipelines.report.words import CRITERION, fitting, short_names, terms
+from pipelines.report.words import fitting, short_names, terms
+from pipelines.results.columns import CRITERION
 
 MOST_RANKED = 30
 MOST_FIRST, LEAST_SHARE = 8, 0.005

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from pipelines.comparison.entries import CRITERIA, Comparison, Entry, Estimate
-from pipelines.report.words import CRITERION, variation
+from pipelines.comparison.entries import Comparison, Entry
+from pipelines.report.words import variation
+from pipelines.results import columns
 
 Value = float | int | str | bool | None
 Row = dict[str, Value]
+WITH_INTERVAL = (columns.SCORE, columns.GAIN, columns.ACCURACY)
 NOT_KNOWN = "–"  # noqa: RUF001 (a dash, as tables have it)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """A column of the table. about: what it holds, in words. form, factor: how a number is shown; none for words.
+class Column(columns.Column):
+    """A column of the report's table. interval: whether a row's `<key>_low` and `<key>_high` are shown below it."""
 
-    interval: whether the row's `<key>_low` and `<key>_high` are shown below the value. A `z` in a form keeps a rounded
-    -0.00 from being shown.
-    """
-
-    key: str
-    heading: str
-    about: str
-    form: str = ""
-    factor: float = 1.0
     interval: bool = False
 
-    def text(self, row: Row) -> str:
+    @classmethod
+    def of(cls, column: columns.Column) -> Column:
+        """The same column here."""
+        return cls(**asdict(column), interval=column in WITH_INTERVAL)
+
+    def cell(self, row: Row) -> str:
         """The value of this column as it is shown."""
         return self._shown(row[self.key])
 
@@ -41,11 +39,11 @@ class Column:
         return f"{self._shown(low)} to {self._shown(high)}" if self.interval and low is not None else ""
 
     def _shown(self, value: Value) -> str:
-        if value is None:
-            return NOT_KNOWN
         if isinstance(value, bool):
             return "yes" if value else ""
-        return self.form.format(value * self.factor) if self.form and not isinstance(value, str) else str(value)
+        if value is None:
+            return NOT_KNOWN
+        return self.text(value) if self.form and not isinstance(value, str) else str(value)
 
 
 COLUMNS = (
@@ -53,29 +51,11 @@ COLUMNS = (
     Column(key="model", heading="model", about="the network"),
     Column(key="technique", heading="technique", about="how it was optimized, and what tells it from cells like it"),
     Column(key="dataset", heading="dataset", about="what it was trained and tested on"),
-    Column(key="score", heading="score dB", about="operational score", form="{:.2f}", interval=True),
-    Column(key="gain", heading="gain dB", about="score minus the baseline's", form="{:+z.2f}", interval=True),
-    *(
-        Column(
-            key=f"gain_{name}", heading=f"of {name}", about=f"the gain's part from {CRITERION[key]}", form="{:+z.2f}"
-        )
-        for key, name in zip(CRITERIA, ("accuracy", "size", "test", "train"), strict=True)
-    ),
-    Column(
-        key="accuracy",
-        heading="accuracy",
-        about="share of test images that are classified right, and its 95% interval",
-        form="{:.2%}",
-        interval=True,
-    ),
-    Column(key="test_ms", heading="test ms", about="median time to classify one image, in ms", form="{:.3f}"),
-    Column(key="train_s", heading="train s", about="all training that led to the file, in s", form="{:.1f}"),
-    Column(key="file_bytes", heading="file kB", about="the deployed file, in 1,000 bytes", form="{:.1f}", factor=1e-3),
-    Column(key="compressed_bytes", heading="packed kB", about="the file after DEFLATE", form="{:.1f}", factor=1e-3),
-    Column(key="improved", heading="better in", about="in how many of accuracy, time and size", form="{:.0f} of 3"),
+    *map(Column.of, (columns.SCORE, columns.GAIN, *columns.GAINS.values(), columns.ACCURACY)),
+    *map(Column.of, (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, columns.IMPROVED)),
     Column(key="front", heading="Pareto", about="no other cell is as good in accuracy, test time and packed size"),
     Column(key="tied", heading="tied", about="its score cannot be told from the first one's"),
-    Column(key="first", heading="first", about="share of all weightings under which it ranks first", form="{:.0%}"),
+    Column.of(columns.FIRST),
     Column(
         key="learnt", heading="learnt", about="right more often than always giving the most frequent class (p < 0.05)"
     ),
@@ -110,14 +90,12 @@ def _row(entry: Entry, comparison: Comparison, rank: int) -> Row:
         "seeds": len(entry.runs),
         "run": entry.runs[-1].run_id[:8],
     }
-    for name in ("score", "gain", "accuracy", "test_ms", "train_s", "file_bytes", "compressed_bytes"):
-        estimate: Estimate = getattr(entry, name)
-        row |= {name: _known(estimate.value)}
-        if name in ("score", "gain", "accuracy"):
-            row |= {f"{name}_low": _known(estimate.low), f"{name}_high": _known(estimate.high)}
-    for key, name in zip(CRITERIA, ("accuracy", "size", "test", "train"), strict=True):
-        row[f"gain_{name}"] = _known(entry.gains.get(key, math.nan))
-    return row
+    for column in columns.MEASURED:
+        estimate = entry.estimate(column)
+        row[column.key] = _known(estimate.value)
+        if column in WITH_INTERVAL:
+            row |= {f"{column.key}_low": _known(estimate.low), f"{column.key}_high": _known(estimate.high)}
+    return row | {column.key: _known(entry.estimate(column).value) for column in columns.GAINS.values()}
 
 
 def _known(value: float) -> float | None:

@@ -6,15 +6,11 @@ import math
 import re
 from collections.abc import Iterable
 
-from pipelines.comparison.entries import CRITERIA, Comparison, Entry
+from pipelines.comparison.entries import Comparison, Entry
+from pipelines.results.columns import CRITERION
+from pipelines.results.metrics import term_of
+from pipelines.results.score import CRITERIA
 
-# As the report calls the score's criteria.
-CRITERION = {
-    "accuracy": "accuracy",
-    "size": "compressed size",
-    "test_time": "test time",
-    "train_time": "training time",
-}
 BUDGETS = ("min_accuracy", "max_size_mb", "max_test_ms", "max_train_s")
 # Two scores that differ by less in a criterion are alike in it.
 LEAST_DB = 0.05
@@ -24,7 +20,7 @@ _SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
 
 def terms(entry: Entry) -> dict[str, float]:
     """The score's terms in dB by criterion, over seeds their mean."""
-    return {name: sum(run.metrics[f"score/{name}_db"] for run in entry.runs) / len(entry.runs) for name in CRITERIA}
+    return {name: sum(run.metrics[term_of(name)] for run in entry.runs) / len(entry.runs) for name in CRITERIA}
 
 
 def variation(entry: Entry) -> str:

@@ -4,48 +4,79 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from pipelines.results.records import CellResult
+from pipelines.results.records import CellResult, Comparison
+
+ACCURACY = "test/accuracy"
+MAJORITY_SHARE, MAJORITY_P_VALUE = "test/majority_share", "test/majority_p_value"
+TEST_MS = "time/test_ms_p50"
+OWN_TRAIN_S, TRAIN_S = "time/train_s", "time/train_total_s"
+FILE_BYTES, COMPRESSED_BYTES = "size/file_bytes", "size/compressed_bytes"
+SCORES = "score/"
+SCORE, GAIN = f"{SCORES}operational", f"{SCORES}gain_db"
+RATIO_LOW, RATIO_HIGH = "baseline/time_ratio_low", "baseline/time_ratio_high"
+ACCURACY_P_VALUE = "baseline/accuracy_p_value"
+IMPROVED = "baseline/dimensions_improved"
+
+
+def term_of(criterion: str) -> str:
+    """The score's term from one criterion, in dB."""
+    return f"{SCORES}{criterion}_db"
+
+
+def gain_of(criterion: str) -> str:
+    """The gain's part from one criterion, in dB."""
+    return f"{SCORES}gain_{criterion}_db"
+
+
+def of_epoch(name: str) -> str:
+    """A figure of each epoch of training."""
+    return f"train/{name}"
 
 
 def metrics_of(result: CellResult) -> dict[str, float]:
     """All numbers of a finished cell by MLflow name; what does not exist for it is absent, never zero."""
     measured, timing = result.measurement, result.timing
     metrics: dict[str, float] = {
-        "test/accuracy": measured.accuracy,
+        ACCURACY: measured.accuracy,
         "test/top5_accuracy": measured.top5_accuracy,
-        "time/train_s": timing.train_s,
-        "time/train_total_s": timing.train_total_s,
+        OWN_TRAIN_S: timing.train_s,
+        TRAIN_S: timing.train_total_s,
         "time/optimize_s": timing.optimize_s,
         "time/convert_s": timing.convert_s,
-        "time/test_ms_p50": measured.p50_ms,
+        TEST_MS: measured.p50_ms,
         "time/test_ms_p90": measured.p90_ms,
         "time/test_ms_p99": measured.p99_ms,
         "time/images_per_s": measured.images_per_s,
         "time/load_ms": measured.load_ms,
         "time/first_call_ms": measured.first_call_ms,
-        "size/file_bytes": measured.file_bytes,
-        "size/compressed_bytes": measured.compressed_bytes,
+        FILE_BYTES: measured.file_bytes,
+        COMPRESSED_BYTES: measured.compressed_bytes,
         "model/parameters": result.complexity.parameters,
         "model/macs": result.complexity.macs,
         "model/sparsity": result.complexity.sparsity,
-        "score/operational": result.score.total,
+        SCORE: result.score.total,
     }
     if result.majority is not None:
-        metrics["test/majority_share"] = result.majority.share
-        metrics["test/majority_p_value"] = result.majority.p_value
-    metrics |= {f"score/{name}_db": value for name, value in asdict(result.score).items()}
+        metrics[MAJORITY_SHARE] = result.majority.share
+        metrics[MAJORITY_P_VALUE] = result.majority.p_value
+    metrics |= {term_of(name): value for name, value in asdict(result.score).items()}
     metrics |= result.metrics
     metrics |= {f"energy/train_{name}_j": value for name, value in result.joules.items()}
     if result.comparison is not None:
-        beside = result.comparison
-        metrics["score/gain_db"] = beside.gain.total
-        metrics |= {f"score/gain_{name}_db": value for name, value in asdict(beside.gain).items()}
-        metrics["baseline/time_ratio"] = beside.latency_ratio
-        metrics["baseline/time_ratio_low"] = beside.ratio_low
-        metrics["baseline/time_ratio_high"] = beside.ratio_high
-        metrics["baseline/accuracy_p_value"] = beside.accuracy_p_value
-        metrics["baseline/dimensions_improved"] = beside.dimensions_improved
+        metrics |= _compared(result.comparison)
     return metrics
+
+
+def _compared(beside: Comparison) -> dict[str, float]:
+    return {
+        GAIN: beside.gain.total,
+        **{gain_of(name): value for name, value in asdict(beside.gain).items()},
+        "baseline/time_ratio": beside.latency_ratio,
+        RATIO_LOW: beside.ratio_low,
+        RATIO_HIGH: beside.ratio_high,
+        ACCURACY_P_VALUE: beside.accuracy_p_value,
+        IMPROVED: beside.dimensions_improved,
+    }
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

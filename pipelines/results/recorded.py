@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE
 from pipelines.results.verdict import no_better_than_majority
 
 
@@ -38,7 +39,6 @@ class RecordedCell:
     @property
     def uninformed(self) -> str | None:
         """In words, that its accuracy is no better than one constant answer's; None where it is, or is not recorded."""
-        metrics = self.metrics
         return no_better_than_majority(
-            metrics.get("test/majority_p_value"), metrics.get("test/majority_share"), self.majority
+            self.metrics.get(MAJORITY_P_VALUE), self.metrics.get(MAJORITY_SHARE), self.majority
         )

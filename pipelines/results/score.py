@@ -8,11 +8,12 @@ the place of parameter and operation counts. The article that opscore follows do
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pipelines.results.records import Measurement, Terms
 from pipelines.system import checks
 
+CRITERIA = tuple(field.name for field in fields(Terms))
 KAPPA_FLOOR = 1e-4
 # A cell that took no measurable time to train must not divide by zero.
 TRAIN_FLOOR_S = 1e-3
@@ -37,10 +38,9 @@ class OperationalScore:
 
     def __post_init__(self) -> None:
         """Check exponents and budgets."""
-        exponents = ("accuracy", "size", "test_time", "train_time")
-        for name in exponents:
+        for name in CRITERIA:
             checks.number(f"score.{name}", getattr(self, name), least=0)
-        if not any(getattr(self, name) for name in exponents):
+        if not any(getattr(self, name) for name in CRITERIA):
             raise ValueError("score needs an exponent above 0, got all 0: set for example score.accuracy=2")
         if self.min_accuracy is not None:
             checks.fraction("score.min_accuracy", self.min_accuracy)

@@ -17,6 +17,8 @@ from pathlib import Path
 # training. convert: export and the check of its effect. record: files, figures, MLflow. wait: for another process,
 # which trains what this cell needs, is being measured, or is the tracking server.
 PARTS = ("start", "data", "build", "train", "optimize", "convert", "measure", "record", "wait")
+# Their sum, in MLflow.
+TOTAL = "wall/total_s"
 
 
 class Breakdown:
@@ -102,4 +104,4 @@ def total(one: Breakdown) -> dict[str, float]:
 
 def metrics(seconds: Mapping[str, float]) -> dict[str, float]:
     """By MLflow name, with their sum."""
-    return {f"wall/{name}_s": value for name, value in seconds.items()} | {"wall/total_s": sum(seconds.values())}
+    return {f"wall/{name}_s": value for name, value in seconds.items()} | {TOTAL: sum(seconds.values())}

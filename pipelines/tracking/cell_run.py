@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cells.cell import describe, parts_of
-from pipelines.results.metrics import flatten, metrics_of
+from pipelines.results.metrics import flatten, metrics_of, of_epoch
 from pipelines.system import stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.system.places import PACKAGE
@@ -167,7 +167,7 @@ class CellRun:
         self._client.log_artifact(self.run_id, str(files.breakdown), CELL_FOLDER)
         if files.breakdown_figure.exists():
             self._client.log_artifact(self.run_id, str(files.breakdown_figure), f"{CELL_FOLDER}/figures")
-        if "wall/total_s" not in self._client.get_run(self.run_id).data.metrics:
+        if stopwatch.TOTAL not in self._client.get_run(self.run_id).data.metrics:
             seconds = json.loads(files.breakdown.read_text())
             mlflow.log_metrics(stopwatch.metrics(seconds), run_id=self.run_id)
 
@@ -255,13 +255,13 @@ class CellRun:
     def _send_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         import mlflow
 
-        mlflow.log_metrics({f"train/{name}": value for name, value in metrics.items()}, step=epoch)
+        mlflow.log_metrics({of_epoch(name): value for name, value in metrics.items()}, step=epoch)
 
     def _send_missing_epochs(self, epochs: tuple[Mapping[str, float], ...]) -> None:
         if not epochs:
             return
         # All metrics of an epoch are sent in one call, so one of them stands for all.
-        sent = self._client.get_metric_history(self.run_id, f"train/{next(iter(epochs[0]))}")
+        sent = self._client.get_metric_history(self.run_id, of_epoch(next(iter(epochs[0]))))
         steps = {point.step for point in sent}
         for epoch, metrics in enumerate(epochs, start=1):
             if epoch not in steps:

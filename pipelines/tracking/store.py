@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from pipelines.cells.targets import current
+from pipelines.results.metrics import GAIN, SCORE
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellFiles, CellResult, Finished
 from pipelines.system.checks import did_you_mean
@@ -45,8 +46,8 @@ PARENT = "mlflow.parentRunId"
 TABLE = "cells.json"
 T = TypeVar("T")
 EXPERIMENT_TAGS = {
-    "mlflow.note.content": "One run a cell: model x dataset x technique x seed. Sort by `score/operational`; "
-    "`score/gain_db` is what the technique was worth against its baseline.",
+    "mlflow.note.content": "One run a cell: model x dataset x technique x seed. Sort by "
+    f"`{SCORE}`; `{GAIN}` is what the technique was worth against its baseline.",
 }
 
 

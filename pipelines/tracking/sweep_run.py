@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.results.columns import HEADLINE
 from pipelines.results.records import Outcome
 from pipelines.system import stopwatch
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
@@ -22,8 +23,6 @@ log = logging.getLogger(__name__)
 
 FOLDER = "outcomes"
 NOT_IN_A_NAME = re.compile(r"[^\w\-./ ]")
-# The columns of the table, beside what an Outcome says itself.
-METRICS = ("score/operational", "score/gain_db", "test/accuracy", "time/test_ms_p50", "size/compressed_bytes")
 
 
 def post(store: Store, parent: str, outcome: Outcome) -> None:
@@ -143,7 +142,7 @@ def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
         "status": [outcome.status for outcome in outcomes],
         "seconds": [outcome.seconds for outcome in outcomes],
     }
-    columns |= {name: [outcome.metrics.get(name) for outcome in outcomes] for name in METRICS}
+    columns |= {one.metric: [outcome.metrics.get(one.metric) for outcome in outcomes] for one in HEADLINE}
     return columns | {
         "run_id": [outcome.run_id for outcome in outcomes],
         "message": [outcome.message for outcome in outcomes],

@@ -6,17 +6,13 @@ is the UI's own (`createExperimentPageUIState` in MLflow 3.17); a UI that does n
 
 import json
 
+from pipelines.results.columns import HEADLINE, IMPROVED, SCORE, TRAIN_S
+
 KEY = "opscore"
 TAG = f"mlflow.sharedViewState.{KEY}"
 COLUMNS = (
     "tags.`seed`",  # technique, model and dataset are in the name
-    "metrics.`score/operational`",
-    "metrics.`score/gain_db`",
-    "metrics.`test/accuracy`",
-    "metrics.`time/test_ms_p50`",
-    "metrics.`size/compressed_bytes`",
-    "metrics.`time/train_total_s`",
-    "metrics.`baseline/dimensions_improved`",
+    *(f"metrics.`{column.metric}`" for column in (*HEADLINE, TRAIN_S, IMPROVED)),
     "tags.`feasible`",
 )
 NAME = "attributes.`Run Name`"
@@ -29,7 +25,7 @@ def state() -> str:
     """The view as MLflow keeps it, JSON."""
     return json.dumps(
         {
-            "orderByKey": "metrics.`score/operational`",
+            "orderByKey": f"metrics.`{SCORE.metric}`",
             "orderByAsc": False,
             "selectedColumns": COLUMNS,
             "columnOrder": [NAME, *COLUMNS],
