@@ -1,44 +1,181 @@
-"""Arguments of the form `name=value`, as on Hydra's command lines, for the commands that compose no cell."""
+"""Click's commands as opscore has them: options also as `name=value`, and every refusal as one sentence."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
+import click
+from click.core import ParameterSource
+
+from pipelines.system import guard
 from pipelines.system.checks import nearest
+from pipelines.system.errors import StoreError
+from pipelines.system.guard import MisuseError
+from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.credentials import redacted
 
-
-class _Parser(argparse.ArgumentParser):
-    """Takes options before, after and between the settings, which argparse alone does not."""
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        return self.parse_intermixed_args(args, namespace)
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-def parser(prog: str, description: str, defaults: Mapping[str, str | None]) -> argparse.ArgumentParser:
-    """A parser that takes any number of `name=value` as `settings`; `--help` lists the names and their defaults."""
-    made = _Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    listed = ", ".join(f"{name}={'' if value is None else value}" for name, value in defaults.items())
-    made.add_argument("settings", nargs="*", metavar="name=value", help=listed.replace("%", "%%"))
-    return made
+class Setting(click.Option):
+    """An option with a value. An empty one counts as not given: `mlflow run` passes such."""
+
+    def consume_value(self, ctx: click.Context, opts: Any) -> tuple[Any, ParameterSource]:
+        """The value, and where it came from."""
+        value, source = super().consume_value(ctx, opts)
+        return (self.get_default(ctx), ParameterSource.DEFAULT) if value == "" else (value, source)
 
 
-def settings(words: Sequence[str], defaults: Mapping[str, str | None]) -> dict[str, str | None]:
-    """The values of all names, those given in the place of the defaults.
+class Command(click.Command):
+    """A command whose help is its text as it stands, and which refuses in one sentence."""
 
-    Raises ValueError with one sentence for a word that is no `name=value`, or a name that is not known.
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"context_settings": HELP, **settings})
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments. Raises MisuseError."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            path = f"{parent.command_path} {info_name}" if parent else str(info_name)
+            raise MisuseError(refusal(error, self, path)) from error
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's)
+        """Keep the lines of the text."""
+        formatter.write(f"\n{inspect.cleandoc(self.help or '')}\n")
+
+
+class WordCommand(Command):
+    """A command whose options with a value may also be given as words: `dataset=cifar10` for `--dataset cifar10`.
+
+    positional: which words are no settings.
     """
-    given = dict(defaults)
-    for word in words:
-        name, separator, value = word.partition("=")
-        if not separator or name not in defaults:
-            meant = nearest(name, defaults)
-            raise ValueError(
-                f"arguments must be name=value with one of {', '.join(defaults)}, got {redacted(word)!r}"
-                f"{f': did you mean {meant}=?' if meant else ''}"
-            )
-        # `mlflow run` passes what was not given as nothing.
-        given[name] = value or defaults[name]
-    return given
+
+    def __init__(self, *args: Any, positional: Callable[[str], bool] = lambda _: False, **settings: Any) -> None:
+        super().__init__(*args, epilog="Options with a value may also be written name=value.", **settings)
+        self.positional = positional
+
+    @property
+    def valued(self) -> set[str]:
+        """The options that have a value, under all their names."""
+        return {name for option in self._settings for name in option.opts}
+
+    @property
+    def names(self) -> list[str]:
+        """What may stand before the = of a word, once each."""
+        return [option.opts[-1].removeprefix("--") for option in self._settings]
+
+    @property
+    def _settings(self) -> list[click.Option]:
+        return [one for one in self.params if isinstance(one, click.Option) and not one.is_flag]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, words among them."""
+        return super().parse_args(ctx, args if ctx.resilient_parsing else list(self.options_of(args)))
+
+    def options_of(self, arguments: Sequence[str]) -> Iterator[str]:
+        """The arguments with `--name=value` for each word `name=value`.
+
+        Raises MisuseError for a word that is none, NoSuchOption for an option that there is not.
+        """
+        options = [*_options(self), *HELP["help_option_names"]]
+        valued = self.valued
+        left = iter(arguments)
+        for word in left:
+            if word.startswith("-") or self.positional(word):
+                # Else the word after it, which is probably its value, would be refused instead.
+                if word.startswith("--") and word.partition("=")[0] not in options:
+                    raise click.NoSuchOption(word.partition("=")[0])
+                yield word
+                # The value of an option may look like anything.
+                yield from islice(left, 1 if word in valued else 0)
+            elif "=" in word and f"--{word.partition('=')[0]}" in valued:
+                yield f"--{word}"
+            else:
+                raise MisuseError(_unknown_word(word, self.names))
+
+
+def setting(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The decorator of an option with a value; the last of its names that begin with -- is the one for `name=value`."""
+    return click.option(*names, cls=Setting, **settings)
+
+
+# The name that Hydra's command lines have for it is taken too.
+STORE = functools.partial(
+    setting, "--tracking-uri", "--tracking.uri", "uri", metavar="URI",
+    help="The store; default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db.",
+)  # fmt: skip
+DRY_RUN = functools.partial(click.option, "--dry-run", is_flag=True, help="Show what would be done, change nothing.")
+
+
+def entry(command: click.Command, program: str) -> Callable[[], None]:
+    """The `main` of a command, which ends its process with a status and at most one sentence.
+
+    program: what the user typed ahead of the arguments.
+    """
+
+    @guard.command
+    def main() -> int | None:
+        try:
+            with command.make_context(program, sys.argv[1:]) as context:
+                context.command.invoke(context)
+        except click.exceptions.Exit as ended:
+            return ended.exit_code
+        return None
+
+    return main
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """What is raised inside is misuse: it was known before anything was done. Raises MisuseError."""
+    try:
+        yield
+    except (ValueError, OSError, StoreError) as error:
+        raise MisuseError(guard.sentence(error)) from error
+
+
+def open_address(uri: str | None) -> str:
+    """The address of a store that answers. uri: as it was given. Raises MisuseError for any other."""
+    with checked():
+        address = tracking_uri(uri)
+        check_reachable(address)
+    return address
+
+
+def required_dataset(dataset: str | None) -> str:
+    """The dataset that was given. Raises MisuseError where none was."""
+    if not dataset:
+        raise MisuseError("dataset must be given: for example dataset=cifar10")
+    return dataset
+
+
+def refusal(error: click.UsageError, command: click.Command, path: str) -> str:
+    """What click refused, in one sentence without the passwords of addresses. path: the words that name the command."""
+    if isinstance(error, click.NoSuchOption):
+        options = _options(command)
+        meant = nearest(error.option_name, options)
+        mend = f"did you mean {meant}?" if meant else f"`{path} --help` explains them"
+        return f"options must be among {', '.join([*options, '--help'])}, got {error.option_name!r}: {mend}"
+    said = " ".join(error.format_message().split()).rstrip(".")
+    return redacted(f"{said[:1].lower()}{said[1:]}: `{path} --help` shows what is taken")
+
+
+def _options(command: click.Command) -> list[str]:
+    return [option for one in command.params if isinstance(one, click.Option) for option in one.opts]
+
+
+def _unknown_word(word: str, names: Sequence[str]) -> str:
+    meant = nearest(word.partition("=")[0], names)
+    return (
+        f"arguments must be name=value with one of {', '.join(names)}, got {redacted(word)!r}"
+        f"{f': did you mean {meant}=?' if meant else ': --help explains them'}"
+    )

@@ -1,4 +1,4 @@
-"""The decoded images that are kept on this machine: `python -m pipelines.cache` shows them, `clear` deletes them.
+"""The decoded images that are kept on this machine: `opscore cache` shows them, `opscore cache clear` deletes them.
 
 Images in folders are decoded once and read from there by every later cell. They lie in the user's cache directory, or
 in OPSCORE_CACHE, and take at most OPSCORE_CACHE_GB; the least recently used go first, none that a running cell uses.
@@ -6,28 +6,26 @@ in OPSCORE_CACHE, and take at most OPSCORE_CACHE_GB; the least recently used go 
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 
+import click
+
+from pipelines.commands import arguments
 from pipelines.datasets.cache import DEFAULT_GB, GB, Cache, Stored, amount
-from pipelines.system import guard
 
 
-@guard.command
-def main() -> None:
+@click.command(
+    "cache", cls=arguments.Command, help=__doc__, epilog=f"OPSCORE_CACHE_GB is {DEFAULT_GB:g} where it is not set."
+)
+@click.argument("action", type=click.Choice(["show", "clear"]), default="show")
+def command(action: str) -> None:
     """Show the cache, or clear it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("action", nargs="?", choices=["show", "clear"], default="show", help="default: show")
-    parser.epilog = f"OPSCORE_CACHE_GB is {DEFAULT_GB:g} where it is not set."
-    arguments = parser.parse_args()
-    try:
+    with arguments.checked():
         cache = Cache.of_environment()
-        print(cleared(cache) if arguments.action == "clear" else shown(cache))
-    except (ValueError, OSError) as error:
-        sys.exit(f"opscore: {error}")
+    print(cleared(cache) if action == "clear" else shown(cache))
+
+
+main = arguments.entry(command, "python -m pipelines.cache")
 
 
 def shown(cache: Cache) -> str:

@@ -1,64 +1,53 @@
-"""Make the fittest finished cell of a dataset its champion: `python -m pipelines.promote dataset=cifar10`.
+"""Make the fittest finished cell of a dataset its champion: `opscore promote --dataset cifar10`.
 
 A cell must be right significantly more often than always giving the most frequent class, keep its score profile's
 budgets, have a better score than the champion, and an accuracy that is not significantly worse than the champion's by
 more than `margin`. The winner is registered in MLflow as
 opscore-<dataset> with the alias champion, the former champion becomes previous.
 
-  python -m pipelines.promote dataset=cifar10 sweep=last --dry-run
-  python -m pipelines.promote dataset=cifar10 filter="tags.model = 'resnet50'" margin=0.005
-  python -m pipelines.promote rollback dataset=cifar10      champion and previous change places; where the champion's
-                                                            version was deleted, previous becomes champion
-  python -m pipelines.promote rollback dataset=cifar10 version=2
-  python -m pipelines.promote dataset=cifar10 --anew        compared with no champion: its run is lost, say
+  opscore promote --dataset cifar10 --sweep last --dry-run
+  opscore promote --dataset cifar10 --filter "tags.model = 'resnet50'" --margin 0.005
+  opscore promote --dataset cifar10 --anew       compared with no champion: its run is lost, say
 
-sweep: the run id of a sweep, or last. filter: in MLflow's syntax. margin: a fraction, 0.01 is one point of accuracy.
+`opscore rollback` returns to an earlier champion; `opscore promote rollback` is the same.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import click
 
 from pipelines.champion import comparability, gates
-from pipelines.commands import arguments
-from pipelines.commands.compare import SELECTION, selected
+from pipelines.commands import arguments, rollback, selection
+from pipelines.commands.selection import Selection
 from pipelines.results import metrics
 from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.summary import aligned
-from pipelines.system import checks, guard
+from pipelines.system import checks
 from pipelines.system.errors import StoreError
-from pipelines.tracking.address import check_reachable, tracking_uri
-from pipelines.tracking.registry import (
-    CHAMPION,
-    PREVIOUS,
-    SHA256,
-    TEXT_CHARACTERS,
-    Registry,
-    Version,
-    model_name,
-    refusals,
-)
-from pipelines.tracking.rollback import roll_back
+from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACTERS, Registry, Version, model_name
 
-ROLLBACK: dict[str, str | None] = {"dataset": None, "version": None, "tracking.uri": None}
-DEFAULTS = SELECTION | {"margin": "0.01"}
 SHOWN = 5
-Settings = dict[str, str | None]
 
 
-def promoted(given: Settings, *, dry_run: bool, anew: bool) -> str:
-    """Choose among the cells and promote the winner; gives what is to be said about it.
+def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> str:
+    """Choose among the cells of a dataset and promote the winner; gives what is to be said about it.
 
-    anew: compare the cells with each other only, not with the champion. Raises ValueError where nobody passes the
-    gates, with the nearest misses, or the cells cannot be compared.
+    margin: a fraction, by which an accuracy may be worse than the champion's. anew: compare the cells with each other
+    only, not with the champion. Raises MisuseError or ValueError where nobody passes the gates, with the nearest
+    misses, or the cells cannot be compared.
     """
-    name, dataset, registry = _opened(given)
-    margin = _margin(str(given["margin"]))
-    registry.check_experiment(str(given["experiment"]))
-    cells = selected([f"{name}={given[name]}" for name in SELECTION if given[name]])
+    dataset = arguments.required_dataset(chosen.dataset)
+    with arguments.checked():
+        name = model_name(dataset)
+        registry = Registry(arguments.open_address(chosen.uri))
+        registry.check_experiment(chosen.experiment)
+    cells = chosen.cells()
     comparability.check_comparable(cells)
     version = registry.aliased(name, CHAMPION)
     champion = registry.cell(version, dataset) if version and not anew else None
@@ -81,20 +70,6 @@ def promoted(given: Settings, *, dry_run: bool, anew: bool) -> str:
     made = registry.promote(name, winner.cell.run_id, tags=why, description=description(winner, why))
     former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
     return "\n".join([*said, f"It is version {made.number} of {name} now, the {CHAMPION}{former}."])
-
-
-def rolled_back(given: Settings, *, dry_run: bool) -> str:
-    """Return to an earlier version; gives what is to be said about it."""
-    name, _, registry = _opened(given)
-    returned, former = roll_back(registry, name, to=given["version"], dry_run=dry_run)
-    if dry_run:
-        other = f"version {former} {PREVIOUS}" if former else f"none {PREVIOUS}, as the champion's was deleted"
-        return f"Dry run: version {returned} of {name} would be {CHAMPION} and {other}; nothing was changed."
-    other = f"version {former} is {PREVIOUS}" if former else f"none is {PREVIOUS}, as the champion's was deleted"
-    return (
-        f"Version {returned} of {name} is {CHAMPION} again, {other}. "
-        "The next promotion weighs them anew: leave cells out with filter= or sweep=."
-    )
 
 
 def reasons(
@@ -146,34 +121,33 @@ def misses(judged: Sequence[gates.Judged], registry: Registry) -> str:
     return "\n".join(lines) + more
 
 
-@guard.command
-def main() -> None:
-    """Promote or roll back, and say what was done."""
-    parser = arguments.parser("python -m pipelines.promote", str(__doc__), DEFAULTS)
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done and change nothing")
-    parser.add_argument("--anew", action="store_true", help="compare with no champion; the best candidate replaces it")
-    asked = parser.parse_intermixed_args()
-    words: list[str] = asked.settings
-    try:
+class _Promote(arguments.WordCommand):
+    """Takes `promote rollback` for `rollback`, which was its only form once."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments. Raises MisuseError."""
+        words = [word for before, word in pairwise(["", *args]) if before not in self.valued and word[:1] != "-"]
         if words[:1] == ["rollback"]:
-            print(rolled_back(arguments.settings(words[1:], ROLLBACK), dry_run=asked.dry_run))
-        else:
-            print(promoted(arguments.settings(words, DEFAULTS), dry_run=asked.dry_run, anew=asked.anew))
-    except (ValueError, OSError) as error:
-        # Not to be asked whether it is an error of MLflow's, which takes seconds to import.
-        sys.exit(f"opscore: {error}")
-    except refusals() as error:
-        sys.exit(f"opscore: {error}")
+            args.remove("rollback")
+            return rollback.command.make_context(f"{info_name} rollback", args, parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
 
 
-def _opened(given: Settings) -> tuple[str, str, Registry]:
-    dataset = given["dataset"]
-    if not dataset:
-        raise ValueError("dataset must be given: for example dataset=cifar10")
-    name = model_name(dataset)
-    uri = tracking_uri(given["tracking.uri"])
-    check_reachable(uri)
-    return name, dataset, Registry(uri)
+@click.command("promote", cls=_Promote, help=__doc__)
+@selection.options
+@arguments.setting("--margin", metavar="FRACTION", default="0.01", show_default=True, help="0.01 is one point.")
+@arguments.DRY_RUN()
+@click.option("--anew", is_flag=True, help="Compare with no champion; the best candidate replaces it.")
+def command(chosen: Selection, margin: str, dry_run: bool, anew: bool) -> None:
+    """Promote, and say what was done."""
+    with arguments.checked():
+        allowed = _margin(margin)
+    print(promoted(chosen, margin=allowed, dry_run=dry_run, anew=anew))
+
+
+main = arguments.entry(command, "python -m pipelines.promote")
 
 
 def _margin(text: str) -> float:

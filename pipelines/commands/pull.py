@@ -1,47 +1,42 @@
-"""Fetch a dataset's champion: `python -m pipelines.pull dataset=cifar10 out=somewhere`.
+"""Fetch a dataset's champion: `opscore pull --dataset cifar10 --out somewhere`.
 
 Writes model.tflite, labels.txt and MODEL_CARD.md into `out` (default: opscore-<dataset>), after the artifact's SHA-256
 was found to be the one that was promoted. An earlier pull of the same model is written over, any other folder with
 something in it is refused. Needs neither TensorFlow nor the data.
 
-  python -m pipelines.pull dataset=cifar10 alias=previous tracking.uri=http://127.0.0.1:5000
+  opscore pull --dataset cifar10 --alias previous --tracking-uri http://127.0.0.1:5000
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+import click
+
 from pipelines.champion.model_card import Facts, card, title
 from pipelines.commands import arguments
-from pipelines.system import guard
-from pipelines.tracking.address import check_reachable, tracking_uri
-from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, asked, model_name, refusals
+from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, asked, model_name
 
-DEFAULTS: dict[str, str | None] = {"dataset": None, "out": None, "tracking.uri": None, "alias": CHAMPION}
 LABELS = "labels.txt"
 # The card is written first: by it an interrupted pull is known as one.
 CARD, MODEL = "MODEL_CARD.md", "model.tflite"
 FILES = (CARD, LABELS, MODEL)
 
 
-def pulled(given: dict[str, str | None]) -> str:
+def pulled(dataset: str, out: Path | None, *, alias: str, uri: str | None) -> str:
     """Fetch, verify and write; gives what is to be said about it.
 
-    Raises ValueError or FileExistsError for a bad request, StoreError where the artifact is not the promoted one.
+    out: a folder, None for one with the model's name. uri: the store's address as it was given. Raises MisuseError or
+    ValueError for a bad request, StoreError where the artifact is not the promoted one.
     """
-    dataset, alias = given["dataset"], str(given["alias"])
-    if not dataset:
-        raise ValueError("dataset must be given: for example dataset=cifar10")
-    name = model_name(dataset)
-    out = Path(given["out"] or name)
-    check_free(out, name)
-    uri = tracking_uri(given["tracking.uri"])
-    check_reachable(uri)
-    registry = Registry(uri)
+    with arguments.checked():
+        name = model_name(dataset)
+        out = out or Path(name)
+        check_free(out, name)
+        registry = Registry(arguments.open_address(uri))
     version = registry.aliased(name, alias)
     if version is None:
         there = ", ".join(sorted(registry.aliases(name))) or "none"
@@ -49,8 +44,8 @@ def pulled(given: dict[str, str | None]) -> str:
         # The champion's version was deleted.
         back = f"return with `python -m pipelines.promote rollback {chosen}`, or " if there == PREVIOUS else ""
         raise ValueError(
-            f"alias must be one of those of {name} in {uri}, got {alias!r} where there is {there}: {back}promote a "
-            f"cell with `python -m pipelines.promote {chosen}`"
+            f"alias must be one of those of {name} in {registry.uri}, got {alias!r} where there is {there}: "
+            f"{back}promote a cell with `python -m pipelines.promote {chosen}`"
         )
     # Beside its place, so that each file comes there in one step.
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -119,14 +114,14 @@ def gathered(registry: Registry, name: str, version: Version, artifact: Path) ->
     )
 
 
-@guard.command
-def main() -> None:
+@click.command("pull", cls=arguments.WordCommand, help=__doc__)
+@arguments.setting("--dataset", metavar="NAME", help="Whose champion; must be given.")
+@arguments.setting("--out", metavar="FOLDER", help="Where the files go; default: opscore-<dataset>.")
+@arguments.setting("--alias", metavar="ALIAS", default=CHAMPION, show_default=True, help="Or previous.")
+@arguments.STORE()
+def command(dataset: str | None, out: str | None, alias: str, uri: str | None) -> None:
     """Pull, and say what was written."""
-    parser = arguments.parser("python -m pipelines.pull", str(__doc__), DEFAULTS)
-    try:
-        print(pulled(arguments.settings(parser.parse_args().settings, DEFAULTS)))
-    except (ValueError, OSError) as error:
-        # Not to be asked whether it is an error of MLflow's, which takes seconds to import.
-        sys.exit(f"opscore: {error}")
-    except refusals() as error:
-        sys.exit(f"opscore: {error}")
+    print(pulled(arguments.required_dataset(dataset), Path(out) if out else None, alias=alias, uri=uri))
+
+
+main = arguments.entry(command, "python -m pipelines.pull")

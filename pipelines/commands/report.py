@@ -1,38 +1,35 @@
-"""The chosen cells as one HTML file and its figures as PNG: `python -m pipelines.report` or `make report`.
+"""The chosen cells as one HTML file and its figures as PNG: `opscore report`, or `make report`.
 
-  python -m pipelines.report                      all finished cells of the experiment, into report/
-  python -m pipelines.report sweep=last           those of the newest sweep, or sweep=<run id>
-  python -m pipelines.report dataset=cifar10 out=/tmp/cifar10
+  opscore report                      all finished cells of the experiment, into report/
+  opscore report --sweep last         those of the newest sweep, or --sweep <run id>
+  opscore report --dataset cifar10 --out /tmp/cifar10
 
-The cells are chosen as by `python -m pipelines.compare`. Open <out>/report.html in a browser; it needs no network.
+The cells are chosen as by `opscore compare`. Open <out>/report.html in a browser; it needs no network.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from pipelines.commands import arguments
-from pipelines.commands.compare import SELECTION, selected
-from pipelines.report.page import write
-from pipelines.system import guard, runtime
-from pipelines.system.errors import StoreError
+import click
 
-SETTINGS = {**SELECTION, "out": "report"}
+from pipelines.commands import arguments, selection
+from pipelines.commands.selection import Selection
+from pipelines.system import runtime
 
 
-@guard.command
-def main() -> None:
+@click.command("report", cls=arguments.WordCommand, help=__doc__)
+@selection.options
+@arguments.setting("--out", metavar="FOLDER", default="report", show_default=True, help="Where the report goes.")
+def command(chosen: Selection, out: str) -> None:
     """Write the report of the chosen cells."""
+    # Matplotlib takes a second to load, which a refusal need not wait for.
+    from pipelines.report.page import write
+
     runtime.collect_seldom()
-    words = arguments.parser("python -m pipelines.report", __doc__ or "", SETTINGS).parse_args().settings
-    try:
-        given = arguments.settings(words, SETTINGS)
-        folder = Path(given.pop("out") or "report")
-        cells = selected([f"{name}={value}" for name, value in given.items() if value])
-        # A store's address may hold a password.
-        chosen = [f"{name}={value}" for name, value in given.items() if value and name != "tracking.uri"]
-        page, *figures = write(cells, folder, chosen=" ".join(chosen))
-    except (ValueError, OSError, StoreError) as error:
-        sys.exit(f"opscore: {error}")
+    folder = Path(out)
+    page, *figures = write(chosen.cells(), folder, chosen=str(chosen))
     print(f"{page}\n{len(figures)} figures as PNG in {folder}")
+
+
+main = arguments.entry(command, "python -m pipelines.report")

@@ -1,4 +1,4 @@
-"""MLflow's tracking server on PostgreSQL, for this machine: `python -m pipelines.server` or `make server`.
+"""MLflow's tracking server on PostgreSQL, for this machine: `opscore server`, or `make server`.
 
 It listens on 127.0.0.1 until Ctrl-C. Database, artifacts and logs lie in one folder, with which the next start goes
 on. PostgreSQL is started along with it, unless --database names one.
@@ -6,7 +6,6 @@ on. PostgreSQL is started along with it, unless --database names one.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import fcntl
@@ -26,7 +25,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.system import guard
+import click
+
+from pipelines.commands import arguments
 from pipelines.tracking.address import EMBEDDED
 from pipelines.tracking.credentials import adopted
 
@@ -228,28 +229,27 @@ def _watch(processes: Sequence[Child], port: int) -> None:
         time.sleep(0.2)
 
 
-@guard.command
-def main() -> None:
+@click.command("server", cls=arguments.Command, help=__doc__)
+@click.option("--port", type=int, default=5000, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=EMBEDDED / "server", help="Default: mlruns/server.")
+@click.option("--workers", type=int, default=4, show_default=True, help="MLflow's processes for requests.")
+@click.option("--database", metavar="URI", help="A running one: postgresql+psycopg://user:password@host/name.")
+def command(port: int, folder: Path, workers: int, database: str | None) -> None:
     """Serve; ends with status 0 after a signal, 1 where a part ended by itself, 2 where it could not start."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--port", type=int, default=5000, help="default: %(default)s")
-    parser.add_argument("--folder", type=Path, default=EMBEDDED / "server", help="default: mlruns/server")
-    parser.add_argument("--workers", type=int, default=4, help="MLflow's processes for requests, default: %(default)s")
-    parser.add_argument("--database", metavar="URI", help="a running one: postgresql+psycopg://user:password@host/name")
-    arguments = parser.parse_args()
     for one in SIGNALS:
         # nohup, and a shell that puts a job into the background, ignore some on purpose.
         if signal.getsignal(one) != signal.SIG_IGN:
             signal.signal(one, _end)
     try:
-        serve(**vars(arguments))
+        serve(port=port, folder=folder, workers=workers, database=database)
     except ChildProcessError as error:
         sys.exit(f"opscore: {error}")
     except (OSError, ImportError) as error:
         print(f"opscore: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+main = arguments.entry(command, "python -m pipelines.server")
 
 
 def _end(*_: object) -> None:

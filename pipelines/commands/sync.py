@@ -1,4 +1,4 @@
-"""Send finished cells that their store lacks: `python -m pipelines.sync` after a tracking server was away.
+"""Send finished cells that their store lacks: `opscore sync` after a tracking server was away.
 
 Looks for finished cells below the given folders (default: outputs/ and multirun/) whose run is not complete, and
 completes it: what is there already is not sent again, so the command may be repeated. A run that the store has lost
@@ -7,7 +7,6 @@ is made anew.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
@@ -15,12 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import click
 from omegaconf import OmegaConf
 
 from pipelines.cells.compose import cell_of
+from pipelines.commands import arguments
 from pipelines.execution.executor import digest_of, loaded
 from pipelines.results.records import CellFiles, Finished
-from pipelines.system import guard
+from pipelines.system.guard import FAILURE
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import Address
 from pipelines.tracking.moved import address_of
@@ -65,17 +66,13 @@ def send(folder: Path, address: Address) -> str:
     return run.run_id
 
 
-@guard.command
-def main() -> None:
+@click.command("sync", cls=arguments.Command, help=__doc__)
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+def command(folders: tuple[Path, ...]) -> None:
     """Send what is missing and say how much it was."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folders", nargs="*", type=Path, default=[Path("outputs"), Path("multirun")])
-    arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sent = failed = 0
-    for folder, address in unsent(arguments.folders):
+    for folder, address in unsent(folders or (Path("outputs"), Path("multirun"))):
         try:
             there = replace(address, uri=address_of(address.uri, address.run_id))
             check_reachable(there.uri)
@@ -87,4 +84,7 @@ def main() -> None:
             print(f"sent    {folder}  run {run_id}")
             sent += 1
     print(f"{sent} cells sent" + (f", {failed} could not be sent" if failed else ""))
-    sys.exit(1 if failed else 0)
+    sys.exit(FAILURE if failed else 0)
+
+
+main = arguments.entry(command, "python -m pipelines.sync")

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipelines.system import checks, machine
 
-ARGUMENTS: dict[str, str | None] = {
-    "profile": "standard",
-    "threads": None,
-    "batches": None,
-    "limit": None,
-    "target": None,
-}
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -63,25 +55,26 @@ PROFILES = {
 }
 
 
-def settings_of(given: Mapping[str, str | None]) -> Settings:
+def settings_of(
+    name: str, *, threads: str | None = None, batches: str | None = None, limit: str | None = None
+) -> Settings:
     """The profile with what is given in its place; threads are 1 and all usable cores unless they are.
 
-    Raises ValueError with one sentence.
+    threads, batches: numbers separated by commas, or none. limit: seconds. Raises ValueError with one sentence.
     """
-    checks.one_of("profile", given["profile"], PROFILES)
-    profile = PROFILES[str(given["profile"])]
-    limit = given["limit"]
+    checks.one_of("profile", name, PROFILES)
+    profile = PROFILES[name]
     return replace(
         profile,
-        threads=numbers("threads", given["threads"]) if given["threads"] else tuple(sorted({1, machine.cores()})),
-        batches=numbers("batches", given["batches"]) if given["batches"] else profile.batches,
+        threads=numbers("threads", threads) if threads else tuple(sorted({1, machine.cores()})),
+        batches=numbers("batches", batches) if batches else profile.batches,
         limit_s=seconds("limit", limit) if limit else profile.limit_s,
     )
 
 
-def target_of(given: Mapping[str, str | None]) -> str:
+def target_of(given: str | None) -> str:
     """The name under which this machine's figures stand. Raises ValueError where MLflow would not take it."""
-    target = given["target"] or machine.slug()
+    target = given or machine.slug()
     if not _TARGET.fullmatch(target):
         raise ValueError(
             f"target must be letters, digits, '.', '_' and '-' that begin with a letter or digit, got {target!r}: set "

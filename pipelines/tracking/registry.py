@@ -27,7 +27,7 @@ from pipelines.system.errors import StoreError
 from pipelines.tracking import moved, schema
 from pipelines.tracking.cell_run import CELL_FOLDER
 from pipelines.tracking.client import connected
-from pipelines.tracking.store import Store, no_such_experiment, store_errors
+from pipelines.tracking.store import Store, no_such_experiment
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -269,11 +269,6 @@ class Registry:
 def asked(name: str) -> str:
     """The argument that names the dataset of a registered model, as it can be pasted into a shell."""
     return shlex.quote(f"dataset={name.removeprefix(PREFIX)}")
-
-
-def refusals() -> tuple[type[Exception], ...]:
-    """What the commands here answer with one sentence."""
-    return ValueError, OSError, *store_errors()
 
 
 def _existing(get: Callable[[], T]) -> T | None:

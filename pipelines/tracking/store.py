@@ -59,13 +59,6 @@ def no_such_experiment(client: MlflowClient, uri: str, name: str) -> StoreError:
     )
 
 
-def store_errors() -> tuple[type[Exception], ...]:
-    """What a store that is away, or refuses, makes its callers raise."""
-    import mlflow
-
-    return StoreError, mlflow.MlflowException
-
-
 def _recorded(run: Run) -> RecordedCell:
     tags, inputs = run.data.tags, run.inputs.dataset_inputs if run.inputs else []
     images = {tag.value: one.dataset for one in inputs for tag in one.tags}

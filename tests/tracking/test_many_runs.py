@@ -9,7 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from benchmarks.made_up import cells, fill
-from pipelines.commands.compare import selected
+from pipelines.commands.selection import Selection
 from pipelines.report.page import write
 from pipelines.tracking.store import Store
 
@@ -71,7 +71,7 @@ def test_a_report_opens_no_artifact(uri: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", refuse)
     monkeypatch.setattr(mlflow.artifacts, "list_artifacts", refuse)
     assert not Path(uri.removeprefix("sqlite:///")).with_name("artifacts").exists()
-    chosen = selected([f"tracking.uri={uri}", "dataset=cifar10"])
+    chosen = Selection(uri=uri, dataset="cifar10").cells()
     page, *figures = write(chosen, tmp_path, chosen="dataset=cifar10")
     html = page.read_text()
     assert html.count("<tr data-at=") == len(chosen) == sum(cell.dataset == "cifar10" for cell in chosen)

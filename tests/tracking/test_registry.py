@@ -102,7 +102,7 @@ def copy(trained: Place, tmp_path: Path) -> Copy:
 
 @pytest.fixture
 def said(copy: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
-    """What a command says in this process. fails: that it must end with status 1, and say one sentence on it."""
+    """What a command says in this process. fails: that it must end with status 1 or 2, and say why."""
 
     def command(main: Callable[[], None], *words: str, fails: bool = False) -> str:
         given = [*words, "dataset=digits", f"tracking.uri={copy.uri}"]
@@ -111,12 +111,19 @@ def said(copy: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         if fails:
             with pytest.raises(SystemExit) as ended:
                 main()
-            assert isinstance(ended.value.code, str) and ended.value.code.startswith("opscore: ")
-            return ended.value.code
+            assert ended.value.code in (1, 2)
+            return refusal(capsys)
         main()
         return capsys.readouterr().out
 
     return command
+
+
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command ended with on stderr."""
+    _, found, said = capsys.readouterr().err.rpartition("opscore: ")
+    assert found
+    return said.removesuffix("\n")
 
 
 def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, said: Say) -> None:
@@ -192,7 +199,9 @@ def test_nothing_feasible_shows_the_nearest_misses(copy: Copy, said: Say) -> Non
     assert message == said(promote.main, "filter=params.`score.max_size_mb` = '0.001'", fails=True)
 
 
-def test_what_cannot_be_compared_is_refused_in_one_sentence(copy: Copy, said: Say, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_refused_in_one_sentence(
+    copy: Copy, said: Say, capsys: pytest.CaptureFixture[str]
+) -> None:
     message = said(promote.main, fails=True)
     assert "the 5 cells were scored by different profiles" in message
     assert "params.`score.max_size_mb` = '0.001'" in message and "\n" not in message
@@ -211,7 +220,8 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(copy: Copy, said: Sa
         changed = [word.partition("=")[0] for word in words]
         if set(changed) & {"experiment", "dataset", "tracking.uri"}:
             # The last one that is given counts.
-            message = _ended(promote.main, [f"tracking.uri={copy.uri}", "experiment=mine", "dataset=digits", *words])
+            given = [f"tracking.uri={copy.uri}", "experiment=mine", "dataset=digits", *words]
+            message = _ended(promote.main, given, capsys)
         else:
             message = said(promote.main, *words, fails=True)
         assert expected in message, message
@@ -219,11 +229,12 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(copy: Copy, said: Sa
     assert [one.name for one in copy.client.search_experiments()] == ["mine", "Default"]
 
 
-def _ended(main: Callable[[], None], words: list[str]) -> str:
+def _ended(main: Callable[[], None], words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(sys, "argv", ["command", *words])
         main()
-    return str(ended.value.code)
+    assert ended.value.code == 2
+    return refusal(capsys)
 
 
 def test_the_newest_sweep_can_be_chosen(copy: Copy, said: Say) -> None:
