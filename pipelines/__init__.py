@@ -10,7 +10,7 @@ def _is_command() -> bool:
     """Whether this process is one of opscore's commands, and not another program that imports a module of it."""
     words = sys.orig_argv
     started = words[words.index("-m") + 1 : words.index("-m") + 2] if "-m" in words else []
-    return any(one.startswith("pipelines") for one in started) or Path(sys.argv[0]).name == "opscore"
+    return any(one.partition(".")[0] == "pipelines" for one in started) or Path(sys.argv[0]).name == "opscore"
 
 
 if _is_command():

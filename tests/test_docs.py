@@ -73,16 +73,18 @@ def test_commands_are_taken(block: Block, tmp_path: Path) -> None:
 
 def check(command: list[str]) -> None:
     match command:
-        case ["opscore", *words] | ["python", "-m", "pipelines.run", *words]:
+        case ["opscore", "sweep", *words]:
+            check_run(["-m", *words])
+        case ["opscore", "run", *words] | ["python", "-m", "pipelines.run", *words]:
             check_run(words)
+        case ["opscore", option] if option.startswith("--"):
+            help_of("pipelines", option)
+        case ["opscore", word, *_] if "=" in word:
+            check_run(command[1:])
+        case ["opscore", name, *words]:
+            check_words(f"opscore {name}", help_of("pipelines", name, "--help"), words)
         case ["python", "-m", module, *words] if module.startswith("pipelines."):
-            taken = help_of(module)
-            # An option's own value is no setting.
-            values = [word for option, word in pairwise(words) if option.startswith("--") and "=" not in word]
-            for word in [one for one in words if one not in values]:
-                name = word.partition("=")[0]
-                known = word.endswith(".tflite") or re.search(rf"(?<![\w.]){re.escape(name)}\b", taken)
-                assert known, f"{module} does not take {word}"
+            check_words(module, help_of(module, "--help"), words)
         case ["python", "-m", module, *_] | ["python", module, *_]:
             assert find_spec(module) is not None, module
         case ["make", target, *words]:
@@ -90,6 +92,15 @@ def check(command: list[str]) -> None:
             assert all(re.match(r"[A-Z]+=", word) for word in words), words
         case ["mlflow", "run", ".", *words]:
             check_project(words)
+
+
+def check_words(name: str, taken: str, words: list[str]) -> None:
+    """Each word is one that the help of a command names."""
+    # An option's own value is no setting.
+    values = [word for option, word in pairwise(words) if option.startswith("--") and "=" not in word]
+    for word in [one for one in words if one not in values]:
+        known = word.endswith(".tflite") or re.search(rf"(?<![\w.]){re.escape(word.partition('=')[0])}\b", taken)
+        assert known, f"{name} does not take {word}"
 
 
 def check_run(words: list[str]) -> None:
@@ -128,10 +139,8 @@ def check_project(words: list[str]) -> None:
 
 
 @cache
-def help_of(module: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+def help_of(module: str, *words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout
 
 

@@ -53,14 +53,15 @@ def test_cell_and_readers_from_an_empty_folder(installed: Path, tmp_path: Path) 
     config = said(installed / "opscore", "technique=prune_cluster", "--cfg", "job", cwd=here)
     assert "_target_: pipelines.techniques.base.Chain" in config
     tiny = ["measurement=quick", *SMALL, "training.epochs=1", "technique=quantize_dynamic"]
-    shown = said(installed / "opscore", *tiny, cwd=here)
+    shown = said(installed / "opscore", "run", *tiny, cwd=here)
     (database,) = here.rglob("mlflow.db")
     assert database == here / "mlruns" / "mlflow.db"
     assert f"mlflow ui --backend-store-uri 'sqlite:///{database}'" in shown
     assert re.search(rf"files +{re.escape(str(here))}/outputs/", shown)
     assert {path.name for path in here.iterdir()} <= {"mlruns", "outputs"}
-    compared = said(installed / "python", "-m", "pipelines.compare", "dataset=digits", cwd=here)
+    compared = said(installed / "opscore", "compare", "--dataset", "digits", cwd=here)
     assert "quantize_dynamic" in compared
+    assert compared == said(installed / "python", "-m", "pipelines.compare", "dataset=digits", cwd=here)
     said(installed / "python", "-m", "pipelines.report", "out=report", cwd=here)
     assert list((here / "report").rglob("*.html"))
     plugins = said(installed / "opscore", "hydra/sweeper=pareto", "--info", "plugins", cwd=here)
@@ -70,3 +71,11 @@ def test_cell_and_readers_from_an_empty_folder(installed: Path, tmp_path: Path) 
 def test_wheel_is_marked_as_typed(installed: Path) -> None:
     (packages,) = installed.parent.glob("lib/python*/site-packages")
     assert (packages / "pipelines" / "py.typed").is_file()
+
+
+def test_refusals_of_the_program_are_one_sentence(installed: Path, tmp_path: Path) -> None:
+    for words in (["comapre"], ["compare", "--datset", "digits"], ["compare", "--tracking-uri", "sqlite:////no/db"]):
+        done = subprocess.run(
+            [installed / "opscore", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from argparse import Namespace
 from collections.abc import Sequence
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from pipelines.system.checks import nearest
 from pipelines.system.guard import MisuseError
 
 # The last part of the names of fields that hold a text which need not look like one: a folder may be called 2024.
@@ -45,7 +48,7 @@ def prepared(arguments: list[str]) -> list[str]:
 
     Raises MisuseError with one sentence, which holds the argument as it works when pasted, for one that cannot.
     """
-    given = get_args_parser().parse_intermixed_args(arguments)
+    given = _options(arguments)
     words: list[str] = given.overrides
     options = list(arguments)
     for word in words:
@@ -54,6 +57,20 @@ def prepared(arguments: list[str]) -> list[str]:
     if given.shell_completion:
         return [*options, *words]
     return [*options, *(parsed(word, multirun=given.multirun) for word in words)]
+
+
+def _options(arguments: Sequence[str]) -> Namespace:
+    """Hydra's options. Raises MisuseError in the place of argparse's usage of many lines."""
+    parser = get_args_parser()
+    known = [option for action in parser._actions for option in action.option_strings]
+
+    def refuse(message: str) -> NoReturn:
+        meant = nearest(message.removeprefix("unrecognized arguments: ").split()[0], known)
+        mend = f"did you mean {meant}?" if meant else "`opscore run --help` shows what is taken"
+        raise MisuseError(f"{message}: {mend}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_intermixed_args(list(arguments))
 
 
 def parsed(word: str, *, multirun: bool = False) -> str:

@@ -1,0 +1,140 @@
+"""The command `opscore`: its subcommands are loaded when they are called, so that its help needs none of them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+from click.shell_completion import CompletionItem, shell_complete
+
+from pipelines import __version__
+from pipelines.commands import arguments, completion
+from pipelines.system.checks import nearest
+from pipelines.system.guard import MISUSE, MisuseError
+
+NAME, COMPLETE = "opscore", "_OPSCORE_COMPLETE"
+# Each but the first two is `command` in the module of its name.
+COMMANDS = {
+    "run": "Train, optimize, export, measure, score and record one cell.",
+    "sweep": "Do the same for a grid of cells: technique=baseline,qat seed=0,1.",
+    "compare": "Show recorded cells side by side, the fittest first.",
+    "report": "Write recorded cells as one HTML page with figures.",
+    "measure": "Measure exported models on this machine.",
+    "promote": "Make the fittest cell of a dataset its champion.",
+    "rollback": "Return to an earlier champion.",
+    "pull": "Download a champion with its labels and model card.",
+    "sync": "Send finished cells that a tracking store missed.",
+    "server": "Serve MLflow on PostgreSQL, for this machine.",
+    "cache": "Show or delete the decoded images of datasets.",
+}
+EPILOG = """
+`opscore COMMAND --help` explains a command. `run` and `sweep` take Hydra's overrides, and `opscore model=vgg16` is
+`opscore run model=vgg16`. The others take options, or the same as words: `--dataset cifar10` or `dataset=cifar10`.
+
+Exit status:
+  0    done
+  1    failed: a cell failed, the store refused, or no cell matched or passed
+  2    refused before anything was computed: the arguments, the configuration, or a store that is not there
+  130  interrupted
+  141  nobody reads the output any more, as after `| head`
+
+Completion of commands, options and overrides, for bash (for zsh and fish: zsh_source, fish_source):
+  eval "$(_OPSCORE_COMPLETE=bash_source opscore)"
+"""
+
+
+class Hydra(click.Command):
+    """A command whose words are all for Hydra. ahead: options that go before them."""
+
+    def __init__(self, name: str, *ahead: str) -> None:
+        super().__init__(name, add_help_option=False)
+        self.ahead = ahead
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave all as it is."""
+        ctx.args = list(args)
+        return ctx.args
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the cell or the grid; ends the process."""
+        from pipelines.commands import run
+
+        sys.argv[1:] = [*self.ahead, *ctx.args]
+        run.main()
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What Hydra offers for the next word."""
+        return [CompletionItem(word) for word in completion.overrides([*self.ahead, *ctx.args], incomplete)]
+
+
+class Opscore(click.Group):
+    """The group of all commands. Words that name none of them are for `run`, as they were before there were others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
+        """The names, in the order in which they are needed."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's)
+        """Load a command; None where there is none of that name."""
+        if cmd_name in ("run", "sweep"):
+            return Hydra(cmd_name, *(["-m"] if cmd_name == "sweep" else []))
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(f"pipelines.commands.{cmd_name}").command
+        return found
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find the command. Raises MisuseError where the first word means nothing."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        if not args:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(MISUSE)
+        return super().parse_args(ctx, routed(args))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's)
+        """A line for each."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's)
+        """Keep the lines of the text."""
+        formatter.write(EPILOG)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and options, without loading any."""
+        commands = [CompletionItem(name, help=help) for name, help in COMMANDS.items() if name.startswith(incomplete)]
+        return commands + (click.Command.shell_complete(self, ctx, incomplete) if incomplete.startswith("-") else [])
+
+
+def routed(words: list[str]) -> list[str]:
+    """The words with a command as the first: `run` where only Hydra's follow. Raises MisuseError."""
+    first = words[0]
+    if first in (*COMMANDS, "-h", "--help", "--version"):
+        return words
+    if "=" in first or first.startswith(("-", "~", "+")):
+        return ["run", *words]
+    meant = nearest(first, COMMANDS)
+    mend = f"did you mean {NAME} {meant}?" if meant else f"`{NAME} --help` explains them"
+    raise MisuseError(f"the command must be one of {', '.join(COMMANDS)}, or name=value for run, got {first!r}: {mend}")
+
+
+opscore = Opscore(
+    NAME,
+    help="Which model, on which dataset, optimized with which technique, is fit to be operated?",
+    context_settings=arguments.HELP,
+    params=[],
+)
+click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s")(opscore)
+
+_main = arguments.entry(opscore, NAME)
+
+
+def main() -> None:
+    """Entry point of the program `opscore` and of `python -m pipelines`."""
+    instruction = os.environ.get(COMPLETE)
+    if instruction:
+        sys.exit(shell_complete(opscore, {}, NAME, COMPLETE, instruction))
+    _main()
