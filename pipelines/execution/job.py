@@ -185,7 +185,8 @@ def _train(
         joules=trainer.joules,
         conversion=asdict(candidate.conversion),
     )
-    if trainer.epochs:
+    # What neither trains nor quantizes has changed the weights in another way.
+    if trainer.epochs or candidate.conversion.quantization == "float32":
         with part("record"):
             save_checkpoint(candidate.model, files.checkpoint)
             # The checkpoint lacks the learnt ranges of emulated quantization: that network must be trained again.
