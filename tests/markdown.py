@@ -4,6 +4,8 @@ A block is indented by four blanks, or fenced as `bash`. Before it may stand a m
 
     <!-- test: check only, <why> -->                   its commands are looked at but not run
     <!-- test: check only from here on, <why> -->      so are those of all blocks that follow
+
+A fenced block whose first line is `# <path>` is a file that the reader is to write.
 """
 
 import os
@@ -18,6 +20,7 @@ ANY_MARK = re.compile(r"<!--\s*test\b")
 # What a command begins with; the first line of any other block is output, Python or yaml.
 PROGRAMS = ("python", "opscore", "mlflow", "make", "pip", "pre-commit", "curl", "ray", "unzip")
 _COMMAND = re.compile(rf"({'|'.join(PROGRAMS)}|export|\.|[A-Z_]+=\S+|\w+\(\)) ?")
+_FILE = re.compile(r"^```\w+\n# (\S+/\S+\.\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # In the place of a program: it keeps its words and says that all went well.
 _STANDIN = '{name}() {{ {{ printf "%s\\0" {name} "$@"; printf "\\n\\0"; }} >> "$COMMANDS"; }}'
 
@@ -49,6 +52,18 @@ def blocks(page: str, text: str) -> list[Block]:
             found.append(Block(page=page, line=line, text=text_or_mark, runs=not (check_only or rest)))
             check_only = False
     return found
+
+
+def files(text: str) -> dict[str, str]:
+    """The files that a page has the reader write, by path."""
+    return {path: content for path, content in _FILE.findall(text)}
+
+
+def write_files(text: str, folder: Path) -> None:
+    """Write a page's files below `folder`."""
+    for path, content in files(text).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:

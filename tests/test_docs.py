@@ -19,9 +19,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlflow import MlflowClient
 
+import pipelines.models
+import pipelines.techniques
 from pipelines.cells.cell import IncompatibleError
 from pipelines.cells.compose import CONF, cell_of
-from tests.markdown import Block, blocks, commands
+from tests.markdown import Block, blocks, commands, files, write_files
 from tests.places import ROOT, until
 from tests.servers import answers, free_port
 
@@ -64,23 +66,41 @@ make ui
         blocks("p.md", "<!-- test: skip -->\n")
 
 
+def test_files_are_found() -> None:
+    page = "A file:\n```yaml\n# conf/model/a.yaml\nb: 1\n```\nNone:\n```python\n# a remark\nc = 1\n```\n"
+    assert files(page) == {"conf/model/a.yaml": "b: 1\n"}
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_commands_are_taken(block: Block, tmp_path: Path) -> None:
+def test_commands_are_taken(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command has a program, options and a configuration that are there; nothing is run."""
+    conf = conf_of(block.page, tmp_path, monkeypatch)
     for command in commands(block, tmp_path):
-        check(command)
+        check(command, conf)
 
 
-def check(command: list[str]) -> None:
+def conf_of(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configuration, with what the page has its reader write."""
+    text = (ROOT / page).read_text()
+    if not files(text):
+        return CONF
+    shutil.copytree(CONF, folder / "conf")
+    write_files(text, folder)
+    for package in (pipelines.models, pipelines.techniques):
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder / package.__name__.replace(".", "/"))])
+    return folder / "conf"
+
+
+def check(command: list[str], conf: Path) -> None:
     match command:
         case ["opscore", "sweep", *words]:
-            check_run(["-m", *words])
+            check_run(["-m", *words], conf)
         case ["opscore", "run", *words] | ["python", "-m", "pipelines.run", *words]:
-            check_run(words)
+            check_run(words, conf)
         case ["opscore", option] if option.startswith("--"):
             help_of("pipelines", option)
         case ["opscore", word, *_] if "=" in word:
-            check_run(command[1:])
+            check_run(command[1:], conf)
         case ["opscore", name, *words]:
             check_words(f"opscore {name}", help_of("pipelines", name, "--help"), words)
         case ["python", "-m", module, *words] if module.startswith("pipelines."):
@@ -103,7 +123,7 @@ def check_words(name: str, taken: str, words: list[str]) -> None:
         assert known, f"{name} does not take {word}"
 
 
-def check_run(words: list[str]) -> None:
+def check_run(words: list[str], conf: Path) -> None:
     """Every value of a grid composes and makes a cell, or one that a sweep would skip."""
     if "--info" in words:
         return
@@ -121,7 +141,7 @@ def check_run(words: list[str]) -> None:
         found = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
         values.append([f"{key}={value}" for value in found])
     for number in range(max(map(len, values), default=1)):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(conf), version_base="1.3"):
             config = compose("config", [one[number % len(one)] for one in values], return_hydra_config=True)
             HydraConfig.instance().set_config(config)
             try:
@@ -146,7 +166,10 @@ def help_of(module: str, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the sources as after `make setup`, where two epochs and quick measurements are the default."""
+    """A copy of the sources as after `make setup`, where two epochs and quick measurements are the default.
+
+    It has the files that pages have their readers write.
+    """
     folder = tmp_path_factory.mktemp("docs") / "my projects" / "op score"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -156,6 +179,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     quick = yaml.safe_load((folder / "conf/measurement/quick.yaml").read_text())
     change(folder / "conf/measurement/default.yaml", {name: quick[name] for name in quick if name != "defaults"})
     change(folder / "conf/training/default.yaml", {"epochs": 2})
+    for page in PAGES:
+        write_files((ROOT / page).read_text(), folder)
     environment = folder / ".venv"
     environment.mkdir()
     for path in Path(sys.prefix).iterdir():
