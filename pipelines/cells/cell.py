@@ -1,25 +1,19 @@
-"""A cell, the unit of all work: one model x dataset x technique x seed, and the fingerprint of its result."""
+"""A cell, the unit of all work: one model x dataset x technique x seed."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pipelines.datasets.base import Dataset
 from pipelines.litert.session import Settings
 from pipelines.models.base import Model
 from pipelines.results.score import OperationalScore
-from pipelines.system import checks, runtime
+from pipelines.system import checks
 from pipelines.techniques.base import Technique
 from pipelines.techniques.baseline import Baseline
 from pipelines.training.trainer import Training
-
-# Raise it when a change of the code changes results, how long a training takes among them: no older one is reused then.
-RESULT_VERSION = 5
 
 
 class IncompatibleError(ValueError):
@@ -101,45 +95,6 @@ class Cell:
         needs = {"source": self.source, "origin": self.origin, "baseline": self.baseline}
         return {role: cell for role, cell in needs.items() if cell is not None}
 
-    def fingerprint(self, digest_of: Callable[[Dataset], str]) -> str:
-        """SHA-256 in hexadecimal over all that determines the trained model and its artifact.
-
-        digest_of: gives the content of a dataset's splits. How a cell is measured and scored is not part of it.
-        """
-        origin, source = self.origin, self.source
-        determining = {
-            "version": RESULT_VERSION,
-            "model": describe(self.model, determining=True),
-            "weights": _weights_identity(self.model.weights),
-            "data": digest_of(self.dataset),
-            "dataset": describe(self.dataset, determining=True),
-            "technique": describe(self.technique, determining=True),
-            "training": describe(self.training, determining=True) | {"learning_rate": self.learning_rate},
-            "seed": self.seed,
-            "deterministic": self.deterministic,
-            "origin": origin.fingerprint(digest_of) if origin else None,
-            "source": source.fingerprint(digest_of) if source else None,
-            "libraries": {k: v for k, v in runtime.versions().items() if k.startswith("tensorflow")},
-        }
-        return _digest(determining)
-
-    def identity(self, digest_of: Callable[[Dataset], str]) -> str:
-        """SHA-256 in hexadecimal over all that determines the result: the fingerprint, how it is measured and scored.
-
-        Two cells of one fingerprint share their training and their artifact; of one identity, all they found out.
-        """
-        return _digest(
-            {
-                "fingerprint": self.fingerprint(digest_of),
-                "measurement": describe(self.measurement, determining=True),
-                "score": describe(self.score, determining=True),
-            }
-        )
-
-
-def _digest(determining: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
-
 
 def describe(value: Any, *, determining: bool = False) -> Any:
     """A dataclass as nested dictionaries of plain values, each with its class under `_target_`.
@@ -158,10 +113,3 @@ def describe(value: Any, *, determining: bool = False) -> Any:
 def parts_of(cell: Cell) -> dict[str, Any]:
     """The description of a cell, by configuration group and field: what `conf/` composes, resolved."""
     return {name: part for name, part in describe(cell).items() if name != "_target_"}
-
-
-def _weights_identity(weights: str | None) -> str | None:
-    """A file counts by its content, not by its name."""
-    if weights is None or weights == "imagenet":
-        return weights
-    return hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()

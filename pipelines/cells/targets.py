@@ -6,7 +6,7 @@ MOVED = {
     "pipelines.training.Training": "pipelines.training.trainer.Training",
     "pipelines.score.OperationalScore": "pipelines.results.score.OperationalScore",
     "pipelines.measure.session.Settings": "pipelines.litert.session.Settings",
-    "pipelines.sweep.Announcer": "pipelines.execution.sweep.Announcer",
+    "pipelines.sweep.Announcer": "pipelines.execution.sweep.SweepCallback",
 }
 
 

@@ -18,6 +18,7 @@ import click
 from omegaconf import OmegaConf
 
 from pipelines.cells.compose import cell_of
+from pipelines.cells.plan import Plan
 from pipelines.commands import arguments
 from pipelines.execution.executor import digest_of, loaded
 from pipelines.results.records import CellFiles, Finished
@@ -59,7 +60,7 @@ def send(folder: Path, address: Address) -> str:
     store = Store(address.uri, address.experiment)
     if not finished.files.folder.joinpath("figures").exists():
         figures.draw(finished, data, folder / "figures")
-    tags = {"fingerprint": finished.result.fingerprint, "identity": cell.identity(digest_of)}
+    tags = {"fingerprint": finished.result.fingerprint, "identity": Plan.of(cell, digest_of).result_key}
     with store.resumed(address.run_id, cell, data, folder, tags) as run:
         run.record(finished, data)
         run.record_breakdown(finished)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipelines.datasets.notes import description, resized
+from pipelines.execution.cell_process import run_in_subprocess
 from pipelines.results.records import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     import tf_keras
 
     from pipelines.cells.cell import Cell
+    from pipelines.cells.plan import Plan
     from pipelines.datasets.base import Dataset, ImageData
+    from pipelines.execution.request import CellRequest
     from pipelines.results.records import CellResult
     from pipelines.tracking.cell_run import CellRun
     from pipelines.tracking.store import Store
@@ -101,55 +104,48 @@ class Executed:
 class Executor:
     """Runs cells against a store.
 
-    folder: receives one subfolder a cell. parent: the run of the sweep. since: milliseconds since 1970; cells that
-    began before are not reused. patience_s: how long to wait for a store that is away when a cell is to be recorded.
-    in_child: runs a cell in a process of its own. tell: shows a finished cell.
+    request: what was asked for; its store, sweep and limits hold for the cells that are needed too. folder: receives
+    one subfolder a cell. show: shows a finished cell.
     """
 
     store: Store
+    request: CellRequest
     folder: Path
-    parent: str | None
-    since: int
-    patience_s: float
-    in_child: Callable[[Cell, Path], None]
-    tell: Callable[[Executed], None]
+    show: Callable[[Executed], None]
 
-    def execute(self, cell: Cell, *, run_id: str | None = None) -> Executed:
+    def execute(self, plan: Plan, *, run_id: str | None = None) -> Executed:
         """Reuse the cell or run and record it, after the cells that it needs.
 
         run_id: an open MLflow run to adopt for this cell, which is then not reused.
         """
-        identity = cell.identity(digest_of)
 
         def find() -> Executed | None:
-            found = None if run_id else self.store.find(identity=identity, since=self.since, **cell.tags)
+            tags = {"identity": plan.result_key, **plan.cell.tags}
+            found = None if run_id else self.store.find(since=self.request.since, **tags)
             return Executed(result=self.store.result(found), run_id=found, files=None) if found else None
 
-        executed = find() or self._execute(cell, identity, find, run_id=run_id)
-        self.tell(executed)
+        executed = find() or self._execute(plan, find, run_id=run_id)
+        self.show(executed)
         return executed
 
-    def _execute(
-        self, cell: Cell, identity: str, find: Callable[[], Executed | None], *, run_id: str | None
-    ) -> Executed:
+    def _execute(self, plan: Plan, find: Callable[[], Executed | None], *, run_id: str | None) -> Executed:
         # A training whose results can be kept nowhere is not begun.
         self.store.check_artifacts()
-        fingerprint = cell.fingerprint(digest_of)
         try:
-            trained = self._trained(fingerprint) is not None
+            trained = self._trained(plan) is not None
             if not trained:
-                self._check_source(cell)
-            needed = self._needed(cell, trained=trained)
+                self._check_source(plan.cell)
+            needed = self._needed(plan, trained=trained)
         except Exception:
             # The cell has failed as well, and says so in the store.
-            with self._opened(cell, self._place(cell.name), fingerprint, identity, run_id=run_id):
+            with self._opened(plan, self._place(plan.cell.name), run_id=run_id):
                 raise
 
         # Only now, with all that it needs at hand: who holds a claim never waits for another.
         def run() -> Executed:
-            return self._run(cell, fingerprint, identity, needed, run_id=run_id)
+            return self._run(plan, needed, run_id=run_id)
 
-        return self._once(cell, fingerprint, find, run)
+        return self._run_exclusively(plan, find, run)
 
     def _check_source(self, cell: Cell) -> None:
         """Raise ValueError where a technique cannot learn from its source, before that or a baseline is trained."""
@@ -172,24 +168,23 @@ class Executor:
         cell.technique.check_source(lambda: network(cell), source_network)
         runtime.forget_networks()
 
-    def _run(
-        self, cell: Cell, fingerprint: str, identity: str, needed: dict[str, Finished], *, run_id: str | None
-    ) -> Executed:
+    def _run(self, plan: Plan, needed: dict[str, Finished], *, run_id: str | None) -> Executed:
         from pipelines.execution import job
 
+        cell = plan.cell
         data = loaded(cell.dataset)
         place = self._place(cell.name)
-        with self._opened(cell, place, fingerprint, identity, run_id=run_id) as run, _kept(cell, place):
-            same = None if run_id else self._found(identity=identity)
+        with self._opened(plan, place, run_id=run_id) as run, _kept(cell, place):
+            same = None if run_id else self._found(identity=plan.result_key)
             if same:
                 finished = job.rename(cell, same, place, say=log.info)
             else:
-                trained, unfinished = self._earlier(fingerprint)
+                trained, unfinished = self._earlier(plan)
                 finished = job.run(
                     cell,
                     data,
                     place,
-                    fingerprint=fingerprint,
+                    fingerprint=plan.fingerprint,
                     needed=needed,
                     trained=trained,
                     unfinished=unfinished,
@@ -209,12 +204,13 @@ class Executor:
         try:
             run.record(finished, data)
         except StoreError as error:
-            if not self.patience_s:
+            patience_s = self.request.patience_s
+            if not patience_s:
                 raise
             log.warning("%s", error)
-            log.warning("the store is tried again for %.0f s", self.patience_s)
+            log.warning("the store is tried again for %.0f s", patience_s)
             with stopwatch.part("wait"):
-                check_reachable(self.store.uri, patience_s=self.patience_s)
+                check_reachable(self.store.uri, patience_s=patience_s)
             run.record(finished, data)
 
     def _place(self, name: str) -> Path:
@@ -233,100 +229,99 @@ class Executor:
                 return place
         raise AssertionError
 
-    def _opened(
-        self, cell: Cell, place: Path, fingerprint: str, identity: str, *, run_id: str | None
-    ) -> AbstractContextManager[CellRun]:
+    def _opened(self, plan: Plan, place: Path, *, run_id: str | None) -> AbstractContextManager[CellRun]:
         return self.store.run(
-            cell,
-            loaded(cell.dataset),
+            plan.cell,
+            loaded(plan.cell.dataset),
             place,
             run_id=run_id,
-            parent=self.parent,
-            fingerprint=fingerprint,
-            identity=identity,
+            parent=self.request.parent,
+            fingerprint=plan.fingerprint,
+            identity=plan.result_key,
         )
 
-    def _earlier(self, fingerprint: str) -> tuple[Finished | None, CellFiles | None]:
+    def _earlier(self, plan: Plan) -> tuple[Finished | None, CellFiles | None]:
         """What is there of the fingerprint: a finished cell, or the files of one that failed after its training."""
-        trained = self._trained(fingerprint)
-        unfinished = None if trained else self.store.unfinished(fingerprint=fingerprint, since=self.since)
+        trained, since = self._trained(plan), self.request.since
+        unfinished = None if trained else self.store.unfinished(fingerprint=plan.fingerprint, since=since)
         if unfinished and unfinished.result.exists():
             # Only its recording failed.
             return Finished.load(unfinished.folder), None
         return trained, unfinished
 
-    def _trained(self, fingerprint: str) -> Finished | None:
+    def _trained(self, plan: Plan) -> Finished | None:
         """The finished cell of this fingerprint, however it was called, measured and scored."""
-        return self._found(fingerprint=fingerprint)
+        return self._found(fingerprint=plan.fingerprint)
 
     def _found(self, **tags: str) -> Finished | None:
-        found = self.store.find(since=self.since, **tags)
+        found = self.store.find(since=self.request.since, **tags)
         return self.store.open(found) if found else None
 
-    def _needed(self, cell: Cell, *, trained: bool) -> dict[str, Finished]:
-        """The finished cells of `cell.needs`, from the store or run now, and a source that is named by its run.
+    def _needed(self, plan: Plan, *, trained: bool) -> dict[str, Finished]:
+        """The finished cells of `plan.needs`, from the store or run now, and a source that is named by its run.
 
         Of a cell that is trained already only the baseline is needed, to be measured beside it.
         """
         needed: dict[str, Finished] = {}
-        source = cell.technique.learns_from
+        source = plan.cell.technique.learns_from
         if source is not None and source.uri is not None:
             needed["source"] = self.store.load(source.uri)
         by_fingerprint: dict[str, Finished] = {}
-        for role, other in cell.needs.items():
+        for role, other in plan.needs.items():
             if trained and role != "baseline":
                 continue
-            fingerprint = other.fingerprint(digest_of)
-            if fingerprint not in by_fingerprint:
-                by_fingerprint[fingerprint] = self._finished(other, fingerprint, source=role == "source")
-            needed[role] = by_fingerprint[fingerprint]
+            if other.fingerprint not in by_fingerprint:
+                by_fingerprint[other.fingerprint] = self._finished(other, source=role == "source")
+            needed[role] = by_fingerprint[other.fingerprint]
         return needed
 
-    def _finished(self, cell: Cell, fingerprint: str, *, source: bool) -> Finished:
+    def _finished(self, plan: Plan, *, source: bool) -> Finished:
         """A cell that another needs, with its files."""
+        cell = plan.cell
         # What is learnt from may be called anything; all else is shown beside the cell, under the names that it has.
         names = {} if source else cell.tags
-        found = self._found(fingerprint=fingerprint, **names)
+        found = self._found(fingerprint=plan.fingerprint, **names)
         if found is not None:
             log.info("%s: reused, trained in %.1f s", cell.name, found.result.timing.train_total_s)
             return found
         log.info("%s: not in the store, so it is run first", cell.name)
         if source:
             # Another network may want oneDNN the other way, which is set once for a process.
-            place = self._place(f"source-{fingerprint[:8]}")
+            place = self._place(f"source-{plan.fingerprint[:8]}")
             with stopwatch.part("wait"):
-                self.in_child(cell, place)
+                run_in_subprocess(self.request.of(cell), place)
         else:
             with stopwatch.cell():
-                self.execute(cell)
-        found = self._trained(fingerprint)
+                self.execute(plan)
+        found = self._trained(plan)
         if found is None:
             raise RuntimeError(f"{cell.name}, which is needed first, did not finish: see its message above")
         return found
 
-    def _once(self, cell: Cell, fingerprint: str, find: Callable[[], T | None], run: Callable[[], T]) -> T:
+    def _run_exclusively(self, plan: Plan, find: Callable[[], T | None], run: Callable[[], T]) -> T:
         """What `find` gives, as soon as it gives anything, else what `run` gives, which one process at a time does."""
         waiting = False
         while True:
-            with self.store.claims.held(fingerprint) as held:
+            with self.store.claims.held(plan.fingerprint) as held:
                 # Another may have finished it between the last look and the claim.
                 found = find()
                 if found is not None:
                     return found
                 if held:
-                    self._refuse_what_failed(cell, fingerprint)
+                    self._fail_fast(plan)
                     return run()
             if not waiting:
-                log.info("%s: waiting, another process works on it", cell.name)
+                log.info("%s: waiting, another process works on it", plan.cell.name)
                 waiting = True
             with stopwatch.part("wait"):
                 time.sleep(POLL_S)
 
-    def _refuse_what_failed(self, cell: Cell, fingerprint: str) -> None:
+    def _fail_fast(self, plan: Plan) -> None:
         # What all cells of a model lean on would else be trained, and fail, once for each of them.
-        failure = self.store.failure(self.parent, fingerprint) if self.parent else None
+        parent = self.request.parent
+        failure = self.store.failure(parent, plan.fingerprint) if parent else None
         if failure is not None:
-            raise RuntimeError(f"{cell.name} failed in this sweep already: {failure}")
+            raise RuntimeError(f"{plan.cell.name} failed in this sweep already: {failure}")
 
 
 def _record_breakdown(run: CellRun, finished: Finished) -> None:

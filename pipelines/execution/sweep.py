@@ -6,16 +6,13 @@ the process that holds the sweep reads both, so one machine, a cluster with a sh
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -27,11 +24,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipelines.cells.compose import cell_of
 from pipelines.execution import folders, grid, grid_preflight
-from pipelines.results.columns import GAIN, HEADLINE, SCORE
-from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE
+from pipelines.execution.cell_main import run_inline
+from pipelines.execution.cell_process import failed, leave, run_in_subprocess
+from pipelines.execution.request import SweepContext, of_sweep
+from pipelines.execution.sweep_table import duration, spent_line, table, uninformed_lines
+from pipelines.results.columns import GAIN, SCORE
 from pipelines.results.records import Outcome
-from pipelines.results.verdict import no_better_than_majority
-from pipelines.system import checks, guard
+from pipelines.system import checks, guard, stopwatch
 from pipelines.system.stopwatch import PARTS
 from pipelines.tracking.credentials import VARIABLE, split
 
@@ -41,42 +40,40 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opscore")
 
-# In a job's folder: its outcome, what its cell's own process found out, and what that process printed.
-OUTCOME, CELL_OUTCOME, LOG = "outcome.json", "cell.outcome.json", "cell.log"
+# In a job's folder.
+OUTCOME = "outcome.json"
 # How often the job folders, and the parent run, are looked at for news.
 LOOK_S, LOOK_AT_STORE_S = 0.5, 15.0
 # After so long without news the terminal says that the sweep is still at work.
 STILL_AT_WORK_S = 60.0
-LAST_LINES = 5
-# What a cell's name tells already.
-IN_THE_NAME = ("model=", "dataset=", "technique=")
-GRACE_S = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ticket:
-    """What a cell must know of its sweep; it travels to other processes and machines.
+@dataclass
+class Session:
+    """What Hydra's callback and the command share: Hydra makes the callback itself, so that they need a common place.
 
-    parent: the sweep's run. since: milliseconds since 1970; cells that began before are not reused.
+    adopted: the run that `mlflow run` opened, for the sweep to take. sweep: open from the first job on. context: what
+    the sweep's cells must know; a launcher that sends the command's function to another process sends it along.
     """
 
-    parent: str
-    uri: str
-    experiment: str
-    since: int
+    adopted: str | None = None
+    sweep: Sweep | None = None
+    context: SweepContext | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A sweep stays in the process that holds it."""
+        return {"adopted": None, "sweep": None, "context": self.context}
 
 
-# Hydra makes the callback itself, so these are how it and the command find each other. A process starts one sweep.
-ADOPTED: list[str] = []
-TICKETS: list[Ticket] = []
-CURRENT: list[Sweep] = []
+# A process starts one sweep.
+SESSION = Session()
 
 
 class NoSweepError(BaseException):
     """No sweep could be begun, for the reason in `args`."""
 
 
-class Announcer(Callback):
+class SweepCallback(Callback):
     """Hydra's callback, called in the process that holds the sweep before the first job."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's signature)
@@ -90,19 +87,18 @@ class Announcer(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's signature)
         """Check what can be checked and open the parent run. Raises NoSweepError where that fails."""
         try:
-            sweep = Sweep.begin(config, adopted=ADOPTED[0] if ADOPTED else None)
+            SESSION.sweep = Sweep.begin(config, adopted=SESSION.adopted)
         except Exception as error:
             # Hydra would warn, and start the jobs without their sweep; what ends a process goes through.
             raise NoSweepError(error) from error
-        CURRENT.append(sweep)
-        TICKETS.append(sweep.ticket)
+        SESSION.context = SESSION.sweep.context
 
 
 class Sweep:
     """A sweep as the process that started it sees it: watches the outcomes, and tells and records them."""
 
-    def __init__(self, ticket: Ticket, run: SweepRun, folder: Path, total: int, *, search: bool) -> None:
-        self.ticket = ticket
+    def __init__(self, context: SweepContext, run: SweepRun, folder: Path, total: int, *, search: bool) -> None:
+        self.context = context
         self._search = search
         self._run = run
         self._folder = folder
@@ -150,8 +146,8 @@ class Sweep:
         )
         since = 0 if config.resume else store.started(run.run_id)
         print(f"{total} cells, in {folder}\nrun     {run.link}\n", flush=True)
-        ticket = Ticket(parent=run.run_id, uri=uri, experiment=store.experiment, since=since)
-        return cls(ticket, run, folder, total, search=grid.is_search(config))
+        context = SweepContext(parent=run.run_id, uri=uri, experiment=store.experiment, since=since)
+        return cls(context, run, folder, total, search=grid.is_search(config))
 
     def finish(self, error: BaseException | None) -> int:
         """Tell and record what came out; gives the exit status. error: what broke the sweep off, if anything did."""
@@ -279,65 +275,16 @@ def check_no_password(config: DictConfig) -> None:
         )
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """Outcomes as an aligned table; overrides that all cells share, or that the cell's name tells, are left out."""
-    from pipelines.results.summary import aligned
-
-    shared = set.intersection(*(set(outcome.overrides) for outcome in outcomes))
-    rows = [["cell", "with", "status", *(column.heading for column in HEADLINE), "took", "run"]]
-    for outcome in outcomes:
-        own = [one for one in outcome.overrides if one not in shared and not one.startswith(IN_THE_NAME)]
-        shown = [column.text(outcome.metrics.get(column.metric)) for column in HEADLINE]
-        took = duration(outcome.seconds)
-        rows.append([outcome.name, " ".join(own), outcome.status, *shown, took, outcome.run_id[:8]])
-    if not any(row[1] for row in rows[1:]):
-        rows = [[row[0], *row[2:]] for row in rows]
-    return aligned(rows)
-
-
-def uninformed_lines(outcomes: Sequence[Outcome]) -> list[str]:
-    """A sentence for each cell whose accuracy is no better than that of one constant answer."""
-    lines = []
-    for outcome in outcomes:
-        p_value, share = (outcome.metrics.get(name) for name in (MAJORITY_P_VALUE, MAJORITY_SHARE))
-        found = no_better_than_majority(p_value, share, "")
-        if found:
-            lines.append(f"{outcome.name}, run {outcome.run_id[:8]}, is {found}.")
-    return lines
-
-
-def spent_line(spent: Mapping[str, float]) -> str:
-    """Where the cells' time went, the largest part first; empty where nothing is known."""
-    total = sum(spent.values())
-    if not total:
-        return ""
-    parts = sorted(spent.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{name} {value / total:.0%}" for name, value in parts if value / total >= 0.005)
-    return f"The cells' processes took {duration(total)}: {shown}."
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 5 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def run_cell(
-    config: DictConfig, ticket: Ticket, *, inline: Callable[[DictConfig, Path, Ticket], Outcome]
-) -> dict[str, Any]:
+def run_cell(config: DictConfig, context: SweepContext) -> dict[str, Any]:
     """Run one cell of a sweep where the launcher put it. Never raises: a launcher would stop the others.
 
-    inline: runs the cell in this process. Gives `status`, `name`, `run_id` and `metrics` of its outcome, for sweepers.
+    Gives `status`, `name`, `run_id` and `metrics` of its outcome, for sweepers.
     """
     began = time.monotonic()
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     try:
-        outcome = _outcome(config, folder, ticket, inline=inline)
+        outcome = _outcome(config, folder, context)
     except Exception as error:
         log.exception("the cell's own process could not be run")
         outcome = failed(f"{type(error).__name__}: {error}")
@@ -348,33 +295,18 @@ def run_cell(
         overrides=tuple(job.overrides.task),
         seconds=time.monotonic() - began,
     )
-    leave(outcome, folder)
+    leave(outcome, folder / OUTCOME)
     try:
         from pipelines.tracking.sweep_run import post
 
-        post(_store(ticket), ticket.parent, outcome)
+        post(_store(context), context.parent, outcome)
     except Exception as error:  # noqa: BLE001 (a store that is away: the folder has it as well)
         log.warning("cell %d is not in the sweep's run: %s", outcome.number, error)
     return {"status": outcome.status, "name": outcome.name, "run_id": outcome.run_id, "metrics": outcome.metrics}
 
 
-def leave(outcome: Outcome, folder: Path, *, name: str = OUTCOME) -> None:
-    """Write the outcome into a job's folder, whole or not at all."""
-    partial = folder / f"{name}.partial"
-    partial.write_text(outcome.text())
-    partial.replace(folder / name)
-
-
-def failed(message: str, name: str = "") -> Outcome:
-    """An outcome whose place in the grid and time are still to be filled in."""
-    return Outcome(number=-1, name=name, overrides=(), status="failed", seconds=0, message=message)
-
-
-def _outcome(
-    config: DictConfig, folder: Path, ticket: Ticket, *, inline: Callable[[DictConfig, Path, Ticket], Outcome]
-) -> Outcome:
+def _outcome(config: DictConfig, folder: Path, context: SweepContext) -> Outcome:
     from pipelines.cells.cell import IncompatibleError
-    from pipelines.system import stopwatch
 
     try:
         cell = cell_of(config)
@@ -383,63 +315,18 @@ def _outcome(
         return replace(failed(str(error)), status="skipped")
     except ValueError as error:
         return failed(str(error))
+    request = of_sweep(cell, context, patience_s=config.tracking.patience_s)
     if config.sweep.isolation == "inline":
         with stopwatch.cell():
-            return inline(config, folder, ticket)
-    return _in_child(config, folder, ticket, name=cell.name)
+            return run_inline(request, folder)
+    environment = _environment(config)
+    return run_in_subprocess(request, folder, timeout_s=config.sweep.timeout_s, environment=environment, to_log=True)
 
 
-def _in_child(config: DictConfig, folder: Path, ticket: Ticket, *, name: str) -> Outcome:
-    """Run the cell in a process of its own: its memory goes back, and however it ends, this process goes on."""
-    result = folder / CELL_OUTCOME
-    result.unlink(missing_ok=True)
-    resolved = folder / "cell.yaml"
-    own = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    own.ticket = vars(ticket)
-    OmegaConf.save(own, resolved)
-    said = folder / LOG
-    with said.open("ab") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.run", "--cell", str(resolved)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=_environment(config),
-            start_new_session=True,  # so that its own children can be stopped with it
-        )
-        try:
-            code = child.wait(config.sweep.timeout_s)
-            problem = f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
-        except subprocess.TimeoutExpired:
-            problem = f"was stopped after sweep.timeout_s={config.sweep.timeout_s:g} seconds"
-        except BaseException:
-            # Ctrl-C reaches this process alone: hand it on, so that the cell can close its run.
-            _signal(child, signal.SIGINT)
-            try:
-                child.wait(GRACE_S)
-            finally:
-                _signal(child, signal.SIGKILL)
-            raise
-    _signal(child, signal.SIGKILL)
-    child.wait()
-    if result.exists():
-        return Outcome.parse(result.read_text())
-    last = said.read_text(errors="replace").splitlines()[-LAST_LINES:]
-    reason = f"its process {problem}; the last lines of {said}:\n" + "\n".join(last)
-    closed = _store(ticket).close(child.pid, reason, said)
-    return replace(failed(f"its process {problem}; its output is in {said}", name), run_id=closed[0] if closed else "")
-
-
-def _signal(child: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
-
-
-def _environment(config: DictConfig) -> dict[str, str]:
+def _environment(config: DictConfig) -> dict[str, str | None]:
     threads = config.sweep.threads or _share_of_cores(HydraConfig.get().launcher)
     # joblib limits its workers' OpenMP, which TensorFlow does not use, and which the child shall not inherit.
-    inherited = {key: value for key, value in guard.child_environment().items() if key != "OMP_NUM_THREADS"}
-    return inherited | ({"TF_NUM_INTRAOP_THREADS": str(threads)} if threads else {})
+    return {"OMP_NUM_THREADS": None} | ({"TF_NUM_INTRAOP_THREADS": str(threads)} if threads else {})
 
 
 def _share_of_cores(launcher: DictConfig) -> int | None:
@@ -456,7 +343,5 @@ def _share_of_cores(launcher: DictConfig) -> int | None:
 
 
 @cache
-def _store(ticket: Ticket) -> Store:
-    from pipelines.tracking.store import Store
-
-    return Store(ticket.uri, ticket.experiment, beside=ticket.parent)
+def _store(context: SweepContext) -> Store:
+    return context.store()

@@ -39,6 +39,8 @@ _MENDS = {
     errno.ENOTDIR: "correct the path, which goes through a file",
     errno.EMFILE: "allow more open files with `ulimit -n 65536`",
 }
+# The module that runs a cell in a process of its own.
+CHILD = "pipelines.execution.cell_main"
 _interrupts: list[int] = []
 
 
@@ -98,7 +100,7 @@ def report(error: BaseException, *, name: str = "", folder: Path | None = None) 
     """
     if isinstance(error, KeyboardInterrupt) or is_interrupted():
         # The process that started a cell says it once.
-        if sys.argv[1:2] != ["--cell"]:
+        if CHILD not in sys.orig_argv:
             _print("opscore: interrupted")
         return INTERRUPTED
     if _is_pipe_broken() or isinstance(error, BrokenPipeError):

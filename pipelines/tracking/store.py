@@ -361,11 +361,15 @@ class Store:
         """When a run began, in milliseconds since 1970."""
         return int(self.client.get_run(run_id).info.start_time)
 
-    def close(self, pid: int, reason: str, log_file: Path) -> list[str]:
-        """End the runs that a dead process of this machine left RUNNING as FAILED, with its output; gives their ids."""
+    def close(self, pid: int, reason: str, log_path: Path | None) -> list[str]:
+        """Mark the runs that a dead process of this machine left RUNNING as FAILED; gives their ids.
+
+        log_path: its output, which becomes an artifact of each.
+        """
         left = list(self._found(f"attributes.status = 'RUNNING' and tags.{PROCESS} LIKE '{stem(pid)}%'"))
         for run in left:
-            self.client.log_artifact(run.info.run_id, str(log_file))
+            if log_path is not None:
+                self.client.log_artifact(run.info.run_id, str(log_path))
             self._end(run, "FAILED", reason)
         return [run.info.run_id for run in left]
 

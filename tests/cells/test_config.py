@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from pipelines.cells.cell import Cell, describe
 from pipelines.cells.compose import CONF, GROUPS, cell_of
+from pipelines.cells.plan import Plan
 from pipelines.datasets.base import Dataset
 from pipelines.execution.overrides import expand
 from pipelines.techniques.base import Chain
@@ -75,8 +76,8 @@ def test_a_chain_starts_from_its_training_step() -> None:
 def test_a_longer_chain_goes_on_from_the_shorter_ones_cell() -> None:
     long, short = composed("technique=pcqat"), composed("technique=prune_cluster")
     assert long.origin is not None and short.origin is not None
-    assert long.origin.fingerprint(digest_of) == short.fingerprint(digest_of)
-    assert short.origin.fingerprint(digest_of) == composed("technique=prune").fingerprint(digest_of)
+    assert fingerprint(long.origin) == fingerprint(short)
+    assert fingerprint(short.origin) == fingerprint(composed("technique=prune"))
 
 
 def test_tensorflow_stays_out_of_help_and_config() -> None:
@@ -141,6 +142,10 @@ def test_description_is_plain_and_complete() -> None:
 
 def digest_of(dataset: Dataset) -> str:
     return "0" * 64
+
+
+def fingerprint(cell: Cell) -> str:
+    return Plan.of(cell, digest_of).fingerprint
 
 
 # Where something lies is no part of what it is; how a cell is measured and scored does not change its artifact.
@@ -210,18 +215,20 @@ def content_of(dataset: Dataset) -> str:
 def test_every_field_is_in_the_fingerprint_or_known_not_to_matter(tmp_path: Path) -> None:
     seen: set[str] = set()
     for group, cell in every_cell(tmp_path):
-        before = cell.fingerprint(content_of), cell.identity(content_of)
+        plan = Plan.of(cell, content_of)
+        before = plan.fingerprint, plan.result_key
         for path in fields_of(cell, ""):
             # A file counts by its content, as the next test shows; an open part of a source is the cell's own.
             if not path.startswith(group) or path.endswith(("weights", "source.uri", "source.model", "source.dataset")):
                 continue
             seen.add(path)
             other = changed(cell, path)
-            fingerprint, identity = other.fingerprint(content_of), other.identity(content_of)
+            plan = Plan.of(other, content_of)
+            fingerprint_, identity = plan.fingerprint, plan.result_key
             place = path.endswith(ONLY_A_PLACE)
             assert (identity != before[1]) is not place, f"{cell.name}: {path}"
             matters = not place and not path.startswith(ONLY_IN_THE_IDENTITY)
-            assert (fingerprint != before[0]) is matters, f"{cell.name}: {path}"
+            assert (fingerprint_ != before[0]) is matters, f"{cell.name}: {path}"
     # All groups were gone through, chains and sources too.
     assert {"seed", "deterministic", "training.epochs", "model.input_size", "dataset.limit_train", "score.size"} <= seen
     assert {"measurement.min_calls", "technique.steps.prune.sparsity", "technique.source.model.dropout"} <= seen
@@ -233,28 +240,25 @@ def test_a_learning_rate_counts_and_not_who_named_it() -> None:
     )
     assert (own.learning_rate, composed().learning_rate) == (3e-4, 1e-3)
     assert composed("model=vgg16", "model.weights=imagenet").learning_rate == 1e-4
-    assert own.fingerprint(digest_of) == named.fingerprint(digest_of)
+    assert fingerprint(own) == fingerprint(named)
     other = composed("model=vgg16", "model.weights=null", "training.learning_rate=1e-3")
-    assert other.fingerprint(digest_of) != own.fingerprint(digest_of)
+    assert fingerprint(other) != fingerprint(own)
     # A teacher is trained at its own rate, and is the baseline that its network has anyway.
     student = composed("technique=distill", "model@technique.source.model=vgg16", "technique.source.model.weights=null")
     assert student.source is not None
-    assert student.source.fingerprint(digest_of) == composed(
-        "model=vgg16", "model.weights=null", "technique=baseline"
-    ).fingerprint(digest_of)
+    teacher = composed("model=vgg16", "model.weights=null", "technique=baseline")
+    assert fingerprint(student.source) == fingerprint(teacher)
 
 
 def test_where_a_cell_is_recorded_and_how_it_is_run_does_not_matter() -> None:
     for override in ("tracking.experiment=other", "sweep.threads=1", "resume=false", "data_dir=/elsewhere"):
-        assert composed(override).identity(digest_of) == composed().identity(digest_of)
+        assert Plan.of(composed(override), digest_of).result_key == Plan.of(composed(), digest_of).result_key
 
 
 def test_content_counts_and_not_the_name(tmp_path: Path) -> None:
-    assert composed().fingerprint(digest_of) != composed().fingerprint(lambda _: "1" * 64)
+    assert fingerprint(composed()) != Plan.of(composed(), lambda _: "1" * 64).fingerprint
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
         (tmp_path / f"{name}.keras").write_bytes(content)
-    prints = {
-        name: composed(f"model.weights={tmp_path / name}.keras").fingerprint(digest_of) for name in ("a", "b", "c")
-    }
+    prints = {name: fingerprint(composed(f"model.weights={tmp_path / name}.keras")) for name in ("a", "b", "c")}
     assert prints["a"] != prints["c"]
     assert prints["a"] == prints["b"]

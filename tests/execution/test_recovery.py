@@ -74,3 +74,31 @@ def test_after_a_full_temporary_folder(tmp_path: Path, small_disk: Path) -> None
     again = place.run("technique=baseline", out="second")
     assert again.returncode == 0, again.stdout + again.stderr
     assert not EPOCH.search(again.stdout)
+
+
+def test_an_edited_technique_gets_a_new_result(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    own = tmp_path / "their_technique.py"
+    given = ["technique=baseline", "technique._target_=their_technique.Own", "training.epochs=2"]
+    own.write_text("from pipelines.techniques.baseline import Baseline\n\n\nclass Own(Baseline):\n    pass\n")
+    first = place.run(*given, PYTHONPATH=str(tmp_path))
+    again = place.run(*given, PYTHONPATH=str(tmp_path))
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    assert "reused" in again.stdout
+    own.write_text(own.read_text() + "\n    def helper(self) -> int:\n        return 3\n")
+    edited = place.run(*given, PYTHONPATH=str(tmp_path))
+    assert edited.returncode == 0 and "reused" not in edited.stdout, edited.stderr
+    assert len(place.cells("tags.technique = 'their_technique'")) + len(place.cells("tags.technique = 'baseline'")) >= 2
+
+
+def test_resume_false_trains_a_teacher_again_too(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    given = [
+        "technique=distill", "model@technique.source.model=small_cnn", "technique.source.model.width=8",
+        "training.epochs=1",
+    ]  # fmt: skip
+    assert place.run(*given).returncode == 0
+    again = place.run(*given, "resume=false", out="again")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(place.cells("tags.technique = 'distill'")) == 2
+    assert len(place.cells("params.`model.width` = '8'")) == 2

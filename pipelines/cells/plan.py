@@ -1,0 +1,106 @@
+"""A cell with all that it needs, its fingerprint and its result key: made once, and only read from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipelines.cells.cell import Cell, describe
+from pipelines.cells.sources import code_digest
+from pipelines.datasets.base import Dataset
+from pipelines.system import runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be done for a cell, and the keys under which it may be found done already.
+
+    fingerprint: SHA-256 in hexadecimal over all that determines the trained model and the exported model. result_key:
+    the same over the fingerprint and how the exported model is measured and scored. Equal fingerprints share training
+    and exported model; equal result keys share every result. needs: the plans of the cells that must be finished
+    first, by role: `source` (whom the technique learns from), `origin` (whose trained model it starts from) and
+    `baseline` (what it is compared with).
+    """
+
+    cell: Cell
+    fingerprint: str
+    result_key: str
+    needs: Mapping[str, Plan]
+
+    @classmethod
+    def of(cls, cell: Cell, digest_of: Callable[[Dataset], str]) -> Plan:
+        """Plan a cell and what it needs. digest_of: gives the content of a dataset's splits as a hash.
+
+        Raises OSError where a file with weights cannot be read.
+        """
+        return _planned(cell, digest_of, {})
+
+
+def _planned(cell: Cell, digest_of: Callable[[Dataset], str], known: dict[str, Plan]) -> Plan:
+    """known: plans by the description of their cell, as several roles may name one cell."""
+    key = json.dumps(describe(cell), sort_keys=True)
+    if key not in known:
+        needs = {role: _planned(other, digest_of, known) for role, other in cell.needs.items()}
+        fingerprint = _fingerprint(cell, digest_of, needs)
+        known[key] = Plan(cell=cell, fingerprint=fingerprint, result_key=_result_key(cell, fingerprint), needs=needs)
+    return known[key]
+
+
+def _fingerprint(cell: Cell, digest_of: Callable[[Dataset], str], needs: Mapping[str, Plan]) -> str:
+    parts = (cell.model, cell.dataset, cell.technique, cell.training)
+    return _digest(
+        {
+            "code": code_digest(kind for part in parts for kind in _classes(part)),
+            "model": describe(cell.model, determining=True),
+            "weights": _content_of_weights(cell.model.weights),
+            "data": digest_of(cell.dataset),
+            "dataset": describe(cell.dataset, determining=True),
+            "technique": describe(cell.technique, determining=True),
+            "training": describe(cell.training, determining=True) | {"learning_rate": cell.learning_rate},
+            "seed": cell.seed,
+            "deterministic": cell.deterministic,
+            "origin": needs["origin"].fingerprint if "origin" in needs else None,
+            "source": needs["source"].fingerprint if "source" in needs else None,
+            "libraries": {k: v for k, v in runtime.versions().items() if k.startswith("tensorflow")},
+        }
+    )
+
+
+def _result_key(cell: Cell, fingerprint: str) -> str:
+    measured = {name: describe(getattr(cell, name), determining=True) for name in ("measurement", "score")}
+    return _digest({"fingerprint": fingerprint} | measured)
+
+
+def _classes(part: Any) -> Iterator[type]:
+    """The classes of nested dataclasses."""
+    if isinstance(part, Mapping):
+        for item in part.values():
+            yield from _classes(item)
+    elif is_dataclass(part) and not isinstance(part, type):
+        yield type(part)
+        for one in fields(part):
+            yield from _classes(getattr(part, one.name))
+
+
+def _digest(determining: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
+
+
+def _content_of_weights(weights: str | None) -> str | None:
+    """A file counts by its content, not by its name."""
+    if weights is None or weights == "imagenet":
+        return weights
+    path = Path(weights).expanduser()
+    status = path.stat()
+    return _hash(path, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _hash(path: Path, changed_ns: int, size: int) -> str:  # noqa: ARG001 (a file that changes is read again)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,89 @@
+"""The source code that determines a cell, as one hash: an edited technique gives a new result, not the stored one."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+# Rooms whose code gives a network its weights. Images count by their content, not by the code that reads them.
+DETERMINING = ("pipelines.techniques", "pipelines.training", "pipelines.models")
+# The last step to an exported model; it lies above this room.
+EXPORT = "pipelines.execution.export"
+
+
+def code_digest(classes: Iterable[type]) -> str:
+    """SHA-256 in hexadecimal over the modules of the classes, the export, and what they import of determining rooms.
+
+    Comments, docstrings and layout do not count. A class without a source file counts by its name.
+    """
+    starts = sorted({one.__module__ for one in classes} | {EXPORT})
+    modules: dict[str, str] = {}
+    while starts:
+        name = starts.pop()
+        if name not in modules:
+            found = _source(name)
+            modules[name] = found[0] if found else ""
+            starts.extend(found[1] if found else ())
+    return hashlib.sha256(json.dumps(modules, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _source(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The hash of a module's code and the modules that it imports and that count; None without a source file."""
+    spec = _spec(name)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    tree = ast.parse(Path(spec.origin).read_bytes())
+    package = name if spec.submodule_search_locations else name.rpartition(".")[0]
+    imported = {one for one in _imports(tree, package) if _counts(one, name) and _spec(one) is not None}
+    shape = json.dumps(_shape(tree), default=repr)
+    return hashlib.sha256(shape.encode()).hexdigest(), tuple(sorted(imported))
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Where a module lies; None for what is no module. No module is run for it, only the packages above it."""
+    parent = name.rpartition(".")[0]
+    if parent:
+        above = _spec(parent)
+        if above is None or above.submodule_search_locations is None:
+            return None
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # such as `__main__`
+        return None
+
+
+def _counts(name: str, importer: str) -> bool:
+    top, own = name.partition(".")[0], importer.partition(".")[0]
+    return name.startswith(DETERMINING) if top == "pipelines" else top == own
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Dotted names of all that is imported anywhere, each name that is taken from a module among them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _shape(node: Any) -> Any:
+    """A syntax tree as lists, without docstrings and empty fields, which differ between versions of Python."""
+    if isinstance(node, list):
+        return [_shape(one) for one in node]
+    if not isinstance(node, ast.AST):
+        return node
+    parts = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+        parts["body"] = node.body[1:]
+    return [type(node).__name__, *([name, _shape(value)] for name, value in parts.items())]

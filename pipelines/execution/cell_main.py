@@ -1,0 +1,93 @@
+"""Running one requested cell in this process, and the entry point of the child that `cell_process` starts."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.execution.cell_process import OUTCOME, failed, leave
+from pipelines.execution.request import CellRequest
+from pipelines.results.records import Outcome
+from pipelines.system import guard, runtime, stopwatch
+
+if TYPE_CHECKING:
+    from pipelines.execution.executor import Executed
+    from pipelines.tracking.store import Store
+
+
+def checked_store(request: CellRequest, *, run_id: str | None = None) -> Store:
+    """Check all that can be known before anything is computed, then open the store.
+
+    run_id: an open MLflow run that the cell will adopt; its experiment takes the place of the configured one. Raises
+    MisuseError, or StoreError where the store refuses.
+    """
+    from pipelines.execution.executor import preflight
+    from pipelines.tracking.address import check_reachable
+    from pipelines.tracking.artifacts import check_place
+
+    try:
+        # In the middle of a sweep a server may be away for a while.
+        check_reachable(request.uri, patience_s=request.patience_s if request.parent else 0)
+        check_place(request.uri)
+        preflight(request.cell)
+    except (ValueError, OSError) as error:
+        raise guard.MisuseError(str(error)) from error
+    store = request.store(adopted=run_id)
+    if request.parent is None:
+        store.close_dead()
+    return store
+
+
+def execute(request: CellRequest, store: Store, folder: Path, *, run_id: str | None = None) -> Executed:
+    """Reuse the cell, or run and record it after the cells that it needs, and show each of them."""
+    from pipelines.cells.plan import Plan
+    from pipelines.execution.executor import Executor, digest_of
+    from pipelines.execution.show import show
+
+    request = replace(request, experiment=store.experiment)
+    executor = Executor(store=store, request=request, folder=folder, show=lambda executed: show(executed, store))
+    return executor.execute(Plan.of(request.cell, digest_of), run_id=run_id)
+
+
+def run_inline(request: CellRequest, folder: Path) -> Outcome:
+    """Run a cell in this process; gives what became of it. Raises nothing but KeyboardInterrupt."""
+    from pipelines.results.metrics import metrics_of
+
+    name = request.cell.name
+    try:
+        executed = execute(request, checked_store(request), folder)
+    except Exception as error:
+        if guard.is_interrupted():
+            raise KeyboardInterrupt from error
+        message = guard.sentence(error, folder=folder)
+        print(f"opscore: {name} failed: {message}", file=sys.stderr)
+        return replace(failed(message, name), spent=stopwatch.total(stopwatch.current()))
+    return Outcome(
+        number=-1,
+        name=name,
+        overrides=(),
+        status="reused" if executed.reused else "done",
+        seconds=0,
+        run_id=executed.run_id,
+        metrics=metrics_of(executed.result),
+        spent=stopwatch.total(stopwatch.current()),
+    )
+
+
+@guard.command
+def main() -> int:
+    """The child: `python -m pipelines.execution.cell_main <folder>/cell.yaml`."""
+    runtime.collect_seldom()
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    path = Path(sys.argv[1])
+    outcome = run_inline(CellRequest.load(path), path.parent)
+    leave(outcome, path.parent / OUTCOME)
+    return guard.FAILURE if outcome.status == "failed" else 0
+
+
+if __name__ == "__main__":
+    main()

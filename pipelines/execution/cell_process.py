@@ -1,0 +1,120 @@
+"""A cell in a process of its own, as the process that starts it sees it.
+
+Its memory goes back, oneDNN is a setting for each model that TensorFlow reads once, and however the child ends, the
+parent goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from pipelines.execution.request import CellRequest
+from pipelines.results.records import Outcome
+from pipelines.system import guard
+
+# What the child leaves in its folder, and what it printed.
+OUTCOME, LOG = "cell.outcome.json", "cell.log"
+LAST_LINES = 5
+GRACE_S = 10.0
+
+
+def run_in_subprocess(
+    request: CellRequest,
+    folder: Path,
+    *,
+    timeout_s: float | None = None,
+    environment: Mapping[str, str | None] | None = None,
+    to_log: bool = False,
+) -> Outcome:
+    """Run a cell in a child process; gives what became of it, also where the child was killed.
+
+    folder: receives the request, the outcome and, with `to_log`, the output, which else goes where this process's goes.
+    timeout_s: after so long the child and its own children are killed. environment: changes to this process's
+    variables; None takes one out.
+    """
+    result = folder / OUTCOME
+    result.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pipelines.execution.cell_main", str(request.save(folder))]
+    with _output(folder if to_log else None) as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+            env=_environment(environment or {}),
+            start_new_session=True,  # so that its own children can be stopped with it
+        )
+        problem = _wait(child, timeout_s)
+    if result.exists():
+        return Outcome.parse(result.read_text())
+    return _lost(request, child.pid, problem, folder / LOG if to_log else None)
+
+
+def leave(outcome: Outcome, path: Path) -> None:
+    """Write an outcome, whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(outcome.text())
+    partial.replace(path)
+
+
+def failed(message: str, name: str = "") -> Outcome:
+    """An outcome whose place in the grid and time are still to be filled in."""
+    return Outcome(number=-1, name=name, overrides=(), status="failed", seconds=0, message=message)
+
+
+def _wait(child: subprocess.Popen[bytes], timeout_s: float | None) -> str:
+    """Wait for the child, and end what is left of it; gives how it ended, in words."""
+    try:
+        code = child.wait(timeout_s)
+        problem = f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+    except subprocess.TimeoutExpired:
+        problem = f"was stopped after sweep.timeout_s={timeout_s:g} seconds"
+    except BaseException:
+        # Ctrl-C reaches this process alone: hand it on, so that the cell can close its run.
+        _signal(child, signal.SIGINT)
+        try:
+            child.wait(GRACE_S)
+        finally:
+            _signal(child, signal.SIGKILL)
+        raise
+    _signal(child, signal.SIGKILL)
+    child.wait()
+    return problem
+
+
+def _signal(child: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    changed = {**guard.child_environment(), **changes}
+    return {name: value for name, value in changed.items() if value is not None}
+
+
+@contextlib.contextmanager
+def _output(folder: Path | None) -> Iterator[IO[bytes] | None]:
+    if folder is None:
+        yield None
+        return
+    with (folder / LOG).open("ab") as output:
+        yield output
+
+
+def _lost(request: CellRequest, pid: int, problem: str, log_path: Path | None) -> Outcome:
+    """Close the runs of a child that ended without an outcome."""
+    message = reason = f"its process {problem}"
+    if log_path is not None:
+        last = log_path.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        message = f"{reason}; its output is in {log_path}"
+        reason = f"{reason}; the last lines of {log_path}:\n" + "\n".join(last)
+    closed = request.store().close(pid, reason, log_path)
+    return replace(failed(message, request.cell.name), run_id=closed[0] if closed else "")

@@ -1,0 +1,62 @@
+"""Which edits of the code give a cell a new fingerprint."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import importlib, sys
+from pipelines.cells.sources import code_digest
+print(code_digest([importlib.import_module("mine.technique").Own]))
+"""
+TECHNIQUE = '''"""A technique."""
+
+from mine.numbers import SHARE
+from pipelines.techniques.prune import Prune
+
+
+class Own(Prune):
+    """Prunes."""
+
+    def share(self) -> float:
+        """In [0, 1]."""
+        return SHARE  # of all weights
+'''
+
+
+def digest(folder: Path, technique: str = TECHNIQUE, numbers: str = "SHARE = 0.5\n") -> str:
+    package = folder / "mine"
+    package.mkdir(exist_ok=True)
+    for name, text in (("__init__", ""), ("technique", technique), ("numbers", numbers)):
+        (package / f"{name}.py").write_text(text)
+    command = [sys.executable, "-B", "-c", PROGRAM]
+    environment = {"PYTHONPATH": f"{folder}:{ROOT}", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("technique", "numbers", "same"),
+    [
+        (TECHNIQUE, "SHARE = 0.5\n", True),
+        (TECHNIQUE.replace("  # of all weights", ""), "SHARE = 0.5\n", True),
+        (TECHNIQUE.replace("Prunes.", "Prunes more."), "# a comment\nSHARE = 0.5\n", True),
+        (TECHNIQUE.replace("return SHARE", "return SHARE / 2"), "SHARE = 0.5\n", False),
+        (TECHNIQUE, "SHARE = 0.25\n", False),
+    ],
+    ids=["nothing", "comment", "docstring", "code", "what it imports"],
+)
+def test_code_counts_and_comments_do_not(tmp_path: Path, technique: str, numbers: str, same: bool) -> None:
+    assert (digest(tmp_path, technique, numbers) == digest(tmp_path)) is same
+
+
+def test_rooms_that_determine_are_followed() -> None:
+    from pipelines.cells import sources
+    from pipelines.techniques.cluster import Cluster
+
+    found = sources._source(Cluster.__module__)
+    assert found is not None
+    assert "pipelines.techniques.fine_tuning" in found[1]
+    assert not [name for name in found[1] if name.startswith(("pipelines.results", "pipelines.system"))]
