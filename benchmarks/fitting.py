@@ -3,9 +3,8 @@
     python -m benchmarks.fitting MODEL IMAGES [--steps-per-execution N] [--own-convolutions] [OVERRIDE ...]
 
 is opscore's side: the trainer of every cell, random images of 32x32 pixels, 10 classes, random weights, batch 128,
-augmented, and the model's own settings unless overridden; with `--own-convolutions` TensorFlow computes them as it does
-elsewhere (`pipelines/training/convolutions.py`). It prints the MACs of one image, then trains an epoch for each line
-that it reads and prints its images per second.
+augmented, and the model's own settings unless overridden (`--own-convolutions`: training.fast_convolutions=false). It
+prints the MACs of one image, then trains an epoch for each line that it reads and prints its images per second.
 """
 
 import argparse
@@ -15,12 +14,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from benchmarks.images import CLASSES, SIDE, random_npz, random_overrides
 from benchmarks.turns import take_turns
@@ -114,10 +111,10 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     from pipelines.models.complexity import macs
-    from pipelines.training import trainer as module
+    from pipelines.training.trainer import Trainer
 
     if arguments.own_convolutions:
-        mock.patch.object(module, "quick_convolutions", nullcontext).start()
+        arguments.overrides.append("training.fast_convolutions=false")
     cell, data = random_cell(
         arguments.model, training=arguments.images, test=CLASSES, epochs=EPOCHS, overrides=arguments.overrides
     )
@@ -132,7 +129,7 @@ def main() -> None:
         print("RATE", metrics["images_per_s"], flush=True)
         _wait()
 
-    trainer = module.Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=tell)
+    trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=tell)
     trainer.fit(model, keep_best=False)
 
 

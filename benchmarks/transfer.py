@@ -57,7 +57,8 @@ def _fit(arguments: argparse.Namespace) -> dict[str, float]:
     from pipelines.system import runtime
     from pipelines.techniques.base import Candidate, Context
     from pipelines.techniques.transfer import Transfer
-    from pipelines.training.trainer import Trainer, Training, plain_batches
+    from pipelines.training.batches import plain_batches
+    from pipelines.training.trainer import Trainer, Training
 
     runtime.prepare(onednn=True, deterministic=False)
     runtime.seed_everything(0, deterministic=False)

@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.source import Learner
-from pipelines.training.trainer import plain_batches
+from pipelines.training.batches import plain_batches
 
 if TYPE_CHECKING:
     import tf_keras

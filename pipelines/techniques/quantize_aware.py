@@ -19,7 +19,7 @@ from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, Conversion
 from pipelines.techniques.fine_tuning import FineTuning
 from pipelines.techniques.quantize import check_integer
-from pipelines.training.trainer import training_batches
+from pipelines.training.batches import training_batches
 
 if TYPE_CHECKING:
     import tf_keras

@@ -16,8 +16,8 @@ import numpy as np
 from pipelines.datasets.base import Split
 from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, EffectError, Technique
-from pipelines.training.convolutions import quick_convolutions
-from pipelines.training.trainer import Batches, Trainer, plain_batches, training_batches
+from pipelines.training.batches import plain_batches, training_batches
+from pipelines.training.trainer import Batches, Trainer
 
 if TYPE_CHECKING:
     import tf_keras
@@ -98,7 +98,7 @@ class Transfer(Technique):
         pooled = model.get_layer(FEATURES)
         backbone = tf_keras.Model(model.input, pooled.output)
 
-        with trainer.clock(), quick_convolutions():
+        with trainer.clock(), trainer.convolutions():
             forward = _inference(backbone)
 
             def features(split: Split) -> Split:

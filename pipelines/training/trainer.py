@@ -1,4 +1,4 @@
-"""Fitting a Keras model: input pipeline, optimizer, early stopping, progress, and the clock."""
+"""Fitting a Keras model: optimizer, early stopping, progress, and the clock."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.system import checks, energy, mapped, runtime, stopwatch
+from pipelines.system import checks, energy, runtime, stopwatch
+from pipelines.training import batch_norm
+from pipelines.training.batches import plain_batches, training_batches
 from pipelines.training.convolutions import quick_convolutions
 
 if TYPE_CHECKING:
     import tensorflow as tf
     import tf_keras
 
-    from pipelines.datasets.base import Dataset, ImageData, Split
+    from pipelines.datasets.base import Dataset, ImageData
 
-VALIDATION_BATCH = 256
-# Batches prepared at a time and held ready.
-PARALLEL = 2
-# What may be left of the batch statistics before an epoch at its end.
-FORGET = 0.01
-# Over fewer steps than these, moving statistics would be those of a few batches: a momentum of 0.9.
-MIN_STATISTICS_STEPS = 44
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
@@ -40,7 +35,9 @@ class Training:
     the model's own (`Model.learning_rate`). warmup_fraction: part of all steps in which the rate rises to that in equal
     parts, in [0, 1): Adam's first steps rest on few gradients, and throw a deep plain network out of the region in
     which it learns (Goyal et al. 2017, arXiv:1706.02677; Liu et al. 2020, arXiv:1908.03265). mixed_precision: `auto`
-    computes in float16 where a GPU is present; weights stay float32.
+    computes in float16 where a GPU is present; weights stay float32. fast_convolutions: on a CPU, compute convolutions
+    by quicker operators (`pipelines/training/convolutions.py`). adapt_batch_norm: lower the momentum of batch
+    normalization where a training is too short for it (`pipelines/training/batch_norm.py`).
     """
 
     epochs: int
@@ -50,6 +47,8 @@ class Training:
     warmup_fraction: float
     patience: int
     mixed_precision: str | bool
+    fast_convolutions: bool = True
+    adapt_batch_norm: bool = True
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -60,6 +59,8 @@ class Training:
             checks.number("training.learning_rate", self.learning_rate, above=0)
         checks.fraction("training.warmup_fraction", self.warmup_fraction, zero=True)
         checks.one_of("training.mixed_precision", self.mixed_precision, ("auto", True, False))
+        for name in ("fast_convolutions", "adapt_batch_norm"):
+            checks.flag(f"training.{name}", getattr(self, name))
 
     def precision_policy(self) -> str:
         """Keras's dtype policy on this machine. Loads TensorFlow."""
@@ -129,8 +130,7 @@ class Trainer:
             metrics=["accuracy"],
         )
         stop_early = _early_stopping(self.settings.patience)
-        momentum = statistics_momentum(self.steps_per_epoch, epochs)
-        with self.clock(), quick_convolutions(), _quick_statistics(model, momentum):
+        with self.clock(), self.convolutions(), self._batch_norm(model, epochs):
             model.fit(
                 batches.training,
                 validation_data=batches.validation,
@@ -157,6 +157,15 @@ class Trainer:
             finally:
                 self.seconds += time.perf_counter() - started
 
+    def convolutions(self) -> AbstractContextManager[None]:
+        """Compute convolutions in the graphs that are traced meanwhile as the settings say."""
+        return quick_convolutions() if self.settings.fast_convolutions else nullcontext()
+
+    def _batch_norm(self, model: tf_keras.Model, epochs: int) -> AbstractContextManager[None]:
+        if not self.settings.adapt_batch_norm:
+            return nullcontext()
+        return batch_norm.adapted(model, batch_norm.momentum_for(self.steps_per_epoch, epochs))
+
     def _optimizer(self, rate: float, steps: int) -> Any:
         import tf_keras
 
@@ -175,136 +184,6 @@ def _schedule(rate: float, steps: int, warmup: int) -> Any:
     if not warmup:
         return cosine(rate, decay_steps=steps)
     return cosine(rate / (warmup + 1), decay_steps=steps - warmup, warmup_target=rate, warmup_steps=warmup)
-
-
-def statistics_momentum(steps_per_epoch: int, epochs: int) -> float:
-    """The largest momentum of batch normalization that forgets what was before an epoch, or the whole training.
-
-    Each epoch ends with a validation, whose accuracy stops the training and chooses its weights. By Keras's momentum of
-    0.99, 57% of the first statistics, 0 and 1 of no layer in particular, are left after 57 steps: EfficientNet-B0
-    then gives all images one answer, and its training is stopped as one without progress.
-    """
-    return float(FORGET ** (1 / min(max(steps_per_epoch, MIN_STATISTICS_STEPS), steps_per_epoch * epochs)))
-
-
-@contextmanager
-def _quick_statistics(model: tf_keras.Model, momentum: float) -> Iterator[None]:
-    """Let the moving statistics of batch normalization follow at least as quickly as this momentum has it.
-
-    A network whose weights have changed, by pruning above all, answers at random in inference until they have followed,
-    whatever it has learnt.
-    """
-    layers = [getattr(layer, "layer", layer) for layer in model.layers]  # wrappers hold theirs in `layer`
-    before = {layer: layer.momentum for layer in layers if type(layer).__name__ == "BatchNormalization"}
-    for layer, own in before.items():
-        layer.momentum = min(own, momentum)
-    try:
-        yield
-    finally:
-        for layer, own in before.items():
-            layer.momentum = own
-
-
-def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Shuffled, augmented batches: float32 images (b, h, w, 3) with values 0..255, int64 labels (b,).
-
-    Features (n, c) can take the place of images where the dataset augments nothing.
-    Indices are shuffled instead of images, and a batch is gathered at once: the cost of an element is paid per
-    batch. Every random number comes from `seed`, so that the order and the augmentation repeat.
-    """
-    import tensorflow as tf
-
-    rows, labels = _rows(split.images), _constant(split.labels)
-    indices = tf.data.Dataset.range(len(split)).shuffle(len(split), seed=seed).batch(batch_size)
-    seeds = tf.data.Dataset.random(seed=seed).batch(2, drop_remainder=True)
-
-    def gather(index: Any, pair: Any) -> tuple[Any, Any]:
-        batch = augment(rows(index), dataset.horizontal_flip, dataset.max_shift, pair)
-        return tf.cast(batch, tf.float32), tf.gather(labels, index)
-
-    return _prefetched(tf.data.Dataset.zip((indices, seeds)).map(gather, num_parallel_calls=PARALLEL))
-
-
-def plain_batches(split: Split, batch_size: int = VALIDATION_BATCH) -> tf.data.Dataset:
-    """Batches in order, not augmented: float32 images (b, h, w, 3), or features (b, c); int64 labels (b,)."""
-    import tensorflow as tf
-
-    rows, labels = _rows(split.images), _constant(split.labels)
-    batches = tf.data.Dataset.range(len(split)).batch(batch_size)
-    return _prefetched(batches.map(lambda index: (tf.cast(rows(index), tf.float32), tf.gather(labels, index))))
-
-
-def _rows(images: Any) -> Callable[[Any], Any]:
-    """What gives the images of an index (b,): out of memory, or read from their file where that is mapped."""
-    import tensorflow as tf
-
-    region = mapped.region_of(images)
-    if region is None:
-        held = _constant(images)
-        return lambda index: tf.gather(held, index)
-    read = mapped.Rows(region)
-
-    def rows(index: Any) -> Any:
-        # Where TensorFlow must be deterministic, it runs what has a state one batch at a time.
-        batch = tf.numpy_function(read, [index], images.dtype, stateful=False)
-        return tf.ensure_shape(batch, [None, *images.shape[1:]])
-
-    return rows
-
-
-def _constant(array: Any) -> Any:
-    """The array as a tensor in the machine's memory, not a GPU's."""
-    import tensorflow as tf
-
-    with tf.device("/cpu:0"):
-        return tf.constant(array)
-
-
-def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Prepare batches ahead of their use, without tf.data's autotuning.
-
-    The tuner's thread sleeps for 10 ms, then twice as long each time, and an iterator's end waits until it wakes: an
-    epoch of 10.3 s ends after 20.5 s.
-    """
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return batches.prefetch(PARALLEL).with_options(options)
-
-
-def augment(images: Any, flip: bool, max_shift: int, seed: Any) -> Any:
-    """Mirror half of the images and shift each by up to `max_shift` pixels, edges reflected.
-
-    images: uint8 (b, h, w, 3). seed: int64 (2,); equal seeds give equal results. Where each row and column comes from
-    is worked out first, so that pixels move twice for the whole batch: padding and mirroring them took seven times as
-    long.
-    """
-    import tensorflow as tf
-
-    if not (flip or max_shift):
-        return images
-    seed = tf.bitcast(seed, tf.int64)
-    count, (height, width) = tf.shape(images)[0], images.shape[1:3]
-    rows, columns = tf.range(height)[None], tf.range(width)[None]
-    if max_shift:
-        offsets = (
-            tf.random.stateless_uniform([2, count], seed + 1, maxval=2 * max_shift + 1, dtype=tf.int32) - max_shift
-        )
-        rows, columns = _reflected(offsets[0][:, None] + rows, height), _reflected(offsets[1][:, None] + columns, width)
-        images = tf.gather(images, rows, axis=1, batch_dims=1)
-    if flip:
-        mirrored = tf.random.stateless_uniform([count], seed) < 0.5
-        columns = tf.where(mirrored[:, None], width - 1 - columns, columns)
-    return tf.gather(images, columns, axis=2, batch_dims=1)
-
-
-def _reflected(index: Any, size: int) -> Any:
-    """An index beyond an edge, turned back into the image without repeating the edge itself."""
-    import tensorflow as tf
-
-    index = tf.abs(index)
-    return tf.where(index < size, index, 2 * (size - 1) - index)
 
 
 def _early_stopping(patience: int) -> tf_keras.callbacks.Callback:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,8 @@ def test_a_step_changes_the_weights_as_tensorflows_does(policy: str) -> None:
         assert error < (1e-4 if policy == "float32" else 0.05)
 
 
-def test_every_fit_uses_them() -> None:
+@pytest.mark.parametrize("fast", [True, False])
+def test_every_fit_uses_them_unless_they_are_switched_off(fast: bool) -> None:
     seen: list[Any] = []
     own = nn.convolution
 
@@ -149,8 +151,10 @@ def test_every_fit_uses_them() -> None:
     flat = [tf_keras.layers.Lambda(look), tf_keras.layers.Flatten(), tf_keras.layers.Dense(10)]
     model = tf_keras.Sequential([tf_keras.layers.Input((8, 8, 3)), *flat])
     del seen[:]
-    context(epochs=1).trainer.fit(model)
-    assert seen and own not in seen
+    trainer = context(epochs=1).trainer
+    trainer.settings = replace(trainer.settings, fast_convolutions=fast)
+    trainer.fit(model)
+    assert seen and (own in seen) is not fast
     assert nn.convolution is own
 
 

@@ -6,17 +6,10 @@ import pytest
 
 from pipelines.datasets.base import Split
 from pipelines.system import runtime
-from pipelines.training.trainer import (
-    Trainer,
-    Training,
-    _early_stopping,
-    _schedule,
-    augment,
-    plain_batches,
-    statistics_momentum,
-    training_batches,
-)
-from tests.conftest import small_data
+from pipelines.training.batch_norm import momentum_for
+from pipelines.training.batches import augment, plain_batches, training_batches
+from pipelines.training.trainer import Trainer, Training, _early_stopping, _schedule
+from tests.conftest import context, small_data
 
 SETTINGS = Training(
     epochs=3,
@@ -181,7 +174,22 @@ def test_a_short_training_reaches_the_moving_statistics(tf_keras) -> None:
     ],
 )
 def test_statistics_follow_within_an_epoch(steps_per_epoch: int, epochs: int, momentum: float) -> None:
-    assert statistics_momentum(steps_per_epoch, epochs) == pytest.approx(momentum, abs=1e-5)
+    assert momentum_for(steps_per_epoch, epochs) == pytest.approx(momentum, abs=1e-5)
+
+
+@pytest.mark.parametrize(("adapt", "momentum"), [(True, 0.9), (False, 0.99)])
+def test_batch_norm_is_adapted_unless_that_is_switched_off(adapt: bool, momentum: float) -> None:
+    import tf_keras
+
+    seen: list[float] = []
+    it = context(epochs=1)
+    it.trainer.settings = dataclasses.replace(it.trainer.settings, adapt_batch_norm=adapt)
+    layers = [tf_keras.layers.Flatten(), tf_keras.layers.BatchNormalization(), tf_keras.layers.Dense(10)]
+    model = tf_keras.Sequential([tf_keras.layers.Input((8, 8, 3)), *layers])
+    look = tf_keras.callbacks.LambdaCallback(on_epoch_begin=lambda *_: seen.append(model.layers[1].momentum))
+    it.trainer.fit(model, callbacks=[look])
+    assert seen[0] <= momentum + 0.001 and (seen[0] == 0.99) is not adapt
+    assert model.layers[1].momentum == 0.99
 
 
 def test_no_autotuner_keeps_an_epoch_waiting() -> None:
