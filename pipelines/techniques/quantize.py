@@ -60,14 +60,14 @@ class Quantize(Technique):
         """The baseline's trained model."""
         return Baseline()
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:  # noqa: ARG002
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Replace the conversion only."""
         quantization = cast(Quantization, self.scheme)
         return replace(
             candidate, conversion=Conversion(quantization=quantization, calibration_images=self.calibration_images)
         )
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: ARG002
+    def verify(self, candidate: Candidate, artifact: Path) -> None:
         """The artifact's tensors must be of the scheme's types."""
         from pipelines.litert.artifact import tensor_dtypes
 

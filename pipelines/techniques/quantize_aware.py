@@ -64,7 +64,7 @@ class QuantizeAware(FineTuning):
         _copy_back(emulated, candidate.model)
         return replace(candidate, emulated=emulated, conversion=Conversion(quantization="int8"))
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: ARG002
+    def verify(self, candidate: Candidate, artifact: Path) -> None:
         """The artifact must be integer throughout."""
         from pipelines.litert.artifact import tensor_dtypes
 
