@@ -27,6 +27,7 @@ from pipelines.results.metrics import (
     TEST_MS,
     TRAIN_S,
 )
+from pipelines.results.score import BUDGETS
 from pipelines.system.errors import StoreError
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _budgets(cell: RecordedCell) -> dict[str, float]:
         "max_test_ms": cell.metrics[TEST_MS],
         "max_train_s": cell.metrics[TRAIN_S],
     }
-    given = {name: cell.params.get(f"score.{name}", "None") for name in ("min_accuracy", *used)}
+    given = {name: cell.params.get(f"score.{name}", "None") for name in BUDGETS}
     ratios = {name: used[name] / float(given[name]) for name in used if given[name] != "None"}
     if given["min_accuracy"] != "None":
         ratios["min_accuracy"] = float(given["min_accuracy"]) / max(cell.metrics[ACCURACY], 1e-9)

@@ -29,7 +29,7 @@ from pipelines.results.metrics import (
     gain_of,
     term_of,
 )
-from pipelines.results.score import CRITERIA
+from pipelines.results.score import CRITERIA, chance_behind, decibels, factor, kappa
 from pipelines.results.statistics import SIGNIFICANCE, Z, mean_error, mean_interval, mean_share, t_quantile, wilson
 from pipelines.results.verdict import accuracy_verdict, size_verdict, time_verdict
 
@@ -46,8 +46,6 @@ BASELINE = "baseline"
 # Chance that an accuracy, a latency or the first one's score lies beyond the bound by which entries are told untied
 # without a draw: the three together are half of what a tie takes, ten standard errors of the draws away from it.
 UNLIKELY = SIGNIFICANCE / 12
-# As in the score: below chance there is no worse.
-KAPPA_FLOOR = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +99,11 @@ class Entry:
     def improved(self) -> int | None:
         """In how many of accuracy, time and size it is better than its baseline; None for a baseline."""
         return list(self.marks.values()).count("better") if self.marks else None
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The score's terms in dB by criterion, over seeds their mean."""
+        return {name: float(np.mean([run.metrics[term_of(name)] for run in self.runs])) for name in CRITERIA}
 
     def estimate(self, column: Column) -> Estimate:
         """What stands in a column of `columns.MEASURED` or `columns.GAINS`, or in `columns.IMPROVED`."""
@@ -335,13 +338,11 @@ def _marks(runs: Sequence[RecordedCell]) -> dict[str, Verdict]:
 
 def _marks_of(run: RecordedCell) -> dict[str, Verdict]:
     metrics = run.metrics
-    # The score's size term is -20 s log10 of the compressed bytes, so its gain tells the ratio.
-    exponent = float(run.params["score.size"])
-    size_ratio = 10 ** (-metrics[gain_of("size")] / (20 * exponent)) if exponent else 1.0
     return {
         "accuracy": accuracy_verdict(metrics[gain_of("accuracy")], metrics[ACCURACY_P_VALUE]),
         "time": time_verdict(metrics[RATIO_LOW], metrics[RATIO_HIGH]),
-        "size": size_verdict(size_ratio),
+        # Of the compressed bytes; a gain without an exponent tells nothing.
+        "size": size_verdict(factor(float(run.params["score.size"]), -metrics[gain_of("size")])),
     }
 
 
@@ -366,12 +367,8 @@ def _weighted(entries: Sequence[Entry]) -> tuple[Floats, Floats]:
     if not entries:
         return np.ones(len(CRITERIA)), np.empty((0, len(CRITERIA)))
     weights = np.array([float(entries[0].runs[0].params[f"score.{name}"]) for name in CRITERIA])
-    terms = np.array([[_term(entry, name) for name in CRITERIA] for entry in entries])
+    terms = np.array([list(entry.terms.values()) for entry in entries])
     return weights, np.divide(terms, weights, out=np.zeros_like(terms), where=weights > 0)
-
-
-def _term(entry: Entry, criterion: str) -> float:
-    return float(np.mean([run.metrics[term_of(criterion)] for run in entry.runs]))
 
 
 def _tied(entries: Sequence[Entry], *, draws: int, seed: int) -> list[str]:
@@ -440,18 +437,12 @@ def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats) -> Floats:
     score = np.full(len(accuracies), run.metrics[SCORE])
     if run.test_images and weights["accuracy"]:
         accuracy = run.metrics[ACCURACY]
-        chance = _chance(accuracy, run.metrics[term_of("accuracy")], weights["accuracy"])
-        kappa = np.maximum((np.append(accuracies, accuracy) - chance) / (1 - chance), KAPPA_FLOOR)
-        score += 20 * weights["accuracy"] * np.log10(kappa[:-1] / kappa[-1])
+        chance = chance_behind(accuracy, weights["accuracy"], run.metrics[term_of("accuracy")])
+        corrected = kappa(np.append(accuracies, accuracy), chance)
+        score += decibels(weights["accuracy"], np.log10(corrected[:-1] / corrected[-1]))
     low, high = (run.metrics.get(name, math.nan) for name in (RATIO_LOW, RATIO_HIGH))
     spread = math.log(high / low) / (2 * Z) if low > 0 else LATENCY_SPREAD
-    return np.asarray(score - 20 * weights["test_time"] * spread * latencies / math.log(10))
-
-
-def _chance(accuracy: float, term: float, exponent: float) -> float:
-    """The accuracy of guessing, from the score's accuracy term: 20 a log10(100 (A - chance) / (1 - chance))."""
-    kappa = 10 ** (term / (20 * exponent)) / 100
-    return (accuracy - kappa) / (1 - kappa) if kappa < 1 else 0.0
+    return score + decibels(-weights["test_time"], spread * latencies / math.log(10))
 
 
 def _moves(entries: Sequence[Entry], weights: Floats, values: Floats) -> list[Move]:

@@ -22,7 +22,7 @@ from pipelines.report.style import (
     row_words,
     without_data,
 )
-from pipelines.report.words import fitting, short_names, terms
+from pipelines.report.words import fitting, short_names
 from pipelines.results.columns import CRITERION
 
 MOST_RANKED = 30
@@ -97,7 +97,7 @@ def _stacks(axes: Axes, entries: Sequence[Entry], rows: npt.NDArray[np.float64])
     boxes: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in CRITERIA_LOOK}
     for entry, y in zip(entries, rows, strict=True):
         ends = {True: 0.0, False: 0.0}
-        for name, value in terms(entry).items():
+        for name, value in entry.terms.items():
             left, right = ends[value > 0], ends[value > 0] + value
             low, high = y - BAR / 2, y + BAR / 2
             boxes[name].append([(left, low), (right, low), (right, high), (left, high)])

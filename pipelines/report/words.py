@@ -8,19 +8,12 @@ from collections.abc import Iterable
 
 from pipelines.comparison.entries import Comparison, Entry
 from pipelines.results.columns import CRITERION
-from pipelines.results.metrics import term_of
-from pipelines.results.score import CRITERIA
+from pipelines.results.score import BUDGETS, CRITERIA
 
-BUDGETS = ("min_accuracy", "max_size_mb", "max_test_ms", "max_train_s")
 # Two scores that differ by less in a criterion are alike in it.
 LEAST_DB = 0.05
 LONGEST = 64
 _SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
-
-
-def terms(entry: Entry) -> dict[str, float]:
-    """The score's terms in dB by criterion, over seeds their mean."""
-    return {name: sum(run.metrics[term_of(name)] for run in entry.runs) / len(entry.runs) for name in CRITERIA}
 
 
 def variation(entry: Entry) -> str:
@@ -106,7 +99,7 @@ def _shortened(settings: str) -> str:
 
 
 def _lead(winner: Entry, rival: Entry) -> str:
-    own, other = terms(winner), terms(rival)
+    own, other = winner.terms, rival.terms
     differences = sorted(((CRITERION[name], own[name] - other[name]) for name in CRITERIA), key=lambda d: -abs(d[1]))
     said = [f"It leads {rival.label} by {winner.score.value - rival.score.value:.2f} dB"]
     for sign, where in ((1, "ahead"), (-1, "behind")):

@@ -9,14 +9,44 @@ the place of parameter and operation counts. The article that opscore follows do
 
 import math
 from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from pipelines.results.records import Measurement, Terms
 from pipelines.system import checks
 
+Floats = npt.NDArray[np.float64]
+Number = TypeVar("Number", float, Floats)
+
 CRITERIA = tuple(field.name for field in fields(Terms))
+BUDGETS = ("min_accuracy", "max_size_mb", "max_test_ms", "max_train_s")
 KAPPA_FLOOR = 1e-4
 # A cell that took no measurable time to train must not divide by zero.
 TRAIN_FLOOR_S = 1e-3
+
+
+def decibels(exponent: float, log10: Number) -> Number:
+    """What a factor with this decimal logarithm adds to the score where it stands under the exponent."""
+    return 20 * exponent * log10
+
+
+def factor(exponent: float, db: float) -> float:
+    """The factor that adds so much to the score; of an exponent of 0, which adds nothing, 1."""
+    return float(10 ** (db / (20 * exponent))) if exponent else 1.0
+
+
+def kappa(accuracy: Number, chance: float) -> Number:
+    """Accuracy corrected for what guessing gives; below that there is no worse."""
+    corrected: Number = np.maximum(KAPPA_FLOOR, (accuracy - chance) / (1 - chance))
+    return corrected
+
+
+def chance_behind(accuracy: float, exponent: float, db: float) -> float:
+    """The accuracy of guessing, from the score's accuracy term; 0 where it does not show."""
+    corrected = factor(exponent, db) / 100
+    return (accuracy - corrected) / (1 - corrected) if corrected < 1 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +74,7 @@ class OperationalScore:
             raise ValueError("score needs an exponent above 0, got all 0: set for example score.accuracy=2")
         if self.min_accuracy is not None:
             checks.fraction("score.min_accuracy", self.min_accuracy)
-        for name in ("max_size_mb", "max_test_ms", "max_train_s"):
+        for name in BUDGETS[1:]:
             if getattr(self, name) is not None:
                 checks.number(f"score.{name}", getattr(self, name), above=0)
 
@@ -103,10 +133,9 @@ class OperationalScore:
         return tuple(found)
 
     def _terms(self, *, accuracy: float, compressed_bytes: int, test_ms: float, train_s: float, classes: int) -> Terms:
-        kappa = max(KAPPA_FLOOR, (accuracy - 1 / classes) / (1 - 1 / classes))
         return Terms(
-            accuracy=20 * self.accuracy * math.log10(100 * kappa),
-            size=-20 * self.size * math.log10(compressed_bytes / 1e6),
-            test_time=-20 * self.test_time * math.log10(test_ms),
-            train_time=-20 * self.train_time * math.log10(max(TRAIN_FLOOR_S, train_s)),
+            accuracy=decibels(self.accuracy, math.log10(100 * kappa(accuracy, 1 / classes))),
+            size=decibels(-self.size, math.log10(compressed_bytes / 1e6)),
+            test_time=decibels(-self.test_time, math.log10(test_ms)),
+            train_time=decibels(-self.train_time, math.log10(max(TRAIN_FLOOR_S, train_s))),
         )
