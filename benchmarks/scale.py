@@ -123,6 +123,7 @@ def _measured(store: Opener, folder: Path, runs: int) -> dict[str, Taken]:
 
 def _fill(place: Place, runs: int) -> None:
     from benchmarks.made_up import cells, fill
+    from pipelines.results.records import CellFiles
     from pipelines.tracking.store import Store
 
     store = Store(place.uri, "opscore")
@@ -133,7 +134,7 @@ def _fill(place: Place, runs: int) -> None:
     for cell in cells(runs):
         folder = files / cell.run_id / "artifacts" / "cell"
         folder.mkdir(parents=True)
-        with (folder / "model.tflite").open("wb") as artifact:
+        with CellFiles(folder).artifact.open("wb") as artifact:
             artifact.truncate(ARTIFACT_BYTES)
 
 

@@ -270,7 +270,7 @@ def table(points: Sequence[Mapping[str, Any]]) -> str:
 
     An override is shown by its last part where no other ends in the same.
     """
-    from pipelines.results.summary import aligned
+    from pipelines.results.tables import aligned
 
     last = [key.rpartition(".")[2] for key in points[0]["params"]]
     knobs = [short if last.count(short) == 1 else key for short, key in zip(last, points[0]["params"], strict=True)]

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from pipelines.models.base import Model
-from pipelines.results.summary import aligned
+from pipelines.results.tables import aligned, markdown
 from pipelines.techniques.base import Technique
 
 
@@ -46,6 +46,7 @@ class Compatibility:
     def markdown(self) -> str:
         """The same as a page of the documentation."""
         notes = self._notes()
+        heading = ("technique", *(f"`{model}`" for model in self.models))
         lines = [
             "# Which technique goes with which model",
             "",
@@ -55,9 +56,7 @@ class Compatibility:
             "trained; a sweep",
             "skips it.",
             "",
-            "| technique | " + " | ".join(f"`{model}`" for model in self.models) + " |",
-            "|---" * (len(self.models) + 1) + "|",
-            *(f"| `{row[0]}` | " + " | ".join(row[1:]) + " |" for row in self._rows(notes)),
+            markdown([heading, *((f"`{technique}`", *rest) for technique, *rest in self._rows(notes))]),
             "",
             *(f"- [{number}] {reason}" for reason, number in notes.items()),
             "",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.cells.compatibility import Compatibility, choices
 from pipelines.cells.compose import CONF, GROUPS
+from pipelines.results.tables import markdown
 from pipelines.system.places import CHECKOUT
 from pipelines.techniques.base import Chain, Technique
 
@@ -48,7 +49,7 @@ def choices_table(conf: Path) -> str:
         (f"`{group}`", " ".join(f"`{path.stem}`" for path in sorted((conf / group).glob("*.yaml"))))
         for group in (*GROUPS, "experiment")
     ]
-    return _markdown([("group", "choices"), *rows])
+    return markdown([("group", "choices"), *rows]) + "\n"
 
 
 def technique_table(conf: Path) -> str:
@@ -56,7 +57,7 @@ def technique_table(conf: Path) -> str:
     techniques: dict[str, Technique] = choices(conf, "technique")
     ordered = sorted(techniques.items(), key=lambda item: (isinstance(item[1], Chain), item[0]))
     rows = [(f"`{name}`", one.summary, _knobs(one), one.EFFECT or "-") for name, one in ordered]
-    return _markdown([("technique", "what it does", "knobs", "checked on the exported model"), *rows])
+    return markdown([("technique", "what it does", "knobs", "checked on the exported model"), *rows]) + "\n"
 
 
 def _knobs(technique: Technique) -> str:
@@ -73,8 +74,3 @@ def _value(value: object) -> str:
     if dataclasses.is_dataclass(value):
         return ""
     return f"={value if isinstance(value, str) else json.dumps(value)}"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    head, *others = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|---" * len(rows[0]) + "|", *others]) + "\n"

@@ -12,18 +12,20 @@ from typing import Any
 
 from pipelines.champion.licences import of_weights
 from pipelines.datasets import picture
+from pipelines.results.files import LABELS, MODEL
 from pipelines.results.records import CellResult, Comparison
 from pipelines.results.statistics import wilson
+from pipelines.results.tables import markdown
 
 SNIPPET = """\
 import numpy as np; from ai_edge_litert.interpreter import Interpreter
-model = Interpreter("model.tflite"); model.allocate_tensors()
+model = Interpreter("{model}"); model.allocate_tensors()
 (source,), (target,) = model.get_input_details(), model.get_output_details(); scale, zero = source["quantization"]
 pixels = np.clip(np.round(image[None] / (scale or 1) + zero), 0, 255)  # image: uint8 ({height}, {width}, 3), RGB
 model.set_tensor(source["index"], pixels.astype(source["dtype"])); model.invoke()
-print(open("labels.txt", encoding="utf-8").read().splitlines()[model.get_tensor(target["index"]).argmax()])"""
+print(open("{labels}", encoding="utf-8").read().splitlines()[model.get_tensor(target["index"]).argmax()])"""
 
-
+WHAT = ("what", "value")
 # What markdown, or GitHub's mathematics in it, would take for something else than text.
 _MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
 
@@ -67,15 +69,15 @@ def card(facts: Facts) -> str:
         "Licence of the weights": _licence(facts),
     }
     head = [title(facts.name), "", f"Version {facts.number}: `{facts.result.name}`, seed {facts.result.seed}."]
-    head += ["", f"MLflow run `{facts.run_id}`, `model.tflite` SHA-256 `{facts.sha256}`."]
+    head += ["", f"MLflow run `{facts.run_id}`, `{MODEL}` SHA-256 `{facts.sha256}`."]
     body = [f"\n## {heading}\n\n{text}" for heading, text in sections.items()]
     return "\n".join([*head, *body]) + "\n"
 
 
 def snippet(facts: Facts) -> str:
-    """Six lines of Python that classify one `image` with LiteRT, beside `model.tflite` and `labels.txt`."""
+    """Six lines of Python that classify one `image` with LiteRT, beside its file and its labels."""
     _, height, width, _ = facts.shapes["testing"]
-    return SNIPPET.format(height=height, width=width)
+    return SNIPPET.format(model=MODEL, labels=LABELS, height=height, width=width)
 
 
 def plain(text: str) -> str:
@@ -99,7 +101,7 @@ def _use(facts: Facts) -> str:
         [
             f"Says which of {len(facts.labels)} classes an image shows, one image a call. Input: raw RGB pixels 0..255 "
             f"of {height} x {width} x 3, channels last; preprocessing ({resized}scaling) is in the graph. Output: one "
-            "logit a class, in the order of `labels.txt`; softmax makes uncalibrated probabilities of them.",
+            f"logit a class, in the order of `{LABELS}`; softmax makes uncalibrated probabilities of them.",
             "",
             f"Classes: {', '.join(map(code, facts.labels))}.",
             "",
@@ -137,7 +139,7 @@ def _data(facts: Facts) -> str:
         ("test images", f"{tested:,}, never trained on; digest `{facts.digests['testing']}`"),
         ("settings", _listed(params)),
     ]
-    return _table(("what", "value"), rows)
+    return markdown([WHAT, *rows])
 
 
 def _training(facts: Facts) -> str:
@@ -155,7 +157,7 @@ def _training(facts: Facts) -> str:
     rows += [("learnt from", plain(facts.source))] if facts.source else []
     if result.comparison is not None:
         rows.append(("baseline", "the same network, data, settings and seed under the technique `baseline`"))
-    return _table(("what", "value"), rows)
+    return markdown([WHAT, *rows])
 
 
 def _measured(facts: Facts) -> str:
@@ -177,7 +179,7 @@ def _measured(facts: Facts) -> str:
     rows += _beside(facts.result.comparison) if facts.result.comparison else []
     hardware = _listed({key: _text(value) for key, value in facts.result.hardware.items()})
     how = _listed(_part(facts.params, "measurement"))
-    return f"{_table(('what', 'value'), rows)}\n\nBy LiteRT ({how}), on: {hardware}."
+    return f"{markdown([WHAT, *rows])}\n\nBy LiteRT ({how}), on: {hardware}."
 
 
 def _beside(baseline: Comparison) -> list[tuple[str, str]]:
@@ -204,7 +206,7 @@ def _promotion(facts: Facts) -> str:
         *((f"gate: {key[5:]}", plain(value)) for key, value in facts.tags.items() if key.startswith("gate/")),
         ("hardware of the cells compared", plain(facts.tags.get("hardware_note", "not recorded"))),
     ]
-    return _table(("what", "value"), rows)
+    return markdown([WHAT, *rows])
 
 
 def _limits(facts: Facts) -> str:
@@ -241,9 +243,3 @@ def _listed(settings: Mapping[str, Any]) -> str:
 
 def _text(value: object) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
-
-
-def _table(heading: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
-    # A bar in a value would begin another column.
-    lines = [" | ".join(re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in row) for row in [heading, ("---", "---"), *rows]]
-    return "\n".join(f"| {line} |" for line in lines)

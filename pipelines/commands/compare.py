@@ -26,7 +26,7 @@ from pipelines.comparison.entries import BASELINE, Comparison, Entry, compare
 from pipelines.comparison.notes import notes
 from pipelines.comparison.pages import rewrite
 from pipelines.results import columns
-from pipelines.results.summary import aligned
+from pipelines.results.tables import aligned
 from pipelines.system import runtime
 
 # Columns before and after the accuracy's interval.

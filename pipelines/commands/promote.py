@@ -27,7 +27,7 @@ from pipelines.commands.selection import Selection
 from pipelines.results import metrics
 from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
-from pipelines.results.summary import aligned
+from pipelines.results.tables import aligned
 from pipelines.system import checks
 from pipelines.system.errors import StoreError
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACTERS, Registry, Version, model_name

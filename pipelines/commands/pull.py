@@ -18,11 +18,11 @@ import click
 
 from pipelines.champion.model_card import Facts, card, title
 from pipelines.commands import arguments
+from pipelines.results.files import LABELS, MODEL
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, asked, model_name
 
-LABELS = "labels.txt"
 # The card is written first: by it an interrupted pull is known as one.
-CARD, MODEL = "MODEL_CARD.md", "model.tflite"
+CARD = "MODEL_CARD.md"
 FILES = (CARD, LABELS, MODEL)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.comparison.entries import Comparison, Entry
+from pipelines.results.tables import markdown
 
 MARKS = {"better": "+", "tied": "=", "worse": "-"}
 DIMENSIONS = ("accuracy", "time", "size")
@@ -20,12 +21,12 @@ CLUSTERING, TRANSFER = ("cluster",), ("transfer",)
 
 def table(comparison: Comparison) -> str:
     """Rows of model and technique as a markdown table: each dimension better (+), tied (=) or worse (-), and "k-D"."""
-    lines = ["| model | technique | accuracy | time | size | useful in |", "|---|---|---|---|---|---|"]
+    rows = [["model", "technique", *DIMENSIONS, "useful in"]]
     compared = [entry for entry in comparison.entries if entry.marks]
     for entry in sorted(compared, key=lambda entry: (entry.model, -(entry.improved or 0), entry.technique)):
-        marks = " | ".join(MARKS[entry.marks[name]] for name in DIMENSIONS)
-        lines.append(f"| {entry.model} | {entry.technique} | {marks} | {entry.improved}-D |")
-    return "\n".join(lines) + "\n"
+        marks = (MARKS[entry.marks[name]] for name in DIMENSIONS)
+        rows.append([entry.model, entry.technique, *marks, f"{entry.improved}-D"])
+    return markdown(rows) + "\n"
 
 
 def claims(comparisons: Sequence[Comparison]) -> str:

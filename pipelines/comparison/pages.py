@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.results.columns import IMPROVED, MEASURED
+from pipelines.results.tables import markdown
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
@@ -46,11 +47,10 @@ def table(cells: Sequence[RecordedCell]) -> str:
         newest[cell.technique, cell.source] = cell
     entries = [entries_of([cell])[0] for cell in newest.values()]
     entries.sort(key=lambda entry: -math.inf if math.isnan(entry.gain.value) else -entry.gain.value)
-    headings = ["technique", *(column.heading for column in COLUMNS)]
-    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-    return "\n".join([*lines, *map(_row, entries)]) + "\n"
+    heading = ["technique", *(column.heading for column in COLUMNS)]
+    return markdown([heading, *map(_row, entries)]) + "\n"
 
 
-def _row(entry: Entry) -> str:
+def _row(entry: Entry) -> list[str]:
     technique = f"`{entry.technique}`" + (f" from `{entry.source}`" if entry.source else "")
-    return f"| {' | '.join([technique, *map(entry.shown, COLUMNS)])} |"
+    return [technique, *map(entry.shown, COLUMNS)]

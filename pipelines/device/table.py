@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipelines.device.results import Latency, Measured
 from pipelines.results.columns import FILE
-from pipelines.results.summary import aligned
+from pipelines.results.tables import aligned
 
 
 def text(results: Sequence[Measured]) -> str:

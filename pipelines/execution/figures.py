@@ -15,14 +15,13 @@ from wcwidth import clip
 from wcwidth import width as columns
 
 from pipelines.litert import accuracy
+from pipelines.report.style import BLUE, VERMILION
 from pipelines.system import fonts
 
 if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData
     from pipelines.results.records import Finished
 
-# Okabe & Ito's palette: told apart by colour-blind readers. Line styles carry the same distinction in print.
-BLUE, ORANGE = "#0072B2", "#D55E00"
 MOST_TICKS = 25
 # A longer class name is cut, in columns of a terminal: Chinese characters take two.
 MAX_LABEL_COLUMNS = 24
@@ -86,7 +85,7 @@ def training_curves(epochs: Sequence[dict[str, float]]) -> Figure:
         axes.plot(
             steps,
             [e[f"val_{metric}"] for e in epochs],
-            color=ORANGE,
+            color=VERMILION,
             linestyle="--",
             marker="s",
             markersize=3,
@@ -142,7 +141,7 @@ def latency_histogram(latencies_ms: dict[str, npt.NDArray[np.float64]], techniqu
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     names = {"candidate": technique, "reference": "baseline"}
-    styles = {"candidate": (BLUE, "-"), "reference": (ORANGE, "--")}
+    styles = {"candidate": (BLUE, "-"), "reference": (VERMILION, "--")}
     limit = max(np.percentile(values, 99.5) for values in latencies_ms.values())
     bins = np.linspace(min(values.min() for values in latencies_ms.values()), limit, 80)
     for key, values in latencies_ms.items():

@@ -15,7 +15,7 @@ IN_THE_NAME = ("model=", "dataset=", "technique=")
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """Outcomes as an aligned table; overrides that all cells share, or that the cell's name tells, are left out."""
-    from pipelines.results.summary import aligned
+    from pipelines.results.tables import aligned
 
     shared = set.intersection(*(set(outcome.overrides) for outcome in outcomes))
     rows = [["cell", "with", "status", *(column.heading for column in HEADLINE), "took", "run"]]

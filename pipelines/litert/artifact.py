@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-LABELS = "labels.txt"
+from pipelines.results.files import LABELS
 
 
 class Artifact:

@@ -14,7 +14,7 @@
   const NEAR = 16, HEIGHT = 350, MARGIN = { left: 52, right: 14, top: 24, bottom: 44 };
   // So many pixels a power of ten must have, that 1, 2 and 5 fit beside each other.
   const ROOM = 120;
-  const GREY = "#8a8a8a";
+  const GREY = data.grey;
 
   // Shapes of size 1 around 0, by matplotlib's names.
   const polygon = (n, inner, turn = 0) => {

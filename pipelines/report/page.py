@@ -23,7 +23,7 @@ from pipelines.report.bars import ranking, sensitivity
 from pipelines.report.heatmap import heatmap
 from pipelines.report.rows import COLUMNS, Row, rows
 from pipelines.report.scatter import MOST_NUMBERED, SIZE, TEST, TRAIN, scatter
-from pipelines.report.style import Look, in_style, looks, png, without_data
+from pipelines.report.style import GREY, VERMILION, Look, in_style, looks, png, without_data
 from pipelines.report.words import cautions, profiles, reasons, variation
 from pipelines.system import fonts
 
@@ -196,6 +196,7 @@ def page(comparisons: Sequence[Comparison], pictures: Mapping[str, Sequence[Pict
     runs = [run for comparison in comparisons for entry in comparison.entries for run in entry.runs]
     return environment.get_template("page.html.jinja").render(
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        focus=VERMILION,
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         data=_data(comparisons, all_rows),
         sections=[_section(comparison, pictures[comparison.dataset]) for comparison in comparisons],
@@ -255,6 +256,7 @@ def _columns(all_rows: Sequence[Row]) -> list[object]:
 def _data(comparisons: Sequence[Comparison], all_rows: Sequence[Row]) -> dict[str, object]:
     """What the page's script draws from."""
     return {
+        "grey": GREY,
         "looks": {model: asdict(look) for model, look in looks_of(comparisons).items()},
         "across": [{"key": key, "label": label, "factor": factor} for key, label, factor in ACROSS],
         "datasets": [comparison.dataset for comparison in comparisons],

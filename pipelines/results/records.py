@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipelines.results.files import MODEL
+
 Verdict = Literal["better", "tied", "worse"]
 
 
@@ -243,7 +245,7 @@ class CellFiles:
     @property
     def artifact(self) -> Path:
         """The deployable file."""
-        return self.folder / "model.tflite"
+        return self.folder / MODEL
 
     @property
     def checkpoint(self) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from wcwidth import ljust, rjust
-from wcwidth import width as columns
+from wcwidth import width
 
 from pipelines.results.records import CellResult, Comparison
+from pipelines.results.tables import aligned
 from pipelines.results.verdict import no_better_than_majority
 
 Row = tuple[str, str, str, str, str]
@@ -21,24 +21,10 @@ def table(result: CellResult) -> str:
     else:
         shown = [("", result.technique, "baseline", "change", "score gain"), *rows]
     lines = aligned(shown).splitlines()
-    rule = "-" * max(map(columns, lines))
+    rule = "-" * max(map(width, lines))
     title = f"{result.name}, seed {result.seed}"
     own = [f"{name} {value:,.4g}" for name, value in result.metrics.items()]
     return "\n".join([title, rule, lines[0], rule, *lines[1:], rule, *own, *_verdict_lines(result)])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equally many texts as lines, the first column to the left, all others to the right.
-
-    Characters count by the columns that a terminal gives them: a Chinese one takes two, a vowel sign above it none.
-    """
-    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [ljust(row[0], widths[0]), *(rjust(text, w) for text, w in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for row in rows
-    )
 
 
 def note(result: CellResult) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from pipelines.champion.gates import Answers
 from pipelines.litert.size import sha256
+from pipelines.results.files import MODEL
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellFiles, CellResult
 from pipelines.system import names
@@ -39,7 +40,7 @@ SHA256 = "artifact_sha256"
 # What MLflow takes everywhere it keeps a text of a version.
 TEXT_CHARACTERS = 5000
 # Where the logged pyfunc keeps its artifact.
-_SERVED = "artifacts/model.tflite"
+_SERVED = f"artifacts/{MODEL}"
 
 
 def model_name(dataset: str) -> str:

@@ -24,7 +24,7 @@ from mlflow.types import Schema, TensorSpec
 from pipelines.litert.artifact import Artifact
 
 # All that is imported here of the package, by path in it.
-NEEDED = ("__init__.py", "litert/__init__.py", "litert/artifact.py")
+NEEDED = ("__init__.py", "litert/__init__.py", "litert/artifact.py", "results/__init__.py", "results/files.py")
 
 
 class UnfitImages(MlflowException):

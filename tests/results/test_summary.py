@@ -3,11 +3,10 @@ import json
 from pathlib import Path
 
 import pytest
-from wcwidth import width
 
 from pipelines.results.metrics import flatten, metrics_of
 from pipelines.results.records import CellFiles, CellResult, Comparison, Complexity, Finished, Majority, Terms, Timing
-from pipelines.results.summary import aligned, note, table
+from pipelines.results.summary import note, table
 from tests.results.test_score import measurement
 
 BESIDE = Comparison(
@@ -114,9 +113,3 @@ def test_what_a_cell_does_not_have_is_absent() -> None:
 
 def test_flatten() -> None:
     assert dict(flatten({"a": {"b": 1, "c": {"d": None}}, "e": 2})) == {"a.b": 1, "a.c.d": None, "e": 2}
-
-
-def test_columns_of_wide_characters_are_aligned() -> None:
-    lines = aligned([("cell", "x"), ("花花", "1"), ("फूल", "22"), ("Blüten", "3")]).splitlines()
-    assert lines == ["cell     x", "花花     1", "फूल      22", "Blüten   3"]
-    assert {width(line) for line in lines} == {10}
