@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.champion.licences import of_weights
 from pipelines.datasets import picture
 from pipelines.results.files import LABELS, MODEL
+from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellResult, Comparison
 from pipelines.results.statistics import wilson
 from pipelines.results.tables import markdown
@@ -34,19 +35,14 @@ _MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
 class Facts:
     """What a card tells of a registered version.
 
-    params: the run's configuration by dotted name. source: the cell that was learnt from, empty for most. digests,
-    shapes: of the images by context, `training` and `testing`; shapes are (n, height, width, 3). tags: the version's,
-    with the reasons of its promotion. labels: in the order of the logits.
+    cell: as the store lists it, and its result. tags: the version's, with the reasons of its promotion. labels: in the
+    order of the logits.
     """
 
     name: str
     number: str
-    run_id: str
+    cell: RecordedCell
     result: CellResult
-    source: str
-    params: Mapping[str, str]
-    digests: Mapping[str, str]
-    shapes: Mapping[str, Sequence[int]]
     tags: Mapping[str, str]
     labels: Sequence[str]
     sha256: str
@@ -69,14 +65,14 @@ def card(facts: Facts) -> str:
         "Licence of the weights": _licence(facts),
     }
     head = [title(facts.name), "", f"Version {facts.number}: `{facts.result.name}`, seed {facts.result.seed}."]
-    head += ["", f"MLflow run `{facts.run_id}`, `{MODEL}` SHA-256 `{facts.sha256}`."]
+    head += ["", f"MLflow run `{facts.cell.run_id}`, `{MODEL}` SHA-256 `{facts.sha256}`."]
     body = [f"\n## {heading}\n\n{text}" for heading, text in sections.items()]
     return "\n".join([*head, *body]) + "\n"
 
 
 def snippet(facts: Facts) -> str:
     """Six lines of Python that classify one `image` with LiteRT, beside its file and its labels."""
-    _, height, width, _ = facts.shapes["testing"]
+    _, height, width, _ = facts.cell.test_shape
     return SNIPPET.format(model=MODEL, labels=LABELS, height=height, width=width)
 
 
@@ -94,8 +90,8 @@ def code(text: str) -> str:
 
 
 def _use(facts: Facts) -> str:
-    _, height, width, _ = facts.shapes["testing"]
-    size = facts.params.get("model.input_size", "None")
+    _, height, width, _ = facts.cell.test_shape
+    size = facts.cell.params.get("model.input_size", "None")
     resized = f"resizing to {size} pixels, " if size != "None" else ""
     return "\n".join(
         [
@@ -115,9 +111,9 @@ def _use(facts: Facts) -> str:
 
 def _from_a_file(facts: Facts) -> list[str]:
     """How the image files of a folder became pixels; of other datasets that is not known."""
-    if not facts.params.get("dataset._target_", "").endswith(".folder.Folder"):
+    if not facts.cell.params.get("dataset._target_", "").endswith(".folder.Folder"):
         return []
-    lines = picture.SNIPPET.format(side=facts.params["dataset.image_size"])
+    lines = picture.SNIPPET.format(side=facts.cell.params["dataset.image_size"])
     return [
         "From the image file at `path` to that `image`, after `import numpy as np` and `from PIL import Image, "
         "ImageOps` (grey files of 16 bits are divided by 257 first):",
@@ -128,22 +124,22 @@ def _from_a_file(facts: Facts) -> list[str]:
 
 
 def _data(facts: Facts) -> str:
-    params = _part(facts.params, "dataset")
-    trained, tested = facts.shapes["training"][0], facts.shapes["testing"][0]
+    params = _part(facts.cell.params, "dataset")
+    trained, tested = facts.cell.training_shape[0], facts.cell.test_images
     rows = [
         ("dataset", plain(facts.result.dataset)),
         (
             "training images",
-            f"{trained:,}, without those held out for validation; digest `{facts.digests['training']}`",
+            f"{trained:,}, without those held out for validation; digest `{facts.cell.training_digest}`",
         ),
-        ("test images", f"{tested:,}, never trained on; digest `{facts.digests['testing']}`"),
+        ("test images", f"{tested:,}, never trained on; digest `{facts.cell.digest}`"),
         ("settings", _listed(params)),
     ]
     return markdown([WHAT, *rows])
 
 
 def _training(facts: Facts) -> str:
-    result, params, timing = facts.result, facts.params, facts.result.timing
+    result, params, timing = facts.result, facts.cell.params, facts.result.timing
     start = {"imagenet": "ImageNet weights", "None": "random weights"}.get(params["model.weights"], "a file of weights")
     others = timing.train_total_s - timing.train_s
     rows = [
@@ -154,7 +150,7 @@ def _training(facts: Facts) -> str:
         ("its own training", f"{len(result.epochs)} epochs, {timing.train_s:.1f} s"),
         ("training of the cells it starts from", f"{others:.1f} s" if others > 0 else "none, it starts from no cell"),
     ]
-    rows += [("learnt from", plain(facts.source))] if facts.source else []
+    rows += [("learnt from", plain(facts.cell.source))] if facts.cell.source else []
     if result.comparison is not None:
         rows.append(("baseline", "the same network, data, settings and seed under the technique `baseline`"))
     return markdown([WHAT, *rows])
@@ -178,7 +174,7 @@ def _measured(facts: Facts) -> str:
     ]
     rows += _beside(facts.result.comparison) if facts.result.comparison else []
     hardware = _listed({key: _text(value) for key, value in facts.result.hardware.items()})
-    how = _listed(_part(facts.params, "measurement"))
+    how = _listed(_part(facts.cell.params, "measurement"))
     return f"{markdown([WHAT, *rows])}\n\nBy LiteRT ({how}), on: {hardware}."
 
 
@@ -210,7 +206,7 @@ def _promotion(facts: Facts) -> str:
 
 
 def _limits(facts: Facts) -> str:
-    limits = {name: facts.params.get(f"dataset.{name}", "None") for name in ("limit_train", "limit_test")}
+    limits = {name: facts.cell.params.get(f"dataset.{name}", "None") for name in ("limit_train", "limit_test")}
     used = {name: value for name, value in limits.items() if value != "None"}
     lines = [
         "It was chosen among several by its results on the same test images, so that its accuracy there is a little "
@@ -226,7 +222,7 @@ def _limits(facts: Facts) -> str:
 
 
 def _licence(facts: Facts) -> str:
-    lines = [f"- {one}" for one in of_weights(facts.params)]
+    lines = [f"- {one}" for one in of_weights(facts.cell.params)]
     return "\n".join([*lines, "- The training images have terms of their own, which are not known here."])
 
 

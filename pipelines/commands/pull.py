@@ -90,7 +90,6 @@ def check_free(out: Path, name: str) -> None:
 
 def gathered(registry: Registry, name: str, version: Version, artifact: Path) -> Facts:
     """What the model card tells. Raises ValueError where the artifact carries no labels."""
-    recorded = registry.recorded(version.run_id)
     try:
         with zipfile.ZipFile(artifact) as archive:
             labels = archive.read(LABELS).decode("utf-8").splitlines()
@@ -102,12 +101,8 @@ def gathered(registry: Registry, name: str, version: Version, artifact: Path) ->
     return Facts(
         name=name,
         number=version.number,
-        run_id=version.run_id,
+        cell=registry.recorded(version.run_id),
         result=registry.result(version.run_id),
-        source=recorded.source,
-        params=recorded.params,
-        digests=recorded.digests,
-        shapes=recorded.shapes,
         tags=version.tags,
         labels=labels,
         sha256=version.tags[SHA256],

@@ -13,9 +13,10 @@ class RecordedCell:
     """A finished cell as MLflow lists it, without its files.
 
     started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
-    hardware: what it was measured on. digest, test_images: of the test split, as MLflow keeps it, and training_digest
-    of the training split; empty and 0 where it was not logged. params: the configuration by dotted name. majority: the
-    most frequent class of the test images, empty where the record is older than the test against it.
+    hardware: what it was measured on. digest, test_shape: of the test split, as MLflow keeps it, and training_digest,
+    training_shape of the training split; shapes are (n, height, width, 3), all empty where nothing was logged.
+    params: the configuration by dotted name. majority: the most frequent class of the test images, empty where the
+    record is older than the test against it.
     """
 
     run_id: str
@@ -31,10 +32,16 @@ class RecordedCell:
     fingerprint: str
     digest: str
     training_digest: str
-    test_images: int
+    test_shape: tuple[int, ...]
+    training_shape: tuple[int, ...]
     params: dict[str, str]
     metrics: dict[str, float]
     majority: str = ""
+
+    @property
+    def test_images(self) -> int:
+        """How many images it was tested on; 0 where that was not logged."""
+        return self.test_shape[0] if self.test_shape else 0
 
     @property
     def uninformed(self) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping
@@ -28,7 +27,7 @@ from pipelines.system.errors import StoreError
 from pipelines.tracking import moved, schema
 from pipelines.tracking.cell_run import CELL_FOLDER
 from pipelines.tracking.client import connected
-from pipelines.tracking.store import Store, no_such_experiment
+from pipelines.tracking.store import Store, no_such_experiment, recorded
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -64,16 +63,6 @@ class Version:
     number: str
     run_id: str
     tags: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """A run's configuration by dotted name, and its images: digests and shapes (n, height, width, 3) by context."""
-
-    source: str
-    params: dict[str, str]
-    digests: dict[str, str]
-    shapes: dict[str, list[int]]
 
 
 class Registry:
@@ -213,21 +202,9 @@ class Registry:
             )
         return path
 
-    def recorded(self, run_id: str) -> Recorded:
-        """How a version's run was configured, and on which images."""
-        run = self.client.get_run(run_id)
-        inputs = {
-            tag.value: one.dataset
-            for one in (run.inputs.dataset_inputs if run.inputs else [])
-            for tag in one.tags
-            if tag.value in ("training", "testing")
-        }
-        return Recorded(
-            source=run.data.tags.get("source", ""),
-            params=dict(run.data.params),
-            digests={context: one.digest for context, one in inputs.items()},
-            shapes={context: json.loads(one.profile or "{}")["features_shape"] for context, one in inputs.items()},
-        )
+    def recorded(self, run_id: str) -> RecordedCell:
+        """The cell of a run, of whichever experiment."""
+        return recorded(self.client.get_run(run_id))
 
     def _another(self, name: str, version: Version) -> str:
         """What can be done where a version's artifact is of no use."""

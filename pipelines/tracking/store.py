@@ -13,7 +13,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -59,7 +59,8 @@ def no_such_experiment(client: MlflowClient, uri: str, name: str) -> StoreError:
     )
 
 
-def _recorded(run: Run) -> RecordedCell:
+def recorded(run: Run) -> RecordedCell:
+    """The cell of a run."""
     tags, inputs = run.data.tags, run.inputs.dataset_inputs if run.inputs else []
     images = {tag.value: one.dataset for one in inputs for tag in one.tags}
     test, training = images.get("testing"), images.get("training")
@@ -69,7 +70,8 @@ def _recorded(run: Run) -> RecordedCell:
         name=run.info.run_name,
         digest=test.digest if test else "",
         training_digest=training.digest if training else "",
-        test_images=json.loads(test.profile or "{}").get("features_shape", [0])[0] if test else 0,
+        test_shape=_shape(test.profile or "{}") if test else (),
+        training_shape=_shape(training.profile or "{}") if training else (),
         # The store gives each run strings of its own. What thousands of runs share is kept once.
         params={
             sys.intern(name): sys.intern(current(value) if name.endswith("_target_") else value)
@@ -91,6 +93,12 @@ def _recorded(run: Run) -> RecordedCell:
             )
         },
     )
+
+
+@lru_cache
+def _shape(profile: str) -> tuple[int, ...]:
+    """Of a split's images, by what MLflow keeps of it: thousands of runs share a few."""
+    return tuple(json.loads(profile).get("features_shape", ()))
 
 
 def _is_of(fingerprint: str, path: Path) -> bool:
@@ -265,7 +273,7 @@ class Store:
         wanted += [condition] if condition else []
         try:
             with _no_collecting():
-                return [_recorded(run) for run in self._found(" and ".join(wanted))]
+                return [recorded(run) for run in self._found(" and ".join(wanted))]
         except mlflow.MlflowException as error:
             raise StoreError(f"the filter {condition!r} must be one of MLflow's, which says: {error}") from error
 

@@ -36,7 +36,8 @@ def cell(run_id: str, score: float, *, feasible: bool = True, **changed: object)
         fingerprint=f"of {run_id}",
         digest="d1",
         training_digest="t1",
-        test_images=IMAGES,
+        test_shape=(IMAGES, 8, 8, 3),
+        training_shape=(500, 8, 8, 3),
         params=PROFILE,
         metrics=METRICS | {gates.SCORE: score},
     )

@@ -88,7 +88,8 @@ def recorded(
         fingerprint="",
         digest=digest,
         training_digest=training,
-        test_images=images,
+        test_shape=(images, 32, 32, 3) if images else (),
+        training_shape=(50_000, 32, 32, 3),
         params={**PARAMS, "seed": str(seed), "technique._target_": technique, "model._target_": model, **params},
         metrics=metrics,
     )

@@ -134,7 +134,7 @@ def test_the_code_beside_the_model_is_all_that_it_imports_and_no_more(tmp_path: 
     with needed_code() as code:
         files = sorted(str(path) for path in code.rglob("*.py"))
         done = subprocess.run(
-            [sys.executable, "-c", show, ROOT / "pipelines" / "serving.py"],
+            [sys.executable, "-c", show, ROOT / "pipelines" / "tracking" / "serving.py"],
             env=os.environ | {"PYTHONPATH": str(code.parent)},
             cwd=tmp_path,
             capture_output=True,
