@@ -13,7 +13,7 @@ from typing import TypeVar
 import mlflow
 import psutil
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["dataset.limit_train=300", "dataset.limit_test=100", "dataset.validation_fraction=0.2", "training.epochs=2"]
@@ -103,6 +103,12 @@ class Place:
 
     def files(self, run: Run) -> Path:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri, tracking_uri=self.uri))
+
+
+def logged_data(run: Run) -> list[DatasetInput]:
+    """The datasets that a run logged."""
+    assert run.inputs is not None
+    return list(run.inputs.dataset_inputs)
 
 
 def child_environment(uri: str) -> dict[str, str]:

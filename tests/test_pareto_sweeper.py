@@ -207,14 +207,14 @@ def test_the_task_receives_what_is_drawn(app: Application) -> None:
     ],
 )
 def test_numbers_are_drawn_evenly(
-    override: str, kind: type, low: float, high: float, below: float, share: float
+    override: str, kind: type[int] | type[float], low: float, high: float, below: float, share: float
 ) -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = space_of([override])
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    drawn = [space.values(study.ask(space.distributions).params)["x"] for _ in range(400)]
+    drawn: list[Any] = [space.values(study.ask(space.distributions).params)["x"] for _ in range(400)]
     assert all(type(value) is kind and low <= value <= high for value in drawn)
     assert sum(value < below for value in drawn) / 400 == pytest.approx(share, abs=0.08)
     if kind is int and high < 10:

@@ -1,9 +1,11 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipelines.champion import gates
+from pipelines.results.metrics import SCORE
 from pipelines.results.recorded import RecordedCell
 from pipelines.system.errors import StoreError
 
@@ -39,7 +41,7 @@ def cell(run_id: str, score: float, *, feasible: bool = True, **changed: object)
         test_shape=(IMAGES, 8, 8, 3),
         training_shape=(500, 8, 8, 3),
         params=PROFILE,
-        metrics=METRICS | {gates.SCORE: score},
+        metrics=METRICS | {SCORE: score},
     )
     return replace(made, **changed)  # type: ignore[arg-type]
 
@@ -136,7 +138,7 @@ def test_accuracy_is_refused_only_where_the_whole_interval_is_beyond_the_margin(
 
 def test_misses_are_ordered_by_the_gate_they_came_to_and_by_how_much_they_missed() -> None:
     budget = PROFILE | {"score.max_size_mb": "0.01"}
-    near, far = (METRICS | {gates.SCORE: 90.0, "size/compressed_bytes": size} for size in (11_000.0, 80_000.0))
+    near, far = (METRICS | {SCORE: 90.0, "size/compressed_bytes": size} for size in (11_000.0, 80_000.0))
     cells = [
         cell("far", 90, feasible=False, params=budget, metrics=far),
         cell("near", 90, feasible=False, params=budget, metrics=near),
@@ -174,7 +176,7 @@ def test_an_accuracy_budget_counts_too() -> None:
     [({"digest": "d0"}, "other images"), ({"params": PROFILE | {"score.accuracy": "1.0"}}, "another profile")],
 )
 def test_a_champion_that_does_not_compare_is_refused_unless_nothing_is_feasible(
-    changed: dict[str, object], what: str
+    changed: dict[str, Any], what: str
 ) -> None:
     old = cell("old", 60, **changed)
     with pytest.raises(ValueError, match=what):
@@ -183,7 +185,7 @@ def test_a_champion_that_does_not_compare_is_refused_unless_nothing_is_feasible(
 
 
 def judged_by_majority(run_id: str, score: float, p_value: float) -> RecordedCell:
-    metrics = METRICS | {gates.SCORE: score, "test/majority_share": 0.9, "test/majority_p_value": p_value}
+    metrics = METRICS | {SCORE: score, "test/majority_share": 0.9, "test/majority_p_value": p_value}
     return cell(run_id, score, metrics=metrics, majority="7")
 
 

@@ -20,7 +20,7 @@ from pipelines.results.records import Finished
 from pipelines.system.stopwatch import PARTS
 from pipelines.tracking.store import Store
 from tests.conftest import small_data
-from tests.places import ROOT, SMALL, Place, until
+from tests.places import ROOT, SMALL, Place, logged_data, until
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_the_run_that_mlflow_opened_is_adopted_by_the_cell_that_was_asked_for(pl
 
 
 def test_datasets_are_logged_with_the_digest(place: Place) -> None:
-    inputs = place.runs()["small_cnn-digits-quantize_int8"].inputs.dataset_inputs
+    inputs = logged_data(place.runs()["small_cnn-digits-quantize_int8"])
     contexts = {one.tags[0].value: one.dataset for one in inputs}
     assert set(contexts) == {"training", "testing"}
     assert {dataset.name for dataset in contexts.values()} == {"digits"}

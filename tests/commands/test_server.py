@@ -49,7 +49,9 @@ def run_id(server: Server) -> str:
 
 def check_run(server: Server, run_id: str, into: Path) -> None:
     client = MlflowClient(server.uri)
-    (found,) = client.search_runs([client.get_experiment_by_name("served").experiment_id], "metrics.score > 4")
+    experiment = client.get_experiment_by_name("served")
+    assert experiment is not None
+    (found,) = client.search_runs([experiment.experiment_id], "metrics.score > 4")
     assert (found.info.run_id, found.info.status, found.data.metrics) == (run_id, "FINISHED", {"score": 4.25})
     assert Path(client.download_artifacts(run_id, "notes/words.txt", str(into))).read_text() == TEXT
 

@@ -17,7 +17,7 @@ from pipelines.tracking.store import EXPERIMENT_TAGS, Store
 from tests.cells.test_config import composed
 from tests.conftest import small_data
 from tests.execution.test_sweep import LONG, trainings
-from tests.places import Place, until
+from tests.places import Place, logged_data, until
 from tests.servers import Server, free_port, open_folder, serving
 
 pytestmark = pytest.mark.slow
@@ -89,7 +89,7 @@ def test_rivals_may_open_an_experiment_and_log_the_same_data_at_once(served: tup
             assert experiment is not None and set(EXPERIMENT_TAGS) <= set(experiment.tags)
             runs = client.search_runs([experiment.experiment_id])
             assert [run.info.status for run in runs] == ["FINISHED"] * rivals
-            digests = {tuple(sorted(one.dataset.digest for one in run.inputs.dataset_inputs)) for run in runs}
+            digests = {tuple(sorted(one.dataset.digest for one in logged_data(run))) for run in runs}
             assert len(digests) == 1 and len(digests.pop()) == 2
 
 
@@ -128,7 +128,7 @@ def test_what_a_lost_server_missed_is_sent_exactly_once(served: tuple[Path, int]
         assert run.info.run_id == training.info.run_id and run.info.status == "FINISHED"
         assert epochs(place, run.info.run_id) == list(range(1, 81))
         assert len(place.client.get_metric_history(run.info.run_id, "score/operational")) == 1
-        assert len(run.outputs.model_outputs) == 1
+        assert run.outputs is not None and len(run.outputs.model_outputs) == 1
         assert "failure" not in run.data.tags
         # As good as any other: the next cell starts from it.
         done = place.run("technique=quantize_dynamic", *LONG, out="next")

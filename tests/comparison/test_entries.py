@@ -43,7 +43,7 @@ def recorded(
     started: int = 0,
     digest: str = "d",
     training: str = "t",
-    **params: str,
+    params: dict[str, str] | None = None,
 ) -> RecordedCell:
     """A cell of ten classes with the score's terms worked out, beside a baseline of 80%, 1 MB, 1 ms and 10 s."""
 
@@ -90,7 +90,7 @@ def recorded(
         training_digest=training,
         test_shape=(images, 32, 32, 3) if images else (),
         training_shape=(50_000, 32, 32, 3),
-        params={**PARAMS, "seed": str(seed), "technique._target_": technique, "model._target_": model, **params},
+        params={**PARAMS, "seed": str(seed), "technique._target_": technique, "model._target_": model} | (params or {}),
         metrics=metrics,
     )
 
@@ -187,7 +187,7 @@ def test_seeds_on_other_images_are_other_entries() -> None:
 
 
 def test_images_that_follow_from_what_was_asked_for_are_not_in_the_label() -> None:
-    cells = [recorded("cluster", digest=n, **{"dataset.limit_test": n}) for n in ("100", "200")]
+    cells = [recorded("cluster", digest=n, params={"dataset.limit_test": n}) for n in ("100", "200")]
     assert {entry.label for entry in entries_of(cells)} == {
         "vgg16-cifar10-cluster dataset.limit_test=100",
         "vgg16-cifar10-cluster dataset.limit_test=200",
@@ -197,7 +197,7 @@ def test_images_that_follow_from_what_was_asked_for_are_not_in_the_label() -> No
 def test_names_that_were_not_recorded_once_do_not_part_seeds() -> None:
     cells = [
         recorded("cluster", seed=0),
-        recorded("cluster", seed=1, **{"dataset.name": "cifar10", "model.name": "vgg16"}),
+        recorded("cluster", seed=1, params={"dataset.name": "cifar10", "model.name": "vgg16"}),
     ]
     (entry,) = entries_of(cells)
     assert len(entry.runs) == 2
@@ -205,7 +205,7 @@ def test_names_that_were_not_recorded_once_do_not_part_seeds() -> None:
 
 
 def test_what_differs_in_cells_of_one_name_is_in_the_label() -> None:
-    cells = [recorded("cluster", **{"technique.clusters": n, "x": "same"}) for n in ("8", "16")]
+    cells = [recorded("cluster", params={"technique.clusters": n, "x": "same"}) for n in ("8", "16")]
     labels = {entry.label for entry in entries_of(cells)}
     assert labels == {"vgg16-cifar10-cluster technique.clusters=16", "vgg16-cifar10-cluster technique.clusters=8"}
 

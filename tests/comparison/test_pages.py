@@ -38,4 +38,4 @@ def test_a_pages_tables_are_written_anew_from_the_newest_cells() -> None:
 )
 def test_a_page_without_its_cells(page: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        rewrite(page, [recorded("prune", **{"model.input_size": "8"})])
+        rewrite(page, [recorded("prune", params={"model.input_size": "8"})])

@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,13 +37,17 @@ def never(path: Path) -> dict[str, int]:
     raise AssertionError("made again")
 
 
+def returned(facts: dict[str, Any], path: Path) -> dict[str, Any]:
+    return facts
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
 
 
 def test_an_entry_is_made_once_and_found_again(tmp_path) -> None:
     images, facts = cache(tmp_path).entry(KEYS[0], SHAPE, filled(7))
-    assert (images.shape, images.dtype, facts) == (SHAPE, np.uint8, {"n": 7})
+    assert images.shape == SHAPE and images.dtype == np.uint8 and facts == {"n": 7}
     assert (images == 7).all()
     assert not images.flags.writeable
     again, facts = cache(tmp_path).entry(KEYS[0], SHAPE, never)
@@ -250,7 +256,7 @@ def test_the_command_shows_and_clears(tmp_path) -> None:
     held = Cache(folder=tmp_path / "images", limit_bytes=GB)
     for key in KEYS[:2]:
         facts = {"images": 1234, "side": 10, "folder": f"/photos/{key[0]}"}
-        kept = held.entry(key, SHAPE, lambda path, facts=facts: facts)[0]
+        kept = held.entry(key, SHAPE, partial(returned, facts))[0]
     shown = command().stdout.splitlines()
     assert [line.split("  ")[1:4] for line in shown[:2]] == [
         ["1,234 images", "10 px", f"/photos/{name}"] for name in "ba"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -32,7 +32,8 @@ NOWHERE = "http://127.0.0.1:1/cifar-10-python.tar.gz"
 class Python2Pickler(pickle._Pickler):
     """Writes text and bytes as the Python 2 did that wrote CIFAR's batches."""
 
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)
+    write: Any  # set by the pickler's constructor
 
     def save_text(self, text: str | bytes) -> None:
         content = text.encode("latin-1") if isinstance(text, str) else text

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def tiny() -> dict[str, np.ndarray]:
     }
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+def write(path: Path, arrays: dict[str, Any]) -> Path:
     np.savez_compressed(path, **arrays)
     return path
 
@@ -102,7 +103,7 @@ def test_splits_are_disjoint_complete_and_stratified(file):
     assert sorted(numbers(data.test)) == list(range(100, 112))
     for split in (data.train, data.validation, data.test):
         assert [number % 3 for number in numbers(split)] == split.labels.tolist()
-        assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
+        assert split.images.dtype == np.uint8 and split.labels.dtype == np.int64
     assert train != sorted(train)
     assert data.image_shape == (4, 4, 3)
     assert data.class_names == ("bee", "cat", "dog")
@@ -285,11 +286,11 @@ def test_bad_shared_field_is_named(name, value):
     ("build", "sentence"),
     [
         (
-            lambda: Npz(path=None),
+            lambda: Npz(path=None),  # type: ignore[arg-type]
             r"^dataset.path must name an .npz file, got None: set for example dataset.path=photos.npz$",
         ),
         (
-            lambda: Folder(path=None, image_size=8),
+            lambda: Folder(path=None, image_size=8),  # type: ignore[arg-type]
             r"^dataset.path must name a folder of images, got None: set for example dataset.path=photos$",
         ),
         (lambda: Folder(path="x", image_size=7), r"^dataset.image_size must .* 8, got 7"),

@@ -6,6 +6,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -122,7 +123,12 @@ def test_hashes_are_read_once_and_a_file_that_changed_is_read_again(photos, cach
     assert len(set(first)) == len(photos)
     opened: list[str] = []
     real = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *a, **k: (opened.append(self.name), real(self, *a, **k))[1])
+
+    def counted(self: Path, *arguments: Any, **named: Any) -> Any:
+        opened.append(self.name)
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", counted)
     shutil.copy(photos[1], photos[0])
     os.utime(photos[0], (1e9, 1e9))  # size and time of change as before: only the inode's own time tells
     assert content_hashes(photos, cache, "a" * 64) == [first[1], *first[1:]]

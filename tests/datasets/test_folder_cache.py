@@ -12,7 +12,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.places import ROOT, Place, until
+from tests.places import ROOT, Place, logged_data, until
 
 # The limits of `Place` are meant for digits.
 ALL = ["dataset.limit_train=null", "dataset.limit_test=null", "training.epochs=1"]
@@ -52,7 +52,7 @@ def test_cells_of_a_sweep_share_what_was_decoded_once(place: Place, cache: Path)
     done = place.run("-m", *overrides(folder, "technique=quantize_dynamic,quantize_float16"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert [path.stat().st_ino for path in cache.glob("*.npy")] == [inode]  # another one was made anew
-    digests = {one.dataset.digest for run in place.cells() for one in run.inputs.dataset_inputs}
+    digests = {one.dataset.digest for run in place.cells() for one in logged_data(run)}
     assert len(place.cells()) == 3 and len(digests) == 2  # training and testing
     shown = subprocess.run(
         [sys.executable, "-m", "pipelines.cache"],

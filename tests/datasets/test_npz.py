@@ -1,6 +1,7 @@
 """Archives as people have them: what is taken, what is refused, and whether the advice works when it is pasted."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def digits() -> dict[str, np.ndarray]:
     }
 
 
-def saved(folder, arrays: dict[str, np.ndarray]) -> Npz:
+def saved(folder, arrays: dict[str, Any]) -> Npz:
     np.savez(folder / "mine.npz", **arrays)
     return Npz(path=str(folder / "mine.npz"), validation_fraction=0.2)
 
@@ -36,7 +37,7 @@ def saved(folder, arrays: dict[str, np.ndarray]) -> Npz:
 def changed(x=None, y=None, **others) -> dict[str, np.ndarray]:
     """The digits with x applied to all images and y to all labels; None in `others` takes an array out."""
     arrays = {k: (x if k[0] == "x" else y if k[0] == "y" else None) for k in digits()}
-    out = {k: arrays[k](v) if arrays[k] else v for k, v in digits().items()} | others
+    out = {k: change(v) if (change := arrays[k]) else v for k, v in digits().items()} | others
     return {k: v for k, v in out.items() if v is not None}
 
 
@@ -171,7 +172,9 @@ def test_statements_work_when_pasted(tmp_path, arrays):
             data = saved(tmp_path, {k: v for k, v in scope.items() if k in digits()}).load()
             break
         except ValueError as error:
-            exec(re.search(r"(?:with) (.*)$", str(error))[1], scope)
+            found = re.search(r"(?:with) (.*)$", str(error))
+            assert found is not None
+            exec(found[1], scope)
     else:
         data = saved(tmp_path, {k: v for k, v in scope.items() if k in digits()}).load()
     assert len(data.class_names) == 10

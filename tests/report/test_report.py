@@ -39,7 +39,7 @@ def test_the_page_loads_nothing_and_every_figure_is_there(tmp_path: Path) -> Non
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     nasty = replace(recorded("cluster"), model="</script><b>x", name="</script><b>x", technique="<i>t")
-    settings = [recorded("prune", **{"technique.knob": knob}) for knob in ("<s>", "1")]
+    settings = [recorded("prune", params={"technique.knob": knob}) for knob in ("<s>", "1")]
     html = write([nasty, recorded("baseline"), *settings], tmp_path, chosen="filter=<u>")[0].read_text()
     assert "technique.knob<wbr>=&lt;s&gt;" in html
     for tag in ("<b>x", "<i>t", "<u>", "<s>"):
@@ -88,7 +88,9 @@ def test_odd_selections(cells: list, tmp_path: Path) -> None:
 
 def test_two_thousand_cells_do_not_make_a_heavy_page(tmp_path: Path) -> None:
     cells = [
-        recorded(f"technique_{n % 20}", accuracy=0.2 + n / 4000, model=f"model_{n % 9}", **{"technique.knob": str(n)})
+        recorded(
+            f"technique_{n % 20}", accuracy=0.2 + n / 4000, model=f"model_{n % 9}", params={"technique.knob": str(n)}
+        )
         for n in range(2000)
     ]
     page, *_ = write(cells, tmp_path, chosen="")

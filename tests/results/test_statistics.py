@@ -172,7 +172,7 @@ class TestRepeatInterval:
         by_window = np.random.default_rng(1).normal(0, 0.01, 10)
         low, high = repeat_interval(by_window, seed=0)
         half = 2.262 * by_window.std(ddof=1) * math.sqrt(2 / 10)
-        assert (-low, high) == (pytest.approx(half, rel=0.05), pytest.approx(half, rel=0.05))
+        assert (-low, high) == pytest.approx((half, half), rel=0.05)
 
     def test_equal_windows_have_a_point_for_an_interval(self):
         assert repeat_interval(np.full(10, 0.3), seed=0) == pytest.approx((0, 0), abs=1e-12)

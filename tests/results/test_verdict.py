@@ -52,8 +52,9 @@ def test_size(own: int, verdict: str) -> None:
     ],
 )
 def test_majority_by_hand(labels: str, predicted: str, answer: str, share: float, p_value: float) -> None:
-    found = majority(*(np.array(["abc".index(one) for one in word]) for word in (predicted, labels)), ("a", "b", "c"))
-    assert (found.answer, found.share) == (answer, pytest.approx(share))
+    numbers, right = (np.array(["abc".index(one) for one in word]) for word in (predicted, labels))
+    found = majority(numbers, right, ("a", "b", "c"))
+    assert found.answer == answer and found.share == pytest.approx(share)
     assert found.p_value == pytest.approx(p_value)
 
 

@@ -1,6 +1,7 @@
 """Kernels that share a few values, down to the artifact."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from tests.conftest import artifact_accuracy, context, exported, through
 from tests.techniques.test_prune import prune
 
 
-def cluster(**changed: object) -> Cluster:
-    fields = {
+def cluster(**changed: Any) -> Cluster:
+    fields: dict[str, Any] = {
         "clusters": 16,
         "initialization": "kmeans++",
         "per_channel": False,

@@ -116,4 +116,4 @@ def test_effect_must_be_verified() -> None:
     with pytest.raises(TypeError, match=r"Boastful\.verify must look for the EFFECT 'gold', got no verify"):
 
         class Boastful(Baseline):
-            EFFECT = "gold"
+            EFFECT = "gold"  # type: ignore[assignment]

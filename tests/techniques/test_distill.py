@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ TEACHER = Source(model=SMALL_CNN, dataset=None, uri=None)
 STUDENT = SmallCNN(width=8, weights=None, input_size=None, dropout=0.0, onednn=True)
 
 
-def distill(**changed: object) -> Distill:
-    return Distill(**{"source": TEACHER, "temperature": 4.0, "alpha": 0.9} | changed)
+def distill(**changed: Any) -> Distill:
+    fields: dict[str, Any] = {"source": TEACHER, "temperature": 4.0, "alpha": 0.9}
+    return Distill(**fields | changed)
 
 
 def taught_by(teacher: object, folder: Path, epochs: int) -> Context:

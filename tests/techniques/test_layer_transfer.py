@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ BASELINE_EPOCHS = (
 )
 
 
-def transfer(**changed: object) -> LayerTransfer:
-    return LayerTransfer(**{"source": SOURCE, "match": "name", "layers": None, "freeze": 0} | changed)
+def transfer(**changed: Any) -> LayerTransfer:
+    fields: dict[str, Any] = {"source": SOURCE, "match": "name", "layers": None, "freeze": 0}
+    return LayerTransfer(**fields | changed)
 
 
 def beside(donor: object, folder: Path, epochs: int = 2) -> Context:

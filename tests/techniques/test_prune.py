@@ -1,6 +1,7 @@
 """Zeros that reach the artifact, one by one and in patterns."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from pipelines.techniques.prune import Prune
 from tests.conftest import artifact_accuracy, context, exported
 
 
-def prune(**changed: object) -> Prune:
-    fields = {
+def prune(**changed: Any) -> Prune:
+    fields: dict[str, Any] = {
         "pattern": "unstructured",
         "sparsity": 0.7,
         "block_size": 4,

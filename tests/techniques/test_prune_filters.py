@@ -39,7 +39,8 @@ def with_dead_channels(model: Any, fraction: float, images: np.ndarray) -> dict[
     sizes = {group: model.get_layer(names[0]).filters for group, names in found.producers.items()}
     dead = {group: random.permutation(size)[: round(fraction * size)] for group, size in sizes.items()}
     for layer in model.layers:
-        kind, silent = type(layer).__name__, dead.get(found.given[layer.name], [])
+        kind = type(layer).__name__
+        silent: Any = dead.get(found.given[layer.name], [])
         if kind in ("Conv2D", "BatchNormalization", "Dense"):
             # Kernel and bias, or scale and shift; the statistics matter to no channel whose scale and shift are 0.
             *rest, last = layer.get_weights()[:2]
@@ -75,7 +76,7 @@ def test_without_channels_that_give_nothing_a_network_computes_the_same(network:
     assert differs(pruned) < 1e-4
     # One channel more, and it is another network.
     group = next(iter(kept))
-    assert differs(channels.narrowed(model, kept | {group: kept[group][1:]})) > 1e-3
+    assert differs(channels.narrowed(model, {**kept, group: kept[group][1:]})) > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Training with int8 rounding: integer files that answer as the training did, with zeros and shared values kept."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from tests.techniques.test_cluster import cluster, values
 from tests.techniques.test_prune import prune
 
 
-def qat(**changed: object) -> QuantizeAware:
-    return QuantizeAware(**{"epochs": 2, "learning_rate": 1e-3, "preserve": "nothing"} | changed)
+def qat(**changed: Any) -> QuantizeAware:
+    fields: dict[str, Any] = {"epochs": 2, "learning_rate": 1e-3, "preserve": "nothing"}
+    return QuantizeAware(**fields | changed)
 
 
 def agreement(candidate: Candidate, artifact: Path) -> tuple[float, float]:
     """How often the artifact answers as the network with emulated rounding, and as the plain one, does."""
+    assert candidate.emulated is not None
     data, _ = small_data()
     answers = Artifact(artifact).logits(data.test.images).argmax(axis=1)
     pixels = data.test.images.astype(np.float32)

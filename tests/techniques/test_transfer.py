@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from tests.cells.test_config import composed
 from tests.conftest import SMALL_CNN, context, small_data
 
 
-def transfer(**changed: object) -> Transfer:
-    fields = {
+def transfer(**changed: Any) -> Transfer:
+    fields: dict[str, Any] = {
         "epochs": 1,
         "learning_rate": 1e-3,
         "unfreeze_blocks": 0,
@@ -104,7 +105,7 @@ def test_the_extracted_features_are_those_of_keras(model: str) -> None:
             )
     backbone = tf_keras.Model(built.input, built.get_layer("head_pool").output)
     images = tf.constant(data.test.images[:8], tf.float32)
-    forward = _inference(backbone)
+    forward: Any = _inference(backbone)
     keras = backbone(images, training=False).numpy()
     assert np.abs(keras).max() > 1e-3
     with quick_convolutions():
@@ -186,7 +187,7 @@ def test_then_the_top_blocks_are_trained_without_their_normalizations(trained: C
     ],
     ids=["vgg16", "resnet50", "efficientnet_b0", "mobilenet_v2"],
 )
-def test_blocks_are_found_by_their_names(model: object, first: str) -> None:
+def test_blocks_are_found_by_their_names(model: Any, first: str) -> None:
     if isinstance(model, str):
         model = composed(f"model={model}", "model.weights=null", "model.input_size=32", "technique=baseline").model
     built = model.build((32, 32, 3), 10)

@@ -1,5 +1,6 @@
 """Where the store is: what people write for it, and what they are told."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -103,10 +104,10 @@ def test_a_receipt_takes_its_password_from_the_environment_of_its_own_store(monk
     monkeypatch.setenv("PGPASSWORD", "of another")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@elsewhere/db")
     assert recorded_uri("postgresql://me@host/db") == "postgresql://me@host/db"
-    assert address.os.environ["PGPASSWORD"] == "of another"
+    assert os.environ["PGPASSWORD"] == "of another"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
     assert recorded_uri("postgresql://me@host/db") == "postgresql://me@host/db"
-    assert address.os.environ["PGPASSWORD"] == "secret"
+    assert os.environ["PGPASSWORD"] == "secret"
 
 
 @pytest.mark.parametrize("module", ["run", "compare", "promote", "pull", "measure"])

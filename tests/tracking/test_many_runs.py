@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -43,9 +44,14 @@ def statements() -> Iterator[list[str]]:
 
 def test_cells_are_read_by_the_page(uri: str, statements: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(uri, "opscore")
-    searches = []
+    searches: list[dict[str, Any]] = []
     search = store.client.search_runs
-    monkeypatch.setattr(store.client, "search_runs", lambda *a, **k: (searches.append(k), search(*a, **k))[1])
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        searches.append(named)
+        return search(*arguments, **named)
+
+    monkeypatch.setattr(store.client, "search_runs", counted)
     statements.clear()
     found = store.finished_cells()
     assert (len(found), len(searches)) == (RUNS, PAGES)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,11 @@ from tests.places import ROOT
 
 
 def command(
-    store: Path, module: str, *arguments: str, extra: dict[str, str] | None = None, **options: object
+    store: Path, module: str, *arguments: str, extra: dict[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """A command of opscore on the store in a folder, in an environment without TensorFlow's variables."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "TF_"))}
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(
         [sys.executable, "-m", f"pipelines.{module}", *arguments],
         capture_output=True,
         text=True,
@@ -35,7 +36,7 @@ def command(
     )
 
 
-def cell(store: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def cell(store: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     settings = ["dataset.limit_train=800", "training.epochs=6", "measurement=quick"]
     folder = f"hydra.run.dir={shlex.quote(str(store.parent / 'out'))}"
     return command(store, "run", "technique=quantize_int8", *settings, folder, *arguments, **options)

@@ -21,7 +21,7 @@ from pipelines.commands import promote, pull
 from pipelines.litert.artifact import Artifact
 from pipelines.tracking.registry import Registry, model_name
 from tests.conftest import small_data
-from tests.places import ROOT, Place
+from tests.places import ROOT, Place, logged_data
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,9 @@ class Copy:
     def aliases(self) -> dict[str, str]:
         """Runs by alias."""
         model = self.client.get_registered_model(NAME)
-        return {alias: self.client.get_model_version(NAME, number).run_id for alias, number in model.aliases.items()}
+        return {
+            alias: str(self.client.get_model_version(NAME, number).run_id) for alias, number in model.aliases.items()
+        }
 
     def versions(self) -> dict[str, dict[str, str]]:
         """Tags by version number."""
@@ -89,7 +91,7 @@ class Copy:
         for key, value in run.data.params.items():
             self.client.log_param(run_id, key, value)
         self.client.log_artifacts(run_id, str(folder / "cell"), "cell")
-        self.client.log_inputs(run_id, [DatasetInput(one.dataset, one.tags) for one in run.inputs.dataset_inputs])
+        self.client.log_inputs(run_id, [DatasetInput(one.dataset, one.tags) for one in logged_data(run)])
         self.client.set_terminated(run_id, "FINISHED")
         return run_id
 
@@ -139,12 +141,12 @@ def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, said: Say) 
         assert tags[f"gate/{gate}"].startswith("passed: ")
     others = {run.info.run_id for run in cells} - {best.info.run_id}
     assert set(tags["compared_runs"].split(",")) == others
-    digests = [one.dataset.digest for one in best.inputs.dataset_inputs if one.tags[0].value == "testing"]
+    digests = [one.dataset.digest for one in logged_data(best) if one.tags[0].value == "testing"]
     assert [tags["data_digest"]] == digests
     artifact = mlflow.artifacts.download_artifacts(run_id=best.info.run_id, artifact_path="cell/model.tflite")
     assert tags["artifact_sha256"] == hashlib.sha256(Path(artifact).read_bytes()).hexdigest()
     version = copy.client.get_model_version(NAME, "1")
-    assert best.info.run_name in version.description and version.run_id == best.info.run_id
+    assert str(best.info.run_name) in str(version.description) and version.run_id == best.info.run_id
 
 
 def test_promoting_again_has_nothing_to_do(copy: Copy, said: Say) -> None:

@@ -19,7 +19,6 @@ from mlflow.pyfunc.model import PythonModelContext
 from benchmarks.serving import HOST, serving
 from pipelines.litert.artifact import Artifact
 from pipelines.techniques.base import Candidate
-from pipelines.tracking import serving as module
 from pipelines.tracking.serving import ArtifactModel, UnfitImages, needed_code
 from tests.conftest import SMALL_CNN, exported, small_data
 from tests.places import ROOT, Place
@@ -118,7 +117,7 @@ def test_each_of_many_threads_gets_its_own_answer(model: ArtifactModel) -> None:
 def test_an_interpreter_that_failed_is_used_again(model: ArtifactModel, monkeypatch: pytest.MonkeyPatch) -> None:
     images = small_data()[0].test.images[:1]
     with monkeypatch.context() as broken:
-        broken.setattr(module.Artifact, "logits", lambda *_: 1 / 0)
+        broken.setattr(Artifact, "logits", lambda *_: 1 / 0)
         for _ in range((os.cpu_count() or 1) + 1):
             with pytest.raises(ZeroDivisionError):
                 predict(model, images)
@@ -153,6 +152,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     done = place.run("technique=quantize_int8")
     assert done.returncode == 0, done.stdout + done.stderr
     outputs = place.runs()["small_cnn-digits-quantize_int8"].outputs
+    assert outputs is not None
     mlflow.set_tracking_uri(place.uri)
     version = mlflow.register_model(f"models:/{outputs.model_outputs[0].model_id}", "opscore-digits").version
     place.client.set_registered_model_alias("opscore-digits", "champion", version)
