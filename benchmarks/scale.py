@@ -15,16 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from socket import socket
 
-from pipelines.commands.server import CONNECTIONS_PER_WORKER, HOST, Child, Postgres, start_mlflow
+from pipelines.commands.server import CONNECTIONS_PER_WORKER, HOST, is_healthy, start_mlflow
+from pipelines.tracking.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 ARTIFACT_BYTES = 100_000_000
@@ -71,7 +71,7 @@ def main() -> None:
         first: dict[str, float] = {}
         for runs in sorted(arguments.runs):
             with tempfile.TemporaryDirectory(prefix="opscore-scale-", ignore_cleanup_errors=True) as name:
-                # PostgreSQL's own user must be able to enter it.
+                # The user nobody, as whom root starts PostgreSQL, must be able to enter it.
                 Path(name).chmod(0o755)
                 for command, taken in _measured(STORES[store], Path(name), runs).items():
                     each_ms = 1000 * taken.seconds / runs
@@ -96,13 +96,14 @@ def postgresql(folder: Path) -> Iterator[Place]:
     with socket() as tried:
         tried.bind((HOST, 0))
         port = int(tried.getsockname()[1])
-    with Postgres(folder, CONNECTIONS_PER_WORKER * WORKERS + 10) as postgres:
-        server = start_mlflow(postgres.uri, folder=folder, port=port, workers=WORKERS)
-        try:
-            _await_healthy(server, port)
-            yield Place(folder=folder, uri=f"http://{HOST}:{port}", database=postgres.uri)
-        finally:
-            server.stop(patience_s=10)
+    with (
+        Postgres(folder, CONNECTIONS_PER_WORKER * WORKERS + 10) as postgres,
+        start_mlflow(postgres.uri, folder=folder, port=port, workers=WORKERS) as server,
+    ):
+        while not is_healthy(port):
+            server.check()
+            time.sleep(0.2)
+        yield Place(folder=folder, uri=f"http://{HOST}:{port}", database=postgres.uri)
 
 
 Opener = Callable[[Path], AbstractContextManager[Place]]
@@ -154,15 +155,6 @@ def _run(place: Place, module: str, *arguments: str) -> Taken:
         raise RuntimeError(f"{module} must end with status 0, got {done.returncode}: {done.stderr[-3000:]}")
     *_, cpu_s, peak_kb = done.stderr.split()
     return Taken(seconds=seconds, cpu_s=float(cpu_s), peak_mb=int(peak_kb) // 1000)
-
-
-def _await_healthy(server: Child, port: int) -> None:
-    """Wait until it answers. Raises ChildProcessError where it ends before."""
-    while True:
-        server.check()
-        with suppress(OSError), urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5):
-            return
-        time.sleep(0.2)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--server", action="store_true")
     arguments = parser.parse_args()
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # a line each run amid the table
-    # Not in the default place: PostgreSQL's own user must be able to enter.
+    # Not in TMPDIR: the user nobody, as whom root starts PostgreSQL, must be able to enter.
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)

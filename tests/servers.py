@@ -51,7 +51,7 @@ class Server:
     @property
     def postmaster(self) -> psutil.Process:
         """PostgreSQL's main process."""
-        return self._child(str(self.folder / "postgres"))
+        return self._child(str(self.folder / "postgres-"))
 
     @property
     def sockets(self) -> Path:
@@ -143,7 +143,7 @@ def answers(address: str) -> bool:
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that the user postgres may enter, unlike pytest's."""
+    """A temporary folder that the user nobody, as whom root starts PostgreSQL, may enter, unlike pytest's."""
     with tempfile.TemporaryDirectory(prefix="served-", dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)

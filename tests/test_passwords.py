@@ -12,16 +12,12 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from pipelines.commands.server import Postgres, program
+from pipelines.tracking.address import check_reachable
+from pipelines.tracking.postgres import VERSION, Postgres
 from tests.places import SMALL
 from tests.servers import ROOT, guarded, open_folder, ui
 
 pytestmark = pytest.mark.slow
-
-try:
-    program("initdb")
-except FileNotFoundError as error:
-    pytest.skip(str(error), allow_module_level=True)
 
 SECRET = "hunter2-sesame"
 TINY = ["measurement=quick", *SMALL, "training.epochs=1"]
@@ -32,20 +28,16 @@ def database() -> Iterator[str]:
     """The address of a PostgreSQL that lets nobody in without the password."""
     with open_folder() as folder, Postgres(folder, 40) as postgres:
         trusted = postgres.uri.replace("+psycopg", "")
-        for _ in range(300):
-            try:
-                with psycopg.connect(trusted, autocommit=True) as connection:
-                    connection.execute(f"CREATE ROLE keeper LOGIN PASSWORD '{SECRET}'")
-                    connection.execute("CREATE DATABASE kept OWNER keeper")
-                break
-            except psycopg.OperationalError:
-                postgres.process.check()
-        with (folder / "postgres" / "pg_hba.conf").open("w") as access:
+        check_reachable(postgres.uri, patience_s=60)
+        with psycopg.connect(trusted, autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE keeper LOGIN PASSWORD '{SECRET}'")
+            connection.execute("CREATE DATABASE kept OWNER keeper")
+        with (folder / f"postgres-{VERSION}" / "pg_hba.conf").open("w") as access:
             access.write("local all all scram-sha-256\n")
         connection = psycopg.connect(trusted)
         connection.execute("SELECT pg_reload_conf()")
         connection.close()
-        yield trusted.replace("opscore@/opscore", f"keeper:{SECRET}@/kept")
+        yield trusted.replace("opscore@/postgres", f"keeper:{SECRET}@/kept")
 
 
 def command(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipelines.commands.server import program
 from pipelines.results.records import Finished
 from pipelines.tracking.store import EXPERIMENT_TAGS, Store
 from tests.cells.test_config import composed
@@ -21,11 +20,6 @@ from tests.places import Place, logged_data, until
 from tests.servers import Server, free_port, open_folder, serving
 
 pytestmark = pytest.mark.slow
-
-try:
-    program("initdb")
-except FileNotFoundError as error:
-    pytest.skip(str(error), allow_module_level=True)
 
 
 @pytest.fixture(scope="module")

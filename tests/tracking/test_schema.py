@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from pipelines.commands.server import Postgres, program
 from pipelines.tracking.address import check_reachable
+from pipelines.tracking.postgres import Postgres
 from tests.places import SMALL, child_environment
 from tests.servers import ROOT, open_folder
 
@@ -87,10 +87,6 @@ def test_commands_at_once_on_a_new_sqlite_store(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_commands_at_once_on_a_new_postgresql_database(tmp_path: Path) -> None:
-    try:
-        program("initdb")
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
     with open_folder() as folder, Postgres(folder, 40) as postgres:
         check_reachable(postgres.uri, patience_s=60)
         # What only reads makes no tables.
