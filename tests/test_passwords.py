@@ -115,7 +115,7 @@ def test_password_of_a_server(tmp_path: Path) -> None:
     with ui(behind, tmp_path, *artifacts) as server, guarded(server, "me", SECRET) as uri:
         by_environment = {"MLFLOW_TRACKING_URI": uri}
         refused = command("compare", cwd=place, MLFLOW_TRACKING_URI=uri.replace(SECRET, "wrong"))
-        assert refused.returncode == 1 and "401" in refused.stderr
+        assert refused.returncode == 2 and "401" in refused.stderr
         assert "export MLFLOW_TRACKING_USERNAME=me MLFLOW_TRACKING_PASSWORD=..." in refused.stderr
         said = [
             refused,
