@@ -6,7 +6,6 @@ MOVED = {
     "pipelines.training.Training": "pipelines.training.trainer.Training",
     "pipelines.score.OperationalScore": "pipelines.results.score.OperationalScore",
     "pipelines.measure.session.Settings": "pipelines.litert.session.Settings",
-    "pipelines.sweep.Announcer": "pipelines.execution.sweep.SweepCallback",
 }
 
 

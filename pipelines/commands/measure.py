@@ -106,7 +106,7 @@ def _subjects(chosen: Selection, files: Sequence[Path], reference: str | None) -
         with arguments.checked():
             return of_files(files, Path(reference) if reference else None), None
     store = chosen.store()
-    return of_cells(chosen.cells(), store), store
+    return of_cells(chosen.cells(store), store), store
 
 
 def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | None) -> None:

@@ -41,9 +41,9 @@ class Selection:
         with arguments.checked():
             return Store.existing(arguments.open_address(self.uri), self.experiment)
 
-    def cells(self) -> list[RecordedCell]:
-        """The chosen cells. Raises ValueError where there are none, and what `store` raises."""
-        store = self.store()
+    def cells(self, store: Store | None = None) -> list[RecordedCell]:
+        """The chosen cells. store: the one of `store`, where it is open. Raises ValueError where there are none."""
+        store = store or self.store()
         cells = store.finished_cells(self.dataset, condition=self.filter)
         if self.sweep:
             parent = store.newest_sweep() if self.sweep == "last" else self.sweep

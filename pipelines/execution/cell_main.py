@@ -25,13 +25,11 @@ def checked_store(request: CellRequest, *, run_id: str | None = None) -> Store:
     MisuseError, or StoreError where the store refuses.
     """
     from pipelines.execution.executor import preflight
-    from pipelines.tracking.address import check_reachable
-    from pipelines.tracking.artifacts import check_place
+    from pipelines.tracking.artifacts import check_usable
 
     try:
         # In the middle of a sweep a server may be away for a while.
-        check_reachable(request.uri, patience_s=request.patience_s if request.parent else 0)
-        check_place(request.uri)
+        check_usable(request.uri, patience_s=request.patience_s if request.parent else 0)
         preflight(request.cell)
     except (ValueError, OSError) as error:
         raise guard.MisuseError(str(error)) from error

@@ -289,7 +289,7 @@ class Executor:
             # Another network may want oneDNN the other way, which is set once for a process.
             place = self._place(f"source-{plan.fingerprint[:8]}")
             with stopwatch.part("wait"):
-                run_in_subprocess(self.request.of(cell), place)
+                run_in_subprocess(replace(self.request, cell=cell), place)
         else:
             with stopwatch.cell():
                 self.execute(plan)

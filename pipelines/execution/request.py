@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,6 @@ class SweepContext:
     experiment: str
     since: int
 
-    def store(self) -> Store:
-        """The store that holds the sweep. Raises StoreError where it cannot be opened."""
-        from pipelines.tracking.store import Store
-
-        return Store(self.uri, self.experiment, beside=self.parent)
-
 
 @dataclass(frozen=True, kw_only=True)
 class CellRequest:
@@ -50,10 +44,6 @@ class CellRequest:
     since: int
     patience_s: float
     parent: str | None = None
-
-    def of(self, cell: Cell) -> CellRequest:
-        """The same for another cell."""
-        return replace(self, cell=cell)
 
     def store(self, *, adopted: str | None = None) -> Store:
         """Open the store. adopted: the open run that a single cell takes for its own. Raises StoreError."""
@@ -79,8 +69,3 @@ class CellRequest:
         rest = OmegaConf.to_container(content.request)
         assert isinstance(rest, dict)
         return cls(cell=cell_of(content.cell), **{str(name): value for name, value in rest.items()})
-
-
-def of_sweep(cell: Cell, context: SweepContext, *, patience_s: float) -> CellRequest:
-    """The request of a sweep's cell."""
-    return CellRequest(cell=cell, patience_s=patience_s, **asdict(context))

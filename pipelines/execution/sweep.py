@@ -26,7 +26,7 @@ from pipelines.cells.compose import cell_of
 from pipelines.execution import folders, grid, grid_preflight
 from pipelines.execution.cell_main import run_inline
 from pipelines.execution.cell_process import failed, leave, run_in_subprocess
-from pipelines.execution.request import SweepContext, of_sweep
+from pipelines.execution.request import CellRequest, SweepContext
 from pipelines.execution.sweep_table import duration, spent_line, table, uninformed_lines
 from pipelines.results.columns import GAIN, SCORE
 from pipelines.results.records import Outcome
@@ -112,16 +112,15 @@ class Sweep:
     @classmethod
     def begin(cls, config: DictConfig, *, adopted: str | None) -> Sweep:
         """Open the parent run, or adopt the one that `mlflow run` opened. Raises ValueError, OSError or StoreError."""
-        from pipelines.tracking.address import check_reachable, tracking_uri
-        from pipelines.tracking.artifacts import check_place
+        from pipelines.tracking.address import tracking_uri
+        from pipelines.tracking.artifacts import check_usable
 
         check_settings(config)
         grid.check_studies(config)
         grid.check_composes(config)
         total = grid.number_of_cells(config)
         uri = tracking_uri(config.tracking.uri)
-        check_reachable(uri)
-        check_place(uri)
+        check_usable(uri)
         if not grid.is_search(config):
             grid_preflight.check_one_can_run(grid.cells(config))
         folder = Path(config.hydra.sweep.dir)
@@ -315,7 +314,7 @@ def _outcome(config: DictConfig, folder: Path, context: SweepContext) -> Outcome
         return replace(failed(str(error)), status="skipped")
     except ValueError as error:
         return failed(str(error))
-    request = of_sweep(cell, context, patience_s=config.tracking.patience_s)
+    request = CellRequest(cell=cell, patience_s=config.tracking.patience_s, **vars(context))
     if config.sweep.isolation == "inline":
         with stopwatch.cell():
             return run_inline(request, folder)
@@ -344,4 +343,6 @@ def _share_of_cores(launcher: DictConfig) -> int | None:
 
 @cache
 def _store(context: SweepContext) -> Store:
-    return context.store()
+    from pipelines.tracking.store import Store
+
+    return Store(context.uri, context.experiment, beside=context.parent)

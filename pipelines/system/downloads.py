@@ -6,6 +6,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from pipelines.system.places import nearest_existing
+
 TIMEOUT_S = 3
 # Without a byte for so long, a download has failed.
 DOWNLOAD_TIMEOUT_S = 60
@@ -21,8 +23,7 @@ def keras_home() -> Path:
 
 def check_writable(folder: Path) -> None:
     """Raise ValueError where Keras could not write: it would silently use /tmp/.keras, open to everyone."""
-    nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if not os.access(nearest, os.W_OK):
+    if not os.access(nearest_existing(folder), os.W_OK):
         raise ValueError(
             f"Keras's folder must be writable, got {folder}: for example `export KERAS_HOME=/var/tmp/keras`"
         )

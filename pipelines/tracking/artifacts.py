@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
-from pipelines.tracking.address import sqlite_path, sqlite_uri
+from pipelines.system.places import nearest_existing
+from pipelines.tracking.address import check_reachable, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -48,15 +49,19 @@ def check_writable(experiment: Experiment, uri: str) -> None:
         ) from error
 
 
-def check_place(uri: str) -> None:
-    """Raise PermissionError where a store in a SQLite file, which may not be there yet, could not be written."""
+def check_usable(uri: str, *, patience_s: float = 0) -> None:
+    """Raise ConnectionError where a store does not answer, PermissionError where a SQLite file could not be written.
+
+    The file may not be there yet. patience_s: how long to try again where nothing answers.
+    """
+    check_reachable(uri, patience_s=patience_s)
     database = sqlite_path(uri)
     if database is None:
         return
     if database.is_file():
         check_database(uri, database)
         return
-    nearest = next(one for one in database.parents if one.exists())
+    nearest = nearest_existing(database)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         own = sqlite_uri(_free_folder() / database.name)
         raise PermissionError(

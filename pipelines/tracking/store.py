@@ -132,7 +132,8 @@ def _no_collecting() -> Iterator[None]:
 
 
 def _mend(error: Exception) -> str:
-    if re.search(r"\b(401|403)\b", str(error)):
+    # As MLflow's client words a status; a path or an id may hold such a number too.
+    if re.search(r"error code (401|403)\b", str(error)):
         return (
             "give it a user that may write with `export MLFLOW_TRACKING_USERNAME=me MLFLOW_TRACKING_PASSWORD=...`, or "
             "MLFLOW_TRACKING_TOKEN"
