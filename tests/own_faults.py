@@ -1,5 +1,7 @@
 """Parts of a user's own that break, reached through `_target_`."""
 
+import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,3 +53,17 @@ class Checking(Baseline):
     def verify(self, candidate: Candidate, artifact: Path) -> None:
         """Raise KeyError."""
         _break("verify")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupted(Baseline):
+    """Turns Ctrl-C into an error of its own, as native code below Keras does."""
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Raise RuntimeError."""
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        except KeyboardInterrupt as error:
+            raise RuntimeError("the native code was interrupted") from error
+        return candidate

@@ -58,7 +58,7 @@ def run_inline(request: CellRequest, folder: Path) -> Outcome:
     try:
         executed = execute(request, checked_store(request), folder)
     except Exception as error:
-        if guard.is_interrupted():
+        if guard.is_interrupt(error):
             raise KeyboardInterrupt from error
         message = guard.sentence(error, folder=folder)
         print(f"opscore: {name} failed: {message}", file=sys.stderr)

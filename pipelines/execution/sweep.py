@@ -162,7 +162,7 @@ class Sweep:
             for count, what in ((failed, "failed"), (missing, "did not run"))
             if count
         )
-        interrupted = isinstance(error, KeyboardInterrupt)
+        interrupted = guard.is_interrupt(error)
         spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
         parts = [table(outcomes), *uninformed_lines(outcomes), spent_line(spent)] if outcomes else ["no cell has run"]
         summary = "\n".join(parts).strip()

@@ -48,9 +48,9 @@ class MisuseError(Exception):
     """Something that was known before anything was computed."""
 
 
-def is_interrupted() -> bool:
-    """Whether Ctrl-C was pressed: native code may turn the KeyboardInterrupt into an error of its own."""
-    return bool(_interrupts)
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is why `error` was raised: native code may turn the KeyboardInterrupt into an error of its own."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or bool(_interrupts))
 
 
 def child_environment() -> dict[str, str]:
@@ -98,7 +98,7 @@ def report(error: BaseException, *, name: str = "", folder: Path | None = None) 
 
     name: of what failed, for example a cell. folder: where the log file of an unexpected error goes, if it can.
     """
-    if isinstance(error, KeyboardInterrupt) or is_interrupted():
+    if is_interrupt(error):
         # The process that started a cell says it once.
         if CHILD not in sys.orig_argv:
             _print("opscore: interrupted")
@@ -195,5 +195,5 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 
 def _report_thread(error: BaseException | None) -> None:
-    if error is not None and not isinstance(error, SystemExit | KeyboardInterrupt) and not is_interrupted():
+    if error is not None and not isinstance(error, SystemExit) and not is_interrupt(error):
         _print(f"opscore: a thread ended: {sentence(error)}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.cells.cell import describe, parts_of
 from pipelines.results.metrics import flatten, metrics_of, of_epoch
-from pipelines.system import stopwatch
+from pipelines.system import guard, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.system.places import PACKAGE
 from pipelines.system.runtime import hardware_name
@@ -104,11 +104,11 @@ class CellRun:
         with Pulse(lambda: client.set_tag(run.run_id, HEARTBEAT, f"{time.time():.0f}")):
             try:
                 yield run
-            except KeyboardInterrupt:
-                mlflow.end_run("KILLED")
-                raise
             except BaseException as error:
-                run._fail(error)
+                if guard.is_interrupt(error):
+                    mlflow.end_run("KILLED")
+                else:
+                    run._fail(error)
                 raise
             mlflow.end_run("FINISHED")
         Address(uri=uri, experiment=experiment, run_id=run.run_id, recorded=True).save(folder)

@@ -125,6 +125,13 @@ def test_interrupt_is_one_line_and_closes_the_run(tmp_path: Path) -> None:
     assert run.info.status == "KILLED"
 
 
+def test_interrupt_hidden_in_another_error_kills_the_run(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("technique=baseline", "technique._target_=tests.own_faults.Interrupted")
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert [run.info.status for run in place.cells()] == ["KILLED"]
+
+
 @pytest.mark.parametrize("stage", ["load", "build", "train", "verify"])
 def test_fault_of_a_users_own_class_is_one_sentence_and_a_log(tmp_path: Path, stage: str) -> None:
     place = Place(tmp_path)
