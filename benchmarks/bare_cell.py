@@ -34,18 +34,23 @@ MODELS: dict[str, Model] = {
 
 
 def main() -> None:
-    name, path, validation, epochs, artifact = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:5]), Path(sys.argv[5])
+    name, path, validation, epochs, exported_model = (
+        sys.argv[1],
+        sys.argv[2],
+        *map(int, sys.argv[3:5]),
+        Path(sys.argv[5]),
+    )
     with np.load(path) as arrays:
         images, labels = arrays["x_train"], arrays["y_train"]
         test_images, test_labels = arrays["x_test"], arrays["y_test"]
     model = MODELS[name].build(images.shape[1:], int(labels.max()) + 1)
     fit(model, images[validation:], labels[validation:], (images[:validation], labels[:validation]), epochs)
-    convert(model, artifact)
-    accuracy, p50_ms = measure(artifact, test_images, test_labels)
+    convert(model, exported_model)
+    accuracy, p50_ms = measure(exported_model, test_images, test_labels)
     began = time.perf_counter()
-    compressed = len(zlib.compress(artifact.read_bytes()))
+    compressed = len(zlib.compress(exported_model.read_bytes()))
     print(f"accuracy {accuracy:.2%}, p50 {p50_ms:.3f} ms")
-    print(f"{artifact.stat().st_size:,} bytes, {compressed:,} compressed, in {time.perf_counter() - began:.2f} s")
+    print(f"{exported_model.stat().st_size:,} bytes, {compressed:,} compressed, in {time.perf_counter() - began:.2f} s")
 
 
 def fit(model: Any, images: Any, labels: Any, validation: tuple[Any, Any], epochs: int) -> None:
@@ -82,24 +87,24 @@ def _tell_and_stop() -> None:
     os._exit(0)
 
 
-def convert(model: Any, artifact: Path) -> None:
+def convert(model: Any, exported_model: Path) -> None:
     signature = tf.TensorSpec([1, *model.input_shape[1:]], tf.float32)
     forward = tf.function(lambda image: model(image, training=False), autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([forward.get_concrete_function(signature)], model)
     converter.experimental_lower_to_saved_model = False  # the fast route, as in opscore
-    artifact.write_bytes(converter.convert())
+    exported_model.write_bytes(converter.convert())
 
 
-def measure(artifact: Path, images: Any, labels: Any) -> tuple[float, float]:
+def measure(exported_model: Path, images: Any, labels: Any) -> tuple[float, float]:
     """Accuracy, and the median latency of single images in ms, over eight loads as `measurement=default` asks for."""
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as pool:
         parts = np.array_split(images, cores)
-        answers = pool.map(_answers, [_loaded(artifact) for _ in range(cores)], parts)
+        answers = pool.map(_answers, [_loaded(exported_model) for _ in range(cores)], parts)
         accuracy = float((np.concatenate(list(answers)) == labels).mean())
     taken_s: list[float] = []
     for _ in range(8):
-        interpreter = _loaded(artifact)
+        interpreter = _loaded(exported_model)
         for image in images[:10]:
             _answer(interpreter, image)
         began, calls = time.perf_counter(), 0
@@ -111,8 +116,8 @@ def measure(artifact: Path, images: Any, labels: Any) -> tuple[float, float]:
     return accuracy, float(np.median(taken_s)) * 1e3
 
 
-def _loaded(artifact: Path) -> Any:
-    interpreter = Interpreter(str(artifact), num_threads=1)
+def _loaded(exported_model: Path) -> Any:
+    interpreter = Interpreter(str(exported_model), num_threads=1)
     interpreter.allocate_tensors()
     return interpreter
 

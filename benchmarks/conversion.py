@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.turns import compared_clocks, take_turns
 from pipelines.execution.export import export
-from pipelines.litert.artifact import Artifact
+from pipelines.litert.exported_model import ExportedModel
 from pipelines.models.base import Model
 from pipelines.models.efficientnet import EfficientNet
 from pipelines.models.resnet import ResNet
@@ -77,7 +77,7 @@ def _compare(name: str, model: Any, quantization: Quantization, images: Any, rep
         same_bytes = ours.read_bytes()[: len(flatbuffer)] == flatbuffer
         print(f"bytes equal to the default's with a batch of one: {same_bytes}")
         print(f"programs equal: {program(ours) == program(ones)}")
-        answers = [Artifact(path).logits(images) for path in (ours, ones, any_size)]
+        answers = [ExportedModel(path).logits(images) for path in (ours, ones, any_size)]
         print(
             f"answers to {len(images)} images equal to the bit: {[np.array_equal(answers[0], a) for a in answers[1:]]}"
         )

@@ -135,9 +135,9 @@ def _measured(name: str, epochs: int) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         model = cell.model.build(data.image_shape, CLASSES)
         training, shares = _trained(cell, data, model)
-        artifact = Path(folder) / "artifact.tflite"
-        export(Candidate(model=model), training_images=data.train.images, labels=data.class_names, path=artifact)
-        single, all_cores = _answering(artifact, data.test.images)
+        exported_model = Path(folder) / "artifact.tflite"
+        export(Candidate(model=model), training_images=data.train.images, labels=data.class_names, path=exported_model)
+        single, all_cores = _answering(exported_model, data.test.images)
         return Found(
             macs=complexity.macs(model),
             weight_bytes=4 * complexity.parameters(model),
@@ -195,17 +195,17 @@ def _group(kind: str) -> str:
     return next((group for group, starts in GROUPS.items() if kind.startswith(starts)), "the rest")
 
 
-def _answering(artifact: Path, images: Any) -> tuple[Rates, Rates]:
+def _answering(exported_model: Path, images: Any) -> tuple[Rates, Rates]:
     """On one thread, and on all cores."""
     from threadpoolctl import threadpool_limits
 
-    from pipelines.litert.artifact import Artifact
     from pipelines.litert.child import answer_all
+    from pipelines.litert.exported_model import ExportedModel
 
-    loaded = Artifact(artifact, threads=1)
+    loaded = ExportedModel(exported_model, threads=1)
     with threadpool_limits(1):
         single = _beside_peaks(lambda: len(images) / _seconds(lambda: loaded.logits(images)))
-    return single, _beside_peaks(lambda: answer_all(artifact, images)[1])
+    return single, _beside_peaks(lambda: answer_all(exported_model, images)[1])
 
 
 def _beside_peaks(rate: Callable[[], float]) -> Rates:

@@ -135,8 +135,8 @@ def _fill(place: Place, runs: int) -> None:
     for cell in cells(runs):
         folder = files / cell.run_id / "artifacts" / "cell"
         folder.mkdir(parents=True)
-        with CellFiles(folder).artifact.open("wb") as artifact:
-            artifact.truncate(ARTIFACT_BYTES)
+        with CellFiles(folder).exported_model.open("wb") as exported_model:
+            exported_model.truncate(ARTIFACT_BYTES)
 
 
 def _run(place: Place, module: str, *arguments: str) -> Taken:

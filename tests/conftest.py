@@ -20,7 +20,7 @@ from tests.places import end_what_was_started
 SMALL_CNN = SmallCNN(width=32, weights=None, input_size=None, dropout=0.0, onednn=True)
 
 # TensorFlow stays out of the process that measures, here too.
-MAKE_ARTIFACTS = """
+MAKE_EXPORTED_MODELS = """
 import os, sys
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -113,7 +113,7 @@ def context(epochs: int = 8) -> Context:
         mixed_precision=False,
     )
     trainer = Trainer(settings=settings, data=data, dataset=dataset, seed=0, on_epoch=lambda *_: None)
-    return Context(trainer=trainer, say=lambda _: None)
+    return Context(trainer=trainer, report=lambda _: None)
 
 
 def through(chain: Chain, candidate: Candidate, it: Context) -> Candidate:
@@ -124,7 +124,7 @@ def through(chain: Chain, candidate: Candidate, it: Context) -> Candidate:
 
 
 def exported(candidate: Candidate, path: Path) -> Path:
-    """The candidate's artifact, by the real converter."""
+    """The candidate's exported model, by the real converter."""
     from pipelines.execution.export import export
 
     data, _ = small_data()
@@ -132,12 +132,12 @@ def exported(candidate: Candidate, path: Path) -> Path:
     return path
 
 
-def artifact_accuracy(path: Path) -> float:
-    """Accuracy of an artifact on the 100 test digits, by LiteRT."""
-    from pipelines.litert.artifact import Artifact
+def exported_accuracy(path: Path) -> float:
+    """Accuracy of an exported model on the 100 test digits, by LiteRT."""
+    from pipelines.litert.exported_model import ExportedModel
 
     data, _ = small_data()
-    return float((Artifact(path).logits(data.test.images).argmax(axis=1) == data.test.labels).mean())
+    return float((ExportedModel(path).logits(data.test.images).argmax(axis=1) == data.test.labels).mean())
 
 
 @pytest.fixture(scope="session")
@@ -160,16 +160,16 @@ def trained(trained_once: Candidate) -> Candidate:
 
 
 @pytest.fixture(scope="session")
-def baseline_artifact(trained_once: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_baseline(trained_once: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(trained_once, tmp_path_factory.mktemp("baseline") / "model.tflite")
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """float32, uint8 and int8 artifacts of one small net, what Keras says of 60 images, and others: `single` takes no
-    batch, `flat` and `gray` are no classifiers of RGB images."""
+    """float32, uint8 and int8 exported models of one small net, what Keras says of 60 images, and others: `single`
+    takes no batch, `flat` and `gray` are no classifiers of RGB images."""
     folder = tmp_path_factory.mktemp("artifacts")
-    subprocess.run([sys.executable, "-c", MAKE_ARTIFACTS, str(folder)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", MAKE_EXPORTED_MODELS, str(folder)], check=True, capture_output=True)
     return folder
 
 

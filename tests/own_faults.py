@@ -50,7 +50,7 @@ class Training(Baseline):
 class Checking(Baseline):
     """Breaks when it looks at its artifact."""
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """Raise KeyError."""
         _break("verify")
 

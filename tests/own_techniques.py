@@ -10,9 +10,9 @@ from pipelines.techniques.baseline import Baseline
 
 @dataclass(frozen=True, kw_only=True)
 class Unsure(Baseline):
-    """A baseline that does not trust its artifact as long as the environment holds UNSURE."""
+    """A baseline that does not trust its exported model as long as the environment holds UNSURE."""
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """Raise EffectError on the day on which it is unsure."""
         if os.environ.get("UNSURE"):
             raise EffectError("unsure today")

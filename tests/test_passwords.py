@@ -106,13 +106,13 @@ def test_password_is_in_no_row(database: str, done: tuple[Path, list[subprocess.
 
 
 def test_password_of_a_server(tmp_path: Path) -> None:
-    """The same behind HTTP basic authentication: it is asked for with every request, artifacts included."""
+    """The same behind HTTP basic authentication: it is asked for with every request, exported models included."""
     behind = f"sqlite:///{tmp_path / 'served.db'}"
     MlflowClient(behind).search_experiments()
     place = tmp_path / "here"
     place.mkdir()
-    artifacts = ["--artifacts-destination", str(tmp_path / "artifacts")]
-    with ui(behind, tmp_path, *artifacts) as server, guarded(server, "me", SECRET) as uri:
+    exported_models = ["--exported models-destination", str(tmp_path / "artifacts")]
+    with ui(behind, tmp_path, *exported_models) as server, guarded(server, "me", SECRET) as uri:
         by_environment = {"MLFLOW_TRACKING_URI": uri}
         refused = command("compare", cwd=place, MLFLOW_TRACKING_URI=uri.replace(SECRET, "wrong"))
         assert refused.returncode == 2 and "401" in refused.stderr

@@ -38,7 +38,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         """Check the cell's own fields, and that technique and model go together."""
-        checks.whole("seed", self.seed, least=0)
+        checks.integer("seed", self.seed, minimum=0)
         checks.flag("deterministic", self.deterministic)
         try:
             self.technique.preflight(self.model)
@@ -72,13 +72,13 @@ class Cell:
         return None if isinstance(self.technique, Baseline) else self.with_technique(Baseline())
 
     @property
-    def origin(self) -> Cell | None:
+    def parent(self) -> Cell | None:
         """The cell whose trained model this one starts from; None where the model's own weights are the start."""
-        return None if self.technique.origin is None else self.with_technique(self.technique.origin)
+        return None if self.technique.parent is None else self.with_technique(self.technique.parent)
 
     @property
     def source(self) -> Cell | None:
-        """The cell that is learnt from beside the origin; None where there is none, or it is named by its run."""
+        """The teacher or donor cell; None where there is none, or where a run id names it."""
         source = self.technique.learns_from
         if source is None or source.uri is not None:
             return None
@@ -92,7 +92,7 @@ class Cell:
     @property
     def needs(self) -> dict[str, Cell]:
         """The cells that must be finished before this one, by what they are to it."""
-        needs = {"source": self.source, "origin": self.origin, "baseline": self.baseline}
+        needs = {"source": self.source, "parent": self.parent, "baseline": self.baseline}
         return {role: cell for role, cell in needs.items() if cell is not None}
 
 

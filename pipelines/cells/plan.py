@@ -23,7 +23,7 @@ class Plan:
     fingerprint: SHA-256 in hexadecimal over all that determines the trained model and the exported model. result_key:
     the same over the fingerprint and how the exported model is measured and scored. Equal fingerprints share training
     and exported model; equal result keys share every result. needs: the plans of the cells that must be finished
-    first, by role: `source` (whom the technique learns from), `origin` (whose trained model it starts from) and
+    first, by role: `source` (whom the technique learns from), `parent` (whose trained model it starts from) and
     `baseline` (what it is compared with).
     """
 
@@ -64,7 +64,7 @@ def _fingerprint(cell: Cell, digest_of: Callable[[Dataset], str], needs: Mapping
             "training": describe(cell.training, determining=True) | {"learning_rate": cell.learning_rate},
             "seed": cell.seed,
             "deterministic": cell.deterministic,
-            "origin": needs["origin"].fingerprint if "origin" in needs else None,
+            "parent": needs["parent"].fingerprint if "parent" in needs else None,
             "source": needs["source"].fingerprint if "source" in needs else None,
             "libraries": {k: v for k, v in runtime.versions().items() if k.startswith("tensorflow")},
         }

@@ -40,7 +40,7 @@ ORDER: tuple[Name, ...] = ("effect", "learnt", "feasible", "score", "accuracy")
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """An artifact's answers to the test images: `predicted`, class numbers (n,), of which `correct` are right."""
+    """An exported model's answers to the test images: `predicted`, class numbers (n,), of which `correct` are right."""
 
     predicted: npt.NDArray[np.int64]
     correct: int

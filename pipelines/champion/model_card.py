@@ -1,4 +1,4 @@
-"""A model card in markdown: what an artifact is for, what it was made of, how well it does, and what is not known.
+"""A model card in markdown: purpose, origin, quality and limits of an exported model.
 
 Sections after Mitchell et al. 2019, arXiv:1810.03993. Pure: everything is handed in.
 """

@@ -53,7 +53,7 @@ def text(comparison: Comparison) -> str:
 )
 def command(chosen: Selection, into: Path | None) -> None:
     """Print the comparison of the chosen cells, or write a file's tables anew."""
-    runtime.collect_seldom()
+    runtime.relax_gc()
     cells = chosen.cells()
     if into is not None:
         into.write_text(rewrite(into.read_text(), cells))
@@ -76,9 +76,9 @@ def _row(entry: Entry, comparison: Comparison) -> list[str]:
         entry.label + ("" if entry.feasible else " (not feasible)") + (" (nothing learnt)" if entry.uninformed else ""),
         marks,
         str(len(entry.runs)),
-        *map(entry.shown, BEFORE),
+        *map(entry.format_estimate, BEFORE),
         "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}",
-        *map(entry.shown, AFTER),
-        columns.FIRST.text(comparison.first.get(entry.label)),
+        *map(entry.format_estimate, AFTER),
+        columns.FIRST.text(comparison.rank_acceptability.get(entry.label)),
         entry.runs[-1].run_id[:8],
     ]

@@ -1,4 +1,4 @@
-"""Measure artifacts on this machine: `opscore measure --sweep last`.
+"""Measure exported models on this machine: `opscore measure --sweep last`.
 
 Finished cells of a tracking store and their baselines, or files on disk, take turns in one session; the figures go onto
 the cells' runs as measure/<target>/..., and into a new folder below `out` in any case. Needs no TensorFlow and no
@@ -44,7 +44,7 @@ from pipelines.tracking.store import Store
 )
 @arguments.setting("--threads", metavar="NUMBERS", help="Of LiteRT, each on its own; default: 1 and all cores.")
 @arguments.setting("--batches", metavar="SIZES", help="Images at once for the throughput, or none.")
-@arguments.setting("--limit", metavar="SECONDS", help="Of timing for each artifact and number of threads.")
+@arguments.setting("--limit", metavar="SECONDS", help="Of timing for each exported model and number of threads.")
 @arguments.setting("--target", metavar="NAME", help="This machine's name; default: from its processor.")
 @arguments.setting(
     "--out", metavar="FOLDER", default="measured", show_default=True, help="Gets a folder for the session."
@@ -85,12 +85,14 @@ main = arguments.entry(command, "python -m pipelines.measure")
 
 
 def _measure(subjects: Sequence[Subject], settings: Settings, target: str, store: Store | None, out: Path) -> None:
-    """Measure artifacts and keep the results. store: theirs, whose files are there as long as it is; None for files."""
-    with runtime.alone("measuring", wait=lambda: _say("waiting, something else is being measured on this machine")):
-        _say(f"measuring {_counted(subjects)} on {target}, profile {settings.profile}")
+    """Measure exported models and save the results. store: keeps their files; None for files on disk."""
+    with runtime.machine_lock(
+        "measuring", on_wait=lambda: _report("waiting, something else is being measured on this machine")
+    ):
+        _report(f"measuring {_counted(subjects)} on {target}, profile {settings.profile}")
         uri = store.uri if store else None
         begun = recording.session_of(target, machine.description(), settings, uri)
-        raws = session.run(subjects, settings, say=_say)
+        raws = session.run(subjects, settings, report=_report)
     results = summarized(subjects, raws, settings)
     folder = recording.new_folder(out)
     recording.save(folder, begun, subjects, raws, results)
@@ -120,8 +122,8 @@ def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | Non
 
 
 def _counted(subjects: Sequence[Subject]) -> str:
-    return f"{len(subjects)} artifact{'' if len(subjects) == 1 else 's'}"
+    return f"{len(subjects)} exported model{'' if len(subjects) == 1 else 's'}"
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(f"opscore: {text}", file=sys.stderr, flush=True)

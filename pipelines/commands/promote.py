@@ -66,7 +66,7 @@ def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> 
         instead = f" in the place of version {version.number}" if version else ""
         return "\n".join([*said, f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."])
     why = reasons(winner, cells, decision.champion, version, note)
-    why[SHA256] = registry.artifact_sha256(winner.cell.run_id)
+    why[SHA256] = registry.exported_sha256(winner.cell.run_id)
     made = registry.promote(name, winner.cell.run_id, tags=why, description=description(winner, why))
     former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
     return "\n".join([*said, f"It is version {made.number} of {name} now, the {CHAMPION}{former}."])

@@ -1,8 +1,8 @@
 """Fetch a dataset's champion: `opscore pull --dataset cifar10 --out somewhere`.
 
-Writes model.tflite, labels.txt and MODEL_CARD.md into `out` (default: opscore-<dataset>), after the artifact's SHA-256
-was found to be the one that was promoted. An earlier pull of the same model is written over, any other folder with
-something in it is refused. Needs neither TensorFlow nor the data.
+Writes model.tflite, labels.txt and MODEL_CARD.md into `out` (default: opscore-<dataset>), after the exported model's
+SHA-256 was found to be the one that was promoted. An earlier pull of the same model is written over, any other folder
+with something in it is refused. Needs neither TensorFlow nor the data.
 
   opscore pull --dataset cifar10 --alias previous --tracking-uri http://127.0.0.1:5000
 """
@@ -30,7 +30,7 @@ def pulled(dataset: str, out: Path | None, *, alias: str, uri: str | None) -> st
     """Fetch, verify and write; gives what is to be said about it.
 
     out: a folder, None for one with the model's name. uri: the store's address as it was given. Raises MisuseError or
-    ValueError for a bad request, StoreError where the artifact is not the promoted one.
+    ValueError for a bad request, StoreError where the exported model is not the promoted one.
     """
     with arguments.checked():
         name = model_name(dataset)
@@ -51,12 +51,12 @@ def pulled(dataset: str, out: Path | None, *, alias: str, uri: str | None) -> st
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder = Path(scratch)
-        artifact = registry.download(name, version, folder)
-        facts = gathered(registry, name, version, artifact)
+        exported_model = registry.download(name, version, folder)
+        facts = gathered(registry, name, version, exported_model)
         (folder / CARD).write_text(card(facts), encoding="utf-8")
         (folder / LABELS).write_text("\n".join(facts.labels) + "\n", encoding="utf-8")
-        if artifact != folder / MODEL:
-            shutil.move(artifact, folder / MODEL)
+        if exported_model != folder / MODEL:
+            shutil.move(exported_model, folder / MODEL)
         out.mkdir(exist_ok=True)
         for file in FILES:
             (folder / file).replace(out / file)
@@ -88,14 +88,15 @@ def check_free(out: Path, name: str) -> None:
         )
 
 
-def gathered(registry: Registry, name: str, version: Version, artifact: Path) -> Facts:
-    """What the model card tells. Raises ValueError where the artifact carries no labels."""
+def gathered(registry: Registry, name: str, version: Version, exported_model: Path) -> Facts:
+    """What the model card tells. Raises ValueError where the exported model carries no labels."""
     try:
-        with zipfile.ZipFile(artifact) as archive:
+        with zipfile.ZipFile(exported_model) as archive:
             labels = archive.read(LABELS).decode("utf-8").splitlines()
     except (zipfile.BadZipFile, KeyError) as error:
         raise ValueError(
-            f"the artifact of version {version.number} of {name} must carry {LABELS}, got none ({error}): run its "
+            f"the exported model of version {version.number} of {name} must carry {LABELS}, got none ({error}): "
+            "run its "
             "cell with resume=false and promote it"
         ) from error
     return Facts(

@@ -26,7 +26,7 @@ def command(chosen: Selection, out: str) -> None:
     # Matplotlib takes a second to load, which a refusal need not wait for.
     from pipelines.report.page import write
 
-    runtime.collect_seldom()
+    runtime.relax_gc()
     folder = Path(out)
     page, *figures = write(chosen.cells(), folder, chosen=str(chosen))
     print(f"{page}\n{len(figures)} figures as PNG in {folder}")

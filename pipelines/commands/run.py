@@ -31,7 +31,7 @@ log = logging.getLogger("opscore")
 @guard.command
 def main() -> int | None:
     """Entry point of `python -m pipelines.run` and of `opscore`."""
-    runtime.collect_seldom()
+    runtime.relax_gc()
     # MLflow's next start_run() would adopt this run, whichever cell it is for: it is handed over by name instead.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
     if sys.argv[1:] == ["--info", "compatibility"]:

@@ -24,26 +24,26 @@ from pipelines.execution.executor import digest_of, loaded
 from pipelines.results.records import CellFiles, Finished
 from pipelines.system.guard import FAILURE
 from pipelines.tracking.address import check_reachable
-from pipelines.tracking.cell_run import Address
+from pipelines.tracking.cell_run import RunReceipt
 from pipelines.tracking.moved import address_of
 
 # What stands in the way of one cell; the others are sent.
 EXPECTED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
-def unsent(folders: Sequence[Path]) -> Iterator[tuple[Path, Address]]:
+def unsent(folders: Sequence[Path]) -> Iterator[tuple[Path, RunReceipt]]:
     """The folders of finished cells whose runs are not complete."""
     for folder in folders:
         for result in sorted(folder.rglob(CellFiles(Path()).result.name)):
             try:
-                address = Address.load(result.parent)
+                receipt = RunReceipt.load(result.parent)
             except FileNotFoundError:
                 continue
-            if not address.recorded:
-                yield result.parent, address
+            if not receipt.recorded:
+                yield result.parent, receipt
 
 
-def send(folder: Path, address: Address) -> str:
+def send(folder: Path, receipt: RunReceipt) -> str:
     """Complete the run of the finished cell in `folder`; gives the run's id.
 
     Raises StoreError where the store refuses, ValueError or OSError where the cell's data cannot be loaded.
@@ -57,11 +57,11 @@ def send(folder: Path, address: Address) -> str:
     recorded.pop("_target_", None)
     cell = cell_of(OmegaConf.create(recorded))
     data = loaded(cell.dataset)
-    store = Store(address.uri, address.experiment)
+    store = Store(receipt.uri, receipt.experiment)
     if not finished.files.folder.joinpath("figures").exists():
         figures.draw(finished, data, folder / "figures")
     tags = {"fingerprint": finished.result.fingerprint, "identity": Plan.of(cell, digest_of).result_key}
-    with store.resumed(address.run_id, cell, data, folder, tags) as run:
+    with store.resumed(receipt.run_id, cell, data, folder, tags) as run:
         run.record(finished, data)
         run.record_breakdown(finished)
     return run.run_id
@@ -73,9 +73,9 @@ def command(folders: tuple[Path, ...]) -> None:
     """Send what is missing and say how much it was."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sent = failed = 0
-    for folder, address in unsent(folders or (Path("outputs"), Path("multirun"))):
+    for folder, receipt in unsent(folders or (Path("outputs"), Path("multirun"))):
         try:
-            there = replace(address, uri=address_of(address.uri, address.run_id))
+            there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id))
             check_reachable(there.uri)
             run_id = send(folder, there)
         except EXPECTED as error:

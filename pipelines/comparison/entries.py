@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-# Latencies whose own interval is not known: what two measurements of one artifact differed by on a quiet machine.
+# Latencies whose own interval is not known: what two measurements of one exported model differed by on a quiet machine.
 LATENCY_SPREAD = 0.02
 BASELINE = "baseline"
 # Chance that an accuracy, a latency or the first one's score lies beyond the bound by which entries are told untied
 # without a draw: the three together are half of what a tie takes, ten standard errors of the draws away from it.
-UNLIKELY = SIGNIFICANCE / 12
+TAIL_PROBABILITY = SIGNIFICANCE / 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class Entry:
         own: Estimate = getattr(self, column.key)
         return own
 
-    def shown(self, column: Column) -> str:
+    def format_estimate(self, column: Column) -> str:
         """The same as text, a dash where there is nothing."""
         return column.text(self.estimate(column).value)
 
@@ -125,16 +125,16 @@ class Comparison:
     """The entries of one dataset, by falling score.
 
     tied: labels that cannot be told from the first one's score. front: labels on the Pareto front over accuracy, test
-    time and compressed size. first: label -> share of all weights under which it ranks first. hardware: what they were
-    timed on; more than one makes times of different entries incomparable.
+    time and compressed size. rank_acceptability: label -> share of all weights under which it ranks first. hardware:
+    what they were timed on; more than one makes times of different entries incomparable.
     """
 
     dataset: str
     entries: tuple[Entry, ...]
     tied: frozenset[str]
     front: frozenset[str]
-    first: Mapping[str, float]
-    moves: tuple[Move, ...]
+    rank_acceptability: Mapping[str, float]
+    weight_flips: tuple[WeightFlip, ...]
     hardware: tuple[str, ...]
 
     @property
@@ -144,7 +144,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Move:
+class WeightFlip:
     """The nearest change of one exponent alone that makes another entry the winner.
 
     before, after: the exponent of `criterion`; winner: the label that then leads. after is NaN where no change does.
@@ -172,14 +172,14 @@ def _compare(dataset: str, cells: Sequence[RecordedCell], *, draws: int, seed: i
     )
     on_front = pareto_front(criteria.reshape(-1, 3))
     weights, values = _weighted(scored)
-    shares = first_ranks(values, draws=draws, seed=seed)
+    shares = rank_acceptability(values, draws=draws, seed=seed)
     return Comparison(
         dataset=dataset,
         entries=tuple(entries),
         tied=frozenset(_tied(scored, draws=draws, seed=seed)),
         front=frozenset(entry.label for entry, on in zip(entries, on_front, strict=True) if on),
-        first={entry.label: float(share) for entry, share in zip(scored, shares, strict=True)},
-        moves=tuple(_moves(scored, weights, values)),
+        rank_acceptability={entry.label: float(share) for entry, share in zip(scored, shares, strict=True)},
+        weight_flips=tuple(_weight_flips(scored, weights, values)),
         hardware=tuple(sorted({cell.hardware for cell in cells})),
     )
 
@@ -231,7 +231,7 @@ def pareto_front(values: Floats) -> npt.NDArray[np.bool_]:
     return on_front
 
 
-def first_ranks(values: Floats, *, draws: int, seed: int) -> Floats:
+def rank_acceptability(values: Floats, *, draws: int, seed: int) -> Floats:
     """The share of random weights under which each row ranks first: stochastic multicriteria acceptability.
 
     values: (n, criteria), of which a weighted sum is the score. The weights are uniform over all that are positive and
@@ -252,7 +252,7 @@ def first_ranks(values: Floats, *, draws: int, seed: int) -> Floats:
     return shares / draws
 
 
-def nearest_move(weights: Floats, values: Floats, criterion: int) -> tuple[float, int] | None:
+def nearest_flip(weights: Floats, values: Floats, criterion: int) -> tuple[float, int] | None:
     """The nearest weight of one criterion, all others as they are, at which row 0 no longer leads.
 
     weights: (criteria,). values: (n, criteria); row 0 leads under `weights`. Gives the weight, more than 0, and the row
@@ -380,7 +380,7 @@ def _tied(entries: Sequence[Entry], *, draws: int, seed: int) -> list[str]:
     if not entries:
         return []
     leading = possible_scores(entries[0], draws, [seed, 0])
-    bound = float(np.quantile(leading, UNLIKELY))
+    bound = float(np.quantile(leading, TAIL_PROBABILITY))
     return [
         entry.label
         for place, entry in enumerate(entries)
@@ -413,10 +413,10 @@ def _highest_score(entry: Entry) -> float:
 
     if len(entry.runs) > 1:
         mean, error = _mean_score(entry)
-        return mean + error * t_quantile(len(entry.runs) - 1, 1 - 2 * UNLIKELY)
+        return mean + error * t_quantile(len(entry.runs) - 1, 1 - 2 * TAIL_PROBABILITY)
     run = entry.runs[0]
     # The score is above this only where its accuracy or its latency is better than these.
-    accuracy, latency = betaincinv(*_posterior(run), 1 - UNLIKELY), ndtri(UNLIKELY)
+    accuracy, latency = betaincinv(*_posterior(run), 1 - TAIL_PROBABILITY), ndtri(TAIL_PROBABILITY)
     return float(_scores(run, np.array([accuracy]), np.array([latency]))[0])
 
 
@@ -445,13 +445,13 @@ def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats) -> Floats:
     return score + decibels(-weights["test_time"], spread * latencies / math.log(10))
 
 
-def _moves(entries: Sequence[Entry], weights: Floats, values: Floats) -> list[Move]:
-    moves = []
+def _weight_flips(entries: Sequence[Entry], weights: Floats, values: Floats) -> list[WeightFlip]:
+    flips = []
     for criterion, name in enumerate(CRITERIA):
-        found = nearest_move(weights, values, criterion) if len(entries) > 1 else None
+        found = nearest_flip(weights, values, criterion) if len(entries) > 1 else None
         after, winner = (found[0], entries[found[1]].label) if found else (math.nan, "")
-        moves.append(Move(criterion=name, before=float(weights[criterion]), after=after, winner=winner))
-    return moves
+        flips.append(WeightFlip(criterion=name, before=float(weights[criterion]), after=after, winner=winner))
+    return flips
 
 
 def _falling(value: float) -> float:

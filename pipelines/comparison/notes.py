@@ -21,7 +21,7 @@ def notes(comparison: Comparison) -> list[str]:
     others = sorted(comparison.tied - {winner.label})
     if others:
         said.append(f"Its score cannot be told from that of {', '.join(others)}.")
-    changing = [move for move in comparison.moves if not math.isnan(move.after)]
+    changing = [move for move in comparison.weight_flips if not math.isnan(move.after)]
     for move in changing:
         said.append(
             f"With score.{move.criterion} {'above' if move.after > move.before else 'below'} {move.after:.3g} instead "

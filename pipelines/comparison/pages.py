@@ -53,4 +53,4 @@ def table(cells: Sequence[RecordedCell]) -> str:
 
 def _row(entry: Entry) -> list[str]:
     technique = f"`{entry.technique}`" + (f" from `{entry.source}`" if entry.source else "")
-    return [technique, *map(entry.shown, COLUMNS)]
+    return [technique, *map(entry.format_estimate, COLUMNS)]

@@ -103,12 +103,12 @@ class Dataset(ABC):
     def __post_init__(self) -> None:
         """Check the fields that all datasets share."""
         checks.fraction("dataset.validation_fraction", self.validation_fraction)
-        checks.whole("dataset.split_seed", self.split_seed, least=0)
+        checks.integer("dataset.split_seed", self.split_seed, minimum=0)
         for name, limit in (("limit_train", self.limit_train), ("limit_test", self.limit_test)):
             if limit is not None:
-                checks.whole(f"dataset.{name}", limit, least=1)
+                checks.integer(f"dataset.{name}", limit, minimum=1)
         checks.flag("dataset.horizontal_flip", self.horizontal_flip)
-        checks.whole("dataset.max_shift", self.max_shift, least=0)
+        checks.integer("dataset.max_shift", self.max_shift, minimum=0)
         object.__setattr__(self, "name", names.resolved("dataset.name", self.name, self.default_name))
         names.check_dataset("dataset.name", self.name)
 

@@ -37,7 +37,7 @@ class Folder(Dataset):
                 f"dataset.path must name a folder of images, got {self.path!r}: set for example dataset.path=photos"
             )
         super().__post_init__()
-        checks.whole("dataset.image_size", self.image_size, least=8)
+        checks.integer("dataset.image_size", self.image_size, minimum=8)
         checks.fraction("dataset.test_fraction", self.test_fraction)
 
     @property

@@ -43,7 +43,7 @@ class Tfds(ArrayDataset):
         self._check_plain_name()
         super().__post_init__()
         if self.image_size is not None:
-            checks.whole("dataset.image_size", self.image_size, least=8)
+            checks.integer("dataset.image_size", self.image_size, minimum=8)
         checks.fraction("dataset.test_fraction", self.test_fraction)
 
     def _check_plain_name(self) -> None:

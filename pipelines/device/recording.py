@@ -26,7 +26,7 @@ SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What all artifacts of a session share. began: seconds since 1970. uri: of the store; None for files on disk."""
+    """What the exported models of a session share. began: seconds since 1970. uri: the store's; None for files."""
 
     target: str
     began: int
@@ -50,7 +50,7 @@ def new_folder(out: Path) -> Path:
 def save(
     folder: Path, session: Session, subjects: Sequence[Subject], raws: Sequence[Raw], results: Sequence[Measured]
 ) -> None:
-    """Write a subfolder for each artifact, and what they share last: where it is, the session is complete."""
+    """Write a subfolder for each exported model, and what they share last: where it is, the session is complete."""
     for subject, raw, measured in zip(subjects, raws, results, strict=True):
         own = folder / subject.folder
         own.mkdir()

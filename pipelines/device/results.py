@@ -21,8 +21,8 @@ Floats = npt.NDArray[np.float64]
 P99_CALLS = 662
 # Of the largest to the smallest median of the windows; docs/measuring.md has the evidence.
 WINDOW_TOLERANCE = 0.10
-# Of a burst's calls, and of an artifact's bursts, the quickest share: what is left alone, whatever happens to the rest.
-ALONE = 0.1
+# Of a burst's calls, and of an exported model's bursts, this quickest share ran undisturbed by other programs.
+UNDISTURBED_QUANTILE = 0.1
 # By how much two sessions' ratios may differ without either of them showing it.
 UNSEEN = 0.01
 
@@ -139,14 +139,14 @@ def medians_ms(loads: Sequence[Load]) -> list[float]:
 
 
 def ratio(loads: Sequence[Load], reference: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
-    """The artifact's time to its reference's where both are left alone, and the bounds of a repeat's.
+    """The exported model's time to its reference's where both are left alone, and the bounds of a repeat's.
 
-    What shares the machine slows one artifact by more than another, in one session and not in the next, and so changes
-    a ratio of medians; what an artifact takes when left alone is the same in both (docs/measuring.md). The bounds are
-    no nearer than `UNSEEN`.
+    What shares the machine slows one exported model by more than another, in one session and not in the next, and so
+    changes a ratio of medians; what an exported model takes when left alone is the same in both
+    (docs/measuring.md). The bounds are no nearer than `UNSEEN`.
     """
     drawn = resamples(len(_windows(loads)), seed=seed)
-    own, other = _Alone.of(loads), _Alone.of(reference)
+    own, other = _Undisturbed.of(loads), _Undisturbed.of(reference)
     low, high = drawn.interval(np.log(own.ns(drawn.ways) / other.ns(drawn.ways)))
     low, high = min(low, math.log1p(-UNSEEN)), max(high, math.log1p(UNSEEN))
     once = np.ones_like(drawn.ways[:1])
@@ -155,8 +155,8 @@ def ratio(loads: Sequence[Load], reference: Sequence[Load], *, seed: int) -> tup
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Alone:
-    """What an artifact's bursts take when it is left alone, from the quickest on.
+class _Undisturbed:
+    """What an exported model's bursts take when it is left alone, from the quickest on.
 
     burst_ns: (bursts,), each burst at the first decile of its calls. window: (bursts,), the place of its window.
     """
@@ -165,9 +165,9 @@ class _Alone:
     window: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, loads: Sequence[Load]) -> _Alone:
+    def of(cls, loads: Sequence[Load]) -> _Undisturbed:
         windows = _windows(loads)
-        by_load = [[np.quantile(burst, ALONE) for burst in _split(load)] for load in loads]
+        by_load = [[np.quantile(burst, UNDISTURBED_QUANTILE) for burst in _split(load)] for load in loads]
         burst_ns = np.concatenate(by_load)
         window = np.repeat([windows.index(load.window) for load in loads], [len(one) for one in by_load])
         order = np.argsort(burst_ns, kind="stable")
@@ -176,7 +176,7 @@ class _Alone:
     def ns(self, ways: npt.NDArray[np.int64]) -> Floats:
         """(ways, windows) -> (ways,): the first decile of all bursts, each window's counted as often as it says."""
         counted = np.cumsum(ways[:, self.window], axis=1)
-        return np.asarray(self.burst_ns[(counted >= ALONE * counted[:, -1:]).argmax(axis=1)])
+        return np.asarray(self.burst_ns[(counted >= UNDISTURBED_QUANTILE * counted[:, -1:]).argmax(axis=1)])
 
 
 def invalid(ns: Nanoseconds, medians_ms: Sequence[float], settings: Settings) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One session: all artifacts measured in turns, each pass in fresh processes that load numpy and LiteRT only."""
+"""One session: all exported models measured in turns, each pass in fresh processes that load numpy and LiteRT only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipelines.litert.start import StartRequest
 from pipelines.litert.stream import BURST_CALLS, BURST_S, StreamRequest, random_images
 from pipelines.system import energy
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 START_CALLS = 10
 # Beyond the time that it may take: loading, warming up and the last round.
@@ -43,7 +43,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """One load of an artifact in one window: every counted call, and how many of them each burst had."""
+    """One load of an exported model in one window: every counted call, and how many of them each burst had."""
 
     window: int
     ns: npt.NDArray[np.int64]
@@ -87,26 +87,26 @@ class _Pass:
     batch: int
 
 
-def run(subjects: Sequence[Subject], settings: Settings, *, say: Say) -> list[Raw]:
+def run(subjects: Sequence[Subject], settings: Settings, *, report: Report) -> list[Raw]:
     """Measure all subjects; gives what was timed of each, in their order.
 
     Raises RuntimeError with one sentence where a process does not come back with an answer, MemoryError where the
-    artifacts do not fit into memory together.
+    exported models do not fit into memory together.
     """
     raws = [Raw(starts=_starts(subject, settings)) for subject in subjects]
     check_memory(subjects, raws)
     passes = _passes(settings)
     left_s = estimate_s(raws, settings)
-    say(f"start-up and memory are taken, what follows takes about {minutes(left_s)}")
+    report(f"start-up and memory are taken, what follows takes about {minutes(left_s)}")
     began = time.monotonic()
     for number, one in enumerate(passes, start=1):
         _stream(one, number, subjects, raws, settings)
         if number == len(passes) or one.window != passes[number].window:
             left_s = (time.monotonic() - began) * (len(passes) / number - 1)
             after = f", about {minutes(left_s)} left" if number < len(passes) else ""
-            say(f"window {one.window + 1} of {settings.windows}{after}")
-    if energy.told():
-        say("energy")
+            report(f"window {one.window + 1} of {settings.windows}{after}")
+    if energy.is_available():
+        report("energy")
         for threads in settings.threads:
             for subject, raw in zip(subjects, raws, strict=True):
                 raw.consumption[threads] = _consumption(subject, threads, settings)
@@ -124,23 +124,23 @@ def estimate_s(raws: Sequence[Raw], settings: Settings) -> float:
     latency_s = _rounds_s(calls_s, settings.min_duration_s / processes, settings.min_calls / processes)
     total = len(settings.threads) * processes * (latency_s + loading_s + PROCESS_S)
     for batch in settings.batches:
-        least_s = settings.min_duration_s / 4 / settings.windows
-        total += settings.windows * (_rounds_s(calls_s * batch, least_s, 1) + 2 * loading_s + PROCESS_S)
-    if energy.told():
+        min_s = settings.min_duration_s / 4 / settings.windows
+        total += settings.windows * (_rounds_s(calls_s * batch, min_s, 1) + 2 * loading_s + PROCESS_S)
+    if energy.is_available():
         each_s = settings.min_duration_s / 4 + PROCESS_S
         total += len(settings.threads) * (len(raws) * each_s + loading_s + settings.warmup_calls * calls_s.sum())
     return float(total)
 
 
 def check_memory(subjects: Sequence[Subject], raws: Sequence[Raw]) -> None:
-    """Raise MemoryError where the artifacts, which are in memory together while they take turns, do not fit."""
+    """Raise MemoryError where the exported models, which are in memory together while they take turns, do not fit."""
     import psutil
 
     needed = sum(max(start.peak_bytes for start in raw.starts) for raw in raws)
     free = psutil.virtual_memory().available
     if needed > free:
         raise MemoryError(
-            f"the {len(subjects)} artifacts must fit into memory together, got {needed / 1e6:.0f} MB for "
+            f"the {len(subjects)} exported models must fit into memory together, got {needed / 1e6:.0f} MB for "
             f"{free / 1e6:.0f} MB that are free: measure fewer at a time, with filter= or as files"
         )
 
@@ -150,9 +150,9 @@ def minutes(duration_s: float) -> str:
     return f"{duration_s:.0f} s" if duration_s < 90 else f"{duration_s / 60:.0f} min"
 
 
-def _rounds_s(calls_s: npt.NDArray[np.float64], least_s: float, least_calls: float) -> float:
+def _rounds_s(calls_s: npt.NDArray[np.float64], min_s: float, min_calls: float) -> float:
     burst_calls = np.maximum(np.ceil(BURST_S / calls_s), BURST_CALLS)
-    rounds = np.ceil(np.maximum(least_s / (burst_calls * calls_s), least_calls / burst_calls)).max()
+    rounds = np.ceil(np.maximum(min_s / (burst_calls * calls_s), min_calls / burst_calls)).max()
     return float(rounds * ((burst_calls + 1) * calls_s).sum())
 
 
@@ -180,7 +180,7 @@ def _starts(subject: Subject, settings: Settings) -> list[Start]:
             image = folder / "image.npy"
             np.save(image, random_images(subject.image_shape, 1, settings.seed)[0], allow_pickle=False)
             request = StartRequest(
-                artifact=str(subject.path),
+                exported_model=str(subject.path),
                 image=str(image),
                 threads=1,
                 calls=START_CALLS,
@@ -195,7 +195,7 @@ def _starts(subject: Subject, settings: Settings) -> list[Start]:
 def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumption:
     with _exchange(subject.label) as folder:
         request = ConsumptionRequest(
-            artifact=str(subject.path),
+            exported_model=str(subject.path),
             threads=threads,
             warmup_calls=settings.warmup_calls,
             duration_s=settings.min_duration_s / 4,
@@ -210,13 +210,13 @@ def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumpt
 
 
 def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> None:
-    """One process in which all artifacts take turns; what it timed is added to `raws`."""
+    """One process in which all exported models take turns; what it timed is added to `raws`."""
     single = one.batch == 1
     parts = settings.windows * (settings.loads if single else 1)
     limit_s = settings.limit_s * len(subjects) / parts
     with _exchange(", ".join(subject.label for subject in subjects)) as folder:
         request = StreamRequest(
-            artifacts=tuple(str(subject.path) for subject in subjects),
+            exported_models=tuple(str(subject.path) for subject in subjects),
             threads=one.threads,
             batch=one.batch,
             warmup_calls=settings.warmup_calls if single else 1,

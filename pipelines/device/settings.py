@@ -1,4 +1,4 @@
-"""How long and in what ways artifacts are measured: three profiles, and what may be set instead."""
+"""How long and in what ways exported models are measured: three profiles, and what may be set instead."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Settings:
     threads: of LiteRT, each number measured on its own; batches: sizes, whose throughput is taken with the most
     threads. windows: parts of the session, whose medians must agree; loads: fresh processes in each. starts: fresh
     processes for start-up and memory. min_duration_s, min_calls: of counted calls, in all windows together; a quarter
-    of the duration for a batch. limit_s: seconds of timing, on average over the artifacts, after which one number of
-    threads or one batch is left as it is.
+    of the duration for a batch. limit_s: seconds of timing, on average over the exported models, after which one
+    number of threads or one batch is left as it is.
     """
 
     profile: str
@@ -37,10 +37,10 @@ class Settings:
         if not self.threads:
             raise ValueError("threads must name one at least, got none: set for example threads=1,4")
         for threads in self.threads:
-            checks.whole("threads", threads, least=1)
+            checks.integer("threads", threads, minimum=1)
         for batch in self.batches:
-            checks.whole("batches", batch, least=2)
-        checks.number("limit", self.limit_s, above=0)
+            checks.integer("batches", batch, minimum=2)
+        checks.number("limit", self.limit_s, exclusive_minimum=0)
 
 
 PROFILES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.comparison.entries import BASELINE
-from pipelines.litert.artifact import image_shape
+from pipelines.litert.exported_model import image_shape
 from pipelines.litert.size import sha256
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """An artifact to measure.
+    """An exported model to measure.
 
     label: unique in a session. runs: the MLflow runs that its figures belong to; none for a file on disk. reference:
     the label that its times are compared with; None for what has nothing to be compared with.
@@ -41,7 +41,7 @@ class Subject:
 def of_files(paths: Sequence[Path], reference: Path | None) -> list[Subject]:
     """Files on disk, the first one, or `reference`, being what the others are compared with.
 
-    Raises ValueError where one is no artifact, or `reference` is none of them.
+    Raises ValueError where one is no exported model, or `reference` is none of them.
     """
     if len(set(paths)) < len(paths):
         raise ValueError(f"files must be different ones, got {', '.join(map(str, paths))}: name each once")
@@ -62,13 +62,13 @@ def of_files(paths: Sequence[Path], reference: Path | None) -> list[Subject]:
 
 
 def of_cells(cells: Sequence[RecordedCell], store: Store) -> list[Subject]:
-    """The artifacts of cells and, where the store has them, of their baselines; an artifact of two runs is one.
+    """The exported models of cells and of their baselines, where the store has them; equal files are one subject.
 
-    Raises StoreError where an artifact is lost.
+    Raises StoreError where an exported model is lost.
     """
     baselines = _baselines(cells, store)
     everything = {cell.run_id: cell for cell in [*cells, *baselines.values()]}
-    files = {run_id: store.artifact(run_id) for run_id in everything}
+    files = {run_id: store.exported_model(run_id) for run_id in everything}
     hashes = {run_id: sha256(path) for run_id, path in files.items()}
     runs: dict[str, list[str]] = {}
     for run_id in sorted(everything, key=lambda one: everything[one].started):
@@ -76,7 +76,7 @@ def of_cells(cells: Sequence[RecordedCell], store: Store) -> list[Subject]:
     labels = _labels_of_cells(runs, everything)
     subjects = []
     for sha, run_ids in runs.items():
-        # Of two runs with one artifact, the newest that has a baseline says with which one it is compared.
+        # Of two runs with one exported model, the newest that has a baseline says with which one it is compared.
         references = [hashes[baselines[one].run_id] for one in run_ids if one in baselines]
         references = [one for one in references if one != sha]
         subjects.append(

@@ -29,12 +29,12 @@ def checked_store(request: CellRequest, *, run_id: str | None = None) -> Store:
 
     try:
         # In the middle of a sweep a server may be away for a while.
-        check_usable(request.uri, patience_s=request.patience_s if request.parent else 0)
+        check_usable(request.uri, patience_s=request.patience_s if request.sweep_id else 0)
         preflight(request.cell)
     except (ValueError, OSError) as error:
         raise guard.MisuseError(str(error)) from error
     store = request.store(adopted=run_id)
-    if request.parent is None:
+    if request.sweep_id is None:
         store.close_dead()
     return store
 
@@ -78,7 +78,7 @@ def run_inline(request: CellRequest, folder: Path) -> Outcome:
 @guard.command
 def main() -> int:
     """The child: `python -m pipelines.execution.cell_main <folder>/cell.yaml`."""
-    runtime.collect_seldom()
+    runtime.relax_gc()
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("absl").setLevel(logging.WARNING)
     path = Path(sys.argv[1])

@@ -21,7 +21,7 @@ from pipelines.results.records import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable
-from pipelines.tracking.cell_run import Address
+from pipelines.tracking.cell_run import RunReceipt
 
 if TYPE_CHECKING:
     import tf_keras
@@ -45,12 +45,12 @@ def loaded(dataset: Dataset) -> ImageData:
     """The dataset's images and labels, read once in a process, which says then what they are."""
     with stopwatch.part("data"):
         data = dataset.load()
-        _say(description(dataset.name, data))
+        _report(description(dataset.name, data))
     return data
 
 
 @cache
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     """Print what is said once in a process, whichever of its cells says it."""
     if text:
         print(text, flush=True)
@@ -67,7 +67,7 @@ def preflight(cell: Cell) -> None:
     shape = loaded(cell.dataset).image_shape
     cell.model.preflight(shape)
     cell.dataset.check_shift(min(shape[:2]))
-    _say("\n".join(textwrap.wrap(resized(min(shape[:2]), cell.model.input_size), 79, subsequent_indent="  ")))
+    _report("\n".join(textwrap.wrap(resized(min(shape[:2]), cell.model.input_size), 79, subsequent_indent="  ")))
     for role, other in cell.needs.items():
         if role == "source" or other.source is not None:
             preflight(other)
@@ -177,7 +177,7 @@ class Executor:
         with self._opened(plan, place, run_id=run_id) as run, _kept(cell, place):
             same = None if run_id else self._found(identity=plan.result_key)
             if same:
-                finished = job.rename(cell, same, place, say=log.info)
+                finished = job.rename(cell, same, place, report=log.info)
             else:
                 trained, unfinished = self._earlier(plan)
                 finished = job.run(
@@ -189,7 +189,7 @@ class Executor:
                     trained=trained,
                     unfinished=unfinished,
                     on_epoch=run.on_epoch,
-                    say=log.info,
+                    report=log.info,
                 )
             log.info("%s: recording", cell.name)
             with stopwatch.part("record"):
@@ -222,7 +222,7 @@ class Executor:
         for attempt in itertools.count(1):
             place = self.folder / (name if attempt == 1 else f"{name}-{attempt}")
             # Of an attempt whose folder was removed.
-            if Address.path(place).exists():
+            if RunReceipt.path(place).exists():
                 continue
             with suppress(FileExistsError):
                 place.mkdir()
@@ -235,7 +235,7 @@ class Executor:
             loaded(plan.cell.dataset),
             place,
             run_id=run_id,
-            parent=self.request.parent,
+            parent=self.request.sweep_id,
             fingerprint=plan.fingerprint,
             identity=plan.result_key,
         )
@@ -318,7 +318,7 @@ class Executor:
 
     def _fail_fast(self, plan: Plan) -> None:
         # What all cells of a model lean on would else be trained, and fail, once for each of them.
-        parent = self.request.parent
+        parent = self.request.sweep_id
         failure = self.store.failure(parent, plan.fingerprint) if parent else None
         if failure is not None:
             raise RuntimeError(f"{plan.cell.name} failed in this sweep already: {failure}")

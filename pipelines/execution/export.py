@@ -1,4 +1,4 @@
-"""From a candidate to its artifact, a `.tflite` file with its labels inside."""
+"""From a candidate to its exported model, a `.tflite` file with its labels inside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.litert.artifact import append_labels
+from pipelines.litert.exported_model import append_labels
 
 if TYPE_CHECKING:
     from pipelines.datasets.base import Images
@@ -20,7 +20,7 @@ def export(candidate: Candidate, *, training_images: Images, labels: Sequence[st
     """Convert the candidate and write it to `path`, whole or not at all.
 
     training_images: uint8 (n, h, w, 3), from which calibration takes evenly spaced ones. labels: class names in the
-    order of the logits. The conversion has a fixed batch of 1, which is how artifacts are served and measured.
+    order of the logits. The conversion has a fixed batch of 1, which is how exported models are served and measured.
     """
     flatbuffer = _convert(candidate, _calibration(training_images, candidate.conversion.calibration_images))
     temporary = path.with_suffix(".partial")
@@ -35,7 +35,7 @@ def export(candidate: Candidate, *, training_images: Images, labels: Sequence[st
 def _convert(candidate: Candidate, calibration: Images) -> bytes:
     import tensorflow as tf
 
-    model = candidate.emulated or candidate.model
+    model = candidate.fake_quantized or candidate.model
     signature = tf.TensorSpec([1, *model.input_shape[1:]], tf.float32, name="images")
     forward = tf.function(lambda images: model(images, training=False), autograph=False)
     concrete = forward.get_concrete_function(signature)

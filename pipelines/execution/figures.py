@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData
     from pipelines.results.records import Finished
 
-MOST_TICKS = 25
+MAX_TICKS = 25
 # A longer class name is cut, in columns of a terminal: Chinese characters take two.
 MAX_LABEL_COLUMNS = 24
 # Beside the figures where a class is not called by its whole name in them: its number and its name, a line each.
@@ -103,18 +103,18 @@ def confusion_matrix(confusion: npt.NDArray[np.int64], class_names: Sequence[str
     classes, (labels, families) = len(class_names), class_labels(class_names)
     where = "" if labels == list(class_names) else f" (names in {CLASSES})"
     shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
-    side = 5.5 if classes <= MOST_TICKS else 8
+    side = 5.5 if classes <= MAX_TICKS else 8
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    step = 1 if classes <= MOST_TICKS else classes // MOST_TICKS + 1
+    step = 1 if classes <= MAX_TICKS else classes // MAX_TICKS + 1
     ticks = range(0, classes, step)
     looks: dict[str, Any] = {"fontsize": 8, "fontfamily": [fonts.DEFAULT, *families]}
     axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=90, **looks)
     axes.set_yticks(ticks, [labels[i] for i in ticks], **looks)
     axes.set(xlabel=f"predicted{where}", ylabel="true", title=f"accuracy {np.trace(confusion) / confusion.sum():.2%}")
-    if classes <= MOST_TICKS:
+    if classes <= MAX_TICKS:
         for (row, column), count in np.ndenumerate(confusion):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"

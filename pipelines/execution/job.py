@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
     from pipelines.datasets.base import ImageData
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -54,14 +54,14 @@ def run(
     trained: Finished | None = None,
     unfinished: CellFiles | None = None,
     on_epoch: OnEpoch,
-    say: Say,
+    report: Report,
 ) -> Finished:
     """Run the cell and leave everything in `folder`, which must exist.
 
     needed: the finished cells of `cell.needs`, and the `source` that is named by its run. trained: a finished cell of
-    the same fingerprint, whose artifact is measured again instead of being made again; of `needed`, only the baseline
-    is then looked at. unfinished: what an earlier attempt at the same fingerprint left, from which this one goes on.
-    on_epoch: called after each epoch.
+    the same fingerprint, whose exported model is measured again instead of being made again; of `needed`, only the
+    baseline is then looked at. unfinished: what an earlier attempt at the same fingerprint left, from which this one
+    goes on. on_epoch: called after each epoch.
     Raises EffectError where the technique did nothing, FloatingPointError where training diverged, RuntimeError
     where measuring failed.
     """
@@ -69,23 +69,30 @@ def run(
     files.config.write_text(json.dumps(describe(cell), indent=2) + "\n")
     runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
     if trained is not None:
-        say(f"{cell.name}: trained already, so it is only measured")
-        made = _take_over(trained, files)
+        report(f"{cell.name}: trained already, so it is only measured")
+        made = _reuse_build(trained, files)
     elif unfinished is not None and unfinished.build.exists():
-        say(f"{cell.name}: trained and exported before, in {unfinished.folder}, so it goes on with measuring")
+        report(f"{cell.name}: trained and exported before, in {unfinished.folder}, so it goes on with measuring")
         made = _resume_build(unfinished, files)
     else:
-        made = _make(cell, data, files, fingerprint, needed=needed, unfinished=unfinished, on_epoch=on_epoch, say=say)
+        made = _make(
+            cell, data, files, fingerprint, needed=needed, unfinished=unfinished, on_epoch=on_epoch, report=report
+        )
     baseline = needed.get("baseline")
     # Two cells that are timed at once on one machine slow each other down.
     with (
         part("measure"),
-        runtime.alone("measuring", wait=lambda: say(f"{cell.name}: waiting, another cell is being measured")),
+        runtime.machine_lock(
+            "measuring", on_wait=lambda: report(f"{cell.name}: waiting, another cell is being measured")
+        ),
     ):
-        say(f"{cell.name}: measuring {files.artifact.stat().st_size / 1e6:.2f} MB on {len(data.test):,} test images")
+        report(
+            f"{cell.name}: measuring {files.exported_model.stat().st_size / 1e6:.2f} MB "
+            f"on {len(data.test):,} test images"
+        )
         measured = measure(
-            files.artifact,
-            reference=baseline.files.artifact if baseline else None,
+            files.exported_model,
+            reference=baseline.files.exported_model if baseline else None,
             images=data.test.images,
             labels=data.test.labels,
             settings=cell.measurement,
@@ -100,9 +107,9 @@ def run(
     return Finished(result=result, files=files)
 
 
-def rename(cell: Cell, finished: Finished, folder: Path, *, say: Say) -> Finished:
+def rename(cell: Cell, finished: Finished, folder: Path, *, report: Report) -> Finished:
     """The finished cell of the same identity under the names of `cell`, left in `folder`; nothing is computed."""
-    say(f"{cell.name}: finished before as {finished.result.name}, so it is only recorded under its new name")
+    report(f"{cell.name}: finished before as {finished.result.name}, so it is only recorded under its new name")
     shutil.copytree(finished.files.folder, folder, dirs_exist_ok=True)
     files = CellFiles(folder)
     files.config.write_text(json.dumps(describe(cell), indent=2) + "\n")
@@ -120,22 +127,24 @@ def _make(
     needed: Mapping[str, Finished],
     unfinished: CellFiles | None,
     on_epoch: OnEpoch,
-    say: Say,
+    report: Report,
 ) -> Build:
     """Train and export, each kept as soon as it is done: what fails afterwards costs neither."""
     if unfinished is not None:
-        say(f"{cell.name}: trained before, in {unfinished.folder}, so it goes on with exporting")
+        report(f"{cell.name}: trained before, in {unfinished.folder}, so it goes on with exporting")
         candidate, trained = _resume_training(unfinished, files)
     else:
-        candidate, trained = _train(cell, data, files, fingerprint, needed=needed, on_epoch=on_epoch, say=say)
+        candidate, trained = _train(cell, data, files, fingerprint, needed=needed, on_epoch=on_epoch, report=report)
 
-    say(f"{cell.name}: exporting")
+    report(f"{cell.name}: exporting")
     with part("convert"):
         _, convert_s = _timed(
-            lambda: export(candidate, training_images=data.train.images, labels=data.class_names, path=files.artifact)
+            lambda: export(
+                candidate, training_images=data.train.images, labels=data.class_names, path=files.exported_model
+            )
         )
-        cell.technique.verify(candidate, files.artifact)
-    before = [needed[role].result.timing.train_total_s for role in ("origin", "source") if role in needed]
+        cell.technique.verify(candidate, files.exported_model)
+    before = [needed[role].result.timing.train_total_s for role in ("parent", "source") if role in needed]
     build = Build(
         fingerprint=fingerprint,
         timing=Timing(
@@ -147,7 +156,7 @@ def _make(
         complexity=Complexity(
             parameters=complexity.parameters(candidate.model),
             macs=complexity.macs(candidate.model),
-            sparsity=sparsity(files.artifact),
+            sparsity=sparsity(files.exported_model),
         ),
         epochs=trained.epochs,
         metrics=trained.metrics,
@@ -165,14 +174,14 @@ def _train(
     *,
     needed: Mapping[str, Finished],
     on_epoch: OnEpoch,
-    say: Say,
+    report: Report,
 ) -> tuple[Candidate, Trained]:
     runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
     settings = replace(cell.training, learning_rate=cell.learning_rate)
     trainer = Trainer(settings=settings, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch)
-    origin, source, baseline = (needed.get(role) for role in ("origin", "source", "baseline"))
-    context = Context(trainer=trainer, source=source, baseline=baseline, say=say)
-    candidate, optimize_s = _timed(lambda: _optimize(cell, data, origin, context))
+    parent, source, baseline = (needed.get(role) for role in ("parent", "source", "baseline"))
+    context = Context(trainer=trainer, source=source, baseline=baseline, report=report)
+    candidate, optimize_s = _timed(lambda: _optimize(cell, data, parent, context))
     for name, table in candidate.tables.items():
         files.tables.mkdir(exist_ok=True)
         (files.tables / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
@@ -190,7 +199,7 @@ def _train(
         with part("record"):
             save_checkpoint(candidate.model, files.checkpoint)
             # The checkpoint lacks the learnt ranges of emulated quantization: that network must be trained again.
-            if candidate.emulated is None:
+            if candidate.fake_quantized is None:
                 trained.save(files.trained)
     return candidate, trained
 
@@ -210,7 +219,7 @@ def _resume_build(unfinished: CellFiles, files: CellFiles) -> Build:
     return Build.load(files.build)
 
 
-def _take_over(trained: Finished, files: CellFiles) -> Build:
+def _reuse_build(trained: Finished, files: CellFiles) -> Build:
     _copy(trained.files, files, ("artifact", "checkpoint", "tables"))
     result = trained.result
     return Build(
@@ -237,12 +246,12 @@ def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
     model.save(path)
 
 
-def _optimize(cell: Cell, data: ImageData, origin: Finished | None, context: Context) -> Candidate:
+def _optimize(cell: Cell, data: ImageData, parent: Finished | None, context: Context) -> Candidate:
     import tf_keras
 
     with part("build"):
-        if origin is not None:
-            model = tf_keras.models.load_model(origin.files.checkpoint, compile=False)
+        if parent is not None:
+            model = tf_keras.models.load_model(parent.files.checkpoint, compile=False)
         else:
             tf_keras.mixed_precision.set_global_policy(cell.training.precision_policy())
             try:

@@ -20,11 +20,11 @@ FILE = "cell.yaml"
 class SweepContext:
     """What a cell must know of its sweep.
 
-    parent: the sweep's run. uri, experiment: where it is recorded. since: milliseconds since 1970; cells that began
+    sweep_id: the sweep's run. uri, experiment: where it is recorded. since: milliseconds since 1970; cells that began
     before are not reused.
     """
 
-    parent: str
+    sweep_id: str
     uri: str
     experiment: str
     since: int
@@ -34,7 +34,7 @@ class SweepContext:
 class CellRequest:
     """A cell to be run, by whichever process.
 
-    uri, experiment: the store. since: as for SweepContext. parent: the run of the sweep that it belongs to. patience_s:
+    uri, experiment: the store. since: as for SweepContext. sweep_id: the run of its sweep. patience_s:
     how long to wait for a store that is away when the cell is to be recorded.
     """
 
@@ -43,13 +43,13 @@ class CellRequest:
     experiment: str
     since: int
     patience_s: float
-    parent: str | None = None
+    sweep_id: str | None = None
 
     def store(self, *, adopted: str | None = None) -> Store:
         """Open the store. adopted: the open run that a single cell takes for its own. Raises StoreError."""
         from pipelines.tracking.store import Store
 
-        return Store(self.uri, self.experiment, beside=self.parent or adopted)
+        return Store(self.uri, self.experiment, beside=self.sweep_id or adopted)
 
     def save(self, folder: Path) -> Path:
         """Write the request into a folder; gives the file. A password is never in it: it is in the environment."""

@@ -145,7 +145,7 @@ class Sweep:
         )
         since = 0 if config.resume else store.started(run.run_id)
         print(f"{total} cells, in {folder}\nrun     {run.link}\n", flush=True)
-        context = SweepContext(parent=run.run_id, uri=uri, experiment=store.experiment, since=since)
+        context = SweepContext(sweep_id=run.run_id, uri=uri, experiment=store.experiment, since=since)
         return cls(context, run, folder, total, search=grid.is_search(config))
 
     def finish(self, error: BaseException | None) -> int:
@@ -254,10 +254,10 @@ def check_settings(config: DictConfig) -> None:
     checks.flag("resume", config.resume)
     checks.one_of("sweep.isolation", config.sweep.isolation, ("process", "inline"))
     if config.sweep.timeout_s is not None:
-        checks.number("sweep.timeout_s", config.sweep.timeout_s, above=0)
+        checks.number("sweep.timeout_s", config.sweep.timeout_s, exclusive_minimum=0)
     if config.sweep.threads is not None:
-        checks.whole("sweep.threads", config.sweep.threads, least=1)
-    checks.number("tracking.patience_s", config.tracking.patience_s, least=0)
+        checks.integer("sweep.threads", config.sweep.threads, minimum=1)
+    checks.number("tracking.patience_s", config.tracking.patience_s, minimum=0)
     check_no_password(config)
 
 
@@ -298,7 +298,7 @@ def run_cell(config: DictConfig, context: SweepContext) -> dict[str, Any]:
     try:
         from pipelines.tracking.sweep_run import post
 
-        post(_store(context), context.parent, outcome)
+        post(_store(context), context.sweep_id, outcome)
     except Exception as error:  # noqa: BLE001 (a store that is away: the folder has it as well)
         log.warning("cell %d is not in the sweep's run: %s", outcome.number, error)
     return {"status": outcome.status, "name": outcome.name, "run_id": outcome.run_id, "metrics": outcome.metrics}
@@ -345,4 +345,4 @@ def _share_of_cores(launcher: DictConfig) -> int | None:
 def _store(context: SweepContext) -> Store:
     from pipelines.tracking.store import Store
 
-    return Store(context.uri, context.experiment, beside=context.parent)
+    return Store(context.uri, context.experiment, beside=context.sweep_id)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.litert.artifact import Artifact
+from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.latency import time_interleaved
 from pipelines.litert.process import answer
 from pipelines.litert.session import Request
@@ -40,9 +40,9 @@ def measurements(request: Request, images: npt.NDArray[np.uint8]) -> dict[str, A
     """
     # No call that is timed may wait for a disk. A test split is in random order: its first images are a fair sample.
     in_memory = sample(images)
-    # The loaded artifact itself is let go: nothing of this pass stands beside the next.
-    load_ms, first_call_ms = start_up(Path(request.artifact), request.threads, in_memory[0])[1:]
-    logits, images_per_s = answer_all(Path(request.artifact), images)
+    # The loaded exported model itself is let go: nothing of this pass stands beside the next.
+    load_ms, first_call_ms = start_up(Path(request.exported_model), request.threads, in_memory[0])[1:]
+    logits, images_per_s = answer_all(Path(request.exported_model), images)
     found = {
         "load_ms": load_ms,
         "first_call_ms": first_call_ms,
@@ -53,16 +53,16 @@ def measurements(request: Request, images: npt.NDArray[np.uint8]) -> dict[str, A
 
 
 def time_calls(request: Request, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.int64]]:
-    """Nanoseconds per call of the artifact and, if there is one, of the reference, in paired rounds.
+    """Nanoseconds per call of the exported model and, if there is one, of the reference, in paired rounds.
 
     Where its memory happens to lie makes one load of a file up to 3% faster than another, for as long as it
     lives. So the time is shared out among several loads: only then did the interval of a file beside its own
     copy hold 1 every time.
     """
-    paths = [Path(path) for path in (request.artifact, request.reference) if path is not None]
+    paths = [Path(path) for path in (request.exported_model, request.reference) if path is not None]
     parts = []
     for part in range(LOADS):
-        loaded = {path: Artifact(path, request.threads) for path in (paths if part % 2 else paths[::-1])}
+        loaded = {path: ExportedModel(path, request.threads) for path in (paths if part % 2 else paths[::-1])}
         parts.append(
             time_interleaved(
                 [loaded[path].query for path in paths],
@@ -79,19 +79,19 @@ def time_calls(request: Request, images: npt.NDArray[np.uint8]) -> list[npt.NDAr
 def answer_all(path: Path, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], float]:
     """Logits of all images, and images per second over all cores, loading and reading left out.
 
-    One single-threaded Artifact per core: LiteRT lets go of Python's lock while it computes, and images side
+    One single-threaded Exported model per core: LiteRT lets go of Python's lock while it computes, and images side
     by side use the cores better than one image spread over them (1.03 to 1.35 times as fast on two cores).
-    Each Artifact keeps its own copy of the weights in memory.
+    Each Exported model keeps its own copy of the weights in memory.
     """
     workers = min(cores(), len(images))
-    artifacts = [Artifact(path) for _ in range(workers)]
+    exported_models = [ExportedModel(path) for _ in range(workers)]
     logits: list[npt.NDArray[np.float32]] = []
     taken_ns = 0
     with ThreadPoolExecutor(workers) as pool:
         for block in blocks(images):
             parts = np.array_split(block, workers)
             start = perf_counter_ns()
-            logits.extend(pool.map(Artifact.logits, artifacts, parts))
+            logits.extend(pool.map(ExportedModel.logits, exported_models, parts))
             taken_ns += perf_counter_ns() - start
     return np.concatenate(logits), len(images) / (taken_ns / 1e9)
 

@@ -19,7 +19,7 @@ from pipelines.system import energy
 class ConsumptionRequest:
     """What the child is asked. duration_s: of the counted calls."""
 
-    artifact: str
+    exported_model: str
     threads: int
     warmup_calls: int
     duration_s: float
@@ -38,12 +38,12 @@ def consumed(request: ConsumptionRequest) -> dict[str, Any]:
 
     What the machine does not tell is absent. GPUs are left out: LiteRT answers on the processor.
     """
-    call = single(Path(request.artifact), request.threads, request.seed)
+    call = single(Path(request.exported_model), request.threads, request.seed)
     for _ in range(request.warmup_calls):
         call()
     joules: dict[str, float] = {}
     count = 0
-    with energy.counted(joules):
+    with energy.measure_energy(joules):
         end = time.perf_counter() + request.duration_s
         while not count or time.perf_counter() < end:
             call()

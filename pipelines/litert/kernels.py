@@ -1,4 +1,4 @@
-"""The kernels that an artifact holds, as they are stored in the file."""
+"""The kernels that an exported model holds, as they are stored in the file."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Kernel:
     values: npt.NDArray[Any]
 
 
-def kernels(artifact: Path) -> list[Kernel]:
-    """All kernels of the artifact's main graph, in the order of its operators."""
+def kernels(exported_model: Path) -> list[Kernel]:
+    """All kernels of the exported model's main graph, in the order of its operators."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(bytearray(Path(artifact).read_bytes()), 0)
+    model = schema.ModelT.InitFromPackedBuf(bytearray(Path(exported_model).read_bytes()), 0)
     graph = model.subgraphs[0]
     codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     types = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
@@ -51,9 +51,9 @@ def kernels(artifact: Path) -> list[Kernel]:
     return found
 
 
-def sparsity(artifact: Path) -> float:
+def sparsity(exported_model: Path) -> float:
     """Fraction of exactly-zero entries in all kernels, in [0, 1]. Source: Zhu & Gupta 2017, arXiv:1710.01878."""
-    values = [kernel.values for kernel in kernels(artifact)]
+    values = [kernel.values for kernel in kernels(exported_model)]
     return 1 - sum(int(np.count_nonzero(one)) for one in values) / sum(one.size for one in values)
 
 

@@ -57,10 +57,10 @@ def time_interleaved(
     shuffle = random.Random(seed).shuffle
     elapsed_ns: list[list[int]] = [[] for _ in queries]
     total_ns = 0
-    least_ns = min_duration_s * 1e9 * len(queries)
+    min_ns = min_duration_s * 1e9 * len(queries)
     rounds = 0
     with no_garbage_collection():
-        while rounds < min_calls or total_ns < least_ns:
+        while rounds < min_calls or total_ns < min_ns:
             image = images[rounds % len(images)]
             shuffle(turns)
             for turn in turns:
@@ -76,7 +76,7 @@ def time_interleaved(
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """A collection in the middle of a call would be counted as the artifact's time."""
+    """A collection in the middle of a call would be counted as the exported model's time."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -31,18 +31,18 @@ class Settings:
     timeout_s: float
 
     def __post_init__(self) -> None:
-        checks.whole("measurement.threads", self.threads, least=1)
-        checks.whole("measurement.warmup_calls", self.warmup_calls, least=0)
-        checks.number("measurement.min_duration_s", self.min_duration_s, least=0)
-        checks.whole("measurement.min_calls", self.min_calls, least=1)
-        checks.number("measurement.timeout_s", self.timeout_s, above=0)
+        checks.integer("measurement.threads", self.threads, minimum=1)
+        checks.integer("measurement.warmup_calls", self.warmup_calls, minimum=0)
+        checks.number("measurement.min_duration_s", self.min_duration_s, minimum=0)
+        checks.integer("measurement.min_calls", self.min_calls, minimum=1)
+        checks.number("measurement.timeout_s", self.timeout_s, exclusive_minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What the child is asked, as it travels in JSON. Paths are absolute. images: where the test images lie."""
 
-    artifact: str
+    exported_model: str
     reference: str | None
     images: mapped.Region
     result: str
@@ -55,7 +55,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What was measured on one artifact; fields of the reference are None where none was timed.
+    """What was measured on one exported model; fields of the reference are None where none was timed.
 
     `images_per_s` is over all cores and the whole test split, latency is of single images. `ratio` is the
     candidate's p50 over the reference's, below 1 if the candidate is faster, with a 95% interval.
@@ -83,7 +83,7 @@ class Result:
 
 
 def measure(
-    artifact: Path,
+    exported_model: Path,
     *,
     reference: Path | None,
     images: npt.NDArray[np.uint8],
@@ -92,36 +92,36 @@ def measure(
     seed: int,
     folder: Path,
 ) -> Result:
-    """Accuracy, latency and size of an artifact, its latency beside the reference's.
+    """Accuracy, latency and size of an exported model, its latency beside the reference's.
 
-    images: uint8 (n, h, w, 3); labels: integers (n,). A reference that is the artifact itself is not timed.
+    images: uint8 (n, h, w, 3); labels: integers (n,). A reference that is the exported model itself is not timed.
     `folder` receives `predictions.npz` (logits) and `latency.npz` (candidate, reference; nanoseconds).
 
     Raises ValueError for a missing file, unfit images or labels, and logits that are not finite; RuntimeError
     if the child process does not come back with a result.
     """
-    _check(artifact, reference, images, labels)
-    if reference is not None and reference.samefile(artifact):
+    _check(exported_model, reference, images, labels)
+    if reference is not None and reference.samefile(exported_model):
         reference = None
-    found = _ask_child(artifact, reference, images, settings, seed)
+    found = _ask_child(exported_model, reference, images, settings, seed)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "predictions.npz", allow_pickle=False, logits=found["logits"])
     timed = {"candidate": found["latency_ns"]}
     if "reference_latency_ns" in found:
         timed["reference"] = found["reference_latency_ns"]
     np.savez(folder / "latency.npz", allow_pickle=False, **timed)
-    return _summary(artifact, found, labels, seed)
+    return _summary(exported_model, found, labels, seed)
 
 
 def _check(
-    artifact: Path,
+    exported_model: Path,
     reference: Path | None,
     images: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.integer[Any]],
 ) -> None:
-    for path in (artifact, reference):
+    for path in (exported_model, reference):
         if path is not None and not path.is_file():
-            raise ValueError(f"{path} must be a .tflite file, got no such file: export the artifact first")
+            raise ValueError(f"{path} must be a .tflite file, got no such file: export the exported model first")
     if images.ndim != 4 or images.dtype != np.uint8 or len(images) == 0 or labels.shape != images.shape[:1]:
         raise ValueError(
             f"images must be uint8 (n, h, w, 3) with one label each, got {images.dtype} {images.shape} and "
@@ -130,13 +130,13 @@ def _check(
 
 
 def _ask_child(
-    artifact: Path, reference: Path | None, images: npt.NDArray[np.uint8], settings: Settings, seed: int
+    exported_model: Path, reference: Path | None, images: npt.NDArray[np.uint8], settings: Settings, seed: int
 ) -> dict[str, npt.NDArray[Any]]:
     with tempfile.TemporaryDirectory(prefix="measure-") as scratch:
         folder = Path(scratch)
         try:
             request = Request(
-                artifact=str(artifact.resolve()),
+                exported_model=str(exported_model.resolve()),
                 reference=None if reference is None else str(reference.resolve()),
                 images=mapped.in_file(images, folder / "images.npy"),
                 result=str(folder / "result.npz"),
@@ -154,7 +154,7 @@ def _ask_child(
                 limit="measurement.timeout_s",
             )
         except (RuntimeError, OSError) as error:
-            raise RuntimeError(f"measuring {artifact} failed: {error}{_full(folder)}") from error
+            raise RuntimeError(f"measuring {exported_model} failed: {error}{_full(folder)}") from error
 
 
 def _full(folder: Path) -> str:
@@ -166,7 +166,7 @@ def _full(folder: Path) -> str:
 
 
 def _summary(
-    artifact: Path, found: dict[str, npt.NDArray[Any]], labels: npt.NDArray[np.integer[Any]], seed: int
+    exported_model: Path, found: dict[str, npt.NDArray[Any]], labels: npt.NDArray[np.integer[Any]], seed: int
 ) -> Result:
     logits, latency_ns = found["logits"], found["latency_ns"]
     reference_ns = found.get("reference_latency_ns")
@@ -193,6 +193,6 @@ def _summary(
         load_ms=float(found["load_ms"]),
         first_call_ms=float(found["first_call_ms"]),
         images_per_s=float(found["images_per_s"]),
-        file_bytes=file_bytes(artifact),
-        compressed_bytes=compressed_bytes(artifact),
+        file_bytes=file_bytes(exported_model),
+        compressed_bytes=compressed_bytes(exported_model),
     )

@@ -1,4 +1,4 @@
-"""Bytes of an artifact, as stored and as shipped."""
+"""Bytes of an exported model, as stored and as shipped."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor

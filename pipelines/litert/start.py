@@ -1,4 +1,4 @@
-"""Start-up and memory of one artifact, alone in a process: `python -m pipelines.litert.start REQUEST.json`."""
+"""Start-up and memory of one exported model, alone in a process: `python -m pipelines.litert.start REQUEST.json`."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.litert import memory
-from pipelines.litert.artifact import Artifact
+from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.process import answer
 
 
@@ -19,7 +19,7 @@ from pipelines.litert.process import answer
 class StartRequest:
     """What the child is asked. image: of an `.npy` file, uint8 (h, w, 3). calls: how many follow the first one."""
 
-    artifact: str
+    exported_model: str
     image: str
     threads: int
     calls: int
@@ -39,11 +39,11 @@ def started(request: StartRequest, image: npt.NDArray[np.uint8]) -> dict[str, An
     """
     memory.restart_peak()
     before = memory.peak_bytes()
-    artifact, load_ms, first_call_ms = start_up(Path(request.artifact), request.threads, image)
+    exported_model, load_ms, first_call_ms = start_up(Path(request.exported_model), request.threads, image)
     calls_ns = []
     for _ in range(request.calls):
         start = perf_counter_ns()
-        artifact.query(image)
+        exported_model.query(image)
         calls_ns.append(perf_counter_ns() - start)
     return {
         "load_ms": load_ms,
@@ -53,13 +53,13 @@ def started(request: StartRequest, image: npt.NDArray[np.uint8]) -> dict[str, An
     }
 
 
-def start_up(path: Path, threads: int, image: npt.NDArray[np.uint8]) -> tuple[Artifact, float, float]:
-    """The artifact, and milliseconds of loading it (its file is in the page cache) and of its first call."""
+def start_up(path: Path, threads: int, image: npt.NDArray[np.uint8]) -> tuple[ExportedModel, float, float]:
+    """The exported model, and milliseconds of loading it (its file is in the page cache) and of its first call."""
     start = perf_counter_ns()
-    artifact = Artifact(path, threads)
+    exported_model = ExportedModel(path, threads)
     loaded = perf_counter_ns()
-    artifact.query(image)
-    return artifact, (loaded - start) / 1e6, (perf_counter_ns() - loaded) / 1e6
+    exported_model.query(image)
+    return exported_model, (loaded - start) / 1e6, (perf_counter_ns() - loaded) / 1e6
 
 
 if __name__ == "__main__":

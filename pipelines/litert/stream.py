@@ -1,8 +1,8 @@
-"""Many artifacts timed in turns, in one process: `python -m pipelines.litert.stream REQUEST.json`.
+"""Many exported models timed in turns, in one process: `python -m pipelines.litert.stream REQUEST.json`.
 
 Unlike a cell and its baseline, which take turns call by call on a dataset's images (`pipelines.litert.child`), each
-artifact here answers a burst of calls before the next one's turn: called once after many others it would find caches
-full of theirs, and be measured as it never runs when it is deployed.
+exported model here answers a burst of calls before the next one's turn: called once after many others it would find
+caches full of theirs, and be measured as it never runs when it is deployed.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.litert.artifact import Artifact
+from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.latency import Nanoseconds, no_garbage_collection
 from pipelines.litert.process import answer
 
@@ -34,7 +34,7 @@ SAME = 0.02
 class StreamRequest:
     """What the child is asked. limit_s: for the timing; artifacts: absolute paths; seed: of images and turns."""
 
-    artifacts: tuple[str, ...]
+    exported_models: tuple[str, ...]
     threads: int
     batch: int
     warmup_calls: int
@@ -52,14 +52,14 @@ def main(path: Path) -> None:
 
 
 def streamed(request: StreamRequest) -> dict[str, Any]:
-    """By the artifact's place: `ns_<place>`, every counted call, and `bursts_<place>`, how many each burst had.
+    """By the exported model's place: `ns_<place>`, every counted call, and `bursts_<place>`, how many each burst had.
 
-    An artifact that does not take the batch has `refused_<place>`, the reason, instead.
+    An exported model that does not take the batch has `refused_<place>`, the reason, instead.
     """
     calls: list[Callable[[], object]] = []
     places: list[int] = []
     found: dict[str, Any] = {}
-    for place, path in enumerate(request.artifacts):
+    for place, path in enumerate(request.exported_models):
         try:
             calls.append(prepared(Path(path), request))
             places.append(place)
@@ -81,28 +81,28 @@ def streamed(request: StreamRequest) -> dict[str, Any]:
 
 
 def random_images(shape: tuple[int, int, int], count: int, seed: int) -> npt.NDArray[np.uint8]:
-    """uint8 (count, h, w, 3), every value as likely: an artifact needs no dataset to be timed."""
+    """uint8 (count, h, w, 3), every value as likely: an exported model needs no dataset to be timed."""
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 def prepared(path: Path, request: StreamRequest) -> Callable[[], object]:
-    """A call of the loaded artifact, each time with the next image or batch of random images.
+    """A call of the loaded exported model, each time with the next image or batch of random images.
 
     Raises ValueError where it does not take the batch, or answers differently in one.
     """
     if request.batch == 1:
         return single(path, request.threads, request.seed)
-    artifact = Artifact(path, request.threads, batch=request.batch)
-    batch = random_images(artifact.image_shape, request.batch, request.seed)
-    check_same(Artifact(path).logits(batch[:4]), artifact.query_batch(batch)[:4], path)
-    return lambda: artifact.query_batch(batch)
+    exported_model = ExportedModel(path, request.threads, batch=request.batch)
+    batch = random_images(exported_model.image_shape, request.batch, request.seed)
+    check_same(ExportedModel(path).logits(batch[:4]), exported_model.query_batch(batch)[:4], path)
+    return lambda: exported_model.query_batch(batch)
 
 
 def single(path: Path, threads: int, seed: int) -> Callable[[], object]:
-    """A call of the loaded artifact, each time with the next of `IMAGES` random images."""
-    artifact = Artifact(path, threads)
-    images = cycle(random_images(artifact.image_shape, IMAGES, seed))
-    return lambda: artifact.query(next(images))
+    """A call of the loaded exported model, each time with the next of `IMAGES` random images."""
+    exported_model = ExportedModel(path, threads)
+    images = cycle(random_images(exported_model.image_shape, IMAGES, seed))
+    return lambda: exported_model.query(next(images))
 
 
 def check_same(alone: npt.NDArray[np.float32], together: npt.NDArray[np.float32], path: Path) -> None:

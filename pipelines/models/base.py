@@ -42,7 +42,7 @@ class Model(ABC):
         checks.fraction("model.dropout", self.dropout, zero=True)
         checks.flag("model.onednn", self.onednn)
         if self.input_size is not None:
-            checks.whole("model.input_size", self.input_size, least=8)
+            checks.integer("model.input_size", self.input_size, minimum=8)
         object.__setattr__(self, "name", names.resolved("model.name", self.name, self.default_name))
 
     @property

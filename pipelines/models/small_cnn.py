@@ -24,7 +24,7 @@ class SmallCNN(Network):
 
     def __post_init__(self) -> None:
         """Check every field."""
-        checks.whole("model.width", self.width, least=1)
+        checks.integer("model.width", self.width, minimum=1)
         super().__post_init__()
 
     @property

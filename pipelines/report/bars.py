@@ -25,13 +25,13 @@ from pipelines.report.style import (
 from pipelines.report.words import fitting, short_names
 from pipelines.results.columns import CRITERION
 
-MOST_RANKED = 30
-MOST_FIRST, LEAST_SHARE = 8, 0.005
+MAX_RANKED = 30
+MAX_FIRST, MIN_SHARE = 8, 0.005
 BAR = 0.36
 # Where a bar lies below its row's words.
 BELOW = 0.14
 # Exponents are shown up to so many times, or as small a part of, what they are.
-WIDEST = 30.0
+MAX_WIDTH = 30.0
 
 
 def ranking(comparison: Comparison) -> Figure:
@@ -40,7 +40,7 @@ def ranking(comparison: Comparison) -> Figure:
     title = f"{comparison.dataset}: score by criterion"
     if not ranked:
         return without_data(title, "No cell has a score.")
-    shown = ranked[:MOST_RANKED]
+    shown = ranked[:MAX_RANKED]
     if len(shown) < len(comparison.entries):
         title += f", the best {len(shown)} of {len(comparison.entries)} cells"
     figure = Figure(figsize=(WIDTH_IN, 0.75 + len(shown) * ROW_IN + 0.5))
@@ -71,15 +71,15 @@ def sensitivity(comparison: Comparison) -> Figure:
     """Which cells lead under other weights, and how far one exponent must move until another cell leads."""
     title = f"{comparison.dataset}: how far the answer depends on the weights"
     names = {label: fitting(name) for label, name in short_names(comparison).items()}
-    shares = sorted(comparison.first.items(), key=lambda item: -item[1])
-    shown = [(names[label], share) for label, share in shares[:MOST_FIRST] if share >= LEAST_SHARE]
+    shares = sorted(comparison.rank_acceptability.items(), key=lambda item: -item[1])
+    shown = [(names[label], share) for label, share in shares[:MAX_FIRST] if share >= MIN_SHARE]
     if not shown:
         return without_data(title, "No cell within its budgets has a score.")
     others = 1 - sum(share for _, share in shown)
-    if others >= LEAST_SHARE:
+    if others >= MIN_SHARE:
         shown.append(("all other cells", others))
     gap, top = 0.8, 0.45
-    rows = len(shown) + len(comparison.moves)
+    rows = len(shown) + len(comparison.weight_flips)
     figure = Figure(figsize=(WIDTH_IN, top + rows * ROW_IN + gap + 0.5))
     _heading(figure, title)
     upper = row_axes(figure, len(shown), top_in=top)
@@ -87,7 +87,7 @@ def sensitivity(comparison: Comparison) -> Figure:
     upper.set(xlim=(0, 1), xlabel="share of all weightings under which the cell ranks first")
     upper.xaxis.set_major_formatter("{x:.0%}")
     row_words(upper, [name for name, _ in shown], [f"{share:.0%}" for _, share in shown])
-    lower = row_axes(figure, len(comparison.moves), top_in=top + len(shown) * ROW_IN + gap)
+    lower = row_axes(figure, len(comparison.weight_flips), top_in=top + len(shown) * ROW_IN + gap)
     _moves(lower, comparison, names)
     return figure
 
@@ -127,9 +127,9 @@ def _remark(entry: Entry, comparison: Comparison) -> str:
 def _moves(axes: Axes, comparison: Comparison, names: dict[str, str]) -> None:
     """Each exponent as it is, and where another cell takes the lead."""
     words = []
-    for index, move in enumerate(comparison.moves):
+    for index, move in enumerate(comparison.weight_flips):
         y = -index - BELOW
-        axes.plot([1 / WIDEST, WIDEST], [y, y], color="#cccccc", linewidth=0.8, zorder=1)
+        axes.plot([1 / MAX_WIDTH, MAX_WIDTH], [y, y], color="#cccccc", linewidth=0.8, zorder=1)
         axes.plot(1, y, marker="o", markersize=5, color="black", zorder=3)
         said = f"{CRITERION[move.criterion]} {move.before:g}"
         if math.isnan(move.after):
@@ -137,12 +137,12 @@ def _moves(axes: Axes, comparison: Comparison, names: dict[str, str]) -> None:
         else:
             said += f" → {move.after:.3g}: {names[move.winner]}"
         if move.before > 0 and move.after > 0:
-            factor = min(WIDEST, max(1 / WIDEST, move.after / move.before))
+            factor = min(MAX_WIDTH, max(1 / MAX_WIDTH, move.after / move.before))
             axes.plot([1, factor], [y, y], color=BLUE, linewidth=2.5, zorder=2)
             axes.plot(factor, y, marker=">" if factor > 1 else "<", markersize=7, color=BLUE, zorder=3)
         words.append(fitting(said, 78))
     axes.set_xscale("log")
-    axes.set(xlim=(1 / WIDEST, WIDEST), xlabel="exponent, as a multiple of the one that was used (dot)")
+    axes.set(xlim=(1 / MAX_WIDTH, MAX_WIDTH), xlabel="exponent, as a multiple of the one that was used (dot)")
     ticks = (0.1, 0.3, 1, 3, 10)
     axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
     axes.minorticks_off()

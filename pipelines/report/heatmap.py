@@ -14,7 +14,7 @@ from pipelines.comparison.entries import Comparison
 from pipelines.report.style import WIDTH_IN, lowest_shown, without_data
 from pipelines.report.words import fitting
 
-MOST_TECHNIQUES, MOST_MODELS = 30, 12
+MAX_TECHNIQUES, MAX_MODELS = 30, 12
 
 
 def heatmap(comparison: Comparison) -> Figure:
@@ -28,8 +28,8 @@ def heatmap(comparison: Comparison) -> Figure:
     if not best:
         return without_data(title, "No cell that learnt something within its budgets has a score.")
     techniques, models = list(dict.fromkeys(t for t, _ in best)), list(dict.fromkeys(m for _, m in best))
-    left_out = max(0, len(techniques) - MOST_TECHNIQUES), max(0, len(models) - MOST_MODELS)
-    techniques, models = techniques[:MOST_TECHNIQUES], models[:MOST_MODELS]
+    left_out = max(0, len(techniques) - MAX_TECHNIQUES), max(0, len(models) - MAX_MODELS)
+    techniques, models = techniques[:MAX_TECHNIQUES], models[:MAX_MODELS]
     if any(left_out):
         title += f" (without the weakest {left_out[0]} techniques and {left_out[1]} models)"
     values = np.array([[best.get((t, m), math.nan) for m in models] for t in techniques])

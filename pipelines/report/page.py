@@ -22,7 +22,7 @@ from pipelines.comparison.notes import notes
 from pipelines.report.bars import ranking, sensitivity
 from pipelines.report.heatmap import heatmap
 from pipelines.report.rows import COLUMNS, Row, rows
-from pipelines.report.scatter import MOST_NUMBERED, SIZE, TEST, TRAIN, scatter
+from pipelines.report.scatter import MAX_NUMBERED, SIZE, TEST, TRAIN, scatter
 from pipelines.report.style import GREY, VERMILION, Look, in_style, looks, png, without_data
 from pipelines.report.words import cautions, profiles, reasons, variation
 from pipelines.system import fonts
@@ -66,7 +66,7 @@ class Picture:
 POINTS = (
     "Each point is a cell, its shape and colour tell the model. Filled points are on the Pareto front: no other cell "
     "is at least as good in accuracy, test time and compressed size and better in one. The numbers are the places by "
-    f"score, of the best {MOST_NUMBERED} on the front, where there is room."
+    f"score, of the best {MAX_NUMBERED} on the front, where there is room."
 )
 KINDS = (
     Kind(

@@ -84,7 +84,7 @@ def _row(entry: Entry, comparison: Comparison, rank: int) -> Row:
         "improved": entry.improved,
         "front": entry.label in comparison.front,
         "tied": entry.label in comparison.tied and len(comparison.tied) > 1,
-        "first": comparison.first.get(entry.label),
+        "first": comparison.rank_acceptability.get(entry.label),
         "learnt": not entry.uninformed,
         "feasible": entry.feasible,
         "seeds": len(entry.runs),

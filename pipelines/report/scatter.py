@@ -18,13 +18,13 @@ from pipelines.comparison.entries import Comparison, Entry
 from pipelines.report.style import GREY, WIDTH_IN, Look, lowest_shown, without_data
 
 # Below this ratio of largest to smallest a logarithmic axis has too few ticks.
-LEAST_RATIO = 3.0
-AREA, LEAST_AREA, MOST_AREA = 38.0, 18.0, 190.0
-MOST_MODELS = 12
+MIN_RATIO = 3.0
+AREA, MIN_AREA, MAX_AREA = 38.0, 18.0, 190.0
+MAX_MODELS = 12
 HEIGHT_IN = 4.3
 LEGEND_COLUMNS, LEGEND_ROW_IN = 3, 0.165
 # More numbers are not read, and each takes a hundredth of a second.
-MOST_NUMBERED = 30
+MAX_NUMBERED = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *
     axes.set_axisbelow(True)
     _scale(axes, [x for _, _, x in drawn])
     _place(axes, _legend(figure, [entry for _, entry, _ in drawn], looks, below=len(below)))
-    _number(axes, front[:MOST_NUMBERED])
+    _number(axes, front[:MAX_NUMBERED])
     return figure
 
 
@@ -115,13 +115,13 @@ def _areas(entries: Sequence[Entry]) -> list[float]:
     sizes = np.log([max(1.0, entry.compressed_bytes.value) for entry in entries])
     spread = float(np.ptp(sizes))
     shares = (sizes - sizes.min()) / spread if spread else np.full(len(sizes), 0.3)
-    return [float(area) for area in LEAST_AREA + shares * (MOST_AREA - LEAST_AREA)]
+    return [float(area) for area in MIN_AREA + shares * (MAX_AREA - MIN_AREA)]
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:
     """A logarithmic axis with plain numbers where the values spread enough, else a linear one."""
     low, high = min(values), max(values)
-    if low <= 0 or high / low < LEAST_RATIO:
+    if low <= 0 or high / low < MIN_RATIO:
         axes.xaxis.set_major_locator(MaxNLocator(6))
         return
     axes.set_xscale("log")
@@ -142,9 +142,9 @@ def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look],
         )
 
     models = sorted({entry.model for entry in entries})
-    handles = [handle(m, looks[m].shape, face=looks[m].colour) for m in models[:MOST_MODELS]]
-    if len(models) > MOST_MODELS:
-        handles.append(Line2D([], [], linestyle="", label=f"and {len(models) - MOST_MODELS} more models"))
+    handles = [handle(m, looks[m].shape, face=looks[m].colour) for m in models[:MAX_MODELS]]
+    if len(models) > MAX_MODELS:
+        handles.append(Line2D([], [], linestyle="", label=f"and {len(models) - MAX_MODELS} more models"))
     handles.append(handle("filled: Pareto front", face="black"))
     handles.append(handle("hollow: dominated"))
     if not all(entry.feasible for entry in entries):

@@ -11,8 +11,8 @@ from pipelines.results.columns import CRITERION
 from pipelines.results.score import BUDGETS, CRITERIA
 
 # Two scores that differ by less in a criterion are alike in it.
-LEAST_DB = 0.05
-LONGEST = 64
+MIN_DB = 0.05
+MAX_LENGTH = 64
 _SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
 
 
@@ -29,7 +29,7 @@ def short_names(comparison: Comparison) -> dict[str, str]:
     }
 
 
-def fitting(name: str, longest: int = LONGEST) -> str:
+def fitting(name: str, longest: int = MAX_LENGTH) -> str:
     """`name`, cut where it is too long for a figure."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
@@ -103,7 +103,7 @@ def _lead(winner: Entry, rival: Entry) -> str:
     differences = sorted(((CRITERION[name], own[name] - other[name]) for name in CRITERIA), key=lambda d: -abs(d[1]))
     said = [f"It leads {rival.label} by {winner.score.value - rival.score.value:.2f} dB"]
     for sign, where in ((1, "ahead"), (-1, "behind")):
-        of_sign = [f"{name} ({value:+.2f} dB)" for name, value in differences if sign * value >= LEAST_DB]
+        of_sign = [f"{name} ({value:+.2f} dB)" for name, value in differences if sign * value >= MIN_DB]
         said += [f"{where} in {listed(of_sign)}"] if of_sign else []
     return ", ".join(said) + "."
 

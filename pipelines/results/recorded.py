@@ -12,7 +12,7 @@ from pipelines.results.verdict import no_better_than_majority
 class RecordedCell:
     """A finished cell as MLflow lists it, without its files.
 
-    started: milliseconds since 1970. source: the cell that was learnt from beside the origin, empty for most.
+    started: milliseconds since 1970. source: the cell that was learnt from as teacher or donor, empty for most.
     hardware: what it was measured on. digest, test_shape: of the test split, as MLflow keeps it, and training_digest,
     training_shape of the training split; shapes are (n, height, width, 3), all empty where nothing was logged.
     params: the configuration by dotted name. majority: the most frequent class of the test images, empty where the

@@ -12,7 +12,7 @@ Verdict = Literal["better", "tied", "worse"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What was measured on an artifact over the test split, by LiteRT.
+    """What was measured on an exported model over the test split, by LiteRT.
 
     accuracy, top5_accuracy: fractions in [0, 1]. p50_ms, p90_ms, p99_ms: latency of one image. images_per_s:
     throughput of the accuracy pass on all cores. load_ms, first_call_ms: one reading each. compressed_bytes:
@@ -35,8 +35,10 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Seconds. train_s is this cell's own training, train_total_s adds its origin's and its source's; optimize_s is the
-    whole technique (its training included), convert_s the export."""
+    """Seconds. train_s: this cell's own training; train_total_s adds that of its parent cell, teacher or donor.
+
+    optimize_s: the whole technique, its training included; convert_s: the export.
+    """
 
     train_s: float
     train_total_s: float
@@ -47,7 +49,7 @@ class Timing:
 @dataclass(frozen=True, kw_only=True)
 class Complexity:
     """Parameters and multiply-accumulates of one image of the network, and the fraction of exactly-zero entries in
-    the artifact's kernels."""
+    the exported model's kernels."""
 
     parameters: int
     macs: int
@@ -199,7 +201,7 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """What is known of a cell once its artifact lies in its folder, before anything is measured."""
+    """What is known of a cell once its exported model lies in its folder, before anything is measured."""
 
     fingerprint: str
     timing: Timing
@@ -243,7 +245,7 @@ class CellFiles:
         return self.folder / "config.json"
 
     @property
-    def artifact(self) -> Path:
+    def exported_model(self) -> Path:
         """The deployable file."""
         return self.folder / MODEL
 
@@ -259,7 +261,7 @@ class CellFiles:
 
     @property
     def build(self) -> Path:
-        """The `Build`, JSON, while the cell is not finished. The artifact lies beside it."""
+        """The `Build`, JSON, while the cell is not finished. The exported model lies beside it."""
         return self.folder / "build.json"
 
     @property
@@ -269,7 +271,7 @@ class CellFiles:
 
     @property
     def predictions(self) -> Path:
-        """The artifact's answers over the test split, in its order: array `logits`, float32 (n, classes)."""
+        """The exported model's answers over the test split, in its order: array `logits`, float32 (n, classes)."""
         return self.folder / "predictions.npz"
 
     @property

@@ -54,7 +54,7 @@ class OperationalScore:
     """Exponents of the criteria, and budgets that a cell must keep to be fit for operation.
 
     accuracy, size, test_time, train_time: exponents >= 0, not all zero. min_accuracy: fraction in (0, 1);
-    max_size_mb: compressed, in 10^6 bytes; max_test_ms: p50 latency of an image; max_train_s: with the origin's.
+    max_size_mb: compressed, in 10^6 bytes; max_test_ms: p50 latency of an image; max_train_s: with the parent cell's.
     """
 
     accuracy: float
@@ -69,14 +69,14 @@ class OperationalScore:
     def __post_init__(self) -> None:
         """Check exponents and budgets."""
         for name in CRITERIA:
-            checks.number(f"score.{name}", getattr(self, name), least=0)
+            checks.number(f"score.{name}", getattr(self, name), minimum=0)
         if not any(getattr(self, name) for name in CRITERIA):
             raise ValueError("score needs an exponent above 0, got all 0: set for example score.accuracy=2")
         if self.min_accuracy is not None:
             checks.fraction("score.min_accuracy", self.min_accuracy)
         for name in BUDGETS[1:]:
             if getattr(self, name) is not None:
-                checks.number(f"score.{name}", getattr(self, name), above=0)
+                checks.number(f"score.{name}", getattr(self, name), exclusive_minimum=0)
 
     def terms(self, measurement: Measurement, *, train_total_s: float, classes: int) -> Terms:
         """The score's four terms in dB; `.total` is the score. classes: at least 2."""
@@ -100,7 +100,7 @@ class OperationalScore:
     ) -> Terms:
         """Score minus the baseline's in dB, by criterion; units cancel.
 
-        baseline_p50_ms: the baseline's latency as timed beside this artifact, not in its own run.
+        baseline_p50_ms: the baseline's latency as timed beside this exported model, not in its own run.
         """
         own = self.terms(measurement, train_total_s=train_total_s, classes=classes)
         other = self._terms(

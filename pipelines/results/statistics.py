@@ -188,7 +188,7 @@ class Resamples:
 
 @cache
 def resamples(windows: int, *, seed: int, pairs: int = PAIRS) -> Resamples:
-    """So many pairs of resamples; the same for each artifact of a session. Raises ValueError for a single window."""
+    """So many pairs of resamples, the same for each model of a session. Raises ValueError for a single window."""
     if windows < 2:
         raise ValueError(f"there must be at least two windows, got {windows}: measure in more")
     drawn = np.random.default_rng(seed).integers(0, windows, (2 * pairs, windows))

@@ -9,23 +9,24 @@ import re
 from collections.abc import Collection, Iterable
 
 
-def whole(name: str, value: object, *, least: int) -> None:
-    """Check that `value` is an integer of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+def integer(name: str, value: object, *, minimum: int) -> None:
+    """Check that `value` is an integer of at least `minimum`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise ValueError(
-            f"{name} must be a whole number of at least {least}, got {value!r}: set for example {name}={least}"
+            f"{name} must be a whole number of at least {minimum}, got {value!r}: set for example {name}={minimum}"
         )
 
 
-def number(name: str, value: object, *, above: float | None = None, least: float | None = None) -> None:
-    """Check that `value` is a finite real number, greater than `above` and no less than `least`."""
-    wanted = f"more than {above:g}" if above is not None else f"{least:g} or more"
+def number(name: str, value: object, *, exclusive_minimum: float | None = None, minimum: float | None = None) -> None:
+    """Check that `value` is a finite real number, greater than `exclusive_minimum` and no less than `minimum`."""
+    wanted = f"more than {exclusive_minimum:g}" if exclusive_minimum is not None else f"{minimum:g} or more"
     ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != float("inf")
     if not ok or not (
-        (above is None or value > above) and (least is None or value >= least)  # type: ignore[operator]
+        (exclusive_minimum is None or value > exclusive_minimum) and (minimum is None or value >= minimum)  # type: ignore[operator]
     ):
         raise ValueError(
-            f"{name} must be a number, {wanted}, got {value!r}: set for example {name}={_example(above, least)}"
+            f"{name} must be a number, {wanted}, got {value!r}: set for example "
+            f"{name}={_example(exclusive_minimum, minimum)}"
         )
 
 
@@ -64,8 +65,8 @@ def _written(choice: object) -> str:
     return str(choice).lower() if isinstance(choice, bool) else str(choice)
 
 
-def _example(above: float | None, least: float | None) -> str:
-    return f"{above + 1:g}" if above is not None else f"{least or 0:g}"
+def _example(exclusive_minimum: float | None, minimum: float | None) -> str:
+    return f"{exclusive_minimum + 1:g}" if exclusive_minimum is not None else f"{minimum or 0:g}"
 
 
 def flag(name: str, value: object) -> None:

@@ -1,7 +1,8 @@
 """Energy by the machine's own counters, read by Zeus: RAPL of processors and memory, NVML or AMD SMI of GPUs.
 
-Zeus comes with the extra `energy`. Without it, and on a machine that tells nothing, as most virtual ones, nothing is
-counted: what is not known is absent, never zero. Source: You, Chung and Chowdhury 2023, arXiv:2208.06102.
+Zeus comes with the extra `energy`. Without it, and on a machine without counters, as most virtual
+ones, nothing is recorded: an unknown value is absent, never zero. Source: You, Chung and Chowdhury 2023,
+arXiv:2208.06102.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ log = logging.getLogger("opscore")
 Read = Callable[[], dict[str, float]]
 
 
-def told() -> bool:
-    """Whether this machine tells the energy of anything."""
+def is_available() -> bool:
+    """Whether this machine has energy counters that can be read."""
     return bool(_counters())
 
 
 @contextmanager
-def counted(joules: dict[str, float]) -> Iterator[None]:
-    """Add to `joules` what the whole machine uses meanwhile, by `cpu`, `dram` and `gpu`; other programs' share too."""
+def measure_energy(joules: dict[str, float]) -> Iterator[None]:
+    """Add to `joules` what the whole machine uses in the block, other programs included, by `cpu`, `dram` and `gpu`."""
     before = [read() for read in _counters()]
     try:
         yield
@@ -38,7 +39,7 @@ def counted(joules: dict[str, float]) -> Iterator[None]:
 
 @cache
 def _counters() -> tuple[Read, ...]:
-    """One for each processor package and GPU that tells."""
+    """One for each processor package and GPU that has a counter."""
     if find_spec("zeus") is None:
         return ()
     from zeus.device import get_cpus, get_gpus
@@ -48,19 +49,19 @@ def _counters() -> tuple[Read, ...]:
     try:
         found += [_of_cpu(cpu) for cpu in get_cpus().cpus]
     except ZeusBaseError as error:
-        log.debug("the processors' energy is not counted: %s", error)
+        log.debug("the processors' energy is not measured: %s", error)
     try:
         found += [_of_gpu(gpu) for gpu in get_gpus().gpus if gpu.supports_get_total_energy_consumption()]
     except ZeusBaseError as error:
-        log.debug("the GPUs' energy is not counted: %s", error)
+        log.debug("the GPUs' energy is not measured: %s", error)
     return tuple(found)
 
 
 def _of_cpu(cpu: Any) -> Read:
     def read() -> dict[str, float]:
-        told = cpu.get_total_energy_consumption()
-        joules = {"cpu": told.cpu_mj / 1e3}
-        return joules if told.dram_mj is None else joules | {"dram": told.dram_mj / 1e3}
+        used = cpu.get_total_energy_consumption()
+        joules = {"cpu": used.cpu_mj / 1e3}
+        return joules if used.dram_mj is None else joules | {"dram": used.dram_mj / 1e3}
 
     return read
 

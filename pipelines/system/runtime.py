@@ -19,7 +19,7 @@ from pipelines.system import machine, stopwatch
 GREETING = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
 
 
-def collect_seldom(*, after: int = 2_000_000) -> None:
+def relax_gc(*, after: int = 2_000_000) -> None:
     """Let Python look for unused cycles of objects seldom while this process lives, and not at its end.
 
     TensorFlow, MLflow and the graphs of networks are millions of objects that stay. To go through them again and again
@@ -93,19 +93,19 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
 
 
 @contextmanager
-def alone(what: str, *, wait: Callable[[], None]) -> Iterator[None]:
-    """Keep all other processes of this user on this machine out of what they, too, do `alone` under the same name.
+def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock that one process of this user on this machine can hold at a time.
 
-    wait: called once if another is inside. A process that dies lets the next one in.
+    on_wait: called once if another process holds it. The system releases the lock of a process that dies.
     """
     import fcntl
 
-    path = Path(tempfile.gettempdir()) / f"opscore-{os.getuid()}-{what}.lock"
+    path = Path(tempfile.gettempdir()) / f"opscore-{os.getuid()}-{name}.lock"
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            wait()
+            on_wait()
             with stopwatch.part("wait"):
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield

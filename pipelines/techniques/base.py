@@ -28,12 +28,12 @@ Quantization = Literal["float32", "dynamic", "float16", "int8", "int16x8"]
 
 
 class EffectError(RuntimeError):
-    """A technique did not do to the artifact what it is for."""
+    """A technique did not do to the exported model what it is for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """How a Keras model becomes an artifact; calibration_images are taken from the training split."""
+    """How a Keras model becomes an exported model; calibration_images are taken from the training split."""
 
     quantization: Quantization = "float32"
     calibration_images: int = 0
@@ -44,13 +44,14 @@ class Candidate:
     """What a technique transforms: a model, and how it is to be converted.
 
     model: the plain float network; its layers keep their names through every technique. emulated: the same network
-    with emulated quantization and learnt ranges, from which the artifact is then converted instead. metrics, tables:
-    what the technique has to tell beyond what every cell records, by name in MLflow (`transfer/parameters_share`).
+    with emulated quantization and learnt ranges, from which the exported model is then converted instead. metrics,
+    tables: what the technique has to tell beyond what every cell records, by name in MLflow
+    (`transfer/parameters_share`).
     """
 
     model: tf_keras.Model
     conversion: Conversion = field(default_factory=Conversion)
-    emulated: tf_keras.Model | None = None
+    fake_quantized: tf_keras.Model | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
 
@@ -60,13 +61,13 @@ class Context:
     """What a technique works with.
 
     source: the finished cell of `Technique.learns_from`. baseline: the finished cell that this one is compared with;
-    None for a baseline. say: prints a line of progress.
+    None for a baseline. report: prints a line of progress.
     """
 
     trainer: Trainer
     source: Finished | None = None
     baseline: Finished | None = None
-    say: Callable[[str], None] = print
+    report: Callable[[str], None] = print
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ class Technique(ABC):
 
     @property
     @abstractmethod
-    def origin(self) -> Technique | None:
+    def parent(self) -> Technique | None:
         """The technique whose trained model this one starts from; None starts from the model's own weights."""
 
     @property
@@ -131,8 +132,8 @@ class Technique(ABC):
         model, source: build the networks, with random weights.
         """
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:  # noqa: B027 (nothing to do where EFFECT is None)
-        """Raise EffectError where the artifact, exported from `candidate`, lacks EFFECT."""
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:  # noqa: B027 (nothing to do where EFFECT is None)
+        """Raise EffectError where the exported model, exported from `candidate`, lacks EFFECT."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,7 @@ class Chain(Technique):
                 f"a chain needs at least 2 steps, got {list(self.steps)}: use the technique itself, or add a step"
             )
         for name, step in list(self.steps.items())[1:]:
-            if step.origin is None:
+            if step.parent is None:
                 raise ValueError(f"{name} trains from the model's own weights and must be the first step, got it later")
 
     @property
@@ -171,7 +172,7 @@ class Chain(Technique):
         return ", then ".join(f"`{step.name}`" for step in self.steps.values())
 
     @property
-    def origin(self) -> Technique:
+    def parent(self) -> Technique:
         """All steps but the last."""
         *before, _ = self.steps.items()
         return before[0][1] if len(before) == 1 else Chain(steps=dict(before))
@@ -191,7 +192,7 @@ class Chain(Technique):
         for step in self.steps.values():
             step.check_source(model, source)
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """Every step's effect must have survived to the artifact."""
         for step in self.steps.values():
-            step.verify(candidate, artifact)
+            step.verify(candidate, exported_model)

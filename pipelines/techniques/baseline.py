@@ -15,7 +15,7 @@ class Baseline(Technique):
     EFFECT = None
 
     @property
-    def origin(self) -> None:
+    def parent(self) -> None:
         """Starts from the model's own weights."""
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:

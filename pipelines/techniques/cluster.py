@@ -43,8 +43,8 @@ class Cluster(FineTuning):
 
     All Conv2D and Dense kernels with more weights than clusters are clustered, depthwise ones never. Expected: the
     compressed file shrinks to a half or less, the plain file and the time do not; with 16 clusters accuracy falls
-    little. The converter multiplies the scale of a batch normalization into the kernel before it: in the artifact each
-    output channel has at most `clusters` values, and the whole kernel where no normalization follows.
+    little. The converter multiplies the scale of a batch normalization into the kernel before it: in the exported
+    model each output channel has at most `clusters` values, and the whole kernel where no normalization follows.
     """
 
     NAME = "cluster"
@@ -58,7 +58,7 @@ class Cluster(FineTuning):
 
     def __post_init__(self) -> None:
         """Check every field."""
-        checks.whole("technique.clusters", self.clusters, least=3)
+        checks.integer("technique.clusters", self.clusters, minimum=3)
         if self.clusters > 256:
             raise ValueError(f"technique.clusters must be at most 256, got {self.clusters}: set for example 16")
         checks.one_of("technique.initialization", self.initialization, tuple(INITIALIZATIONS))
@@ -82,10 +82,10 @@ class Cluster(FineTuning):
                 raise EffectError(f"{self.name} left {values} distinct values in {layer}, more than {self.clusters}")
         return clustered
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:
-        """In the artifact, no output channel of a clustered kernel may have more distinct values."""
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:
+        """In the exported model, no output channel of a clustered kernel may have more distinct values."""
         check_kernels(
-            artifact,
+            exported_model,
             self._promised(candidate.model),
             lambda kernel: _most_values(kernel) <= self.clusters,
             self.name,

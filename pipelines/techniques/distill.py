@@ -27,7 +27,7 @@ class Distill(Learner):
     source: the teacher, a trained cell on the same classes: by its model, or by its run. temperature: above 0; it
     softens both answers, usually 2 to 10. alpha: weight of the teacher's answers in (0, 1], the labels have the rest.
 
-    Expected: no change in the artifact's time or size against its baseline, accuracy up by some points where the
+    Expected: no change in the exported model's time or size against its baseline, accuracy up by some points where the
     teacher is the better one. Training takes longer by the teacher's forward pass, and the teacher's own training
     counts into the total.
     """
@@ -40,8 +40,8 @@ class Distill(Learner):
 
     def __post_init__(self) -> None:
         """Check every field."""
-        checks.number("technique.temperature", self.temperature, above=0)
-        checks.number("technique.alpha", self.alpha, above=0)
+        checks.number("technique.temperature", self.temperature, exclusive_minimum=0)
+        checks.number("technique.alpha", self.alpha, exclusive_minimum=0)
         if self.alpha > 1:
             raise ValueError(f"technique.alpha must be a number, more than 0 and at most 1, got {self.alpha}: set 0.9")
         if self.source.dataset is not None:

@@ -32,25 +32,25 @@ def chosen_kernels(model: tf_keras.Model, skip: str | None = None) -> Kernels:
 
 
 def check_kernels(
-    artifact: Path, promised: Kernels, holds: Callable[[npt.NDArray[Any]], bool], technique: str, what: str
+    exported_model: Path, promised: Kernels, holds: Callable[[npt.NDArray[Any]], bool], technique: str, what: str
 ) -> None:
     """Raise EffectError unless as many kernels of each shape as were promised hold what was promised.
 
-    holds: is asked about a kernel as the artifact stores it, (filters, the rest). Shapes decide, since the converter
-    does not keep the layers' names.
+    holds: is asked about a kernel as the exported model stores it, (filters, the rest). Shapes decide, since the
+    converter does not keep the layers' names.
     """
     from pipelines.litert.kernels import kernels
 
     wanted = Counter(_form(np.moveaxis(kernel, -1, 0)) for kernel in promised.values())
     found: Counter[tuple[int, int]] = Counter()
-    for kernel in kernels(artifact):
+    for kernel in kernels(exported_model):
         if kernel.operator != "DEPTHWISE_CONV_2D" and _form(kernel.values) in wanted and holds(kernel.values):
             found[_form(kernel.values)] += 1
     for form, count in wanted.items():
         if found[form] < count:
             raise EffectError(
                 f"{technique} promised {what} in {count} kernels of {form[0]} filters with {form[1]} weights each, "
-                f"the artifact has {found[form]}"
+                f"the exported model has {found[form]}"
             )
 
 

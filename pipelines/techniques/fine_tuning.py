@@ -22,10 +22,10 @@ class FineTuning(Technique):
     def __post_init__(self) -> None:
         """Check the shared fields."""
         if self.epochs is not None:
-            checks.whole("technique.epochs", self.epochs, least=1)
-        checks.number("technique.learning_rate", self.learning_rate, above=0)
+            checks.integer("technique.epochs", self.epochs, minimum=1)
+        checks.number("technique.learning_rate", self.learning_rate, exclusive_minimum=0)
 
     @property
-    def origin(self) -> Technique:
+    def parent(self) -> Technique:
         """The baseline's trained model."""
         return Baseline()

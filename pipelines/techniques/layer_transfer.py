@@ -38,8 +38,8 @@ class LayerTransfer(Learner):
     name must match from its start, or None for all. freeze: the copied layers stay as they are for the first so many
     epochs, or `always`.
 
-    Expected: no change in the artifact's time or size; higher accuracy after equal epochs, or the baseline's accuracy
-    in less time. The donor's own training counts into the total training time.
+    Expected: no change in the exported model's time or size; higher accuracy after equal epochs, or the baseline's
+    accuracy in less time. The donor's own training counts into the total training time.
     """
 
     NAME = "layer_transfer"
@@ -59,7 +59,7 @@ class LayerTransfer(Learner):
         if self.freeze != ALWAYS:
             if not isinstance(self.freeze, int):
                 raise ValueError(f"technique.freeze must be a whole number or always, got {self.freeze!r}: set 0")
-            checks.whole("technique.freeze", self.freeze, least=0)
+            checks.integer("technique.freeze", self.freeze, minimum=0)
 
     def check_source(self, model: Build, source: Build) -> None:
         """Raise ValueError where no layer would be copied."""
@@ -207,11 +207,11 @@ def _tell(
     assert context.source is not None
     for number, (layer, source) in enumerate(pairs):
         if number == PRINTED_ROWS:
-            context.say(f"  ... and {len(pairs) - number} more: tables/transfer_plan.json")
+            context.report(f"  ... and {len(pairs) - number} more: tables/transfer_plan.json")
             break
         of_model = layer.count_params() / model.count_params()
-        context.say(f"  {layer.name:28} <- {source.name:28} {layer.count_params():>12,} parameters {of_model:7.2%}")
-    context.say(
+        context.report(f"  {layer.name:28} <- {source.name:28} {layer.count_params():>12,} parameters {of_model:7.2%}")
+    context.report(
         f"{model.name} takes {len(pairs)} of {len(table['layer'])} layers from {context.source.result.name}: "
         f"{share:.1%} of its parameters"
     )

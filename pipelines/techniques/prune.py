@@ -64,7 +64,7 @@ class Prune(FineTuning):
             raise ValueError(
                 f"technique.sparsity must be 0.5 with the pattern two_in_four, got {self.sparsity}: leave it out"
             )
-        checks.whole("technique.block_size", self.block_size, least=2)
+        checks.integer("technique.block_size", self.block_size, minimum=2)
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
 
@@ -101,10 +101,10 @@ class Prune(FineTuning):
                 raise EffectError(f"{self.name} left {np.count_nonzero(kernel) / kernel.size:.1%} of {layer} non-zero")
         return pruned
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The zeros must be in the artifact."""
         promised = self._promised(candidate.model)
-        check_kernels(artifact, promised, self._holds, self.name, f"{self.sparsity:.0%} zeros")
+        check_kernels(exported_model, promised, self._holds, self.name, f"{self.sparsity:.0%} zeros")
 
     def _promised(self, model: tf_keras.Model) -> Kernels:
         kernels = chosen_kernels(model, self.skip)

@@ -65,7 +65,7 @@ class PruneFilters(FineTuning):
                 f"{self.name} found no filter to remove with fraction {self.fraction:g} and skip {self.skip!r}: raise "
                 "technique.fraction or let technique.skip match less"
             )
-        context.say(f"{self.name}: {shares['prune/macs_share']:.0%} of the computation is left, fine-tuning")
+        context.report(f"{self.name}: {shares['prune/macs_share']:.0%} of the computation is left, fine-tuning")
         context.trainer.fit(model, epochs=self.epochs, learning_rate=self.learning_rate)
         return replace(candidate, model=model, metrics={**candidate.metrics, **shares})
 
@@ -80,18 +80,18 @@ class PruneFilters(FineTuning):
             kept[group] = np.sort(np.argsort(score, kind="stable")[removed:])
         return kept
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:
-        """The artifact must hold the smaller kernels, each once, and no other."""
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:
+        """The exported model must hold the smaller kernels, each once, and no other."""
         from pipelines.litert.kernels import kernels
 
         # What stands last in Keras, filters or units, stands first in the artifact.
         promised = Counter(np.moveaxis(one, -1, 0).shape for one in complexity.kernels(candidate.model).values())
-        found = Counter(kernel.values.shape for kernel in kernels(artifact))
+        found = Counter(kernel.values.shape for kernel in kernels(exported_model))
         if found != promised:
             missing, surplus = promised - found, found - promised
             raise EffectError(
-                f"{self.name} promised {promised.total()} kernels, {missing.total()} of which the artifact lacks, such "
-                f"as {max(missing, default=None)}, filters first; it has {surplus.total()} others, such as "
+                f"{self.name} promised {promised.total()} kernels, {missing.total()} of which the exported file lacks, "
+                f"such as {max(missing, default=None)}, filters first; it has {surplus.total()} others, such as "
                 f"{max(surplus, default=None)}"
             )
 

@@ -43,7 +43,7 @@ class Quantize(Technique):
     def __post_init__(self) -> None:
         """Check every field."""
         checks.one_of("technique.scheme", self.scheme, SCHEMES)
-        checks.whole("technique.calibration_images", self.calibration_images, least=int(self.scheme in CALIBRATED))
+        checks.integer("technique.calibration_images", self.calibration_images, minimum=int(self.scheme in CALIBRATED))
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Quantize(Technique):
         return f"{super().summary.removesuffix('.')}: {SCHEMES[self.scheme]}."
 
     @property
-    def origin(self) -> Technique:
+    def parent(self) -> Technique:
         """The baseline's trained model."""
         return Baseline()
 
@@ -67,19 +67,21 @@ class Quantize(Technique):
             candidate, conversion=Conversion(quantization=quantization, calibration_images=self.calibration_images)
         )
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:
-        """The artifact's tensors must be of the scheme's types."""
-        from pipelines.litert.artifact import tensor_dtypes
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:
+        """The exported model's tensors must be of the scheme's types."""
+        from pipelines.litert.exported_model import tensor_dtypes
 
-        found = tensor_dtypes(artifact)
+        found = tensor_dtypes(exported_model)
         wanted = {"dynamic": "int8", "float16": "float16", "int8": "int8", "int16x8": "int16"}[self.scheme]
         if not found[wanted]:
-            raise EffectError(f"{self.name} left no {wanted} tensor in the artifact, it has {dict(found)}")
+            raise EffectError(f"{self.name} left no {wanted} tensor in the exported model, it has {dict(found)}")
         if self.scheme == "int8":
             check_integer(self.name, found)
 
 
 def check_integer(technique: str, found: Counter[str]) -> None:
-    """Raise EffectError where an artifact's tensors, by dtype, are not all integers, or none is int8."""
+    """Raise EffectError where an exported model's tensors, by dtype, are not all integers, or none is int8."""
     if found["float32"] or not found["int8"]:
-        raise EffectError(f"{technique} left {found['float32']} float32 tensors in the artifact, it has {dict(found)}")
+        raise EffectError(
+            f"{technique} left {found['float32']} float32 tensors in the exported model, it has {dict(found)}"
+        )

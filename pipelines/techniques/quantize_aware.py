@@ -1,4 +1,4 @@
-"""Quantization-aware training: the network learns with the rounding of its int8 artifact in it.
+"""Quantization-aware training: the network learns with the rounding of its int8 exported model in it.
 
 Source: Jacob et al. 2018, arXiv:1712.05877; `tfmot.quantization.keras`. The collaborative chains keep zeros and shared
 values through it, as `tfmot.quantization.keras.collab_opts` does.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PRESERVE = ("nothing", "sparsity", "clusters", "sparsity_and_clusters")
 # Per step. tfmot's 0.999 from a range of -6..6 takes thousands of steps to arrive.
 RANGE_DECAY = 0.9
-MOST_CLUSTERS = 256
+MAX_CLUSTERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,8 @@ class QuantizeAware(FineTuning):
     `sparsity` (zeros of the kernels stay zeros), `clusters` (weights that share a value go on sharing one) or
     `sparsity_and_clusters`: for use after pruning and clustering.
 
-    Expected: the artifact of `quantize_int8` in time and size, with less loss of accuracy, for a second training that
-    is about twice as slow an epoch.
+    Expected: the exported model of `quantize_int8` in time and size, with less loss of accuracy, for a second training
+    that is about twice as slow an epoch.
     """
 
     NAME = "qat"
@@ -55,29 +55,29 @@ class QuantizeAware(FineTuning):
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a twin that rounds, and give the plain model the weights that it learnt."""
         trainer = context.trainer
-        emulated = _emulated(candidate.model)
-        self._keep(emulated)
+        fake_quantized = _fake_quantized(candidate.model)
+        self._keep(fake_quantized)
         images, _ = next(iter(training_batches(trainer.data.train, trainer.dataset, trainer.settings.batch_size, 0)))
         with trainer.clock():
-            _follow_ranges(emulated, images)
-        trainer.fit(emulated, epochs=self.epochs, learning_rate=self.learning_rate)
-        _copy_back(emulated, candidate.model)
-        return replace(candidate, emulated=emulated, conversion=Conversion(quantization="int8"))
+            _follow_ranges(fake_quantized, images)
+        trainer.fit(fake_quantized, epochs=self.epochs, learning_rate=self.learning_rate)
+        _copy_back(fake_quantized, candidate.model)
+        return replace(candidate, fake_quantized=fake_quantized, conversion=Conversion(quantization="int8"))
 
-    def verify(self, candidate: Candidate, artifact: Path) -> None:
-        """The artifact must be integer throughout."""
-        from pipelines.litert.artifact import tensor_dtypes
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:
+        """The exported model must be integer throughout."""
+        from pipelines.litert.exported_model import tensor_dtypes
 
-        check_integer(self.name, tensor_dtypes(artifact))
+        check_integer(self.name, tensor_dtypes(exported_model))
 
-    def _keep(self, emulated: tf_keras.Model) -> None:
+    def _keep(self, fake_quantized: tf_keras.Model) -> None:
         """Make the kernels keep their zeros and shared values while they are trained.
 
         tfmot's own schemes are not used: theirs for clusters takes a kernel for one clustered by channel if its
         channels hold about equally many values, looks channels up one after the other, and shares one state among all
         layers.
         """
-        for wrapper in _wrappers(emulated):
+        for wrapper in _wrappers(fake_quantized):
             if type(wrapper.layer).__name__ not in ("Conv2D", "Dense"):
                 continue
             ((kernel, quantizer, variables),) = wrapper._weight_vars
@@ -120,18 +120,18 @@ def _keeper(kernel: npt.NDArray[Any], *, zeros: bool, shared: bool) -> Callable[
 def _shared_values(kernel: npt.NDArray[Any]) -> npt.NDArray[np.int32] | None:
     """Which weights share a value: group numbers in the kernel's shape; None for a kernel that is not clustered."""
     values, groups = np.unique(kernel, return_inverse=True)
-    if len(values) <= min(MOST_CLUSTERS, kernel.size - 1):
+    if len(values) <= min(MAX_CLUSTERS, kernel.size - 1):
         return groups.reshape(kernel.shape).astype(np.int32)
     channels = kernel.reshape(-1, kernel.shape[-1]).T
     most = max(len(np.unique(channel)) for channel in channels)
-    if most > min(MOST_CLUSTERS, channels.shape[1] - 1):
+    if most > min(MAX_CLUSTERS, channels.shape[1] - 1):
         return None
-    offsets = np.arange(len(channels), dtype=np.int32)[:, None] * MOST_CLUSTERS
+    offsets = np.arange(len(channels), dtype=np.int32)[:, None] * MAX_CLUSTERS
     numbered = np.stack([np.unique(channel, return_inverse=True)[1].reshape(-1) for channel in channels])
     return np.ascontiguousarray((numbered + offsets).T).reshape(kernel.shape).astype(np.int32)
 
 
-def _emulated(model: tf_keras.Model) -> tf_keras.Model:
+def _fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
     """A copy of the model that rounds weights and activations as int8 does; layers are named `quant_*`."""
     import tensorflow_model_optimization as tfmot
     import tf_keras
@@ -159,14 +159,14 @@ def _emulated(model: tf_keras.Model) -> tf_keras.Model:
     copy = _with_integer_scaling(model)
     annotated = tf_keras.models.clone_model(copy, clone_function=annotate)
     with tfmot.quantization.keras.quantize_scope({"RangeOnly": RangeOnly, "Scaling": _scaling_layer()}):
-        emulated = tfmot.quantization.keras.quantize_apply(annotated)
-    for wrapper in _wrappers(emulated):
+        fake_quantized = tfmot.quantization.keras.quantize_apply(annotated)
+    for wrapper in _wrappers(fake_quantized):
         for activation in wrapper._quantize_activations:
             # tfmot rounds behind a swish only; what goes into its sigmoid and its product needs a range too.
             if getattr(activation.activation, "__name__", "") == "swish":
                 activation._pre_activation_vars = activation.quantizer.build(None, "pre_activation", wrapper)
                 activation._should_pre_quantize = lambda: True
-    return emulated
+    return fake_quantized
 
 
 def _with_integer_scaling(model: tf_keras.Model) -> tf_keras.Model:
@@ -227,11 +227,11 @@ def _scaling_layer() -> type:
     return Scaling
 
 
-def _wrappers(emulated: tf_keras.Model) -> Iterator[Any]:
-    return (layer for layer in emulated.layers if type(layer).__name__ == "QuantizeWrapperV2")
+def _wrappers(fake_quantized: tf_keras.Model) -> Iterator[Any]:
+    return (layer for layer in fake_quantized.layers if type(layer).__name__ == "QuantizeWrapperV2")
 
 
-def _follow_ranges(emulated: tf_keras.Model, images: Any) -> None:
+def _follow_ranges(fake_quantized: tf_keras.Model, images: Any) -> None:
     """Let the ranges of activations start at those of a batch of images, and follow quickly from there."""
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops, quantizers
@@ -253,24 +253,24 @@ def _follow_ranges(emulated: tf_keras.Model, images: Any) -> None:
             )
 
     following = Following(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
-    for wrapper in _wrappers(emulated):
+    for wrapper in _wrappers(fake_quantized):
         wrapper._output_quantizers = [following for _ in wrapper._output_quantizers]
         for activation in wrapper._quantize_activations:
             activation.quantizer = following
-    before = {id(layer): layer.get_weights() for layer in _normalizations(emulated)}
-    emulated(images, training=True)
-    for layer in _normalizations(emulated):
+    before = {id(layer): layer.get_weights() for layer in _normalizations(fake_quantized)}
+    fake_quantized(images, training=True)
+    for layer in _normalizations(fake_quantized):
         layer.set_weights(before[id(layer)])
     decay.assign(RANGE_DECAY)
 
 
-def _normalizations(emulated: tf_keras.Model) -> list[Any]:
-    return [w.layer for w in _wrappers(emulated) if type(w.layer).__name__ == "BatchNormalization"]
+def _normalizations(fake_quantized: tf_keras.Model) -> list[Any]:
+    return [w.layer for w in _wrappers(fake_quantized) if type(w.layer).__name__ == "BatchNormalization"]
 
 
-def _copy_back(emulated: tf_keras.Model, model: tf_keras.Model) -> None:
+def _copy_back(fake_quantized: tf_keras.Model, model: tf_keras.Model) -> None:
     """Put the learnt weights into the plain model, layer by layer and variable by variable."""
-    for wrapper in _wrappers(emulated):
+    for wrapper in _wrappers(fake_quantized):
         plain = model.get_layer(wrapper.layer.name)
         if not plain.trainable_weights:
             continue

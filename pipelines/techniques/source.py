@@ -56,7 +56,7 @@ class Learner(Technique):
     source: Source
 
     @property
-    def origin(self) -> None:
+    def parent(self) -> None:
         """Starts from the model's own weights; a donor's are put over them."""
 
     @property

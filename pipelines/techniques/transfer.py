@@ -40,8 +40,8 @@ class Transfer(Technique):
     their batch normalizations, as the guide advises; 0 leaves that out. unfreeze_epochs: as `epochs`, for that second
     phase. unfreeze_learning_rate: above 0, a tenth of the first or less.
 
-    Expected: no change in the artifact's time or size; a small part of the baseline's training time, and usually less
-    accuracy, part of which the second phase brings back. Without augmentation the backbone's features are computed
+    Expected: no change in the exported model's time or size; a small part of the baseline's training time, and usually
+    less accuracy, part of which the second phase brings back. Without augmentation the backbone's features are computed
     once, which trains the same head in about the time of one epoch.
     """
 
@@ -58,13 +58,13 @@ class Transfer(Technique):
         """Check every field."""
         for field in ("epochs", "unfreeze_epochs"):
             if getattr(self, field) is not None:
-                checks.whole(f"technique.{field}", getattr(self, field), least=1)
+                checks.integer(f"technique.{field}", getattr(self, field), minimum=1)
         for field in ("learning_rate", "unfreeze_learning_rate"):
-            checks.number(f"technique.{field}", getattr(self, field), above=0)
-        checks.whole("technique.unfreeze_blocks", self.unfreeze_blocks, least=0)
+            checks.number(f"technique.{field}", getattr(self, field), exclusive_minimum=0)
+        checks.integer("technique.unfreeze_blocks", self.unfreeze_blocks, minimum=0)
 
     @property
-    def origin(self) -> None:
+    def parent(self) -> None:
         """Starts from the model's own, pretrained weights."""
 
     def preflight(self, model: Model) -> None:

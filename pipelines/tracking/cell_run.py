@@ -20,7 +20,7 @@ from pipelines.system import guard, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.system.places import PACKAGE
 from pipelines.system.runtime import hardware_name
-from pipelines.tracking.client import beside_rivals
+from pipelines.tracking.client import retry_on_conflict
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ QUIET_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Address:
+class RunReceipt:
     """Where the run of a cell's folder is, in a file beside that folder. recorded: whether all of it is there."""
 
     uri: str
@@ -63,7 +63,7 @@ class Address:
         partial.replace(path)
 
     @classmethod
-    def load(cls, folder: Path) -> Address:
+    def load(cls, folder: Path) -> RunReceipt:
         """Read the file. Raises OSError, ValueError or TypeError where it is missing or no address."""
         return cls(**json.loads(cls.path(folder).read_text()))
 
@@ -92,7 +92,7 @@ class CellRun:
     ) -> Iterator[CellRun]:
         """Open a run, or `run_id` again, and end it as FINISHED, FAILED with the traceback, or KILLED on an interrupt.
 
-        folder: the cell's; a file beside it says where its run is (`Address`). monitored: log the machine's load.
+        folder: the cell's; a file beside it says where its run is (`RunReceipt`). monitored: log the machine's load.
         """
         import mlflow
 
@@ -100,7 +100,7 @@ class CellRun:
         own = {PROCESS: identity(), **(tags or {})}
         active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=own)
         run = cls(client, active.info.run_id, uri)
-        Address(uri=uri, experiment=experiment, run_id=run.run_id, recorded=False).save(folder)
+        RunReceipt(uri=uri, experiment=experiment, run_id=run.run_id, recorded=False).save(folder)
         with Pulse(lambda: client.set_tag(run.run_id, HEARTBEAT, f"{time.time():.0f}")):
             try:
                 yield run
@@ -111,7 +111,7 @@ class CellRun:
                     run._fail(error)
                 raise
             mlflow.end_run("FINISHED")
-        Address(uri=uri, experiment=experiment, run_id=run.run_id, recorded=True).save(folder)
+        RunReceipt(uri=uri, experiment=experiment, run_id=run.run_id, recorded=True).save(folder)
 
     def start(self, cell: Cell, data: ImageData) -> None:
         """Name, tags, parameters and datasets: known before anything is computed."""
@@ -191,7 +191,7 @@ class CellRun:
             }
         )
         mlflow.log_artifacts(str(finished.files.folder), CELL_FOLDER)
-        logged = {artifact.path for artifact in self._client.list_artifacts(self.run_id)}
+        logged = {exported_model.path for exported_model in self._client.list_artifacts(self.run_id)}
         for path in sorted(finished.files.tables.glob("*.json")):
             # MLflow's own form of a table, which its UI shows as one. To one that is there it would append.
             if path.name not in logged:
@@ -215,7 +215,7 @@ class CellRun:
             mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(PACKAGE / "tracking" / "serving.py"),
-                artifacts={"artifact": str(finished.files.artifact)},
+                artifacts={"artifact": str(finished.files.exported_model)},
                 code_paths=[str(code)],
                 signature=signature(len(data.class_names)),
                 input_example=data.test.images[:2],
@@ -250,7 +250,7 @@ class CellRun:
             name=cell.dataset.name,
             digest=split.digest[:DIGEST_CHARACTERS],
         )
-        beside_rivals(lambda: mlflow.log_input(dataset, context=context))
+        retry_on_conflict(lambda: mlflow.log_input(dataset, context=context))
 
     def _send_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         import mlflow

@@ -62,7 +62,7 @@ def _pin_registry(uri: str) -> None:
     _PINNED.add(uri)
 
 
-def beside_rivals(write: Callable[[], object]) -> None:
+def retry_on_conflict(write: Callable[[], object]) -> None:
     """Write what may be written twice, where other processes may write the same row at the same moment.
 
     MLflow looks whether the row is there before it inserts it, and a database refuses all inserts but the first. The

@@ -45,8 +45,8 @@ def split(uri: str) -> Address:
         rest = uri[found.end() :]
         bare = scheme + (f"{user}@" if user and not is_server else "") + rest
         return Address(bare=bare, user=unquote(user), password=unquote(password))
-    if is_server and (alone := _USER_ALONE.match(uri)):
-        return Address(bare=alone[1] + uri[alone.end() :], user=unquote(alone[2]), password="")
+    if is_server and (match := _USER_ALONE.match(uri)):
+        return Address(bare=match[1] + uri[match.end() :], user=unquote(match[2]), password="")
     if not is_server and (asked := _IN_QUERY.search(uri)):
         return Address(bare=_IN_QUERY.sub("", uri).rstrip("?&"), password=unquote(asked[1]))
     return Address(bare=uri)

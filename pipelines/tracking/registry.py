@@ -134,10 +134,10 @@ class Registry:
                 predicted = arrays["logits"].argmax(axis=1)
         return Answers(predicted=predicted, correct=self.result(cell.run_id).measurement.correct)
 
-    def artifact_sha256(self, run_id: str) -> str:
+    def exported_sha256(self, run_id: str) -> str:
         """SHA-256, in hexadecimal, of the artifact that was measured. Raises StoreError where it is lost."""
         with tempfile.TemporaryDirectory() as folder:
-            return sha256(self._downloaded(run_id, CellFiles(Path()).artifact.name, Path(folder)))
+            return sha256(self._downloaded(run_id, CellFiles(Path()).exported_model.name, Path(folder)))
 
     def promote(self, name: str, run_id: str, *, tags: Mapping[str, str], description: str) -> Version:
         """Make the run's model the champion, and the present champion the previous one.

@@ -8,4 +8,4 @@ __all__ = ["app"]
 
 # A search for runs builds some hundred objects a run: looking for cycles among them doubles a page's time.
 # But a server lives for weeks, and what is in cycles must not pile up as it may in a command.
-runtime.collect_seldom(after=100_000)
+runtime.relax_gc(after=100_000)

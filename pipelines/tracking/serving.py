@@ -21,14 +21,14 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types import Schema, TensorSpec
 
-from pipelines.litert.artifact import Artifact
+from pipelines.litert.exported_model import ExportedModel
 
 # All that is imported here of the package, by path in it.
-NEEDED = ("__init__.py", "litert/__init__.py", "litert/artifact.py", "results/__init__.py", "results/files.py")
+NEEDED = ("__init__.py", "litert/__init__.py", "litert/exported_model.py", "results/__init__.py", "results/files.py")
 
 
 class UnfitImages(MlflowException):
-    """Images that the artifact cannot classify; over HTTP the status 400 with one sentence."""
+    """Images that the exported model cannot classify; over HTTP the status 400 with one sentence."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)
@@ -39,17 +39,17 @@ class UnfitImages(MlflowException):
         return json.dumps({"error_code": self.error_code, "message": str(self)})
 
 
-class ArtifactModel(PythonModel):
-    """uint8 images (n, h, w, 3) -> `class` (n,) and `probabilities` (n, classes), classes in the artifact's order."""
+class ServedModel(PythonModel):
+    """uint8 images (n, h, w, 3) -> `class` (n,) and `probabilities` (n, classes), in the order of the labels."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the artifact."""
         self.path = Path(context.artifacts["artifact"])
-        first = Artifact(self.path)
+        first = ExportedModel(self.path)
         self.image_shape, self.names = first.image_shape, np.array(first.labels)
         # Model servers call from several threads, and an interpreter serves one call at a time without holding
         # Python's lock: one for each core, loaded when calls first overlap that much.
-        self.idle: LifoQueue[Artifact | None] = LifoQueue()
+        self.idle: LifoQueue[ExportedModel | None] = LifoQueue()
         for _ in range((os.cpu_count() or 1) - 1):
             self.idle.put(None)
         self.idle.put(first)
@@ -62,12 +62,12 @@ class ArtifactModel(PythonModel):
     ) -> dict[str, np.ndarray]:
         """Classify images, whole numbers 0 to 255 of any integer dtype. Raises UnfitImages where they are others."""
         images = _images(model_input, self.image_shape)
-        artifact = self.idle.get()
+        exported_model = self.idle.get()
         try:
-            artifact = artifact or Artifact(self.path)
-            logits = artifact.logits(images)
+            exported_model = exported_model or ExportedModel(self.path)
+            logits = exported_model.logits(images)
         finally:
-            self.idle.put(artifact)
+            self.idle.put(exported_model)
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return {
             "class": self.names[logits.argmax(axis=1)],
@@ -116,4 +116,4 @@ def _images(given: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
     )
 
 
-mlflow.models.set_model(ArtifactModel())
+mlflow.models.set_model(ServedModel())

@@ -29,7 +29,7 @@ from pipelines.tracking.address import EMBEDDED_URI, sqlite_path
 from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_run import CELL_FOLDER, FOLDER, CellRun
 from pipelines.tracking.claims import Claims
-from pipelines.tracking.client import beside_rivals, connected
+from pipelines.tracking.client import connected, retry_on_conflict
 from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
 
 if TYPE_CHECKING:
@@ -242,9 +242,9 @@ class Store:
         """A finished cell with all its files at hand. Raises StoreError where they are lost or of another version."""
         return self._opened(run_id, lambda: Finished.load(self._downloaded(run_id)))
 
-    def artifact(self, run_id: str) -> Path:
+    def exported_model(self, run_id: str) -> Path:
         """The artifact of a finished cell, at hand as long as this store is. Raises StoreError where it is lost."""
-        return self._opened(run_id, lambda: self._downloaded(run_id, f"/{CellFiles(Path()).artifact.name}"))
+        return self._opened(run_id, lambda: self._downloaded(run_id, f"/{CellFiles(Path()).exported_model.name}"))
 
     def load(self, uri: str) -> Finished:
         """The finished cell of the run `runs:/<run id>`. Raises StoreError where it cannot be had or learnt from."""
@@ -460,7 +460,7 @@ class Store:
         tags = self.client.get_experiment(self.experiment_id).tags
         for key, value in {**EXPERIMENT_TAGS, view.TAG: view.state()}.items():
             if key not in tags or (key == view.TAG and tags[key] != value):
-                beside_rivals(partial(self.client.set_experiment_tag, self.experiment_id, key, value))
+                retry_on_conflict(partial(self.client.set_experiment_tag, self.experiment_id, key, value))
 
     def _experiment(self, name: str, *, create: bool) -> str:
         found = self.client.get_experiment_by_name(name)

@@ -90,9 +90,9 @@ class SweepRun:
 
         found = []
         try:
-            for artifact in self._client.list_artifacts(self.run_id, FOLDER):
-                if int(artifact.path.rpartition("/")[2].removesuffix(".json")) not in known:
-                    uri = f"runs:/{self.run_id}/{artifact.path}"
+            for exported_model in self._client.list_artifacts(self.run_id, FOLDER):
+                if int(exported_model.path.rpartition("/")[2].removesuffix(".json")) not in known:
+                    uri = f"runs:/{self.run_id}/{exported_model.path}"
                     found.append(Outcome.parse(mlflow.artifacts.load_text(uri)))
         except Exception as error:  # noqa: BLE001 (it is looked at again soon)
             log.debug("outcomes could not be read from MLflow: %s", error)

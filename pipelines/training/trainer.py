@@ -53,10 +53,10 @@ class Training:
     def __post_init__(self) -> None:
         """Check every field."""
         for name in ("epochs", "batch_size", "patience"):
-            checks.whole(f"training.{name}", getattr(self, name), least=1)
+            checks.integer(f"training.{name}", getattr(self, name), minimum=1)
         checks.one_of("training.optimizer", self.optimizer, ("adam", "sgd"))
         if self.learning_rate is not None:
-            checks.number("training.learning_rate", self.learning_rate, above=0)
+            checks.number("training.learning_rate", self.learning_rate, exclusive_minimum=0)
         checks.fraction("training.warmup_fraction", self.warmup_fraction, zero=True)
         checks.one_of("training.mixed_precision", self.mixed_precision, ("auto", True, False))
         for name in ("fast_convolutions", "adapt_batch_norm"):
@@ -150,7 +150,7 @@ class Trainer:
     @contextmanager
     def clock(self) -> Iterator[None]:
         """Count the time of what is done inside as training. `fit` does so by itself."""
-        with energy.counted(self.joules), stopwatch.part("train"):
+        with energy.measure_energy(self.joules), stopwatch.part("train"):
             started = time.perf_counter()
             try:
                 yield

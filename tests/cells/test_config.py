@@ -61,23 +61,23 @@ def test_every_choice_composes(group: str, choice: str, tmp_path: Path) -> None:
 def test_the_default_is_one_cell() -> None:
     cell = composed()
     assert cell.name == "small_cnn-digits-quantize_int8"
-    assert cell.origin is not None and cell.baseline is not None
-    assert cell.origin.name == cell.baseline.name == "small_cnn-digits-baseline"
+    assert cell.parent is not None and cell.baseline is not None
+    assert cell.parent.name == cell.baseline.name == "small_cnn-digits-baseline"
 
 
 def test_a_chain_starts_from_its_training_step() -> None:
     cell = composed("model=efficientnet_lite0", "technique=transfer_quantize_int8")
     assert isinstance(cell.technique, Chain)
-    assert cell.origin is not None and cell.baseline is not None
-    assert cell.origin.technique.name == "transfer"
+    assert cell.parent is not None and cell.baseline is not None
+    assert cell.parent.technique.name == "transfer"
     assert cell.baseline.technique.name == "baseline"
 
 
 def test_a_longer_chain_goes_on_from_the_shorter_ones_cell() -> None:
     long, short = composed("technique=pcqat"), composed("technique=prune_cluster")
-    assert long.origin is not None and short.origin is not None
-    assert fingerprint(long.origin) == fingerprint(short)
-    assert fingerprint(short.origin) == fingerprint(composed("technique=prune"))
+    assert long.parent is not None and short.parent is not None
+    assert fingerprint(long.parent) == fingerprint(short)
+    assert fingerprint(short.parent) == fingerprint(composed("technique=prune"))
 
 
 def test_tensorflow_stays_out_of_help_and_config() -> None:

@@ -63,7 +63,7 @@ def test_a_recorded_cell_is_opened_where_it_lies(place: Place, tmp_path: Path, m
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     run = place.runs()["small_cnn-digits-baseline"]
     store = Store(place.uri, "opscore")
-    files = [store.open(run.info.run_id).files.folder, store.artifact(run.info.run_id)]
+    files = [store.open(run.info.run_id).files.folder, store.exported_model(run.info.run_id)]
     cell = Path(urlsplit(run.info.artifact_uri).path, "cell")
     assert files == [cell, cell / "model.tflite"]
     assert store.result(run.info.run_id).name == run.info.run_name
@@ -154,8 +154,8 @@ def test_the_terminal_shows_table_link_and_ui(place: Place) -> None:
 
 
 def test_the_artifact_carries_its_labels(place: Place) -> None:
-    artifact = place.files(place.runs()["small_cnn-digits-baseline"]) / "cell" / "model.tflite"
-    with zipfile.ZipFile(artifact) as archive:
+    exported_model = place.files(place.runs()["small_cnn-digits-baseline"]) / "cell" / "model.tflite"
+    with zipfile.ZipFile(exported_model) as archive:
         assert archive.read("labels.txt").decode().split() == [str(digit) for digit in range(10)]
 
 
@@ -226,13 +226,13 @@ def test_what_was_computed_survives_a_store_that_fails(tmp_path: Path) -> None:
     place = Place(tmp_path)
     started = place.start("technique=baseline", "training.epochs=40", "training.patience=40")
     until(lambda: "Epoch 1/" in (tmp_path / "out.txt").read_text())
-    # Artifacts cannot be written below a file.
+    # Exported models cannot be written below a file.
     shutil.rmtree(tmp_path / "artifacts")
     (tmp_path / "artifacts").write_text("in the way")
     assert started.wait(timeout=300) == 1
     assert "could not be recorded" in (tmp_path / "out.txt").read_text()
     finished = Finished.load(tmp_path / "out" / "small_cnn-digits-baseline")
-    assert finished.files.artifact.exists() and finished.files.checkpoint.exists()
+    assert finished.files.exported_model.exists() and finished.files.checkpoint.exists()
     # Without the optimizer's state, which would triple it.
     assert finished.files.checkpoint.stat().st_size < 2 * 4 * finished.result.complexity.parameters
     (run,) = place.client.search_runs(["1"])

@@ -52,7 +52,7 @@ def test_eight_cells_at_once(served: tuple[Path, int], tmp_path: Path) -> None:
         (parent,) = place.sweeps()
         assert {run.data.tags["mlflow.parentRunId"] for run in cells} == {parent.info.run_id}
         assert parent.data.metrics["cells/done"] == 8
-        # Artifacts came through the server, which alone has a place for them.
+        # Exported models came through the server, which alone has a place for them.
         assert (place.files(cells[0]) / "cell" / "model.tflite").stat().st_size > 0
         assert not place.client.search_registered_models()
 

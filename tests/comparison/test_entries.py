@@ -12,10 +12,10 @@ from pipelines.comparison.entries import (
     Comparison,
     compare,
     entries_of,
-    first_ranks,
-    nearest_move,
+    nearest_flip,
     pareto_front,
     possible_scores,
+    rank_acceptability,
 )
 from pipelines.comparison.notes import notes
 from pipelines.results.recorded import RecordedCell
@@ -131,7 +131,7 @@ def test_the_front_of_many_rows_that_sort_alike() -> None:
 def test_first_ranks_of_two_criteria_are_the_lengths_on_the_line() -> None:
     # With weights w and 1 - w: rows lead where w > 2/3 (3w > 2 (1-w) + w ...), worked out by hand:
     # A = 3w, B = 2(1-w), equal at w = 0.4.
-    shares = first_ranks(np.array([[3.0, 0.0], [0.0, 2.0], [-1.0, -1.0]]), draws=40_000, seed=0)
+    shares = rank_acceptability(np.array([[3.0, 0.0], [0.0, 2.0], [-1.0, -1.0]]), draws=40_000, seed=0)
     assert shares == pytest.approx([0.6, 0.4, 0.0], abs=0.01)
     assert shares.sum() == pytest.approx(1)
 
@@ -139,23 +139,26 @@ def test_first_ranks_of_two_criteria_are_the_lengths_on_the_line() -> None:
 def test_rows_that_others_dominate_do_not_change_the_first_ranks() -> None:
     values = np.random.default_rng(1).normal(size=(5, 4))
     dominated = values[np.arange(200) % 5] - np.random.default_rng(2).uniform(0.01, 1, size=(200, 4))
-    alone = first_ranks(values, draws=1000, seed=0)
-    assert first_ranks(np.concatenate([values, dominated]), draws=1000, seed=0).tolist() == [*alone, *[0.0] * 200]
+    alone = rank_acceptability(values, draws=1000, seed=0)
+    assert rank_acceptability(np.concatenate([values, dominated]), draws=1000, seed=0).tolist() == [
+        *alone,
+        *[0.0] * 200,
+    ]
 
 
 def test_equal_rows_share_the_first_rank() -> None:
-    assert first_ranks(np.array([[1.0, 2.0], [1.0, 2.0]]), draws=100, seed=0).tolist() == [0.5, 0.5]
-    assert len(first_ranks(np.empty((0, 4)), draws=10, seed=0)) == 0
+    assert rank_acceptability(np.array([[1.0, 2.0], [1.0, 2.0]]), draws=100, seed=0).tolist() == [0.5, 0.5]
+    assert len(rank_acceptability(np.empty((0, 4)), draws=10, seed=0)) == 0
 
 
 def test_the_nearest_move_by_hand() -> None:
     values = np.array([[4.0, 0.0], [0.0, 3.0], [1.0, 2.0]])
     # Row 0 leads with 4w against 3 v and w + 2 v. With v = 1: against row 2, 3w = 2 at w = 2/3; against row 1 at 3/4.
-    assert nearest_move(np.array([1.0, 1.0]), values, 0) == pytest.approx((0.75, 1))
+    assert nearest_flip(np.array([1.0, 1.0]), values, 0) == pytest.approx((0.75, 1))
     # With w = 1: against row 1, v = 4/3; against row 2, v = 3/2.
-    assert nearest_move(np.array([1.0, 1.0]), values, 1) == pytest.approx((4 / 3, 1))
+    assert nearest_flip(np.array([1.0, 1.0]), values, 1) == pytest.approx((4 / 3, 1))
     # Nothing that stays above 0 lets the other lead.
-    assert nearest_move(np.array([1.0, 1.0]), np.array([[4.0, 1.0], [3.0, 1.0]]), 0) is None
+    assert nearest_flip(np.array([1.0, 1.0]), np.array([[4.0, 1.0], [3.0, 1.0]]), 0) is None
 
 
 def test_seeds_become_one_entry_and_a_repeated_run_counts_once() -> None:
@@ -267,7 +270,7 @@ def test_ties_are_those_of_drawing_for_every_entry(images: int) -> None:
 def test_what_is_not_feasible_cannot_win() -> None:
     comparison = one(recorded("cluster", accuracy=0.9, feasible=False), recorded("prune", accuracy=0.7))
     assert comparison.winner is not None and comparison.winner.technique == "prune"
-    assert comparison.first.keys() == {"vgg16-cifar10-prune"}
+    assert comparison.rank_acceptability.keys() == {"vgg16-cifar10-prune"}
     assert one(recorded("cluster", feasible=False)).winner is None
     assert notes(one(recorded("cluster", feasible=False))) == ["No cell keeps the budgets of its score profile."]
 
@@ -276,7 +279,7 @@ def test_the_move_that_is_told_changes_the_winner() -> None:
     cells = [recorded("quantize_int8", accuracy=0.75, megabytes=0.25), recorded("baseline", accuracy=0.8)]
     comparison = one(*cells)
     assert comparison.winner is not None and comparison.winner.technique == "quantize_int8"
-    (size,) = [move for move in comparison.moves if move.criterion == "size"]
+    (size,) = [move for move in comparison.weight_flips if move.criterion == "size"]
     assert size.winner == "vgg16-cifar10-baseline" and 0 < size.after < size.before == 0.5
 
     def score(cell: RecordedCell, exponent: float) -> float:

@@ -1,4 +1,4 @@
-"""Measuring on a target: real LiteRT runs of tiny artifacts, real stores, and hand-checked statistics."""
+"""Measuring on a target: real LiteRT runs of tiny exported models, real stores, and hand-checked statistics."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from pipelines.device.session import Load, Raw, Start
 from pipelines.device.settings import PROFILES, Settings, settings_of, target_of
 from pipelines.device.subjects import Subject, of_files
 from pipelines.litert import memory
-from pipelines.litert.artifact import Artifact, image_shape
+from pipelines.litert.exported_model import ExportedModel, image_shape
 from pipelines.litert.latency import Percentiles
 from pipelines.litert.stream import BURST_S, check_same, random_images, time_bursts
 from pipelines.results.statistics import approximate_t_quantile
@@ -62,7 +62,7 @@ class Cells:
         location = None if uri else (folder / "artifacts").as_uri()
         self.experiment = self.client.create_experiment("mine", artifact_location=location)
 
-    def add(self, technique: str, artifact: Path, **params: str) -> str:
+    def add(self, technique: str, exported_model: Path, **params: str) -> str:
         run = self.client.create_run(self.experiment, run_name=f"net-digits-{technique}")
         run_id: str = run.info.run_id
         tags = {"model": "net", "dataset": "digits", "technique": technique, "seed": params.get("seed", "0")}
@@ -71,7 +71,7 @@ class Cells:
         own = {"model.width": "8", "seed": "0", "technique._target_": technique, "measurement.threads": "1"} | params
         for key, value in own.items():
             self.client.log_param(run_id, key, value)
-        with renamed(artifact, "model.tflite") as path:
+        with renamed(exported_model, "model.tflite") as path:
             self.client.log_artifact(run_id, str(path), "cell")
         self.client.set_terminated(run_id)
         return run_id
@@ -173,15 +173,15 @@ class TestBatch:
     def test_answers_as_alone(self, made, name):
         images = random_images((8, 8, 3), 8, seed=0)
         path = made / f"{name}.tflite"
-        together = Artifact(path, batch=8).query_batch(images)
+        together = ExportedModel(path, batch=8).query_batch(images)
         assert together.shape == (8, 10)
-        check_same(Artifact(path).logits(images), together, path)
+        check_same(ExportedModel(path).logits(images), together, path)
 
     def test_operators_that_hold_it_to_one_image_are_named(self, made):
         with pytest.raises(
             ValueError, match=r"single.tflite must take 8 images at once, got .*: its operators hold it"
         ):
-            Artifact(made / "single.tflite", batch=8)
+            ExportedModel(made / "single.tflite", batch=8)
 
     @pytest.mark.parametrize("wrong", [1.0, math.nan])
     def test_other_answers_are_refused(self, wrong):
@@ -232,7 +232,7 @@ def loads_of(*medians_ms: float, calls: int = 40, windows: Sequence[int] | None 
 
 
 def shared_machine(generator: np.random.Generator) -> tuple[list[Load], list[Load]]:
-    """A session of two artifacts, 5 windows of 2 loads of 8 bursts of 5 calls, on a machine that others use.
+    """A session of two exported models, 5 windows of 2 loads of 8 bursts of 5 calls, on a machine that others use.
 
     Each load lies in memory as chance has it; for spells, by bursts, one takes up to twice as long and the other up to
     half as long again; single calls are interrupted.
@@ -282,7 +282,7 @@ class TestLatency:
 
     @pytest.mark.parametrize("disturbed", [1, 3, 4])
     def test_a_ratio_is_that_of_artifacts_left_alone(self, disturbed):
-        # As where the cores are moved apart for a while: one artifact takes twice as long, the other a third more.
+        # As where cores are moved apart for a while: one model takes twice as long, the other a third more.
         own, reference = (
             loads_of(*[2] * disturbed, *[1] * (5 - disturbed)),
             loads_of(*[4] * disturbed, *[3] * (5 - disturbed)),
@@ -424,7 +424,9 @@ class TestSession:
     def test_too_little_memory_is_one_sentence(self):
         subject = Subject(label="huge", path=Path("huge.tflite"), sha256="", image_shape=(8, 8, 3))
         raw = Raw(starts=[Start(load_ms=1, first_call_ms=1, call_ms=1, peak_bytes=2**60)])
-        with pytest.raises(MemoryError, match=r"the 1 artifacts must fit into memory together, got .* measure fewer"):
+        with pytest.raises(
+            MemoryError, match=r"the 1 exported models must fit into memory together, got .* measure fewer"
+        ):
             session.check_memory([subject], [raw])
 
     @pytest.mark.parametrize(
@@ -450,7 +452,7 @@ class TestSession:
         python.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(python))
         with pytest.raises(RuntimeError, match="measuring int8 failed: its child process was killed by SIGKILL"):
-            session.run(of_files([made / "int8.tflite"], None), HASTY, say=lambda _: None)
+            session.run(of_files([made / "int8.tflite"], None), HASTY, report=lambda _: None)
 
 
 class TestFiles:
@@ -518,7 +520,7 @@ class TestFiles:
         inside, leave = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with runtime.alone("measuring", wait=lambda: None):
+            with runtime.machine_lock("measuring", on_wait=lambda: None):
                 inside.set()
                 leave.wait(30)
 

@@ -15,7 +15,7 @@ import pytest
 from zlib_ng import zlib_ng
 
 from pipelines.litert.accuracy import accuracy, confusion_matrix, top_k_accuracy
-from pipelines.litert.artifact import Artifact, append_labels, tensor_dtypes
+from pipelines.litert.exported_model import ExportedModel, append_labels, tensor_dtypes
 from pipelines.litert.latency import Percentiles, time_interleaved
 from pipelines.litert.session import Request, Settings, measure
 from pipelines.litert.size import PIECE, compressed_bytes, file_bytes
@@ -37,34 +37,34 @@ def keras_logits(made) -> np.ndarray:
     return np.load(made / "keras.npz")["logits"]
 
 
-class TestArtifact:
+class TestExportedModel:
     def test_float32_says_what_keras_says(self, made, images, keras_logits):
-        artifact = Artifact(made / "float32.tflite")
-        assert (artifact.image_shape, artifact.classes) == ((8, 8, 3), 10)
-        assert artifact.input_dtype == np.float32
-        logits = artifact.logits(images)
+        exported_model = ExportedModel(made / "float32.tflite")
+        assert (exported_model.image_shape, exported_model.classes) == ((8, 8, 3), 10)
+        assert exported_model.input_dtype == np.float32
+        logits = exported_model.logits(images)
         assert logits.shape == (60, 10) and logits.dtype == np.float32
         np.testing.assert_allclose(logits, keras_logits, atol=1e-4)
         assert (logits.argmax(axis=1) == keras_logits.argmax(axis=1)).all()
 
     @pytest.mark.parametrize("dtype", ["uint8", "int8"])
     def test_quantized_is_near_keras(self, made, images, keras_logits, dtype):
-        artifact = Artifact(made / f"{dtype}.tflite")
-        assert artifact.input_dtype == dtype
-        logits = artifact.logits(images)
+        exported_model = ExportedModel(made / f"{dtype}.tflite")
+        assert exported_model.input_dtype == dtype
+        logits = exported_model.logits(images)
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, keras_logits, atol=0.03 * np.ptp(keras_logits))
 
     def test_uint8_and_int8_inputs_mean_the_same(self, made, images):
-        one, other = (Artifact(made / f"{dtype}.tflite").logits(images) for dtype in ("uint8", "int8"))
+        one, other = (ExportedModel(made / f"{dtype}.tflite").logits(images) for dtype in ("uint8", "int8"))
         np.testing.assert_allclose(one, other, atol=1e-6)
 
     def test_threads_do_not_change_the_answer(self, made, images):
         path = made / "float32.tflite"
-        assert np.array_equal(Artifact(path).logits(images), Artifact(path, threads=2).logits(images))
+        assert np.array_equal(ExportedModel(path).logits(images), ExportedModel(path, threads=2).logits(images))
 
     def test_logits_of_no_image(self, made, images):
-        assert Artifact(made / "float32.tflite").logits(images[:0]).shape == (0, 10)
+        assert ExportedModel(made / "float32.tflite").logits(images[:0]).shape == (0, 10)
 
     @pytest.mark.parametrize(
         "image",
@@ -72,7 +72,7 @@ class TestArtifact:
     )
     def test_refuses_other_images(self, made, image):
         with pytest.raises(ValueError, match=r"must be uint8 of shape \(8, 8, 3\), got .*: pass raw RGB"):
-            Artifact(made / "float32.tflite").query(image)
+            ExportedModel(made / "float32.tflite").query(image)
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -82,7 +82,7 @@ class TestArtifact:
             (b"garbage" * 100, "bad.tflite must be a TFLite flatbuffer"),
         ],
     )
-    @pytest.mark.parametrize("load", [Artifact, tensor_dtypes])
+    @pytest.mark.parametrize("load", [ExportedModel, tensor_dtypes])
     def test_refuses_other_files(self, tmp_path, content, message, load):
         path = tmp_path / "bad.tflite"
         if content is not None:
@@ -93,7 +93,7 @@ class TestArtifact:
     @pytest.mark.parametrize("name", ["flat", "gray"])
     def test_refuses_what_takes_no_rgb_image(self, made, name):
         with pytest.raises(ValueError, match=rf"{name}.tflite must have one input \(1, h, w, 3\)"):
-            Artifact(made / f"{name}.tflite")
+            ExportedModel(made / f"{name}.tflite")
 
     def test_tensor_dtypes_show_the_effect_of_quantization(self, made):
         assert set(tensor_dtypes(made / "float32.tflite")) == {"float32", "int32"}
@@ -114,7 +114,7 @@ class TestCodes:
         ],
     )
     def test_by_hand(self, dtype, scale, zero_point, expected):
-        from pipelines.litert.artifact import _codes
+        from pipelines.litert.exported_model import _codes
 
         codes = _codes(Path("x"), np.dtype(dtype), scale, zero_point)
         assert codes is not None and codes.dtype == dtype
@@ -122,7 +122,7 @@ class TestCodes:
 
     @pytest.mark.parametrize(("dtype", "scale"), [("int8", 0.0), ("float64", 0.0), ("int32", 1.0)])
     def test_refuses_other_inputs(self, dtype, scale):
-        from pipelines.litert.artifact import _codes
+        from pipelines.litert.exported_model import _codes
 
         with pytest.raises(ValueError, match=r"the input of x.tflite must be float32 or quantized"):
             _codes(Path("x.tflite"), np.dtype(dtype), scale, 0)
@@ -132,11 +132,11 @@ class TestLabels:
     def test_travel_and_change_no_answer(self, made, images, tmp_path):
         for name in ("float32", "int8"):
             path = shutil.copy(made / f"{name}.tflite", tmp_path)
-            assert Artifact(path).labels == ()
+            assert ExportedModel(path).labels == ()
             append_labels(path, NAMES)
-            labelled = Artifact(path)
+            labelled = ExportedModel(path)
             assert labelled.labels == NAMES
-            assert np.array_equal(labelled.logits(images), Artifact(made / f"{name}.tflite").logits(images))
+            assert np.array_equal(labelled.logits(images), ExportedModel(made / f"{name}.tflite").logits(images))
             assert tensor_dtypes(path) == tensor_dtypes(made / f"{name}.tflite")
             assert zipfile.ZipFile(path).read("labels.txt").decode().split("\n") == list(NAMES)
 
@@ -375,10 +375,10 @@ class TestSettings:
         )
 
 
-def measured(artifact, images, folder, *, reference=None, settings=SETTINGS):
+def measured(exported_model, images, folder, *, reference=None, settings=SETTINGS):
     labels = np.arange(len(images)) % 10
     return measure(
-        artifact,
+        exported_model,
         reference=reference,
         images=images,
         labels=labels,
@@ -392,7 +392,7 @@ class TestMeasure:
     def test_beside_a_reference(self, made, images, tmp_path, monkeypatch):
         monkeypatch.chdir(made)  # paths may be relative, and the current folder any
         result = measured(Path("int8.tflite"), images, tmp_path / "new", reference=Path("float32.tflite"))
-        expected = Artifact(made / "int8.tflite").logits(images)
+        expected = ExportedModel(made / "int8.tflite").logits(images)
         labels = np.arange(60) % 10
         assert np.array_equal(result.logits, expected)
         assert result.correct == (expected.argmax(axis=1) == labels).sum() == result.confusion.trace()
@@ -426,7 +426,7 @@ class TestMeasure:
 
     def test_missing_reference_and_bad_images_are_refused_at_once(self, made, images, tmp_path):
         path = made / "float32.tflite"
-        with pytest.raises(ValueError, match="got no such file: export the artifact first"):
+        with pytest.raises(ValueError, match="got no such file: export the exported model first"):
             measured(path, images, tmp_path, reference=tmp_path / "none.tflite")
         with pytest.raises(ValueError, match="images must be uint8"):
             measured(path, images.astype(np.float32), tmp_path)
@@ -475,7 +475,7 @@ class TestChild:
 
     def test_answers_a_request_by_file(self, made, images, tmp_path):
         request = Request(
-            artifact=str(made / "int8.tflite"),
+            exported_model=str(made / "int8.tflite"),
             reference=None,
             images=in_file(images, tmp_path / "images.npy"),
             result=str(tmp_path / "result.npz"),

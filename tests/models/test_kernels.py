@@ -1,4 +1,4 @@
-"""Kernels as an artifact stores them, against the network that it was exported from."""
+"""Kernels as an exported model stores them, against the network that it was exported from."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +11,8 @@ from pipelines.techniques.base import Candidate, Conversion
 from tests.conftest import exported
 
 
-def test_float_kernels_are_the_networks_own(trained: Candidate, baseline_artifact: Path) -> None:
-    found = kernels(baseline_artifact)
+def test_float_kernels_are_the_networks_own(trained: Candidate, exported_baseline: Path) -> None:
+    found = kernels(exported_baseline)
     assert [kernel.operator for kernel in found] == ["CONV_2D"] * 5 + ["FULLY_CONNECTED"]
     head = trained.model.get_layer("head_logits").kernel.numpy()
     assert np.array_equal(found[-1].values, head.T)
@@ -36,10 +36,10 @@ def test_zeros_hold_in_every_format(trained: Candidate, conversion: Conversion, 
     kernel = layer.kernel.numpy()
     kernel[:, :, ::2] = 0
     layer.set_weights([kernel])
-    artifact = exported(replace(trained, conversion=conversion), tmp_path / "model.tflite")
-    found = kernels(artifact)[2]
+    exported_model = exported(replace(trained, conversion=conversion), tmp_path / "model.tflite")
+    found = kernels(exported_model)[2]
     assert found.values.dtype == dtype
     assert not found.values[..., ::2].any()
-    zeros = sum(int((one.values == 0).sum()) for one in kernels(artifact))
+    zeros = sum(int((one.values == 0).sum()) for one in kernels(exported_model))
     assert zeros >= kernel.size / 2
-    assert sparsity(artifact) == pytest.approx(zeros / sum(one.values.size for one in kernels(artifact)))
+    assert sparsity(exported_model) == pytest.approx(zeros / sum(one.values.size for one in kernels(exported_model)))

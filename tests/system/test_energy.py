@@ -48,11 +48,11 @@ class forgotten:  # noqa: N801 (reads as a context)
 
 def test_joules_are_what_the_counters_moved_by_and_add_up(package: Path) -> None:
     joules: dict[str, float] = {}
-    with energy.counted(joules):
+    with energy.measure_energy(joules):
         (package / "energy_uj").write_text("3500000\n")
         (package / "intel-rapl:0:0" / "energy_uj").write_text("1250000\n")
     assert joules == pytest.approx({"cpu": 2.5, "dram": 0.25})
-    with energy.counted(joules):
+    with energy.measure_energy(joules):
         (package / "energy_uj").write_text("4000000\n")
     assert joules == pytest.approx({"cpu": 3.0, "dram": 0.25})
 
@@ -60,7 +60,7 @@ def test_joules_are_what_the_counters_moved_by_and_add_up(package: Path) -> None
 def test_memory_that_tells_nothing_is_absent(package: Path) -> None:
     (package / "intel-rapl:0:0" / "name").write_text("core\n")
     joules: dict[str, float] = {}
-    with energy.counted(joules):
+    with energy.measure_energy(joules):
         (package / "energy_uj").write_text("2000000\n")
     assert joules == pytest.approx({"cpu": 1.0})
 
@@ -69,7 +69,7 @@ def test_a_machine_without_counters_counts_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(rapl, "RAPL_DIR", str(tmp_path / "none"))
     monkeypatch.setattr(rapl, "CONTAINER_RAPL_DIR", str(tmp_path / "none"))
     joules: dict[str, float] = {}
-    with forgotten(monkeypatch), energy.counted(joules):
+    with forgotten(monkeypatch), energy.measure_energy(joules):
         pass
     assert "cpu" not in joules
 
@@ -91,7 +91,7 @@ def test_an_images_energy_is_that_of_the_counted_calls(package: Path, made: Path
     try:
         found = consumed(
             ConsumptionRequest(
-                artifact=str(made / "int8.tflite"), threads=1, warmup_calls=1, duration_s=0.5, seed=0, result=""
+                exported_model=str(made / "int8.tflite"), threads=1, warmup_calls=1, duration_s=0.5, seed=0, result=""
             )
         )
     finally:
@@ -110,7 +110,7 @@ SHORT = Settings(
 
 def test_energy_stands_beside_the_other_figures(made: Path) -> None:
     subjects = of_files([made / "int8.tflite"], None)
-    raws = session.run(subjects, SHORT, say=lambda _: None)
+    raws = session.run(subjects, SHORT, report=lambda _: None)
     assert not any("energy" in name for name in summarized(subjects, raws, SHORT)[0].metrics())
     raws[0].consumption[1] = Consumption(images=200, joules={"cpu": 5.0, "dram": 0.5})
     results = summarized(subjects, raws, SHORT)
@@ -122,10 +122,10 @@ def test_energy_stands_beside_the_other_figures(made: Path) -> None:
 def test_the_pass_is_a_process_of_its_own_for_each_number_of_threads(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(energy, "told", lambda: True)
+    monkeypatch.setattr(energy, "is_available", lambda: True)
     subjects = of_files([made / "int8.tflite", made / "float32.tflite"], None)
     both = Settings(**vars(SHORT) | {"threads": (1, 2)})
-    for raw in session.run(subjects, both, say=lambda _: None):
+    for raw in session.run(subjects, both, report=lambda _: None):
         assert set(raw.consumption) == {1, 2}
         # The processes count for themselves, and this machine may tell them nothing.
         assert all(one.images > 0 and "gpu" not in one.joules for one in raw.consumption.values())

@@ -10,7 +10,7 @@ from pipelines.litert.kernels import kernels, sparsity
 from pipelines.litert.size import compressed_bytes
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.cluster import Cluster
-from tests.conftest import artifact_accuracy, context, exported, through
+from tests.conftest import context, exported, exported_accuracy, through
 from tests.techniques.test_prune import prune
 
 
@@ -27,49 +27,49 @@ def cluster(**changed: Any) -> Cluster:
     return Cluster(**fields | changed)
 
 
-def values(artifact: Path) -> list[int]:
+def values(exported_model: Path) -> list[int]:
     """The largest number of distinct values in any output channel, by kernel."""
-    return [max(len(np.unique(channel)) for channel in kernel.values) for kernel in kernels(artifact)]
+    return [max(len(np.unique(channel)) for channel in kernel.values) for kernel in kernels(exported_model)]
 
 
 @pytest.mark.parametrize("initialization", ["kmeans++", "linear", "density"])
-def test_sixteen_values(initialization: str, trained: Candidate, baseline_artifact: Path, tmp_path: Path) -> None:
+def test_sixteen_values(initialization: str, trained: Candidate, exported_baseline: Path, tmp_path: Path) -> None:
     technique = cluster(initialization=initialization)
     names = [layer.name for layer in trained.model.layers]
     done = technique.apply(trained, context(2))
-    artifact = exported(done, tmp_path / "model.tflite")
-    technique.verify(done, artifact)
-    assert max(values(artifact)) <= 16
-    head = kernels(artifact)[-1].values
+    exported_model = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, exported_model)
+    assert max(values(exported_model)) <= 16
+    head = kernels(exported_model)[-1].values
     assert len(np.unique(head)) <= 16, "no normalization follows the head, so it holds in the whole kernel"
     for layer in done.model.layers:
         if type(layer).__name__ == "Conv2D":
             assert 8 < len(np.unique(layer.kernel)) <= 16
-    assert compressed_bytes(artifact) < 0.45 * compressed_bytes(baseline_artifact)
-    assert artifact_accuracy(artifact) > 0.85
+    assert compressed_bytes(exported_model) < 0.45 * compressed_bytes(exported_baseline)
+    assert exported_accuracy(exported_model) > 0.85
     assert [layer.name for layer in done.model.layers] == names
     with pytest.raises(EffectError, match="promised at most 16 values a channel"):
-        technique.verify(done, baseline_artifact)
+        technique.verify(done, exported_baseline)
 
 
 def test_values_of_each_channel(trained: Candidate, tmp_path: Path) -> None:
     technique = cluster(per_channel=True, clusters=8)
     done = technique.apply(trained, context(2))
-    artifact = exported(done, tmp_path / "model.tflite")
-    technique.verify(done, artifact)
-    assert max(values(artifact)) <= 8
+    exported_model = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, exported_model)
+    assert max(values(exported_model)) <= 8
     kernel = done.model.get_layer("block3_conv").kernel.numpy()
     assert len(np.unique(kernel)) > 8 * 32
-    assert artifact_accuracy(artifact) > 0.85
+    assert exported_accuracy(exported_model) > 0.85
 
 
 def test_zeros_survive_clustering(trained: Candidate, tmp_path: Path) -> None:
     chain = Chain(steps={"prune": prune(epochs=6), "cluster": cluster(preserve_sparsity=True)})
     done = through(chain, trained, context(6))
-    artifact = exported(done, tmp_path / "model.tflite")
-    chain.verify(done, artifact)
-    assert sparsity(artifact) == pytest.approx(0.7, abs=0.02)
-    assert max(values(artifact)) <= 16
+    exported_model = exported(done, tmp_path / "model.tflite")
+    chain.verify(done, exported_model)
+    assert sparsity(exported_model) == pytest.approx(0.7, abs=0.02)
+    assert max(values(exported_model)) <= 16
     assert chain.name == "prune_cluster"
 
 

@@ -1,6 +1,6 @@
 """What every technique of conf/technique keeps to, newcomers too.
 
-Each goes through apply, export and verify on a tiny trained network, from its own origin, with the values of its yaml.
+Each goes through apply, export and verify on a tiny trained network, from its own parent, with the values of its yaml.
 """
 
 import dataclasses
@@ -29,13 +29,13 @@ Run = Callable[[Technique], tuple[Candidate, Path]]
 
 
 @pytest.fixture(scope="module")
-def ran(trained_once: Candidate, baseline_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs a technique from its origin, each once: gives its candidate and its exported model.
+def ran(trained_once: Candidate, exported_baseline: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs a technique from its parent, each once: gives its candidate and its exported model.
 
-    A technique without an origin finds the trained network in the place of pretrained weights, a teacher or a donor.
+    A technique without a parent finds the trained network in the place of pretrained weights, a teacher or a donor.
     """
     folder = tmp_path_factory.mktemp("contract")
-    done = {key_of(Baseline()): (trained_once, baseline_artifact)}
+    done = {key_of(Baseline()): (trained_once, exported_baseline)}
     files = CellFiles(tmp_path_factory.mktemp("trained"))
     save_checkpoint(trained_once.model, files.checkpoint)
     epochs = ({"val_accuracy": 0.1, "seconds": 1.0},)
@@ -44,7 +44,7 @@ def ran(trained_once: Candidate, baseline_artifact: Path, tmp_path_factory: pyte
     def run(technique: Technique) -> tuple[Candidate, Path]:
         key = key_of(technique)
         if key not in done:
-            start = trained_once if technique.origin is None else run(technique.origin)[0]
+            start = trained_once if technique.parent is None else run(technique.parent)[0]
             it = dataclasses.replace(context(EPOCHS), source=finished, baseline=finished)
             candidate = applied(technique, Candidate(model=duplicate(start.model)), it)
             done[key] = candidate, exported(candidate, folder / f"{len(done)}.tflite")
@@ -76,14 +76,14 @@ def promises(technique: Technique) -> bool:
 @pytest.mark.parametrize("word", TECHNIQUES)
 def test_verify_accepts_own_file_and_no_other(word: str, ran: Run) -> None:
     technique = TECHNIQUES[word]
-    candidate, artifact = ran(technique)
-    technique.verify(candidate, artifact)
+    candidate, exported_model = ran(technique)
+    technique.verify(candidate, exported_model)
     if not promises(technique):
         _, plain = ran(Baseline())
         technique.verify(candidate, plain)  # what looks for an effect must name it in EFFECT
         return
     # Neither the file that nothing was done to, nor that of all steps but the last.
-    for other in (Baseline(), technique.origin or Baseline()):
+    for other in (Baseline(), technique.parent or Baseline()):
         _, without = ran(other)
         with pytest.raises(EffectError):
             technique.verify(candidate, without)

@@ -15,7 +15,7 @@ from pipelines.techniques.base import Candidate, Context
 from pipelines.techniques.distill import Distill
 from pipelines.techniques.source import Source
 from pipelines.training.trainer import Trainer
-from tests.conftest import SMALL_CNN, artifact_accuracy, context, exported, small_data
+from tests.conftest import SMALL_CNN, context, exported, exported_accuracy, small_data
 from tests.results.test_summary import RESULT
 
 TEACHER = Source(model=SMALL_CNN, dataset=None, uri=None)
@@ -44,7 +44,7 @@ def test_a_student_learns_from_its_teacher_alone(trained: Candidate, tmp_path: P
     small, _ = small_data()
     student = Candidate(model=STUDENT.build(small.image_shape, 10))
     done = distill(alpha=1.0).apply(student, dataclasses.replace(it, trainer=trainer))
-    assert artifact_accuracy(exported(done, tmp_path / "model.tflite")) > 0.8
+    assert exported_accuracy(exported(done, tmp_path / "model.tflite")) > 0.8
     assert done.metrics["distill/teacher_agreement"] > 0.8
     assert done.metrics["distill/teacher_val_accuracy"] > 0.9
     losses = [epoch["teacher_loss"] for epoch in trainer.epochs]
@@ -56,7 +56,7 @@ def test_labels_count_as_much_as_alpha_leaves_them(trained: Candidate, tmp_path:
     it = taught_by(SMALL_CNN.build(small.image_shape, 10), tmp_path, epochs=25)
     # An untrained teacher knows nothing: the labels must do.
     done = distill(alpha=0.1).apply(Candidate(model=STUDENT.build(small.image_shape, 10)), it)
-    assert artifact_accuracy(exported(done, tmp_path / "model.tflite")) > 0.8
+    assert exported_accuracy(exported(done, tmp_path / "model.tflite")) > 0.8
 
 
 def test_a_teacher_of_other_classes_is_refused_before_training(trained: Candidate, tmp_path: Path) -> None:

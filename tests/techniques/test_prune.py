@@ -1,4 +1,4 @@
-"""Zeros that reach the artifact, one by one and in patterns."""
+"""Zeros that reach the exported model, one by one and in patterns."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pipelines.litert.kernels import kernels, sparsity
 from pipelines.litert.size import compressed_bytes
 from pipelines.techniques.base import Candidate, EffectError
 from pipelines.techniques.prune import Prune
-from tests.conftest import artifact_accuracy, context, exported
+from tests.conftest import context, exported, exported_accuracy
 
 
 def prune(**changed: Any) -> Prune:
@@ -25,39 +25,39 @@ def prune(**changed: Any) -> Prune:
     return Prune(**fields | changed)
 
 
-def test_weights_one_by_one(trained: Candidate, baseline_artifact: Path, tmp_path: Path) -> None:
+def test_weights_one_by_one(trained: Candidate, exported_baseline: Path, tmp_path: Path) -> None:
     technique = prune()
     names = [layer.name for layer in trained.model.layers]
     done = technique.apply(trained, context(15))
-    artifact = exported(done, tmp_path / "model.tflite")
-    technique.verify(done, artifact)
-    assert sparsity(artifact) == pytest.approx(0.7, abs=0.01)
-    assert compressed_bytes(artifact) < 0.5 * compressed_bytes(baseline_artifact)
-    assert artifact_accuracy(artifact) > 0.85
+    exported_model = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, exported_model)
+    assert sparsity(exported_model) == pytest.approx(0.7, abs=0.01)
+    assert compressed_bytes(exported_model) < 0.5 * compressed_bytes(exported_baseline)
+    assert exported_accuracy(exported_model) > 0.85
     assert [layer.name for layer in done.model.layers] == names
     with pytest.raises(EffectError, match="promised 70% zeros"):
-        technique.verify(done, baseline_artifact)
+        technique.verify(done, exported_baseline)
 
 
 def test_two_in_four(trained: Candidate, tmp_path: Path) -> None:
     technique = prune(pattern="two_in_four", sparsity=0.5)
     done = technique.apply(trained, context(4))
-    artifact = exported(done, tmp_path / "model.tflite")
-    technique.verify(done, artifact)
-    first, *others = kernels(artifact)
+    exported_model = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, exported_model)
+    first, *others = kernels(exported_model)
     # Three colours cannot be divided by four.
     assert np.count_nonzero(first.values) == first.values.size
     for kernel in others:
         assert (np.count_nonzero(kernel.values.reshape(-1, 4), axis=1) <= 2).all()
-    assert artifact_accuracy(artifact) > 0.85
+    assert exported_accuracy(exported_model) > 0.85
 
 
 def test_blocks_go_as_a_whole(trained: Candidate, tmp_path: Path) -> None:
     technique = prune(pattern="block", sparsity=0.5)
     done = technique.apply(trained, context(6))
-    artifact = exported(done, tmp_path / "model.tflite")
-    technique.verify(done, artifact)
-    for kernel in kernels(artifact)[1:]:
+    exported_model = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, exported_model)
+    for kernel in kernels(exported_model)[1:]:
         used = np.count_nonzero(kernel.values.reshape(-1, 4), axis=1)
         assert (used == 0).mean() == pytest.approx(0.5, abs=0.01)
         assert set(np.unique(used)) <= {0, 3, 4}
@@ -81,9 +81,9 @@ def _spread(candidate: Candidate) -> Candidate:
 def test_what_is_skipped_stays_dense(trained: Candidate, tmp_path: Path) -> None:
     technique = prune(skip="block[12]|head_")
     done = technique.apply(trained, context(3))
-    artifact = exported(done, tmp_path / "model.tflite")
-    technique.verify(done, artifact)
-    dense = [np.count_nonzero(kernel.values) == kernel.values.size for kernel in kernels(artifact)]
+    exported_model = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, exported_model)
+    dense = [np.count_nonzero(kernel.values) == kernel.values.size for kernel in kernels(exported_model)]
     assert dense == [True, True, False, False, False, True]
 
 

@@ -19,7 +19,7 @@ from pipelines.models.vgg import VGG
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.prune_filters import PruneFilters
 from pipelines.techniques.quantize import Quantize
-from tests.conftest import artifact_accuracy, context, exported, small_data, through
+from tests.conftest import context, exported, exported_accuracy, small_data, through
 
 SETTINGS: dict[str, Any] = {"weights": None, "input_size": None, "dropout": 0.1, "onednn": True}
 SMALL = SmallCNN(width=32, **SETTINGS)
@@ -188,16 +188,16 @@ def test_the_filters_of_smallest_norm_go_and_kernels_count_alike() -> None:
 
 
 def test_the_artifact_is_smaller_and_knows_the_digits(
-    trained: Candidate, baseline_artifact: Path, tmp_path: Path
+    trained: Candidate, exported_baseline: Path, tmp_path: Path
 ) -> None:
     technique, it = prune_filters(), context()
     done = technique.apply(trained, it)
-    artifact = exported(done, tmp_path / "model.tflite")
-    technique.verify(done, artifact)
+    exported_model = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, exported_model)
     assert len(it.trainer.epochs) == 3
     assert done.metrics["prune/filters_removed_share"] == 0.5
     # Of 32 -> 32 -> 64 -> 64 -> 128 filters every second is left; the first layer keeps its 3 inputs.
-    assert [kernel.values.shape for kernel in kernels(artifact)] == [
+    assert [kernel.values.shape for kernel in kernels(exported_model)] == [
         (16, 3, 3, 3),
         (16, 3, 3, 16),
         (32, 3, 3, 16),
@@ -207,11 +207,11 @@ def test_the_artifact_is_smaller_and_knows_the_digits(
     ]
     assert 0.25 < done.metrics["prune/parameters_share"] < 0.28
     assert 0.25 < done.metrics["prune/macs_share"] < 0.30
-    assert artifact.stat().st_size < 0.35 * baseline_artifact.stat().st_size
-    assert artifact_accuracy(artifact) > 0.85
-    assert complexity.macs(trained.model) > complexity.macs(done.model), "the origin's own network is left as it was"
-    with pytest.raises(EffectError, match=r"promised 6 kernels, 5 of which the artifact lacks"):
-        technique.verify(done, baseline_artifact)
+    assert exported_model.stat().st_size < 0.35 * exported_baseline.stat().st_size
+    assert exported_accuracy(exported_model) > 0.85
+    assert complexity.macs(trained.model) > complexity.macs(done.model), "the parent's own network is left as it was"
+    with pytest.raises(EffectError, match=r"promised 6 kernels, 5 of which the exported file lacks"):
+        technique.verify(done, exported_baseline)
 
 
 def test_skipped_groups_stay_whole(trained: Candidate) -> None:
@@ -234,15 +234,15 @@ def test_nothing_to_prune_is_found_out_before_training(changed: dict, trained: C
     assert it.trainer.epochs == []
 
 
-def test_pruned_then_quantized(trained: Candidate, baseline_artifact: Path, tmp_path: Path) -> None:
+def test_pruned_then_quantized(trained: Candidate, exported_baseline: Path, tmp_path: Path) -> None:
     chain = Chain(steps={"prune": prune_filters(), "quantize": Quantize(scheme="int8", calibration_images=50)})
     assert chain.name == "prune_filters_quantize_int8"
-    assert chain.origin.name == "prune_filters"
+    assert chain.parent.name == "prune_filters"
     done = through(chain, trained, context())
-    artifact = exported(done, tmp_path / "model.tflite")
-    chain.verify(done, artifact)
-    assert artifact.stat().st_size < 0.15 * baseline_artifact.stat().st_size
-    assert artifact_accuracy(artifact) > 0.85
+    exported_model = exported(done, tmp_path / "model.tflite")
+    chain.verify(done, exported_model)
+    assert exported_model.stat().st_size < 0.15 * exported_baseline.stat().st_size
+    assert exported_accuracy(exported_model) > 0.85
 
 
 def test_depthwise_and_squeezing_kernels_keep_the_promise_too(tmp_path: Path) -> None:
@@ -250,10 +250,10 @@ def test_depthwise_and_squeezing_kernels_keep_the_promise_too(tmp_path: Path) ->
     technique = prune_filters()
     model = EfficientNet(variant=0, **SETTINGS | {"input_size": 32}).build(data.image_shape, 10)
     pruned = Candidate(model=channels.narrowed(model, technique.kept(model)))
-    artifact = exported(pruned, tmp_path / "model.tflite")
-    technique.verify(pruned, artifact)
-    with pytest.raises(EffectError, match="of which the artifact lacks"):
-        technique.verify(Candidate(model=model), artifact)
+    exported_model = exported(pruned, tmp_path / "model.tflite")
+    technique.verify(pruned, exported_model)
+    with pytest.raises(EffectError, match="of which the exported file lacks"):
+        technique.verify(Candidate(model=model), exported_model)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.litert.artifact import Artifact, tensor_dtypes
+from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
 from pipelines.litert.kernels import sparsity
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.quantize_aware import QuantizeAware
 from tests.cells.test_config import composed
-from tests.conftest import artifact_accuracy, context, exported, small_data, through
+from tests.conftest import context, exported, exported_accuracy, small_data, through
 from tests.techniques.test_cluster import cluster, values
 from tests.techniques.test_prune import prune
 
@@ -21,46 +21,46 @@ def qat(**changed: Any) -> QuantizeAware:
     return QuantizeAware(**fields | changed)
 
 
-def agreement(candidate: Candidate, artifact: Path) -> tuple[float, float]:
-    """How often the artifact answers as the network with emulated rounding, and as the plain one, does."""
-    assert candidate.emulated is not None
+def agreement(candidate: Candidate, exported_model: Path) -> tuple[float, float]:
+    """How often the exported model answers as the network with emulated rounding, and as the plain one, does."""
+    assert candidate.fake_quantized is not None
     data, _ = small_data()
-    answers = Artifact(artifact).logits(data.test.images).argmax(axis=1)
+    answers = ExportedModel(exported_model).logits(data.test.images).argmax(axis=1)
     pixels = data.test.images.astype(np.float32)
-    emulated, plain = (
+    fake_quantized, plain = (
         float((model.predict(pixels, verbose=0).argmax(axis=1) == answers).mean())
-        for model in (candidate.emulated, candidate.model)
+        for model in (candidate.fake_quantized, candidate.model)
     )
-    return emulated, plain
+    return fake_quantized, plain
 
 
 def test_the_artifact_is_integer_and_answers_as_the_training_did(
-    trained: Candidate, baseline_artifact: Path, tmp_path: Path
+    trained: Candidate, exported_baseline: Path, tmp_path: Path
 ) -> None:
     technique = qat()
     before = trained.model.get_layer("block3_conv").kernel.numpy().copy()
     done = technique.apply(trained, context(2))
-    artifact = exported(done, tmp_path / "model.tflite")
-    technique.verify(done, artifact)
-    assert "float32" not in tensor_dtypes(artifact)
-    assert Artifact(artifact).input_dtype == np.uint8
-    emulated, plain = agreement(done, artifact)
-    assert emulated >= 0.98 and plain >= 0.95
-    assert artifact_accuracy(artifact) > 0.85
-    assert artifact.stat().st_size < 0.4 * baseline_artifact.stat().st_size
+    exported_model = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, exported_model)
+    assert "float32" not in tensor_dtypes(exported_model)
+    assert ExportedModel(exported_model).input_dtype == np.uint8
+    fake_quantized, plain = agreement(done, exported_model)
+    assert fake_quantized >= 0.98 and plain >= 0.95
+    assert exported_accuracy(exported_model) > 0.85
+    assert exported_model.stat().st_size < 0.4 * exported_baseline.stat().st_size
     assert not np.array_equal(done.model.get_layer("block3_conv").kernel, before)
     with pytest.raises(EffectError, match="qat left"):
-        technique.verify(done, baseline_artifact)
+        technique.verify(done, exported_baseline)
 
 
 def test_a_pruned_network_keeps_its_zeros(trained: Candidate, tmp_path: Path) -> None:
     chain = Chain(steps={"prune": prune(epochs=6), "qat": qat(preserve="sparsity")}, alias="pqat")
     done = through(chain, trained, context(6))
-    artifact = exported(done, tmp_path / "model.tflite")
-    chain.verify(done, artifact)
+    exported_model = exported(done, tmp_path / "model.tflite")
+    chain.verify(done, exported_model)
     # Rounding makes some more.
-    assert 0.69 < sparsity(artifact) < 0.75
-    assert agreement(done, artifact)[0] >= 0.98
+    assert 0.69 < sparsity(exported_model) < 0.75
+    assert agreement(done, exported_model)[0] >= 0.98
 
 
 def test_zeros_are_lost_where_nothing_keeps_them(trained: Candidate, tmp_path: Path) -> None:
@@ -75,12 +75,12 @@ def test_a_clustered_network_keeps_its_shared_values(per_channel: bool, trained:
     steps = {"cluster": cluster(per_channel=per_channel), "qat": qat(preserve="clusters")}
     chain = Chain(steps=steps, alias="cqat")
     done = through(chain, trained, context(2))
-    artifact = exported(done, tmp_path / "model.tflite")
-    chain.verify(done, artifact)
-    assert max(values(artifact)) <= 16
+    exported_model = exported(done, tmp_path / "model.tflite")
+    chain.verify(done, exported_model)
+    assert max(values(exported_model)) <= 16
     kernel = done.model.get_layer("block3_conv").kernel.numpy()
     assert len(np.unique(kernel)) <= (16 * kernel.shape[-1] if per_channel else 16)
-    assert agreement(done, artifact)[0] >= 0.98
+    assert agreement(done, exported_model)[0] >= 0.98
 
 
 def test_both_are_kept(trained: Candidate, tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_both_are_kept(trained: Candidate, tmp_path: Path) -> None:
     }
     chain = Chain(steps=steps, alias="pcqat")
     done = through(chain, trained, context(6))
-    artifact = exported(done, tmp_path / "model.tflite")
-    chain.verify(done, artifact)
-    assert sparsity(artifact) > 0.68 and max(values(artifact)) <= 16
+    exported_model = exported(done, tmp_path / "model.tflite")
+    chain.verify(done, exported_model)
+    assert sparsity(exported_model) > 0.68 and max(values(exported_model)) <= 16
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2"])
@@ -104,9 +104,9 @@ def test_networks_with_other_layers_become_integer_too(name: str, tmp_path: Path
     candidate = Candidate(model=model.build(data.image_shape, 10))
     technique = qat(epochs=1)
     done = technique.apply(candidate, context(1))
-    artifact = exported(done, tmp_path / "model.tflite")
-    technique.verify(done, artifact)
-    assert "float32" not in tensor_dtypes(artifact)
+    exported_model = exported(done, tmp_path / "model.tflite")
+    technique.verify(done, exported_model)
+    assert "float32" not in tensor_dtypes(exported_model)
 
 
 @pytest.mark.parametrize(

@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 
 from pipelines.execution.export import export
-from pipelines.litert.artifact import Artifact, tensor_dtypes
+from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
 from pipelines.techniques.base import Candidate, Chain, Conversion, EffectError
 from pipelines.techniques.baseline import Baseline
 from pipelines.techniques.quantize import Quantize
 from pipelines.techniques.transfer import Transfer
-from tests.conftest import SMALL_CNN, artifact_accuracy, context, exported, small_data
+from tests.conftest import SMALL_CNN, context, exported, exported_accuracy, small_data
 
 INT8 = Quantize(scheme="int8", calibration_images=50)
 TRANSFER = Transfer(epochs=1, learning_rate=1e-3, unfreeze_blocks=0, unfreeze_epochs=None, unfreeze_learning_rate=1e-5)
 
 
-def test_the_baseline_artifact_answers_as_keras_does(trained: Candidate, baseline_artifact: Path) -> None:
+def test_the_baseline_artifact_answers_as_keras_does(trained: Candidate, exported_baseline: Path) -> None:
     data, _ = small_data()
-    artifact = Artifact(baseline_artifact)
+    exported_model = ExportedModel(exported_baseline)
     keras = trained.model.predict(data.test.images.astype(np.float32), verbose=0)
-    assert np.allclose(artifact.logits(data.test.images), keras, atol=1e-3)
-    assert artifact.labels == data.class_names
+    assert np.allclose(exported_model.logits(data.test.images), keras, atol=1e-3)
+    assert exported_model.labels == data.class_names
 
 
 @pytest.mark.parametrize(
@@ -41,29 +41,29 @@ def test_quantization(
     largest_share: float,
     largest_difference: float,
     trained: Candidate,
-    baseline_artifact: Path,
+    exported_baseline: Path,
     tmp_path: Path,
 ) -> None:
     technique = Quantize(scheme=scheme, calibration_images=calibration)
-    artifact = exported(technique.apply(trained, context()), tmp_path / "model.tflite")
-    technique.verify(trained, artifact)
-    assert tensor_dtypes(artifact)[holds] > 0
-    assert artifact.stat().st_size < largest_share * baseline_artifact.stat().st_size
-    assert abs(artifact_accuracy(artifact) - artifact_accuracy(baseline_artifact)) <= largest_difference
+    exported_model = exported(technique.apply(trained, context()), tmp_path / "model.tflite")
+    technique.verify(trained, exported_model)
+    assert tensor_dtypes(exported_model)[holds] > 0
+    assert exported_model.stat().st_size < largest_share * exported_baseline.stat().st_size
+    assert abs(exported_accuracy(exported_model) - exported_accuracy(exported_baseline)) <= largest_difference
 
 
 def test_int8_is_integer_throughout_with_pixels_in(trained: Candidate, tmp_path: Path) -> None:
-    artifact = exported(INT8.apply(trained, context()), tmp_path / "model.tflite")
-    assert Artifact(artifact).input_dtype == np.uint8
-    assert "float32" not in tensor_dtypes(artifact)
+    exported_model = exported(INT8.apply(trained, context()), tmp_path / "model.tflite")
+    assert ExportedModel(exported_model).input_dtype == np.uint8
+    assert "float32" not in tensor_dtypes(exported_model)
 
 
 @pytest.mark.parametrize("scheme", ["dynamic", "float16", "int8", "int16x8"])
 def test_an_artifact_that_was_not_quantized_is_found_out(
-    scheme: str, trained: Candidate, baseline_artifact: Path
+    scheme: str, trained: Candidate, exported_baseline: Path
 ) -> None:
     with pytest.raises(EffectError, match=f"quantize_{scheme} left"):
-        Quantize(scheme=scheme, calibration_images=1).verify(trained, baseline_artifact)
+        Quantize(scheme=scheme, calibration_images=1).verify(trained, exported_baseline)
 
 
 def test_a_chain_starts_from_the_cell_of_its_steps_but_the_last() -> None:
@@ -71,15 +71,15 @@ def test_a_chain_starts_from_the_cell_of_its_steps_but_the_last() -> None:
     chain = Chain(steps={"transfer": transfer, "quantize": INT8})
     assert chain.name == "transfer_quantize_int8"
     assert Chain(steps=chain.steps, alias="short").name == "short"
-    assert chain.origin is transfer
+    assert chain.parent is transfer
     candidate = chain.apply(Candidate(model=None), context())
     assert candidate.conversion == Conversion(quantization="int8", calibration_images=50)
 
 
-def test_a_chain_checks_every_step(trained: Candidate, baseline_artifact: Path) -> None:
+def test_a_chain_checks_every_step(trained: Candidate, exported_baseline: Path) -> None:
     chain = Chain(steps={"transfer": TRANSFER, "quantize": INT8})
     with pytest.raises(EffectError):
-        chain.verify(trained, baseline_artifact)
+        chain.verify(trained, exported_baseline)
     with pytest.raises(ValueError, match="transfer needs pretrained weights"):
         chain.preflight(SMALL_CNN)
 

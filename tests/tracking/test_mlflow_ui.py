@@ -15,7 +15,7 @@ from tests.servers import ui
 
 pytestmark = pytest.mark.slow
 
-LONGEST = "efficientnet_lite0-cifar100-prune_filters_quantize_int8"
+MAX_LENGTH = "efficientnet_lite0-cifar100-prune_filters_quantize_int8"
 # MLflow's scripts weigh megabytes, and other tests run beside this one.
 PATIENCE_S = 60
 
@@ -28,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for number, cell in enumerate(CELLS):
         names = {"model": cell.model, "dataset": cell.dataset, "technique": cell.technique, "fingerprint": str(number)}
         tags = names | {"seed": cell.seed, "feasible": cell.feasible}
-        run_id = store.client.create_run(store.experiment_id, run_name=cell.name if number else LONGEST).info.run_id
+        run_id = store.client.create_run(store.experiment_id, run_name=cell.name if number else MAX_LENGTH).info.run_id
         store.client.log_batch(
             run_id,
             # A cell logs the last one too; a report works it out anew.
@@ -80,7 +80,7 @@ def test_the_shared_view_lists_cells_by_score_with_names_and_headings_in_full(
     headings = {one.get_attribute("col-id"): one for one in browser.all(".ag-header-cell")}
     for column in view.COLUMNS:
         assert in_full(browser, headings[column], column.split("`")[1]), column
-    assert [in_full(browser, cell, LONGEST) for cell in browser.all(name)].count(True) == 1
+    assert [in_full(browser, cell, MAX_LENGTH) for cell in browser.all(name)].count(True) == 1
     cells = sorted(browser.all(".ag-row [col-id='metrics.`score/operational`']"), key=lambda cell: cell.rect["y"])
     scores = [float(text) for text in browser.texts(cells) if text != "-"]
     assert len(scores) == len(CELLS)

@@ -18,7 +18,7 @@ from mlflow import MlflowClient, MlflowException
 from mlflow.entities import DatasetInput, Run
 
 from pipelines.commands import promote, pull
-from pipelines.litert.artifact import Artifact
+from pipelines.litert.exported_model import ExportedModel
 from pipelines.tracking.registry import Registry, model_name
 from tests.conftest import small_data
 from tests.places import ROOT, Place, logged_data
@@ -29,7 +29,7 @@ NAME = "opscore-digits"
 BY = "filter=tags.technique = '{}' and params.`score.max_size_mb` = 'None'"
 # The three cells that share the default profile; two more have another.
 ALL = "filter=params.`score.max_size_mb` = 'None'"
-Say = Callable[..., str]
+Report = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def copy(trained: Place, tmp_path: Path) -> Copy:
 
 
 @pytest.fixture
-def said(copy: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+def said(copy: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Report:
     """What a command says in this process. fails: that it must end with status 1 or 2, and say why."""
 
     def command(main: Callable[[], None], *words: str, fails: bool = False) -> str:
@@ -128,7 +128,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
     return said.removesuffix("\n")
 
 
-def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, said: Say) -> None:
+def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, said: Report) -> None:
     out = said(promote.main, ALL)
     assert "3 candidates for opscore-digits" in out and "It is version 1 of opscore-digits now, the champion." in out
     cells = [copy.run(technique) for technique in ("baseline", "quantize_int8", "quantize_float16")]
@@ -143,13 +143,13 @@ def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, said: Say) 
     assert set(tags["compared_runs"].split(",")) == others
     digests = [one.dataset.digest for one in logged_data(best) if one.tags[0].value == "testing"]
     assert [tags["data_digest"]] == digests
-    artifact = mlflow.artifacts.download_artifacts(run_id=best.info.run_id, artifact_path="cell/model.tflite")
-    assert tags["artifact_sha256"] == hashlib.sha256(Path(artifact).read_bytes()).hexdigest()
+    exported_model = mlflow.artifacts.download_artifacts(run_id=best.info.run_id, artifact_path="cell/model.tflite")
+    assert tags["artifact_sha256"] == hashlib.sha256(Path(exported_model).read_bytes()).hexdigest()
     version = copy.client.get_model_version(NAME, "1")
     assert str(best.info.run_name) in str(version.description) and version.run_id == best.info.run_id
 
 
-def test_promoting_again_has_nothing_to_do(copy: Copy, said: Say) -> None:
+def test_promoting_again_has_nothing_to_do(copy: Copy, said: Report) -> None:
     said(promote.main, ALL)
     before = copy.state()
     out = said(promote.main, ALL)
@@ -159,7 +159,7 @@ def test_promoting_again_has_nothing_to_do(copy: Copy, said: Say) -> None:
     assert copy.state() == before
 
 
-def test_a_better_cell_replaces_the_champion_and_rollback_returns_to_it(copy: Copy, said: Say) -> None:
+def test_a_better_cell_replaces_the_champion_and_rollback_returns_to_it(copy: Copy, said: Report) -> None:
     first, second = copy.run("baseline").info.run_id, copy.run("quantize_int8").info.run_id
     said(promote.main, BY.format("baseline"))
     out = said(promote.main, BY.format("quantize_int8"))
@@ -180,7 +180,7 @@ def test_a_better_cell_replaces_the_champion_and_rollback_returns_to_it(copy: Co
     assert set(copy.versions()) == {"1", "2"}
 
 
-def test_dry_run_shows_everything_and_changes_nothing(copy: Copy, said: Say) -> None:
+def test_dry_run_shows_everything_and_changes_nothing(copy: Copy, said: Report) -> None:
     before = copy.state()
     out = said(promote.main, "--dry-run", ALL)
     assert "passes all gates" in out and "nothing was changed" in out
@@ -191,7 +191,7 @@ def test_dry_run_shows_everything_and_changes_nothing(copy: Copy, said: Say) -> 
     assert copy.state() == before
 
 
-def test_nothing_feasible_shows_the_nearest_misses(copy: Copy, said: Say) -> None:
+def test_nothing_feasible_shows_the_nearest_misses(copy: Copy, said: Report) -> None:
     message = said(promote.main, "filter=params.`score.max_size_mb` = '0.001'", fails=True)
     assert "none of the candidates for opscore-digits passes all gates" in message
     assert "is above its budget 0.001" in message
@@ -202,7 +202,7 @@ def test_nothing_feasible_shows_the_nearest_misses(copy: Copy, said: Say) -> Non
 
 
 def test_what_cannot_be_compared_is_refused_in_one_sentence(
-    copy: Copy, said: Say, capsys: pytest.CaptureFixture[str]
+    copy: Copy, said: Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = said(promote.main, fails=True)
     assert "the 5 cells were scored by different profiles" in message
@@ -239,13 +239,13 @@ def _ended(main: Callable[[], None], words: list[str], capsys: pytest.CaptureFix
     return refusal(capsys)
 
 
-def test_the_newest_sweep_can_be_chosen(copy: Copy, said: Say) -> None:
+def test_the_newest_sweep_can_be_chosen(copy: Copy, said: Report) -> None:
     # The baseline was run for the sweep's cells, and is none of them.
     assert "2 candidates" in said(promote.main, "sweep=last", ALL, "--dry-run")
     assert "the 4 cells were scored by different profiles" in said(promote.main, "sweep=last", fails=True)
 
 
-def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, said: Say, tmp_path: Path) -> None:
+def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, said: Report, tmp_path: Path) -> None:
     said(promote.main, BY.format("baseline"))
     champion = copy.run("baseline")
 
@@ -275,7 +275,7 @@ def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, said: S
     assert "another" in copy.versions()["2"]["hardware_note"]
 
 
-def test_claims_are_left_alone(copy: Copy, said: Say) -> None:
+def test_claims_are_left_alone(copy: Copy, said: Report) -> None:
     copy.client.create_registered_model("opscore-claim-0123-0", tags={"process": "somebody"})
     said(promote.main, ALL)
     said(promote.main, BY.format("baseline"), "margin=0.5", "--dry-run", fails=True)
@@ -285,7 +285,7 @@ def test_claims_are_left_alone(copy: Copy, said: Say) -> None:
 
 @pytest.mark.parametrize("broken_at", [1, 2])
 def test_a_promotion_that_breaks_off_leaves_a_champion_and_can_be_repeated(
-    copy: Copy, said: Say, monkeypatch: pytest.MonkeyPatch, broken_at: int
+    copy: Copy, said: Report, monkeypatch: pytest.MonkeyPatch, broken_at: int
 ) -> None:
     said(promote.main, BY.format("baseline"))
     first, second = copy.run("baseline").info.run_id, copy.run("quantize_int8").info.run_id
@@ -308,7 +308,7 @@ def test_a_promotion_that_breaks_off_leaves_a_champion_and_can_be_repeated(
     assert set(copy.versions()) == {"1", "2"}
 
 
-def two_versions(copy: Copy, said: Say) -> tuple[str, str]:
+def two_versions(copy: Copy, said: Report) -> tuple[str, str]:
     """The runs of version 1, which is previous, and of version 2, which is champion."""
     said(promote.main, BY.format("baseline"))
     said(promote.main, BY.format("quantize_int8"))
@@ -326,7 +326,7 @@ def pasted(message: str, copy: Copy, folder: Path) -> subprocess.CompletedProces
     )
 
 
-def test_a_champion_whose_version_was_deleted_is_rolled_back(copy: Copy, said: Say) -> None:
+def test_a_champion_whose_version_was_deleted_is_rolled_back(copy: Copy, said: Report) -> None:
     first, _ = two_versions(copy, said)
     copy.client.delete_model_version(NAME, "2")
     before = copy.state()
@@ -344,7 +344,7 @@ def test_a_champion_whose_version_was_deleted_is_rolled_back(copy: Copy, said: S
 
 
 def test_where_previous_was_deleted_the_versions_that_are_there_are_named(
-    copy: Copy, said: Say, tmp_path: Path
+    copy: Copy, said: Report, tmp_path: Path
 ) -> None:
     first, second = two_versions(copy, said)
     said(promote.main, BY.format("quantize_float16"), "--anew")
@@ -363,7 +363,7 @@ def test_where_previous_was_deleted_the_versions_that_are_there_are_named(
     assert copy.aliases() == {"champion": third}
 
 
-def test_without_any_alias_a_version_can_be_named(copy: Copy, said: Say, tmp_path: Path) -> None:
+def test_without_any_alias_a_version_can_be_named(copy: Copy, said: Report, tmp_path: Path) -> None:
     first, second = two_versions(copy, said)
     for alias in ("champion", "previous"):
         copy.client.delete_registered_model_alias(NAME, alias)
@@ -375,7 +375,7 @@ def test_without_any_alias_a_version_can_be_named(copy: Copy, said: Say, tmp_pat
     assert copy.aliases() == {"champion": second, "previous": first}
 
 
-def test_a_deleted_model_is_registered_again(copy: Copy, said: Say) -> None:
+def test_a_deleted_model_is_registered_again(copy: Copy, said: Report) -> None:
     two_versions(copy, said)
     copy.client.delete_registered_model(NAME)
     message = said(promote.main, "rollback", fails=True)
@@ -384,21 +384,21 @@ def test_a_deleted_model_is_registered_again(copy: Copy, said: Say) -> None:
     assert "It is version 1 of opscore-digits now" in said(promote.main, ALL)
 
 
-def test_a_version_whose_artifact_is_lost_is_not_returned_to(copy: Copy, said: Say) -> None:
+def test_a_version_whose_artifact_is_lost_is_not_returned_to(copy: Copy, said: Report) -> None:
     two_versions(copy, said)
     before = copy.aliases()
     place = Path(copy.client.get_model_version_download_uri(NAME, "1").removeprefix("file://"))
-    (artifact,) = place.rglob("model.tflite")
+    (exported_model,) = place.rglob("model.tflite")
     try:
-        artifact.rename(artifact.with_suffix(".away"))
+        exported_model.rename(exported_model.with_suffix(".away"))
         message = said(promote.main, "rollback", fails=True)
     finally:
-        artifact.with_suffix(".away").rename(artifact)
+        exported_model.with_suffix(".away").rename(exported_model)
     assert "the artifact of version 1 of opscore-digits is lost" in message and "version=2`" in message
     assert copy.aliases() == before
 
 
-def test_a_lost_champion_can_be_restored_left_or_replaced(copy: Copy, said: Say, tmp_path: Path) -> None:
+def test_a_lost_champion_can_be_restored_left_or_replaced(copy: Copy, said: Report, tmp_path: Path) -> None:
     first, second = two_versions(copy, said)
     copy.client.delete_run(second)
     message = said(promote.main, BY.format("quantize_float16"), fails=True)
@@ -418,7 +418,7 @@ def test_a_lost_champion_can_be_restored_left_or_replaced(copy: Copy, said: Say,
     assert copy.aliases() == {"champion": copy.run("quantize_float16").info.run_id, "previous": second}
 
 
-def test_the_champion_is_served_by_mlflow(copy: Copy, said: Say) -> None:
+def test_the_champion_is_served_by_mlflow(copy: Copy, said: Report) -> None:
     said(promote.main, ALL)
     data, _ = small_data()
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
@@ -431,7 +431,7 @@ def test_the_champion_is_served_by_mlflow(copy: Copy, said: Say) -> None:
 @pytest.mark.parametrize("technique", ["quantize_int8", "quantize_float16"])
 def test_what_is_pulled_runs_as_its_card_says(
     copy: Copy,
-    said: Say,
+    said: Report,
     tmp_path: Path,
     technique: str,
     capsys: pytest.CaptureFixture[str],
@@ -461,11 +461,11 @@ def test_what_is_pulled_runs_as_its_card_says(
     for image in data.test.images[:20]:
         exec(code, {"image": image})
         shown.append(capsys.readouterr().out.strip())
-    logits = Artifact(out / "model.tflite").logits(data.test.images[:20])
+    logits = ExportedModel(out / "model.tflite").logits(data.test.images[:20])
     assert shown == [data.class_names[number] for number in logits.argmax(axis=1)]
 
 
-def test_an_earlier_pull_is_written_over_and_nothing_else(copy: Copy, said: Say, tmp_path: Path) -> None:
+def test_an_earlier_pull_is_written_over_and_nothing_else(copy: Copy, said: Report, tmp_path: Path) -> None:
     said(promote.main, BY.format("baseline"))
     out = tmp_path / "pulled"
     out.mkdir()
@@ -491,24 +491,24 @@ def test_an_earlier_pull_is_written_over_and_nothing_else(copy: Copy, said: Say,
     assert not (tmp_path / "none").exists()
 
 
-def test_a_tampered_artifact_is_refused(copy: Copy, said: Say, tmp_path: Path) -> None:
+def test_a_tampered_artifact_is_refused(copy: Copy, said: Report, tmp_path: Path) -> None:
     said(promote.main, ALL)
     version = Registry(copy.uri).aliased(NAME, "champion")
     assert version is not None
     place = copy.client.get_model_version_download_uri(NAME, version.number).removeprefix("file://")
-    (artifact,) = Path(place).rglob("model.tflite")
-    content = artifact.read_bytes()
+    (exported_model,) = Path(place).rglob("model.tflite")
+    content = exported_model.read_bytes()
     try:
-        artifact.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        exported_model.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         message = said(pull.main, f"out={tmp_path / 'pulled'}", fails=True)
     finally:
-        artifact.write_bytes(content)
+        exported_model.write_bytes(content)
     assert "it is not the one that was promoted" in message and "\n" not in message
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 def test_a_download_that_breaks_off_leaves_nothing_behind(
-    copy: Copy, said: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copy: Copy, said: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said(promote.main, ALL)
 

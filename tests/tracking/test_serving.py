@@ -17,9 +17,9 @@ import pytest
 from mlflow.pyfunc.model import PythonModelContext
 
 from benchmarks.serving import HOST, serving
-from pipelines.litert.artifact import Artifact
+from pipelines.litert.exported_model import ExportedModel
 from pipelines.techniques.base import Candidate
-from pipelines.tracking.serving import ArtifactModel, UnfitImages, needed_code
+from pipelines.tracking.serving import ServedModel, UnfitImages, needed_code
 from tests.conftest import SMALL_CNN, exported, small_data
 from tests.places import ROOT, Place
 
@@ -59,33 +59,33 @@ SENTENCE = r"images must be whole numbers 0 to 255 \(uint8\) of shape \(n, 8, 8,
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     candidate = Candidate(model=SMALL_CNN.build(SHAPE, 10))
     return exported(candidate, tmp_path_factory.mktemp("artifact") / "model.tflite")
 
 
 @pytest.fixture
-def model(artifact: Path) -> ArtifactModel:
-    model = ArtifactModel()
-    model.load_context(PythonModelContext({"artifact": str(artifact)}, None))
+def model(exported_model: Path) -> ServedModel:
+    model = ServedModel()
+    model.load_context(PythonModelContext({"artifact": str(exported_model)}, None))
     return model
 
 
-def predict(model: ArtifactModel, images: Any) -> dict[str, np.ndarray]:
+def predict(model: ServedModel, images: Any) -> dict[str, np.ndarray]:
     return model.predict(PythonModelContext({}, None), images)
 
 
-def expected(artifact: Artifact, images: np.ndarray) -> tuple[list[str], np.ndarray]:
+def expected(exported_model: ExportedModel, images: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Names and probabilities by the artifact itself."""
-    exponentials = np.exp(artifact.logits(images).astype(float))
+    exponentials = np.exp(exported_model.logits(images).astype(float))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return [artifact.labels[index] for index in probabilities.argmax(axis=1)], probabilities
+    return [exported_model.labels[index] for index in probabilities.argmax(axis=1)], probabilities
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
-def test_the_answer_is_the_artifacts(model: ArtifactModel, artifact: Path, dtype: type) -> None:
+def test_the_answer_is_the_artifacts(model: ServedModel, exported_model: Path, dtype: type) -> None:
     images = small_data()[0].test.images[:5]
-    names, probabilities = expected(Artifact(artifact), images)
+    names, probabilities = expected(ExportedModel(exported_model), images)
     answer = predict(model, images.astype(dtype))
     assert answer["class"].tolist() == names
     assert answer["probabilities"].dtype == np.float32
@@ -93,7 +93,7 @@ def test_the_answer_is_the_artifacts(model: ArtifactModel, artifact: Path, dtype
 
 
 @pytest.mark.parametrize(("images", "got"), WRONG.values(), ids=WRONG)
-def test_wrong_images_are_named(model: ArtifactModel, images: Any, got: str) -> None:
+def test_wrong_images_are_named(model: ServedModel, images: Any, got: str) -> None:
     with pytest.raises(UnfitImages, match=SENTENCE.format(got)) as caught:
         predict(model, images)
     assert caught.value.get_http_status_code() == 400
@@ -105,7 +105,7 @@ def test_what_mlflow_writes_before_the_sentence_stays_out_of_the_answer() -> Non
     assert json.loads(error.serialize_as_json())["message"] == "images must be"
 
 
-def test_each_of_many_threads_gets_its_own_answer(model: ArtifactModel) -> None:
+def test_each_of_many_threads_gets_its_own_answer(model: ServedModel) -> None:
     images = small_data()[0].test.images
     alone = predict(model, images)["probabilities"]
     with ThreadPoolExecutor(8) as threads:
@@ -114,10 +114,10 @@ def test_each_of_many_threads_gets_its_own_answer(model: ArtifactModel) -> None:
     assert np.array_equal(together, np.tile(alone, (10, 1)))
 
 
-def test_an_interpreter_that_failed_is_used_again(model: ArtifactModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interpreter_that_failed_is_used_again(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     images = small_data()[0].test.images[:1]
     with monkeypatch.context() as broken:
-        broken.setattr(Artifact, "logits", lambda *_: 1 / 0)
+        broken.setattr(ExportedModel, "logits", lambda *_: 1 / 0)
         for _ in range((os.cpu_count() or 1) + 1):
             with pytest.raises(ZeroDivisionError):
                 predict(model, images)
@@ -182,8 +182,8 @@ def port(place: Place, programs: Path) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def served(place: Place) -> Artifact:
-    return Artifact(place.files(place.runs()["small_cnn-digits-quantize_int8"]) / "cell" / "model.tflite")
+def served(place: Place) -> ExportedModel:
+    return ExportedModel(place.files(place.runs()["small_cnn-digits-quantize_int8"]) / "cell" / "model.tflite")
 
 
 def post(connection: HTTPConnection, body: Any) -> tuple[int, Any]:
@@ -210,7 +210,7 @@ def test_the_environment_has_neither_tensorflow_nor_opscore(programs: Path, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["inputs", "instances"])
-def test_images_are_classified(connection: HTTPConnection, served: Artifact, key: str) -> None:
+def test_images_are_classified(connection: HTTPConnection, served: ExportedModel, key: str) -> None:
     images = small_data()[0].test.images[:3]
     names, probabilities = expected(served, images)
     status, answer = post(connection, {key: images.tolist()})
@@ -244,7 +244,7 @@ def test_files_are_refused(connection: HTTPConnection) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_requests_of_eight_clients_get_their_right_answers(port: int, served: Artifact) -> None:
+def test_a_thousand_requests_of_eight_clients_get_their_right_answers(port: int, served: ExportedModel) -> None:
     images = small_data()[0].test.images
     names, probabilities = expected(served, images)
 

@@ -1,4 +1,4 @@
-"""One artifact, loaded by LiteRT and queried one image at a time.
+"""One exported model, loaded by LiteRT and queried one image at a time.
 
 Class names travel inside the artifact: a ZIP with `labels.txt` is appended to the flatbuffer, which LiteRT
 ignores. Source: TensorFlow Lite Metadata, "associated files",
@@ -19,11 +19,11 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from pipelines.results.files import LABELS
 
 
-class Artifact:
+class ExportedModel:
     """A `.tflite` classifier: raw uint8 RGB pixels in, float32 logits out.
 
-    `image_shape` is (height, width, 3), `classes` the number of logits, `input_dtype` what the artifact's own
-    input tensor holds. Not thread-safe: one thread at a time may use an Artifact; give each thread its own.
+    `image_shape` is (height, width, 3), `classes` the number of logits, `input_dtype` what the exported model's own
+    input tensor holds. Not thread-safe: one thread at a time may use an Exported model; give each thread its own.
 
     batch: images of one `query_batch`; the file's own batch of one is resized to it.
 
@@ -84,7 +84,7 @@ class Artifact:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Class names in the order of the logits; empty if the artifact carries none."""
+        """Class names in the order of the logits; empty if the exported model carries none."""
         if not zipfile.is_zipfile(self.path):
             return ()
         with zipfile.ZipFile(self.path) as archive:
@@ -113,9 +113,9 @@ class Artifact:
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:
-    """(height, width, 3) of the images that an artifact takes. Nothing is allocated.
+    """(height, width, 3) of the images that an exported model takes. Nothing is allocated.
 
-    Raises ValueError as Artifact does, but for operators that LiteRT lacks.
+    Raises ValueError as Exported model does, but for operators that LiteRT lacks.
     """
     source, _ = _ends(_undelegated(Path(path)), path, 1)
     _, height, width, channels = (int(size) for size in source["shape"])
@@ -123,7 +123,7 @@ def image_shape(path: Path) -> tuple[int, int, int]:
 
 
 def tensor_dtypes(path: Path) -> Counter[str]:
-    """How many tensors of each dtype the artifact's main graph holds, such as {"int8": 10, "int32": 4}.
+    """How many tensors of each dtype the exported model's main graph holds, such as {"int8": 10, "int32": 4}.
 
     They are counted as stored: no delegate has changed the graph and nothing is allocated.
     """
@@ -133,14 +133,14 @@ def tensor_dtypes(path: Path) -> Counter[str]:
 def append_labels(path: Path, labels: Sequence[str]) -> None:
     """Put class names, in the order of the logits, into the artifact. The same names give the same bytes.
 
-    Raises ValueError unless there is one single-line name per class and the artifact carries none yet.
+    Raises ValueError unless there is one single-line name per class and the exported model carries none yet.
     """
-    artifact = Artifact(path)
-    if artifact.labels:
-        raise ValueError(f"{path} must carry no labels yet, got {len(artifact.labels)}: export it anew")
-    if len(labels) != artifact.classes:
+    exported_model = ExportedModel(path)
+    if exported_model.labels:
+        raise ValueError(f"{path} must carry no labels yet, got {len(exported_model.labels)}: export it anew")
+    if len(labels) != exported_model.classes:
         raise ValueError(
-            f"labels must be one for each of the {artifact.classes} classes of {path}, got {len(labels)}: "
+            f"labels must be one for each of the {exported_model.classes} classes of {path}, got {len(labels)}: "
             f"pass the dataset's class names"
         )
     for label in labels:
@@ -172,7 +172,7 @@ def _ends(interpreter: Any, path: Path, batch: int) -> tuple[dict[str, Any], dic
 
 def _interpreter(path: Path, **options: Any) -> Any:
     if not path.is_file():
-        raise ValueError(f"{path} must be a .tflite file, got no such file: export the artifact first")
+        raise ValueError(f"{path} must be a .tflite file, got no such file: export the exported model first")
     try:
         return Interpreter(str(path), **options)
     except (ValueError, RuntimeError) as error:
