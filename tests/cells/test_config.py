@@ -212,7 +212,7 @@ def content_of(dataset: Dataset) -> str:
     )
 
 
-def test_every_field_is_in_the_fingerprint_or_known_not_to_matter(tmp_path: Path) -> None:
+def test_fingerprint_holds_every_field_that_matters(tmp_path: Path) -> None:
     seen: set[str] = set()
     for group, cell in every_cell(tmp_path):
         plan = Plan.of(cell, content_of)
@@ -250,7 +250,7 @@ def test_a_learning_rate_counts_and_not_who_named_it() -> None:
     assert fingerprint(student.source) == fingerprint(teacher)
 
 
-def test_where_a_cell_is_recorded_and_how_it_is_run_does_not_matter() -> None:
+def test_fingerprint_ignores_where_a_cell_is_recorded() -> None:
     for override in ("tracking.experiment=other", "sweep.threads=1", "resume=false", "data_dir=/elsewhere"):
         assert Plan.of(composed(override), digest_of).result_key == Plan.of(composed(), digest_of).result_key
 

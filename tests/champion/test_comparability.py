@@ -4,7 +4,7 @@ from pipelines.champion import comparability
 from tests.champion.test_gates import PROFILE, cell
 
 
-def test_cells_of_different_test_images_are_refused_with_the_filters_that_choose() -> None:
+def test_different_test_images_are_refused_with_filters() -> None:
     with pytest.raises(ValueError, match="tested on different images") as caught:
         comparability.check_comparable([cell("a", 1), cell("b", 2), cell("c", 3, digest="d2")])
     assert "filter=\"dataset.digest = 'd1'\" (2 cells) or filter=\"dataset.digest = 'd2'\" (1 cells)" in str(
@@ -12,7 +12,7 @@ def test_cells_of_different_test_images_are_refused_with_the_filters_that_choose
     )
 
 
-def test_cells_of_different_profiles_are_refused_with_the_filters_that_choose() -> None:
+def test_different_profiles_are_refused_with_filters() -> None:
     other = cell("b", 2, params=PROFILE | {"score.max_size_mb": "5.0"})
     with pytest.raises(ValueError, match="different profiles") as caught:
         comparability.check_comparable([cell("a", 1), other])

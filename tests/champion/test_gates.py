@@ -75,13 +75,13 @@ def test_without_a_champion_the_best_feasible_score_wins() -> None:
     assert [one.cell.run_id for one in decision.misses] == ["b"]
 
 
-def test_a_better_score_with_an_accuracy_that_holds_replaces_the_champion() -> None:
+def test_better_score_at_equal_accuracy_replaces_champion() -> None:
     decision = decided([cell("old", 60), cell("new", 61), cell("worse", 59)], cell("old", 60))
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
     assert "61.00 dB against 60.00 dB, +1.00 dB" in decision.winner.gates[3].reason
 
 
-def test_the_next_best_wins_where_the_best_lost_too_much_accuracy() -> None:
+def test_next_best_wins_where_the_best_lost_accuracy() -> None:
     cells = [cell("old", 60), cell("small", 70), cell("new", 65)]
     given = {"old": answers(950), "small": answers(800, differing=200), "new": answers(945, differing=20)}
     decision = decided(cells, cells[0], given)
@@ -97,7 +97,7 @@ def test_the_champion_stands_where_it_is_the_best_candidate() -> None:
     assert not gates.decide([cell("b", 50)], cell("old", 60), answers=no_answers, margin=0.01).stands
 
 
-def test_a_cell_of_the_champions_fingerprint_is_the_champion_measured_again() -> None:
+def test_equal_fingerprint_is_the_champion_remeasured() -> None:
     old = cell("old", 60)
     other = {"score.accuracy": "1.0"}
     again = cell("again", 40, fingerprint=old.fingerprint, params=PROFILE | other, started=5)
@@ -128,7 +128,7 @@ def test_a_champion_that_breaks_todays_budgets_does_not_stand() -> None:
         (882, 900, 18, True),
     ],
 )
-def test_accuracy_is_refused_only_where_the_whole_interval_is_beyond_the_margin(
+def test_accuracy_gate_needs_the_whole_interval_beyond_margin(
     own: int, champion: int, differing: int, passed: bool
 ) -> None:
     gate = gates.accuracy(answers(own, differing=differing), answers(champion), margin=0.01)
@@ -136,7 +136,7 @@ def test_accuracy_is_refused_only_where_the_whole_interval_is_beyond_the_margin(
     assert (gate.shortfall > 0) is not passed
 
 
-def test_misses_are_ordered_by_the_gate_they_came_to_and_by_how_much_they_missed() -> None:
+def test_misses_are_ordered_by_gate_and_shortfall() -> None:
     budget = PROFILE | {"score.max_size_mb": "0.01"}
     near, far = (METRICS | {SCORE: 90.0, "size/compressed_bytes": size} for size in (11_000.0, 80_000.0))
     cells = [
@@ -150,7 +150,7 @@ def test_misses_are_ordered_by_the_gate_they_came_to_and_by_how_much_they_missed
     assert decision.misses[-1].gates[-1].reason == "score.max_size_mb missed by a factor of 8"
 
 
-def test_a_cell_whose_files_are_lost_is_passed_over_but_not_a_champion_whose_are() -> None:
+def test_lost_files_disqualify_a_cell_but_not_the_champion() -> None:
     lost = cell("lost", 70)
 
     def known(one: RecordedCell) -> gates.Answers:
@@ -175,9 +175,7 @@ def test_an_accuracy_budget_counts_too() -> None:
     ("changed", "what"),
     [({"digest": "d0"}, "other images"), ({"params": PROFILE | {"score.accuracy": "1.0"}}, "another profile")],
 )
-def test_a_champion_that_does_not_compare_is_refused_unless_nothing_is_feasible(
-    changed: dict[str, Any], what: str
-) -> None:
+def test_incomparable_champion_is_refused_if_a_cell_is_feasible(changed: dict[str, Any], what: str) -> None:
     old = cell("old", 60, **changed)
     with pytest.raises(ValueError, match=what):
         decided([cell("new", 61)], old)
@@ -198,7 +196,7 @@ def test_a_cell_no_better_than_one_answer_cannot_become_champion() -> None:
     assert refused.gates[-1].reason == "90.00%, no better than always answering '7' (90.0% of the test images)"
 
 
-def test_a_champion_measured_again_does_not_stand_without_having_learnt() -> None:
+def test_remeasured_champion_must_have_learnt() -> None:
     assert not decided([judged_by_majority("old", 60, 0.3)], cell("old", 60)).stands
 
 

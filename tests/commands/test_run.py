@@ -70,7 +70,7 @@ def test_a_recorded_cell_is_opened_where_it_lies(place: Place, tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_run_that_mlflow_opened_is_adopted_by_the_cell_that_was_asked_for(place: Place) -> None:
+def test_cell_adopts_the_run_that_mlflow_opened(place: Place) -> None:
     assert len(place.client.search_runs(["1"])) == 2
     oldest = place.client.search_runs(["1"], order_by=["attributes.start_time ASC"])[0]
     assert oldest.info.run_name == "small_cnn-digits-quantize_int8"
@@ -130,7 +130,7 @@ def test_the_gain_splits_by_criterion_and_matches_the_scores(place: Place) -> No
     assert written["measurement"]["accuracy"] == result.measurement.accuracy
 
 
-def test_the_pyfunc_takes_pixels_and_gives_names_and_probabilities(place: Place) -> None:
+def test_pyfunc_maps_pixels_to_names_and_probabilities(place: Place) -> None:
     data, _ = small_data()
     mlflow.set_tracking_uri(place.uri)
     run = place.runs()["small_cnn-digits-quantize_int8"]
@@ -159,7 +159,7 @@ def test_the_artifact_carries_its_labels(place: Place) -> None:
         assert archive.read("labels.txt").decode().split() == [str(digit) for digit in range(10)]
 
 
-def test_a_donor_is_trained_first_in_a_process_of_its_own_and_found_again_by_its_run(place: Place) -> None:
+def test_donor_trains_once_in_subprocess(place: Place) -> None:
     donor = ["model@technique.source.model=small_cnn", "technique.source.model.width=8"]
     student = ["technique=layer_transfer", "technique.match=shape", "technique.freeze=1"]
     done = place.run("model.width=16", *student, *donor, f"hydra.run.dir={place.folder}/donor")
@@ -189,7 +189,7 @@ def test_a_run_that_was_not_trained_teaches_nothing(place: Place) -> None:
     assert "must be a cell that was trained, got small_cnn-digits-quantize_int8" in done.stderr
 
 
-def test_mlflow_run_sweep_passes_lists_and_overrides_on_and_is_the_parent(place: Place) -> None:
+def test_mlflow_run_sweep_takes_lists_and_is_the_parent(place: Place) -> None:
     overrides = [*SMALL, "measurement=quick", "score.accuracy=1.5", f"hydra.sweep.dir='{place.folder}/two words'"]
     command = [
         *(sys.executable, "-m", "mlflow", "run", ".", "--env-manager=local", "-e", "sweep"),

@@ -57,7 +57,7 @@ def test_eight_cells_at_once(served: tuple[Path, int], tmp_path: Path) -> None:
         assert not place.client.search_registered_models()
 
 
-def test_rivals_may_open_an_experiment_and_log_the_same_data_at_once(served: tuple[Path, int], tmp_path: Path) -> None:
+def test_processes_open_one_experiment_at_the_same_time(served: tuple[Path, int], tmp_path: Path) -> None:
     rivals, turns = 4, 10
     data, dataset = small_data()
     cell = replace(composed("dataset=digits"), dataset=dataset)

@@ -189,7 +189,7 @@ def test_seeds_on_other_images_are_other_entries() -> None:
     assert "filter=\"dataset.digest = '1234567890'\"" in said
 
 
-def test_images_that_follow_from_what_was_asked_for_are_not_in_the_label() -> None:
+def test_label_omits_images_that_follow_from_the_settings() -> None:
     cells = [recorded("cluster", digest=n, params={"dataset.limit_test": n}) for n in ("100", "200")]
     assert {entry.label for entry in entries_of(cells)} == {
         "vgg16-cifar10-cluster dataset.limit_test=100",

@@ -76,7 +76,7 @@ def test_what_is_in_use_stays_for_as_long_as_a_view_of_it(tmp_path) -> None:
     assert [one.key for one in cache(tmp_path).stored()] == [KEYS[1]]
 
 
-def test_more_than_the_cache_may_hold_is_refused_before_anything_is_made_or_deleted(tmp_path) -> None:
+def test_array_larger_than_the_limit_is_refused_at_once(tmp_path) -> None:
     cache(tmp_path, 1).entry(KEYS[0], SHAPE, filled(1))
     wanted = (3, 1000, 1000, 1000)
     with pytest.raises(ValueError, match=r"must leave 3.00 GB .*: export OPSCORE_CACHE_GB=4"):
@@ -128,7 +128,7 @@ def test_an_entry_that_is_not_whole_is_made_again(tmp_path, damage: bytes | None
     assert (images == 2).all()
 
 
-def test_what_cannot_be_made_leaves_nothing_and_can_be_tried_again(tmp_path) -> None:
+def test_failed_entry_leaves_nothing_and_can_be_retried(tmp_path) -> None:
     with pytest.raises(AssertionError, match="made again"):
         cache(tmp_path).entry(KEYS[0], SHAPE, never)
     assert names(tmp_path) == set()
@@ -179,7 +179,7 @@ def crowd(folder: Path, seed: int) -> None:
         assert (images == number).all() and facts == {"n": number}
 
 
-def test_processes_that_take_each_others_room_always_find_what_they_ask_for(tmp_path) -> None:
+def test_processes_that_evict_each_other_find_their_entries(tmp_path) -> None:
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=crowd, args=(tmp_path, seed)) for seed in range(4)]
     for process in processes:
@@ -190,7 +190,7 @@ def test_processes_that_take_each_others_room_always_find_what_they_ask_for(tmp_
     assert cache(tmp_path)._used() <= 2 * SIZE
 
 
-def test_a_process_that_is_killed_leaves_nothing_that_the_next_would_take_for_whole(tmp_path) -> None:
+def test_killed_writer_leaves_no_complete_entry(tmp_path) -> None:
     def make(path: Path) -> dict[str, int]:
         np.load(path, mmap_mode="r+")[:5] = 1
         (tmp_path / "begun").touch()

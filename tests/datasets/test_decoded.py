@@ -78,7 +78,7 @@ def test_images_are_those_of_the_files_and_decoded_once(photos, cache) -> None:
     assert stored.in_use and stored.facts["images"] == 600 and stored.facts["folder"] == str(Path(photos[0]).parent)
 
 
-def test_a_copy_of_the_folder_and_a_later_date_decode_nothing_and_another_pixel_everything(photos, tmp_path) -> None:
+def test_only_changed_content_is_decoded_again(photos, tmp_path) -> None:
     few = photos[:50]
     first, _ = data(few)
     copy = tmp_path / "copy"
@@ -109,7 +109,7 @@ def test_another_setting_is_another_entry(photos, other) -> None:
     assert second.digest != first.digest
 
 
-def test_a_file_that_cannot_be_decoded_ends_all_and_leaves_nothing(photos, cache) -> None:
+def test_undecodable_file_stops_decoding_and_leaves_nothing(photos, cache) -> None:
     Path(photos[300]).write_bytes(b"no image")
     with pytest.raises(OSError, match=r"cannot identify image file .*300.png"):
         data(photos)
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_decoded_ends_all_and_leaves_nothing(photos, cache
     assert [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())] == []
 
 
-def test_hashes_are_read_once_and_a_file_that_changed_is_read_again(photos, cache, monkeypatch) -> None:
+def test_only_changed_files_are_hashed_again(photos, cache, monkeypatch) -> None:
     time.sleep(2.1)  # no file is younger than what is believed
     first = content_hashes(photos, cache, "a" * 64)
     assert len(set(first)) == len(photos)
@@ -152,7 +152,7 @@ def test_a_file_that_is_gone_is_named(photos, cache) -> None:
 
 
 @pytest.mark.slow
-def test_the_processes_that_decode_end_with_the_one_that_started_them(photos, tmp_path) -> None:
+def test_decoding_processes_end_with_their_parent(photos, tmp_path) -> None:
     script = """
 import sys
 from pipelines.datasets import decoded

@@ -83,7 +83,7 @@ def test_array_records_are_read_and_damage_is_one_sentence(tmp_path: Path) -> No
     assert re.search("opscore: dataset.name=ink_digits must be readable, got .*; delete its folder in ", done.stderr)
 
 
-def test_what_preparing_a_dataset_of_the_library_imports_is_installed() -> None:
+def test_imports_of_a_dataset_builder_are_installed() -> None:
     program = "import tensorflow_datasets as tfds; print(tfds.builder_cls('mnist').code_path)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

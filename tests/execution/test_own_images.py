@@ -54,7 +54,7 @@ def test_the_cell_says_first_what_it_trains_on(place: Place) -> None:
     assert "the network sees 32x32 of 48x48 pixels: model.input_size=48 lets it see all of them" in said
 
 
-def test_the_champion_gets_its_accuracy_from_the_files_by_the_model_card(place: Place, tmp_path: Path) -> None:
+def test_model_card_snippet_reproduces_the_accuracy(place: Place, tmp_path: Path) -> None:
     settings = ["dataset=holiday photos", "experiment=mine"]
     assert "holiday photos" in command(place, "compare", *settings)
     command(place, "promote", *settings)
@@ -104,7 +104,7 @@ def test_an_odd_file_is_one_sentence(place: Place, tmp_path: Path, prepare, sent
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_folder_one_stands_in_is_not_trained_on_what_a_run_left_there(place: Place, tmp_path: Path) -> None:
+def test_outputs_in_the_working_folder_are_not_trained_on(place: Place, tmp_path: Path) -> None:
     root = tmp_path / "pets"
     photographs.write(root, 8, seed=0)
     (root / "outputs" / "figures").mkdir(parents=True)

@@ -61,7 +61,7 @@ def asked(place: Place) -> list[str]:
     return ["dataset=npz", f"dataset.path={place.folder}/photos.npz", "technique=quantize_float16"]
 
 
-def test_another_name_is_recorded_compared_promoted_and_pulled_without_training(place: Place) -> None:
+def test_renamed_cell_is_used_everywhere_without_training(place: Place) -> None:
     done = place.run(*asked(place), f'dataset.name="{DECOMPOSED}"', "model.name=tiny", out="second")
     assert done.returncode == 0, done.stdout + done.stderr
     output = done.stdout + done.stderr
@@ -105,7 +105,7 @@ def test_names_are_refused_before_anything_is_trained(place: Place, words: list[
     assert len(place.all()) == before
 
 
-def test_seeds_on_other_images_are_compared_apart_and_within_bounds(place: Place) -> None:
+def test_seeds_on_other_images_are_compared_separately(place: Place) -> None:
     path = place.folder / "photos.npz"
     before = path.read_bytes()
     with np.load(path) as arrays:

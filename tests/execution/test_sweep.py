@@ -36,7 +36,7 @@ def trainings(place: Place) -> int:
     return sum(run.data.metrics.get("time/train_s", 0) > 0 for run in place.cells("attributes.status = 'FINISHED'"))
 
 
-def test_one_failure_does_not_stop_the_others_and_the_status_says_how_many(place: Place) -> None:
+def test_failed_cell_stops_no_other_and_is_in_the_status(place: Place) -> None:
     done = place.done  # type: ignore[attr-defined]
     assert done.returncode == 1, done.stdout + done.stderr
     assert "opscore: 2 of 6 cells failed; the same command again runs only these" in done.stderr
@@ -71,7 +71,7 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert parent.data.metrics["wall/train_s"] > 0
 
 
-def test_every_cell_is_a_child_and_every_failure_has_its_traceback(place: Place) -> None:
+def test_cells_are_child_processes_with_recorded_tracebacks(place: Place) -> None:
     (parent,) = place.sweeps()
     assert {run.data.tags["mlflow.parentRunId"] for run in place.cells()} == {parent.info.run_id}
     failed = place.cells("attributes.status = 'FAILED'")
@@ -111,7 +111,7 @@ def test_another_score_measures_again_and_trains_nothing(place: Place) -> None:
     assert trainings(place) == before + 1
 
 
-def test_a_finished_cell_is_shown_again_in_no_time_and_without_tensorflow(place: Place) -> None:
+def test_finished_cell_is_shown_again_without_tensorflow(place: Place) -> None:
     done = place.run("technique=cluster", out="shown")
     assert done.returncode == 0, done.stderr
     assert "finished before, nothing was computed" in done.stdout and "operational score" in done.stdout
@@ -119,7 +119,7 @@ def test_a_finished_cell_is_shown_again_in_no_time_and_without_tensorflow(place:
 
 
 @pytest.mark.slow
-def test_without_resume_everything_is_computed_anew_and_still_once(place: Place) -> None:
+def test_resume_false_computes_everything_once_more(place: Place) -> None:
     before = trainings(place)
     done = place.run("-m", "technique=quantize_float16,quantize_dynamic", "resume=false", out="anew")
     assert done.returncode == 0, done.stdout
@@ -127,7 +127,7 @@ def test_without_resume_everything_is_computed_anew_and_still_once(place: Place)
     assert trainings(place) == before + 1
 
 
-def test_settings_that_cannot_be_are_refused_before_anything_runs(place: Place) -> None:
+def test_invalid_sweep_settings_are_refused_first(place: Place) -> None:
     for wrong, sentence in (
         ("sweep.isolation=thread", "sweep.isolation must be one of process, inline, got 'thread'"),
         ("sweep.timeout_s=0", "sweep.timeout_s must be a number, more than 0, got 0"),

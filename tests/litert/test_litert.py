@@ -317,7 +317,7 @@ class TestSize:
         (tmp_path / "repeats").write_bytes(content)
         assert compressed_bytes(tmp_path / "repeats") == pytest.approx(len(zlib_ng.compress(content, 6)), rel=0.002)
 
-    def test_clustered_and_pruned_weights_take_what_gzip_makes_of_them(self, tmp_path):
+    def test_compressed_size_of_clustered_and_pruned_weights(self, tmp_path):
         weights = np.random.default_rng(0).standard_normal(2**18).astype(np.float32)
         few = np.quantile(weights, np.linspace(0.03, 0.97, 16)).astype(np.float32)
         clustered = few[np.abs(weights[:, None] - few).argmin(axis=1)]

@@ -193,7 +193,7 @@ def test_features_equal_those_of_keras(config, application, module, keras, tmp_p
     assert not np.allclose(outputs(head, batch[..., ::-1]), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_efficientnet_imagenet_equals_keras_with_its_extra_operator(keras, tmp_path, monkeypatch) -> None:
+def test_efficientnet_imagenet_equals_keras(keras, tmp_path, monkeypatch) -> None:
     file = tmp_path / "efficientnetb0_notop.h5"
     source = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=SHAPE)
     normalization = next(layer for layer in source.layers if type(layer).__name__ == "Normalization")

@@ -109,7 +109,7 @@ def marked(page: Browser) -> list[str]:
     return [" ".join(row[1:4]) for row in rows(page, "#table tr.hit")]
 
 
-def test_it_opens_from_a_file_without_an_error_and_asks_for_nothing_else(opened: Browser, report: Path) -> None:
+def test_page_opens_from_a_file_and_loads_nothing_else(opened: Browser, report: Path) -> None:
     opened.complaints()
     opened.requests()
     opened.open(report, width=WIDE)
@@ -169,7 +169,7 @@ def test_the_pareto_front_alone(page: Browser) -> None:
     assert page.one("#count").text == "5 of 7 cells"
 
 
-def test_another_quantity_across_moves_the_points_and_names_the_axis(page: Browser) -> None:
+def test_choosing_another_axis_moves_points_and_label(page: Browser) -> None:
     """By training time the resnet, with its hours, is the last one; by size the cell without a test time comes in."""
 
     def order() -> list[str]:

@@ -119,9 +119,7 @@ def test_energy_stands_beside_the_other_figures(made: Path) -> None:
     assert "cpu mJ, 1t" in text(results)
 
 
-def test_the_pass_is_a_process_of_its_own_for_each_number_of_threads(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_energy_pass_has_a_process_per_number_of_threads(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "is_available", lambda: True)
     subjects = of_files([made / "int8.tflite", made / "float32.tflite"], None)
     both = Settings(**vars(SHORT) | {"threads": (1, 2)})

@@ -26,7 +26,7 @@ def test_a_slice_is_found_in_its_file(array, mapped, part: slice) -> None:
     assert np.array_equal(Rows(region)(np.arange(len(array[part]))), array[part])
 
 
-def test_a_slice_of_a_slice_of_a_file_that_is_mapped_from_its_middle(array, tmp_path) -> None:
+def test_slice_of_a_slice_of_a_mapping_with_an_offset(array, tmp_path) -> None:
     array.tofile(tmp_path / "raw")
     part = np.memmap(tmp_path / "raw", np.uint8, "r", offset=60 * 10, shape=(40, 4, 5, 3))[5:][2:9]
     region = region_of(part)
@@ -66,7 +66,7 @@ def test_blocks_are_the_whole_in_order(array, mapped, size: int) -> None:
         assert np.array_equal(sample(one, size), one[: max(1, size // 60)])
 
 
-def test_an_array_in_memory_is_written_once_and_one_in_a_file_never(array, mapped, tmp_path) -> None:
+def test_only_arrays_in_memory_are_written_to_a_file(array, mapped, tmp_path) -> None:
     assert np.array_equal(in_file(array, tmp_path / "spare.npy").mapped(), array)
     assert in_file(mapped[2:], tmp_path / "other.npy") == region_of(mapped[2:])
     assert not (tmp_path / "other.npy").exists()

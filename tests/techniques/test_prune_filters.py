@@ -56,7 +56,7 @@ def with_dead_channels(model: Any, fraction: float, images: np.ndarray) -> dict[
 
 
 @pytest.mark.parametrize("network", [SMALL, RESNET50, MOBILENET_V2, EFFICIENTNET_B0], ids=lambda one: one.name)
-def test_without_channels_that_give_nothing_a_network_computes_the_same(network: Model) -> None:
+def test_removing_zero_channels_keeps_the_outputs(network: Model) -> None:
     images = np.random.default_rng(1).uniform(0, 255, (16, 32, 32, 3)).astype(np.float32)
     model = network.build((32, 32, 3), 10)
     dead = with_dead_channels(model, 0.25, images)

@@ -167,7 +167,7 @@ def test_the_time_of_the_features_is_training(trained: Candidate, tmp_path: Path
     assert 0 < before[0] < watching.epochs[0]["seconds"] <= watching.seconds
 
 
-def test_then_the_top_blocks_are_trained_without_their_normalizations(trained: Candidate, tmp_path: Path) -> None:
+def test_top_blocks_train_without_their_normalizations(trained: Candidate, tmp_path: Path) -> None:
     candidate = pretrained(trained, tmp_path)
     before = weights(candidate)
     it = context(2)

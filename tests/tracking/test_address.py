@@ -100,7 +100,7 @@ def test_a_file_of_any_name_is_found_again(name: str, tmp_path: Path) -> None:
     assert make_url(uri).database == str(path)
 
 
-def test_a_receipt_takes_its_password_from_the_environment_of_its_own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receipt_takes_its_own_stores_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "of another")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@elsewhere/db")
     assert recorded_uri("postgresql://me@host/db") == "postgresql://me@host/db"

@@ -122,7 +122,7 @@ def test_a_claim_shows_that_its_owner_lives(client: MlflowClient, monkeypatch: p
         assert float(model.tags[HEARTBEAT]) > 0
 
 
-def test_a_beat_that_fails_stops_neither_the_work_nor_the_beating(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_heartbeat_stops_neither_work_nor_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liveness, "BEAT_S", 0.01)
     beats: list[float] = []
 
@@ -146,7 +146,7 @@ def test_the_living_the_dead_and_those_elsewhere() -> None:
     assert is_gone(f"{stem} {int(started) - 100}")
 
 
-def test_runs_of_the_dead_are_closed_and_those_of_the_living_are_not(store: Store) -> None:
+def test_only_runs_of_dead_processes_are_closed(store: Store) -> None:
     client = store.client
     processes = {"dead": dead_process(), "alive": identity(), "elsewhere": ELSEWHERE, "silent": ELSEWHERE}
     runs = {
@@ -166,6 +166,6 @@ def test_runs_of_the_dead_are_closed_and_those_of_the_living_are_not(store: Stor
     assert store.close_dead() == 0
 
 
-def test_artifacts_lie_beside_the_database_wherever_the_command_stands(store: Store) -> None:
+def test_artifacts_lie_next_to_the_database(store: Store) -> None:
     folder = Path(store.uri.removeprefix("sqlite:///")).parent
     assert store.client.get_experiment(store.experiment_id).artifact_location == (folder / "artifacts").as_uri()

@@ -70,9 +70,7 @@ def in_full(browser: Browser, cell: WebElement, words: str) -> bool:
     return bool(browser.run(script, cell, words))
 
 
-def test_the_shared_view_lists_cells_by_score_with_names_and_headings_in_full(
-    store: Store, address: str, browser: Browser
-) -> None:
+def test_shared_view_lists_cells_by_score_with_full_headings(store: Store, address: str, browser: Browser) -> None:
     # MLflow makes only the columns that are in view.
     browser.open(view.link(address, store.experiment_id), width=2800)
     name = f".ag-row [col-id='{view.NAME}']"

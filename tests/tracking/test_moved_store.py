@@ -151,7 +151,7 @@ def test_read_only_store_is_known_before_the_training(place: Path, tmp_path: Pat
     assert mine.returncode == 0 and "reused  " in mine.stdout and "is a copy" in mine.stderr, mine.stderr
 
 
-def test_artifacts_that_cannot_be_written_are_known_before_the_training(place: Path, tmp_path: Path) -> None:
+def test_unwritable_artifacts_are_refused_before_training(place: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     shutil.copytree(place / "second", theirs)
     moved.follow(sqlite_uri(theirs / "mlflow.db"))

@@ -159,7 +159,7 @@ def test_promoting_again_has_nothing_to_do(copy: Copy, said: Report) -> None:
     assert copy.state() == before
 
 
-def test_a_better_cell_replaces_the_champion_and_rollback_returns_to_it(copy: Copy, said: Report) -> None:
+def test_better_cell_replaces_champion_and_rollback_undoes_it(copy: Copy, said: Report) -> None:
     first, second = copy.run("baseline").info.run_id, copy.run("quantize_int8").info.run_id
     said(promote.main, BY.format("baseline"))
     out = said(promote.main, BY.format("quantize_int8"))
@@ -284,7 +284,7 @@ def test_claims_are_left_alone(copy: Copy, said: Report) -> None:
 
 
 @pytest.mark.parametrize("broken_at", [1, 2])
-def test_a_promotion_that_breaks_off_leaves_a_champion_and_can_be_repeated(
+def test_interrupted_promotion_keeps_a_champion(
     copy: Copy, said: Report, monkeypatch: pytest.MonkeyPatch, broken_at: int
 ) -> None:
     said(promote.main, BY.format("baseline"))
@@ -343,9 +343,7 @@ def test_a_champion_whose_version_was_deleted_is_rolled_back(copy: Copy, said: R
     )
 
 
-def test_where_previous_was_deleted_the_versions_that_are_there_are_named(
-    copy: Copy, said: Report, tmp_path: Path
-) -> None:
+def test_rollback_without_previous_lists_the_versions(copy: Copy, said: Report, tmp_path: Path) -> None:
     first, second = two_versions(copy, said)
     said(promote.main, BY.format("quantize_float16"), "--anew")
     third = copy.run("quantize_float16").info.run_id

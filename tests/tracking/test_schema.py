@@ -43,7 +43,7 @@ def read(uri: str, folder: Path, module: str, *arguments: str) -> str:
     return done.stderr
 
 
-def test_a_file_with_half_of_the_tables_is_refused_and_what_is_said_mends_it(tmp_path: Path) -> None:
+def test_half_made_database_is_refused_with_a_working_mend(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     uri = f"sqlite:///{database}"
     with closing(sqlite3.connect(database)) as connection:

@@ -99,7 +99,7 @@ def test_wrong_images_are_named(model: ServedModel, images: Any, got: str) -> No
     assert caught.value.get_http_status_code() == 400
 
 
-def test_what_mlflow_writes_before_the_sentence_stays_out_of_the_answer() -> None:
+def test_answer_holds_the_sentence_without_mlflows_prefix() -> None:
     error = UnfitImages("images must be")
     error.message = f"Failed to predict data '[[...]]'. \nError: {error.message}"
     assert json.loads(error.serialize_as_json())["message"] == "images must be"
@@ -124,7 +124,7 @@ def test_an_interpreter_that_failed_is_used_again(model: ServedModel, monkeypatc
     assert predict(model, images)["class"].shape == (1,)
 
 
-def test_the_code_beside_the_model_is_all_that_it_imports_and_no_more(tmp_path: Path) -> None:
+def test_logged_code_is_exactly_what_the_model_imports(tmp_path: Path) -> None:
     show = (
         "import runpy, sys; runpy.run_path(sys.argv[1]);"
         "print(*sorted(one.__file__ for name, one in sys.modules.items() if name.partition('.')[0] == 'pipelines'));"
@@ -244,7 +244,7 @@ def test_files_are_refused(connection: HTTPConnection) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_requests_of_eight_clients_get_their_right_answers(port: int, served: ExportedModel) -> None:
+def test_thousand_concurrent_requests_are_answered_rightly(port: int, served: ExportedModel) -> None:
     images = small_data()[0].test.images
     names, probabilities = expected(served, images)
 

@@ -141,7 +141,7 @@ def test_equal_seeds_give_equal_batches() -> None:
     assert not np.array_equal(pixels(0), pixels(1))
 
 
-def test_an_epoch_holds_every_image_once_and_the_next_has_another_order() -> None:
+def test_epoch_shows_each_image_once_in_a_new_order() -> None:
     data, dataset = small_data()
     batches = training_batches(data.train, dataset, 16, seed=0)
     first, second = ([x.numpy() for x, _ in batches] for _ in range(2))
