@@ -83,3 +83,14 @@ def test_rooms_form_no_circle() -> None:
         bottom = {name for name, below in open_rooms.items() if not below & open_rooms.keys()}
         assert bottom, f"a circle among {', '.join(open_rooms)}"
         open_rooms = {name: below for name, below in open_rooms.items() if name not in bottom}
+
+
+def test_names_of_tests_fit_a_line() -> None:
+    names = [
+        node.name
+        for path in Path(__file__).parent.rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    assert len(names) > 500
+    assert [name for name in names if len(name) > 60] == []
