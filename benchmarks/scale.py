@@ -124,7 +124,7 @@ def _measured(store: Opener, folder: Path, runs: int) -> dict[str, Taken]:
 
 def _fill(place: Place, runs: int) -> None:
     from benchmarks.made_up import cells, fill
-    from pipelines.results.records import CellFiles
+    from pipelines.results.folder import CellFiles
     from pipelines.tracking.store import Store
 
     store = Store(place.uri, "opscore")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.execution.cell_process import OUTCOME, failed, leave
 from pipelines.execution.request import CellRequest
-from pipelines.results.records import Outcome
+from pipelines.results.outcome import Outcome
 from pipelines.system import guard, runtime, stopwatch
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from pipelines.execution.request import CellRequest
-from pipelines.results.records import Outcome
+from pipelines.results.outcome import Outcome
 from pipelines.system import guard
 
 # What the child leaves in its folder, and what it printed.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipelines.datasets.notes import description, resized
 from pipelines.execution.cell_process import run_in_subprocess
-from pipelines.results.records import CellFiles, Finished
+from pipelines.results.folder import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable

@@ -20,7 +20,7 @@ from pipelines.system import fonts
 
 if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData
-    from pipelines.results.records import Finished
+    from pipelines.results.folder import Finished
 
 MAX_TICKS = 25
 # A longer class name is cut, in columns of a terminal: Chinese characters take two.

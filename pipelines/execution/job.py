@@ -18,17 +18,8 @@ from pipelines.litert.kernels import sparsity
 from pipelines.litert.session import Result, measure
 from pipelines.models import complexity
 from pipelines.results import statistics, verdict
-from pipelines.results.records import (
-    Build,
-    CellFiles,
-    CellResult,
-    Comparison,
-    Complexity,
-    Finished,
-    Measurement,
-    Timing,
-    Trained,
-)
+from pipelines.results.folder import Build, CellFiles, Finished, Trained
+from pipelines.results.records import CellResult, Comparison, Complexity, Measurement, Timing
 from pipelines.system import runtime
 from pipelines.system.stopwatch import part
 from pipelines.techniques.base import Candidate, Context, Conversion

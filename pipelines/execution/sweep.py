@@ -29,7 +29,7 @@ from pipelines.execution.cell_process import failed, leave, run_in_subprocess
 from pipelines.execution.request import CellRequest, SweepContext
 from pipelines.execution.sweep_table import duration, spent_line, table, uninformed_lines
 from pipelines.results.columns import GAIN, SCORE
-from pipelines.results.records import Outcome
+from pipelines.results.outcome import Outcome
 from pipelines.system import checks, guard, stopwatch
 from pipelines.system.stopwatch import PARTS
 from pipelines.tracking.credentials import VARIABLE, split

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.results.columns import HEADLINE
 from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE
-from pipelines.results.records import Outcome
+from pipelines.results.outcome import Outcome
 from pipelines.results.verdict import no_better_than_majority
 
 # What a cell's name tells already.

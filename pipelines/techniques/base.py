@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import tf_keras
 
     from pipelines.models.base import Model
-    from pipelines.results.records import Finished
+    from pipelines.results.folder import Finished
     from pipelines.techniques.source import Source
     from pipelines.training.trainer import Trainer
 

@@ -20,7 +20,7 @@ from pipelines.techniques.source import Learner
 if TYPE_CHECKING:
     import tf_keras
 
-    from pipelines.results.records import Finished
+    from pipelines.results.folder import Finished
 
     Layer: TypeAlias = tf_keras.layers.Layer
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pipelines.cells.cell import Cell
     from pipelines.datasets.base import ImageData, Split
-    from pipelines.results.records import Finished
+    from pipelines.results.folder import Finished
 
 log = logging.getLogger(__name__)
 

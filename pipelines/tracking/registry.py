@@ -20,8 +20,9 @@ import numpy as np
 from pipelines.champion.gates import Answers
 from pipelines.litert.size import sha256
 from pipelines.results.files import MODEL
+from pipelines.results.folder import CellFiles
 from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import CellFiles, CellResult
+from pipelines.results.records import CellResult
 from pipelines.system import names
 from pipelines.system.errors import StoreError
 from pipelines.tracking import moved, schema

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from pipelines.cells.targets import current
+from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.metrics import GAIN, SCORE
 from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import CellFiles, CellResult, Finished
+from pipelines.results.records import CellResult
 from pipelines.system.checks import did_you_mean
 from pipelines.system.errors import StoreError
 from pipelines.tracking import moved, schema, view

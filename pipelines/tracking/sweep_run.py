@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.results.columns import HEADLINE
-from pipelines.results.records import Outcome
+from pipelines.results.outcome import Outcome
 from pipelines.system import stopwatch
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 from pipelines.tracking.store import TABLE

@@ -16,7 +16,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipelines.results.records import Finished
+from pipelines.results.folder import Finished
 from pipelines.system.stopwatch import PARTS
 from pipelines.tracking.store import Store
 from tests.conftest import small_data

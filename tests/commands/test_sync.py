@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipelines.results.records import Finished
+from pipelines.results.folder import Finished
 from pipelines.tracking.store import EXPERIMENT_TAGS, Store
 from tests.cells.test_config import composed
 from tests.conftest import small_data

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.results.records import CellFiles, Trained
+from pipelines.results.folder import CellFiles, Trained
 from tests.places import Place
 
 # What Keras prints of a training.

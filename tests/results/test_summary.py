@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.metrics import flatten, metrics_of
-from pipelines.results.records import CellFiles, CellResult, Comparison, Complexity, Finished, Majority, Terms, Timing
+from pipelines.results.records import CellResult, Comparison, Complexity, Majority, Terms, Timing
 from pipelines.results.summary import note, table
 from tests.results.test_score import measurement
 

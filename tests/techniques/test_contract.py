@@ -16,7 +16,7 @@ from pipelines.cells.compatibility import choices
 from pipelines.cells.compose import CONF
 from pipelines.execution.job import save_checkpoint
 from pipelines.models.checkpoint import duplicate
-from pipelines.results.records import CellFiles, Finished
+from pipelines.results.folder import CellFiles, Finished
 from pipelines.techniques.base import Candidate, Chain, Context, EffectError, Technique
 from pipelines.techniques.baseline import Baseline
 from tests.conftest import context, exported

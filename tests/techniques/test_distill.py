@@ -10,7 +10,7 @@ import pytest
 from pipelines.datasets.digits import Digits
 from pipelines.execution.job import save_checkpoint
 from pipelines.models.small_cnn import SmallCNN
-from pipelines.results.records import CellFiles, Finished
+from pipelines.results.folder import CellFiles, Finished
 from pipelines.techniques.base import Candidate, Context
 from pipelines.techniques.distill import Distill
 from pipelines.techniques.source import Source

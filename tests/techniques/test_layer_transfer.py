@@ -11,7 +11,7 @@ from pipelines.datasets.digits import Digits
 from pipelines.execution.job import save_checkpoint
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
-from pipelines.results.records import CellFiles, Finished
+from pipelines.results.folder import CellFiles, Finished
 from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.layer_transfer import LayerTransfer
 from pipelines.techniques.source import Source

@@ -1,0 +1,90 @@
+"""The files in a cell's folder, and the records of its stages."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.results.files import MODEL
+from pipelines.results.record import Record
+from pipelines.results.records import CellResult, Complexity, Timing
+
+
+class _File:
+    """The path of a file in the folder."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, files: "CellFiles", owner: type) -> Path:
+        return files.folder / self._name
+
+
+@dataclass(frozen=True)
+class CellFiles:
+    """The paths in a cell's folder."""
+
+    folder: Path
+
+    # The `CellResult`, JSON. It is written last: where it is, the cell is complete.
+    result = _File("result.json")
+    # The cell's description, JSON.
+    config = _File("config.json")
+    # The deployable file.
+    exported_model = _File(MODEL)
+    # The trained Keras model; absent where the technique trains nothing.
+    checkpoint = _File("checkpoint.keras")
+    # The `Trained`, JSON, while the cell is not finished.
+    trained = _File("trained.json")
+    # The `Build`, JSON, while the cell is not finished.
+    build = _File("build.json")
+    # A folder of the technique's tables, JSON, columns by name; absent where it has none.
+    tables = _File("tables")
+    # The exported model's answers over the test split, in its order: array `logits`, float32 (n, classes).
+    predictions = _File("predictions.npz")
+    # Seconds of the cell's wall time by part (`pipelines/system/stopwatch.py`), JSON, and the same as a picture.
+    breakdown = _File("breakdown.json")
+    breakdown_figure = _File("figures/breakdown.png")
+    # Nanoseconds of each timed call: arrays `candidate` and, with a baseline, `reference`.
+    latency = _File("latency.npz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Record):
+    """A cell whose network is trained: with the checkpoint, enough to export it in another process.
+
+    fingerprint: of the cell. conversion: the fields of `techniques.base.Conversion`. metrics: the technique's own.
+    """
+
+    fingerprint: str
+    train_s: float
+    optimize_s: float
+    epochs: tuple[dict[str, float], ...]
+    metrics: dict[str, float]
+    joules: dict[str, float]
+    conversion: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build(Record):
+    """A cell whose exported model is in its folder and not yet measured."""
+
+    fingerprint: str
+    timing: Timing
+    complexity: Complexity
+    epochs: tuple[dict[str, float], ...]
+    metrics: dict[str, float]
+    joules: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A finished cell: its record and its files."""
+
+    result: CellResult
+    files: CellFiles
+
+    @classmethod
+    def load(cls, folder: Path) -> "Finished":
+        """Open a finished cell's folder. Raises FileNotFoundError where the cell is not complete."""
+        files = CellFiles(folder)
+        return cls(result=CellResult.load(files.result), files=files)
