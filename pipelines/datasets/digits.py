@@ -1,6 +1,8 @@
 """Handwritten digits that come with scikit-learn: real data in a second, without a download."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -32,13 +34,14 @@ class Digits(ArrayDataset):
         """Nothing can be missing: the images are part of scikit-learn, a dependency."""
 
     def _read(self) -> Arrays:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        # The source counts ink in 0..16.
-        grey = np.rint(digits.images * 255 / 16).astype(np.uint8)
+        # The file that `sklearn.datasets.load_digits` reads: importing scikit-learn takes more than a second.
+        package = find_spec("sklearn")
+        assert package is not None and package.origin is not None, "scikit-learn is a dependency"
+        rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+        # A row holds an image, which counts ink in 0..16, and its label.
+        grey = np.rint(rows[:, :-1].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
         images = np.repeat(grey[..., None], 3, axis=-1)
-        labels = digits.target.astype(np.int64)
+        labels = rows[:, -1].astype(np.int64)
         rest, tested = stratified_split(labels, self.test_fraction, seed=self.split_seed, field="dataset.test_fraction")
         return Arrays(
             x_train=images[rest],

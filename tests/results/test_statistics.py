@@ -3,6 +3,7 @@
 import itertools
 import math
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -98,6 +99,13 @@ def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray
 )
 def test_mcnemar_by_hand(gained: int, lost: int, p_value: float) -> None:
     assert mcnemar(*answers(50, gained, lost, 7)) == pytest.approx(p_value)
+
+
+@pytest.mark.parametrize("alternative", ["two-sided", "greater"])
+@pytest.mark.parametrize(("gained", "lost"), [(0, 1), (1, 0), (3, 9), (9, 3), (12, 12), (0, 40)])
+def test_mcnemar_is_scipys(gained: int, lost: int, alternative: Literal["two-sided", "greater"]) -> None:
+    expected = stats.binomtest(gained, gained + lost, 0.5, alternative=alternative).pvalue
+    assert mcnemar(*answers(50, gained, lost, 7), alternative=alternative) == pytest.approx(expected, rel=1e-9)
 
 
 def test_mcnemar_wants_pairs() -> None:
