@@ -200,18 +200,18 @@ def _resume_training(unfinished: CellFiles, files: CellFiles) -> tuple[Candidate
     import tf_keras
 
     trained = Trained.load(unfinished.trained)
-    _copy(unfinished, files, ("checkpoint", "tables", "trained"))
+    _copy((unfinished.checkpoint, unfinished.tables, unfinished.trained), files.folder)
     model = tf_keras.models.load_model(files.checkpoint, compile=False)
     return Candidate(model=model, conversion=Conversion(**trained.conversion), metrics=trained.metrics), trained
 
 
 def _resume_build(unfinished: CellFiles, files: CellFiles) -> Build:
-    _copy(unfinished, files, ("artifact", "checkpoint", "tables", "build"))
+    _copy((unfinished.exported_model, unfinished.checkpoint, unfinished.tables, unfinished.build), files.folder)
     return Build.load(files.build)
 
 
 def _reuse_build(trained: Finished, files: CellFiles) -> Build:
-    _copy(trained.files, files, ("artifact", "checkpoint", "tables"))
+    _copy((trained.files.exported_model, trained.files.checkpoint, trained.files.tables), files.folder)
     result = trained.result
     return Build(
         fingerprint=result.fingerprint,
@@ -223,13 +223,12 @@ def _reuse_build(trained: Finished, files: CellFiles) -> Build:
     )
 
 
-def _copy(source: CellFiles, files: CellFiles, names: Sequence[str]) -> None:
-    for name in names:
-        path: Path = getattr(source, name)
+def _copy(paths: Sequence[Path], folder: Path) -> None:
+    for path in paths:
         if path.is_dir():
-            shutil.copytree(path, files.folder / path.name)
+            shutil.copytree(path, folder / path.name)
         elif path.exists():
-            shutil.copy2(path, files.folder)
+            shutil.copy2(path, folder)
 
 
 def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
