@@ -53,7 +53,7 @@ COLUMNS = (
     Column(key="dataset", heading="dataset", about="what it was trained and tested on"),
     *map(Column.of, (columns.SCORE, columns.GAIN, *columns.GAINS.values(), columns.ACCURACY)),
     *map(Column.of, (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, columns.IMPROVED)),
-    Column(key="front", heading="Pareto", about="no other cell is as good in accuracy, test time and packed size"),
+    Column(key="front", heading="Pareto", about="no other cell is as good in accuracy, test time and compressed size"),
     Column(key="tied", heading="tied", about="its score cannot be told from the first one's"),
     Column.of(columns.FIRST),
     Column(

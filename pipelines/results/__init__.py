@@ -1,1 +1,1 @@
-"""Frozen records of what was measured, and figures derived from them. Standard library and NumPy only."""
+"""Frozen records of measurements, and what is computed from them."""

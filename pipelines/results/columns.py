@@ -1,4 +1,4 @@
-"""The figures that tables show of a cell: what each is called, its unit, and how many digits it gets."""
+"""The columns of tables of cells: name, unit and number of digits of each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipelines.results.score import CRITERIA
 class Column:
     """A column of a table.
 
-    key: of the value in a row. heading: with the unit. about: what it holds, in words. form, factor: how a number is
-    shown; none for words. A `z` in a form keeps a rounded -0.00 from being shown. metric: its name in MLflow, empty for
-    what is no metric of a run.
+    key: of the value in a row. heading: with the unit. about: a description. form, factor: format of a number, after
+    multiplication by the factor; empty for text. A `z` in a form shows a rounded -0.00 as 0.00. metric: its name in
+    MLflow, empty where the value is no metric of a run.
     """
 
     key: str
@@ -26,21 +26,20 @@ class Column:
     metric: str = ""
 
     def text(self, value: float | None) -> str:
-        """A number as it is shown, a dash where there is none."""
+        """The number in this column's format, a dash where there is none."""
         return "-" if value is None or math.isnan(value) else self.form.format(value * self.factor)
 
 
 SCORE = Column(key="score", heading="score dB", about="operational score", form="{:.2f}", metric=metrics.SCORE)
 GAIN = Column(key="gain", heading="gain dB", about="score minus the baseline's", form="{:+z.2f}", metric=metrics.GAIN)
 _SHORT = {"accuracy": "accuracy", "size": "size", "test_time": "test", "train_time": "train"}
-# As sentences call the score's criteria.
+# The score's criteria in sentences.
 CRITERION = {
     "accuracy": "accuracy",
     "size": "compressed size",
     "test_time": "test time",
     "train_time": "training time",
 }
-# By criterion.
 GAINS = {
     name: Column(
         key=f"gain_{_SHORT[name]}",
@@ -54,7 +53,7 @@ GAINS = {
 ACCURACY = Column(
     key="accuracy",
     heading="accuracy",
-    about="share of test images that are classified right, and its 95% interval",
+    about="fraction of test images that are classified correctly, and its 95% interval",
     form="{:.2%}",
     metric=metrics.ACCURACY,
 )
@@ -82,8 +81,8 @@ FILE = Column(
 )
 COMPRESSED = Column(
     key="compressed_bytes",
-    heading="packed kB",
-    about="the file after DEFLATE",
+    heading="compressed kB",
+    about="the file after DEFLATE, in 1,000 bytes",
     form="{:.1f}",
     factor=1e-3,
     metric=metrics.COMPRESSED_BYTES,
@@ -91,11 +90,11 @@ COMPRESSED = Column(
 IMPROVED = Column(
     key="improved",
     heading="better in",
-    about="in how many of accuracy, time and size",
+    about="the number of accuracy, time and size that improve on the baseline",
     form="{:.0f} of 3",
     metric=metrics.IMPROVED,
 )
-FIRST = Column(key="first", heading="first", about="share of all weightings under which it ranks first", form="{:.0%}")
-# Where there is room for a few only.
+FIRST = Column(key="first", heading="first", about="share of all weights under which it ranks first", form="{:.0%}")
+# For tables with few columns.
 HEADLINE = (SCORE, GAIN, ACCURACY, TEST_MS, COMPRESSED)
 MEASURED = (SCORE, GAIN, ACCURACY, TEST_MS, TRAIN_S, FILE, COMPRESSED)

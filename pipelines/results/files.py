@@ -1,5 +1,5 @@
-"""What files are called that leave the store. It is shipped with served models: it imports nothing."""
+"""Names of files that leave the store. This module is shipped with served models: it imports nothing."""
 
 MODEL = "model.tflite"
-# Within the model's file too.
+# The name inside the model's file, too.
 LABELS = "labels.txt"

@@ -1,4 +1,4 @@
-"""The names under which a cell's results stand in MLflow."""
+"""Names of a cell's results in MLflow."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -29,12 +29,12 @@ def gain_of(criterion: str) -> str:
 
 
 def of_epoch(name: str) -> str:
-    """A figure of each epoch of training."""
+    """A metric of each epoch of training."""
     return f"train/{name}"
 
 
 def metrics_of(result: CellResult) -> dict[str, float]:
-    """All numbers of a finished cell by MLflow name; what does not exist for it is absent, never zero."""
+    """All numbers of a finished cell by MLflow name; a value that does not exist is absent, never zero."""
     measured, timing = result.measurement, result.timing
     metrics: dict[str, float] = {
         ACCURACY: measured.accuracy,
@@ -67,15 +67,15 @@ def metrics_of(result: CellResult) -> dict[str, float]:
     return metrics
 
 
-def _compared(beside: Comparison) -> dict[str, float]:
+def _compared(comparison: Comparison) -> dict[str, float]:
     return {
-        GAIN: beside.gain.total,
-        **{gain_of(name): value for name, value in asdict(beside.gain).items()},
-        "baseline/time_ratio": beside.latency_ratio,
-        RATIO_LOW: beside.ratio_low,
-        RATIO_HIGH: beside.ratio_high,
-        ACCURACY_P_VALUE: beside.accuracy_p_value,
-        IMPROVED: beside.dimensions_improved,
+        GAIN: comparison.gain.total,
+        **{gain_of(name): value for name, value in asdict(comparison.gain).items()},
+        "baseline/time_ratio": comparison.latency_ratio,
+        RATIO_LOW: comparison.ratio_low,
+        RATIO_HIGH: comparison.ratio_high,
+        ACCURACY_P_VALUE: comparison.accuracy_p_value,
+        IMPROVED: comparison.dimensions_improved,
     }
 
 

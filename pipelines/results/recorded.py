@@ -1,4 +1,4 @@
-"""A finished cell as the tracking store lists it."""
+"""A finished cell as the tracking store lists it, without its files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pipelines.results.verdict import no_better_than_majority
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedCell:
-    """A finished cell as MLflow lists it, without its files.
+    """A finished cell as MLflow lists it.
 
-    started: milliseconds since 1970. source: the cell that was learnt from as teacher or donor, empty for most.
-    hardware: what it was measured on. digest, test_shape: of the test split, as MLflow keeps it, and training_digest,
-    training_shape of the training split; shapes are (n, height, width, 3), all empty where nothing was logged.
-    params: the configuration by dotted name. majority: the most frequent class of the test images, empty where the
-    record is older than the test against it.
+    started: milliseconds since 1970. source: its teacher or donor cell, empty where it has none. hardware: the machine
+    that measured it. digest, test_shape: of the test split, training_digest, training_shape: of the training split;
+    shapes are (n, height, width, 3), all empty where they were not logged. params: the configuration by dotted name.
+    majority: the most frequent class of the test images, empty where the record is older than the test against it.
     """
 
     run_id: str
@@ -40,12 +39,12 @@ class RecordedCell:
 
     @property
     def test_images(self) -> int:
-        """How many images it was tested on; 0 where that was not logged."""
+        """The number of test images; 0 where it was not logged."""
         return self.test_shape[0] if self.test_shape else 0
 
     @property
     def uninformed(self) -> str | None:
-        """In words, that its accuracy is no better than one constant answer's; None where it is, or is not recorded."""
+        """The finding that it is no better than one constant answer; None where it is better, or was not tested."""
         return no_better_than_majority(
             self.metrics.get(MAJORITY_P_VALUE), self.metrics.get(MAJORITY_SHARE), self.majority
         )

@@ -28,23 +28,23 @@ TRAIN_FLOOR_S = 1e-3
 
 
 def decibels(exponent: float, log10: Number) -> Number:
-    """What a factor with this decimal logarithm adds to the score where it stands under the exponent."""
+    """The part of the score from a factor with this decimal logarithm under the exponent."""
     return 20 * exponent * log10
 
 
 def factor(exponent: float, db: float) -> float:
-    """The factor that adds so much to the score; of an exponent of 0, which adds nothing, 1."""
+    """The factor that adds `db` to the score; 1 for an exponent of 0, under which every factor adds nothing."""
     return float(10 ** (db / (20 * exponent))) if exponent else 1.0
 
 
 def kappa(accuracy: Number, chance: float) -> Number:
-    """Accuracy corrected for what guessing gives; below that there is no worse."""
+    """Accuracy corrected for chance, at least KAPPA_FLOOR."""
     corrected: Number = np.maximum(KAPPA_FLOOR, (accuracy - chance) / (1 - chance))
     return corrected
 
 
 def chance_behind(accuracy: float, exponent: float, db: float) -> float:
-    """The accuracy of guessing, from the score's accuracy term; 0 where it does not show."""
+    """The accuracy by chance, recovered from the score's accuracy term; 0 where the term does not show it."""
     corrected = factor(exponent, db) / 100
     return (accuracy - corrected) / (1 - corrected) if corrected < 1 else 0.0
 
@@ -98,9 +98,9 @@ class OperationalScore:
         baseline_train_s: float,
         classes: int,
     ) -> Terms:
-        """Score minus the baseline's in dB, by criterion; units cancel.
+        """The score minus the baseline's in dB, by criterion; units cancel.
 
-        baseline_p50_ms: the baseline's latency as timed beside this exported model, not in its own run.
+        baseline_p50_ms: the baseline's latency as timed in turns with this exported model, not in its own run.
         """
         own = self.terms(measurement, train_total_s=train_total_s, classes=classes)
         other = self._terms(
@@ -110,12 +110,7 @@ class OperationalScore:
             train_s=baseline_train_s,
             classes=classes,
         )
-        return Terms(
-            accuracy=own.accuracy - other.accuracy,
-            size=own.size - other.size,
-            test_time=own.test_time - other.test_time,
-            train_time=own.train_time - other.train_time,
-        )
+        return own - other
 
     def violations(self, measurement: Measurement, *, train_total_s: float) -> tuple[str, ...]:
         """One sentence for each budget that is broken; empty means feasible."""

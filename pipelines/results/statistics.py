@@ -1,6 +1,6 @@
-"""Intervals and tests, as plain functions of counts and arrays. NumPy; SciPy only inside what no device calls.
+"""Intervals and tests, as plain functions of counts and arrays. SciPy is loaded only by those that no device calls.
 
-Confidence is 95%, significance 5%, everywhere.
+Confidence is 95% and significance 5% everywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 # The 97.5% quantile of the standard normal distribution.
 Z = 1.959963984540054
-# Of the moving-block bootstrap.
+# The block of the moving-block bootstrap.
 BLOCK_ROUNDS = 20
 CHUNK_VALUES = 4_000_000  # 32 MB of int64 at a time, whatever the number of rounds
 # Pairs of resamples of whole windows.
@@ -39,12 +39,12 @@ def wilson(correct: float, images: int) -> tuple[float, float]:
 def mean_share(shares: Sequence[float], images: int) -> tuple[float, float]:
     """Interval of the mean m of at least two shares, each found on the same `images` images; within 0 and 1.
 
-    What seeds scatter, by Student's t on the logit scale, where a share has no bounds to be exceeded:
+    The spread over seeds, by Student's t on the logit scale, on which a share has no bounds:
 
         logit(m) -+ t(n - 1) s / (sqrt(n) m (1 - m)),  turned back into shares
 
-    It is at least as wide as Wilson's for m, as seeds that agree by chance say nothing of other images than these.
-    images: 0 where it is not known. Source of the scale: Korn and Graubard 1999, Analysis of Health Surveys, 2.4.
+    It is at least as wide as Wilson's for m, as seeds that agree by chance say nothing about other images.
+    images: 0 if unknown. Source of the scale: Korn and Graubard 1999, Analysis of Health Surveys, 2.4.
     """
     from statistics import fmean, stdev
 
@@ -59,19 +59,19 @@ def mean_share(shares: Sequence[float], images: int) -> tuple[float, float]:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Interval of the mean of at least two values by Student's t."""
+    """Interval of the mean of at least two values, by Student's t."""
     mean, error = mean_error(values)
     half = t_quantile(len(values) - 1) * error
     return mean - half, mean + half
 
 
 def mean_error(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of at least two values, and its standard error."""
+    """The mean of at least two values and its standard error."""
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def t_quantile(degrees: int, share: float = 1 - SIGNIFICANCE / 2) -> float:
-    """The quantile of Student's t below which `share` of it lies, 97.5% unless another is given."""
+    """The `share` quantile of Student's t."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, share))
@@ -102,8 +102,8 @@ def paired_difference(difference: int, discordant: int, images: int) -> tuple[fl
     """Interval of the difference of two accuracies on the same images, fractions in [-1, 1].
 
     difference: right answers of the one minus those of the other. discordant: images that exactly one of the two got
-    right. It may be taken too high, never too low: the interval then only gets wider. So the number of images on which
-    two classifiers name different classes will do, and true labels are not needed.
+    right. A number that is too high is allowed: it only widens the interval. So the number of images on which two
+    classifiers name different classes is enough, and true labels are not needed.
 
         p = difference / (n + 2),  q = (discordant + 2) / (n + 2),  p -+ z sqrt((q - p^2) / (n + 2))
 
@@ -125,8 +125,8 @@ def ratio_interval(
 ) -> tuple[float, float, float]:
     """Median of the candidate over median of the reference, and the bounds of its confidence interval.
 
-    Both are (rounds,) and paired by round. Percentile bootstrap that draws whole blocks of 20 rounds, of a
-    tenth of all where there are fewer than 200, so that slow drifts of the machine widen the interval too.
+    Both are (rounds,) and paired by round. A percentile bootstrap that draws whole blocks of 20 rounds, or of a
+    tenth of all rounds if there are fewer than 200, so that slow drifts of the machine widen the interval too.
     Source: moving blocks, Künsch 1989, Annals of Statistics 17(3), doi:10.1214/aos/1176347265.
 
     Raises ValueError if the two are empty or differ in length.
@@ -163,11 +163,11 @@ def _resampled_ratios(
 
 @dataclass(frozen=True, kw_only=True)
 class Resamples:
-    """Pairs of independent bootstrap resamples of whole windows, a pair standing for two sessions.
+    """Pairs of independent bootstrap resamples of whole windows. A pair simulates two sessions.
 
-    The calls of one window share where their memory lies and what else the machine does, and are not independent.
-    ways: int64 (ways, windows), how often each window is in a resample of each kind: five windows can be drawn in 126
-    ways only. which: int64 (2, pairs), the way of each resample.
+    The calls of one window share their place in memory and the load of the machine, and are not independent.
+    ways: int64 (ways, windows), how often each window is in each distinct resample: five windows can be drawn in only
+    126 ways. which: int64 (2, pairs), the way of each resample.
     """
 
     ways: Integers
@@ -177,10 +177,11 @@ class Resamples:
         """The 95% prediction interval of another session's estimate, less this one's: (below 0, above 0).
 
         A 95% confidence interval of the true value holds a second estimate only 83% of the time, since the difference
-        of two estimates scatters sqrt(2) times as far as each of them. Who signs a figure is asked for the second.
+        of two estimates scatters sqrt(2) times as far as each of them. A figure that is reported is checked by a
+        second session.
 
-        estimates: (ways,). A few windows show too little of their spread: it is widened by sqrt(n / (n - 1)), which
-        makes the bootstrap's variance unbiased, and by Student's t over the normal quantile.
+        estimates: (ways,). A few windows underestimate their spread: it is widened by sqrt(n / (n - 1)), which makes
+        the bootstrap's variance unbiased, and by Student's t over the normal quantile.
         """
         windows = self.ways.shape[1]
         first, second = estimates[self.which]
@@ -191,7 +192,7 @@ class Resamples:
 
 @cache
 def resamples(windows: int, *, seed: int, pairs: int = PAIRS) -> Resamples:
-    """So many pairs of resamples, the same for each model of a session. Raises ValueError for a single window."""
+    """Pairs of resamples, the same for each model of a session. Raises ValueError for a single window."""
     if windows < 2:
         raise ValueError(f"there must be at least two windows, got {windows}: measure in more")
     drawn = np.random.default_rng(seed).integers(0, windows, (2 * pairs, windows))
@@ -213,7 +214,7 @@ def repeat_interval(by_window: Floats, *, seed: int, pairs: int = PAIRS) -> tupl
 
 
 def approximate_t_quantile(degrees: int) -> float:
-    """`t_quantile` without SciPy, which a device that only measures has not; within 2% from 4 degrees of freedom on.
+    """The 97.5% quantile of Student's t without SciPy, within 2% from 4 degrees of freedom on.
 
     Source: Cornish-Fisher expansion, Abramowitz and Stegun 26.7.5.
     """

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from wcwidth import width
 
-from pipelines.results.records import CellResult, Comparison
+from pipelines.results.records import CellResult
 from pipelines.results.tables import aligned
 from pipelines.results.verdict import no_better_than_majority
 
@@ -14,13 +12,9 @@ Row = tuple[str, str, str, str, str]
 
 
 def table(result: CellResult) -> str:
-    """The result table for a terminal; a cell with a baseline stands beside it."""
-    rows = _rows(result)
-    if result.comparison is None:
-        shown: list[tuple[str, ...]] = [("", result.technique), *(row[:2] for row in rows)]
-    else:
-        shown = [("", result.technique, "baseline", "change", "score gain"), *rows]
-    lines = aligned(shown).splitlines()
+    """The result table for a terminal, with the baseline's values where the cell has a baseline."""
+    rows = [("", result.technique, "baseline", "change", "score gain"), *_rows(result)]
+    lines = aligned(rows if result.comparison else [row[:2] for row in rows]).splitlines()
     rule = "-" * max(map(width, lines))
     title = f"{result.name}, seed {result.seed}"
     own = [f"{name} {value:,.4g}" for name, value in result.metrics.items()]
@@ -28,7 +22,7 @@ def table(result: CellResult) -> str:
 
 
 def note(result: CellResult) -> str:
-    """Three lines of markdown that say what came out."""
+    """The result in three lines of markdown."""
     measured = result.measurement
     lines = [
         f"**{result.name}**: score **{result.score.total:.1f} dB**"
@@ -41,42 +35,27 @@ def note(result: CellResult) -> str:
 
 
 def _rows(result: CellResult) -> list[Row]:
-    m, beside = result.measurement, result.comparison
-
-    def row(name: str, own: float, other: float | None, show: Callable[[float], str], gain: float | None) -> Row:
-        if other is None:
-            return name, show(own), "", "", ""
+    """A row for each value: name, own value, the baseline's, change and gain, the last three empty without one."""
+    m, baseline, score = result.measurement, result.comparison, result.score.total
+    rows: list[Row] = []
+    for name, own, field, form, criterion in (
+        ("accuracy", m.accuracy, "accuracy", "{:.2%}".format, "accuracy"),
+        ("test time, p50", m.p50_ms, "p50_ms", "{:.4g} ms".format, "test_time"),
+        ("training time, total", result.timing.train_total_s, "train_s", "{:.1f} s".format, "train_time"),
+        ("file", m.file_bytes, "file_bytes", _bytes, ""),
+        ("file, compressed", m.compressed_bytes, "compressed_bytes", _bytes, "size"),
+    ):
+        if baseline is None:
+            rows.append((name, form(own), "", "", ""))
+            continue
+        other: float = getattr(baseline, f"baseline_{field}")
         change = f"{100 * (own - other):+.2f} points" if name == "accuracy" else f"x {own / other:.3f}"
-        return name, show(own), show(other), change, f"{gain:+.2f} dB" if gain is not None else ""
-
-    b, trained_s = _Baseline(beside), result.timing.train_total_s
-    rows = [
-        row("accuracy", m.accuracy, b.accuracy, lambda v: f"{v:.2%}", b.gain("accuracy")),
-        row("test time, p50", m.p50_ms, b.p50_ms, lambda v: f"{v:.4g} ms", b.gain("test_time")),
-        row("training time, total", trained_s, b.train_s, lambda v: f"{v:.1f} s", b.gain("train_time")),
-        row("file", m.file_bytes, b.file_bytes, _bytes, None),
-        row("file, compressed", m.compressed_bytes, b.compressed_bytes, _bytes, b.gain("size")),
-    ]
-    score = result.score.total
-    if beside is None:
+        part = f"{getattr(baseline.gain, criterion):+.2f} dB" if criterion else ""
+        rows.append((name, form(own), form(other), change, part))
+    if baseline is None:
         return [*rows, ("operational score", f"{score:.2f} dB", "", "", "")]
-    total = beside.gain.total
-    return [*rows, ("operational score", f"{score:.2f} dB", f"{score - total:.2f} dB", "", f"{total:+.2f} dB")]
-
-
-class _Baseline:
-    """The baseline's column, or nothing at all."""
-
-    def __init__(self, beside: Comparison | None) -> None:
-        self._beside = beside
-        self.accuracy = beside.baseline_accuracy if beside else None
-        self.p50_ms = beside.baseline_p50_ms if beside else None
-        self.train_s = beside.baseline_train_s if beside else None
-        self.file_bytes = beside.baseline_file_bytes if beside else None
-        self.compressed_bytes = beside.baseline_compressed_bytes if beside else None
-
-    def gain(self, criterion: str) -> float | None:
-        return float(getattr(self._beside.gain, criterion)) if self._beside else None
+    gain = baseline.gain.total
+    return [*rows, ("operational score", f"{score:.2f} dB", f"{score - gain:.2f} dB", "", f"{gain:+.2f} dB")]
 
 
 def _verdict_lines(result: CellResult) -> list[str]:
@@ -88,11 +67,8 @@ def _verdict_lines(result: CellResult) -> list[str]:
             f"(x {c.latency_ratio:.3f}, 95% interval {c.ratio_low:.3f} to {c.ratio_high:.3f}), size {c.size}: "
             f"better in {c.dimensions_improved} of 3 dimensions."
         )
-    found = result.majority and no_better_than_majority(
-        result.majority.p_value, result.majority.share, result.majority.answer
-    )
-    if found:
-        lines.append(f"It has learnt nothing that shows: {found}.")
+    if (one := result.majority) and (finding := no_better_than_majority(one.p_value, one.share, one.answer)):
+        lines.append(f"It has learnt nothing detectable: {finding}.")
     lines.extend(f"Not feasible: {violation}." for violation in result.violations)
     return lines
 

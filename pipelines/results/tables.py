@@ -1,9 +1,9 @@
-"""Rows of texts as a table: for the terminal, and in markdown."""
+"""Rows of texts as a table, for the terminal and in markdown, and the marked places of a page that hold one."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wcwidth import ljust, rjust, width
 
@@ -11,9 +11,9 @@ _BAR = re.compile(r"(?<!\\)\|")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equally many texts as lines, the first column to the left, all others to the right.
+    """Rows of equally many texts as lines, the first column aligned to the left, the rest to the right.
 
-    Characters count by the columns that a terminal gives them: a Chinese one takes two, a vowel sign above it none.
+    The width of a character is that on a terminal: two columns for a Chinese one, none for a vowel sign.
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -25,8 +25,17 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equally many texts, the first of them the heading, as lines of a markdown table."""
-    # A bar in a text would begin another column.
+    """Rows of equally many texts as a markdown table; the first row is the heading."""
+    # A bar in a text would start another column.
     lines = (" | ".join(_BAR.sub(r"\\|", text) for text in row) for row in rows)
     heading, *others = (f"| {line} |" for line in lines)
     return "\n".join([heading, "|---" * len(rows[0]) + "|", *others])
+
+
+def fill_marks(page: str, mark: str, content: Callable[[re.Match[str]], str]) -> tuple[str, int]:
+    """`page` with new text between each line `<!-- mark -->` and its `<!-- end -->`, and the number of marks.
+
+    mark: a regular expression. content: gives the text for a match.
+    """
+    pattern = re.compile(rf"(?P<begin><!-- {mark} -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+    return pattern.subn(lambda found: found["begin"] + content(found) + found["end"], page)

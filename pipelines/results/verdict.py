@@ -1,4 +1,4 @@
-"""A cell beside its baseline: better, tied or worse in accuracy, time and size; and beside one constant answer."""
+"""A cell compared with its baseline, as better, tied or worse, and with one constant answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCE = 0.01
 def majority(
     predicted: npt.NDArray[np.integer[Any]], labels: npt.NDArray[np.integer[Any]], class_names: Sequence[str]
 ) -> Majority:
-    """The answers to n >= 1 test images beside always giving the most frequent class; of equal ones, the first.
+    """The answers to n >= 1 test images against always the most frequent class; of equal ones, the first.
 
     predicted, labels: class numbers (n,). The p-value is that of the one-sided exact McNemar test.
     Raises ValueError if the two are not of the same shape.
@@ -34,9 +34,9 @@ def majority(
 
 
 def no_better_than_majority(p_value: float | None, share: float | None, answer: str) -> str | None:
-    """The finding in words where accuracy is not significantly above the constant answer's at 5%; None where it is.
+    """The finding in words where accuracy is not significantly above the constant answer's at 5%, else None.
 
-    p_value, share, answer: as in `Majority`; None and empty for what an older record lacks, which finds nothing.
+    p_value, share, answer: as in `Majority`; None and empty in an older record, for which there is no finding.
     """
     if p_value is None or share is None or p_value < SIGNIFICANCE:
         return None
@@ -45,16 +45,16 @@ def no_better_than_majority(p_value: float | None, share: float | None, answer: 
 
 
 def accuracy_verdict(difference: float, p_value: float) -> Verdict:
-    """Of own accuracy minus the baseline's: tied unless the paired test is significant at 5%."""
+    """The verdict on own accuracy minus the baseline's: tied unless the paired test is significant at 5%."""
     if p_value >= SIGNIFICANCE:
         return "tied"
     return "better" if difference > 0 else "worse"
 
 
 def time_verdict(ratio_low: float, ratio_high: float) -> Verdict:
-    """Of the interval of own latency over the baseline's: tied where it reaches within 1% of 1.
+    """The verdict on the interval of own latency over the baseline's: tied where it reaches within 1% of 1.
 
-    Nobody operates another model for less; and where memory happens to lie moves a latency by more.
+    A smaller difference is no reason to change a model, and a model's place in memory changes latency by more.
     """
     if ratio_high < 1 - TOLERANCE:
         return "better"
@@ -62,8 +62,8 @@ def time_verdict(ratio_low: float, ratio_high: float) -> Verdict:
 
 
 def size_verdict(ratio: float) -> Verdict:
-    """Of own compressed bytes over the baseline's; tied within 1%, as other weights compress otherwise."""
-    # Counted in bytes, 0.99 may come out as 0.9900000000000001.
+    """The verdict on own compressed bytes over the baseline's: tied within 1%, as compression varies with weights."""
+    # Computed from bytes, 0.99 may come out as 0.9900000000000001.
     if abs(ratio - 1) <= TOLERANCE + 1e-9:
         return "tied"
     return "better" if ratio < 1 else "worse"

@@ -1,4 +1,4 @@
-"""Columns stand on metrics that a finished cell has."""
+"""Columns name metrics that a finished cell has."""
 
 import math
 from pathlib import Path
@@ -33,5 +33,5 @@ def test_every_metric_is_recorded() -> None:
         (SCORE, math.nan, "-"),
     ],
 )
-def test_numbers_are_shown_with_their_digits(column: Column, value: float | None, text: str) -> None:
+def test_numbers_are_formatted(column: Column, value: float | None, text: str) -> None:
     assert column.text(value) == text

@@ -34,7 +34,7 @@ def test_terms_by_hand() -> None:
     assert terms.total == pytest.approx(42.9588, abs=1e-4)
 
 
-def test_a_tiny_model_that_guesses_scores_nothing() -> None:
+def test_a_tiny_model_that_guesses_has_a_low_score() -> None:
     guessing = DEFAULT.terms(measurement(accuracy=0.1, compressed_bytes=1000), train_total_s=1.0, classes=10)
     # kappa is at its floor of 1e-4: 40 log10(0.01) = -80.
     assert guessing.accuracy == pytest.approx(-80.0)
@@ -83,6 +83,6 @@ def test_budgets(budget: dict[str, float], named: str) -> None:
         ({"max_test_ms": 0.0}, "score.max_test_ms must be a number, more than 0, got 0.0"),
     ],
 )
-def test_bad_profiles_are_named(fields: dict[str, object], message: str) -> None:
+def test_bad_profiles_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
         dataclasses.replace(DEFAULT, **fields)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Against SciPy's, published values, and values by hand."""
+"""Intervals and tests against SciPy's values, published values and values by hand."""
 
 import itertools
 import math
@@ -55,12 +55,12 @@ def test_a_share_has_bounds(shares: list[float], images: int) -> None:
     low, high = mean_share(shares, images)
     assert 0 <= low <= sum(shares) / len(shares) <= high <= 1
     if images:
-        # Never narrower than what so many images allow.
+        # Never narrower than the number of images allows.
         wide = wilson(sum(shares) / len(shares) * images, images)
         assert low <= wide[0] and wide[1] <= high and high - low > 0.1
 
 
-def test_paired_difference_is_the_published_one() -> None:
+def test_paired_difference_against_published_values() -> None:
     # R package statpsych, ci.prop.ps(.05, 12, 4, 26, 6).
     assert paired_difference(26 - 4, 26 + 4, 48) == pytest.approx((0.2548067, 0.6251933), abs=1e-7)
     # By hand, Bentur et al. 2009 (1, 1, 7, 12): p = -6/23, q = 10/23, sqrt((q - p^2)/23) = 0.126273.
@@ -68,7 +68,7 @@ def test_paired_difference_is_the_published_one() -> None:
     assert (low, high) == pytest.approx((-6 / 23 - 1.959964 * 0.126273, -6 / 23 + 1.959964 * 0.126273), abs=1e-5)
 
 
-def test_more_discordant_images_only_widen_it() -> None:
+def test_more_discordant_images_widen_the_interval() -> None:
     found = [paired_difference(-3, discordant, 100) for discordant in (3, 4, 10, 50, 100)]
     for (low, high), (wider_low, wider_high) in itertools.pairwise(found):
         assert wider_low < low and high < wider_high
@@ -81,7 +81,7 @@ def test_impossible_counts_are_refused(difference: int, discordant: int, images:
         paired_difference(difference, discordant, images)
 
 
-def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+def paired_answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
     candidate = np.repeat([True, True, False, False], [both, gained, lost, neither])
     baseline = np.repeat([True, False, True, False], [both, gained, lost, neither])
     return candidate, baseline
@@ -98,17 +98,17 @@ def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray
     ],
 )
 def test_mcnemar_by_hand(gained: int, lost: int, p_value: float) -> None:
-    assert mcnemar(*answers(50, gained, lost, 7)) == pytest.approx(p_value)
+    assert mcnemar(*paired_answers(50, gained, lost, 7)) == pytest.approx(p_value)
 
 
 @pytest.mark.parametrize("alternative", ["two-sided", "greater"])
 @pytest.mark.parametrize(("gained", "lost"), [(0, 1), (1, 0), (3, 9), (9, 3), (12, 12), (0, 40)])
 def test_mcnemar_is_scipys(gained: int, lost: int, alternative: Literal["two-sided", "greater"]) -> None:
     expected = stats.binomtest(gained, gained + lost, 0.5, alternative=alternative).pvalue
-    assert mcnemar(*answers(50, gained, lost, 7), alternative=alternative) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar(*paired_answers(50, gained, lost, 7), alternative=alternative) == pytest.approx(expected, rel=1e-9)
 
 
-def test_mcnemar_wants_pairs() -> None:
+def test_mcnemar_refuses_unequal_lengths() -> None:
     with pytest.raises(ValueError, match="equally many"):
         mcnemar(np.ones(3, bool), np.ones(4, bool))
 
@@ -118,7 +118,7 @@ class TestRatioInterval:
         candidate, reference = np.array([1, 2, 3, 100]), np.array([5, 4, 6, 5])
         assert ratio_interval(candidate, reference, seed=0)[0] == 2.5 / 5
 
-    def test_constant_times_have_a_point_for_an_interval(self):
+    def test_constant_times_have_an_interval_of_width_zero(self):
         assert ratio_interval(np.full(300, 20), np.full(300, 80), seed=0) == (0.25, 0.25, 0.25)
 
     def test_identical_distributions_contain_one(self):
@@ -128,12 +128,12 @@ class TestRatioInterval:
         assert low < ratio < high
         assert high - low < 0.05
 
-    def test_follows_the_seed(self):
+    def test_is_determined_by_the_seed(self):
         one, other = np.random.default_rng(0).gamma(50, 20_000, (2, 100)).astype(np.int64)
         assert ratio_interval(one, other, seed=1) == ratio_interval(one, other, seed=1)
         assert ratio_interval(one, other, seed=1) != ratio_interval(one, other, seed=2)
 
-    def test_a_drift_that_hits_both_alike_cancels(self):
+    def test_a_common_drift_cancels(self):
         generator = np.random.default_rng(0)
         drift = 1 + np.sin(np.linspace(0, 20, 4000))[:, np.newaxis] / 2
         times = (drift * generator.normal((1e6, 2e6), 1e4, (4000, 2))).astype(np.int64)
@@ -165,24 +165,24 @@ class TestRatioInterval:
 
 class TestRepeatInterval:
     @pytest.mark.parametrize("windows", [5, 10, 20])
-    def test_a_second_mean_lies_inside_in_95_of_100_cases(self, windows):
+    def test_contains_a_second_mean_in_95_of_100_cases(self, windows):
         generator = np.random.default_rng(0)
         inside = 0
         for _ in range(1000):
-            # Where its memory lies shifts each window, and its own calls scatter too.
+            # The place in memory shifts each window, and the calls of a window scatter too.
             first, second = (generator.normal(0, 0.01, windows) + generator.normal(0, 0.005, windows) for _ in "ab")
             low, high = repeat_interval(first, seed=0, pairs=1000)
             inside += low <= second.mean() - first.mean() <= high
         # Three standard errors of 1,000 cases are 2%.
         assert 0.93 <= inside / 1000 <= 0.97
 
-    def test_is_as_wide_as_students_t_says(self):
+    def test_has_the_width_of_students_t(self):
         by_window = np.random.default_rng(1).normal(0, 0.01, 10)
         low, high = repeat_interval(by_window, seed=0)
         half = 2.262 * by_window.std(ddof=1) * math.sqrt(2 / 10)
         assert (-low, high) == pytest.approx((half, half), rel=0.05)
 
-    def test_equal_windows_have_a_point_for_an_interval(self):
+    def test_equal_windows_have_an_interval_of_width_zero(self):
         assert repeat_interval(np.full(10, 0.3), seed=0) == pytest.approx((0, 0), abs=1e-12)
 
     @pytest.mark.parametrize(("degrees", "expected"), [(4, 2.776), (9, 2.262), (19, 2.093), (1000, 1.962)])

@@ -10,7 +10,7 @@ from pipelines.results.records import CellResult, Comparison, Complexity, Majori
 from pipelines.results.summary import note, table
 from tests.results.test_score import measurement
 
-BESIDE = Comparison(
+COMPARISON = Comparison(
     baseline_accuracy=0.5,
     baseline_p50_ms=20.0,
     baseline_file_bytes=20_000_000,
@@ -37,7 +37,7 @@ RESULT = CellResult(
     complexity=Complexity(parameters=7, macs=8, sparsity=0.0),
     score=Terms(accuracy=50.0, size=-10.0, test_time=-5.0, train_time=-10.0),
     violations=("accuracy 0.55 is below min_accuracy 0.9",),
-    comparison=BESIDE,
+    comparison=COMPARISON,
     epochs=({"loss": 1.0},),
     metrics={"transfer/parameters_share": 0.5},
     majority=Majority(answer="cat", share=0.52, p_value=0.3),
@@ -57,13 +57,13 @@ def test_an_unfinished_cell_cannot_be_opened(tmp_path: Path) -> None:
         Finished.load(tmp_path)
 
 
-def test_a_record_of_another_format_is_no_record(tmp_path: Path) -> None:
+def test_a_record_of_another_format_is_refused(tmp_path: Path) -> None:
     CellFiles(tmp_path).result.write_text(json.dumps({"comparison": None, "other": 1}))
-    with pytest.raises((KeyError, TypeError)):
+    with pytest.raises(TypeError):
         Finished.load(tmp_path)
 
 
-def test_the_table_stands_beside_the_baseline() -> None:
+def test_table_has_the_baseline_in_a_column() -> None:
     text = table(RESULT)
     assert "vgg16-cifar10-quantize_int8, seed 3" in text
     for row in (
@@ -88,25 +88,25 @@ def test_a_record_older_than_the_test_against_one_answer_is_read(tmp_path: Path)
     assert Finished.load(tmp_path).result == BASELINE
 
 
-def test_table_and_note_say_that_nothing_was_learnt() -> None:
-    for said in (table(RESULT), note(RESULT)):
-        assert "no better than always answering 'cat' (52.0% of the test images)." in said
-    for said in (table(BASELINE), note(BASELINE)):
-        assert "always" not in said
+def test_table_and_note_report_that_nothing_was_learnt() -> None:
+    for text in (table(RESULT), note(RESULT)):
+        assert "no better than always answering 'cat' (52.0% of the test images)." in text
+    for text in (table(BASELINE), note(BASELINE)):
+        assert "always" not in text
 
 
-def test_a_baseline_stands_alone() -> None:
+def test_table_of_a_baseline_has_two_columns() -> None:
     text = table(BASELINE)
     assert "change" not in text and "operational score" in text
     assert max(map(len, text.splitlines())) < 60
 
 
-def test_the_note_says_what_came_out() -> None:
+def test_note_has_score_and_gain() -> None:
     assert "**vgg16-cifar10-quantize_int8**: score **25.0 dB**, +6.0 dB against its baseline." in note(RESULT)
     assert "against" not in note(BASELINE)
 
 
-def test_what_a_cell_does_not_have_is_absent() -> None:
+def test_missing_metrics_are_absent() -> None:
     assert metrics_of(RESULT)["score/gain_db"] == 6.0
     assert metrics_of(RESULT)["baseline/dimensions_improved"] == 2
     assert not [name for name in metrics_of(BASELINE) if "gain" in name or name.startswith("baseline/")]

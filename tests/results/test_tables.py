@@ -9,5 +9,5 @@ def test_columns_of_wide_characters_are_aligned() -> None:
     assert {width(line) for line in lines} == {10}
 
 
-def test_a_bar_begins_no_column_of_a_markdown_table() -> None:
+def test_a_bar_starts_no_column_of_a_markdown_table() -> None:
     assert markdown([("a", "b"), ("1|2", "\\|")]) == "| a | b |\n|---|---|\n| 1\\|2 | \\| |"

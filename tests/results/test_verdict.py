@@ -23,7 +23,7 @@ def test_accuracy(own: float, p_value: float, verdict: str) -> None:
         (0.5, 0.9, "better"),
         (1.1, 1.3, "worse"),
         (0.9, 1.1, "tied"),
-        # Surely below or above 1, and by less than anybody would change a model for.
+        # Significantly below or above 1, but by less than the tolerance.
         (0.992, 0.996, "tied"),
         (1.004, 1.008, "tied"),
     ],
@@ -40,7 +40,7 @@ def test_size(own: int, verdict: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "predicted", "answer", "share", "p_value"),
     [
-        # Five images, all right: two of them the constant answer gets wrong, so 1/4.
+        # Five images, all right; the constant answer is wrong on two of them: 1/4.
         ("aaabb", "aaabb", "a", 0.6, 0.25),
         # One gained, two lost: 7 of 8 outcomes are as good or better.
         ("aaabb", "abbba", "a", 0.6, 0.875),
@@ -58,10 +58,10 @@ def test_majority_by_hand(labels: str, predicted: str, answer: str, share: float
     assert found.p_value == pytest.approx(p_value)
 
 
-def test_no_better_than_majority_says_so_in_words() -> None:
+def test_no_better_than_majority_in_words() -> None:
     assert (
         no_better_than_majority(0.05, 0.52, "cat") == "no better than always answering 'cat' (52.0% of the test images)"
     )
     assert no_better_than_majority(0.049, 0.52, "cat") is None
-    # Of an older record nothing is known, so nothing is said.
+    # An older record has no test against the majority.
     assert no_better_than_majority(None, None, "") is None

@@ -1,0 +1,30 @@
+from dataclasses import dataclass
+
+import pytest
+
+from pipelines.results.record import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole(Record):
+    part: Part
+    other: Part | None
+    values: tuple[dict[str, float], ...]
+    free: dict[str, list[int]]
+
+
+@pytest.mark.parametrize("other", [None, Part(n=2)])
+def test_a_record_survives_json(other: Part | None) -> None:
+    whole = Whole(part=Part(n=1), other=other, values=({"a": 1.0}, {}), free={"list": [1, 2]})
+    assert Whole.parse(whole.text()) == whole
+
+
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"part": {"m": 1}}', "no JSON"])
+def test_another_format_is_refused(text: str) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        Whole.parse(text)
