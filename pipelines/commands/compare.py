@@ -22,9 +22,10 @@ import click
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison import article
-from pipelines.comparison.entries import BASELINE, Comparison, Entry, compare
+from pipelines.comparison.entries import BASELINE, Entry
 from pipelines.comparison.notes import notes
 from pipelines.comparison.pages import rewrite
+from pipelines.comparison.ranking import Comparison, compare
 from pipelines.results import columns
 from pipelines.results.tables import aligned
 from pipelines.system import runtime

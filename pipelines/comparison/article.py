@@ -1,4 +1,4 @@
-"""The article's view of recorded cells: model by technique, better or worse than the baseline in three dimensions.
+"""The article's view of recorded cells: better or worse than the baseline in three dimensions, by model and technique.
 
 The article (doi:10.17671/gazibtd.976711) calls a technique useful "in 2 dimensions" or "multi-dimensional". Its
 abstract finds weight quantization best in several dimensions, and weight clustering and transfer learning useful in
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.comparison.entries import Comparison, Entry
+from pipelines.comparison.entries import Entry
+from pipelines.comparison.ranking import Comparison
 from pipelines.results.tables import markdown
 
 MARKS = {"better": "+", "tied": "=", "worse": "-"}
 DIMENSIONS = ("accuracy", "time", "size")
-# The article's techniques, by the words that the names of ours begin with; chains are none of them.
+# The article's techniques by our names; chains are none of them.
 QUANTIZATION = ("quantize_dynamic", "quantize_float16", "quantize_int8", "quantize_int16x8")
 CLUSTERING, TRANSFER = ("cluster",), ("transfer",)
 
@@ -30,14 +31,15 @@ def table(comparison: Comparison) -> str:
 
 
 def claims(comparisons: Sequence[Comparison]) -> str:
-    """A paragraph that says which of the article's claims hold in these cells."""
+    """A paragraph on which of the article's claims hold in these cells."""
     compared = [entry for comparison in comparisons for entry in comparison.entries if entry.marks]
-    sentences = [
-        _quantization_leads(compared),
-        _useful_in_two(compared, CLUSTERING, "weight clustering"),
-        _useful_in_two(compared, TRANSFER, "transfer learning"),
-    ]
-    return " ".join(sentences)
+    return " ".join(
+        [
+            _quantization_leads(compared),
+            _useful_in_two(compared, CLUSTERING, "weight clustering"),
+            _useful_in_two(compared, TRANSFER, "transfer learning"),
+        ]
+    )
 
 
 def _quantization_leads(entries: Sequence[Entry]) -> str:
@@ -45,7 +47,7 @@ def _quantization_leads(entries: Sequence[Entry]) -> str:
     others = [entry for entry in entries if entry.technique in (*CLUSTERING, *TRANSFER)]
     claim = "That weight quantization is best in several dimensions"
     if not quantized or not others:
-        return f"{claim} cannot be told: it takes quantized cells, and clustered or transferred ones beside them."
+        return f"{claim} cannot be tested: that takes quantized cells and clustered or transferred ones."
     places = sorted({(entry.dataset, entry.model) for entry in quantized} & {(e.dataset, e.model) for e in others})
 
     def best(of: Sequence[Entry], place: tuple[str, str]) -> int:
@@ -64,7 +66,7 @@ def _useful_in_two(entries: Sequence[Entry], techniques: Sequence[str], name: st
     of_it = [entry for entry in entries if entry.technique in techniques]
     claim = f"That {name} is useful in two dimensions"
     if not of_it:
-        return f"{claim} cannot be told: no cell of it is among these."
+        return f"{claim} cannot be tested: there is no such cell."
     in_two = sum((entry.improved or 0) >= 2 for entry in of_it)
     better = ", ".join(
         f"{dimension} in {sum(entry.marks[dimension] == 'better' for entry in of_it)}" for dimension in DIMENSIONS

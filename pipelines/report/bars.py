@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 
-from pipelines.comparison.entries import Comparison, Entry
+from pipelines.comparison.entries import Entry
+from pipelines.comparison.ranking import Comparison
 from pipelines.report.style import (
     BLUE,
     CRITERIA_LOOK,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
-from pipelines.comparison.entries import Comparison
+from pipelines.comparison.ranking import Comparison
 from pipelines.report.style import WIDTH_IN, lowest_shown, without_data
 from pipelines.report.words import fitting
 

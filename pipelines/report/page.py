@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 from pipelines import __version__
 from pipelines.comparison import article
-from pipelines.comparison.entries import Comparison, Entry, compare
+from pipelines.comparison.entries import Entry
 from pipelines.comparison.notes import notes
+from pipelines.comparison.ranking import Comparison, compare
 from pipelines.report.bars import ranking, sensitivity
 from pipelines.report.heatmap import heatmap
 from pipelines.report.rows import COLUMNS, Row, rows

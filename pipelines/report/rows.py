@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from pipelines.comparison.entries import Comparison, Entry
+from pipelines.comparison.entries import Entry
+from pipelines.comparison.ranking import Comparison
 from pipelines.report.words import variation
 from pipelines.results import columns
 
@@ -54,7 +55,7 @@ COLUMNS = (
     *map(Column.of, (columns.SCORE, columns.GAIN, *columns.GAINS.values(), columns.ACCURACY)),
     *map(Column.of, (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, columns.IMPROVED)),
     Column(key="front", heading="Pareto", about="no other cell is as good in accuracy, test time and compressed size"),
-    Column(key="tied", heading="tied", about="its score cannot be told from the first one's"),
+    Column(key="tied", heading="tied", about="its score does not differ significantly from the first one's"),
     Column.of(columns.FIRST),
     Column(
         key="learnt", heading="learnt", about="right more often than always giving the most frequent class (p < 0.05)"

@@ -14,7 +14,8 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator, PercentFormatter
 
-from pipelines.comparison.entries import Comparison, Entry
+from pipelines.comparison.entries import Entry
+from pipelines.comparison.ranking import Comparison
 from pipelines.report.style import GREY, WIDTH_IN, Look, lowest_shown, without_data
 
 # Below this ratio of largest to smallest a logarithmic axis has too few ticks.

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Iterable
 
-from pipelines.comparison.entries import Comparison, Entry
+from pipelines.comparison.entries import Entry
+from pipelines.comparison.ranking import Comparison
 from pipelines.results.columns import CRITERION
 from pipelines.results.score import BUDGETS, CRITERIA
 

@@ -33,7 +33,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def fill_marks(page: str, mark: str, content: Callable[[re.Match[str]], str]) -> tuple[str, int]:
-    """`page` with new text between each line `<!-- mark -->` and its `<!-- end -->`, and the number of marks.
+    """`page` with new text after each line `<!-- mark -->`, up to `<!-- end -->`, and the number of marks.
 
     mark: a regular expression. content: gives the text for a match.
     """

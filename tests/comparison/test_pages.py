@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from pipelines.comparison.pages import rewrite
-from tests.comparison.test_entries import recorded
+from tests.comparison.recorded import recorded
 
 
-def test_a_pages_tables_are_written_anew_from_the_newest_cells() -> None:
+def test_tables_of_a_page_hold_the_newest_cells() -> None:
     cells = [
         recorded("prune", started=2, megabytes=0.5),
         recorded("prune", started=1, megabytes=0.1),
@@ -29,13 +29,13 @@ def test_a_pages_tables_are_written_anew_from_the_newest_cells() -> None:
     ("page", "message"),
     [
         ("no mark", "must hold a line <!-- cells"),
-        ("<!-- cells model=a dataset=cifar10 -->\n<!-- end -->", "model=a dataset=cifar10, of which no finished"),
+        ("<!-- cells model=a dataset=cifar10 -->\n<!-- end -->", "model=a dataset=cifar10, got no finished"),
         (
             "<!-- cells model=vgg16 dataset=cifar10 model.input_size=9 -->\n<!-- end -->",
-            "dataset=cifar10 model.input_size=9, of which no finished",
+            "dataset=cifar10 model.input_size=9, got no finished",
         ),
     ],
 )
-def test_a_page_without_its_cells(page: str, message: str) -> None:
+def test_a_page_without_marks_or_cells_is_refused(page: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rewrite(page, [recorded("prune", params={"model.input_size": "8"})])

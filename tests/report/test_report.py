@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pipelines.report.page import KINDS, write
 from pipelines.results.recorded import RecordedCell
-from tests.comparison.test_entries import recorded
+from tests.comparison.recorded import recorded
 
 CELLS = [
     recorded("baseline"),
@@ -34,7 +34,7 @@ def test_the_page_loads_nothing_and_every_figure_is_there(tmp_path: Path) -> Non
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
     assert html.count("<img") == len(re.findall(r"<img[^>]+alt=\"[^\"]+\"", html))
     assert "Fittest: vgg16-cifar10-quantize_int8" in html
-    assert "2-D" in html and "cannot be told" in html
+    assert "2-D" in html and "cannot be tested" in html
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from selenium.webdriver.support.ui import Select
 
 from pipelines.report.page import write
 from tests.browser import Browser, chromium
-from tests.comparison.test_entries import recorded
+from tests.comparison.recorded import recorded
 
 CELLS = [
     recorded("baseline"),

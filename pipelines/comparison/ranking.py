@@ -1,0 +1,243 @@
+"""The entries of one dataset ranked by score: ties, the Pareto front and the effect of the score's weights.
+
+Everything here is arithmetic on recorded cells; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.comparison.entries import Entry, entries_of
+from pipelines.results.metrics import ACCURACY, RATIO_HIGH, RATIO_LOW, SCORE, term_of
+from pipelines.results.score import CRITERIA, chance_behind, decibels, kappa
+from pipelines.results.statistics import SIGNIFICANCE, Z, mean_error, t_quantile
+
+if TYPE_CHECKING:
+    from pipelines.results.recorded import RecordedCell
+
+Floats = npt.NDArray[np.float64]
+
+# Standard deviation of a log latency whose own interval is not known: two measurements of one exported model differed
+# by so much on a quiet machine.
+LATENCY_SPREAD = 0.02
+# Probability that an accuracy, a latency or the leader's score is beyond the bound by which an entry counts as untied
+# without a draw. The three together are half of what a tie takes, which is ten standard errors of the draws away.
+TAIL_PROBABILITY = SIGNIFICANCE / 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The entries of one dataset, by falling score.
+
+    tied: labels whose score does not differ significantly from the first one's. front: labels on the Pareto front over
+    accuracy, test time and compressed size. rank_acceptability: label -> share of all weights under which it ranks
+    first. hardware: the machines that timed them; times of different machines do not compare.
+    """
+
+    dataset: str
+    entries: tuple[Entry, ...]
+    tied: frozenset[str]
+    front: frozenset[str]
+    rank_acceptability: Mapping[str, float]
+    weight_flips: tuple[WeightFlip, ...]
+    hardware: tuple[str, ...]
+
+    @property
+    def winner(self) -> Entry | None:
+        """The eligible entry with the highest score; None where none is eligible."""
+        return next((entry for entry in self.entries if entry.eligible and not math.isnan(entry.score.value)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFlip:
+    """The nearest change of one exponent alone that makes another entry the winner.
+
+    before, after: the exponent of `criterion`; after is NaN if no change does it. winner: the label that then leads.
+    """
+
+    criterion: str
+    before: float
+    after: float
+    winner: str
+
+
+def compare(cells: Iterable[RecordedCell], *, draws: int = 10_000, seed: int = 0) -> list[Comparison]:
+    """One comparison for each dataset. draws: the number of random weights, and of scores for the ties."""
+    by_dataset: dict[str, list[RecordedCell]] = defaultdict(list)
+    for cell in cells:
+        by_dataset[cell.dataset].append(cell)
+    return [_compare(dataset, of_one, draws=draws, seed=seed) for dataset, of_one in sorted(by_dataset.items())]
+
+
+def _compare(dataset: str, cells: Sequence[RecordedCell], *, draws: int, seed: int) -> Comparison:
+    entries = sorted(entries_of(cells), key=lambda entry: -np.nan_to_num(entry.score.value, nan=-math.inf))
+    scored = [entry for entry in entries if entry.eligible and not math.isnan(entry.score.value)]
+    criteria = np.array(
+        [[entry.accuracy.value, -entry.test_ms.value, -entry.compressed_bytes.value] for entry in entries]
+    )
+    on_front = pareto_front(criteria.reshape(-1, 3))
+    weights, values = _weighted(scored)
+    shares = rank_acceptability(values, draws=draws, seed=seed)
+    return Comparison(
+        dataset=dataset,
+        entries=tuple(entries),
+        tied=frozenset(_tied(scored, draws=draws, seed=seed)),
+        front=frozenset(entry.label for entry, on in zip(entries, on_front, strict=True) if on),
+        rank_acceptability={entry.label: float(share) for entry, share in zip(scored, shares, strict=True)},
+        weight_flips=tuple(_weight_flips(scored, weights, values)),
+        hardware=tuple(sorted({cell.hardware for cell in cells})),
+    )
+
+
+def pareto_front(values: Floats) -> npt.NDArray[np.bool_]:
+    """Which rows no other row dominates, where more is better in every column.
+
+    values: (n, criteria). Equal rows do not dominate each other. A row with NaN is not on the front and dominates none.
+    """
+    places = np.flatnonzero(~np.isnan(values).any(axis=1))
+    at = 0
+    while at < len(places):
+        left, row = values[places], values[places[at]]
+        kept = (left > row).any(axis=1) | (left == row).all(axis=1)
+        places, at = places[kept], int(kept[: at + 1].sum())
+    on_front = np.zeros(len(values), dtype=np.bool_)
+    on_front[places] = True
+    return on_front
+
+
+def rank_acceptability(values: Floats, *, draws: int, seed: int) -> Floats:
+    """The share of random weights under which each row ranks first: stochastic multicriteria acceptability.
+
+    values: (n, criteria), of which a weighted sum is the score. The weights are uniform over all that are positive and
+    sum to one. Rows with equal sums share the rank. Returns (n,), summing to one unless n is 0.
+    Source: Lahdelma, Hokkanen and Salminen 1998, doi:10.1016/S0377-2217(97)00163-X.
+    """
+    shares = np.zeros(len(values))
+    if not len(values):
+        return shares
+    weights = np.random.default_rng(seed).dirichlet(np.ones(values.shape[1]), size=draws)
+    # A row that another row dominates by more than rounding never leads.
+    leading = np.flatnonzero(pareto_front(values.round(6)))
+    # The sums of one part take 16 MB.
+    for part in np.array_split(weights, math.ceil(draws * len(leading) / 2e6)):
+        sums = part @ values[leading].T
+        best = sums >= sums.max(axis=1, keepdims=True) - 1e-9
+        shares[leading] += (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
+    return shares / draws
+
+
+def nearest_flip(weights: Floats, values: Floats, criterion: int) -> tuple[float, int] | None:
+    """The nearest weight of one criterion, all others as they are, at which row 0 no longer leads.
+
+    weights: (criteria,). values: (n, criteria); row 0 leads under `weights`. Returns the weight, more than 0, and the
+    row that leads beyond it; None where no weight does it.
+    """
+    behind = (values[0] - values[1:]) @ weights
+    slope = values[0, criterion] - values[1:, criterion]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(slope != 0, -behind / slope, np.nan)
+    # A weight is more than 0, where the two would be level.
+    change[weights[criterion] + change <= 1e-12] = np.nan
+    if np.isnan(change).all():
+        return None
+    nearest = int(np.nanargmin(np.abs(change)))
+    return float(weights[criterion] + change[nearest]), nearest + 1
+
+
+def _weighted(entries: Sequence[Entry]) -> tuple[Floats, Floats]:
+    """The score's exponents and what they multiply, (n, 4): 20 log10 of each criterion, in dB."""
+    if not entries:
+        return np.ones(len(CRITERIA)), np.empty((0, len(CRITERIA)))
+    weights = np.array([float(entries[0].runs[0].params[f"score.{name}"]) for name in CRITERIA])
+    terms = np.array([list(entry.terms.values()) for entry in entries])
+    return weights, np.divide(terms, weights, out=np.zeros_like(terms), where=weights > 0)
+
+
+def _tied(entries: Sequence[Entry], *, draws: int, seed: int) -> list[str]:
+    """Entries whose score may be as high as the first one's, the first one included.
+
+    An entry can be as high only if it is above a bound or the first one is below it. Where both together are too
+    unlikely for a tie, nothing is drawn.
+    """
+    if not entries:
+        return []
+    leading = possible_scores(entries[0], draws, [seed, 0])
+    bound = float(np.quantile(leading, TAIL_PROBABILITY))
+    return [
+        entry.label
+        for place, entry in enumerate(entries)
+        if place == 0
+        or (
+            _highest_score(entry) >= bound
+            and np.mean(possible_scores(entry, draws, [seed, place]) >= leading) >= SIGNIFICANCE / 2
+        )
+    ]
+
+
+def possible_scores(entry: Entry, draws: int, seed: Sequence[int]) -> Floats:
+    """Draws of an entry's score. Each entry has a seed of its own, so that its draws do not depend on other entries.
+
+    Several runs: the mean's t distribution. One run: accuracy from its binomial posterior under Jeffreys' prior,
+    latency from the interval of its ratio, independent of other entries. Entries share test images, so this finds too
+    many ties rather than too few.
+    """
+    rng = np.random.default_rng(seed)
+    if len(entry.runs) > 1:
+        mean, error = _mean_score(entry)
+        return np.asarray(mean + error * rng.standard_t(len(entry.runs) - 1, size=draws))
+    run = entry.runs[0]
+    return _scores(run, rng.beta(*_posterior(run), size=draws), rng.normal(size=draws))
+
+
+def _highest_score(entry: Entry) -> float:
+    """A bound that an entry's score exceeds with a probability of at most 2 * TAIL_PROBABILITY."""
+    from scipy.special import betaincinv, ndtri
+
+    if len(entry.runs) > 1:
+        mean, error = _mean_score(entry)
+        return mean + error * t_quantile(len(entry.runs) - 1, 1 - 2 * TAIL_PROBABILITY)
+    run = entry.runs[0]
+    # The score is above the bound only if accuracy or latency is better than these.
+    accuracy, latency = betaincinv(*_posterior(run), 1 - TAIL_PROBABILITY), ndtri(TAIL_PROBABILITY)
+    return float(_scores(run, np.array([accuracy]), np.array([latency]))[0])
+
+
+def _mean_score(entry: Entry) -> tuple[float, float]:
+    """The mean score over seeds and its standard error."""
+    return mean_error([run.metrics[SCORE] for run in entry.runs])
+
+
+def _posterior(run: RecordedCell) -> tuple[float, float]:
+    """The parameters of the beta distribution of a run's accuracy."""
+    right = run.metrics[ACCURACY] * run.test_images
+    return right + 0.5, run.test_images - right + 0.5
+
+
+def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats) -> Floats:
+    """A run's scores for accuracies and latencies, the latter as standard deviations of the measured log latency."""
+    weights = {name: float(run.params[f"score.{name}"]) for name in CRITERIA}
+    score = np.full(len(accuracies), run.metrics[SCORE])
+    if run.test_images and weights["accuracy"]:
+        accuracy = run.metrics[ACCURACY]
+        chance = chance_behind(accuracy, weights["accuracy"], run.metrics[term_of("accuracy")])
+        corrected = kappa(np.append(accuracies, accuracy), chance)
+        score += decibels(weights["accuracy"], np.log10(corrected[:-1] / corrected[-1]))
+    low, high = (run.metrics.get(name, math.nan) for name in (RATIO_LOW, RATIO_HIGH))
+    spread = math.log(high / low) / (2 * Z) if low > 0 else LATENCY_SPREAD
+    return score + decibels(-weights["test_time"], spread * latencies / math.log(10))
+
+
+def _weight_flips(entries: Sequence[Entry], weights: Floats, values: Floats) -> list[WeightFlip]:
+    flips = []
+    for criterion, name in enumerate(CRITERIA):
+        found = nearest_flip(weights, values, criterion) if len(entries) > 1 else None
+        after, winner = (found[0], entries[found[1]].label) if found else (math.nan, "")
+        flips.append(WeightFlip(criterion=name, before=float(weights[criterion]), after=after, winner=winner))
+    return flips

@@ -1,0 +1,83 @@
+"""Recorded cells that no run made, for tests of what is computed from them."""
+
+import math
+
+from pipelines.comparison.ranking import Comparison, compare
+from pipelines.results.recorded import RecordedCell
+
+# a, s, t, r of the default profile, as MLflow keeps parameters.
+PARAMS = {"score.accuracy": "2", "score.size": "0.5", "score.test_time": "0.25", "score.train_time": "0.25"}
+
+
+def recorded(
+    technique: str,
+    *,
+    accuracy: float = 0.8,
+    megabytes: float = 1.0,
+    test_ms: float = 1.0,
+    train_s: float = 10.0,
+    ratio: tuple[float, float] = (0.7, 0.8),
+    p_value: float = 1.0,
+    seed: int = 0,
+    model: str = "vgg16",
+    hardware: str = "a CPU",
+    feasible: bool = True,
+    images: int = 1000,
+    started: int = 0,
+    digest: str = "d",
+    training: str = "t",
+    params: dict[str, str] | None = None,
+) -> RecordedCell:
+    """A cell of ten classes with the terms of its score, compared with a baseline of 80%, 1 MB, 1 ms and 10 s."""
+
+    def terms(accuracy: float, megabytes: float, test_ms: float, train_s: float) -> dict[str, float]:
+        kappa = (accuracy - 0.1) / 0.9
+        return {
+            "accuracy": 40 * math.log10(100 * kappa),
+            "size": -10 * math.log10(megabytes),
+            "test_time": -5 * math.log10(test_ms),
+            "train_time": -5 * math.log10(train_s),
+        }
+
+    own, other = terms(accuracy, megabytes, test_ms, train_s), terms(0.8, 1.0, 1.0, 10.0)
+    metrics = {
+        "test/accuracy": accuracy,
+        "size/file_bytes": megabytes * 1e6,
+        "size/compressed_bytes": megabytes * 1e6,
+        "time/test_ms_p50": test_ms,
+        "time/train_total_s": train_s,
+        "score/operational": sum(own.values()),
+        **{f"score/{name}_db": value for name, value in own.items()},
+    }
+    if technique != "baseline":
+        metrics |= {f"score/gain_{name}_db": own[name] - other[name] for name in own}
+        metrics |= {
+            "score/gain_db": sum(own.values()) - sum(other.values()),
+            "baseline/accuracy_p_value": p_value,
+            "baseline/time_ratio_low": ratio[0],
+            "baseline/time_ratio_high": ratio[1],
+        }
+    return RecordedCell(
+        run_id=f"{technique}{seed}{started}0123456789",
+        started=started,
+        name=f"{model}-cifar10-{technique}",
+        model=model,
+        dataset="cifar10",
+        technique=technique,
+        source="",
+        seed=str(seed),
+        feasible=str(feasible),
+        hardware=hardware,
+        fingerprint="",
+        digest=digest,
+        training_digest=training,
+        test_shape=(images, 32, 32, 3) if images else (),
+        training_shape=(50_000, 32, 32, 3),
+        params={**PARAMS, "seed": str(seed), "technique._target_": technique, "model._target_": model} | (params or {}),
+        metrics=metrics,
+    )
+
+
+def compared(*cells: RecordedCell) -> Comparison:
+    (comparison,) = compare(cells)
+    return comparison
