@@ -88,7 +88,7 @@ def random_cell(model: str, *, training: int, test: int, epochs: int, overrides:
     from hydra import compose, initialize_config_dir
 
     from pipelines.cells.compose import CONF, cell_of
-    from pipelines.execution.executor import loaded
+    from pipelines.execution.preflight import loaded
     from pipelines.system import runtime
 
     with tempfile.TemporaryDirectory() as folder:

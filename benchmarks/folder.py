@@ -169,7 +169,7 @@ def _fit(photos: Path, side: int, *, in_memory: bool) -> None:
     from hydra import compose, initialize_config_dir
 
     from pipelines.cells.compose import CONF, cell_of
-    from pipelines.execution.executor import loaded
+    from pipelines.execution.preflight import loaded
     from pipelines.models.complexity import macs
     from pipelines.system import runtime
     from pipelines.training.trainer import Trainer

@@ -16,7 +16,7 @@ from pipelines.cells.targets import MOVED, current
 from pipelines.system import checks
 from pipelines.system.places import CHECKOUT, PACKAGE
 
-# What a cell needs is imported where it is made: `--help` and `--cfg` answer without NumPy.
+# Imported where a cell is made: `--help` and `--cfg` need no models and techniques.
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 

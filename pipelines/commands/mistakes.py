@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipelines.cells.compose import CONF
-from pipelines.execution.overrides import command_line
+from pipelines.execution.overrides import grid_command
 from pipelines.system import checks
 
 MAX_LISTED = 30
@@ -72,10 +72,8 @@ def _of_group(override: Override, loader: ConfigLoader) -> str | None:
         if value is None and group == "experiment":
             continue
         if isinstance(value, list):
-            grid = ",".join(map(str, value))
-            return (
-                f"{group} must be one choice, got {value}: for a grid write {command_line(['-m', f'{group}={grid}'])}"
-            )
+            grid = grid_command([f"{group}={','.join(map(str, value))}"])
+            return f"{group} must be one choice, got {value}: for a grid write `{grid}`"
         if value not in options:
             return (
                 f"{group} must be one of {', '.join(options)}, got {'null' if value is None else str(value)!r}"

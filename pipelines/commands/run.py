@@ -22,6 +22,8 @@ from pipelines.cells.compose import CONF, cell_of
 from pipelines.execution import folders, grid, overrides, sweep
 from pipelines.execution.cell_main import checked_store, execute
 from pipelines.execution.request import CellRequest
+from pipelines.execution.settings import check_settings
+from pipelines.execution.sweep_cell import run_cell
 from pipelines.system import guard, runtime
 from pipelines.tracking.credentials import concealed
 
@@ -56,7 +58,7 @@ def _composed(adopted: str | None) -> int:
     def task(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             assert session.context is not None
-            return sweep.run_cell(config, session.context)
+            return run_cell(config, session.context)
         began.append(Path(HydraConfig.get().runtime.output_dir))
         statuses.append(_single(config, began[0], run_id=adopted))
         return None
@@ -125,7 +127,7 @@ def _request(config: DictConfig) -> CellRequest:
     from pipelines.tracking.address import tracking_uri
 
     try:
-        sweep.check_settings(config)
+        check_settings(config)
         if HydraConfig.initialized():
             grid.check_single()
         return CellRequest(

@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 from pipelines.cells.compose import cell_of
 from pipelines.cells.plan import Plan
 from pipelines.commands import arguments
-from pipelines.execution.executor import digest_of, loaded
-from pipelines.results.folder import CellFiles, Finished
+from pipelines.execution.preflight import digest_of, loaded
+from pipelines.results.records import CellFiles, Finished
 from pipelines.system.guard import FAILURE
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import RunReceipt

@@ -1,4 +1,4 @@
-"""Running one requested cell in this process, and the entry point of the child that `cell_process` starts."""
+"""Runs one requested cell in this process; also the entry point of the child that `cell_process` starts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def checked_store(request: CellRequest, *, run_id: str | None = None) -> Store:
-    """Check all that can be known before anything is computed, then open the store.
+    """Check all that can be checked before anything is computed, then open the store.
 
-    run_id: an open MLflow run that the cell will adopt; its experiment takes the place of the configured one. Raises
-    MisuseError, or StoreError where the store refuses.
+    run_id: an open MLflow run that the cell will adopt; its experiment replaces the configured one. Raises MisuseError,
+    or StoreError where the store refuses.
     """
-    from pipelines.execution.executor import preflight
+    from pipelines.execution.preflight import preflight
     from pipelines.tracking.artifacts import check_usable
 
     try:
@@ -42,7 +42,8 @@ def checked_store(request: CellRequest, *, run_id: str | None = None) -> Store:
 def execute(request: CellRequest, store: Store, folder: Path, *, run_id: str | None = None) -> Executed:
     """Reuse the cell, or run and record it after the cells that it needs, and show each of them."""
     from pipelines.cells.plan import Plan
-    from pipelines.execution.executor import Executor, digest_of
+    from pipelines.execution.executor import Executor
+    from pipelines.execution.preflight import digest_of
     from pipelines.execution.show import show
 
     request = replace(request, experiment=store.experiment)
@@ -51,7 +52,7 @@ def execute(request: CellRequest, store: Store, folder: Path, *, run_id: str | N
 
 
 def run_inline(request: CellRequest, folder: Path) -> Outcome:
-    """Run a cell in this process; gives what became of it. Raises nothing but KeyboardInterrupt."""
+    """Run a cell in this process; gives its outcome. Raises nothing but KeyboardInterrupt."""
     from pipelines.results.metrics import metrics_of
 
     name = request.cell.name
@@ -67,7 +68,7 @@ def run_inline(request: CellRequest, folder: Path) -> Outcome:
         number=-1,
         name=name,
         overrides=(),
-        status="reused" if executed.reused else "done",
+        status="reused" if executed.files is None else "done",
         seconds=0,
         run_id=executed.run_id,
         metrics=metrics_of(executed.result),

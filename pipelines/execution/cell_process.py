@@ -1,7 +1,7 @@
-"""A cell in a process of its own, as the process that starts it sees it.
+"""Runs a cell in a subprocess.
 
-Its memory goes back, oneDNN is a setting for each model that TensorFlow reads once, and however the child ends, the
-parent goes on.
+The child frees its memory when it ends, reads TensorFlow's oneDNN setting for its own model, and cannot take the parent
+down with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipelines.execution.request import CellRequest
 from pipelines.results.outcome import Outcome
 from pipelines.system import guard
 
-# What the child leaves in its folder, and what it printed.
+# In the child's folder: its outcome and its output.
 OUTCOME, LOG = "cell.outcome.json", "cell.log"
 LAST_LINES = 5
 GRACE_S = 10.0
@@ -34,15 +34,15 @@ def run_in_subprocess(
     environment: Mapping[str, str | None] | None = None,
     to_log: bool = False,
 ) -> Outcome:
-    """Run a cell in a child process; gives what became of it, also where the child was killed.
+    """Run a cell in a child process; gives its outcome, even where the child was killed.
 
-    folder: receives the request, the outcome and, with `to_log`, the output, which else goes where this process's goes.
-    timeout_s: after so long the child and its own children are killed. environment: changes to this process's
-    variables; None takes one out.
+    folder: receives the request, the outcome and, with `to_log`, the output, which otherwise goes to this process's
+    stdout. timeout_s: the child and its own children are killed after this time. environment: changes to this process's
+    variables; None removes one.
     """
     result = folder / OUTCOME
     result.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pipelines.execution.cell_main", str(request.save(folder))]
+    command = [sys.executable, "-m", guard.CHILD, str(request.save(folder))]
     with _output(folder if to_log else None) as output:
         child = subprocess.Popen(
             command,
@@ -59,26 +59,26 @@ def run_in_subprocess(
 
 
 def leave(outcome: Outcome, path: Path) -> None:
-    """Write an outcome, whole or not at all."""
+    """Write an outcome completely or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(outcome.text())
     partial.replace(path)
 
 
 def failed(message: str, name: str = "") -> Outcome:
-    """An outcome whose place in the grid and time are still to be filled in."""
+    """The outcome of a failed cell, without its place in the grid and its time."""
     return Outcome(number=-1, name=name, overrides=(), status="failed", seconds=0, message=message)
 
 
 def _wait(child: subprocess.Popen[bytes], timeout_s: float | None) -> str:
-    """Wait for the child, and end what is left of it; gives how it ended, in words."""
+    """Wait for the child and kill what remains of it; gives how it ended, in words."""
     try:
         code = child.wait(timeout_s)
         problem = f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
     except subprocess.TimeoutExpired:
         problem = f"was stopped after sweep.timeout_s={timeout_s:g} seconds"
     except BaseException:
-        # Ctrl-C reaches this process alone: hand it on, so that the cell can close its run.
+        # Ctrl-C reaches this process alone: pass it on, so that the cell can close its run.
         _signal(child, signal.SIGINT)
         try:
             child.wait(GRACE_S)

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 MAX_TICKS = 25
 # A longer class name is cut, in columns of a terminal: Chinese characters take two.
 MAX_LABEL_COLUMNS = 24
-# Beside the figures where a class is not called by its whole name in them: its number and its name, a line each.
+# Lists each class's number and name, where the figures do not show every name in full.
 CLASSES = "classes.txt"
 
 log = logging.getLogger("opscore")
 
 
 def draw(finished: Finished, data: ImageData, folder: Path) -> None:
-    """Write all figures of the cell as PNG into `folder`. One that fails leaves a warning."""
+    """Write all figures of the cell as PNG into `folder`. A figure that fails only logs a warning."""
     folder.mkdir(parents=True, exist_ok=True)
     result, files = finished.result, finished.files
 
@@ -56,7 +56,7 @@ def draw(finished: Finished, data: ImageData, folder: Path) -> None:
 
 
 def save(make: Callable[[], Figure], path: Path) -> None:
-    """Draw a figure and write it as PNG. Where that fails there is a warning instead, and nothing else is lost."""
+    """Draw a figure and write it as PNG, or log a warning where that fails."""
     try:
         with mpl.rc_context(fonts.style(())):
             make().savefig(path, dpi=150)
@@ -67,9 +67,9 @@ def save(make: Callable[[], Figure], path: Path) -> None:
 
 
 def class_labels(class_names: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """What classes are called in a figure, and the fonts that it takes beside the default one.
+    """The labels of the classes in a figure, and the fonts that they need in addition to the default one.
 
-    A name that no font draws is the class's number, a long one is cut.
+    A name that no font can draw becomes the class's number; a long name is cut.
     """
     families, missing = fonts.covering(class_names)
     labels = [f"class {number}" if missing & set(name) else _cut(name) for number, name in enumerate(class_names)]
@@ -81,16 +81,9 @@ def training_curves(epochs: Sequence[dict[str, float]]) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     steps = range(1, len(epochs) + 1)
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(steps, [e[metric] for e in epochs], color=BLUE, marker="o", markersize=3, label="training")
-        axes.plot(
-            steps,
-            [e[f"val_{metric}"] for e in epochs],
-            color=VERMILION,
-            linestyle="--",
-            marker="s",
-            markersize=3,
-            label="validation",
-        )
+        for prefix, label, form, color in (("", "training", "-o", BLUE), ("val_", "validation", "--s", VERMILION)):
+            values = [epoch[prefix + metric] for epoch in epochs]
+            axes.plot(steps, values, form, color=color, markersize=3, label=label)
         axes.set(xlabel="epoch", ylabel=metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
@@ -99,7 +92,7 @@ def training_curves(epochs: Sequence[dict[str, float]]) -> Figure:
 
 
 def confusion_matrix(confusion: npt.NDArray[np.int64], class_names: Sequence[str]) -> Figure:
-    """Share of each true class (row) by predicted class (column); counts are written in where they fit."""
+    """Share of each true class (row) by predicted class (column), with the counts where they fit."""
     classes, (labels, families) = len(class_names), class_labels(class_names)
     where = "" if labels == list(class_names) else f" (names in {CLASSES})"
     shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
@@ -110,9 +103,9 @@ def confusion_matrix(confusion: npt.NDArray[np.int64], class_names: Sequence[str
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     step = 1 if classes <= MAX_TICKS else classes // MAX_TICKS + 1
     ticks = range(0, classes, step)
-    looks: dict[str, Any] = {"fontsize": 8, "fontfamily": [fonts.DEFAULT, *families]}
-    axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=90, **looks)
-    axes.set_yticks(ticks, [labels[i] for i in ticks], **looks)
+    style: dict[str, Any] = {"fontsize": 8, "fontfamily": [fonts.DEFAULT, *families]}
+    axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=90, **style)
+    axes.set_yticks(ticks, [labels[i] for i in ticks], **style)
     axes.set(xlabel=f"predicted{where}", ylabel="true", title=f"accuracy {np.trace(confusion) / confusion.sum():.2%}")
     if classes <= MAX_TICKS:
         for (row, column), count in np.ndenumerate(confusion):
@@ -140,14 +133,13 @@ def latency_histogram(latencies_ms: dict[str, npt.NDArray[np.float64]], techniqu
     """Latency of single images, up to the 99.5th percentile, with the medians."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
-    names = {"candidate": technique, "reference": "baseline"}
-    styles = {"candidate": (BLUE, "-"), "reference": (VERMILION, "--")}
+    styles = {"candidate": (technique, BLUE, "-"), "reference": ("baseline", VERMILION, "--")}
     limit = max(np.percentile(values, 99.5) for values in latencies_ms.values())
     bins = np.linspace(min(values.min() for values in latencies_ms.values()), limit, 80)
     for key, values in latencies_ms.items():
-        colour, line = styles[key]
+        name, colour, line = styles[key]
         median = float(np.median(values))
-        label = f"{names[key]}, median {median:.4g} ms"
+        label = f"{name}, median {median:.4g} ms"
         axes.hist(values, bins=list(bins), histtype="step", color=colour, linestyle=line, linewidth=1.5, label=label)
         axes.axvline(median, color=colour, linestyle=line, linewidth=0.8)
     axes.set(xlabel="latency of one image in ms", ylabel="calls")

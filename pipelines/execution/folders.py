@@ -1,4 +1,4 @@
-"""The folder of a command: two that work at the same time must not share one."""
+"""A command's folder, which no other command may use at the same time."""
 
 import errno
 import fcntl
@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TextIO
 
 LOCK = ".opscore.lock"
-# Locks that this process holds: they are released when it ends, however it ends.
+# The locks of this process, which the system releases when it ends.
 _HELD: list[TextIO] = []
 
 
 def claim(folder: Path, setting: str) -> None:
-    """Make the folder, and keep it for this process as long as it lives.
+    """Make the folder, and lock it for as long as this process lives.
 
-    setting: what names the folder, such as `hydra.sweep.dir`. Raises ValueError where another process is at work in it,
-    and OSError where it cannot be made.
+    setting: the field that names the folder, such as `hydra.sweep.dir`. Raises ValueError where another process uses
+    the folder, and OSError where it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / LOCK).open("w")
@@ -22,7 +22,7 @@ def claim(folder: Path, setting: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        # A network's file system without locks: the folder's name alone has to do.
+        # A network file system without locks: only the folder's name keeps commands apart.
         if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             return
         if error.errno not in (errno.EAGAIN, errno.EACCES):

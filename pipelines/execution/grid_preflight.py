@@ -1,4 +1,4 @@
-"""What every cell of a grid would fail with, found before the sweep is opened."""
+"""Refuses a grid of which no cell can run, before the sweep is opened."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def check_one_can_run(cells: Iterable[Sequence[str]]) -> None:
-    """Raise ValueError where no cell can run: each reason once, and of how many cells. Stops at the first that can.
+    """Raise ValueError where no cell can run, with each reason and its number of cells. Stops at the first that can.
 
-    cells: the overrides of each. Pairs of technique and model that do not go together are left out, as a sweep skips
+    cells: the overrides of each. Pairs of technique and model that do not go together do not count, as a sweep skips
     them.
     """
     reasons: Counter[str] = Counter()
     for overrides in cells:
         config = GlobalHydra.instance().config_loader().load_configuration("config", list(overrides), RunMode.RUN)
-        # Hydra sets it for a job only; values of `hydra` are found through it.
+        # Hydra sets it only for a job, and resolves values of `hydra` through it.
         HydraConfig.instance().set_config(config)
         reason = _reason(config)
         if reason is None:
@@ -42,9 +42,9 @@ def check_one_can_run(cells: Iterable[Sequence[str]]) -> None:
 
 
 def _reason(config: DictConfig) -> str | None:
-    """Why a cell cannot run: None where it can, empty where it is skipped."""
+    """Why a cell cannot run; None where it can, empty where it is skipped."""
     from pipelines.cells.cell import IncompatibleError
-    from pipelines.execution.executor import preflight
+    from pipelines.execution.preflight import preflight
 
     try:
         preflight(cell_of(config))

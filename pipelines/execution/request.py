@@ -1,4 +1,4 @@
-"""What a process is asked to do: one cell, and where it is recorded. It travels to other processes as `cell.yaml`."""
+"""The request to run one cell and record it in a store. `cell.yaml` carries it to another process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-# What a cell needs is imported where it is made: `--help` answers without NumPy.
+# Imported where a cell is made: `--help` needs no models and techniques.
 if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
     from pipelines.tracking.store import Store
@@ -18,10 +18,10 @@ FILE = "cell.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class SweepContext:
-    """What a cell must know of its sweep.
+    """What a cell must know about its sweep.
 
-    sweep_id: the sweep's run. uri, experiment: where it is recorded. since: milliseconds since 1970; cells that began
-    before are not reused.
+    sweep_id: the sweep's run. uri, experiment: the store. since: milliseconds since 1970; cells that began earlier are
+    not reused.
     """
 
     sweep_id: str
@@ -32,10 +32,10 @@ class SweepContext:
 
 @dataclass(frozen=True, kw_only=True)
 class CellRequest:
-    """A cell to be run, by whichever process.
+    """A cell for any process to run.
 
-    uri, experiment: the store. since: as for SweepContext. sweep_id: the run of its sweep. patience_s:
-    how long to wait for a store that is away when the cell is to be recorded.
+    uri, experiment, since, sweep_id: as in SweepContext. patience_s: how long recording waits for a store that does not
+    answer.
     """
 
     cell: Cell
@@ -46,13 +46,13 @@ class CellRequest:
     sweep_id: str | None = None
 
     def store(self, *, adopted: str | None = None) -> Store:
-        """Open the store. adopted: the open run that a single cell takes for its own. Raises StoreError."""
+        """Open the store. adopted: the open run that a single cell takes as its own. Raises StoreError."""
         from pipelines.tracking.store import Store
 
         return Store(self.uri, self.experiment, beside=self.sweep_id or adopted)
 
     def save(self, folder: Path) -> Path:
-        """Write the request into a folder; gives the file. A password is never in it: it is in the environment."""
+        """Write the request into a folder; gives the file. It holds no password, which is in the environment."""
         from pipelines.cells.cell import parts_of
 
         rest = {name: value for name, value in vars(self).items() if name != "cell"}

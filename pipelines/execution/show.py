@@ -1,4 +1,4 @@
-"""What the terminal shows of a finished cell."""
+"""Shows a finished cell in the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show(executed: Executed, store: Store) -> None:
-    """Print the result, and where its files and its run are."""
+    """Print the result, and the places of its files and its run."""
     from pipelines.results.summary import table
 
     print(f"\n{table(executed.result)}\n")
@@ -30,7 +30,7 @@ def show(executed: Executed, store: Store) -> None:
 
 
 def _ui(store: Store) -> str:
-    """The command that shows the store, to be pasted into a shell."""
+    """The shell command that shows the store in MLflow's UI."""
     if not store.embedded or CHECKOUT is None:
         return f"mlflow ui --backend-store-uri {shlex.quote(store.uri)}"
     return "make ui" if Path.cwd() == CHECKOUT else f"make -C {shlex.quote(str(CHECKOUT))} ui"

@@ -35,7 +35,7 @@ def test_cells_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
     unused = Mock()
     executor = Executor(store=unused, request=unused, folder=tmp_path / "out", show=unused)
     with ThreadPoolExecutor(8) as pool:
-        places = list(pool.map(lambda _: executor._place("cell"), range(40)))
+        places = list(pool.map(lambda _: executor._new_folder("cell"), range(40)))
     assert len(set(places)) == 40
     assert all(place.is_dir() for place in places)
 

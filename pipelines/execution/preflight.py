@@ -1,0 +1,46 @@
+"""What can be checked before anything is computed, and the images that the checks load."""
+
+from __future__ import annotations
+
+import textwrap
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pipelines.datasets.notes import description, resized
+from pipelines.system import stopwatch
+
+if TYPE_CHECKING:
+    from pipelines.cells.cell import Cell
+    from pipelines.datasets.base import Dataset, ImageData
+
+
+@cache
+def loaded(dataset: Dataset) -> ImageData:
+    """The dataset's images and labels. A process reads them once, and then describes them."""
+    with stopwatch.part("data"):
+        data = dataset.load()
+        _print_once(description(dataset.name, data))
+    return data
+
+
+@cache
+def _print_once(text: str) -> None:
+    if text:
+        print(text, flush=True)
+
+
+def digest_of(dataset: Dataset) -> str:
+    """A hash over the content of the dataset's splits, for fingerprints."""
+    return loaded(dataset).digest
+
+
+def preflight(cell: Cell) -> None:
+    """Raise ValueError or OSError for what would make the cell, or one that it needs, fail."""
+    cell.dataset.preflight()
+    shape = loaded(cell.dataset).image_shape
+    cell.model.preflight(shape)
+    cell.dataset.check_shift(min(shape[:2]))
+    _print_once("\n".join(textwrap.wrap(resized(min(shape[:2]), cell.model.input_size), 79, subsequent_indent="  ")))
+    for role, needed in cell.needs.items():
+        if role == "source" or needed.source is not None:
+            preflight(needed)

@@ -1,0 +1,82 @@
+"""The result of a cell, from its build and the measurement of its exported model."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.results import statistics, verdict
+from pipelines.results.records import Build, CellResult, Comparison, Finished, Measurement
+from pipelines.system import runtime
+
+if TYPE_CHECKING:
+    from pipelines.cells.cell import Cell
+    from pipelines.datasets.base import ImageData
+    from pipelines.litert.session import Result
+
+
+def cell_result(
+    cell: Cell, data: ImageData, *, fingerprint: str, build: Build, measured: Result, baseline: Finished | None
+) -> CellResult:
+    """Score the measurement, and compare it with the baseline's where there is one."""
+    # Both classes name what they share alike.
+    shared = {one.name: getattr(measured, one.name) for one in fields(Measurement) if one.name != "test_images"}
+    measurement = Measurement(test_images=len(data.test), **shared)
+    train_total_s = build.timing.train_total_s
+    return CellResult(
+        model=cell.model.name,
+        dataset=cell.dataset.name,
+        technique=cell.technique.name,
+        seed=cell.seed,
+        fingerprint=fingerprint,
+        hardware=runtime.hardware(),
+        measurement=measurement,
+        timing=build.timing,
+        complexity=build.complexity,
+        score=cell.score.terms(measurement, train_total_s=train_total_s, classes=len(data.class_names)),
+        violations=cell.score.violations(measurement, train_total_s=train_total_s),
+        comparison=(
+            _comparison(cell, data, measured, measurement, train_total_s=train_total_s, baseline=baseline)
+            if baseline
+            else None
+        ),
+        epochs=build.epochs,
+        metrics=build.metrics,
+        joules=build.joules,
+        majority=verdict.majority(measured.logits.argmax(axis=1), data.test.labels, data.class_names),
+    )
+
+
+def _comparison(
+    cell: Cell, data: ImageData, measured: Result, measurement: Measurement, *, train_total_s: float, baseline: Finished
+) -> Comparison:
+    other, baseline_train_s = baseline.result.measurement, baseline.result.timing.train_total_s
+    assert measured.reference_p50_ms is not None  # a baseline was given, so it was timed
+    assert measured.ratio is not None and measured.ratio_low is not None and measured.ratio_high is not None
+    with np.load(baseline.files.predictions, allow_pickle=False) as arrays:
+        baseline_right = arrays["logits"].argmax(axis=1) == data.test.labels
+    p_value = statistics.mcnemar(measured.logits.argmax(axis=1) == data.test.labels, baseline_right)
+    return Comparison(
+        baseline_accuracy=other.accuracy,
+        baseline_p50_ms=measured.reference_p50_ms,
+        baseline_file_bytes=other.file_bytes,
+        baseline_compressed_bytes=other.compressed_bytes,
+        baseline_train_s=baseline_train_s,
+        latency_ratio=measured.ratio,
+        ratio_low=measured.ratio_low,
+        ratio_high=measured.ratio_high,
+        accuracy_p_value=p_value,
+        accuracy=verdict.accuracy_verdict(measurement.accuracy - other.accuracy, p_value),
+        time=verdict.time_verdict(measured.ratio_low, measured.ratio_high),
+        size=verdict.size_verdict(measurement.compressed_bytes / other.compressed_bytes),
+        gain=cell.score.gain(
+            measurement,
+            other,
+            baseline_p50_ms=measured.reference_p50_ms,
+            train_total_s=train_total_s,
+            baseline_train_s=baseline_train_s,
+            classes=len(data.class_names),
+        ),
+    )

@@ -1,0 +1,36 @@
+"""Checks of the settings that belong to the command and not to a cell: `sweep`, `resume` and `tracking`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.system import checks
+from pipelines.tracking.credentials import VARIABLE, split
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def check_settings(config: DictConfig) -> None:
+    """Raise ValueError for an impossible value of `sweep`, `resume` or `tracking`."""
+    checks.flag("resume", config.resume)
+    checks.one_of("sweep.isolation", config.sweep.isolation, ("process", "inline"))
+    if config.sweep.timeout_s is not None:
+        checks.number("sweep.timeout_s", config.sweep.timeout_s, exclusive_minimum=0)
+    if config.sweep.threads is not None:
+        checks.integer("sweep.threads", config.sweep.threads, minimum=1)
+    checks.number("tracking.patience_s", config.tracking.patience_s, minimum=0)
+    check_no_password(config)
+
+
+def check_no_password(config: DictConfig) -> None:
+    """Raise ValueError for a password in a configuration file, which Hydra copies into the files of every run.
+
+    A password on the command line is in the environment by now.
+    """
+    address = split(str(config.tracking.uri or ""))
+    if address.password is not None:
+        raise ValueError(
+            f"tracking.uri must hold no password in a file, got one in {address.bare!r}: take it out, and `export "
+            f"{VARIABLE}=` the whole address instead"
+        )
