@@ -42,15 +42,14 @@ def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> 
     only, not with the champion. Raises MisuseError or ValueError where nobody passes the gates, with the nearest
     misses, or the cells cannot be compared.
     """
-    dataset = arguments.required_dataset(chosen.dataset)
     with arguments.checked():
-        name = model_name(dataset)
-        registry = Registry(arguments.open_address(chosen.uri))
-        registry.check_experiment(chosen.experiment)
-    cells = chosen.cells()
+        name = model_name(arguments.required_dataset(chosen.dataset))
+    store = chosen.store()
+    cells = chosen.cells(store)
     comparability.check_comparable(cells)
+    registry = Registry(store.uri, store.client)
     version = registry.aliased(name, CHAMPION)
-    champion = registry.cell(version, dataset) if version and not anew else None
+    champion = registry.cell(version) if version and not anew else None
     decision = gates.decide(cells, champion, answers=registry.answers, margin=margin)
     note = comparability.hardware_note([*cells, *([decision.champion] if decision.champion else [])])
     count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"

@@ -19,7 +19,7 @@ import click
 from pipelines.champion.model_card import Facts, card, title
 from pipelines.commands import arguments
 from pipelines.results.files import LABELS, MODEL
-from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, asked, model_name
+from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, dataset_option, model_name
 
 # The card is written first: by it an interrupted pull is known as one.
 CARD = "MODEL_CARD.md"
@@ -40,14 +40,14 @@ def pulled(dataset: str, out: Path | None, *, alias: str, uri: str | None) -> st
     version = registry.aliased(name, alias)
     if version is None:
         there = ", ".join(sorted(registry.aliases(name))) or "none"
-        chosen = asked(name)
+        option = dataset_option(name)
         # The champion's version was deleted.
-        back = f"return with `python -m pipelines.promote rollback {chosen}`, or " if there == PREVIOUS else ""
+        back = f"return with `opscore rollback {option}`, or " if there == PREVIOUS else ""
         raise ValueError(
             f"alias must be one of those of {name} in {registry.uri}, got {alias!r} where there is {there}: "
-            f"{back}promote a cell with `python -m pipelines.promote {chosen}`"
+            f"{back}promote a cell with `opscore promote {option}`"
         )
-    # Beside its place, so that each file comes there in one step.
+    # On the same disk as `out`, so that each file gets there in one step.
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder = Path(scratch)

@@ -49,7 +49,7 @@ class CellRequest:
         """Open the store. adopted: the open run that a single cell takes as its own. Raises StoreError."""
         from pipelines.tracking.store import Store
 
-        return Store(self.uri, self.experiment, beside=self.sweep_id or adopted)
+        return Store(self.uri, self.experiment, of_run=self.sweep_id or adopted)
 
     def save(self, folder: Path) -> Path:
         """Write the request into a folder; gives the file. It holds no password, which is in the environment."""

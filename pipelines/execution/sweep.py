@@ -120,7 +120,7 @@ class Sweep:
         from pipelines.tracking.store import Store
         from pipelines.tracking.sweep_run import SweepRun
 
-        store = Store(uri, config.tracking.experiment, beside=adopted)
+        store = Store(uri, config.tracking.experiment, of_run=adopted)
         store.check_artifacts()
         if closed := store.close_dead():
             print(f"{closed} runs that dead processes had left open are closed as KILLED")

@@ -103,4 +103,4 @@ def _share_of_cores(launcher: DictConfig) -> int | None:
 def _store(context: SweepContext) -> Store:
     from pipelines.tracking.store import Store
 
-    return Store(context.uri, context.experiment, beside=context.sweep_id)
+    return Store(context.uri, context.experiment, of_run=context.sweep_id)

@@ -1,4 +1,4 @@
-"""Where the tracking store is, and whether it answers. Does not import MLflow."""
+"""The address of the tracking store, and whether the store answers. Does not import MLflow."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from pipelines.system.places import CHECKOUT
 from pipelines.tracking import credentials
 from pipelines.tracking.credentials import URI, VARIABLE
 
-# An installed opscore keeps its store where the user stands, not among Python's packages.
+# An installed opscore keeps its store in the current folder, not among Python's packages.
 ROOT = CHECKOUT or Path.cwd()
 EMBEDDED = ROOT / "mlruns"
 RETRY_S = 2.0
 SQLITE = "sqlite:///"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432}
-# What people write for a kind of store.
+# What people write for the kind of a store.
 _LIKELY = {one: one for one in (*_PORTS, "sqlite")} | {"postgres": "postgresql", "psql": "postgresql"}
 _HOST = re.compile(r"/{0,2}(localhost|[\w-]+(\.[\w-]+)*:\d+|\d+(\.\d+){3}|\[[\da-fA-F:]+\])(?![\w.])")
 _SUPPORTED = "a database (sqlite:///, postgresql://) or an MLflow server (http://, https://)"
 
 
 def sqlite_uri(path: Path) -> str:
-    """The address of a SQLite file: SQLAlchemy decodes it, so `%` and `?` of its name are escaped."""
+    """The address of a SQLite file, with `%` and `?` escaped as SQLAlchemy expects."""
     return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
 
 
@@ -43,10 +43,10 @@ EMBEDDED_URI = sqlite_uri(EMBEDDED / "mlflow.db")
 
 
 def tracking_uri(configured: str | None) -> str:
-    """The configured store, else MLFLOW_TRACKING_URI, else the embedded SQLite file under `mlruns/`.
+    """The configured store, else MLFLOW_TRACKING_URI, else the embedded SQLite file in `mlruns/`.
 
-    Without a password, which goes into the environment; a SQLite file by its whole path. Raises ValueError, with the
-    mend, for what is no address of a store.
+    A password is moved into the environment, and the path of a SQLite file becomes absolute. Raises ValueError for what
+    is no address of a store.
     """
     from_environment = credentials.of_environment(use=not configured)
     given = configured or from_environment
@@ -56,7 +56,7 @@ def tracking_uri(configured: str | None) -> str:
 
 
 def recorded_uri(uri: str) -> str:
-    """The store that a file names, which holds no password: that is taken from MLFLOW_TRACKING_URI if it is the same.
+    """The store that a recorded file names. Its password comes from MLFLOW_TRACKING_URI, if that is the same store.
 
     Raises ValueError for what is no address of a store.
     """
@@ -68,9 +68,9 @@ def recorded_uri(uri: str) -> str:
 
 
 def checked(given: str, field: str) -> str:
-    """An address without its surroundings of quotes and blanks. field: what the user set it by.
+    """An address without surrounding quotes and blanks. field: the setting that gave it.
 
-    Raises ValueError where it is none of a store.
+    Raises ValueError for what is no address of a store.
     """
     uri = given.strip().strip("'\"").strip()
     scheme, colon, rest = uri.partition(":")
@@ -88,9 +88,7 @@ def _server(uri: str, scheme: str, driver: str, field: str) -> str:
     if scheme != "postgresql":
         base, page, _ = rest.partition("#")
         if page:
-            raise ValueError(
-                _wrong(uri, field, "the address of a page of MLflow's UI", f"{start}://{base.rstrip('/')}")
-            )
+            raise ValueError(_wrong(uri, field, "a page of MLflow's UI", f"{start}://{base.rstrip('/')}"))
         if not urlsplit(uri).hostname:
             raise ValueError(_wrong(uri, field, "no host", f"{start}://127.0.0.1:5000"))
     try:
@@ -115,12 +113,12 @@ def _file(uri: str, field: str) -> str:
         raise ValueError(_wrong(uri, field, "'~', which only a shell expands", sqlite_uri(path.expanduser())))
     if path.is_dir():
         raise ValueError(_wrong(uri, field, "a folder", sqlite_uri(path.resolve() / "mlflow.db")))
-    # The same file for every process, wherever it stands.
+    # Absolute, as other processes may have other current folders.
     return sqlite_uri(Path(os.path.abspath(path))) + query  # noqa: PTH100 (links stay as they are)
 
 
 def _refusal(uri: str, field: str) -> str:
-    """Why an address is none, with what was probably meant."""
+    """Why this is no address of a store, with the one that was probably meant."""
     scheme, _, rest = uri.partition(":")
     kind = scheme.lower().partition("+")[0]
     if re.fullmatch(r"databricks(-\w+)?|uc", kind):
@@ -167,49 +165,44 @@ def _wrong(uri: str, field: str, what: str, instead: str) -> str:
 
 
 def check_reachable(uri: str, *, patience_s: float = 0.0, timeout_s: float = 3.0) -> None:
-    """Raise ConnectionError where a server or a database on one does not answer.
-
-    patience_s: how long to try again.
-    """
+    """Raise ConnectionError where a server or its database does not answer. patience_s: how long to try again."""
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in _PORTS:
-        return
-    knock = _log_in if scheme == "postgresql" else _knock
+        return None
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            knock(uri, timeout_s)
+            return _log_in(uri, timeout_s) if scheme == "postgresql" else _connect(uri, timeout_s)
         except OSError as error:
             if time.monotonic() < deadline:
                 time.sleep(RETRY_S)
                 continue
             what = "database" if scheme == "postgresql" else "MLflow server"
-            here = os.environ.get(VARIABLE, "").strip() == uri
-            embedded = f"unset {VARIABLE}" if here else "set tracking.uri=null"
+            from_environment = os.environ.get(VARIABLE, "").strip() == uri
+            embedded = f"unset {VARIABLE}" if from_environment else "set tracking.uri=null"
             raise ConnectionError(
                 f"the {what} {uri} does not answer ({error}): start it, or {embedded} for the embedded store"
             ) from error
-        return
 
 
-def _knock(uri: str, timeout_s: float) -> None:
+def _connect(uri: str, timeout_s: float) -> None:
     parts = urlsplit(uri)
     port = parts.port or _PORTS[parts.scheme]
     socket.create_connection((parts.hostname or "", port), timeout=timeout_s).close()
 
 
 def _log_in(uri: str, timeout_s: float) -> None:
-    """Connect to PostgreSQL, which MLflow would go on trying for 100 s. Raises ConnectionError, PermissionError."""
+    """Connect to PostgreSQL, for which MLflow would try 100 s. Raises ConnectionError."""
     start, separator, rest = uri.partition("://")
     if start not in ("postgresql", "postgresql+psycopg"):
         return
     import psycopg
 
     try:
-        # libpq's shortest is 2 s.
+        # libpq's minimum is 2 s.
         psycopg.connect(f"postgresql{separator}{rest}", connect_timeout=max(2, round(timeout_s))).close()
     except psycopg.Error as error:
-        said = " ".join(str(error).split())
-        if "password" in said:
-            said += f"; its password is taken from {credentials.DATABASE_PASSWORD}"
-        raise ConnectionError(said) from error
+        reason = " ".join(str(error).split())
+        if "password" in reason:
+            reason += f"; its password is taken from {credentials.DATABASE_PASSWORD}"
+        raise ConnectionError(reason) from error

@@ -1,4 +1,4 @@
-"""Whether a store and its artifacts can be written from this machine, known before anything is trained."""
+"""Checks, before anything is trained, that this machine can write to a store and its artifacts."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from pipelines.tracking.address import check_reachable, sqlite_path, sqlite_uri
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
-# Always the same name: where deleting is forbidden, one small file stays.
+# Always the same name, so that at most one file stays where deleting is forbidden.
 PROBE = "opscore-can-write.txt"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 def check_writable(experiment: Experiment, uri: str) -> None:
-    """Write a small artifact beside the experiment's runs and delete it. Raises PermissionError where that fails.
+    """Write and delete a small artifact of the experiment. Raises PermissionError where that fails.
 
-    uri: of the store. A server without --serve-artifacts names a folder of its own machine, to which MLflow's client
-    writes on this one.
+    uri: of the store. A server without --serve-artifacts names a folder of its own machine, and MLflow's client writes
+    to the folder of that name on this one.
     """
     location = str(experiment.artifact_location)
     parts = urlsplit(location)
@@ -43,16 +43,14 @@ def check_writable(experiment: Experiment, uri: str) -> None:
     try:
         _probe(location, uri)
     except Exception as error:
-        mend = _mend(parts.scheme, folder, uri)
-        raise PermissionError(
-            f"{_where(experiment, uri)}, where nothing can be written ({_reason(error)}): {mend}"
-        ) from error
+        reason, mend = " ".join(str(error).split())[:300], _mend(parts.scheme, folder, uri)
+        raise PermissionError(f"{_where(experiment, uri)}, where nothing can be written ({reason}): {mend}") from error
 
 
 def check_usable(uri: str, *, patience_s: float = 0) -> None:
     """Raise ConnectionError where a store does not answer, PermissionError where a SQLite file could not be written.
 
-    The file may not be there yet. patience_s: how long to try again where nothing answers.
+    The file need not exist. patience_s: how long to try again where nothing answers.
     """
     check_reachable(uri, patience_s=patience_s)
     database = sqlite_path(uri)
@@ -86,7 +84,7 @@ def check_database(uri: str, database: Path) -> None:
 
 
 def _free_folder() -> Path:
-    """A folder that is not there yet, where the user may make it."""
+    """A new folder that this user may make."""
     home = next((one for one in (Path.home(), Path.cwd()) if os.access(one, os.W_OK)), Path(tempfile.gettempdir()))
     names = (f"opscore-store{number}" for number in ("", *(f"-{number}" for number in range(2, 1000))))
     return next(home / name for name in names if not (home / name).exists())
@@ -101,10 +99,6 @@ def _user(number: int) -> str:
 
 def _where(experiment: Experiment, uri: str) -> str:
     return f"the experiment {experiment.name!r} of {uri} keeps its artifacts in {experiment.artifact_location}"
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _mend(scheme: str, folder: Path | None, uri: str) -> str:
@@ -126,16 +120,16 @@ def _probe(location: str, uri: str) -> None:
     repository = get_artifact_repository(location, tracking_uri=uri)
     with tempfile.TemporaryDirectory(prefix="opscore-") as scratch, _few_retries():
         path = Path(scratch, PROBE)
-        path.write_text("opscore tries whether this can be written, and deletes it.\n")
+        path.write_text("opscore checks that it can write here, and deletes this file.\n")
         repository.log_artifact(str(path))  # type: ignore[no-untyped-call]
-        # What may be written need not be deletable; another process may have been faster.
+        # Deleting may be forbidden, or another process may have done it.
         with suppress(Exception):
             repository.delete_artifacts(PROBE)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _few_retries() -> Iterator[None]:
-    """A server that refuses is asked again and again by default."""
+    """By default, MLflow repeats many times what a server refuses."""
     before = os.environ.get(RETRIES)
     os.environ[RETRIES] = "1"
     try:
@@ -148,7 +142,7 @@ def _few_retries() -> Iterator[None]:
 
 
 def _is_shared(folder: Path, uri: str) -> bool:
-    """Whether a folder that a store names is on this machine: it is there, or the store is on this machine too."""
+    """Whether a folder that a store names is on this machine: it exists, or the store is on this machine too."""
     host = urlsplit(uri).hostname if uri.startswith("http") else None
     return host is None or folder.exists() or folder.parent.exists() or _is_here(host)
 

@@ -1,15 +1,16 @@
-"""The MLflow run of one cell: what it holds, and recording it exactly once whatever happens in between."""
+"""The MLflow run of one cell. Recording can be broken off and repeated without sending anything twice."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import shlex
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,26 +25,25 @@ from pipelines.tracking.client import retry_on_conflict
 from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from pipelines.cells.cell import Cell
     from pipelines.datasets.base import ImageData, Split
-    from pipelines.results.folder import Finished
+    from pipelines.results.records import Finished
+    from pipelines.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
 CELL_FOLDER = "cell"
-# The tag that says where the files of a run's cell are, on the machine of its process.
+# The tag with the folder of the cell's files, on the machine of its process.
 FOLDER = "folder"
-# MLflow keeps no more of a dataset's digest, and takes two datasets of one name and digest for the same.
+# MLflow's limit for the digest of a dataset. It takes two datasets of one name and digest as the same.
 DIGEST_CHARACTERS = 32
-# How long epochs are kept back after the store did not take one, so that training does not wait for it each time.
+# How long no epoch is sent after the store failed to take one, so that training does not wait for each.
 QUIET_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunReceipt:
-    """Where the run of a cell's folder is, in a file beside that folder. recorded: whether all of it is there."""
+    """The run of a cell's folder, in a file next to that folder. recorded: whether the run is complete."""
 
     uri: str
     experiment: str
@@ -52,11 +52,11 @@ class RunReceipt:
 
     @staticmethod
     def path(folder: Path) -> Path:
-        """The file beside the cell's folder."""
+        """The file next to the cell's folder."""
         return folder.with_name(f"{folder.name}.run.json")
 
     def save(self, folder: Path) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file completely or not at all."""
         path = self.path(folder)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(self)) + "\n")
@@ -64,27 +64,25 @@ class RunReceipt:
 
     @classmethod
     def load(cls, folder: Path) -> RunReceipt:
-        """Read the file. Raises OSError, ValueError or TypeError where it is missing or no address."""
+        """Read the file. Raises OSError, ValueError or TypeError where it is missing or no receipt."""
         return cls(**json.loads(cls.path(folder).read_text()))
 
 
 class CellRun:
-    """The run of one cell, as long as `opened` lasts."""
+    """The run of one cell, open while the context of `opened` lasts."""
 
-    def __init__(self, client: MlflowClient, run_id: str, where: str) -> None:
+    def __init__(self, store: Store, run_id: str) -> None:
         self.run_id = run_id
-        self._client = client
-        self._where = where
+        self._client = store.client
+        self._uri = store.uri
         self._quiet_until = 0.0
 
     @classmethod
     @contextmanager
     def opened(
         cls,
-        client: MlflowClient,
+        store: Store,
         *,
-        uri: str,
-        experiment: str,
         folder: Path,
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
@@ -92,16 +90,17 @@ class CellRun:
     ) -> Iterator[CellRun]:
         """Open a run, or `run_id` again, and end it as FINISHED, FAILED with the traceback, or KILLED on an interrupt.
 
-        folder: the cell's; a file beside it says where its run is (`RunReceipt`). monitored: log the machine's load.
+        folder: the cell's, which gets a `RunReceipt`. monitored: whether to log the machine's load.
         """
         import mlflow
 
         mlflow.set_system_metrics_sampling_interval(5)  # type: ignore[no-untyped-call]
-        own = {PROCESS: identity(), **(tags or {})}
-        active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=own)
-        run = cls(client, active.info.run_id, uri)
-        RunReceipt(uri=uri, experiment=experiment, run_id=run.run_id, recorded=False).save(folder)
-        with Pulse(lambda: client.set_tag(run.run_id, HEARTBEAT, f"{time.time():.0f}")):
+        all_tags = {PROCESS: identity(), **(tags or {})}
+        active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=all_tags)
+        run = cls(store, active.info.run_id)
+        receipt = RunReceipt(uri=store.uri, experiment=store.experiment, run_id=run.run_id, recorded=False)
+        receipt.save(folder)
+        with Pulse(lambda: store.client.set_tag(run.run_id, HEARTBEAT, f"{time.time():.0f}")):
             try:
                 yield run
             except BaseException as error:
@@ -111,28 +110,23 @@ class CellRun:
                     run._fail(error)
                 raise
             mlflow.end_run("FINISHED")
-        RunReceipt(uri=uri, experiment=experiment, run_id=run.run_id, recorded=True).save(folder)
+        replace(receipt, recorded=True).save(folder)
 
     def start(self, cell: Cell, data: ImageData) -> None:
-        """Name, tags, parameters and datasets: known before anything is computed."""
+        """Record name, tags, parameters and datasets, which are known before anything is computed."""
         import mlflow
 
         self._client.set_tag(self.run_id, "mlflow.runName", cell.name)
-        mlflow.set_tags(
-            {
-                "model": cell.model.name,
-                "dataset": cell.dataset.name,
-                "technique": cell.technique.name,
-                "seed": cell.seed,
-                **_source_tag(cell),
-            }
-        )
+        tags = cell.tags | {"technique": cell.technique.name, "seed": str(cell.seed)}
+        if learns_from := cell.technique.learns_from:
+            tags["source"] = cell.source.name if cell.source else str(learns_from.uri)
+        mlflow.set_tags(tags)
         mlflow.log_params(dict(flatten(parts_of(cell))))
         self._log_dataset(cell, data.train, "training")
         self._log_dataset(cell, data.test, "testing")
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Show an epoch while training goes on. A store that does not answer must not end the training, nor slow it."""
+        """Send an epoch during training. A store that does not answer neither ends nor slows the training."""
         if time.monotonic() < self._quiet_until:
             return
         try:
@@ -143,22 +137,21 @@ class CellRun:
             log.warning("epoch %d is not in MLflow yet (%s): it is sent again at the end", epoch, error)
 
     def record(self, finished: Finished, data: ImageData) -> None:
-        """Metrics, tags, the cell's folder with its figures, and the pyfunc model of a finished cell.
+        """Record the metrics, tags, files and pyfunc model of a finished cell, as far as the run lacks them.
 
-        What the run has already is not sent twice, so that an upload that broke off can be taken up again.
-        Raises StoreError where the store refuses, with the place of the files.
+        Raises StoreError where the store refuses.
         """
         try:
             self._record(finished, data)
         except Exception as error:
             raise StoreError(
                 f"the cell is finished and its files are in {finished.files.folder}, but they could not be recorded "
-                f"in {self._where} ({error}): when it answers again, send them with "
-                f"`python -m pipelines.sync {finished.files.folder.parent}`"
+                f"in {self._uri} ({error}): when it answers again, send them with "
+                f"`opscore sync {shlex.quote(str(finished.files.folder.parent))}`"
             ) from error
 
     def record_breakdown(self, finished: Finished) -> None:
-        """Where the cell's time went, if that is known. For a run that has ended: its end is part of the time."""
+        """Record where the cell's time went, if that is known, on a run that has ended."""
         import mlflow
 
         files = finished.files
@@ -178,22 +171,17 @@ class CellRun:
 
         result = finished.result
         self._send_missing_epochs(result.epochs)
-        there = self._client.get_run(self.run_id).data
-        if "failure" in there.tags:
+        recorded = self._client.get_run(self.run_id).data
+        if "failure" in recorded.tags:
             self._client.delete_tag(self.run_id, "failure")
-        mlflow.log_metrics({name: value for name, value in metrics_of(result).items() if name not in there.metrics})
-        mlflow.set_tags(
-            {
-                "feasible": result.feasible,
-                "hardware": hardware_name(result.hardware),
-                **({"majority": result.majority.answer} if result.majority else {}),
-                "mlflow.note.content": note(result),
-            }
-        )
+        mlflow.log_metrics({name: value for name, value in metrics_of(result).items() if name not in recorded.metrics})
+        tags = {"hardware": hardware_name(result.hardware), "mlflow.note.content": note(result)}
+        tags |= {"majority": result.majority.answer} if result.majority else {}
+        mlflow.set_tags(tags | {"feasible": result.feasible})
         mlflow.log_artifacts(str(finished.files.folder), CELL_FOLDER)
-        logged = {exported_model.path for exported_model in self._client.list_artifacts(self.run_id)}
+        logged = {artifact.path for artifact in self._client.list_artifacts(self.run_id)}
         for path in sorted(finished.files.tables.glob("*.json")):
-            # MLflow's own form of a table, which its UI shows as one. To one that is there it would append.
+            # As MLflow's own kind of table, which its UI shows. MLflow would append to an existing one.
             if path.name not in logged:
                 mlflow.log_table(json.loads(path.read_text()), path.name)
         if not self._has_model():
@@ -205,7 +193,7 @@ class CellRun:
         return any(str(self._client.get_logged_model(one).status) == "READY" for one in ids)
 
     def _log_model(self, finished: Finished, data: ImageData) -> None:
-        """The artifact as a pyfunc that needs LiteRT and NumPy only, with signature and input example."""
+        """Log the exported model as a pyfunc that needs only LiteRT and NumPy."""
         import mlflow
 
         from pipelines.tracking.serving import needed_code, signature
@@ -223,12 +211,12 @@ class CellRun:
             )
 
     def _fail(self, error: BaseException) -> None:
-        """End the run as FAILED: why in one sentence as a tag, the traceback as an artifact."""
+        """End the run as FAILED, with the reason as a tag and the traceback as an artifact."""
         import mlflow
 
         try:
             if isinstance(error, StoreError | ConnectionError):
-                # It was tried already; if the store is gone, what follows would wait for it again.
+                # The store did not answer: do not wait for it once more.
                 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
             mlflow.set_tag("failure", f"{type(error).__name__}: {error}"[:5000])
             mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
@@ -260,16 +248,9 @@ class CellRun:
     def _send_missing_epochs(self, epochs: tuple[Mapping[str, float], ...]) -> None:
         if not epochs:
             return
-        # All metrics of an epoch are sent in one call, so one of them stands for all.
+        # All metrics of an epoch are sent in one call, so one of them shows whether the epoch was sent.
         sent = self._client.get_metric_history(self.run_id, of_epoch(next(iter(epochs[0]))))
         steps = {point.step for point in sent}
         for epoch, metrics in enumerate(epochs, start=1):
             if epoch not in steps:
                 self._send_epoch(epoch, metrics)
-
-
-def _source_tag(cell: Cell) -> dict[str, str]:
-    learns_from = cell.technique.learns_from
-    if learns_from is None:
-        return {}
-    return {"source": cell.source.name if cell.source else str(learns_from.uri)}

@@ -1,4 +1,4 @@
-"""MLflow's client, as every part of opscore wants it."""
+"""MLflow's client, configured for opscore."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipelines.tracking.address import checked
 from pipelines.tracking.credentials import split
@@ -15,15 +15,16 @@ from pipelines.tracking.credentials import split
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+T = TypeVar("T")
 REGISTRY = "MLFLOW_REGISTRY_URI"
-# What this process has pinned itself.
+# Addresses that this process has set itself.
 _PINNED: set[str] = set()
 
 
 def connected(uri: str) -> MlflowClient:
-    """A client of the store, which becomes this process's own: it gives up after seconds and does not chatter.
+    """A client of the store, which becomes this process's store and registry, as `quieten` configures it.
 
-    Claims and champions are registered models of the same store, or two shells would each have their own.
+    Claims and champions are registered models. They are in the same store, so that all shells share them.
     """
     _pin_registry(uri)
     quieten()
@@ -35,16 +36,16 @@ def connected(uri: str) -> MlflowClient:
 
 
 def quieten() -> None:
-    """Let MLflow give up after seconds and not chatter."""
+    """Let MLflow give up after seconds, and log only what no exception reports."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # MLflow's own seven tries take minutes, in which a cell that needs no store at all would stand still.
+    # MLflow's default of seven tries takes minutes, in which a cell's training would wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    # Migrations of a new store and the start of every monitor are no news to anybody.
+    # Migrations of a new store, and the start of every monitor.
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # The traceback of each error of a database, which is raised and told in one sentence as well.
+    # A traceback of each database error, which is raised as well.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    # Each try again of each request of each thread, while a server is away: what follows from it is told once.
+    # Each retry of each request, while a server does not answer.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
@@ -63,10 +64,10 @@ def _pin_registry(uri: str) -> None:
 
 
 def retry_on_conflict(write: Callable[[], object]) -> None:
-    """Write what may be written twice, where other processes may write the same row at the same moment.
+    """Do an idempotent write that another process may do at the same moment, and repeat it once upon a conflict.
 
-    MLflow looks whether the row is there before it inserts it, and a database refuses all inserts but the first. The
-    second try finds the row. Raises MlflowException where that is refused too.
+    MLflow inserts a row if it does not find it, and the database refuses all concurrent inserts but the first. The
+    second try finds the row. Raises MlflowException where that fails too.
     """
     import mlflow
 
@@ -76,3 +77,15 @@ def retry_on_conflict(write: Callable[[], object]) -> None:
         if error.error_code != "BAD_REQUEST":
             raise
         write()
+
+
+def existing(get: Callable[[], T]) -> T | None:
+    """The result of `get`; None where MLflow has no such run, model or version."""
+    import mlflow
+
+    try:
+        return get()
+    except mlflow.MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise

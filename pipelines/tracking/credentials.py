@@ -1,6 +1,6 @@
-"""Passwords of tracking stores: taken out of every address, into the environment, which child processes inherit.
+"""Passwords of tracking stores, which are moved from addresses into the environment.
 
-An address is printed, recorded as a parameter and written into files; the environment is not. MLflow and libpq read the
+Addresses are printed, recorded and written into files; the environment is only inherited. MLflow and libpq read the
 variables that are set here. Does not import MLflow.
 """
 
@@ -16,7 +16,7 @@ URI, VARIABLE = "tracking.uri", "MLFLOW_TRACKING_URI"
 HTTP_USER, HTTP_PASSWORD, DATABASE_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"
 _HTTP = ("http://", "https://")
 _USER = r"([\w+.-]+:/*)([^:/?#@]*):"
-# What a browser takes for a password; and what SQLAlchemy does, where slashes need no escape.
+# A password as a browser reads it, and as SQLAlchemy does, for which slashes need no escape.
 _IN_SERVER = re.compile(_USER + r"([^/?#]*)@")
 _IN_DATABASE = re.compile(_USER + r"([^@]*)@")
 _IN_QUERY = re.compile(r"(?<=[?&])password=([^&]*)&?")
@@ -35,7 +35,7 @@ class Address:
 
 
 def split(uri: str) -> Address:
-    """Take the password out of an address, and the user too where it is a server's."""
+    """Take the password out of an address, and the user too if it is an MLflow server's."""
     if uri.lower().startswith("sqlite"):
         return Address(bare=uri)
     is_server = uri.lower().startswith(_HTTP)
@@ -47,13 +47,13 @@ def split(uri: str) -> Address:
         return Address(bare=bare, user=unquote(user), password=unquote(password))
     if is_server and (match := _USER_ALONE.match(uri)):
         return Address(bare=match[1] + uri[match.end() :], user=unquote(match[2]), password="")
-    if not is_server and (asked := _IN_QUERY.search(uri)):
-        return Address(bare=_IN_QUERY.sub("", uri).rstrip("?&"), password=unquote(asked[1]))
+    if not is_server and (match := _IN_QUERY.search(uri)):
+        return Address(bare=_IN_QUERY.sub("", uri).rstrip("?&"), password=unquote(match[1]))
     return Address(bare=uri)
 
 
 def adopted(uri: str) -> str:
-    """The address without its password, which this process and its children find in the environment from now on."""
+    """The address without its password, which is moved into the environment of this process and its children."""
     address = split(uri)
     if address.password is None:
         return uri
@@ -65,7 +65,7 @@ def adopted(uri: str) -> str:
 
 
 def of_environment(*, use: bool) -> str | None:
-    """MLFLOW_TRACKING_URI, without a password from now on; use: whether this process talks to that store."""
+    """Take the password out of MLFLOW_TRACKING_URI; gives the rest. use: whether this process talks to that store."""
     given = os.environ.get(VARIABLE)
     if not given:
         return None
@@ -74,12 +74,12 @@ def of_environment(*, use: bool) -> str | None:
 
 
 def concealed(arguments: Sequence[str]) -> list[str]:
-    """Command line arguments without passwords in addresses; that of `tracking.uri` is adopted."""
+    """Command line arguments without passwords; that of `tracking.uri` is moved into the environment."""
     return [_concealed(argument) for argument in arguments]
 
 
 def redacted(text: str) -> str:
-    """A text for the terminal, with `***` for the password of every address in it."""
+    """A text with `***` in place of every address's password."""
     return _ANYWHERE.sub(r"\1:***@", text)
 
 

@@ -1,7 +1,7 @@
-"""Figures that a finished cell's artifact was measured to have on a target, on the cell's own run.
+"""Figures that a cell's exported model was measured to have on a device, on the cell's own run.
 
-All of them are below `measure/<target>/`, so that a cell that is measured on two targets keeps both. Measured again on
-the same one, the newest figures count: a metric's step is the second at which the session began.
+Their names begin with `measure/<device>/`, so that a cell that is measured on two devices keeps both sets. Of two
+sessions on one device the newer counts: a metric's step is the second at which its session began.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PREFIX = "measure"
-# What MLflow keeps of a tag on every kind of store.
+# MLflow's limit for a tag, on every kind of store.
 TAG_CHARACTERS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnTarget:
-    """What one session found out about one artifact.
+    """The figures of one exported model in one session.
 
-    began: seconds since 1970. metrics: by name below `measure/<target>/`. invalid: why they do not count; empty where
-    they do. folder: its files.
+    target: the device's name. began: seconds since 1970. metrics: by name below `measure/<device>/`. invalid: why they
+    do not count; empty where they do. folder: its files.
     """
 
     target: str
@@ -40,28 +40,28 @@ class OnTarget:
 
 
 def record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
-    """Put the figures on a run; may be repeated. Where newer ones of the same target are there, they stay.
+    """Record the figures on a run, unless it has newer ones of the same device. May be repeated.
 
     Raises StoreError where the store refuses.
     """
     try:
         _record(client, run_id, found)
     except Exception as error:
-        raise StoreError(f"run {run_id} could not be given its figures ({error})") from error
+        raise StoreError(f"the figures of run {run_id} could not be recorded ({error})") from error
 
 
 def _record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
     from mlflow.entities import Metric, RunTag
 
     place = f"{PREFIX}/{found.target}"
-    there = client.get_run(run_id).data
-    if int(there.tags.get(f"{place}/began", 0)) > found.began:
+    recorded = client.get_run(run_id).data
+    if int(recorded.tags.get(f"{place}/began", 0)) > found.began:
         return
     client.log_artifacts(run_id, str(found.folder), place)
-    own = {f"{place}/{name}": value for name, value in found.metrics.items()}
-    # MLflow deletes no metric. What only an earlier session gave, a 99th percentile perhaps, must not stand beside.
-    outdated = [name for name in there.metrics if name.startswith(f"{place}/") and name not in own]
-    values = own | dict.fromkeys(outdated, math.nan)
+    values = {f"{place}/{name}": value for name, value in found.metrics.items()}
+    # MLflow deletes no metric, so one that only an earlier session had, perhaps a 99th percentile, becomes NaN.
+    outdated = [name for name in recorded.metrics if name.startswith(f"{place}/") and name not in values]
+    values |= dict.fromkeys(outdated, math.nan)
     tags = {"began": str(found.began), "hardware": json.dumps(found.hardware), "invalid": found.invalid or "no"}
     client.log_batch(
         run_id,

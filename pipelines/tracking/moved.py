@@ -1,7 +1,7 @@
-"""A SQLite store that was moved or copied, or that belongs to somebody else, known before anything is trained.
+"""Repairs a SQLite store that was moved or copied, before anything is trained.
 
-MLflow keeps where artifacts are as absolute paths in the database, and has no command to change them. A moved store
-would have its cells trained again, and their artifacts written to the old place. Works without MLflow, in milliseconds.
+MLflow keeps absolute paths of artifacts in the database and has no command to change them. With a moved store, opscore
+would train its cells again and write their artifacts to the old place. Works without MLflow, in milliseconds.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import os
 import shlex
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -29,41 +28,33 @@ COLUMNS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-# How long another process may hold the database.
+# How long another process may lock the database.
 LOCKED_S = 30.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Location:
-    """A local folder of artifacts that experiments name. files: of their runs and models, relative to it."""
+def prepare(uri: str, experiment: str, *, of_run: str | None = None) -> None:
+    """Repair a store before an experiment is written to.
 
-    folder: Path
-    files: tuple[Path, ...]
-
-
-def settle(uri: str, experiment: str, *, beside: str | None = None) -> None:
-    """Make a store's artifacts be where the database is, before an experiment is written to.
-
-    beside: a run whose experiment takes the place of the named one. Raises StoreError where the database cannot be
-    written, or where the artifacts of the experiment's finished cells are gone.
+    of_run: a run whose experiment replaces the named one. Raises StoreError where the database cannot be written, or
+    where the artifacts of the experiment's finished cells are gone.
     """
     database = _file(uri)
     if database is None:
         return
     _check_database(uri, database)
-    follow(uri)
+    repair(uri)
     try:
         with closing(_connection(database)) as connection:
-            _check_there(connection, uri, database.parent, experiment, beside)
+            _check_artifacts(connection, uri, database.parent, experiment, of_run)
     except sqlite3.Error:
-        return  # MLflow says what is wrong with it
+        return  # MLflow reports what is wrong with it
 
 
-def follow(uri: str) -> None:
-    """Let the database of a store that was moved or copied name the artifacts that lie with it; says so in a line.
+def repair(uri: str) -> None:
+    """Change the paths in the database of a moved or copied store to the artifacts next to it, and report it in a line.
 
-    Artifacts are only looked for by the ends of their paths, and only taken where files of the store's own runs are.
-    Raises StoreError where the database would have to be changed and cannot be.
+    Artifacts are found by the ends of their paths, in folders that hold files of the store's own runs. Raises
+    StoreError where the database must be changed and cannot be.
     """
     database = _file(uri)
     if database is None:
@@ -75,7 +66,7 @@ def follow(uri: str) -> None:
                 return
             _check_database(uri, database)
             connection.execute("BEGIN IMMEDIATE")
-            # Another process may have been faster.
+            # Another process may have changed the paths by now.
             moves = _moves(connection, database.parent)
             _rewrite(connection, moves)
             connection.execute("COMMIT")
@@ -85,20 +76,17 @@ def follow(uri: str) -> None:
                 f"the store {uri} was moved and its database is in use ({error}): end the other program, and repeat "
                 "the command"
             ) from error
-        return  # MLflow says what is wrong with it
-    for old, new in list(moves.items())[:1]:
-        what = "was moved" if _gone(old) else "is a copy"
-        more = f"; {len(moves) - 1} other folders of it likewise" if len(moves) > 1 else ""
-        print(
-            f"opscore: the store {uri} {what}: its artifacts are now those in {new}, not in {old}{more}",
-            file=sys.stderr,
-        )
+        return  # MLflow reports what is wrong with it
+    old, new = next(iter(moves.items()))
+    what = "was moved" if _gone(old) else "is a copy"
+    more = f", and so for {len(moves) - 1} other folders" if len(moves) > 1 else ""
+    print(f"opscore: the store {uri} {what}: its artifacts are now in {new}, not in {old}{more}", file=sys.stderr)
 
 
 def address_of(uri: str, run_id: str) -> str:
-    """Where the store is now that a file names, and that held the run. Raises ValueError where it is not to be found.
+    """The present address of the store that a recorded file names and that held the run.
 
-    A store that is gone is looked for where this process keeps its own.
+    A store that is gone may have become the one that this process uses by default. Raises ValueError if it has not.
     """
     uri = recorded_uri(uri)
     path = sqlite_path(uri)
@@ -109,14 +97,14 @@ def address_of(uri: str, run_id: str) -> str:
     if database is not None and _holds_run(database, run_id):
         return here
     raise ValueError(
-        f"the store must be where the cell was recorded, got {uri}, where there is none: if it was moved, name its new "
-        f"place with `export {VARIABLE}=sqlite:////new/place/mlflow.db`; if it is lost, make one by running a cell "
+        f"the store must be where the cell was recorded, got {uri}, which does not exist: if it was moved, give its "
+        f"new place with `export {VARIABLE}=sqlite:////new/place/mlflow.db`; if it is lost, make one by running a cell "
         f"with {shlex.quote(f'tracking.uri={uri}')}"
     )
 
 
 def _file(uri: str) -> Path | None:
-    """The file of a SQLite store that is there, without links; None for any other."""
+    """The existing file of a SQLite store, without links; None for any other store."""
     path = sqlite_path(uri)
     return path.resolve() if path is not None and os.path.isfile(path) else None  # noqa: PTH113 (never raises)
 
@@ -129,23 +117,23 @@ def _check_database(uri: str, database: Path) -> None:
 
 
 def _connection(database: Path) -> sqlite3.Connection:
-    """A connection that makes no file, and begins no transaction by itself."""
+    """A connection that creates no file and begins no transaction by itself."""
     mode = "rw" if os.access(database, os.W_OK) else "ro"
     return sqlite3.connect(f"{database.as_uri()}?mode={mode}", uri=True, timeout=LOCKED_S, isolation_level=None)
 
 
 def _local(value: str | None) -> Path | None:
-    """The folder that MLflow reads such a text as; None for one that is on no disk of this machine."""
+    """The folder that MLflow reads from a text; None for one that is not on this machine's disks."""
     text = value or ""
     if text.startswith("file:"):
         parts = urlsplit(text)
         text = parts.path if parts.netloc in ("", "localhost") else ""
-    # MLflow takes a plain path for an escaped one too.
+    # MLflow decodes a plain path too.
     return Path("/" + unquote(text).lstrip("/")) if text.startswith("/") else None
 
 
 def _gone(folder: Path) -> bool:
-    """Whether there is no such folder; one that may not be looked into is there."""
+    """Whether the folder does not exist. One that this user may not enter exists."""
     try:
         folder.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -155,50 +143,40 @@ def _gone(folder: Path) -> bool:
     return False
 
 
-def _locations(connection: sqlite3.Connection) -> Iterator[str]:
-    for (value,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments"):
-        if _local(value) is not None:
-            yield value
+def _moves(connection: sqlite3.Connection, home: Path) -> dict[Path, Path]:
+    """The present folders of artifacts, by those in the database. home: the database's folder."""
+    moves: dict[Path, Path] = {}
+    empty: list[Path] = []
+    for (value,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall():
+        folder = _local(value)
+        if folder is None or (folder.is_relative_to(home) and not _gone(folder)):
+            continue
+        candidates = [one for one in _candidates(folder, home) if not _same(one, folder)]
+        if not candidates and not _gone(folder):
+            continue
+        files = _files(connection, value, folder)
+        if not files:
+            empty.append(folder)
+        elif found := [one for one in candidates if _holds(one, folder, files)]:
+            moves[folder] = found[0]
+    return moves | dict(_along(empty, moves))
 
 
-def _location(connection: sqlite3.Connection, value: str) -> Location:
-    folder = _local(value)
-    assert folder is not None
-    of_runs = connection.execute(
+def _files(connection: sqlite3.Connection, value: str, folder: Path) -> list[Path]:
+    """The folders of runs and models in an experiment's folder, relative to it. value: the folder in the database."""
+    uris = connection.execute(
         "SELECT artifact_uri FROM runs JOIN experiments USING (experiment_id) WHERE artifact_location = ? UNION ALL "
         "SELECT one.artifact_location FROM logged_models one JOIN experiments other USING (experiment_id) "
         "WHERE other.artifact_location = ?",
         (value, value),
     )
-    found = (_local(uri) for (uri,) in of_runs)
-    return Location(
-        folder=folder,
-        files=tuple(path.relative_to(folder) for path in found if path is not None and path.is_relative_to(folder)),
-    )
-
-
-def _moves(connection: sqlite3.Connection, home: Path) -> dict[Path, Path]:
-    """Where folders of artifacts are now, by where the database says. home: the database's folder."""
-    moves: dict[Path, Path] = {}
-    empty: list[Path] = []
-    for value in _locations(connection):
-        folder = _local(value)
-        assert folder is not None
-        if folder.is_relative_to(home) and not _gone(folder):
-            continue
-        candidates = [one for one in _candidates(folder, home) if not _same(one, folder)]
-        location = _location(connection, value) if candidates or _gone(folder) else None
-        if location is not None and not location.files:
-            empty.append(folder)
-        elif location is not None:
-            there = next((one for one in candidates if _holds(one, location)), None)
-            moves |= {} if there is None else {folder: there}
-    return moves | dict(_along(empty, moves))
+    paths = (_local(uri) for (uri,) in uris)
+    return [path.relative_to(folder) for path in paths if path is not None and path.is_relative_to(folder)]
 
 
 def _candidates(folder: Path, home: Path) -> list[Path]:
-    """The folders near the database that end as the given one does."""
-    # A copy has its artifacts with it. What was moved may have had its database in a folder of its own.
+    """The folders near the database whose paths end as the given one does, the best first."""
+    # A copy has its artifacts with it. A moved store may have had its database in a folder of its own.
     homes = (home, home.parent) if _gone(folder) else (home,)
     ends = [Path(*folder.parts[at:]) for at in range(len(folder.parts) - 1, 0, -1)]
     return [one / end for one in homes for end in ends if os.path.isdir(one / end)]  # noqa: PTH112 (never raises)
@@ -211,18 +189,14 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _holds(candidate: Path, location: Location) -> bool:
-    """Whether a folder has files of the store's runs, and all that the place has which the database names."""
-    if _gone(location.folder):
-        return any((candidate / one).is_dir() for one in location.files)
-    known = [one for one in location.files if (location.folder / one).is_dir()]
-    return any((candidate / one).is_dir() for one in location.files) and all(
-        (candidate / one).is_dir() for one in known
-    )
+def _holds(candidate: Path, folder: Path, files: Sequence[Path]) -> bool:
+    """Whether a candidate has files of the store's runs, and all of them that `folder` has."""
+    held = [one for one in files if (candidate / one).is_dir()]
+    return bool(held) and all(one in held for one in files if (folder / one).is_dir())
 
 
-def _along(folders: list[Path], moves: Mapping[Path, Path]) -> Iterator[tuple[Path, Path]]:
-    """Folders in which nothing is yet go where what lay beside them went."""
+def _along(folders: Sequence[Path], moves: Mapping[Path, Path]) -> Iterator[tuple[Path, Path]]:
+    """Empty folders move with the folders next to them."""
     for folder in folders:
         for old, new in moves.items():
             root, there = _roots(old, new)
@@ -232,7 +206,7 @@ def _along(folders: list[Path], moves: Mapping[Path, Path]) -> Iterator[tuple[Pa
 
 
 def _roots(old: Path, new: Path) -> tuple[Path, Path]:
-    """The highest folders that may be one folder, moved: what lies below them has the same names."""
+    """The highest folders above the two that may be one moved folder: below them, all names are the same."""
     while old.name == new.name and old.name:
         old, new = old.parent, new.parent
     return old, new
@@ -247,7 +221,7 @@ def _rewrite(connection: sqlite3.Connection, moves: Mapping[Path, Path]) -> None
         return value if path is None or old is None else (moves[old] / path.relative_to(old)).as_uri()
 
     def followed(value: str | None) -> str | None:
-        """Where the files of a cell are that may have been moved with the store."""
+        """The folder of a cell's files, which may have been moved with the store."""
         path = _local(value)
         if path is None or not _gone(path):
             return value
@@ -262,12 +236,12 @@ def _rewrite(connection: sqlite3.Connection, moves: Mapping[Path, Path]) -> None
     connection.execute("UPDATE tags SET value = followed(value) WHERE key = ?", (FOLDER,))
 
 
-def _check_there(connection: sqlite3.Connection, uri: str, home: Path, experiment: str, beside: str | None) -> None:
-    """Raise StoreError where an experiment has finished cells, and its place outside the store's folder is gone."""
+def _check_artifacts(connection: sqlite3.Connection, uri: str, home: Path, experiment: str, of_run: str | None) -> None:
+    """Raise StoreError where an experiment has finished cells, and its folder outside the store's own is gone."""
     found = connection.execute(
         "SELECT experiment_id, name, artifact_location FROM experiments WHERE "
-        + ("experiment_id = (SELECT experiment_id FROM runs WHERE run_uuid = ?)" if beside else "name = ?"),
-        (beside or experiment,),
+        + ("experiment_id = (SELECT experiment_id FROM runs WHERE run_uuid = ?)" if of_run else "name = ?"),
+        (of_run or experiment,),
     ).fetchone()
     folder = _local(found[2]) if found else None
     if folder is None or not _gone(folder) or folder.is_relative_to(home):
@@ -279,9 +253,9 @@ def _check_there(connection: sqlite3.Connection, uri: str, home: Path, experimen
     ).fetchone()
     if cells:
         raise StoreError(
-            f"the artifacts of the experiment {found[1]!r} of {uri} must be there, got {cells} finished cells of "
-            f"{folder}, which is gone: move or mount it there again, or move it to {home / folder.name}, where it is "
-            "found; or begin anew with tracking.experiment=anew"
+            f"the artifacts of the experiment {found[1]!r} of {uri} must exist, got {cells} finished cells and no "
+            f"folder {folder}: move or mount it there again, or move it to {home / folder.name}, where it is found; or "
+            "begin anew with tracking.experiment=anew"
         )
 
 

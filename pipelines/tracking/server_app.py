@@ -1,4 +1,4 @@
-"""MLflow's application as its server's workers load it, by the name `opscore` (pyproject.toml)."""
+"""MLflow's application, which the workers of its server load by the name `opscore` (pyproject.toml)."""
 
 from mlflow.server.fastapi_app import app
 
@@ -6,6 +6,6 @@ from pipelines.system import runtime
 
 __all__ = ["app"]
 
-# A search for runs builds some hundred objects a run: looking for cycles among them doubles a page's time.
-# But a server lives for weeks, and what is in cycles must not pile up as it may in a command.
+# A search builds some hundred objects per run, and looking for cycles among them doubles its time. But a server lives
+# for weeks, so its cycles must be freed now and then, unlike a command's.
 runtime.relax_gc(after=100_000)

@@ -1,6 +1,6 @@
-"""The MLflow pyfunc that runs an artifact. It needs LiteRT and NumPy, not TensorFlow.
+"""The MLflow pyfunc that runs an exported model. It needs LiteRT and NumPy, not TensorFlow.
 
-MLflow stores this file as the model ("models from code"), with what it imports of the package beside it.
+MLflow stores this file as the model ("models from code"), with the files of the package that it imports.
 """
 
 import json
@@ -23,7 +23,7 @@ from mlflow.types import Schema, TensorSpec
 
 from pipelines.litert.exported_model import ExportedModel
 
-# All that is imported here of the package, by path in it.
+# The files of the package that are imported here.
 NEEDED = ("__init__.py", "litert/__init__.py", "litert/exported_model.py", "results/__init__.py", "results/files.py")
 
 
@@ -34,8 +34,7 @@ class UnfitImages(MlflowException):
         super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)
 
     def serialize_as_json(self) -> str:
-        """The body of the answer."""
-        # MLflow's server has put the pixels in front of `message` by now.
+        """The body of the response, without the pixels that MLflow's server adds to `message`."""
         return json.dumps({"error_code": self.error_code, "message": str(self)})
 
 
@@ -43,12 +42,12 @@ class ServedModel(PythonModel):
     """uint8 images (n, h, w, 3) -> `class` (n,) and `probabilities` (n, classes), in the order of the labels."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the artifact."""
+        """Load the exported model."""
         self.path = Path(context.artifacts["artifact"])
         first = ExportedModel(self.path)
         self.image_shape, self.names = first.image_shape, np.array(first.labels)
-        # Model servers call from several threads, and an interpreter serves one call at a time without holding
-        # Python's lock: one for each core, loaded when calls first overlap that much.
+        # Model servers call from several threads. An interpreter serves one call at a time and releases Python's lock,
+        # so there is one for each core, loaded when calls first overlap that much.
         self.idle: LifoQueue[ExportedModel | None] = LifoQueue()
         for _ in range((os.cpu_count() or 1) - 1):
             self.idle.put(None)
@@ -60,7 +59,7 @@ class ServedModel(PythonModel):
         model_input: np.ndarray,
         params: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> dict[str, np.ndarray]:
-        """Classify images, whole numbers 0 to 255 of any integer dtype. Raises UnfitImages where they are others."""
+        """Classify images, whole numbers 0 to 255 of any integer dtype. Raises UnfitImages for anything else."""
         images = _images(model_input, self.image_shape)
         exported_model = self.idle.get()
         try:
@@ -76,23 +75,18 @@ class ServedModel(PythonModel):
 
 
 def signature(classes: int) -> ModelSignature:
-    """What `ArtifactModel` gives.
+    """The outputs of `ServedModel`.
 
-    What it takes is left out: to a uint8 input MLflow casts JSON's numbers before `predict` sees them, 0.5 to 0.
+    The inputs are left out, because MLflow would cast JSON's numbers to uint8 before `predict` checks them: 0.5 to 0.
     """
-    return ModelSignature(
-        outputs=Schema(
-            [
-                TensorSpec(np.dtype(np.str_), (-1,), name="class"),
-                TensorSpec(np.dtype(np.float32), (-1, classes), name="probabilities"),
-            ]
-        ),
-    )
+    names = TensorSpec(np.dtype(np.str_), (-1,), name="class")
+    probabilities = TensorSpec(np.dtype(np.float32), (-1, classes), name="probabilities")
+    return ModelSignature(outputs=Schema([names, probabilities]))
 
 
 @contextmanager
 def needed_code() -> Iterator[Path]:
-    """A temporary copy of the package with no more in it than this file needs, for MLflow's `code_paths`."""
+    """A temporary copy of the files that this one needs, for MLflow's `code_paths`."""
     package = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / package.name

@@ -1,4 +1,4 @@
-"""The parent run of a sweep: its configuration, live counts, what became of each cell, and the summary."""
+"""The parent run of a sweep: its configuration, live counts, the outcome of each cell, and the summary."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ NOT_IN_A_NAME = re.compile(r"[^\w\-./ ]")
 
 
 def post(store: Store, parent: str, outcome: Outcome) -> None:
-    """Leave on the parent run what became of a cell. One file a cell: writers on many machines do not meet."""
+    """Write a cell's outcome onto the parent run, in a file of its own, as many machines may write at once."""
     store.client.log_text(parent, outcome.text(), f"{FOLDER}/{outcome.number:05d}.json")
 
 
 class SweepRun:
-    """The parent run, held by the process that started the sweep."""
+    """The parent run, in the process that started the sweep."""
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.run_id = run_id
@@ -41,7 +41,7 @@ class SweepRun:
 
     @classmethod
     def open(cls, store: Store, *, name: str, overrides: Sequence[str], config: str, run_id: str | None) -> SweepRun:
-        """Open the parent run, or take `run_id`, which is open already. config: yaml of the composed configuration."""
+        """Open the parent run, or adopt the open run `run_id`. config: the composed configuration, YAML."""
         tags = {PROCESS: identity(), "sweep": " ".join(overrides), "mlflow.runName": name}
         client = store.client
         if run_id is None:
@@ -49,7 +49,7 @@ class SweepRun:
         assert run_id is not None
         for key, value in tags.items():
             client.set_tag(run_id, key, value[:5000])
-        # Of an override that is given twice the last one counts, as for Hydra.
+        # Of two overrides with one key the last counts, as for Hydra.
         params = {key: value for key, _, value in (override.partition("=") for override in overrides)}
         for key, value in params.items():
             client.log_param(run_id, NOT_IN_A_NAME.sub("_", key), value)
@@ -60,16 +60,16 @@ class SweepRun:
 
     @property
     def link(self) -> str:
-        """Where it is in MLflow's UI."""
+        """Its page in MLflow's UI."""
         return self._store.link(self.run_id)
 
     @property
     def list_link(self) -> str:
-        """Where the experiment's runs are in MLflow's UI."""
+        """The list of the experiment's runs in MLflow's UI."""
         return self._store.list_link
 
     def count(self, counts: Mapping[str, int], total: int) -> None:
-        """Show how many cells are done, reused, skipped and failed. A store that is away misses it."""
+        """Record how many cells are done, reused, skipped and failed, unless the store does not answer."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1e3)
@@ -77,7 +77,7 @@ class SweepRun:
         metrics = [Metric(f"cells/{name}", value, now, 0) for name, value in numbers.items()]
         try:
             self._client.log_batch(self.run_id, metrics=metrics)
-        except Exception as error:  # noqa: BLE001 (the counts are shown again with the next cell)
+        except Exception as error:  # noqa: BLE001 (the counts are recorded again with the next cell)
             log.debug("the counts are not in MLflow: %s", error)
 
     def cells(self, run_ids: Collection[str]) -> list[RecordedCell]:
@@ -85,16 +85,15 @@ class SweepRun:
         return [cell for cell in self._store.finished_cells() if cell.run_id in run_ids]
 
     def outcomes(self, known: Collection[int]) -> list[Outcome]:
-        """What cells left on the run, without those whose numbers are known. A store that is away has none."""
+        """The outcomes on the run whose numbers are not known yet; none where the store does not answer."""
         import mlflow
 
         found = []
         try:
-            for exported_model in self._client.list_artifacts(self.run_id, FOLDER):
-                if int(exported_model.path.rpartition("/")[2].removesuffix(".json")) not in known:
-                    uri = f"runs:/{self.run_id}/{exported_model.path}"
-                    found.append(Outcome.parse(mlflow.artifacts.load_text(uri)))
-        except Exception as error:  # noqa: BLE001 (it is looked at again soon)
+            for path in [artifact.path for artifact in self._client.list_artifacts(self.run_id, FOLDER)]:
+                if int(path.rpartition("/")[2].removesuffix(".json")) not in known:
+                    found.append(Outcome.parse(mlflow.artifacts.load_text(f"runs:/{self.run_id}/{path}")))
+        except Exception as error:  # noqa: BLE001 (they are read again soon)
             log.debug("outcomes could not be read from MLflow: %s", error)
         return found
 
@@ -112,7 +111,7 @@ class SweepRun:
     ) -> None:
         """Record the summary and end the run.
 
-        files, report (a folder): to be kept with it. seconds: wall time of the sweep. spent: seconds of its cells'
+        files, report (a folder): become its artifacts. seconds: the sweep's wall time. spent: seconds of its cells'
         processes by part. problem: why it FAILED or was KILLED.
         """
         import mlflow

@@ -1,7 +1,7 @@
-"""How MLflow's UI shows an experiment: which columns, how wide, sorted by what.
+"""How MLflow's UI shows an experiment: the columns, their widths and the order of the runs.
 
-MLflow keeps a view that somebody shares in a tag of the experiment, and opens it for whoever follows the link. The form
-is the UI's own (`createExperimentPageUIState` in MLflow 3.17); a UI that does not know a field leaves it out.
+MLflow keeps a shared view in a tag of the experiment, and a link opens it. The format is the UI's own
+(`createExperimentPageUIState` in MLflow 3.17); a UI ignores fields that it does not know.
 """
 
 import json
@@ -16,13 +16,13 @@ COLUMNS = (
     "tags.`feasible`",
 )
 NAME = "attributes.`Run Name`"
-# Pixels: the name wide enough for `efficientnet_lite0-cifar100-prune_filters_quantize_int8`, the others for what the UI
-# heads them with, which is cut after 100 otherwise, in DejaVu Sans, the widest of usual fonts, with the arrow of order.
+# Pixels. The name fits `efficientnet_lite0-cifar100-prune_filters_quantize_int8`. The other columns fit their headings
+# in DejaVu Sans, the widest of the usual fonts, with the sorting arrow; by default the UI cuts them after 100 pixels.
 WIDTHS = {NAME: 420} | {column: max(70, 50 + 7 * len(column.split("`")[1])) for column in COLUMNS}
 
 
 def state() -> str:
-    """The view as MLflow keeps it, JSON."""
+    """The view as JSON."""
     return json.dumps(
         {
             "orderByKey": f"metrics.`{SCORE.metric}`",
@@ -49,5 +49,5 @@ def state() -> str:
 
 
 def link(host: str, experiment_id: str) -> str:
-    """The experiment's list of runs in this view. One more parameter of a search, and the UI leaves the view out."""
+    """The link to the experiment's runs in this view. Given any other parameter, the UI ignores the view."""
     return f"{host}/#/experiments/{experiment_id}/runs?viewStateShareKey={KEY}"

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipelines.results.folder import Finished
-from pipelines.tracking.store import EXPERIMENT_TAGS, Store
+from pipelines.results.records import Finished
+from pipelines.tracking.experiment import EXPERIMENT_TAGS
+from pipelines.tracking.store import Store
 from tests.cells.test_config import composed
 from tests.conftest import small_data
 from tests.execution.test_sweep import LONG, trainings

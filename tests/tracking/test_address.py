@@ -61,7 +61,7 @@ def test_addresses_that_mean_a_store(given: str | None, expected: str) -> None:
         ("127.0.0.1:5000", "a host without http://", "http://127.0.0.1:5000"),
         ("server.example.com:5000", "a host without http://", "http://server.example.com:5000"),
         ("http://", "no host", "http://127.0.0.1:5000"),
-        ("http://s:5000/#/experiments/3/runs", "the address of a page", "http://s:5000"),
+        ("http://s:5000/#/experiments/3/runs", "a page of MLflow's UI", "http://s:5000"),
         ("postgres://u@h/d", "does not begin with postgresql://", "postgresql://u@h/d"),
         ("mysql://u@h/d", "mlflow server --backend-store-uri mysql://u@h/d", "http://127.0.0.1:5000"),
         ("s3://bucket", "of the kind 's3'", EMBEDDED_URI),

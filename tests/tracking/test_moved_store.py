@@ -93,7 +93,7 @@ def test_moved_store_is_followed(place: Path) -> None:
 
 def test_copy_has_its_own_artifacts(place: Path) -> None:
     new, copy = place / "50% & new", place / "copy"
-    moved.follow(sqlite_uri(new / "mlflow.db"))
+    moved.repair(sqlite_uri(new / "mlflow.db"))
     shutil.copytree(new, copy)
     done = command(copy, "compare", "dataset=digits")
     assert done.returncode == 0 and "is a copy" in done.stderr, done.stderr
@@ -102,7 +102,7 @@ def test_copy_has_its_own_artifacts(place: Path) -> None:
     # A database that is copied alone, or with a part of its artifacts, shares those of the original.
     shutil.rmtree(next(path for path in (copy / "artifacts").iterdir() if path.name != "models"))
     shutil.copy(new / "mlflow.db", copy / "mlflow.db")
-    moved.follow(sqlite_uri(copy / "mlflow.db"))
+    moved.repair(sqlite_uri(copy / "mlflow.db"))
     assert all(path.is_relative_to(new) for path in places(copy))
 
 
@@ -118,16 +118,16 @@ def test_champion_is_pulled_from_where_the_store_is(place: Path) -> None:
 def test_store_without_its_artifacts_trains_nothing(place: Path) -> None:
     alone = place / "alone"
     shutil.copytree(place / "second", alone)
-    moved.follow(sqlite_uri(alone / "mlflow.db"))
+    moved.repair(sqlite_uri(alone / "mlflow.db"))
     away = place / "away"
     alone.rename(away)
     (away / "artifacts").rename(place / "kept")
     done = cell(away)
-    refused(done, "2 finished cells", str(alone / "artifacts"), "which is gone", str(away / "artifacts"))
+    refused(done, "2 finished cells", f"no folder {alone / 'artifacts'}", str(away / "artifacts"))
     assert not alone.exists() and not (away / "artifacts").exists()
     # The mend of the sentence.
     (place / "kept").rename(away / "artifacts")
-    moved.settle(sqlite_uri(away / "mlflow.db"), "opscore")
+    moved.prepare(sqlite_uri(away / "mlflow.db"), "opscore")
     assert all(path.is_relative_to(away) for path in places(away))
 
 
@@ -135,7 +135,7 @@ def test_store_without_its_artifacts_trains_nothing(place: Path) -> None:
 def test_read_only_store_is_known_before_the_training(place: Path, tmp_path: Path, closed: str) -> None:
     theirs = tmp_path / "their store"
     shutil.copytree(place / "second", theirs)
-    moved.follow(sqlite_uri(theirs / "mlflow.db"))
+    moved.repair(sqlite_uri(theirs / "mlflow.db"))
     (theirs / closed).chmod(0o444 if closed == "mlflow.db" else 0o555)
     home = {"HOME": str(tmp_path)}
     try:
@@ -154,7 +154,7 @@ def test_read_only_store_is_known_before_the_training(place: Path, tmp_path: Pat
 def test_unwritable_artifacts_are_refused_before_training(place: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     shutil.copytree(place / "second", theirs)
-    moved.follow(sqlite_uri(theirs / "mlflow.db"))
+    moved.repair(sqlite_uri(theirs / "mlflow.db"))
     (theirs / "artifacts").chmod(0o555)
     try:
         refused(cell(theirs, "seed=1", preexec_fn=unprivileged), "keeps its artifacts in", "nothing can be written")

@@ -48,7 +48,7 @@ def test_half_made_database_is_refused_with_a_working_mend(tmp_path: Path) -> No
     uri = f"sqlite:///{database}"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, name TEXT)")
-    told = f"opscore: the database {database} must hold all of MLflow's tables, and holds a part of them and no run"
+    told = f"opscore: the database {database} must hold all of MLflow's tables, got some of them and no run"
     assert told in read(uri, tmp_path, "compare")
     said = read(uri, tmp_path, "run", "technique=baseline")
     assert told in said

@@ -1,0 +1,73 @@
+"""From runs of MLflow to recorded cells."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pipelines.cells.targets import current
+from pipelines.results.recorded import RecordedCell
+from pipelines.system.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+# Tags that are fields of RecordedCell.
+TAGS = ("model", "dataset", "technique", "source", "seed", "feasible", "hardware", "fingerprint", "majority")
+
+
+def recorded(run: Run) -> RecordedCell:
+    """The cell of a run. Strings that many runs share are kept in memory once."""
+    tags, inputs = run.data.tags, run.inputs.dataset_inputs if run.inputs else []
+    images = {tag.value: one.dataset for one in inputs for tag in one.tags}
+    test, training = images.get("testing"), images.get("training")
+    return RecordedCell(
+        run_id=run.info.run_id,
+        started=run.info.start_time,
+        name=run.info.run_name,
+        digest=test.digest if test else "",
+        training_digest=training.digest if training else "",
+        test_shape=_shape(test.profile or "{}") if test else (),
+        training_shape=_shape(training.profile or "{}") if training else (),
+        params={
+            sys.intern(name): sys.intern(current(value) if name.endswith("_target_") else value)
+            for name, value in run.data.params.items()
+        },
+        metrics={sys.intern(name): value for name, value in run.data.metrics.items()},
+        **{name: sys.intern(tags.get(name, "")) for name in TAGS},
+    )
+
+
+@lru_cache
+def _shape(profile: str) -> tuple[int, ...]:
+    """The shape of a split's images, from MLflow's profile of the dataset."""
+    return tuple(json.loads(profile).get("features_shape", ()))
+
+
+def quoted(value: str) -> str:
+    """A text as MLflow's filters take it, in Unicode's composed form. Raises StoreError for one that none can hold."""
+    value = unicodedata.normalize("NFC", value)
+    if "'" in value and '"' in value:
+        raise StoreError(
+            f"dataset must not hold quotes of both kinds, got {value!r}: no filter of MLflow's can hold it, so choose "
+            "the cells with --filter"
+        )
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Suspend Python's search for cycles: MLflow builds a hundred objects per run, none of them in a cycle."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

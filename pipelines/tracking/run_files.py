@@ -1,0 +1,67 @@
+"""The files of finished cells, as MLflow keeps them with a run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from pipelines.results.records import CellFiles, CellResult, Finished
+from pipelines.system.errors import StoreError
+from pipelines.tracking.cell_run import CELL_FOLDER
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+# Its folder is empty: only the names of the files count.
+NAMES = CellFiles(Path())
+
+
+class RunFiles:
+    """Reads the files of runs, in place where the store is on this machine. Downloads are kept as long as this object.
+
+    Every method raises StoreError where the files are lost or of another version.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self.client = client
+
+    def result(self, run_id: str) -> CellResult:
+        """The record of a finished cell."""
+        return self.read(run_id, f"/{NAMES.result}", CellResult.load)
+
+    def open(self, run_id: str) -> Finished:
+        """A finished cell with all its files."""
+        return self.read(run_id, "", Finished.load)
+
+    def exported_model(self, run_id: str) -> Path:
+        """The exported model of a finished cell."""
+        return self.read(run_id, f"/{NAMES.exported_model}", Path)
+
+    def read(self, run_id: str, below: str, load: Callable[[Path], T]) -> T:
+        """What `load` makes of a file or folder. below: its path in the cell's folder; empty for the folder itself."""
+        import mlflow
+
+        try:
+            return load(self._downloaded(run_id, CELL_FOLDER + below))
+        except (OSError, ValueError, KeyError, TypeError, mlflow.MlflowException) as error:
+            raise StoreError(f"the files of run {run_id} are lost or of another version ({error})") from error
+
+    def _downloaded(self, run_id: str, path: str) -> Path:
+        import mlflow
+
+        uri: str = self.client.get_run(run_id).info.artifact_uri
+        if urlsplit(uri).scheme in ("", "file"):
+            # The store's own file. By a run's id MLflow would copy it to a folder that outlives the process.
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{path}"))
+        folder = Path(self._temporary.name, run_id)
+        folder.mkdir(exist_ok=True)
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=str(folder)))
+
+    @cached_property
+    def _temporary(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="opscore-")
