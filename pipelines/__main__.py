@@ -1,4 +1,4 @@
-"""`python -m pipelines`, which is the program `opscore`."""
+"""`python -m pipelines`, which is `opscore`."""
 
 from pipelines.commands.cli import main
 

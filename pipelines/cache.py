@@ -1,6 +1,6 @@
-"""`python -m pipelines.cache`."""
+"""`python -m pipelines.cache`, which is `opscore cache`."""
 
-from pipelines.commands.cache import main
+from pipelines.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("cache")

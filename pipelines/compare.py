@@ -1,6 +1,6 @@
-"""`python -m pipelines.compare`."""
+"""`python -m pipelines.compare`, which is `opscore compare`."""
 
-from pipelines.commands.compare import main
+from pipelines.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("compare")

@@ -1,6 +1,6 @@
-"""`python -m pipelines.measure`."""
+"""`python -m pipelines.measure`, which is `opscore measure`."""
 
-from pipelines.commands.measure import main
+from pipelines.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("measure")

@@ -1,6 +1,6 @@
-"""`python -m pipelines.promote`."""
+"""`python -m pipelines.promote`, which is `opscore promote`."""
 
-from pipelines.commands.promote import main
+from pipelines.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("promote")

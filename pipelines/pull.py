@@ -1,6 +1,6 @@
-"""`python -m pipelines.pull`."""
+"""`python -m pipelines.pull`, which is `opscore pull`."""
 
-from pipelines.commands.pull import main
+from pipelines.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("pull")

@@ -1,4 +1,4 @@
-"""`python -m pipelines.run`."""
+"""`python -m pipelines.run`, which is `opscore run`, and `opscore sweep` with -m."""
 
 from pipelines.commands.run import main
 

@@ -1,6 +1,6 @@
-"""`python -m pipelines.server`."""
+"""`python -m pipelines.server`, which is `opscore server`."""
 
-from pipelines.commands.server import main
+from pipelines.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("server")

@@ -1,6 +1,6 @@
-"""`python -m pipelines.sync`."""
+"""`python -m pipelines.sync`, which is `opscore sync`."""
 
-from pipelines.commands.sync import main
+from pipelines.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("sync")

@@ -1,10 +1,9 @@
-"""Click's commands as opscore has them: options also as `name=value`, and every refusal as one sentence."""
+"""Click's commands with options that may also be written `name=value`, and refusals in one sentence."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -24,16 +23,16 @@ HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_widt
 
 
 class Setting(click.Option):
-    """An option with a value. An empty one counts as not given: `mlflow run` passes such."""
+    """An option with a value. An empty value counts as not given, because `mlflow run` passes empty values."""
 
     def consume_value(self, ctx: click.Context, opts: Any) -> tuple[Any, ParameterSource]:
-        """The value, and where it came from."""
+        """The value and its source."""
         value, source = super().consume_value(ctx, opts)
         return (self.get_default(ctx), ParameterSource.DEFAULT) if value == "" else (value, source)
 
 
 class Command(click.Command):
-    """A command whose help is its text as it stands, and which refuses in one sentence."""
+    """A command that keeps the lines of its help text and refuses in one sentence."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **{"context_settings": HELP, **settings})
@@ -56,7 +55,7 @@ class Command(click.Command):
 class WordCommand(Command):
     """A command whose options with a value may also be given as words: `dataset=cifar10` for `--dataset cifar10`.
 
-    positional: which words are no settings.
+    positional: whether a word is an argument and no option.
     """
 
     def __init__(self, *args: Any, positional: Callable[[str], bool] = lambda _: False, **settings: Any) -> None:
@@ -65,78 +64,56 @@ class WordCommand(Command):
 
     @property
     def valued(self) -> set[str]:
-        """The options that have a value, under all their names."""
+        """All names of the options that have a value."""
         return {name for option in self._settings for name in option.opts}
-
-    @property
-    def names(self) -> list[str]:
-        """What may stand before the = of a word, once each."""
-        return [option.opts[-1].removeprefix("--") for option in self._settings]
 
     @property
     def _settings(self) -> list[click.Option]:
         return [one for one in self.params if isinstance(one, click.Option) and not one.is_flag]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments, words among them."""
+        """Parse the arguments, words included."""
         return super().parse_args(ctx, args if ctx.resilient_parsing else list(self.options_of(args)))
 
     def options_of(self, arguments: Sequence[str]) -> Iterator[str]:
         """The arguments with `--name=value` for each word `name=value`.
 
-        Raises MisuseError for a word that is none, NoSuchOption for an option that there is not.
+        Raises MisuseError for any other word, NoSuchOption for an unknown option.
         """
         options = [*_options(self), *HELP["help_option_names"]]
         valued = self.valued
         left = iter(arguments)
         for word in left:
             if word.startswith("-") or self.positional(word):
-                # Else the word after it, which is probably its value, would be refused instead.
+                # Otherwise the next word, which is probably its value, would be refused.
                 if word.startswith("--") and word.partition("=")[0] not in options:
                     raise click.NoSuchOption(word.partition("=")[0])
                 yield word
-                # The value of an option may look like anything.
+                # The value of an option may be any word.
                 yield from islice(left, 1 if word in valued else 0)
             elif "=" in word and f"--{word.partition('=')[0]}" in valued:
                 yield f"--{word}"
             else:
-                raise MisuseError(_unknown_word(word, self.names))
+                names = [option.opts[-1].removeprefix("--") for option in self._settings]
+                raise MisuseError(_unknown_word(word, names))
 
 
 def setting(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The decorator of an option with a value; the last of its names that begin with -- is the one for `name=value`."""
+    """The decorator of an option with a value. Refusals list the last of its names that begin with --."""
     return click.option(*names, cls=Setting, **settings)
 
 
-# The name that Hydra's command lines have for it is taken too.
+# `tracking.uri` is its name on Hydra's command lines.
 STORE = functools.partial(
     setting, "--tracking-uri", "--tracking.uri", "uri", metavar="URI",
     help="The store; default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db.",
 )  # fmt: skip
-DRY_RUN = functools.partial(click.option, "--dry-run", is_flag=True, help="Show what would be done, change nothing.")
-
-
-def entry(command: click.Command, program: str) -> Callable[[], None]:
-    """The `main` of a command, which ends its process with a status and at most one sentence.
-
-    program: what the user typed ahead of the arguments.
-    """
-
-    @guard.command
-    def main() -> int | None:
-        try:
-            with command.make_context(program, sys.argv[1:]) as context:
-                context.command.invoke(context)
-        except click.exceptions.Exit as ended:
-            return ended.exit_code
-        return None
-
-    return main
+DRY_RUN = functools.partial(click.option, "--dry-run", is_flag=True, help="Show the result, change nothing.")
 
 
 @contextmanager
 def checked() -> Iterator[None]:
-    """What is raised inside is misuse: it was known before anything was done. Raises MisuseError."""
+    """Turn the errors of checks into MisuseError."""
     try:
         yield
     except (ValueError, OSError, StoreError) as error:
@@ -144,7 +121,7 @@ def checked() -> Iterator[None]:
 
 
 def open_address(uri: str | None) -> str:
-    """The address of a store that answers. uri: as it was given. Raises MisuseError for any other."""
+    """The address of a store that answers. uri: None for the default store. Raises MisuseError for any other store."""
     with checked():
         address = tracking_uri(uri)
         check_reachable(address)
@@ -152,21 +129,21 @@ def open_address(uri: str | None) -> str:
 
 
 def required_dataset(dataset: str | None) -> str:
-    """The dataset that was given. Raises MisuseError where none was."""
+    """The given dataset. Raises MisuseError where there is none."""
     if not dataset:
-        raise MisuseError("dataset must be given: for example dataset=cifar10")
+        raise MisuseError("dataset must be given, got none: set for example dataset=cifar10")
     return dataset
 
 
 def refusal(error: click.UsageError, command: click.Command, path: str) -> str:
-    """What click refused, in one sentence without the passwords of addresses. path: the words that name the command."""
+    """Click's error in one sentence without passwords. path: the words that name the command."""
     if isinstance(error, click.NoSuchOption):
         options = _options(command)
         meant = nearest(error.option_name, options)
         mend = f"did you mean {meant}?" if meant else f"`{path} --help` explains them"
         return f"options must be among {', '.join([*options, '--help'])}, got {error.option_name!r}: {mend}"
-    said = " ".join(error.format_message().split()).rstrip(".")
-    return redacted(f"{said[:1].lower()}{said[1:]}: `{path} --help` shows what is taken")
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return redacted(f"{message[:1].lower()}{message[1:]}: `{path} --help` lists the options")
 
 
 def _options(command: click.Command) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command `opscore`: its subcommands are loaded when they are called, so that its help needs none of them."""
+"""The command `opscore`, which loads a subcommand only when it is called, so that its help is quick."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from pipelines import __version__
 from pipelines.commands import arguments, completion
+from pipelines.system import guard
 from pipelines.system.checks import nearest
 from pipelines.system.guard import MISUSE, MisuseError
 
 NAME, COMPLETE = "opscore", "_OPSCORE_COMPLETE"
-# Each but the first two is `command` in the module of its name.
+# All but the first two are `command` in the module of their name.
 COMMANDS = {
     "run": "Train, optimize, export, measure, score and record one cell.",
     "sweep": "Do the same for a grid of cells: technique=baseline,qat seed=0,1.",
-    "compare": "Show recorded cells side by side, the fittest first.",
+    "compare": "Compare recorded cells, the fittest first.",
     "report": "Write recorded cells as one HTML page with figures.",
     "measure": "Measure exported models on this machine.",
     "promote": "Make the fittest cell of a dataset its champion.",
     "rollback": "Return to an earlier champion.",
     "pull": "Download a champion with its labels and model card.",
-    "sync": "Send finished cells that a tracking store missed.",
+    "sync": "Send finished cells to a tracking store that did not answer.",
     "server": "Serve MLflow on PostgreSQL, for this machine.",
     "cache": "Show or delete the decoded images of datasets.",
 }
 EPILOG = """
 `opscore COMMAND --help` explains a command. `run` and `sweep` take Hydra's overrides, and `opscore model=vgg16` is
-`opscore run model=vgg16`. The others take options, or the same as words: `--dataset cifar10` or `dataset=cifar10`.
+`opscore run model=vgg16`. The other commands take options, also as name=value: `dataset=cifar10` for
+`--dataset cifar10`.
 
 Exit status:
   0    done
   1    failed: a cell failed, the store refused, or no cell matched or passed
-  2    refused before anything was computed: the arguments, the configuration, or a store that is not there
+  2    refused before anything was computed: the arguments, the configuration, or a missing store
   130  interrupted
-  141  nobody reads the output any more, as after `| head`
+  141  the reader of the output has ended, as after `| head`
 
 Completion of commands, options and overrides, for bash (for zsh and fish: zsh_source, fish_source):
   eval "$(_OPSCORE_COMPLETE=bash_source opscore)"
@@ -46,14 +48,14 @@ Completion of commands, options and overrides, for bash (for zsh and fish: zsh_s
 
 
 class Hydra(click.Command):
-    """A command whose words are all for Hydra. ahead: options that go before them."""
+    """A command whose arguments all go to Hydra. ahead: options that go before them."""
 
     def __init__(self, name: str, *ahead: str) -> None:
         super().__init__(name, add_help_option=False)
         self.ahead = ahead
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Leave all as it is."""
+        """Keep all arguments."""
         ctx.args = list(args)
         return ctx.args
 
@@ -65,19 +67,19 @@ class Hydra(click.Command):
         run.main()
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """What Hydra offers for the next word."""
+        """Hydra's completions of the next word."""
         return [CompletionItem(word) for word in completion.overrides([*self.ahead, *ctx.args], incomplete)]
 
 
 class Opscore(click.Group):
-    """The group of all commands. Words that name none of them are for `run`, as they were before there were others."""
+    """The group of all commands. Overrides without a command are those of `run`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
-        """The names, in the order in which they are needed."""
+        """The names in the order in which a user needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (click's)
-        """Load a command; None where there is none of that name."""
+        """Load a command; None for an unknown name."""
         if cmd_name in ("run", "sweep"):
             return Hydra(cmd_name, *(["-m"] if cmd_name == "sweep" else []))
         if cmd_name not in COMMANDS:
@@ -86,7 +88,7 @@ class Opscore(click.Group):
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Find the command. Raises MisuseError where the first word means nothing."""
+        """Find the command. Raises MisuseError where the first word is neither a command nor an override."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         if not args:
@@ -95,7 +97,7 @@ class Opscore(click.Group):
         return super().parse_args(ctx, routed(args))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's)
-        """A line for each."""
+        """Write a line for each command."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -110,14 +112,14 @@ class Opscore(click.Group):
 
 
 def routed(words: list[str]) -> list[str]:
-    """The words with a command as the first: `run` where only Hydra's follow. Raises MisuseError."""
+    """The words with a command first, which is `run` where they begin with an override. Raises MisuseError."""
     first = words[0]
     if first in (*COMMANDS, "-h", "--help", "--version"):
         return words
     if "=" in first or first.startswith(("-", "~", "+")):
         return ["run", *words]
     meant = nearest(first, COMMANDS)
-    mend = f"did you mean {NAME} {meant}?" if meant else f"`{NAME} --help` explains them"
+    mend = f"did you mean {NAME} {meant}?" if meant else f"`{NAME} --help` lists them"
     raise MisuseError(f"the command must be one of {', '.join(COMMANDS)}, or name=value for run, got {first!r}: {mend}")
 
 
@@ -129,12 +131,20 @@ opscore = Opscore(
 )
 click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s")(opscore)
 
-_main = arguments.entry(opscore, NAME)
 
-
-def main() -> None:
-    """Entry point of the program `opscore` and of `python -m pipelines`."""
-    instruction = os.environ.get(COMPLETE)
-    if instruction:
+def main(*ahead: str) -> None:
+    """Entry point of `opscore` and, with the command's name `ahead`, of modules such as `pipelines.compare`."""
+    if instruction := os.environ.get(COMPLETE):
         sys.exit(shell_complete(opscore, {}, NAME, COMPLETE, instruction))
-    _main()
+    sys.argv[1:1] = ahead
+    _run()
+
+
+@guard.command
+def _run() -> int | None:
+    try:
+        with opscore.make_context(NAME, sys.argv[1:]) as context:
+            context.command.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    return None

@@ -1,15 +1,15 @@
-"""Recorded cells beside each other, the fittest first: `opscore compare`, or `make compare`.
+"""Compare recorded cells, the fittest first: `opscore compare`, or `make compare`.
 
   opscore compare                     all finished cells of the experiment
   opscore compare --sweep last        those of the newest sweep, or --sweep <run id>
   opscore compare --dataset cifar10 --filter "params.`model.input_size` = '64'"
 
-An = marks cells whose score cannot be told from the winner's, P those on the Pareto front over accuracy, test time and
-compressed size. "first" is the share of all weights of the four criteria under which a cell ranks first.
+= marks cells whose score does not differ significantly from the winner's, P those on the Pareto front over accuracy,
+test time and compressed size. "first" is the share of all weights of the four criteria under which a cell ranks first.
 
-With --into, the tables of a markdown file are written anew instead: what stands between the lines
-`<!-- cells model=<model> dataset=<dataset> -->` and `<!-- end -->`. More conditions on the configuration, such as
-model.input_size=64, may follow.
+With --into, the command rewrites the tables of a markdown file instead: everything between the lines
+`<!-- cells model=<model> dataset=<dataset> -->` and `<!-- end -->`. Further conditions on the configuration, such as
+model.input_size=64, may follow the dataset.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AFTER = (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, col
 
 
 def text(comparison: Comparison) -> str:
-    """A comparison as a table for the terminal, with what is to be said about it below."""
+    """A comparison as a table for the terminal, with notes below."""
     heading = ["cell", "", "seeds", *(column.heading for column in BEFORE), "95%"]
     heading += [*(column.heading for column in AFTER), columns.FIRST.heading, "run"]
     rows = [heading, *(_row(entry, comparison) for entry in comparison.entries)]
@@ -50,10 +50,10 @@ def text(comparison: Comparison) -> str:
     "--into",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A markdown file whose marked tables are written anew.",
+    help="A markdown file whose marked tables are rewritten.",
 )
 def command(chosen: Selection, into: Path | None) -> None:
-    """Print the comparison of the chosen cells, or write a file's tables anew."""
+    """Print the comparison of the chosen cells, or rewrite a file's tables."""
     runtime.relax_gc()
     cells = chosen.cells()
     if into is not None:
@@ -65,9 +65,6 @@ def command(chosen: Selection, into: Path | None) -> None:
         if any(entry.technique != BASELINE for entry in comparison.entries):
             print(article.table(comparison))
     print(article.claims(comparisons))
-
-
-main = arguments.entry(command, "python -m pipelines.compare")
 
 
 def _row(entry: Entry, comparison: Comparison) -> list[str]:

@@ -1,4 +1,4 @@
-"""Completion in the shell: click's, with Hydra's words for those commands that Hydra parses."""
+"""Shell completion: click's, and Hydra's for the commands that Hydra parses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _OPEN_ENDS = ("=", ".", "/")
 
 @add_completion_class
 class Bash(BashComplete):
-    """Bash takes `=` for a word of its own, and adds a blank to what is not complete."""
+    """Completion for Bash, which splits words at `=` and adds a blank even to an incomplete word."""
 
     source_template = BashComplete.source_template.replace("complete -o nosort", "complete -o nospace -o nosort")
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one at the cursor, and that word, each as it was typed."""
+        """The words before the one at the cursor, and that word, as they were typed."""
         before, last = super().get_completion_args()
         words: list[str] = []
         for word in [*before, last]:
@@ -24,18 +24,18 @@ class Bash(BashComplete):
                 words[-1] += word
             else:
                 words.append(word)
-        # What Bash replaces begins after the sign.
+        # Bash replaces only what follows the sign.
         self._kept = words[-1][: words[-1].rfind("=") + 1]
         return words[:-1], words[-1]
 
     def format_completion(self, item: CompletionItem) -> str:
-        """The part of a word that Bash is to put in."""
+        """The part of a word that Bash inserts."""
         end = "" if item.value.endswith(_OPEN_ENDS) else " "
         return f"{item.type},{item.value.removeprefix(self._kept)}{end}"
 
 
 def overrides(words: Sequence[str], incomplete: str) -> list[str]:
-    """What may stand in the place of an incomplete override after these words; empty where they cannot be composed."""
+    """Hydra's completions of an override after these words; empty where the words cannot be composed."""
     from hydra import initialize_config_dir
     from hydra._internal.core_plugins.bash_completion import BashCompletion
     from hydra.core.global_hydra import GlobalHydra

@@ -1,13 +1,13 @@
 """Measure exported models on this machine: `opscore measure --sweep last`.
 
-Finished cells of a tracking store and their baselines, or files on disk, take turns in one session; the figures go onto
-the cells' runs as measure/<target>/..., and into a new folder below `out` in any case. Needs no TensorFlow and no
-dataset: calls get random images. docs/measuring.md says what each figure means.
+Finished cells of a tracking store and their baselines, or files on disk, take turns in one session. The figures go into
+a new folder below `out`, and those of cells also onto their runs as measure/<device>/... . The command needs no
+TensorFlow and no dataset, as calls get random images. docs/measuring.md explains each figure.
 
   opscore measure --dataset cifar10 --filter "tags.model = 'resnet50'" --profile thorough
   opscore measure --sweep last --tracking-uri http://server:5000 --target kitchen-pi
   opscore measure small.tflite large.tflite --reference large.tflite --threads 1,4 --batches none
-  opscore measure --send measured/20261231-120000      what a store missed
+  opscore measure --send measured/20261231-120000      figures that a store missed
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from pipelines.tracking.store import Store
 @click.argument("paths", nargs=-1, metavar="[FILE.tflite]...")
 @selection.options
 @arguments.setting("--files", metavar="PATHS", help="Files on disk instead of cells, separated by commas.")
-@arguments.setting("--reference", metavar="PATH", help="The file that others are compared with; default: the first.")
+@arguments.setting("--reference", metavar="PATH", help="The file to compare the others with; default: the first.")
 @arguments.setting(
     "--profile", default="standard", show_default=True, help="quick, standard, or thorough (10 s, 662 calls)."
 )
-@arguments.setting("--threads", metavar="NUMBERS", help="Of LiteRT, each on its own; default: 1 and all cores.")
-@arguments.setting("--batches", metavar="SIZES", help="Images at once for the throughput, or none.")
-@arguments.setting("--limit", metavar="SECONDS", help="Of timing for each exported model and number of threads.")
+@arguments.setting("--threads", metavar="NUMBERS", help="Of LiteRT, measured in turn; default: 1 and all cores.")
+@arguments.setting("--batches", metavar="SIZES", help="Batch sizes for the throughput, or none.")
+@arguments.setting("--limit", metavar="SECONDS", help="Timing for each exported model and number of threads.")
 @arguments.setting("--target", metavar="NAME", help="This machine's name; default: from its processor.")
 @arguments.setting(
     "--out", metavar="FOLDER", default="measured", show_default=True, help="Gets a folder for the session."
@@ -57,21 +57,19 @@ def command(
     files: str | None,
     reference: str | None,
     profile: str,
-    threads: str | None,
-    batches: str | None,
-    limit: str | None,
     target: str | None,
     out: str,
     send: str | None,
+    **limits: str | None,
 ) -> None:
-    """Measure, or send what was measured."""
+    """Measure, or send the figures of an earlier session."""
     named = [Path(path) for path in (*paths, *(files.split(",") if files else ()))]
     _check_chosen(chosen, named, reference)
     if send:
         print(f"{recording.send(Path(send), chosen.uri)} runs got their figures")
         return
     with arguments.checked():
-        settings = settings_of(profile, threads=threads, batches=batches, limit=limit)
+        settings = settings_of(profile, **limits)
         name = target_of(target)
     try:
         subjects, store = _subjects(chosen, named, reference)
@@ -81,15 +79,15 @@ def command(
         sys.exit(INTERRUPTED)
 
 
-main = arguments.entry(command, "python -m pipelines.measure")
-
-
 def _measure(subjects: Sequence[Subject], settings: Settings, target: str, store: Store | None, out: Path) -> None:
-    """Measure exported models and save the results. store: keeps their files; None for files on disk."""
-    with runtime.machine_lock(
-        "measuring", on_wait=lambda: _report("waiting, something else is being measured on this machine")
-    ):
-        _report(f"measuring {_counted(subjects)} on {target}, profile {settings.profile}")
+    """Measure exported models and save the results. store: holds their files; None for files on disk."""
+
+    def on_wait() -> None:
+        _report("waiting, something else is being measured on this machine")
+
+    with runtime.machine_lock("measuring", on_wait=on_wait):
+        models = "1 exported model" if len(subjects) == 1 else f"{len(subjects)} exported models"
+        _report(f"measuring {models} on {target}, profile {settings.profile}")
         uri = store.uri if store else None
         begun = recording.session_of(target, machine.description(), settings, uri)
         raws = session.run(subjects, settings, report=_report)
@@ -97,7 +95,7 @@ def _measure(subjects: Sequence[Subject], settings: Settings, target: str, store
     folder = recording.new_folder(out)
     recording.save(folder, begun, subjects, raws, results)
     print(table.text(results))
-    print(f"\nresults and every call's time: {folder}")
+    print(f"\nresults and the time of every call: {folder}")
     if store is not None:
         sent = recording.send(folder)
         print(f"{sent} runs in {store.uri} got them as measure/{target}/...")
@@ -118,11 +116,10 @@ def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | Non
     if files and names:
         raise MisuseError(f"either files or cells must be chosen, got {files[0]} and {names[0]}=: leave one out")
     if reference and not files:
-        raise MisuseError("reference must be one of the files, got no files: cells are compared with their baselines")
-
-
-def _counted(subjects: Sequence[Subject]) -> str:
-    return f"{len(subjects)} exported model{'' if len(subjects) == 1 else 's'}"
+        raise MisuseError(
+            f"reference must be one of the files, got {reference} and no files: leave it out, as cells are compared "
+            "with their baselines"
+        )
 
 
 def _report(text: str) -> None:

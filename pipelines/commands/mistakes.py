@@ -1,4 +1,4 @@
-"""What is wrong with a configuration that Hydra does not compose, in one sentence with the nearest that is right."""
+"""Explains in one sentence why Hydra cannot compose a configuration, with the nearest valid name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_LISTED = 30
 
 
 def explained(error: Exception, arguments: Sequence[str]) -> str:
-    """The sentence for what Hydra raised upon these arguments, options among them."""
+    """The sentence for an error that Hydra raised. arguments: the command line, options included."""
     given = get_args_parser().parse_intermixed_args(list(arguments))
     search = [f"hydra.searchpath=[file://{given.config_dir}]"] if given.config_dir else []
     search += [word for word in given.overrides if word.startswith("hydra.searchpath=")]
@@ -60,13 +60,14 @@ def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
 
 
 def _of_group(override: Override, loader: ConfigLoader) -> str | None:
-    """What is wrong with a choice; None where nothing is."""
+    """The fault of a choice; None where it is valid."""
     group = override.key_or_group
     options = loader.get_group_options(group, ObjectType.CONFIG)
     if override.is_delete():
         return f"{group} must be chosen, got {override.input_line}: leave it out for the default"
     if override.is_add() and group == "experiment":
-        return f"{group} is chosen without a plus, got {override.input_line}: write {override.input_line[1:]}"  # type: ignore[index]
+        line = str(override.input_line)
+        return f"{group} must be chosen without a plus, got {line}: write {line[1:]}"
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     for value in values:
         if value is None and group == "experiment":
@@ -75,15 +76,16 @@ def _of_group(override: Override, loader: ConfigLoader) -> str | None:
             grid = grid_command([f"{group}={','.join(map(str, value))}"])
             return f"{group} must be one choice, got {value}: for a grid write `{grid}`"
         if value not in options:
+            meant = checks.nearest(str(value), options)
             return (
                 f"{group} must be one of {', '.join(options)}, got {'null' if value is None else str(value)!r}"
-                f"{_meant(group, checks.nearest(str(value), options))}"
+                f"{f': did you mean {group}={meant}?' if meant else ''}"
             )
     return None
 
 
 def _of_field(override: Override, config: DictConfig, loader: ConfigLoader) -> str | None:
-    """What is wrong with a field's name; None where nothing is."""
+    """The fault of a field's name; None where it is valid."""
     key = override.key_or_group
     if override.is_add() or override.is_force_add() or _has(config, key):
         return None
@@ -104,19 +106,19 @@ def _of_field(override: Override, config: DictConfig, loader: ConfigLoader) -> s
     field = nearest_field(key, known)
     text = override.get_value_element_as_str() if not override.is_delete() else ""
     where = f"{group} ({', '.join(here)})" if here and group else "the configuration"
-    mend = f"did you mean {shlex.quote(f'{field}={text}')}?" if field else "`--cfg job` shows all of it"
+    mend = f"did you mean {shlex.quote(f'{field}={text}')}?" if field else "`opscore run --cfg job` shows all fields"
     return f"{key} is no field of {where}: {mend}"
 
 
 def _elsewhere(key: str, loader: ConfigLoader) -> list[str]:
-    """The choices of a group that have the field which the one that was made lacks."""
+    """The choices of a group that have a field which the given choice lacks."""
     group, _, leaf = key.partition(".")
     choices = loader.get_group_options(group, ObjectType.CONFIG) if leaf else []
     return [one for one in choices if leaf in OmegaConf.load(CONF / group / f"{one}.yaml")]
 
 
 def nearest_field(key: str, known: Sequence[str]) -> str | None:
-    """The dotted name that is most like `key`: in its own group, then of the same last part, then anywhere."""
+    """The dotted name nearest to `key`: in its own group, then with the same last part, then anywhere."""
     group, _, leaf = key.rpartition(".")
     here = {one.rpartition(".")[2]: one for one in known if group and one.rpartition(".")[0] == group}
     leaves = {one.rpartition(".")[2]: one for one in reversed(known)}
@@ -129,7 +131,7 @@ def nearest_field(key: str, known: Sequence[str]) -> str | None:
 
 
 def names(config: DictConfig, *, with_hydra: bool = False) -> list[str]:
-    """The dotted names of all fields of a configuration, those of groups and classes left out."""
+    """The dotted names of all fields of a configuration, without those of groups and classes."""
 
     def below(node: Any, name: str) -> Iterator[str]:
         if not isinstance(node, dict):
@@ -151,11 +153,7 @@ def _has(config: DictConfig, key: str) -> bool:
     return True
 
 
-def _meant(group: str, choice: str | None) -> str:
-    return f": did you mean {group}={choice}?" if choice else ""
-
-
 def _plainly(error: Exception) -> str:
-    """Hydra's own words without its blank lines and addresses."""
+    """Hydra's own message without its blank lines and addresses."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "https://" not in line]
     return "the configuration cannot be composed: " + "; ".join(lines[:3])

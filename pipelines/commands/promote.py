@@ -1,15 +1,15 @@
 """Make the fittest finished cell of a dataset its champion: `opscore promote --dataset cifar10`.
 
-A cell must be right significantly more often than always giving the most frequent class, keep its score profile's
-budgets, have a better score than the champion, and an accuracy that is not significantly worse than the champion's by
-more than `margin`. The winner is registered in MLflow as
-opscore-<dataset> with the alias champion, the former champion becomes previous.
+A cell must be right significantly more often than a constant answer, the most frequent class. It must keep the budgets
+of its score profile, score better than the champion, and its accuracy must not be significantly worse than the
+champion's by more than `margin`. MLflow registers the winner as opscore-<dataset> with the alias champion, and the
+former champion gets the alias previous.
 
   opscore promote --dataset cifar10 --sweep last --dry-run
   opscore promote --dataset cifar10 --filter "tags.model = 'resnet50'" --margin 0.005
-  opscore promote --dataset cifar10 --anew       compared with no champion: its run is lost, say
+  opscore promote --dataset cifar10 --anew       ignores the champion, for example if its run is lost
 
-`opscore rollback` returns to an earlier champion; `opscore promote rollback` is the same.
+`opscore rollback` returns to an earlier champion.
 """
 
 from __future__ import annotations
@@ -32,15 +32,14 @@ from pipelines.system import checks
 from pipelines.system.errors import StoreError
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACTERS, Registry, Version, model_name
 
-SHOWN = 5
+MAX_MISSES = 5
 
 
 def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> str:
-    """Choose among the cells of a dataset and promote the winner; gives what is to be said about it.
+    """Promote the winner among the cells of a dataset; gives a report.
 
-    margin: a fraction, by which an accuracy may be worse than the champion's. anew: compare the cells with each other
-    only, not with the champion. Raises MisuseError or ValueError where nobody passes the gates, with the nearest
-    misses, or the cells cannot be compared.
+    margin: the fraction by which an accuracy may be worse than the champion's. anew: ignore the champion. Raises
+    MisuseError, or ValueError where no cell passes the gates, with the nearest misses, or the cells cannot be compared.
     """
     with arguments.checked():
         name = model_name(arguments.required_dataset(chosen.dataset))
@@ -53,34 +52,34 @@ def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> 
     decision = gates.decide(cells, champion, answers=registry.answers, margin=margin)
     note = comparability.hardware_note([*cells, *([decision.champion] if decision.champion else [])])
     count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
-    said = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
-    said += [f"Note: {note}."] if note else []
+    lines = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
+    lines += [f"Note: {note}."] if note else []
     winner = decision.winner
     if winner is None:
-        return "\n".join([*said, _nobody(decision, version, name, registry)])
+        return "\n".join([*lines, _nobody(decision, version, name, registry)])
     if decision.misses:
-        said.append("With better scores, but refused:\n" + misses(decision.misses, registry))
-    said.append(f"{_named(winner.cell)} passes all gates:\n" + _passed(winner))
+        lines.append("With better scores, but refused:\n" + _misses(decision.misses, registry))
+    lines.append(f"{_named(winner.cell)} passes all gates:\n" + _passed(winner))
     if dry_run:
         instead = f" in the place of version {version.number}" if version else ""
-        return "\n".join([*said, f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."])
-    why = reasons(winner, cells, decision.champion, version, note)
-    why[SHA256] = registry.exported_sha256(winner.cell.run_id)
-    made = registry.promote(name, winner.cell.run_id, tags=why, description=description(winner, why))
+        return "\n".join([*lines, f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."])
+    reasons = _reasons(winner, cells, decision.champion, version, note)
+    reasons[SHA256] = registry.exported_sha256(winner.cell.run_id)
+    made = registry.promote(name, winner.cell.run_id, tags=reasons, description=_description(winner, reasons))
     former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
-    return "\n".join([*said, f"It is version {made.number} of {name} now, the {CHAMPION}{former}."])
+    return "\n".join([*lines, f"It is version {made.number} of {name} now, the {CHAMPION}{former}."])
 
 
-def reasons(
+def _reasons(
     winner: gates.Judged,
     cells: Sequence[RecordedCell],
     champion: RecordedCell | None,
     version: Version | None,
     note: str | None,
 ) -> dict[str, str]:
-    """Why the winner was promoted, as the tags of its version."""
+    """Why the winner was promoted, as tags of its version."""
     cell = winner.cell
-    compared = [one.run_id for one in cells if one is not cell] + ([champion.run_id] if champion else [])
+    compared = {one.run_id for one in cells if one is not cell} | ({champion.run_id} if champion else set())
     return {
         "cell": cell.name,
         "seed": cell.seed,
@@ -88,40 +87,38 @@ def reasons(
         "score_profile": comparability.profile(cell),
         **{f"gate/{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
         "replaced": f"version {version.number}, run {version.run_id}" if version else "nothing, it is the first",
-        "compared_runs": _listed(sorted(set(compared))) or "none",
+        "compared_runs": _listed(sorted(compared)) or "none",
         "data_digest": cell.digest,
         "hardware": cell.hardware,
         "hardware_note": note or "all were measured on the same hardware",
     }
 
 
-def description(winner: gates.Judged, why: dict[str, str]) -> str:
+def _description(winner: gates.Judged, reasons: dict[str, str]) -> str:
     """The version's description in MLflow's UI, markdown."""
-    lines = [
-        f"**{_named(winner.cell)}**: {SCORE.text(winner.cell.metrics[SCORE.metric])} dB. Replaced: {why['replaced']}."
-    ]
-    lines += ["", *(f"- {gate.name}: {gate.reason}" for gate in winner.gates)]
-    return "\n".join(lines)
+    score = SCORE.text(winner.cell.metrics[SCORE.metric])
+    heading = f"**{_named(winner.cell)}**: {score} dB. Replaced: {reasons['replaced']}."
+    return "\n".join([heading, "", *(f"- {gate.name}: {gate.reason}" for gate in winner.gates)])
 
 
-def misses(judged: Sequence[gates.Judged], registry: Registry) -> str:
-    """The nearest misses as a table: where they failed, and by how much."""
+def _misses(judged: Sequence[gates.Judged], registry: Registry) -> str:
+    """A table of the nearest misses, with the gate that each failed and by how much."""
     rows = [["cell", "seed", "run", SCORE.heading, "failed"]]
     sentences = ["by"]
-    for one in judged[:SHOWN]:
+    for one in judged[:MAX_MISSES]:
         cell, failed = one.cell, one.gates[-1]
-        why = _broken(cell, registry) if failed.name == "feasible" else ""
+        budgets = _broken_budgets(cell, registry) if failed.name == "feasible" else ""
         score = SCORE.text(cell.metrics[SCORE.metric])
         rows.append([cell.name, cell.seed, cell.run_id[:8], score, failed.name])
-        sentences.append(why or failed.reason)
-    # Sentences begin on the left.
+        sentences.append(budgets or failed.reason)
+    # `aligned` would put the sentences to the right.
     lines = [f"{line}  {sentence}" for line, sentence in zip(aligned(rows).splitlines(), sentences, strict=True)]
-    more = f"\nand {len(judged) - SHOWN} more" if len(judged) > SHOWN else ""
+    more = f"\nand {len(judged) - MAX_MISSES} more" if len(judged) > MAX_MISSES else ""
     return "\n".join(lines) + more
 
 
 class _Promote(arguments.WordCommand):
-    """Takes `promote rollback` for `rollback`, which was its only form once."""
+    """Reads `promote rollback` as `rollback`, of which it is the older form."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -138,15 +135,12 @@ class _Promote(arguments.WordCommand):
 @selection.options
 @arguments.setting("--margin", metavar="FRACTION", default="0.01", show_default=True, help="0.01 is one point.")
 @arguments.DRY_RUN()
-@click.option("--anew", is_flag=True, help="Compare with no champion; the best candidate replaces it.")
+@click.option("--anew", is_flag=True, help="Ignore the champion: the best candidate replaces it.")
 def command(chosen: Selection, margin: str, dry_run: bool, anew: bool) -> None:
-    """Promote, and say what was done."""
+    """Promote, and print the report."""
     with arguments.checked():
         allowed = _margin(margin)
     print(promoted(chosen, margin=allowed, dry_run=dry_run, anew=anew))
-
-
-main = arguments.entry(command, "python -m pipelines.promote")
 
 
 def _margin(text: str) -> float:
@@ -163,15 +157,15 @@ def _named(cell: RecordedCell) -> str:
 
 
 def _nobody(decision: gates.Decision, version: Version | None, name: str, registry: Registry) -> str:
-    nearest = misses(decision.misses, registry) if decision.misses else ""
+    nearest = _misses(decision.misses, registry) if decision.misses else ""
     if version is None or decision.champion is None or not decision.stands:
         raise ValueError(f"none of the candidates for {name} passes all gates, the nearest misses:\n{nearest}")
-    standing = f"Nothing to do: version {version.number}, {_named(decision.champion)}, is the champion and stays it."
+    standing = f"Nothing to do: version {version.number}, {_named(decision.champion)}, stays the champion."
     return f"Not passing all gates:\n{nearest}\n{standing}" if nearest else standing
 
 
-def _broken(cell: RecordedCell, registry: Registry) -> str:
-    """The budgets that a cell breaks, in the score's own words; empty where its record is lost."""
+def _broken_budgets(cell: RecordedCell, registry: Registry) -> str:
+    """The budgets that a cell breaks; empty where its record is lost."""
     with suppress(StoreError):
         return "; ".join(registry.result(cell.run_id).violations)
     return ""
@@ -183,7 +177,7 @@ def _passed(winner: gates.Judged) -> str:
 
 
 def _listed(run_ids: Sequence[str]) -> str:
-    """Run ids as one text; what does not fit is counted."""
+    """Run ids as one text, with the number of those that do not fit."""
     fitting = (TEXT_CHARACTERS - 40) // 33
     more = f" and {len(run_ids) - fitting} more" if len(run_ids) > fitting else ""
     return ",".join(run_ids[:fitting]) + more

@@ -1,8 +1,8 @@
-"""Fetch a dataset's champion: `opscore pull --dataset cifar10 --out somewhere`.
+"""Download a dataset's champion: `opscore pull --dataset cifar10 --out somewhere`.
 
-Writes model.tflite, labels.txt and MODEL_CARD.md into `out` (default: opscore-<dataset>), after the exported model's
-SHA-256 was found to be the one that was promoted. An earlier pull of the same model is written over, any other folder
-with something in it is refused. Needs neither TensorFlow nor the data.
+Writes model.tflite, labels.txt and MODEL_CARD.md into `out` (default: opscore-<dataset>), if the exported model has the
+SHA-256 of the one that was promoted. Overwrites an earlier pull of the same model, and refuses any other folder that is
+not empty. Needs neither TensorFlow nor the data.
 
   opscore pull --dataset cifar10 --alias previous --tracking-uri http://127.0.0.1:5000
 """
@@ -21,15 +21,15 @@ from pipelines.commands import arguments
 from pipelines.results.files import LABELS, MODEL
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, dataset_option, model_name
 
-# The card is written first: by it an interrupted pull is known as one.
+# The card is written first, because it identifies even an interrupted pull.
 CARD = "MODEL_CARD.md"
 FILES = (CARD, LABELS, MODEL)
 
 
 def pulled(dataset: str, out: Path | None, *, alias: str, uri: str | None) -> str:
-    """Fetch, verify and write; gives what is to be said about it.
+    """Download, verify and write; gives a report.
 
-    out: a folder, None for one with the model's name. uri: the store's address as it was given. Raises MisuseError or
+    out: a folder, None for one with the model's name. uri: the store, None for the default one. Raises MisuseError or
     ValueError for a bad request, StoreError where the exported model is not the promoted one.
     """
     with arguments.checked():
@@ -73,14 +73,10 @@ def check_free(out: Path, name: str) -> None:
     if not out.exists():
         return
     there = sorted(one.name for one in out.iterdir()) if out.is_dir() else [out.name]
-    foreign = [one for one in there if one not in FILES or not out.is_dir()]
-    earlier = out / CARD
-    if (
-        not foreign
-        and there
-        and not (earlier.is_file() and earlier.read_text(encoding="utf-8").partition("\n")[0] == title(name))
-    ):
-        foreign = there
+    foreign = [one for one in there if one not in FILES] if out.is_dir() else there
+    card_file = out / CARD
+    if not (card_file.is_file() and card_file.read_text(encoding="utf-8").partition("\n")[0] == title(name)):
+        foreign = foreign or there
     if foreign:
         raise FileExistsError(
             f"out must be a new or empty folder, or an earlier pull of {name}, got {out} with {foreign[0]}: set out= "
@@ -89,15 +85,14 @@ def check_free(out: Path, name: str) -> None:
 
 
 def gathered(registry: Registry, name: str, version: Version, exported_model: Path) -> Facts:
-    """What the model card tells. Raises ValueError where the exported model carries no labels."""
+    """The facts of the model card. Raises ValueError where the exported model has no labels."""
     try:
         with zipfile.ZipFile(exported_model) as archive:
             labels = archive.read(LABELS).decode("utf-8").splitlines()
     except (zipfile.BadZipFile, KeyError) as error:
         raise ValueError(
-            f"the exported model of version {version.number} of {name} must carry {LABELS}, got none ({error}): "
-            "run its "
-            "cell with resume=false and promote it"
+            f"the exported model of version {version.number} of {name} must contain {LABELS}, got none ({error}): run "
+            "its cell with resume=false and promote it"
         ) from error
     return Facts(
         name=name,
@@ -116,8 +111,5 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
 @arguments.setting("--alias", metavar="ALIAS", default=CHAMPION, show_default=True, help="Or previous.")
 @arguments.STORE()
 def command(dataset: str | None, out: str | None, alias: str, uri: str | None) -> None:
-    """Pull, and say what was written."""
+    """Pull, and print the report."""
     print(pulled(arguments.required_dataset(dataset), Path(out) if out else None, alias=alias, uri=uri))
-
-
-main = arguments.entry(command, "python -m pipelines.pull")

@@ -1,10 +1,10 @@
-"""The chosen cells as one HTML file and its figures as PNG: `opscore report`, or `make report`.
+"""Write the chosen cells as one HTML file, and its figures as PNG: `opscore report`, or `make report`.
 
   opscore report                      all finished cells of the experiment, into report/
   opscore report --sweep last         those of the newest sweep, or --sweep <run id>
   opscore report --dataset cifar10 --out /tmp/cifar10
 
-The cells are chosen as by `opscore compare`. Open <out>/report.html in a browser; it needs no network.
+The options choose cells as in `opscore compare`. Open <out>/report.html in a browser; it needs no network.
 """
 
 from __future__ import annotations
@@ -23,13 +23,10 @@ from pipelines.system import runtime
 @arguments.setting("--out", metavar="FOLDER", default="report", show_default=True, help="Where the report goes.")
 def command(chosen: Selection, out: str) -> None:
     """Write the report of the chosen cells."""
-    # Matplotlib takes a second to load, which a refusal need not wait for.
+    # Here, because Matplotlib takes a second to load, and a refusal should not.
     from pipelines.report.page import write
 
     runtime.relax_gc()
     folder = Path(out)
     page, *figures = write(chosen.cells(), folder, chosen=str(chosen))
     print(f"{page}\n{len(figures)} figures as PNG in {folder}")
-
-
-main = arguments.entry(command, "python -m pipelines.report")

@@ -1,6 +1,6 @@
 """Return a dataset to an earlier champion: `opscore rollback --dataset cifar10`.
 
-Champion and previous change places; where the champion's version was deleted, previous becomes champion.
+Champion and previous exchange their aliases. Where the champion's version was deleted, previous becomes champion.
 
   opscore rollback --dataset cifar10 --dry-run
   opscore rollback --dataset cifar10 --version 2
@@ -16,22 +16,21 @@ from pipelines.tracking.rollback import roll_back
 
 
 def rolled_back(dataset: str, *, version: str | None, uri: str | None, dry_run: bool) -> str:
-    """Return to an earlier version; gives what is to be said about it.
+    """Return to an earlier version; gives a report.
 
-    version: its number, None for the previous one. uri: the store's address as it was given. Raises MisuseError, or
+    version: its number, None for the previous one. uri: the store, None for the default one. Raises MisuseError, or
     StoreError where there is no version to return to.
     """
     with arguments.checked():
         name = model_name(dataset)
         registry = Registry(arguments.open_address(uri))
     returned, former = roll_back(registry, name, to=version, dry_run=dry_run)
-    if dry_run:
-        other = f"version {former} {PREVIOUS}" if former else f"none {PREVIOUS}, as the champion's was deleted"
-        return f"Dry run: version {returned} of {name} would be {CHAMPION} and {other}; nothing was changed."
     other = f"version {former} is {PREVIOUS}" if former else f"none is {PREVIOUS}, as the champion's was deleted"
+    if dry_run:
+        return f"Dry run: version {returned} of {name} would be {CHAMPION} again, {other}; nothing was changed."
     return (
-        f"Version {returned} of {name} is {CHAMPION} again, {other}. "
-        "The next promotion weighs them anew: leave cells out with filter= or sweep=."
+        f"Version {returned} of {name} is {CHAMPION} again, {other}. The next promotion compares all cells once more: "
+        "leave some out with --filter or --sweep."
     )
 
 
@@ -41,5 +40,5 @@ def rolled_back(dataset: str, *, version: str | None, uri: str | None, dry_run: 
 @arguments.STORE()
 @arguments.DRY_RUN()
 def command(dataset: str | None, version: str | None, uri: str | None, dry_run: bool) -> None:
-    """Roll back, and say what was done."""
+    """Roll back, and print the report."""
     print(rolled_back(arguments.required_dataset(dataset), version=version, uri=uri, dry_run=dry_run))

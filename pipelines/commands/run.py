@@ -1,4 +1,4 @@
-"""The command: compose with Hydra, check everything, run the cell or the grid, record it in MLflow."""
+"""`opscore run` and `opscore sweep`: compose with Hydra, check everything, run the cell or the grid and record it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from pipelines.cells.compose import CONF, cell_of
+from pipelines.commands import arguments
 from pipelines.execution import folders, grid, overrides, sweep
 from pipelines.execution.cell_main import checked_store, execute
 from pipelines.execution.request import CellRequest
 from pipelines.execution.settings import check_settings
 from pipelines.execution.sweep_cell import run_cell
 from pipelines.system import guard, runtime
+from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.credentials import concealed
 
 log = logging.getLogger("opscore")
@@ -32,16 +34,16 @@ log = logging.getLogger("opscore")
 
 @guard.command
 def main() -> int | None:
-    """Entry point of `python -m pipelines.run` and of `opscore`."""
+    """Run the cell or the grid that the arguments describe."""
     runtime.relax_gc()
-    # MLflow's next start_run() would adopt this run, whichever cell it is for: it is handed over by name instead.
+    # Taken out, because MLflow's next start_run() would adopt this run for whichever cell comes first.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
     if sys.argv[1:] == ["--info", "compatibility"]:
         from pipelines.cells.compatibility import Compatibility
 
         print(Compatibility.of(CONF).text())
         return None
-    # Hydra writes its command line into files: no password stays in it.
+    # Hydra writes its command line into files, so passwords are taken out of it.
     sys.argv[1:] = overrides.prepared(concealed(overrides.expand(sys.argv[1:])))
     sweep.SESSION.adopted = adopted
     return _composed(adopted)
@@ -49,7 +51,7 @@ def main() -> int | None:
 
 def _composed(adopted: str | None) -> int:
     """Let Hydra compose and start the cell or the grid; gives the exit status."""
-    # A launcher that sends `task` to another process sends it along.
+    # A launcher that sends `task` to another process also sends the session.
     session = sweep.SESSION
     statuses: list[int] = []
     began: list[Path] = []
@@ -88,10 +90,10 @@ def _hydra_raises() -> Iterator[None]:
 
 
 def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
-    """What Hydra raised before any cell or sweep began, as one sentence on the configuration."""
+    """The error that Hydra raised before any cell or sweep began, as one sentence on the configuration."""
     if isinstance(error, sweep.NoSweepError):
         (error,) = error.args
-        # A store that refuses is among the last.
+        # RuntimeError includes StoreError.
         if isinstance(error, ValueError | OSError | RuntimeError) and not isinstance(error, HydraException):
             return guard.MisuseError(guard.sentence(error))
     if began or not isinstance(error, Exception) or isinstance(error, guard.MisuseError):
@@ -109,12 +111,13 @@ def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
 
 
 def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
-    """Run the one cell that was asked for; gives the exit status. What the user can mend is told in one sentence."""
+    """Run a single cell; gives the exit status. Errors are reported in one sentence."""
     name = ""
     try:
         request = _request(config)
         store = checked_store(request, run_id=run_id)
-        _claim(folder)
+        with arguments.checked():
+            folders.claim(folder, "hydra.run.dir")
         name = request.cell.name
         execute(request, store, folder, run_id=run_id)
     except BaseException as error:  # noqa: BLE001 (it becomes the status)
@@ -123,9 +126,7 @@ def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
 
 
 def _request(config: DictConfig) -> CellRequest:
-    """The checked cell and where it is recorded. Raises MisuseError."""
-    from pipelines.tracking.address import tracking_uri
-
+    """The checked cell and its store. Raises MisuseError."""
     try:
         check_settings(config)
         if HydraConfig.initialized():
@@ -137,12 +138,5 @@ def _request(config: DictConfig) -> CellRequest:
             since=0 if config.resume else int(time.time() * 1e3),
             patience_s=config.tracking.patience_s,
         )
-    except (ValueError, OSError) as error:
-        raise guard.MisuseError(str(error)) from error
-
-
-def _claim(folder: Path) -> None:
-    try:
-        folders.claim(folder, "hydra.run.dir")
     except (ValueError, OSError) as error:
         raise guard.MisuseError(str(error)) from error

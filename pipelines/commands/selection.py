@@ -1,4 +1,4 @@
-"""Which recorded cells a command is about."""
+"""The choice of recorded cells, which several commands share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Selection:
     """Finished cells of one experiment.
 
     dataset: its name, None for all. sweep: the run id of a sweep, or `last`. filter: a condition in MLflow's syntax.
-    uri: the store's address as it was given, None for the default.
+    uri: the store, None for the default one.
     """
 
     dataset: str | None = None
@@ -30,19 +30,19 @@ class Selection:
     uri: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        """As it is given on the command line, without the store."""
+        """The selection in the words of the command line, without the store."""
         given = {"dataset": self.dataset, "sweep": self.sweep, "filter": self.filter, "experiment": self.experiment}
         return " ".join(f"{name}={value}" for name, value in given.items() if value)
 
     def store(self) -> Store:
-        """The store, in which nothing is made. Raises MisuseError where it, or the experiment, is not there."""
+        """Open the store for reading. Raises MisuseError where the store or the experiment is missing."""
         from pipelines.tracking.store import Store
 
         with arguments.checked():
             return Store.existing(arguments.open_address(self.uri), self.experiment)
 
     def cells(self, store: Store | None = None) -> list[RecordedCell]:
-        """The chosen cells. store: the one of `store`, where it is open. Raises ValueError where there are none."""
+        """The chosen cells. store: the open store, None to open it. Raises ValueError where there are none."""
         store = store or self.store()
         cells = store.finished_cells(self.dataset, condition=self.filter)
         if self.sweep:
@@ -51,7 +51,7 @@ class Selection:
             cells = [cell for cell in cells if cell.run_id in of_sweep]
         if not cells:
             raise ValueError(
-                f"no finished cell in {store.uri} matches {self}: run one with `make run`, or choose less narrowly"
+                f"no finished cell in {store.uri} matches {self}: run one with `opscore run`, or leave conditions out"
             )
         return cells
 
@@ -68,7 +68,7 @@ _OPTIONS = (
 
 
 def options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that choose cells, and its function the `selection` that they make."""
+    """Give a command the options that choose cells, and its function the Selection that they make."""
 
     @functools.wraps(function)
     def with_selection(

@@ -1,7 +1,7 @@
-"""MLflow's tracking server on PostgreSQL, for this machine: `opscore server`, or `make server`.
+"""Serve MLflow on PostgreSQL, for this machine: `opscore server`, or `make server`.
 
-It listens on 127.0.0.1 until Ctrl-C. Database, artifacts and logs are in one folder, which the next start uses again.
-It starts a PostgreSQL of its own, unless --database names a running one.
+The server listens on 127.0.0.1 until Ctrl-C. Database, artifacts and logs are in one folder, which the next start uses
+again. It starts its own PostgreSQL, unless --database names a running one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipelines.tracking.postgres import INSTALL, Postgres, Program
 HOST = "127.0.0.1"
 # Each of MLflow's workers has a pool of 15 for the runs and another for the registry.
 CONNECTIONS_PER_WORKER = 30
-# MLflow takes seconds to import: bringing the tables up in its server's own process spares a second import.
+# MLflow takes seconds to import, so its server's own process migrates the tables.
 MLFLOW = """
 import os, sys
 from mlflow.cli import cli
@@ -42,7 +42,7 @@ cli(["server", *sys.argv[1:]], prog_name="mlflow")
 def start_mlflow(uri: str, *, folder: Path, port: int, workers: int) -> Program:
     """MLflow's server on the database `uri`, whose tables it creates or upgrades first."""
     environment = {
-        # Its job runners judge language models: here, eight idle processes of 1.5 GB that outlive a stop.
+        # Its job runners serve language models. Here they would be eight idle processes of 1.5 GB that survive a stop.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         **os.environ,
         # Not an argument, because it may hold a password.
@@ -72,7 +72,7 @@ def serve(*, port: int, folder: Path, workers: int, database: str | None) -> Non
         # MLflow waits for PostgreSQL.
         programs.append(running.enter_context(start_mlflow(database, folder=folder, port=port, workers=workers)))
         running.callback(print, "opscore: stopping", flush=True)
-        # No time limit for the first answer: upgrading a large database takes long.
+        # There is no time limit for the first answer, because migrating a large database takes long.
         ready = False
         while True:
             for program in programs:
@@ -91,7 +91,7 @@ def is_healthy(port: int) -> bool:
 
 
 def _check(port: int, database: str | None) -> str | None:
-    """The database without its password, once it answers. Raises MisuseError."""
+    """The address of a database that answers, without its password. Raises MisuseError."""
     if importlib.util.find_spec("psycopg") is None:
         raise MisuseError(f"psycopg must be installed to reach PostgreSQL: {INSTALL}")
     try:
@@ -112,7 +112,7 @@ def _check(port: int, database: str | None) -> str | None:
 
 
 def _claim(lock: TextIO, server: str) -> None:
-    """Keep other servers out of the lock's folder; one that dies lets others in."""
+    """Lock the folder against other servers. The lock ends with this process."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -131,12 +131,9 @@ def _claim(lock: TextIO, server: str) -> None:
 @click.option("--workers", type=int, default=4, show_default=True, help="MLflow's processes for requests.")
 @click.option("--database", metavar="URI", help="A running one: postgresql+psycopg://user:password@host/name.")
 def command(port: int, folder: Path, workers: int, database: str | None) -> None:
-    """Serve; ends with status 0 after a signal, 1 where a part ended by itself, 2 where it could not start."""
+    """Serve; exit with 0 after a signal, 1 where a program ended by itself, 2 where one could not start."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
         signal.signal(signal.SIGHUP, lambda *_: sys.exit())
     with suppress(KeyboardInterrupt):
         serve(port=port, folder=folder, workers=workers, database=database)
-
-
-main = arguments.entry(command, "python -m pipelines.server")

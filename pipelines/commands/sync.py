@@ -1,8 +1,7 @@
-"""Send finished cells that their store lacks: `opscore sync` after a tracking server was away.
+"""Send finished cells that their store lacks, for example after a tracking server did not answer: `opscore sync`.
 
-Looks for finished cells below the given folders (default: outputs/ and multirun/) whose run is not complete, and
-completes it: what is there already is not sent again, so the command may be repeated. A run that the store has lost
-is made anew.
+Searches the given folders (default: outputs/ and multirun/) for finished cells with an incomplete run, and sends what
+the run lacks. The command may be repeated. A run that the store has lost is replaced by a new one.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import RunReceipt
 from pipelines.tracking.moved import address_of
 
-# What stands in the way of one cell; the others are sent.
+# Errors that concern one cell: the others are still sent.
 EXPECTED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 def unsent(folders: Sequence[Path]) -> Iterator[tuple[Path, RunReceipt]]:
-    """The folders of finished cells whose runs are not complete."""
+    """The folders of finished cells with incomplete runs."""
     for folder in folders:
         for result in sorted(folder.rglob(CellFiles(Path()).result.name)):
             try:
@@ -53,7 +52,7 @@ def send(folder: Path, receipt: RunReceipt) -> str:
 
     finished = Finished.load(folder)
     recorded = json.loads(finished.files.config.read_text())
-    # What makes the whole cell of it; the configuration that a user composes has no such name.
+    # The class of the cell, which a composed configuration does not name.
     recorded.pop("_target_", None)
     cell = cell_of(OmegaConf.create(recorded))
     data = loaded(cell.dataset)
@@ -70,7 +69,7 @@ def send(folder: Path, receipt: RunReceipt) -> str:
 @click.command("sync", cls=arguments.Command, help=__doc__)
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
 def command(folders: tuple[Path, ...]) -> None:
-    """Send what is missing and say how much it was."""
+    """Send what is missing, and print the number of cells."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sent = failed = 0
     for folder, receipt in unsent(folders or (Path("outputs"), Path("multirun"))):
@@ -86,6 +85,3 @@ def command(folders: tuple[Path, ...]) -> None:
             sent += 1
     print(f"{sent} cells sent" + (f", {failed} could not be sent" if failed else ""))
     sys.exit(FAILURE if failed else 0)
-
-
-main = arguments.entry(command, "python -m pipelines.sync")

@@ -1,6 +1,6 @@
-"""`python -m pipelines.report`."""
+"""`python -m pipelines.report`, which is `opscore report`."""
 
-from pipelines.commands.report import main
+from pipelines.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("report")

@@ -112,8 +112,8 @@ class Registry(RunFiles):
 
         def predicted(path: Path) -> npt.NDArray[np.int64]:
             with np.load(path, allow_pickle=False) as arrays:
-                logits: npt.NDArray[np.float32] = arrays["logits"]
-            return logits.argmax(axis=1)
+                classes: npt.NDArray[np.int64] = arrays["logits"].argmax(axis=1)
+            return classes
 
         return Answers(
             predicted=self.read(cell.run_id, f"/{NAMES.predictions}", predicted),

@@ -62,7 +62,7 @@ def test_words_stand_anywhere() -> None:
         ("dry-run=1", "got 'dry-run=1'"),
         ("--datset 1", "options must be among --dataset, .* got '--datset': did you mean --dataset?"),
         ("--zzz=1", "got '--zzz': `opscore try --help` explains them"),
-        ("--dataset", "option '--dataset' requires an argument: `opscore try --help` shows what is taken"),
+        ("--dataset", "option '--dataset' requires an argument: `opscore try --help` lists the options"),
         ("tracking=http://me:secret@host", r"got 'tracking=http://me:\*\*\*@host'"),
     ],
 )

@@ -21,7 +21,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipelines.commands import measure as command
+from pipelines.commands import cli
 from pipelines.device import recording, results, session
 from pipelines.device.session import Load, Raw, Start
 from pipelines.device.settings import PROFILES, Settings, settings_of, target_of
@@ -111,12 +111,12 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         monkeypatch.setattr(sys, "argv", ["measure", *words, "profile=quick", *own])
         if fails:
             with pytest.raises(SystemExit) as ended:
-                command.main()
+                cli.main("measure")
             assert ended.value.code in (1, 2)
             refusal = capsys.readouterr().err.splitlines()[-1]
             assert refusal.startswith("opscore: ")
             return refusal
-        command.main()
+        cli.main("measure")
         return capsys.readouterr().out
 
     return run
@@ -499,7 +499,7 @@ class TestFiles:
             (["int8.tflite", "int8.tflite"], "files must be different ones"),
             (["int8.tflite", "sweep=last"], "either files or cells must be chosen, got int8.tflite and sweep="),
             (["int8.tflite", "reference=float32.tflite"], "reference must be one of the files, got 'float32.tflite'"),
-            (["reference=int8.tflite"], "reference must be one of the files, got no files"),
+            (["reference=int8.tflite"], "reference must be one of the files, got int8.tflite and no files"),
             (["int8.tflite", "threads=none"], "threads must name one at least"),
             (["int8.tflite", "speed=1"], r"arguments must be name=value with one of dataset, .* got 'speed=1'"),
             (["int8.tflite", "target=a/b"], "target must be letters"),
@@ -599,7 +599,7 @@ class TestStore:
         assert not cells.metrics(cells.int8, "here")
         monkeypatch.undo()
         monkeypatch.setattr(sys, "argv", ["measure", f"send={folder}"])
-        command.main()
+        cli.main("measure")
         assert cells.metrics(cells.int8, "here")["valid"] in (0, 1)
 
     def test_an_older_session_that_is_sent_late_changes_nothing(self, cells, tmp_path):
@@ -632,7 +632,7 @@ def test_files_on_disk_load_no_heavy_library(made, tmp_path):
     code = (
         "import sys; from dataclasses import replace; from pipelines.device.settings import PROFILES; "
         "PROFILES['quick'] = replace(PROFILES['quick'], min_duration_s=0, min_calls=5, starts=1); "
-        "from pipelines.commands.measure import main; main(); "
+        "from pipelines.commands.cli import main; main('measure'); "
         f"print([name for name in {(*HEAVY, 'mlflow')} if name in sys.modules])"
     )
     words = [str(made / "int8.tflite"), "profile=quick", "threads=1", f"out={tmp_path}"]

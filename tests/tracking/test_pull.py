@@ -1,0 +1,135 @@
+"""Pulling a champion, and using the files."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.litert.exported_model import ExportedModel
+from pipelines.tracking.registry import Registry
+from tests.conftest import small_data
+from tests.places import ROOT
+from tests.tracking.promotion import ALL, BY, NAME, Command, Copy
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("technique", ["quantize_int8", "quantize_float16"])
+def test_what_is_pulled_runs_as_its_card_says(
+    copy: Copy,
+    opscore: Command,
+    tmp_path: Path,
+    technique: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opscore("promote", BY.format(technique))
+    out = tmp_path / "deep" / "pulled"
+    printed = opscore("pull", f"out={out}")
+    assert "SHA-256 verified" in printed
+    assert {path.name for path in out.iterdir()} == {"model.tflite", "labels.txt", "MODEL_CARD.md"}
+    assert [path.name for path in out.parent.iterdir()] == ["pulled"]
+    run = copy.run(technique)
+    digest = hashlib.sha256((out / "model.tflite").read_bytes()).hexdigest()
+    card = (out / "MODEL_CARD.md").read_text()
+    m = run.data.metrics
+    accuracy = f"{m['test/accuracy']:.2%}, 95% interval"
+    for text in (digest, run.info.run_id, run.data.tags["hardware"].split(",")[0], accuracy, "limit_train=300",
+                 "8 x 8 x 3", "random weights", "nobody else's licence", "240", "latency against the baseline's",
+                 f"{m['score/operational']:.2f} dB", copy.versions()["1"]["data_digest"]):  # fmt: skip
+        assert text in card, text
+    assert "=None" not in card and "_target_" not in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(code.splitlines()) == 6
+    data, _ = small_data()
+    monkeypatch.chdir(out)
+    shown = []
+    for image in data.test.images[:20]:
+        exec(code, {"image": image})
+        shown.append(capsys.readouterr().out.strip())
+    logits = ExportedModel(out / "model.tflite").logits(data.test.images[:20])
+    assert shown == [data.class_names[number] for number in logits.argmax(axis=1)]
+
+
+def test_an_earlier_pull_is_written_over_and_nothing_else(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+    opscore("promote", BY.format("baseline"))
+    out = tmp_path / "pulled"
+    out.mkdir()
+    opscore("pull", f"out={out}")
+    before = (out / "model.tflite").read_bytes()
+    opscore("promote", BY.format("quantize_int8"))
+    opscore("pull", f"out={out}")
+    assert (out / "model.tflite").read_bytes() != before
+    opscore("pull", f"out={out}", "alias=previous")
+    assert (out / "model.tflite").read_bytes() == before
+    (out / "notes.txt").write_text("mine")
+    assert "got " in (message := opscore("pull", f"out={out}", fails=True)) and "notes.txt" in message
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.tflite").write_text("mine")
+    assert "model.tflite" in opscore("pull", f"out={other}", fails=True)
+    assert (other / "model.tflite").read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    assert "new or empty folder" in opscore("pull", f"out={tmp_path / 'file'}", fails=True)
+    assert "got 'best' where there is champion, previous" in opscore(
+        "pull", f"out={tmp_path / 'none'}", "alias=best", fails=True
+    )
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_tampered_artifact_is_refused(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+    opscore("promote", ALL)
+    version = Registry(copy.uri).aliased(NAME, "champion")
+    assert version is not None
+    place = copy.client.get_model_version_download_uri(NAME, version.number).removeprefix("file://")
+    (exported_model,) = Path(place).rglob("model.tflite")
+    content = exported_model.read_bytes()
+    try:
+        exported_model.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        message = opscore("pull", f"out={tmp_path / 'pulled'}", fails=True)
+    finally:
+        exported_model.write_bytes(content)
+    assert "it is not the one that was promoted" in message and "\n" not in message
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_download_that_breaks_off_leaves_nothing_behind(
+    copy: Copy, opscore: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opscore("promote", ALL)
+
+    def breaks(self: Registry, name: str, version: object, folder: Path) -> Path:
+        (folder / "model.tflite").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Registry, "download", breaks)
+    with pytest.raises(SystemExit, match="130"):
+        opscore("pull", f"out={tmp_path / 'pulled'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_the_commands_themselves_without_tensorflow(copy: Copy, tmp_path: Path) -> None:
+    for package in ("tensorflow", "tf_keras"):
+        (tmp_path / "stubs" / package).mkdir(parents=True)
+        (tmp_path / "stubs" / package / "__init__.py").write_text("raise SystemExit('TensorFlow was imported')")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    environment |= {
+        "MLFLOW_TRACKING_URI": copy.uri,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "stubs"), str(ROOT)]),
+    }
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+
+    done = run("pipelines.promote", "dataset=digits", "experiment=mine", "--dry-run")
+    assert done.returncode == 1 and "different profiles" in done.stderr and "Traceback" not in done.stderr
+    done = run("pipelines.promote", "dataset=digits", "experiment=mine", ALL)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    done = run("pipelines.pull", "dataset=digits")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert (tmp_path / NAME / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]
