@@ -25,7 +25,7 @@ from benchmarks.overhead import VALIDATION, cell_command, new_store
 from pipelines.cells.cell import Cell
 from pipelines.cells.compose import CONF, cell_of
 from pipelines.execution.preflight import loaded
-from pipelines.results.records import Finished
+from pipelines.results.folder import Finished
 from pipelines.tracking.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ from pipelines.cells.compose import cell_of
 from pipelines.cells.plan import Plan
 from pipelines.commands import arguments
 from pipelines.execution.preflight import digest_of, loaded
-from pipelines.results.records import CellFiles, Finished
+from pipelines.results.folder import CellFiles, Finished
 from pipelines.system.guard import FAILURE
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import RunReceipt
@@ -35,7 +35,7 @@ def unsent(folders: Sequence[Path]) -> Iterator[tuple[Path, RunReceipt]]:
     for folder in folders:
         for result in sorted(folder.rglob(CellFiles(Path()).result.name)):
             try:
-                receipt = RunReceipt.load(result.parent)
+                receipt = RunReceipt.load(RunReceipt.path(result.parent))
             except FileNotFoundError:
                 continue
             if not receipt.recorded:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.execution.cell_process import OUTCOME, failed, leave
+from pipelines.execution.cell_process import OUTCOME, failed
 from pipelines.execution.request import CellRequest
 from pipelines.results.outcome import Outcome
 from pipelines.system import guard, runtime, stopwatch
@@ -84,7 +84,7 @@ def main() -> int:
     logging.getLogger("absl").setLevel(logging.WARNING)
     path = Path(sys.argv[1])
     outcome = run_inline(CellRequest.load(path), path.parent)
-    leave(outcome, path.parent / OUTCOME)
+    outcome.save(path.parent / OUTCOME)
     return guard.FAILURE if outcome.status == "failed" else 0
 
 

@@ -54,15 +54,8 @@ def run_in_subprocess(
         )
         problem = _wait(child, timeout_s)
     if result.exists():
-        return Outcome.parse(result.read_text())
+        return Outcome.load(result)
     return _lost(request, child.pid, problem, folder / LOG if to_log else None)
-
-
-def leave(outcome: Outcome, path: Path) -> None:
-    """Write an outcome completely or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(outcome.text())
-    partial.replace(path)
 
 
 def failed(message: str, name: str = "") -> Outcome:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.execution.cell_process import run_in_subprocess
 from pipelines.execution.preflight import loaded
-from pipelines.results.records import CellFiles, Finished
+from pipelines.results.folder import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable

@@ -16,7 +16,8 @@ from pipelines.execution.scoring import cell_result
 from pipelines.litert.kernels import sparsity
 from pipelines.litert.session import Result, measure
 from pipelines.models import complexity
-from pipelines.results.records import Build, CellFiles, Complexity, Finished, Timing, Trained
+from pipelines.results.folder import Build, CellFiles, Finished, Trained
+from pipelines.results.records import Complexity, Timing
 from pipelines.system import runtime
 from pipelines.system.stopwatch import part
 from pipelines.techniques.base import Candidate, Context, Conversion

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.results import statistics, verdict
-from pipelines.results.records import Build, CellResult, Comparison, Finished, Measurement
+from pipelines.results.folder import Build, Finished
+from pipelines.results.records import CellResult, Comparison, Measurement
 from pipelines.system import runtime
 
 if TYPE_CHECKING:

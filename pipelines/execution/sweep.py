@@ -24,7 +24,7 @@ from pipelines.execution.request import SweepContext
 from pipelines.execution.settings import check_no_password, check_settings
 from pipelines.execution.sweep_cell import OUTCOME
 from pipelines.execution.sweep_table import duration, progress_line, summary_of
-from pipelines.results.records import Outcome
+from pipelines.results.outcome import Outcome
 from pipelines.system import guard
 from pipelines.system.stopwatch import PARTS
 
@@ -201,7 +201,7 @@ class Sweep:
 
     def _look(self, *, at_store: bool) -> None:
         """Print the outcomes that are new in the jobs' folders and, if asked, on the parent run."""
-        found = [Outcome.parse(path.read_text()) for path in self._unread()]
+        found = [Outcome.load(path) for path in self._unread()]
         if at_store and len(self._outcomes) + len(found) < self._total:
             found.extend(self._run.outcomes(known=self._outcomes.keys()))
         for outcome in found:

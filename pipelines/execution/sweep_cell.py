@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 
 from pipelines.cells.compose import cell_of
 from pipelines.execution.cell_main import run_inline
-from pipelines.execution.cell_process import failed, leave, run_in_subprocess
+from pipelines.execution.cell_process import failed, run_in_subprocess
 from pipelines.execution.request import CellRequest, SweepContext
-from pipelines.results.records import Outcome
+from pipelines.results.outcome import Outcome
 from pipelines.system import stopwatch
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run_cell(config: DictConfig, context: SweepContext) -> dict[str, Any]:
         overrides=tuple(job.overrides.task),
         seconds=time.monotonic() - began,
     )
-    leave(outcome, folder / OUTCOME)
+    outcome.save(folder / OUTCOME)
     try:
         from pipelines.tracking.sweep_run import post
 

@@ -10,13 +10,14 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cells.cell import describe, parts_of
 from pipelines.results.metrics import flatten, metrics_of, of_epoch
+from pipelines.results.record import Record
 from pipelines.system import guard, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.system.places import PACKAGE
@@ -27,7 +28,7 @@ from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
     from pipelines.datasets.base import ImageData, Split
-    from pipelines.results.records import Finished
+    from pipelines.results.folder import Finished
     from pipelines.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ QUIET_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunReceipt:
+class RunReceipt(Record):
     """The run of a cell's folder, in a file next to that folder. recorded: whether the run is complete."""
 
     uri: str
@@ -54,18 +55,6 @@ class RunReceipt:
     def path(folder: Path) -> Path:
         """The file next to the cell's folder."""
         return folder.with_name(f"{folder.name}.run.json")
-
-    def save(self, folder: Path) -> None:
-        """Write the file completely or not at all."""
-        path = self.path(folder)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self)) + "\n")
-        partial.replace(path)
-
-    @classmethod
-    def load(cls, folder: Path) -> RunReceipt:
-        """Read the file. Raises OSError, ValueError or TypeError where it is missing or no receipt."""
-        return cls(**json.loads(cls.path(folder).read_text()))
 
 
 class CellRun:
@@ -99,7 +88,7 @@ class CellRun:
         active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=all_tags)
         run = cls(store, active.info.run_id)
         receipt = RunReceipt(uri=store.uri, experiment=store.experiment, run_id=run.run_id, recorded=False)
-        receipt.save(folder)
+        receipt.save(RunReceipt.path(folder))
         with Pulse(lambda: store.client.set_tag(run.run_id, HEARTBEAT, f"{time.time():.0f}")):
             try:
                 yield run
@@ -110,7 +99,7 @@ class CellRun:
                     run._fail(error)
                 raise
             mlflow.end_run("FINISHED")
-        replace(receipt, recorded=True).save(folder)
+        replace(receipt, recorded=True).save(RunReceipt.path(folder))
 
     def start(self, cell: Cell, data: ImageData) -> None:
         """Record name, tags, parameters and datasets, which are known before anything is computed."""

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from pipelines.champion.gates import Answers
 from pipelines.litert.size import sha256
 from pipelines.results.files import MODEL
-from pipelines.results.folder import CellFiles
 from pipelines.results.recorded import RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError

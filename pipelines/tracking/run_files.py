@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from pipelines.results.records import CellFiles, CellResult, Finished
+from pipelines.results.folder import CellFiles, Finished
+from pipelines.results.records import CellResult
 from pipelines.system.errors import StoreError
 from pipelines.tracking.cell_run import CELL_FOLDER
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import CellFiles, Finished
 from pipelines.system.errors import StoreError
 from pipelines.tracking import experiment as experiments
 from pipelines.tracking import moved, schema, view

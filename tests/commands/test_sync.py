@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipelines.results.records import Finished
+from pipelines.results.folder import Finished
 from pipelines.tracking.experiment import EXPERIMENT_TAGS
 from pipelines.tracking.store import Store
 from tests.cells.test_config import composed
@@ -109,7 +109,7 @@ def test_what_a_lost_server_missed_is_sent_exactly_once(served: tuple[Path, int]
     # The training goes on, and its results stay in the folder.
     assert cell.wait(timeout=200) == 1
     said = (tmp_path / "out.txt").read_text()
-    assert "python -m pipelines.sync" in said and "Traceback" not in said
+    assert "`opscore sync " in said and "Traceback" not in said
     folder = tmp_path / "out" / "small_cnn-digits-baseline"
     assert Finished.load(folder).files.checkpoint.is_file()
     refused = place.sync(tmp_path / "out")
