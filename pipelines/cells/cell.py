@@ -1,4 +1,4 @@
-"""A cell, the unit of all work: one model x dataset x technique x seed."""
+"""A cell, the unit of work: one model x dataset x technique x seed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class IncompatibleError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Everything that one run needs to know, instantiated and checked.
+    """The checked configuration of one run.
 
-    seed: whole number of at least 0. deterministic: two runs on one machine give the same bits on CPU.
+    seed: an integer, at least 0. deterministic: two runs on the CPU of one machine give the same bits.
     """
 
     model: Model
@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What its run is called, as MLflow's tags: cells of one fingerprint may differ in it."""
+        """Its names as MLflow's tags. Cells of one fingerprint may have different names."""
         return {"model": self.model.name, "dataset": self.dataset.name}
 
     @property
@@ -62,36 +62,28 @@ class Cell:
         """The training's, else the model's own."""
         return self.training.learning_rate or self.model.learning_rate
 
-    def with_technique(self, technique: Technique) -> Cell:
-        """The same cell under another technique."""
-        return replace(self, technique=technique)
-
     @property
     def baseline(self) -> Cell | None:
         """The cell that this one is compared with; None for a baseline."""
-        return None if isinstance(self.technique, Baseline) else self.with_technique(Baseline())
+        return None if isinstance(self.technique, Baseline) else replace(self, technique=Baseline())
 
     @property
     def parent(self) -> Cell | None:
-        """The cell whose trained model this one starts from; None where the model's own weights are the start."""
-        return None if self.technique.parent is None else self.with_technique(self.technique.parent)
+        """The cell whose trained model this one starts from; None where it starts from the model's own weights."""
+        return None if self.technique.parent is None else replace(self, technique=self.technique.parent)
 
     @property
     def source(self) -> Cell | None:
-        """The teacher or donor cell; None where there is none, or where a run id names it."""
+        """The teacher or donor cell; None where there is none, or a run id names it."""
         source = self.technique.learns_from
         if source is None or source.uri is not None:
             return None
-        return replace(
-            self,
-            model=source.model or self.model,
-            dataset=source.dataset or self.dataset,
-            technique=Baseline(),
-        )
+        model, dataset = source.model or self.model, source.dataset or self.dataset
+        return replace(self, model=model, dataset=dataset, technique=Baseline())
 
     @property
     def needs(self) -> dict[str, Cell]:
-        """The cells that must be finished before this one, by what they are to it."""
+        """The cells that must be finished before this one, by their roles."""
         needs = {"source": self.source, "parent": self.parent, "baseline": self.baseline}
         return {role: cell for role, cell in needs.items() if cell is not None}
 
@@ -99,7 +91,7 @@ class Cell:
 def describe(value: Any, *, determining: bool = False) -> Any:
     """A dataclass as nested dictionaries of plain values, each with its class under `_target_`.
 
-    determining: leave out the fields that only say where something lies (metadata `fingerprint: False`).
+    determining: leave out fields with the metadata `fingerprint: False`, which are only places.
     """
     if is_dataclass(value) and not isinstance(value, type):
         kept = [f for f in fields(value) if not determining or f.metadata.get("fingerprint", True)]
@@ -111,5 +103,5 @@ def describe(value: Any, *, determining: bool = False) -> Any:
 
 
 def parts_of(cell: Cell) -> dict[str, Any]:
-    """The description of a cell, by configuration group and field: what `conf/` composes, resolved."""
+    """The description of a cell in the form that `conf/` composes."""
     return {name: part for name, part in describe(cell).items() if name != "_target_"}

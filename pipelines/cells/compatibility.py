@@ -1,8 +1,9 @@
-"""Which technique goes with which model, asked of the techniques themselves as the configuration ships them."""
+"""Which technique goes with which model, by the techniques' own checks and the values of `conf/`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,17 @@ from pipelines.models.base import Model
 from pipelines.results.tables import aligned, markdown
 from pipelines.techniques.base import Technique
 
+_PAGE = """# Which technique goes with which model
+
+`make docs` writes this page from the techniques' own checks and the values of `conf/`.
+`opscore run --info compatibility` shows it in the terminal. A cell of a pair that is refused ends
+before anything is trained, and a sweep skips it.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compatibility:
-    """reasons: why a technique refuses a model, by (technique, model); a pair that is not in it goes together."""
+    """reasons: why a technique refuses a model, by (technique, model); all other pairs go together."""
 
     techniques: tuple[str, ...]
     models: tuple[str, ...]
@@ -24,7 +32,7 @@ class Compatibility:
 
     @classmethod
     def of(cls, conf: Path) -> Compatibility:
-        """Ask every technique about every model of the folder `conf`; loads no TensorFlow."""
+        """Check every technique with every model of the folder `conf`; loads no TensorFlow."""
         models: dict[str, Model] = choices(conf, "model")
         techniques: dict[str, Technique] = choices(conf, "technique")
         reasons = {}
@@ -37,7 +45,7 @@ class Compatibility:
         return cls(techniques=tuple(techniques), models=tuple(models), reasons=reasons)
 
     def text(self) -> str:
-        """A table for the terminal, and the reasons under it."""
+        """A table for the terminal, with the reasons below."""
         notes = self._notes()
         lines = [aligned([("", *self.models), *self._rows(notes)]), ""]
         lines += [f"[{number}] {reason}" for reason, number in notes.items()]
@@ -47,41 +55,26 @@ class Compatibility:
         """The same as a page of the documentation."""
         notes = self._notes()
         heading = ("technique", *(f"`{model}`" for model in self.models))
-        lines = [
-            "# Which technique goes with which model",
-            "",
-            "Written by `make docs` from the techniques' own checks, with the values of `conf/`; the terminal shows it "
-            "with",
-            "`python -m pipelines.run --info compatibility`. A cell of a pair that is refused ends before anything is "
-            "trained; a sweep",
-            "skips it.",
-            "",
-            markdown([heading, *((f"`{technique}`", *rest) for technique, *rest in self._rows(notes))]),
-            "",
-            *(f"- [{number}] {reason}" for reason, number in notes.items()),
-            "",
-        ]
-        return "\n".join(lines)
+        table = markdown([heading, *((f"`{technique}`", *rest) for technique, *rest in self._rows(notes))])
+        reasons = [f"- [{number}] {reason}" for reason, number in notes.items()]
+        return "\n".join([_PAGE, table, "", *reasons, ""])
 
     def _notes(self) -> dict[str, int]:
         """Reasons, numbered in the order of the table."""
-        distinct = dict.fromkeys(
-            self.reasons[pair]
-            for pair in ((technique, model) for technique in self.techniques for model in self.models)
-            if pair in self.reasons
-        )
+        pairs = product(self.techniques, self.models)
+        distinct = dict.fromkeys(self.reasons[pair] for pair in pairs if pair in self.reasons)
         return {reason: number for number, reason in enumerate(distinct, start=1)}
 
     def _rows(self, notes: dict[str, int]) -> list[tuple[str, ...]]:
-        def shown(technique: str, model: str) -> str:
+        def entry(technique: str, model: str) -> str:
             reason = self.reasons.get((technique, model))
             return "yes" if reason is None else f"[{notes[reason]}]"
 
-        return [(technique, *(shown(technique, model) for model in self.models)) for technique in self.techniques]
+        return [(technique, *(entry(technique, model) for model in self.models)) for technique in self.techniques]
 
 
 def choices(conf: Path, group: str) -> dict[str, Any]:
-    """Every choice of a group of the folder `conf`, made with the values of its yaml, by its word; no TensorFlow."""
+    """Every choice of a group of the folder `conf` by its name, made with the values of its yaml; no TensorFlow."""
     names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
     with initialize_config_dir(str(conf), version_base="1.3"):
         configs = {name: compose(f"{group}/{name}", [])[group] for name in names}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from pipelines.cells.cell import Cell
 
-# At the top of a checkout; in a wheel it lies inside the package.
+# At the top of a checkout, inside the package of a wheel.
 CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
 GROUPS = ("model", "dataset", "technique", "training", "measurement", "score")
-# What the command itself reads.
+# Keys that the command itself reads.
 OWN = ("seed", "deterministic", "data_dir", "resume", "tracking", "sweep", "experiment", "hydra", "ticket")
 TRACKING = ("uri", "experiment", "patience_s")
 SWEEP = ("isolation", "timeout_s", "threads")
@@ -45,9 +45,9 @@ def cell_of(config: DictConfig) -> Cell:
 
 
 def check_names(config: DictConfig) -> None:
-    """Raise ValueError for a name that nothing reads, and for a group that is missing.
+    """Raise ValueError for an unknown name, and for a missing group.
 
-    Hydra refuses such names on the command line, but takes them from a study's file and behind a plus.
+    Hydra refuses unknown names on the command line, but accepts them in a study's file and after a plus.
     """
     for group in GROUPS:
         if OmegaConf.is_missing(config, group) or not isinstance(config.get(group), Mapping):
@@ -56,7 +56,7 @@ def check_names(config: DictConfig) -> None:
     everything = OmegaConf.to_container(config, resolve=False)
     assert isinstance(everything, dict)
     for name in map(str, everything):
-        # A value of the user's own may be there for others to refer to.
+        # Other values may refer to a user's own name.
         if name not in (*GROUPS, *OWN) and f"${{{name}" not in text:
             raise ValueError(_unknown("", name, (*GROUPS, *OWN[:-2]), _leaves(everything)))
     for group, known in (("tracking", TRACKING), ("sweep", SWEEP)):
@@ -80,13 +80,13 @@ def _instantiated(group: str, node: Any) -> Any:
             _check_types(prefix, cls, values)
         if isinstance(cause, TypeError | ImportError | AttributeError | OSError):
             raise ValueError(f"{group} cannot be made of its values ({type(cause).__name__}: {cause})") from error
-        raise cause from error  # a fault of the class, whose traceback is wanted
+        raise cause from error  # a fault of the class, which needs its traceback
     _check_made(group, made)
     return made
 
 
 def _check_made(name: str, made: Any) -> None:
-    """Raise ValueError where a field of what was made, or of what it is made of, is of another kind than it takes."""
+    """Raise ValueError where a field of an object, or of an object in it, has a value of the wrong type."""
     if isinstance(made, Mapping):
         for key, value in made.items():
             _check_made(f"{name}.{key}", value)
@@ -98,20 +98,20 @@ def _check_made(name: str, made: Any) -> None:
 
 
 def _check_node(name: str, node: Any) -> None:
-    """Raise ValueError where a node has a class that is not there, a field that it does not know, or lacks one."""
+    """Raise ValueError where a node has an unknown class or an unknown field, or lacks a field."""
     for prefix, cls, values in _classes(name, node):
         known = {one.name: one for one in fields(cls) if one.init}
         for field in values:
             if field not in known and not str(field).startswith("_"):
                 raise ValueError(_unknown(prefix, str(field), tuple(known)))
         for field, one in known.items():
-            if field not in values and _is_required(one):
+            if field not in values and one.default is MISSING and one.default_factory is MISSING:
                 example = f"{prefix}.{field}={_example(_hints(cls).get(field))}"
                 raise ValueError(f"{prefix}.{field} must be given, got nothing: set for example {example}")
 
 
 def _check_types(prefix: str, cls: type, values: Mapping[str, Any]) -> None:
-    """Raise ValueError where a plain value is of a kind that its field does not take, null among them."""
+    """Raise ValueError where a plain value, which includes null, has a type that its field does not take."""
     hints = _hints(cls)
     for field, value in values.items():
         if field in hints and isinstance(value, _PLAIN) and not _fits(value, hints[field]):
@@ -122,13 +122,13 @@ def _check_types(prefix: str, cls: type, values: Mapping[str, Any]) -> None:
 
 
 def _classes(name: str, node: Any) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    """Every dataclass that a node names, itself first, with its dotted name and its values."""
+    """The dataclasses of a node and of those below it, with their dotted names and values."""
     if not isinstance(node, Mapping):
         return
     try:
         given = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     except Exception as error:
-        raise ValueError(f"{name} refers to what is not there ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{name} must be resolvable, got {str(error).splitlines()[0]}: correct it") from error
     values: dict[str, Any] = dict(given)  # type: ignore[arg-type]
     if "_target_" in values:
         try:
@@ -151,10 +151,6 @@ def _hints(cls: type) -> dict[str, Any]:
         return {}
 
 
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
 def _unknown(prefix: str, name: str, known: tuple[str, ...], leaves: Mapping[str, str] | None = None) -> str:
     dotted = f"{prefix}." if prefix else ""
     meant = checks.nearest(name, known)
@@ -166,23 +162,17 @@ def _unknown(prefix: str, name: str, known: tuple[str, ...], leaves: Mapping[str
 
 
 def _leaves(everything: Mapping[Any, Any]) -> dict[str, str]:
-    """The fields of the groups by their last name: `epochs` is training.epochs."""
-    return {
-        str(field): f"{group}.{field}"
-        for group in reversed(GROUPS)
-        if isinstance(everything.get(group), Mapping)
-        for field in everything[group]
-    }
+    """The fields of the groups by the last part of their names: `epochs` is training.epochs."""
+    groups = ((group, everything.get(group)) for group in reversed(GROUPS))
+    return {str(field): f"{group}.{field}" for group, node in groups if isinstance(node, Mapping) for field in node}
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a plain value is of a kind that a field takes; kinds that are not plain take anything."""
+    """Whether a field takes a plain value; fields with other than plain types take any."""
     kinds = _kinds(hint)
     if not all(kind in _PLAIN for kind in kinds):
         return value is not None or type(None) in kinds or Any in kinds
-    if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
-        return True
-    return type(value) in kinds
+    return type(value) in kinds or (type(value) is int and float in kinds)
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What README and docs say of the choices in `conf/`, written from the code, so that no table is edited by hand."""
+"""Writes the tables of README and docs about the choices in `conf/` from the code."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pipelines.techniques.base import Chain, Technique
 
 
 def main() -> None:
-    """Write the pages of the checkout anew. Raises SystemExit where opscore is installed without its sources."""
+    """Rewrite the pages of the checkout. Raises SystemExit where opscore is installed without its sources."""
     if CHECKOUT is None:
-        raise SystemExit("opscore: make docs needs a checkout, as an installed package has no pages: clone the sources")
+        raise SystemExit("opscore: make docs must run in a checkout, got an installed package: clone the sources")
     for path, text in written(CHECKOUT, CONF):
         path.write_text(text)
 
 
 def written(root: Path, conf: Path) -> Iterator[tuple[Path, str]]:
-    """Each page with generated parts, as its path below `root` and its text, made anew from the folder `conf`."""
+    """The path and the new text of each page below `root` that has parts generated from the folder `conf`."""
     yield root / "docs/compatibility.md", Compatibility.of(conf).markdown()
     for page, name, table in (
         ("README.md", "choices", choices_table(conf)),
@@ -33,15 +33,15 @@ def written(root: Path, conf: Path) -> Iterator[tuple[Path, str]]:
 
 
 def replaced(page: str, name: str, table: str) -> str:
-    """`page` with `table` at its mark. Raises ValueError where it lacks the mark."""
-    text, count = fill_marks(page, f"make docs: {name}", lambda _: table)
+    """The page with a table at its mark. Raises ValueError where it lacks the mark."""
+    text, count = re.subn(_PLACE.format(name=name), lambda found: found[1] + table + found[2], page, flags=re.DOTALL)
     if count != 1:
         raise ValueError(f"the page must hold <!-- make docs: {name} --> and <!-- end --> once, got it {count} times")
     return text
 
 
 def choices_table(conf: Path) -> str:
-    """Every word that a group of the configuration takes."""
+    """Every choice of each group of the configuration."""
     rows = [
         (f"`{group}`", " ".join(f"`{path.stem}`" for path in sorted((conf / group).glob("*.yaml"))))
         for group in (*GROUPS, "experiment")
@@ -50,14 +50,14 @@ def choices_table(conf: Path) -> str:
 
 
 def technique_table(conf: Path) -> str:
-    """What each technique does, by which knobs, and what is checked on its exported model; chains come last."""
+    """What each technique does, its settings, and the check of its exported model; chains come last."""
     techniques: dict[str, Technique] = choices(conf, "technique")
     ordered = sorted(techniques.items(), key=lambda item: (isinstance(item[1], Chain), item[0]))
-    rows = [(f"`{name}`", one.summary, _knobs(one), one.EFFECT or "-") for name, one in ordered]
-    return markdown([("technique", "what it does", "knobs", "checked on the exported model"), *rows]) + "\n"
+    rows = [(f"`{name}`", one.summary, _settings(one), one.EFFECT or "-") for name, one in ordered]
+    return markdown([("technique", "what it does", "settings", "checked on the exported model"), *rows]) + "\n"
 
 
-def _knobs(technique: Technique) -> str:
+def _settings(technique: Technique) -> str:
     """The fields of a technique with the values of its yaml, those of its own class first."""
     if isinstance(technique, Chain):
         return "of " + ", ".join(f"`steps.{step}`" for step in technique.steps)
@@ -67,7 +67,7 @@ def _knobs(technique: Technique) -> str:
 
 
 def _value(value: object) -> str:
-    """As it is written on the command line; empty for a part with fields of its own, such as a source."""
+    """The value as on the command line; empty for a part with fields of its own, such as a teacher."""
     if dataclasses.is_dataclass(value):
         return ""
     return f"={value if isinstance(value, str) else json.dumps(value)}"

@@ -1,4 +1,4 @@
-"""A cell with all that it needs, its fingerprint and its result key: made once, and only read from then on."""
+"""The plan of a cell: its fingerprint, its result key, and the plans of the cells that it needs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from pipelines.system import runtime
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be done for a cell, and the keys under which it may be found done already.
+    """A cell with the keys under which the store may have it.
 
-    fingerprint: SHA-256 in hexadecimal over all that determines the trained model and the exported model. result_key:
-    the same over the fingerprint and how the exported model is measured and scored. Equal fingerprints share training
-    and exported model; equal result keys share every result. needs: the plans of the cells that must be finished
-    first, by role: `source` (whom the technique learns from), `parent` (whose trained model it starts from) and
-    `baseline` (what it is compared with).
+    fingerprint: SHA-256 in hexadecimal over everything that determines the trained and the exported model. result_key:
+    SHA-256 over the fingerprint and the settings of measurement and score. Equal fingerprints share training and
+    exported model; equal result keys share every result. needs: the plans of the cells that must be finished first, by
+    role: `source` (the teacher or donor), `parent` (whose trained model the cell starts from) and `baseline`.
     """
 
     cell: Cell
@@ -34,7 +33,7 @@ class Plan:
 
     @classmethod
     def of(cls, cell: Cell, digest_of: Callable[[Dataset], str]) -> Plan:
-        """Plan a cell and what it needs. digest_of: gives the content of a dataset's splits as a hash.
+        """Plan a cell and what it needs. digest_of: hashes the content of a dataset's splits.
 
         Raises OSError where a file with weights cannot be read.
         """
@@ -42,7 +41,7 @@ class Plan:
 
 
 def _planned(cell: Cell, digest_of: Callable[[Dataset], str], known: dict[str, Plan]) -> Plan:
-    """known: plans by the description of their cell, as several roles may name one cell."""
+    """known: plans by the description of their cell, because several roles may name one cell."""
     key = json.dumps(describe(cell), sort_keys=True)
     if key not in known:
         needs = {role: _planned(other, digest_of, known) for role, other in cell.needs.items()}
@@ -92,7 +91,7 @@ def _digest(determining: Mapping[str, Any]) -> str:
 
 
 def _content_of_weights(weights: str | None) -> str | None:
-    """A file counts by its content, not by its name."""
+    """A hash of a file's content, so that its name does not count."""
     if weights is None or weights == "imagenet":
         return weights
     path = Path(weights).expanduser()
@@ -101,6 +100,6 @@ def _content_of_weights(weights: str | None) -> str | None:
 
 
 @cache
-def _hash(path: Path, changed_ns: int, size: int) -> str:  # noqa: ARG001 (a file that changes is read again)
+def _hash(path: Path, changed_ns: int, size: int) -> str:  # noqa: ARG001 (a changed file is read again)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The source code that determines a cell, as one hash: an edited technique gives a new result, not the stored one."""
+"""A hash of the source code that determines a cell, so that an edited technique does not get the stored result."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-# Rooms whose code gives a network its weights. Images count by their content, not by the code that reads them.
+# Rooms whose code determines a network's weights. Images count by their content, not by the code that reads them.
 DETERMINING = ("pipelines.techniques", "pipelines.training", "pipelines.models")
-# The last step to an exported model; it lies above this room.
+# The last step to an exported model, in a room above this one.
 EXPORT = "pipelines.execution.export"
 
 
 def code_digest(classes: Iterable[type]) -> str:
-    """SHA-256 in hexadecimal over the modules of the classes, the export, and what they import of determining rooms.
+    """SHA-256 in hexadecimal over the modules of the classes, the export, and their imports from determining rooms.
 
-    Comments, docstrings and layout do not count. A class without a source file counts by its name.
+    Comments, docstrings and layout do not count. Of a class without a source file, the module's name counts.
     """
     starts = sorted({one.__module__ for one in classes} | {EXPORT})
     modules: dict[str, str] = {}
@@ -36,7 +36,7 @@ def code_digest(classes: Iterable[type]) -> str:
 
 @cache
 def _source(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """The hash of a module's code and the modules that it imports and that count; None without a source file."""
+    """The hash of a module's code, and those of its imports that count; None without a source file."""
     spec = _spec(name)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
@@ -48,7 +48,7 @@ def _source(name: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    """Where a module lies; None for what is no module. No module is run for it, only the packages above it."""
+    """The spec of a module; None for what is no module. Only the packages above the module are imported."""
     parent = name.rpartition(".")[0]
     if parent:
         above = _spec(parent)
@@ -66,7 +66,7 @@ def _counts(name: str, importer: str) -> bool:
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """Dotted names of all that is imported anywhere, each name that is taken from a module among them."""
+    """The dotted names of all imports in a tree: the modules, and the names taken from them."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -78,7 +78,7 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
 
 
 def _shape(node: Any) -> Any:
-    """A syntax tree as lists, without docstrings and empty fields, which differ between versions of Python."""
+    """A syntax tree as lists, without docstrings, and without empty fields, which differ between Python versions."""
     if isinstance(node, list):
         return [_shape(one) for one in node]
     if not isinstance(node, ast.AST):

@@ -1,4 +1,4 @@
-"""Classes that older configurations and stored runs name by the module that held them then."""
+"""Classes that older configurations and stored runs name by a former module."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ MOVED = {
 
 
 def current(target: str) -> str:
-    """The dotted name under which a class is found today."""
+    """The present dotted name of a class."""
     return MOVED.get(target, target)
