@@ -47,10 +47,7 @@ def text(comparison: Comparison) -> str:
 @click.command("compare", cls=arguments.WordCommand, help=__doc__)
 @selection.options
 @click.option(
-    "--into",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A markdown file whose marked tables are rewritten.",
+    "--into", type=click.Path(path_type=Path), metavar="FILE", help="A markdown file whose marked tables are rewritten."
 )
 def command(chosen: Selection, into: Path | None) -> None:
     """Print the comparison of the chosen cells, or rewrite a file's tables."""

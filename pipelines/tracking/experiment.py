@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT_TAGS = {
     "mlflow.note.content": "One run per cell: model x dataset x technique x seed. Sort by "
-    f"`{SCORE}`; `{GAIN}` is the technique's gain over its baseline.",
+    f"`{SCORE}`; `{GAIN}` is the technique's gain over its baseline."
 }
 
 
