@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.cells.compatibility import Compatibility, choices
 from pipelines.cells.compose import CONF, GROUPS
-from pipelines.results.tables import fill_marks, markdown
+from pipelines.results.tables import markdown
 from pipelines.system.places import CHECKOUT
 from pipelines.techniques.base import Chain, Technique
 

@@ -62,7 +62,7 @@ class Job:
             build = _reuse_build(trained, files)
         elif unfinished is not None and unfinished.build.exists():
             self._report(f"trained and exported before, in {unfinished.folder}, so it goes on with measuring")
-            _copy(unfinished, files, ("exported_model", "checkpoint", "tables", "build"))
+            _copy((unfinished.exported_model, unfinished.checkpoint, unfinished.tables, unfinished.build), files.folder)
             build = Build.load(files.build)
         else:
             build = self._build(unfinished)
@@ -214,15 +214,14 @@ def _resume_training(unfinished: CellFiles, files: CellFiles) -> tuple[Candidate
 
 
 def _reuse_build(trained: Finished, files: CellFiles) -> Build:
-    _copy(trained.files, files, ("exported_model", "checkpoint", "tables"))
+    _copy((trained.files.exported_model, trained.files.checkpoint, trained.files.tables), files.folder)
     # A result has every field of its build.
     return Build(**{one.name: getattr(trained.result, one.name) for one in fields(Build)})
 
 
-def _copy(source: CellFiles, files: CellFiles, names: Sequence[str]) -> None:
-    """Copy those files and folders that are there. names: properties of CellFiles."""
-    for name in names:
-        path: Path = getattr(source, name)
+def _copy(paths: Sequence[Path], folder: Path) -> None:
+    """Copy the files and folders that exist."""
+    for path in paths:
         if path.is_dir():
             shutil.copytree(path, folder / path.name)
         elif path.exists():
