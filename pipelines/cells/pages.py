@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.cells.compatibility import Compatibility, choices
 from pipelines.cells.compose import CONF, GROUPS
-from pipelines.results.tables import markdown
+from pipelines.results.tables import fill_marks, markdown
 from pipelines.system.places import CHECKOUT
 from pipelines.techniques.base import Chain, Technique
 
@@ -34,7 +34,7 @@ def written(root: Path, conf: Path) -> Iterator[tuple[Path, str]]:
 
 def replaced(page: str, name: str, table: str) -> str:
     """The page with a table at its mark. Raises ValueError where it lacks the mark."""
-    text, count = re.subn(_PLACE.format(name=name), lambda found: found[1] + table + found[2], page, flags=re.DOTALL)
+    text, count = fill_marks(page, f"make docs: {name}", lambda _: table)
     if count != 1:
         raise ValueError(f"the page must hold <!-- make docs: {name} --> and <!-- end --> once, got it {count} times")
     return text
