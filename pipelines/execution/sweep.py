@@ -200,7 +200,7 @@ class Sweep:
                 print(f"{len(self._outcomes)} of {self._total} cells after {duration(now - self._began)}", flush=True)
 
     def _look(self, *, at_store: bool) -> None:
-        """Print the outcomes that are new in the jobs' folders and, if asked, on the parent run."""
+        """Print the outcomes that are new in the jobs' folders and, with `at_store`, on the parent run."""
         found = [Outcome.load(path) for path in self._unread()]
         if at_store and len(self._outcomes) + len(found) < self._total:
             found.extend(self._run.outcomes(known=self._outcomes.keys()))

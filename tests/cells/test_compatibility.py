@@ -39,7 +39,7 @@ def test_the_page_is_up_to_date(shipped: Compatibility) -> None:
     assert (ROOT / "docs" / "compatibility.md").read_text() == shipped.markdown(), "run `make docs`"
 
 
-def test_hydras_own_info_is_left_alone() -> None:
+def test_hydras_own_info_still_works() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.run", "--info", "defaults"],
         capture_output=True,

@@ -73,7 +73,7 @@ def test_a_chain_starts_from_its_training_step() -> None:
     assert cell.baseline.technique.name == "baseline"
 
 
-def test_a_longer_chain_goes_on_from_the_shorter_ones_cell() -> None:
+def test_longer_chain_starts_from_shorter_chains_cell() -> None:
     long, short = composed("technique=pcqat"), composed("technique=prune_cluster")
     assert long.parent is not None and short.parent is not None
     assert fingerprint(long.parent) == fingerprint(short)
@@ -148,7 +148,7 @@ def fingerprint(cell: Cell) -> str:
     return Plan.of(cell, digest_of).fingerprint
 
 
-# Where something lies is no part of what it is; how a cell is measured and scored does not change its artifact.
+# Paths do not count, and neither measurement nor score changes the exported model.
 ONLY_A_PLACE = ("dataset.data_dir", "dataset.source_dir", "dataset.path", "dataset.name", "model.name")
 ONLY_IN_THE_IDENTITY = ("measurement.", "score.")
 
@@ -234,7 +234,7 @@ def test_fingerprint_holds_every_field_that_matters(tmp_path: Path) -> None:
     assert {"measurement.min_calls", "technique.steps.prune.sparsity", "technique.source.model.dropout"} <= seen
 
 
-def test_a_learning_rate_counts_and_not_who_named_it() -> None:
+def test_learning_rate_counts_whoever_sets_it() -> None:
     own, named = (
         composed("model=vgg16", "model.weights=null", *rate) for rate in ([], ["training.learning_rate=3e-4"])
     )

@@ -22,7 +22,7 @@ def test_every_choice_is_listed() -> None:
             assert f"`{path.stem}`" in table
 
 
-def test_knobs_have_the_values_of_their_yaml() -> None:
+def test_settings_have_the_values_of_their_yaml() -> None:
     rows = {line.split("|")[1].strip(): line for line in technique_table(CONF).splitlines()}
     assert "each on its own. | `pattern=unstructured` `sparsity=0.8`" in rows["`prune`"]
     assert "`per_channel=false` `preserve_sparsity=false` `skip=null`" in rows["`cluster`"]

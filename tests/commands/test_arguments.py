@@ -66,7 +66,7 @@ def test_words_stand_anywhere() -> None:
         ("tracking=http://me:secret@host", r"got 'tracking=http://me:\*\*\*@host'"),
     ],
 )
-def test_what_is_not_known_gets_a_sentence(words: str, sentence: str) -> None:
+def test_unknown_words_get_a_sentence(words: str, sentence: str) -> None:
     with pytest.raises(MisuseError, match=sentence):
         parsed(*words.split())
 

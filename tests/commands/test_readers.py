@@ -50,7 +50,7 @@ def test_no_experiment_is_made(place: Place, reader: tuple[str, ...]) -> None:
     assert place.client.get_experiment_by_name("mien") is None
 
 
-def test_deleted_experiment_comes_back_by_what_is_said(tmp_path: Path) -> None:
+def test_mend_restores_a_deleted_experiment(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.client.delete_experiment(place.experiment)
     done = place.run("technique=baseline")

@@ -59,7 +59,7 @@ def test_a_cell_and_its_baseline_are_recorded_as_the_design_says(place: Place) -
     assert [point.step for point in epochs] == [1, 2]
 
 
-def test_a_recorded_cell_is_opened_where_it_lies(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_cell_is_opened_in_place(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     run = place.runs()["small_cnn-digits-baseline"]
     store = Store(place.uri, "opscore")
@@ -153,7 +153,7 @@ def test_the_terminal_shows_table_link_and_ui(place: Place) -> None:
         assert text in output
 
 
-def test_the_artifact_carries_its_labels(place: Place) -> None:
+def test_exported_model_contains_its_labels(place: Place) -> None:
     exported_model = place.files(place.runs()["small_cnn-digits-baseline"]) / "cell" / "model.tflite"
     with zipfile.ZipFile(exported_model) as archive:
         assert archive.read("labels.txt").decode().split() == [str(digit) for digit in range(10)]
@@ -180,7 +180,7 @@ def test_donor_trains_once_in_subprocess(place: Place) -> None:
     assert len(place.client.search_runs(["1"])) == before + 1
 
 
-def test_a_run_that_was_not_trained_teaches_nothing(place: Place) -> None:
+def test_untrained_run_cannot_be_a_teacher(place: Place) -> None:
     run = place.runs()["small_cnn-digits-quantize_int8"]
     done = place.run(
         "technique=distill", f"technique.source.uri=runs:/{run.info.run_id}", f"hydra.run.dir={place.folder}/none"
@@ -222,7 +222,7 @@ def test_deterministic_runs_give_the_same_weights(tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
-def test_what_was_computed_survives_a_store_that_fails(tmp_path: Path) -> None:
+def test_results_survive_a_store_that_fails(tmp_path: Path) -> None:
     place = Place(tmp_path)
     started = place.start("technique=baseline", "training.epochs=40", "training.patience=40")
     until(lambda: "Epoch 1/" in (tmp_path / "out.txt").read_text())

@@ -88,7 +88,7 @@ def test_processes_open_one_experiment_at_the_same_time(served: tuple[Path, int]
             assert len(digests) == 1 and len(digests.pop()) == 2
 
 
-def test_a_server_that_comes_back_in_time_is_waited_for(served: tuple[Path, int], tmp_path: Path) -> None:
+def test_server_that_returns_in_time_is_awaited(served: tuple[Path, int], tmp_path: Path) -> None:
     with serving(*served) as server:
         place = Place(tmp_path, server.uri, "waited")
         sweep = place.start("-m", "technique=quantize_dynamic", *LONG)
@@ -100,7 +100,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for(served: tuple[Path, int]
         assert epochs(place, training.info.run_id) == list(range(1, 81))
 
 
-def test_what_a_lost_server_missed_is_sent_exactly_once(served: tuple[Path, int], tmp_path: Path) -> None:
+def test_missed_cells_are_sent_exactly_once(served: tuple[Path, int], tmp_path: Path) -> None:
     with serving(*served) as server:
         place = Place(tmp_path, server.uri, "missed")
         cell = place.start("technique=baseline", *LONG, "tracking.patience_s=1")
@@ -108,8 +108,8 @@ def test_what_a_lost_server_missed_is_sent_exactly_once(served: tuple[Path, int]
         kill(server)
     # The training goes on, and its results stay in the folder.
     assert cell.wait(timeout=200) == 1
-    said = (tmp_path / "out.txt").read_text()
-    assert "`opscore sync " in said and "Traceback" not in said
+    printed = (tmp_path / "out.txt").read_text()
+    assert "`opscore sync " in printed and "Traceback" not in printed
     folder = tmp_path / "out" / "small_cnn-digits-baseline"
     assert Finished.load(folder).files.checkpoint.is_file()
     refused = place.sync(tmp_path / "out")

@@ -56,13 +56,13 @@ def drawn(names: list[str], path: Path) -> None:
         figures.save(lambda: figures.confusion_matrix(counts, names), path)
 
 
-def test_what_the_default_font_has_is_drawn_as_it_is_written(installed: list[str], tmp_path: Path) -> None:
+def test_default_font_draws_names_unchanged(installed: list[str], tmp_path: Path) -> None:
     assert not installed and figures.class_labels(SHIPPED) == (SHIPPED, ())
     drawn(SHIPPED, tmp_path / "one.png")
     assert (tmp_path / "one.png").stat().st_size > 10_000
 
 
-def test_what_no_font_has_is_a_number(installed: list[str], tmp_path: Path) -> None:
+def test_undrawable_names_become_numbers(installed: list[str], tmp_path: Path) -> None:
     names = ["花", "cat", "फूल", "🍕", "x" * 200]
     assert not installed
     assert figures.class_labels(names)[0] == ["class 0", "cat", "class 2", "class 3", "x" * 23 + "…"]

@@ -22,16 +22,18 @@ def refused(folder: Path, *arguments: str) -> str:
     return done.stderr
 
 
-def test_one_reason_is_told_once(tmp_path: Path) -> None:
-    said = refused(tmp_path, "dataset=npz", "dataset.path=absent.npz", "technique=baseline,quantize_int8", "seed=0,1")
-    assert said.startswith("opscore: none of the 4 cells can run: ") and said.count("absent.npz") == 1, said
-    assert said.count("\n") == 1
+def test_shared_reason_is_reported_once(tmp_path: Path) -> None:
+    refusal = refused(
+        tmp_path, "dataset=npz", "dataset.path=absent.npz", "technique=baseline,quantize_int8", "seed=0,1"
+    )
+    assert refusal.startswith("opscore: none of the 4 cells can run: ") and refusal.count("absent.npz") == 1, refusal
+    assert refusal.count("\n") == 1
 
 
-def test_each_reason_is_told_with_its_cells(tmp_path: Path) -> None:
-    said = refused(
+def test_reasons_are_reported_with_cell_counts(tmp_path: Path) -> None:
+    refusal = refused(
         tmp_path, "dataset=npz", "dataset.path=absent.npz,nowhere.npz", "technique=transfer,baseline,quantize_int8"
     )
-    first, *reasons = said.splitlines()
+    first, *reasons = refusal.splitlines()
     assert first == "opscore: none of the 4 cells can run:", "the two of transfer would be skipped"
     assert [reason.split(":")[0] for reason in reasons] == ["  2 cells", "  2 cells"]

@@ -18,15 +18,15 @@ pytestmark = pytest.mark.slow
 
 
 @contextmanager
-def ray_node(*arguments: str, ready: str, said: Path) -> Iterator[None]:
+def ray_node(*arguments: str, ready: str, log_path: Path) -> Iterator[None]:
     """`ray start` in the foreground, in a session of its own, which ends with the context."""
     command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", *arguments]
-    with said.open("w") as output:
+    with log_path.open("w") as output:
         node = subprocess.Popen(
             [*command, "--disable-usage-stats"], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        until(lambda: ready in said.read_text())
+        until(lambda: ready in log_path.read_text())
         yield
     finally:
         os.killpg(node.pid, signal.SIGTERM)
@@ -50,7 +50,7 @@ def test_a_ray_cluster_of_two_nodes(tmp_path: Path) -> None:
     head = ("--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false")
     with ExitStack() as cluster:
         for name, arguments in (("head", head), ("second", (f"--address=127.0.0.1:{port}",))):
-            cluster.enter_context(ray_node(*arguments, ready="Ray runtime started", said=tmp_path / name))
+            cluster.enter_context(ray_node(*arguments, ready="Ray runtime started", log_path=tmp_path / name))
         address = f"hydra.launcher.ray.init.address='127.0.0.1:{port}'"
         done = place.run("-m", "technique=quantize_dynamic,quantize_int8", "hydra/launcher=ray_cluster", address)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -65,7 +65,7 @@ def test_submitit_on_this_machine(tmp_path: Path) -> None:
     check(place)
 
 
-def test_a_search_gives_the_pareto_set_and_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_search_gives_pareto_set_and_resumes(tmp_path: Path) -> None:
     place = Place(tmp_path)
     search = (
         *("-m", "hydra/sweeper=pareto", "hydra.sweeper.n_trials=4", "technique=cluster"),

@@ -47,7 +47,7 @@ def command(place: Place, module: str, *words: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.slow
-def test_a_cell_that_learnt_nothing_says_so_everywhere(coins: tuple[Place, str]) -> None:
+def test_uninformed_cell_is_reported_everywhere(coins: tuple[Place, str]) -> None:
     place, printed = coins
     (run,) = place.cells()
     assert f"{SENTENCE}55.0% of the test images)" in printed
@@ -59,7 +59,7 @@ def test_a_cell_that_learnt_nothing_says_so_everywhere(coins: tuple[Place, str])
 
 
 @pytest.mark.slow
-def test_a_cell_that_learnt_nothing_is_not_promoted(coins: tuple[Place, str]) -> None:
+def test_uninformed_cell_is_not_promoted(coins: tuple[Place, str]) -> None:
     refused = command(coins[0], "promote")
     assert refused.returncode == 1
     assert SENTENCE in refused.stderr and "none of the candidates" in refused.stderr

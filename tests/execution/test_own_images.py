@@ -44,14 +44,14 @@ def command(place: Place, module: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_cell_says_first_what_it_trains_on(place: Place) -> None:
-    said = re.sub(r"\s+", " ", place.output)  # type: ignore[attr-defined]
+def test_cell_describes_its_images_first(place: Place) -> None:
+    printed = re.sub(r"\s+", " ", place.output)  # type: ignore[attr-defined]
     assert (
         "holiday photos: 38 training, 10 validation and 16 test images of 48x48 pixels, 2 classes: flower, temple"
-        in said
+        in printed
     )
-    assert "1 file that is no image (README.txt); 1 hidden" in said
-    assert "the network sees 32x32 of 48x48 pixels: model.input_size=48 lets it see all of them" in said
+    assert "1 file that is no image (README.txt); 1 hidden" in printed
+    assert "the network sees 32x32 of 48x48 pixels: model.input_size=48 lets it see all of them" in printed
 
 
 def test_model_card_snippet_reproduces_the_accuracy(place: Place, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def dangling(root: Path) -> None:
         (dangling, r"gone.jpg must be a file, got a link to nothing"),
     ],
 )
-def test_an_odd_file_is_one_sentence(place: Place, tmp_path: Path, prepare, sentence: str) -> None:
+def test_odd_file_is_refused_in_one_sentence(place: Place, tmp_path: Path, prepare, sentence: str) -> None:
     root = tmp_path / "photos"
     photographs.write(root, 6, seed=0)
     prepare(root)

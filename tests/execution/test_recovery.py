@@ -47,7 +47,7 @@ def test_after_a_measurement_that_timed_out(tmp_path: Path) -> None:
     assert run.data.metrics["time/train_s"] == pytest.approx(epochs[-1]["seconds"], rel=0.5)
     kept = {path.name for path in (place.files(run) / "cell").iterdir()}
     assert "checkpoint.keras" in kept and not kept & {"trained.json", "build.json"}
-    # What is asked to be computed anew is.
+    # With resume=false it is trained again.
     anew = place.run("technique=baseline", "resume=false", out="third")
     assert anew.returncode == 0 and EPOCH.search(anew.stdout)
 

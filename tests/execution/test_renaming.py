@@ -1,4 +1,4 @@
-"""A cell that is finished under one name and asked for under another, and classes with names of all kinds."""
+"""A finished cell that is requested under another name, and classes with unusual names."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         y_test=digits.target[1200:],
         class_names=np.array(CLASSES),
     )
-    done = place.run(*asked(place), out="first")
+    done = place.run(*overrides(place), out="first")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr and "Glyph" not in done.stderr and "could not be drawn" not in done.stdout
     figures = place.folder / "first" / "small_cnn-photos-baseline" / "figures"
@@ -57,12 +57,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def asked(place: Place) -> list[str]:
+def overrides(place: Place) -> list[str]:
     return ["dataset=npz", f"dataset.path={place.folder}/photos.npz", "technique=quantize_float16"]
 
 
 def test_renamed_cell_is_used_everywhere_without_training(place: Place) -> None:
-    done = place.run(*asked(place), f'dataset.name="{DECOMPOSED}"', "model.name=tiny", out="second")
+    done = place.run(*overrides(place), f'dataset.name="{DECOMPOSED}"', "model.name=tiny", out="second")
     assert done.returncode == 0, done.stdout + done.stderr
     output = done.stdout + done.stderr
     assert "tiny-Blüten-quantize_float16: finished before as small_cnn-photos-quantize_float16" in output
@@ -75,7 +75,7 @@ def test_renamed_cell_is_used_everywhere_without_training(place: Place) -> None:
         assert same == {name: new.data.metrics[name] for name in same} and same
         assert new.data.tags["identity"] == old.data.tags["identity"]
         assert new.data.params["dataset.name"] == "Blüten"
-    again = place.run(*asked(place), f'dataset.name="{DECOMPOSED}"', "model.name=tiny", out="third")
+    again = place.run(*overrides(place), f'dataset.name="{DECOMPOSED}"', "model.name=tiny", out="third")
     assert "reused  finished before" in again.stdout
     assert len(place.cells()) == 4
 
@@ -90,17 +90,17 @@ def test_renamed_cell_is_used_everywhere_without_training(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "sentence"),
     [
         (["dataset.name=a%b"], "dataset.name must be a name of letters, digits"),
         (["dataset.name=claim-1"], "set dataset.name=my-claim-1"),
         (["model.name='a/b'"], "got 'a/b': set model.name=a-b"),
     ],
 )
-def test_names_are_refused_before_anything_is_trained(place: Place, words: list[str], said: str) -> None:
+def test_names_are_refused_before_anything_is_trained(place: Place, words: list[str], sentence: str) -> None:
     before = len(place.all())
-    done = place.run(*asked(place), *words, out="refused")
-    assert done.returncode == 2 and said in done.stderr, done.stdout + done.stderr
+    done = place.run(*overrides(place), *words, out="refused")
+    assert done.returncode == 2 and sentence in done.stderr, done.stdout + done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert len(place.all()) == before
 

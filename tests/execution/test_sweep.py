@@ -44,7 +44,7 @@ def test_failed_cell_stops_no_other_and_is_in_the_status(place: Place) -> None:
     assert "lower training.learning_rate" in done.stdout
     assert re.search(r"\[6/6\]", done.stdout)
     assert "left" in done.stdout
-    # The table at the end: one line a cell, with the override that tells them apart.
+    # The table at the end: one row per cell, with the override that distinguishes them.
     table = done.stdout.split("\n\n")[-2]
     assert table.count("done") == 2 and table.count("failed") == 2 and table.count("skipped") == 2
     assert table.count("training.learning_rate=1e+38") == 3
@@ -174,9 +174,9 @@ def test_a_cell_that_is_killed_does_not_touch_the_others(tmp_path: Path) -> None
     (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
     os.kill(int(training.data.tags["process"].split()[-2]), signal.SIGKILL)
     assert sweep.wait(timeout=150) == 1
-    said = (tmp_path / "out.txt").read_text()
-    assert re.findall(r"\] +(\w+)", said) == ["failed", "done"], said
-    assert "was killed by SIGKILL" in said and "1 of 2 cells failed" in said
+    printed = (tmp_path / "out.txt").read_text()
+    assert re.findall(r"\] +(\w+)", printed) == ["failed", "done"], printed
+    assert "was killed by SIGKILL" in printed and "1 of 2 cells failed" in printed
     killed = place.client.get_run(training.info.run_id)
     assert killed.info.status == "FAILED" and "was killed by SIGKILL" in killed.data.tags["failure"]
     assert "Epoch" in (place.files(killed) / "cell.log").read_text()
@@ -196,7 +196,7 @@ def test_a_cell_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
+def test_killed_sweep_is_resumed(tmp_path: Path) -> None:
     place = Place(tmp_path)
     grid = ("-m", "technique=quantize_dynamic,quantize_float16", *LONG)
     sweep = place.start(*grid)

@@ -1,4 +1,4 @@
-"""Where the store is: what people write for it, and what they are told."""
+"""Addresses of stores as people write them, and the refusals."""
 
 import os
 import subprocess
@@ -126,7 +126,7 @@ def test_every_command_refuses_in_one_sentence(module: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql://me@127.0.0.1:9/db"])
-def test_store_that_does_not_answer_is_left_by_what_chose_it(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusal_names_the_setting_of_a_silent_store(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConnectionError, match=r"or set tracking\.uri=null for the embedded store$"):
         address.check_reachable(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -60,7 +60,7 @@ def test_one_at_a_time_holds_a_claim(client: MlflowClient) -> None:
         assert again
 
 
-def test_a_claim_that_is_just_deleted_is_its_owners_still(client: MlflowClient) -> None:
+def test_claim_being_deleted_still_belongs_to_its_owner(client: MlflowClient) -> None:
     """A search finds the entry, and then no tags of it: both are not read at one moment."""
     name = f"{PREFIX}{FINGERPRINT[:32]}-0"
     client.create_registered_model(name)
@@ -79,7 +79,7 @@ def test_a_claim_ends_with_an_error_too(client: MlflowClient) -> None:
     assert names(client) == []
 
 
-def test_of_many_who_want_a_dead_ones_claim_one_gets_it(client: MlflowClient) -> None:
+def test_one_of_many_gets_a_dead_owners_claim(client: MlflowClient) -> None:
     leave(client, dead_process())
     together, done = threading.Barrier(6), threading.Barrier(6)
 
@@ -94,9 +94,7 @@ def test_of_many_who_want_a_dead_ones_claim_one_gets_it(client: MlflowClient) ->
     assert names(client) == []
 
 
-def test_another_machine_is_dead_when_its_heart_stands_still(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_remote_owner_without_heartbeat_is_dead(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DEAD_AFTER_S", 0.3)
     name = leave(client, ELSEWHERE)
     waiting = Claims(client)
@@ -135,7 +133,7 @@ def test_failed_heartbeat_stops_neither_work_nor_heartbeat(monkeypatch: pytest.M
     assert len(beats) > 2
 
 
-def test_the_living_the_dead_and_those_elsewhere() -> None:
+def test_liveness_of_local_and_remote_processes() -> None:
     own = identity()
     assert not is_gone(own)
     assert is_gone(dead_process())
@@ -166,6 +164,6 @@ def test_only_runs_of_dead_processes_are_closed(store: Store) -> None:
     assert store.close_dead() == 0
 
 
-def test_artifacts_lie_next_to_the_database(store: Store) -> None:
+def test_artifacts_are_next_to_the_database(store: Store) -> None:
     folder = Path(store.uri.removeprefix("sqlite:///")).parent
     assert store.client.get_experiment(store.experiment_id).artifact_location == (folder / "artifacts").as_uri()

@@ -26,7 +26,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
-def said(*arguments: str, elsewhere: str) -> subprocess.CompletedProcess[str]:
+def output_of(*arguments: str, elsewhere: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}
     return subprocess.run(
         [sys.executable, *arguments],
@@ -40,18 +40,18 @@ def said(*arguments: str, elsewhere: str) -> subprocess.CompletedProcess[str]:
 
 def test_claims_are_in_the_tracking_store(uri: str, tmp_path: Path) -> None:
     other = tmp_path / "registry.db"
-    done = said("-c", CLAIM, uri, elsewhere=f"sqlite:///{other}")
+    done = output_of("-c", CLAIM, uri, elsewhere=f"sqlite:///{other}")
     assert done.stdout == "True ['opscore-claim-abc-0']\n", done.stderr
     assert not other.exists()
     assert done.stderr.count("is not used: champions and claims are kept in the tracking store") == 1
 
 
-def test_command_says_that_the_other_registry_is_not_used(uri: str, tmp_path: Path) -> None:
+def test_unused_registry_is_reported(uri: str, tmp_path: Path) -> None:
     command = ["-m", "pipelines.pull", "dataset=digits", f"tracking.uri={uri}", f"out={tmp_path / 'out'}"]
-    done = said(*command, elsewhere="http://me:secret@elsewhere:5000")
+    done = output_of(*command, elsewhere="http://me:secret@elsewhere:5000")
     notice, refusal = done.stderr.splitlines()
     assert notice.startswith("opscore: MLFLOW_REGISTRY_URI=http://elsewhere:5000 is not used: champions")
     assert uri in notice and notice.endswith("`unset MLFLOW_REGISTRY_URI` before you serve one with mlflow")
     assert "where there is none" in refusal and done.returncode == 1
     # The same store written in another way is no other.
-    assert "not used" not in said(*command, elsewhere=uri).stderr
+    assert "not used" not in output_of(*command, elsewhere=uri).stderr

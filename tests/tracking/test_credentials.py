@@ -41,7 +41,7 @@ def test_password_goes_into_the_environment(uri: str, bare: str, expected: tuple
     assert tuple(os.environ.get(name) for name in NAMES) == expected
 
 
-def test_environment_keeps_the_address_without_it() -> None:
+def test_environment_keeps_address_without_password() -> None:
     os.environ[credentials.VARIABLE] = "postgresql://me:pw@h/d"
     assert credentials.of_environment(use=False) == "postgresql://me@h/d"
     assert credentials.DATABASE_PASSWORD not in os.environ
@@ -59,11 +59,11 @@ def test_environment_keeps_the_address_without_it() -> None:
         ("model.weights=/a/b@c.keras", "model.weights=/a/b@c.keras", None),
     ],
 )
-def test_command_line_holds_none(argument: str, expected: str, password: str | None) -> None:
+def test_command_line_holds_no_password(argument: str, expected: str, password: str | None) -> None:
     assert credentials.concealed([argument]) == [expected]
     assert os.environ.get(credentials.DATABASE_PASSWORD) == password
 
 
-def test_what_is_quoted_back_is_redacted() -> None:
-    said = credentials.redacted("got 'uri=http://me:pw@h and postgresql://u:x@y/z, not http://h:5000'")
-    assert said == "got 'uri=http://me:***@h and postgresql://u:***@y/z, not http://h:5000'"
+def test_quoted_addresses_are_redacted() -> None:
+    redacted = credentials.redacted("got 'uri=http://me:pw@h and postgresql://u:x@y/z, not http://h:5000'")
+    assert redacted == "got 'uri=http://me:***@h and postgresql://u:***@y/z, not http://h:5000'"

@@ -1,4 +1,4 @@
-"""Many recorded cells: what is asked of the store does not grow by the run, and no artifact is opened."""
+"""Many recorded cells: the number of requests does not grow with the runs, and no artifact is opened."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_cells_are_read_by_the_page(uri: str, statements: list[str], monkeypatch
     assert len(statements) < 20 * PAGES
 
 
-def test_what_is_read_is_what_was_recorded(uri: str) -> None:
+def test_read_cells_equal_the_recorded_ones(uri: str) -> None:
     found = {cell.run_id: cell for cell in Store(uri, "opscore").finished_cells()}
     for made in cells(RUNS):
         cell = found[made.run_id]
@@ -72,7 +72,7 @@ def test_what_is_read_is_what_was_recorded(uri: str) -> None:
 
 def test_a_report_opens_no_artifact(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("an artifact was asked for")
+        raise AssertionError("an artifact was requested")
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", refuse)
     monkeypatch.setattr(mlflow.artifacts, "list_artifacts", refuse)

@@ -16,7 +16,7 @@ from tests.servers import ui
 pytestmark = pytest.mark.slow
 
 MAX_LENGTH = "efficientnet_lite0-cifar100-prune_filters_quantize_int8"
-# MLflow's scripts weigh megabytes, and other tests run beside this one.
+# MLflow's scripts are megabytes, and other tests run at the same time.
 PATIENCE_S = 60
 
 

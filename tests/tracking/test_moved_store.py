@@ -42,10 +42,10 @@ def cell(store: Path, *arguments: str, **options: Any) -> subprocess.CompletedPr
     return command(store, "run", "technique=quantize_int8", *settings, folder, *arguments, **options)
 
 
-def refused(done: subprocess.CompletedProcess[str], *said: str) -> None:
+def refused(done: subprocess.CompletedProcess[str], *sentences: str) -> None:
     """Before anything was trained, in one sentence."""
     assert done.returncode != 0 and ": training" not in done.stdout, done.stdout
-    assert "Traceback" not in done.stderr and all(one in done.stderr for one in said), done.stderr
+    assert "Traceback" not in done.stderr and all(one in done.stderr for one in sentences), done.stderr
 
 
 def places(store: Path) -> list[Path]:
@@ -190,5 +190,5 @@ def test_sync_follows_the_store(place: Path) -> None:
         (None, None),
     ],
 )
-def test_what_is_a_folder_of_this_machine(text: str | None, folder: str | None) -> None:
+def test_local_folders_are_recognized(text: str | None, folder: str | None) -> None:
     assert moved._local(text) == (Path(folder) if folder else None)

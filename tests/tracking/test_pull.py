@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("technique", ["quantize_int8", "quantize_float16"])
-def test_what_is_pulled_runs_as_its_card_says(
+def test_pulled_model_runs_as_its_card_says(
     copy: Copy,
     opscore: Command,
     tmp_path: Path,
@@ -55,7 +55,7 @@ def test_what_is_pulled_runs_as_its_card_says(
     assert shown == [data.class_names[number] for number in logits.argmax(axis=1)]
 
 
-def test_an_earlier_pull_is_written_over_and_nothing_else(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+def test_only_an_earlier_pull_is_overwritten(copy: Copy, opscore: Command, tmp_path: Path) -> None:
     opscore("promote", BY.format("baseline"))
     out = tmp_path / "pulled"
     out.mkdir()

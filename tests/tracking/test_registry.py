@@ -65,12 +65,12 @@ def test_nothing_feasible_shows_the_nearest_misses(copy: Copy, opscore: Command)
     assert "none of the candidates for opscore-digits passes all gates" in message
     assert "is above its budget 0.001" in message
     assert not copy.client.search_registered_models()
-    # Not even beside a champion that was scored by another profile.
+    # A champion that was scored by another profile changes nothing.
     opscore("promote", ALL)
     assert message == opscore("promote", "filter=params.`score.max_size_mb` = '0.001'", fails=True)
 
 
-def test_what_cannot_be_compared_is_refused_in_one_sentence(copy: Copy, opscore: Command) -> None:
+def test_incomparable_cells_are_refused_in_one_sentence(copy: Copy, opscore: Command) -> None:
     message = opscore("promote", fails=True)
     assert "the 5 cells were scored by different profiles" in message
     assert "params.`score.max_size_mb` = '0.001'" in message and "\n" not in message
@@ -128,7 +128,7 @@ def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, opscore
     assert "another" in copy.versions()["2"]["hardware_note"]
 
 
-def test_claims_are_left_alone(copy: Copy, opscore: Command) -> None:
+def test_promotion_ignores_claims(copy: Copy, opscore: Command) -> None:
     copy.client.create_registered_model("opscore-claim-0123-0", tags={"process": "somebody"})
     opscore("promote", ALL)
     opscore("promote", BY.format("baseline"), "margin=0.5", "--dry-run", fails=True)
@@ -177,6 +177,6 @@ def test_names_that_can_be_registered(dataset: str) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["a/b", "a:b", "it's", "a@b", "a%20b", "a?b", "claim-x", "a\nb"])
-def test_names_that_cannot(dataset: str) -> None:
+def test_names_that_cannot_be_registered(dataset: str) -> None:
     with pytest.raises(ValueError, match="run its cells once more with"):
         model_name(dataset)

@@ -72,7 +72,7 @@ def test_without_any_alias_a_version_can_be_named(copy: Copy, opscore: Command, 
     assert "where there are versions 1, 2 and no champion" in message
     copy.client.set_registered_model_alias(NAME, "previous", "1")
     assert pasted(message, copy, tmp_path).returncode == 0
-    # Another than previous was asked for, which stays what it is.
+    # Version 2 was named, so previous stays version 1.
     assert copy.aliases() == {"champion": second, "previous": first}
 
 
@@ -85,7 +85,7 @@ def test_a_deleted_model_is_registered_again(copy: Copy, opscore: Command) -> No
     assert "It is version 1 of opscore-digits now" in opscore("promote", ALL)
 
 
-def test_a_version_whose_artifact_is_lost_is_not_returned_to(copy: Copy, opscore: Command) -> None:
+def test_version_with_lost_model_is_not_restored(copy: Copy, opscore: Command) -> None:
     two_versions(copy, opscore)
     before = copy.aliases()
     place = Path(copy.client.get_model_version_download_uri(NAME, "1").removeprefix("file://"))

@@ -48,11 +48,11 @@ def test_half_made_database_is_refused_with_a_working_mend(tmp_path: Path) -> No
     uri = f"sqlite:///{database}"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, name TEXT)")
-    told = f"opscore: the database {database} must hold all of MLflow's tables, got some of them and no run"
-    assert told in read(uri, tmp_path, "compare")
-    said = read(uri, tmp_path, "run", "technique=baseline")
-    assert told in said
-    subprocess.run(["bash", "-c", said.split("`")[1]], check=True)
+    sentence = f"opscore: the database {database} must hold all of MLflow's tables, got some of them and no run"
+    assert sentence in read(uri, tmp_path, "compare")
+    refusal = read(uri, tmp_path, "run", "technique=baseline")
+    assert sentence in refusal
+    subprocess.run(["bash", "-c", refusal.split("`")[1]], check=True)
     assert not database.exists()
     subprocess.run([sys.executable, "-c", OPEN, uri], cwd=ROOT, check=True)
 
@@ -91,8 +91,8 @@ def test_commands_at_once_on_a_new_postgresql_database(tmp_path: Path) -> None:
         check_reachable(postgres.uri, patience_s=60)
         # What only reads makes no tables.
         for reader in (["compare"], ["pull", "dataset=digits"]):
-            said = read(postgres.uri, tmp_path, *reader)
-            assert said.startswith(f"opscore: there is no tracking store at {postgres.uri}: run a cell first")
+            refusal = read(postgres.uri, tmp_path, *reader)
+            assert refusal.startswith(f"opscore: there is no tracking store at {postgres.uri}: run a cell first")
         with psycopg.connect(postgres.uri.replace("+psycopg", "")) as connection:
             assert connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public'").fetchall() == []
         assert all_at_once(postgres.uri, tmp_path) == ONCE_EACH

@@ -83,7 +83,7 @@ def expected(exported_model: ExportedModel, images: np.ndarray) -> tuple[list[st
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
-def test_the_answer_is_the_artifacts(model: ServedModel, exported_model: Path, dtype: type) -> None:
+def test_answer_is_the_exported_models(model: ServedModel, exported_model: Path, dtype: type) -> None:
     images = small_data()[0].test.images[:5]
     names, probabilities = expected(ExportedModel(exported_model), images)
     answer = predict(model, images.astype(dtype))
@@ -228,11 +228,11 @@ def test_wrong_images_get_a_400_and_one_sentence(connection: HTTPConnection, ima
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("body", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_request_gets_a_400_and_why(connection: HTTPConnection, body: Any, said: str) -> None:
+@pytest.mark.parametrize(("body", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_invalid_request_gets_400_and_the_reason(connection: HTTPConnection, body: Any, sentence: str) -> None:
     status, answer = post(connection, body)
     assert status == 400
-    assert re.search(said, answer["message"])
+    assert re.search(sentence, answer["message"])
 
 
 @pytest.mark.slow
