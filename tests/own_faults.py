@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.datasets.base import Arrays
+from pipelines.datasets.arrays import Arrays
 from pipelines.datasets.digits import Digits
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.techniques.base import Candidate, Context
@@ -48,7 +48,7 @@ class Training(Baseline):
 
 @dataclass(frozen=True, kw_only=True)
 class Checking(Baseline):
-    """Breaks when it looks at its artifact."""
+    """Breaks when it checks its exported model."""
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """Raise KeyError."""

@@ -1,11 +1,11 @@
-"""CIFAR-10 and CIFAR-100, from a file of one's own, from Keras's folder, or downloaded into it."""
+"""CIFAR-10 and CIFAR-100, from a local file, from Keras's folder, or downloaded into it."""
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.datasets import cifar_batches
-from pipelines.datasets.base import ArrayDataset, Arrays
+from pipelines.datasets.arrays import ArrayDataset, Arrays
 from pipelines.datasets.cifar_batches import PUBLISHED, Published, check_hash
 from pipelines.datasets.npz import NAMES, check_archive, read_archive
 from pipelines.system import checks
@@ -30,9 +30,9 @@ class Cifar(ArrayDataset):
     """32x32 RGB photographs in 10 or 100 classes; 50,000 for training and 10,000 for testing when complete.
 
     classes: 10 or 100 (fine labels).
-    data_dir: folder in which `cifar10.npz` or `cifar100.npz`, the published archive, or what was unpacked from it, is
-    looked for; after it comes Keras's folder.
-    url, sha256: of the archive, for a mirror; None for the author's.
+    data_dir: folder of `cifar10.npz` or `cifar100.npz`, or of the published archive, unpacked or not; Keras's folder is
+    searched next.
+    url, sha256: of the archive on a mirror; None for the author's.
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
     """
 
@@ -66,7 +66,7 @@ class Cifar(ArrayDataset):
         return f"cifar{self.classes}"
 
     def preflight(self) -> None:
-        """Check that the data is on this machine, or that its host answers."""
+        """Check that the data is on this machine, or that its server answers."""
         if self._file.is_file():
             check_archive(self._file)
         elif self._found() is None:
@@ -95,7 +95,7 @@ class Cifar(ArrayDataset):
         return Arrays(x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, class_names=names)
 
     def _found(self) -> Path | None:
-        """The archive, or what was unpacked from it, on this machine."""
+        """The archive, or the folder unpacked from it, on this machine."""
         published, cache = self._published, keras_home() / "datasets"
         places = [
             Path(self.data_dir).expanduser() / published.file,
@@ -107,7 +107,7 @@ class Cifar(ArrayDataset):
         return next((place for place in places if place.exists()), None)
 
     def _fetch(self) -> Path:
-        """The archive, downloaded to where Keras keeps it."""
+        """Download the archive to Keras's folder."""
         check_writable(keras_home())
         try:
             return download(self._url, self._archive, self._sha256)

@@ -1,4 +1,4 @@
-"""CIFAR's images as their author publishes them for Python: pickled batches in an archive, or unpacked from it."""
+"""CIFAR's images in their published form for Python: pickled batches in an archive, or unpacked from it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pipelines.datasets.base import Images, Labels
+from pipelines.datasets.base import Images
+from pipelines.datasets.splitting import Labels
 
-# What reading raises on bytes that are no archive or no batch.
+# Raised by reading bytes that are no archive or no batch.
 _DAMAGE = (
     tarfile.TarError, zlib.error, EOFError, OSError, pickle.UnpicklingError, ValueError, TypeError, LookupError,
     AttributeError, OverflowError,
@@ -27,9 +28,9 @@ _DAMAGE = (
 class Published:
     """One of the two datasets, as published.
 
-    url, sha256: of the archive; the digest is the one in Keras's sources. folder: inside of it. train, test: names of
-    the batches, in order. labels: key of the labels in a batch. keras: names under which versions of Keras keep the
-    archive.
+    url, sha256: of the archive; the digest is from Keras's sources. folder: inside of it. train, test: names of the
+    batches, in order. labels: key of the labels in a batch. keras: names of the archive in Keras's folder, which differ
+    between its versions.
     """
 
     url: str
@@ -74,8 +75,8 @@ def check_hash(archive: Path, sha256: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         raise ValueError(
-            f"{archive} must be the archive with SHA-256 {sha256}, got {found}: delete it, and it is fetched again, "
-            "or put the whole archive there"
+            f"{archive} must be the archive with SHA-256 {sha256}, got {found}: delete it, so that it is fetched "
+            "again, or put the whole archive there"
         )
 
 
@@ -101,7 +102,7 @@ def read(source: Path, published: Published) -> tuple[Images, Labels, Images, La
 
 
 def _packed(archive: Path, folder: str, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
-    """The wanted members, in the order in which they come: a compressed file is read once, from front to end."""
+    """The wanted members, in the order of the archive: a compressed file is read once, from start to end."""
     with tarfile.open(archive, "r|*") as tar:
         for member in tar:
             path = PurePosixPath(member.name)
@@ -123,15 +124,15 @@ def _batch(content: bytes, labels: bytes) -> tuple[Images, Labels]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows NumPy's arrays, and nothing else: a pickle can ask for any code to be run."""
+    """Loads NumPy's arrays and nothing else: a pickle can run any code."""
 
     known: ClassVar = {("ndarray", "numpy"), ("dtype", "numpy")}
 
     def find_class(self, module: str, name: str) -> Any:
-        """NumPy's own. Raises pickle.UnpicklingError for every other global."""
+        """A global of NumPy. Raises pickle.UnpicklingError for every other one."""
         if (name, module) in self.known:
             return getattr(np, name)
-        # Where it lies depends on the version that wrote the pickle.
+        # Its module depends on the version of NumPy that wrote the pickle.
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
             return np.ndarray.__reduce__(np.empty(0))[0]
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs: distrust it")

@@ -1,4 +1,4 @@
-"""Content hashes of files, remembered as git's index does: a file whose state has not changed is not read again."""
+"""Content hashes of files, remembered as in git's index: a file is read again only if its state has changed."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from pathlib import Path
 from pipelines.datasets.cache import Cache
 from pipelines.datasets.picture import unreadable
 
-# Size, time of the last change of content and of anything, inode: a change of the file shows in one of them.
+# Size, mtime, ctime and inode: any change of the file changes one of them,
 State = tuple[int, int, int, int]
-# But for a change so shortly after another one that both have the same time.
+# except for one so shortly after another that both have the same time.
 RACY_NS = 2_000_000_000
 READERS = 8
 
@@ -21,7 +21,7 @@ READERS = 8
 def content_hashes(paths: Sequence[str], cache: Cache, name: str) -> list[str]:
     """SHA-256 of each file's content, in hexadecimal.
 
-    name: under which the cache remembers them. Raises ValueError, naming the file, for one that cannot be read.
+    name: key of the hashes in the cache. Raises ValueError, naming the file, for one that cannot be read.
     """
     remembered = _load(cache.recall(name))
     states = [_state(path) for path in paths]
@@ -34,13 +34,13 @@ def content_hashes(paths: Sequence[str], cache: Cache, name: str) -> list[str]:
     with ThreadPoolExecutor(READERS) as pool:
         for place, content in zip(unread, pool.map(_sha256, [paths[place] for place in unread]), strict=True):
             hashes[place] = content
-    asked = {
+    fresh = {
         path: (state, content)
         for path, state, content in zip(paths, states, hashes, strict=True)
         if max(state[1:3]) < started - RACY_NS
     }
-    others = {path: one for path, one in remembered.items() if path not in asked and _unchanged(path, one[0])}
-    cache.note(name, json.dumps([[path, *state, content] for path, (state, content) in (others | asked).items()]))
+    others = {path: one for path, one in remembered.items() if path not in fresh and _unchanged(path, one[0])}
+    cache.note(name, json.dumps([[path, *state, content] for path, (state, content) in (others | fresh).items()]))
     return hashes
 
 

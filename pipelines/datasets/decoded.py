@@ -1,4 +1,4 @@
-"""Image files as splits that lie in the cache: decoded once, in parallel, into one file that every cell maps."""
+"""Image files as splits in the cache: decoded once, in parallel, into one file that every cell maps."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ import numpy as np
 from tqdm import tqdm
 
 from pipelines.datasets import notes, picture
-from pipelines.datasets.base import ImageData, Images, Indices, Labels, Split, content_digest
+from pipelines.datasets.base import ImageData, Images, Split, content_digest
 from pipelines.datasets.cache import Cache, Facts
 from pipelines.datasets.contents import content_hashes
 from pipelines.datasets.picture import printable
+from pipelines.datasets.splitting import Indices, Labels
 from pipelines.system import machine, mapped
 
-# Raise it when `read` gives other pixels for the same file.
+# Raise it when `read` returns different pixels for the same file.
 VERSION = 1
-# What a process decodes at a time: bytes of decoded images, and of files, of which a megabyte takes about 50 ms.
+# Limits of a task of one process: bytes of decoded images, and of files (a megabyte takes about 50 ms).
 CHUNK_DECODED, CHUNK_FILES = 2**23, 2**20
-# So many bytes of files for each process that is started, which takes about half a second.
-WORTH_A_PROCESS = 2**24
+# Bytes of files for each process; starting one takes about half a second.
+BYTES_PER_PROCESS = 2**24
 Read = Callable[[Path, int], Images]
 
 
@@ -48,10 +49,10 @@ class Files:
 def image_data(
     parts: Sequence[Files], class_names: Sequence[str], *, side: int, folder: Path, read: Read = picture.read
 ) -> ImageData:
-    """Training, validation and test images of side x side pixels, mapped from the cache, decoded into it if need be.
+    """Training, validation and test images of side x side pixels, mapped from the cache, decoded first if needed.
 
-    folder: where the files are. read: gives the pixels of one file; other processes call it. Raises ValueError, naming
-    the file, for one that cannot be read, and as `Cache.entry` does.
+    folder: of the files. read: returns the pixels of one file; called in subprocesses. Raises ValueError, naming the
+    file, for one that cannot be read, and like `Cache.entry`.
     """
     cache = Cache.of_environment()
     paths = [os.fspath(path) for part in parts for path in part.paths]
@@ -78,7 +79,7 @@ def image_data(
 
 
 def _splits(images: Images, parts: Sequence[Files], facts: Facts) -> list[Split]:
-    """One after the other in the images, with the digests as far as they are known."""
+    """Consecutive splits of the images, with their digests if known."""
     bounds = np.cumsum([0, *(len(part.paths) for part in parts)]).tolist()
     known = facts.get("split_digests", [None] * len(parts))
     return [
@@ -88,7 +89,7 @@ def _splits(images: Images, parts: Sequence[Files], facts: Facts) -> list[Split]
 
 
 def _facts(splits: Sequence[Split], class_names: Sequence[str]) -> Facts:
-    """What takes a look at all pixels. Hashes let go of Python's lock, so that they use several cores."""
+    """Facts that need a pass over all pixels. Hashing releases Python's lock, so threads use several cores."""
     train, _, test = splits
     with ThreadPoolExecutor(machine.cores()) as pool:
         digest = pool.submit(content_digest, splits, class_names)
@@ -98,20 +99,20 @@ def _facts(splits: Sequence[Split], class_names: Sequence[str]) -> Facts:
 
 
 def _decode(paths: Sequence[str], side: int, images: Images, read: Read) -> None:
-    """Fill the mapped array's file with the images of all paths, in their order."""
+    """Fill the mapped array's file with the images of all paths, in order."""
     region = mapped.region_of(images)
     assert region is not None
     sizes = [Path(path).stat().st_size for path in paths]
-    chunks = list(_chunks(paths, sizes, most=max(1, CHUNK_DECODED // images[0].nbytes)))
-    workers = min(machine.cores(), sum(sizes) // WORTH_A_PROCESS)
-    # Nothing is shown for what takes less than a second.
+    chunks = list(_chunks(paths, sizes, max_files=max(1, CHUNK_DECODED // images[0].nbytes)))
+    workers = min(machine.cores(), sum(sizes) // BYTES_PER_PROCESS)
+    # No bar for less than a second.
     with tqdm(total=len(paths), desc="reading images", unit=" images", delay=1, disable=None) as bar:
         if workers < 2:
             for start, some in chunks:
                 bar.update(_write(some, side, region, start, read))
             return
-        # Threads of a process decode small images one after the other. What has threads, as TensorFlow's or MLflow's,
-        # must not be forked.
+        # Threads of one process would decode small images one after another. A process with threads, such as
+        # TensorFlow's or MLflow's, must not be forked.
         with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
             try:
                 jobs = [pool.submit(_write, some, side, region, start, read) for start, some in chunks]
@@ -122,32 +123,27 @@ def _decode(paths: Sequence[str], side: int, images: Images, read: Read) -> None
                 raise
 
 
-def _chunks(paths: Sequence[str], sizes: Sequence[int], *, most: int) -> Iterator[tuple[int, Sequence[str]]]:
-    """Consecutive files, with the place of the first: at most so many, and no more than about CHUNK_FILES bytes."""
+def _chunks(paths: Sequence[str], sizes: Sequence[int], *, max_files: int) -> Iterator[tuple[int, Sequence[str]]]:
+    """Consecutive files, with the position of the first: at most `max_files` and about CHUNK_FILES bytes at a time."""
     start = taken = 0
     for stop, size in enumerate(sizes, start=1):
         taken += size
-        if stop - start == most or taken >= CHUNK_FILES or stop == len(sizes):
+        if stop - start == max_files or taken >= CHUNK_FILES or stop == len(sizes):
             yield start, paths[start:stop]
             start, taken = stop, 0
 
 
 def _write(paths: Sequence[str], side: int, region: mapped.Region, start: int, read: Read) -> int:
-    """Decode images and write them into the file from row `start` on; gives their number."""
+    """Decode images and write them into the file from row `start` on; returns their number."""
     rows = np.stack([read(Path(path), side) for path in paths])
-    place, left = region.offset + start * rows[0].nbytes, rows.reshape(-1).data
-    file = os.open(region.path, os.O_WRONLY)
-    try:
-        while left:
-            done = os.pwrite(file, left, place)
-            place, left = place + done, left[done:]
-    finally:
-        os.close(file)
+    with Path(region.path).open("r+b") as file:
+        file.seek(region.offset + start * rows[0].nbytes)
+        file.write(rows.data)
     return len(paths)
 
 
 def _end_with_parent() -> None:
-    """Let Ctrl-C be the parent's matter, and end this process when the parent is killed."""
+    """Leave Ctrl-C to the parent, and end this process when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
 

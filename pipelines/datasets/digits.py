@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: real data in a second, without a download."""
+"""Handwritten digits from scikit-learn: real images that load in a second, without a download."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.datasets.base import ArrayDataset, Arrays, stratified_split
+from pipelines.datasets.arrays import ArrayDataset, Arrays
 from pipelines.system import checks
 
 
@@ -14,10 +14,11 @@ from pipelines.system import checks
 class Digits(ArrayDataset):
     """1,797 grey images of 8x8 pixels in ten classes, repeated over three channels.
 
-    test_fraction: part of the images held out for testing, in (0, 1); the source has no test split.
+    test_fraction: fraction of the images held out for testing, in (0, 1); the source has no test split.
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
     """
 
+    default_name = "digits"
     test_fraction: float = 0.2
 
     def __post_init__(self) -> None:
@@ -25,13 +26,8 @@ class Digits(ArrayDataset):
         super().__post_init__()
         checks.fraction("dataset.test_fraction", self.test_fraction)
 
-    @property
-    def default_name(self) -> str:
-        """The word on the command line."""
-        return "digits"
-
     def preflight(self) -> None:
-        """Nothing can be missing: the images are part of scikit-learn, a dependency."""
+        """Nothing can be missing: scikit-learn is a dependency."""
 
     def _read(self) -> Arrays:
         # The file that `sklearn.datasets.load_digits` reads: importing scikit-learn takes more than a second.
@@ -40,13 +36,9 @@ class Digits(ArrayDataset):
         rows = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
         # A row holds an image, which counts ink in 0..16, and its label.
         grey = np.rint(rows[:, :-1].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
-        images = np.repeat(grey[..., None], 3, axis=-1)
-        labels = rows[:, -1].astype(np.int64)
-        rest, tested = stratified_split(labels, self.test_fraction, seed=self.split_seed, field="dataset.test_fraction")
         return Arrays(
-            x_train=images[rest],
-            y_train=labels[rest],
-            x_test=images[tested],
-            y_test=labels[tested],
-            class_names=tuple(str(digit) for digit in range(10)),
+            x_train=np.repeat(grey[..., None], 3, axis=-1),
+            y_train=rows[:, -1].astype(np.int64),
+            class_names=tuple("0123456789"),
+            test_fraction=self.test_fraction,
         )

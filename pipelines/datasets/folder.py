@@ -1,16 +1,15 @@
-"""A folder of image files, one subfolder a class, read by Pillow."""
+"""A folder of image files with one subfolder for each class, read by Pillow."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipelines.datasets.base import Dataset, ImageData, check_limit, shared_limit, stratified_split, stratified_subset
+from pipelines.datasets.base import Dataset, ImageData
 from pipelines.datasets.decoded import Files, image_data
 from pipelines.datasets.layout import Layout, class_name, find
 from pipelines.datasets.picture import printable
@@ -21,9 +20,9 @@ from pipelines.system import checks, names
 class Folder(Dataset):
     """Image files of any size, resized to squares.
 
-    path: folder with one subfolder a class, or with folders for the splits above them (`pipelines/datasets/layout.py`).
+    path: folder of the class folders, or of folders for the splits that hold them (`pipelines/datasets/layout.py`).
     image_size: side in pixels to which every image is resized (`pipelines/datasets/picture.py`).
-    test_fraction: part held out for testing, in (0, 1); of no effect where there is a folder for it.
+    test_fraction: fraction held out for testing, in (0, 1); no effect where there is a folder for testing.
     """
 
     path: str = field(metadata={"fingerprint": False})
@@ -50,14 +49,14 @@ class Folder(Dataset):
         self._chosen(self._found())
 
     def load(self) -> ImageData:
-        """Choose the images of each split, then read those, or map what an earlier cell read.
+        """Choose the images of each split, then decode them, or map those that an earlier cell decoded.
 
         Raises ValueError, naming the file, for one that cannot be read, and for splits and limits that cannot be met.
         """
         layout = self._found()
         chosen = self._chosen(layout)
         data = image_data(chosen, layout.class_names, side=self.image_size, folder=self._root)
-        return replace(data, notes=tuple(note for note in (layout.left_out, *data.notes) if note))
+        return replace(data, notes=tuple(filter(None, (layout.left_out, *data.notes))))
 
     @property
     def _root(self) -> Path:
@@ -77,32 +76,12 @@ class Folder(Dataset):
             )
         return find(self._root)
 
-    def _chosen(self, layout: Layout) -> tuple[Files, Files, Files]:
+    def _chosen(self, layout: Layout) -> list[Files]:
         """The files for training, validation and testing, each in random order."""
         names.check_classes(layout.class_names)
-        there = {split: _files(by_class, layout.class_names) for split, by_class in layout.files.items()}
-        train, seed = there["train"], self.split_seed
-        if "test" in there:
-            test = there["test"]
-        else:
-            rest, tested = stratified_split(train.labels, self.test_fraction, seed=seed, field="dataset.test_fraction")
-            train, test = train[rest], train[tested]
-        subset = partial(stratified_subset, seed=seed, field="dataset.limit_train")
-        if "validation" in there:
-            validation = there["validation"]
-            limits = shared_limit(self.limit_train, train.labels, validation.labels)
-            train, validation = (
-                files[subset(files.labels, limit)] for files, limit in zip((train, validation), limits, strict=True)
-            )
-        else:
-            check_limit(train.labels, self.limit_train, self.validation_fraction)
-            train = train[subset(train.labels, self.limit_train)]
-            rest, held_out = stratified_split(
-                train.labels, self.validation_fraction, seed=seed, field="dataset.validation_fraction"
-            )
-            train, validation = train[rest], train[held_out]
-        tested = stratified_subset(test.labels, self.limit_test, seed=seed, field="dataset.limit_test")
-        return train, validation, test[tested]
+        files = {part: _files(by_class, layout.class_names) for part, by_class in layout.files.items()}
+        chosen = self.partition({part: one.labels for part, one in files.items()}, self.test_fraction)
+        return [files[part][index] for part, index in chosen.values()]
 
 
 def _files(by_class: Mapping[str, Sequence[Path]], class_names: Sequence[str]) -> Files:

@@ -1,4 +1,4 @@
-"""Label arrays of usual shapes and dtypes as class numbers from 0, where they can mean one thing only."""
+"""Label arrays of usual shapes and dtypes as class numbers from 0, where their meaning is unambiguous."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.datasets.base import Labels, listed
+from pipelines.datasets.notes import listed
+from pipelines.datasets.splitting import Labels
 
 Array = npt.NDArray[Any]
 
@@ -16,10 +17,10 @@ Array = npt.NDArray[Any]
 def as_numbers(
     parts: Mapping[str, Array], class_names: Array | None, images: Mapping[str, tuple[str, int]]
 ) -> tuple[dict[str, Labels], tuple[str, ...], list[str]]:
-    """Labels by their array's name, int64 (n,), the class names, and what was done, in words.
+    """Labels by their array's name, int64 (n,), the class names, and the conversions, in words.
 
-    images: name and number of the images that each array labels. Raises ValueError, with a mend, for what could mean
-    several things.
+    images: name and number of the images that each array labels. Raises ValueError, with a mend, for labels whose
+    meaning is ambiguous.
     """
     done: list[str] = []
     numbers = {
@@ -33,7 +34,7 @@ def as_numbers(
         numbers = {name: labels - 1 for name, labels in numbers.items()}
         done.append(f"labels 1..{high} were counted from 0")
     if names is None:
-        # A wrong label must not become thousands of classes.
+        # One wrong label must not create thousands of classes.
         if low < 0 or high > max(1000, 2 * sum(count for _, count in images.values())):
             raise ValueError(
                 f"labels without class_names must be 0, 1, ..., got {low if low < 0 else high}: "
@@ -48,7 +49,7 @@ def as_numbers(
         first = 1 if low == 1 else 0
         names = tuple(str(number) for number in range(first, high + 1))
         done.append(f"without class_names, classes are called {names[0]!r} to {names[-1]!r}")
-    return numbers, names, done
+    return numbers, names, list(dict.fromkeys(done))
 
 
 def _numbers(name: str, labels: Array, *, of: tuple[str, int], all_names: list[str], done: list[str]) -> Labels:
@@ -59,18 +60,18 @@ def _numbers(name: str, labels: Array, *, of: tuple[str, int], all_names: list[s
         raise ValueError(f"{name} must hold class numbers, got {labels.dtype}: save them as integers")
     if labels.ndim == 2 and 1 not in labels.shape:
         labels = _one_hot(name, labels)
-        _add(done, "one-hot labels became class numbers")
+        done.append("one-hot labels became class numbers")
     elif labels.ndim > 1:
         if labels.size != max(labels.shape):
             raise ValueError(f"{name} must hold one label for each image, got shape {labels.shape}: use one of them")
-        _add(done, f"labels of shape {labels.shape} lost a dimension")
+        done.append(f"labels of shape {labels.shape} lost a dimension")
         labels = labels.reshape(-1)
     if len(np.atleast_1d(labels)) != images or labels.size == 0:
         raise ValueError(
             f"{name} must hold one label for each of the {images} images of {x}, got {labels.size}: "
             "save both from the same source"
         )
-    numbers = labels.astype(np.int64) if labels.dtype.kind != "f" else _whole(name, labels, x)
+    numbers = labels.astype(np.int64) if labels.dtype.kind != "f" else _integral(name, labels, x)
     return np.atleast_1d(numbers)
 
 
@@ -81,11 +82,10 @@ def _one_hot(name: str, labels: Array) -> Array:
             f"{name} of shape {labels.shape} must be one-hot, got rows that are not one 1 and else 0: "
             f"use {name}.argmax(1) if the largest is the class"
         )
-    numbers: Array = labels.argmax(axis=1)
-    return numbers
+    return labels.argmax(axis=1)  # type: ignore[no-any-return]
 
 
-def _whole(name: str, labels: Array, x: str) -> Labels:
+def _integral(name: str, labels: Array, x: str) -> Labels:
     wrong = labels[~(np.isfinite(labels) & (np.rint(labels) == labels))]
     if len(wrong):
         raise ValueError(
@@ -114,8 +114,3 @@ def _numbering(names: list[str]) -> str:
     every = ", ".join(f"{name}.ravel()" for name in names)
     numbered = ", ".join(f"np.searchsorted(class_names, {name})" for name in names)
     return f"class_names = np.unique(np.concatenate([{every}])); {', '.join(names)} = {numbered}"
-
-
-def _add(done: list[str], what: str) -> None:
-    if what not in done:
-        done.append(what)

@@ -1,4 +1,4 @@
-"""What a cell says of its data before it trains."""
+"""The description of a cell's data, printed before training."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData, Images, Split
 
 WIDTH = 79
-# So many class names are listed in full.
-LISTED = 10
+# Up to so many class names are listed in full.
+MAX_NAMES = 10
 
 
 def description(name: str, data: ImageData) -> str:
-    """How many images of which classes, then the dataset's own notes, in lines of at most 79 characters."""
+    """Number of images and classes, then the dataset's own notes, in lines of at most 79 characters."""
     train, validation, test = (len(split) for split in (data.train, data.validation, data.test))
     height, width, _ = data.image_shape
+    shown = data.class_names
+    if len(shown) > MAX_NAMES:
+        shown = (*shown[: MAX_NAMES - 2], f"... {shown[-1]}")
     counts = (
         f"{name}: {train:,} training, {validation:,} validation and {test:,} test images of {height}x{width} pixels, "
-        f"{len(data.class_names)} classes: {_listed(data.class_names)}"
+        f"{len(data.class_names)} classes: {', '.join(shown)}"
     )
-    lines = [
-        textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in (counts, *data.notes)
-    ]
-    return "\n".join("\n".join(line) for line in lines)
+    return "\n".join(
+        textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in (counts, *data.notes)
+    )
 
 
 def duplicates(train: Split, test: Split) -> str:
-    """One sentence on test images whose very pixels are training images too; empty where there are none."""
+    """One sentence on test images that are also training images, pixel for pixel; empty where there are none."""
     known = set(_hashes(train.images))
     count = sum(one in known for one in _hashes(test.images))
     if not count:
@@ -44,7 +46,7 @@ def duplicates(train: Split, test: Split) -> str:
 
 
 def resized(image_size: int, input_size: int | None) -> str:
-    """One sentence where a network sees fewer pixels than the dataset holds; else empty."""
+    """One sentence where a network's input has fewer pixels than the dataset's images; else empty."""
     if input_size is None or input_size >= image_size:
         return ""
     return (
@@ -53,10 +55,10 @@ def resized(image_size: int, input_size: int | None) -> str:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    if len(names) <= LISTED:
-        return ", ".join(names)
-    return f"{', '.join(names[: LISTED - 2])}, ... {names[-1]}"
+def listed(values: Sequence[object]) -> str:
+    """The first three values and the number of the remaining ones."""
+    more = f" and {len(values) - 3} more" if len(values) > 3 else ""
+    return ", ".join(map(str, values[:3])) + more
 
 
 def _hashes(images: Images) -> list[bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.datasets.base import ArrayDataset, Arrays, stratified_split
+from pipelines.datasets.arrays import ArrayDataset, Arrays
 from pipelines.datasets.labels import as_numbers
 from pipelines.datasets.pixels import as_rgb
 from pipelines.datasets.roles import assigned
@@ -23,13 +23,13 @@ NAMES = ("x_train", "y_train", "x_test", "y_test", "class_names")
 class Npz(ArrayDataset):
     """The images of an `.npz` file with the arrays x_train, y_train, x_test, y_test and class_names.
 
-    path: the file. x_*: uint8 RGB (n, h, w, 3); y_*: integers (n,), indices into class_names, which is text; what else
-    is taken is in `roles.py`, `pixels.py` and `labels.py`.
-    test_fraction: part held out for testing, in (0, 1); of no effect where the file has test images.
+    path: the file. x_*: uint8 RGB (n, h, w, 3); y_*: integers (n,), indices into class_names, which is text. Other
+    accepted forms: `roles.py`, `pixels.py` and `labels.py`.
+    test_fraction: fraction held out for testing, in (0, 1); no effect where the file has test images.
     """
 
     path: str = field(metadata={"fingerprint": False})
-    # The digest holds which images are tested, and cells of files that have test images keep their fingerprint.
+    # The digest covers the choice of test images; where the file has some, the fraction changes nothing.
     test_fraction: float = field(default=0.2, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class Npz(ArrayDataset):
         return self._file.stem
 
     def preflight(self) -> None:
-        """Check that the file is there and is an archive with the arrays."""
+        """Check that the file exists and is an archive with the arrays."""
         if not self._file.is_file():
             raise FileNotFoundError(
                 f"dataset.path must name an existing .npz file, got {self.path}: "
@@ -57,7 +57,7 @@ class Npz(ArrayDataset):
 
     def _read(self) -> Arrays:
         self.preflight()
-        return read_archive(self._file, test_fraction=self.test_fraction, seed=self.split_seed)
+        return read_archive(self._file, self.test_fraction)
 
     @property
     def _file(self) -> Path:
@@ -84,41 +84,29 @@ def check_archive(path: Path) -> dict[str, str]:
     return {role: by_role[role] for role in (*wanted, "class_names") if role in by_role}
 
 
-def read_archive(path: Path, *, test_fraction: float = 0.2, seed: int = 0) -> Arrays:
-    """Read the arrays, and change what can mean one thing only into what `Arrays` asks for.
+def read_archive(path: Path, test_fraction: float = 0.2) -> Arrays:
+    """Read the arrays, converted to the form that `Arrays` requires where their meaning is unambiguous.
 
-    test_fraction: held out for testing, by `seed`, where no test images are there.
-    Raises ValueError for an archive that lacks an array, is damaged, or wants pickled objects.
+    test_fraction: held out for testing if the file has no test images, in (0, 1).
+    Raises ValueError for an archive that lacks an array, is damaged, or needs unpickling.
     """
     by_role = check_archive(path)
     with np.load(path, allow_pickle=False) as archive:
-        raw = {role: _read_array(archive, path, name) for role, name in by_role.items()}
-    xs = {role: by_role[role] for role in raw if role[:1] == "x"}
-    ys = {role: by_role[role] for role in raw if role[:1] == "y"}
-    sizes = {by_role[role]: (xs["x" + role[1:]], len(np.atleast_1d(raw["x" + role[1:]]))) for role in ys}
-    names = raw.get("class_names")
-    images, done = as_rgb({name: raw[role] for role, name in xs.items()})
-    labels, class_names, named = as_numbers({name: raw[role] for role, name in ys.items()}, names, sizes)
-    taken: dict[str, npt.NDArray[Any]] = {role.replace("_train", ""): images[name] for role, name in xs.items()}
-    taken |= {role.replace("_train", ""): labels[name] for role, name in ys.items()}
-    if renamed := [f"{name} as {role}" for role, name in by_role.items() if name != role and len(role) > 1]:
-        done = [f"took {', '.join(renamed)}", *done]
+        raw = {name: _read_array(archive, path, name) for name in by_role.values()}
+    class_names = raw.get(by_role.pop("class_names", ""))
+    images_of = {name: by_role["x" + role[1:]] for role, name in by_role.items() if role[0] == "y"}
+    images, done = as_rgb({name: raw[name] for name in images_of.values()})
+    sizes = {y: (x, len(images[x])) for y, x in images_of.items()}
+    labels, names, named = as_numbers({y: raw[y] for y in images_of}, class_names, sizes)
+    if renamed := [f"{name} as {role}" for role, name in by_role.items() if name != role and "_" in role]:
+        done.insert(0, f"took {', '.join(renamed)}")
     done += named
-    if "x_test" not in taken:
-        rest, tested = stratified_split(taken["y"], test_fraction, seed=seed, field="dataset.test_fraction")
-        taken |= {"x_test": taken["x"][tested], "y_test": taken["y"][tested]}
-        taken |= {"x": taken["x"][rest], "y": taken["y"][rest]}
+    both = images | labels
+    arrays: dict[str, Any] = {role if "_" in role else f"{role}_train": both[name] for role, name in by_role.items()}
+    if "x_test" not in arrays:
         done.append(f"no test images are there, so {test_fraction:g} of all were held out for testing")
-    return Arrays(
-        x_train=taken["x"],
-        y_train=taken["y"],
-        x_test=taken["x_test"],
-        y_test=taken["y_test"],
-        class_names=class_names,
-        x_validation=taken.get("x_validation"),
-        y_validation=taken.get("y_validation"),
-        notes=(f"{path.name}: {'; '.join(done)}",) if done else (),
-    )
+    notes = (f"{path.name}: {'; '.join(done)}",) if done else ()
+    return Arrays(**arrays, class_names=names, test_fraction=test_fraction, notes=notes)
 
 
 def _read_array(archive: Any, path: Path, name: str) -> npt.NDArray[Any]:
@@ -132,7 +120,7 @@ def _read_array(archive: Any, path: Path, name: str) -> npt.NDArray[Any]:
                 "must be resized to one, or read as files with dataset=folder"
             ) from error
         raise _damaged(path, error) from error
-    # NumPy hands out the bytes of a member that does not begin like an array.
+    # NumPy returns the bytes of a member that does not begin like an array.
     if not isinstance(array, np.ndarray):
         raise _damaged(path, f"{name} is not an array")
     return array

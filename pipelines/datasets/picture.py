@@ -1,4 +1,4 @@
-"""One image file as pixels, the way a person sees it. Pillow reads it."""
+"""One image file as pixels, as an image viewer shows it. Pillow reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# What Pillow gives for more than 8 bits a channel, all of them grey.
+# Pillow's modes of more than 8 bits a channel, all of them grey.
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 # The preprocessing of an ordinary photograph, as a client of a deployed model repeats it.
 SNIPPET = """\
@@ -21,36 +21,37 @@ image = np.asarray(image.resize(({side}, {side}), Image.Resampling.BILINEAR))"""
 def read(path: Path, side: int) -> npt.NDArray[np.uint8]:
     """The pixels of an image file, RGB uint8 of shape (side, side, 3).
 
-    The picture is turned as its EXIF orientation says, transparent parts show white, and of several frames the first
-    counts. Grey images of 16 bits are divided by 257; grey images of floats are multiplied by 255 if they lie in 0..1
-    and rounded if they lie in 0..255. Resizing is Pillow's BILINEAR, which is antialiased; proportions are not kept.
+    The image is turned by its EXIF orientation, transparent parts become white, and of several frames the first is
+    used. Grey images of 16 bits are divided by 257; grey images of floats are multiplied by 255 if they are in 0..1
+    and rounded if they are in 0..255. Resizing is Pillow's BILINEAR, which is antialiased; proportions are not kept.
     Raises ValueError, naming the file, for everything else.
     """
     try:
         with warnings.catch_warnings():
-            # Damaged metadata and large photographs: the pixels count.
+            # About damaged metadata and large photographs: only the pixels matter.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                return _pixels(_as_seen(image), side)
+                seen = _as_seen(image).resize((side, side), Image.Resampling.BILINEAR)
+                return np.asarray(seen)
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"{printable(path)} must be an image that Pillow opens, got another file: save it as PNG or JPEG, or take "
-            "it out of the folder"
+            f"{printable(path)} must be an image that Pillow opens, got another file: save it as PNG or JPEG, or "
+            "remove it from the folder"
         ) from error
-    except Exception as error:  # Pillow's plugins raise whatever they stumble over.
+    except Exception as error:  # Pillow's plugins raise all kinds of errors.
         raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> ValueError:
-    """What keeps an image file from being read, in one sentence."""
+    """The refusal of an image file that cannot be read."""
     shown = printable(path)
     if isinstance(error, FileNotFoundError):
         return ValueError(f"{shown} must be a file, got a link to nothing: mend the link or delete it")
     if isinstance(error, PermissionError):
         return ValueError(f"{shown} must be readable, got no permission: chmod a+r the file")
     return ValueError(
-        f"{shown} must be a whole and readable image, got: {error or type(error).__name__}; save it again or take it "
-        "out of the folder"
+        f"{shown} must be a whole and readable image, got: {error or type(error).__name__}; save it again or remove it "
+        "from the folder"
     )
 
 
@@ -69,10 +70,6 @@ def _as_seen(image: Image.Image) -> Image.Image:
         turned = Image.fromarray(_in_8_bits(np.asarray(turned)))
     seen = turned.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
-
-
-def _pixels(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _in_8_bits(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

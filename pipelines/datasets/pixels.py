@@ -1,4 +1,4 @@
-"""Image arrays of usual shapes and dtypes as uint8 RGB, where they can mean one thing only."""
+"""Image arrays of usual shapes and dtypes as uint8 RGB, where their meaning is unambiguous."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy.typing as npt
 from pipelines.system import mapped
 
 Array = npt.NDArray[Any]
-# Floats below this that exceed 1 are neither 0..1 nor surely 0..255.
+# Floats between 1 and this are not in 0..1, and may not be in 0..255 either.
 DARK = 64
 
 
 def as_rgb(parts: Mapping[str, Array]) -> tuple[dict[str, npt.NDArray[np.uint8]], list[str]]:
-    """Images by their array's name, uint8 (n, h, w, 3), and what was done to them, in words.
+    """Images by their array's name, uint8 (n, h, w, 3), and the conversions, in words.
 
-    All parts are scaled alike. Raises ValueError, with a mend, for what could mean several things.
+    All parts are scaled alike. Raises ValueError, with a mend, for arrays whose meaning is ambiguous.
     """
     done: list[str] = []
     for name, images in parts.items():
@@ -32,14 +32,9 @@ def as_rgb(parts: Mapping[str, Array]) -> tuple[dict[str, npt.NDArray[np.uint8]]
     rgb = {}
     for name, images in scaled.items():
         if images.shape[3] == 1:
-            _add(done, "grey images were repeated over three channels")
+            done.append("grey images were repeated over three channels")
         rgb[name] = np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
-    return rgb, done
-
-
-def _add(done: list[str], what: str) -> None:
-    if what not in done:
-        done.append(what)
+    return rgb, list(dict.fromkeys(done))
 
 
 def _channels_last(name: str, images: Array, done: list[str]) -> Array:
@@ -50,7 +45,7 @@ def _channels_last(name: str, images: Array, done: list[str]) -> Array:
         if images.shape[3] in (1, 3):
             return images
         if images.shape[1] in (1, 3) and images.shape[3] not in (2, 4):
-            _add(done, "channels were put last")
+            done.append("channels were put last")
             return images.transpose(0, 2, 3, 1)
     raise ValueError(f"{name} must have shape (n, height, width, 3), got {images.shape}: {_shape_mend(name, images)}")
 
@@ -76,7 +71,7 @@ def _shape_mend(name: str, images: Array) -> str:
 
 
 def _flat_mend(name: str, pixels: int) -> str:
-    """For images that are rows of so many pixels."""
+    """For images that are flat rows of `pixels` values."""
     side = math.isqrt(pixels)
     if side * side == pixels:
         return f"use {name}.reshape(-1, {side}, {side})"
@@ -97,10 +92,10 @@ def _check_finite(parts: Mapping[str, Array]) -> None:
 
 
 def _scaled(parts: Mapping[str, Array], done: list[str]) -> dict[str, npt.NDArray[np.uint8]]:
-    """The values in 0..255."""
+    """The values as integers in 0..255."""
     _check_finite(parts)
     if all(images.dtype.kind == "b" for images in parts.values()):
-        _add(done, "True became 255, False 0")
+        done.append("True became 255, False 0")
         return {name: images.astype(np.uint8) * np.uint8(255) for name, images in parts.items()}
     floats = any(images.dtype.kind == "f" for images in parts.values())
     low = {name: float(images.min()) for name, images in parts.items()}
@@ -110,18 +105,18 @@ def _scaled(parts: Mapping[str, Array], done: list[str]) -> dict[str, npt.NDArra
     for name, images in parts.items():
         if np.rint(low[name] * factor) < 0 or np.rint(high[name] * factor) > 255:
             raise ValueError(
-                f"{name} must lie in 0..255, or in 0..1 for floats, got {images.dtype} in {low[name]:g} to "
+                f"{name} must be in 0..255, or in 0..1 for floats, got {images.dtype} from {low[name]:g} to "
                 f"{high[name]:g}: {_range_mend(name, images, low[name], high[name])}"
             )
     _check_one_scale(high, floats=floats and not unit)
     _check_bright(parts, high, floats=floats, unit=unit)
     if unit:
-        _add(done, "floats 0..1 were multiplied by 255 and rounded")
+        done.append("floats 0..1 were multiplied by 255 and rounded")
     return {name: _as_uint8(images, factor, done) for name, images in parts.items()}
 
 
 def _check_one_scale(high: Mapping[str, float], *, floats: bool) -> None:
-    """Raise ValueError where one part lies in 0..1 and another in 0..255."""
+    """Raise ValueError where one part is in 0..1 and another in 0..255."""
     dark, bright = min(high, key=lambda name: high[name]), max(high, key=lambda name: high[name])
     if floats and high[dark] <= 1 < high[bright]:
         raise ValueError(
@@ -134,12 +129,12 @@ def _check_bright(parts: Mapping[str, Array], high: Mapping[str, float], *, floa
     name, brightest = max(high.items(), key=lambda item: item[1])
     if brightest <= 1 and not floats:
         raise ValueError(
-            f"{name} must lie in 0..255, got {parts[name].dtype} of 0 and 1 only: use {name} * 255 if they are black "
+            f"{name} must be in 0..255, got {parts[name].dtype} of 0 and 1 only: use {name} * 255 if they are black "
             "and white, or save the floats as they were before they were cast"
         )
     if floats and not unit and brightest < DARK:
         raise ValueError(
-            f"{name} must lie in 0..1 or 0..255, got {parts[name].dtype} up to {brightest:g} only, which may be "
+            f"{name} must be in 0..1 or 0..255, got {parts[name].dtype} up to {brightest:g} only, which may be "
             f"either: use np.rint({name}).astype('uint8') for 0..255, or {name} / {brightest:g} if that is white, "
             "in all parts alike"
         )
@@ -156,7 +151,7 @@ def _range_mend(name: str, images: Array, low: float, high: float) -> str:
     if low >= 0:
         white = np.iinfo(np.uint16).max if images.dtype == np.uint16 else high
         return f"use np.rint({name} * (255 / {white:g})).astype('uint8') if {white:g} is white, in all parts alike"
-    return f"use np.clip({name}, 0, 255) if what lies outside is noise"
+    return f"use np.clip({name}, 0, 255) if values outside are noise"
 
 
 def _as_uint8(images: Array, factor: int, done: list[str]) -> npt.NDArray[np.uint8]:
@@ -171,5 +166,5 @@ def _as_uint8(images: Array, factor: int, done: list[str]) -> npt.NDArray[np.uin
         result[at : at + len(block)] = values
         at += len(block)
     if factor == 1:
-        _add(done, f"{images.dtype} of 0..255 {'became' if whole else 'were rounded to'} uint8")
+        done.append(f"{images.dtype} of 0..255 {'became' if whole else 'were rounded to'} uint8")
     return result

@@ -1,4 +1,4 @@
-"""Which array of an archive is what, by the names that people give them."""
+"""The roles of an archive's arrays, by the names that people give them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def role(name: str) -> str | None:
 
 
 def assigned(names: Iterable[str]) -> dict[str, str]:
-    """The array of each role; an array that is called as its role comes before all others.
+    """The array of each role; one that has its role's own name takes precedence.
 
-    Raises ValueError where two arrays claim one role.
+    Raises ValueError where two arrays have one role.
     """
     found: dict[str, str] = {}
     for name in sorted(names, key=lambda one: one != role(one)):

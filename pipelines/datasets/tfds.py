@@ -1,4 +1,4 @@
-"""Datasets of TensorFlow Datasets, read in a process of their own: preparing them loads TensorFlow."""
+"""Datasets of TensorFlow Datasets, read in a subprocess: preparing them loads TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.datasets.base import ArrayDataset, Arrays
+from pipelines.datasets.arrays import ArrayDataset, Arrays
 from pipelines.datasets.npz import read_archive
 from pipelines.system import checks
 
@@ -20,13 +20,15 @@ READER = "pipelines.datasets.tfds_reader"
 
 @dataclass(frozen=True, kw_only=True)
 class Tfds(ArrayDataset):
-    """A dataset with one image and one `ClassLabel` for each example, in memory.
+    """A dataset with one image and one `ClassLabel` for each example.
 
-    name: of the dataset in tensorflow-datasets. config, version: None for its own defaults. source_dir: where datasets
-    are prepared, None for the library's own place. image_size: side in pixels to which images are resized
-    (`pipelines/datasets/picture.py`); None where all are of one size. test_fraction: part held out for testing, in
-    (0, 1); of no effect where there are labelled test images.
+    name: of the dataset in tensorflow-datasets. config, version: None for its defaults. source_dir: folder of prepared
+    datasets, None for the library's default. image_size: side in pixels to which images are resized
+    (`pipelines/datasets/picture.py`); None where all have one size. test_fraction: fraction held out for testing, in
+    (0, 1); no effect where there are labelled test images.
     """
+
+    default_name = ""
 
     config: str | None = None
     version: str | None = None
@@ -47,7 +49,7 @@ class Tfds(ArrayDataset):
         checks.fraction("dataset.test_fraction", self.test_fraction)
 
     def _check_plain_name(self) -> None:
-        """Refuse `name/config:version`, as the library writes it, with the fields that say the same."""
+        """Refuse the library's notation `name/config:version`; the message names the fields to set instead."""
         rest, _, version = str(self.name).partition(":")
         base, _, config = rest.partition("/")
         parts = {"config": config, "version": version}
@@ -56,13 +58,8 @@ class Tfds(ArrayDataset):
                 f"dataset.name must be the dataset's name alone, got {self.name!r}: set dataset.name={base} {meant}"
             )
 
-    @property
-    def default_name(self) -> str:
-        """There is none: the name says which dataset is meant."""
-        return ""
-
     def preflight(self) -> None:
-        """Check that the library is there; whether it has the dataset is asked when it is read."""
+        """Check that the library is installed; the dataset itself is looked up when it is read."""
         if importlib.util.find_spec("tensorflow_datasets") is None:
             raise ModuleNotFoundError(
                 "dataset=tfds needs tensorflow-datasets, which is not installed: pip install 'opscore[tfds]'"
@@ -72,22 +69,21 @@ class Tfds(ArrayDataset):
         self.preflight()
         with tempfile.TemporaryDirectory(prefix="opscore-tfds-") as scratch:
             file = Path(scratch, f"{self.name}.npz")
-            parts = [self.name, *([self.config] if self.config else [])]
-            asked = {
-                "name": "/".join(parts) + (f":{self.version}" if self.version else ""),
+            config = f"/{self.config}" if self.config else ""
+            request = {
+                "name": self.name + config + (f":{self.version}" if self.version else ""),
                 "data_dir": self.source_dir and os.path.expanduser(self.source_dir),  # noqa: PTH111
                 "image_size": self.image_size,
                 "file": str(file),
             }
-            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
             done = subprocess.run(
-                [sys.executable, "-m", READER, json.dumps(asked)],
+                [sys.executable, "-m", READER, json.dumps(request)],
                 stdout=subprocess.PIPE,
                 text=True,
                 check=False,
-                env=environment,
+                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
             )
             if done.returncode or not file.is_file():
-                said = done.stdout.strip().splitlines()
-                raise ValueError(said[-1] if said else f"dataset.name={self.name} could not be read")
-            return read_archive(file, test_fraction=self.test_fraction, seed=self.split_seed)
+                output = done.stdout.strip().splitlines()
+                raise ValueError(output[-1] if output else f"dataset.name={self.name} could not be read")
+            return read_archive(file, self.test_fraction)

@@ -1,6 +1,6 @@
-"""The process that reads a dataset of TensorFlow Datasets: `python -m pipelines.datasets.tfds_reader <JSON>`.
+"""The subprocess that reads a dataset of TensorFlow Datasets: `python -m pipelines.datasets.tfds_reader <JSON>`.
 
-It leaves an `.npz` file as `dataset=npz` reads it, or one sentence on stdout and the status 1.
+It writes an `.npz` file for `dataset=npz`, or prints one sentence and exits with status 1.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from PIL import Image
 
 from pipelines.system.checks import did_you_mean
 
-# The names that datasets have for their parts, in the order in which they are looked for.
+# Usual names of each part, in order of precedence.
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 
 def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) -> None:
-    """Prepare the dataset where need be and write its images and labels. Raises ValueError with one sentence."""
+    """Prepare the dataset if needed and write its images and labels. Raises ValueError with one sentence."""
     builder = _builder(name, data_dir)
     try:
         builder.download_and_prepare()
     except Exception as error:
         raise ValueError(
-            f"dataset.name={name} must be in {builder.data_dir} or be had from its source, which failed "
+            f"dataset.name={name} must be in {builder.data_dir} or come from its source, which failed "
             f"({type(error).__name__}: {_line(error)}): prepare it on a machine with network and copy that folder, or "
             "set dataset.source_dir to where it is"
         ) from error
@@ -39,7 +39,7 @@ def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) 
             continue
         examples = _examples(builder, split)
         labels = np.array([example[label] for example in examples], np.int64)
-        # Competitions keep the labels of their test images.
+        # Competitions do not publish the labels of their test images.
         if len(labels) and (labels >= 0).all():
             arrays[f"x_{part}"] = _images(name, [example[image] for example in examples], image_size)
             arrays[f"y_{part}"] = labels
@@ -54,7 +54,7 @@ def _examples(builder: Any, split: str) -> list[dict[str, Any]]:
     """All examples of a split."""
     import tensorflow_datasets as tfds
 
-    # TensorFlow reads every other format.
+    # All other formats need TensorFlow.
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
         return list(builder.as_data_source(split=split))
     return list(tfds.as_numpy(builder.as_dataset(split=split)))
@@ -71,9 +71,9 @@ def _builder(name: str, data_dir: str | None) -> Any:
         if base not in known:
             raise ValueError(
                 f"dataset.name must be a dataset of tensorflow-datasets, or one that is prepared in "
-                f"{data_dir or 'its own place'}, got {name!r}{did_you_mean(base, known)}"
+                f"{data_dir or 'its default folder'}, got {name!r}{did_you_mean(base, known)}"
             ) from error
-        raise ValueError(f"dataset.name={name} cannot be had: {_line(error)}") from error
+        raise ValueError(f"dataset.name={name} cannot be loaded: {_line(error)}") from error
 
 
 def _features(name: str, features: Any) -> tuple[str, str]:
@@ -116,18 +116,18 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def main(asked: dict[str, Any]) -> int:
-    """Read what is asked for; the exit status."""
+def main(request: dict[str, Any]) -> int:
+    """Read the requested dataset; returns the exit status."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            read(**asked)
+            read(**request)
     except ValueError as error:
         print(error)
     except Exception as error:  # noqa: BLE001 (damaged files make the readers of each format raise their own)
-        place = asked["data_dir"] or "the place of prepared datasets"
+        folder = request["data_dir"] or "the folder of prepared datasets"
         print(
-            f"dataset.name={asked['name']} must be readable, got {type(error).__name__}: {_line(error)}; delete its "
-            f"folder in {place}, so that it is prepared again"
+            f"dataset.name={request['name']} must be readable, got {type(error).__name__}: {_line(error)}; delete its "
+            f"folder in {folder}, so that it is prepared again"
         )
     else:
         return 0

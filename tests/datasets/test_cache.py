@@ -21,7 +21,7 @@ SIZE = 3000 + 128 + len('{"n": 1}')
 
 
 def cache(folder: Path, entries: int = 2) -> Cache:
-    """One that holds so many entries of SHAPE."""
+    """A cache with room for `entries` arrays of SHAPE."""
     return Cache(folder=folder, limit_bytes=entries * SIZE + MARGIN_BYTES)
 
 
@@ -45,7 +45,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
 
 
-def test_an_entry_is_made_once_and_found_again(tmp_path) -> None:
+def test_entry_is_made_once_and_found_again(tmp_path) -> None:
     images, facts = cache(tmp_path).entry(KEYS[0], SHAPE, filled(7))
     assert images.shape == SHAPE and images.dtype == np.uint8 and facts == {"n": 7}
     assert (images == 7).all()
@@ -55,7 +55,7 @@ def test_an_entry_is_made_once_and_found_again(tmp_path) -> None:
     assert names(tmp_path) == {f"{KEYS[0]}.npy", f"{KEYS[0]}.json"}
 
 
-def test_the_least_recently_used_goes_when_there_is_no_room(tmp_path) -> None:
+def test_least_recently_used_entry_is_evicted_first(tmp_path) -> None:
     for age, key in enumerate(KEYS[:2]):
         cache(tmp_path).entry(key, SHAPE, filled(1))
         os.utime(tmp_path / f"{key}.npy", (age, age))
@@ -66,9 +66,11 @@ def test_the_least_recently_used_goes_when_there_is_no_room(tmp_path) -> None:
     assert names(tmp_path) == {f"{key}.{kind}" for key in (KEYS[0], KEYS[2]) for kind in ("npy", "json")}
 
 
-def test_what_is_in_use_stays_for_as_long_as_a_view_of_it(tmp_path) -> None:
+def test_entry_stays_while_a_view_of_it_is_held(tmp_path) -> None:
     view = cache(tmp_path, 1).entry(KEYS[0], SHAPE, filled(1))[0][3:5]
-    with pytest.raises(ValueError, match=r"OPSCORE_CACHE_GB must leave 0.0 MB .* beside 0.0 MB of images in use"):
+    with pytest.raises(
+        ValueError, match=r"OPSCORE_CACHE_GB must leave 0.0 MB .* in addition to 0.0 MB of images in use"
+    ):
         cache(tmp_path, 1).entry(KEYS[1], SHAPE, filled(2))
     assert not cache(tmp_path, 1).remove(KEYS[0])
     del view
@@ -84,7 +86,7 @@ def test_array_larger_than_the_limit_is_refused_at_once(tmp_path) -> None:
     assert f"{KEYS[0]}.npy" in names(tmp_path)
 
 
-def test_a_disk_without_room_is_named_before_anything_is_made(tmp_path) -> None:
+def test_full_disk_is_refused_before_anything_is_made(tmp_path) -> None:
     free = shutil.disk_usage(tmp_path).free
     large = Cache(folder=tmp_path, limit_bytes=10 * free)
     with pytest.raises(OSError, match=r"must have [\d.]+ GB free .*, got [\d.]+ GB in .*: make room there, or export"):
@@ -92,7 +94,7 @@ def test_a_disk_without_room_is_named_before_anything_is_made(tmp_path) -> None:
     assert names(tmp_path) == set()
 
 
-def test_a_disk_that_fills_up_meanwhile_leaves_nothing(tmp_path) -> None:
+def test_disk_that_fills_up_meanwhile_leaves_nothing(tmp_path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     script = f"""
@@ -118,7 +120,7 @@ c.Cache(folder=Path({str(disk)!r}), limit_bytes=10**9).entry("a" * 64, (3 * 2**2
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])
-def test_an_entry_that_is_not_whole_is_made_again(tmp_path, damage: bytes | None) -> None:
+def test_damaged_entry_is_made_again(tmp_path, damage: bytes | None) -> None:
     cache(tmp_path).entry(KEYS[0], SHAPE, filled(1))
     path = tmp_path / f"{KEYS[0]}.npy"
     with path.open("r+b") as file:
@@ -135,7 +137,7 @@ def test_failed_entry_leaves_nothing_and_can_be_retried(tmp_path) -> None:
     assert cache(tmp_path).entry(KEYS[0], SHAPE, filled(5))[1] == {"n": 5}
 
 
-def test_files_of_others_in_the_folder_are_not_touched(tmp_path) -> None:
+def test_foreign_files_in_the_folder_are_not_touched(tmp_path) -> None:
     (tmp_path / "photo.npy").write_bytes(b"mine")
     (tmp_path / f"{KEYS[0]}.jpg").write_bytes(b"mine")
     held = cache(tmp_path)
@@ -155,7 +157,7 @@ def slowly(folder: Path, made: Path) -> None:
     assert (images == 9).all()
 
 
-def test_of_eight_processes_at_once_one_makes_it(tmp_path) -> None:
+def test_one_of_eight_concurrent_processes_makes_it(tmp_path) -> None:
     made = tmp_path / "made"
     spawn = multiprocessing.get_context("fork")
     processes = [spawn.Process(target=slowly, args=(tmp_path / "cache", made)) for _ in range(8)]
@@ -206,7 +208,7 @@ def test_killed_writer_leaves_no_complete_entry(tmp_path) -> None:
     os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
     process.join()
     assert names(folder) == {f"{KEYS[0]}.{process.pid}.partial"}
-    # Whoever needs room next deletes it, whatever it was for.
+    # The next entry that needs room deletes it.
     cache(folder, 1).entry(KEYS[1], SHAPE, filled(2))
     assert names(folder) == {f"{KEYS[1]}.npy", f"{KEYS[1]}.json"}
     assert (cache(folder).entry(KEYS[0], SHAPE, filled(3))[0] == 3).all()
@@ -221,18 +223,18 @@ def test_killed_writer_leaves_no_complete_entry(tmp_path) -> None:
         ),
         ({"OPSCORE_CACHE_GB": "0"}, r"got '0'"),
         ({"OPSCORE_CACHE_GB": "nan"}, r"got 'nan'"),
-        ({"OPSCORE_CACHE": "/proc/nowhere"}, r"OPSCORE_CACHE must be a folder that can be written, got /proc/nowhere"),
-        ({"OPSCORE_CACHE": __file__}, r"OPSCORE_CACHE must be a folder that can be written, got .*test_cache.py"),
+        ({"OPSCORE_CACHE": "/proc/nowhere"}, r"OPSCORE_CACHE must be a writable folder, got /proc/nowhere"),
+        ({"OPSCORE_CACHE": __file__}, r"OPSCORE_CACHE must be a writable folder, got .*test_cache.py"),
     ],
 )
-def test_settings_that_cannot_be(monkeypatch, environment: dict[str, str], message: str) -> None:
+def test_invalid_environment_is_refused(monkeypatch, environment: dict[str, str], message: str) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=message):
         Cache.of_environment().entry(KEYS[0], SHAPE, never)
 
 
-def test_the_place_is_the_users_cache_directory(monkeypatch, tmp_path) -> None:
+def test_default_folder_is_the_users_cache_directory(monkeypatch, tmp_path) -> None:
     for name in ("OPSCORE_CACHE", "OPSCORE_CACHE_GB", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -244,7 +246,7 @@ def test_the_place_is_the_users_cache_directory(monkeypatch, tmp_path) -> None:
     assert Cache.of_environment() == Cache(folder=tmp_path / "mine/images", limit_bytes=5 * GB // 2)
 
 
-def test_the_command_shows_and_clears(tmp_path) -> None:
+def test_command_shows_and_clears(tmp_path) -> None:
     environment = os.environ | {"OPSCORE_CACHE": str(tmp_path)}
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -30,7 +30,7 @@ NOWHERE = "http://127.0.0.1:1/cifar-10-python.tar.gz"
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes text and bytes as the Python 2 did that wrote CIFAR's batches."""
+    """Writes text and bytes like Python 2, which wrote CIFAR's batches."""
 
     dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)
     write: Any  # set by the pickler's constructor
@@ -137,7 +137,7 @@ def test_download_is_checked_kept_and_used_again(tmp_path):
     assert {run.data.tags["dataset"] for run in place.cells()} == {"cifar10"}
 
 
-def test_offline_says_where_to_put_the_file(tmp_path):
+def test_offline_refusal_names_where_to_put_the_file(tmp_path):
     place = Place(tmp_path)
     begun = time.monotonic()
     done = place.run(
@@ -154,11 +154,11 @@ def test_offline_says_where_to_put_the_file(tmp_path):
     assert f"put the archive of that address into {tmp_path}/keras/datasets/cifar-10-batches-py.tar.gz, or" in line
 
 
-# --- where it is looked for ---
+# --- places searched ---
 
 
 @pytest.mark.parametrize("classes", [10, 100])
-def test_a_real_file_is_read(classes):
+def test_real_file_is_read(classes):
     if not (SHARED / f"cifar{classes}.npz").is_file():
         pytest.skip(f"no real images in {SHARED}")
     dataset = Cifar(classes=classes, data_dir=str(SHARED), limit_train=4000, limit_test=1000)
@@ -188,6 +188,7 @@ def test_every_usual_place_gives_the_same_images(tmp_path, home, classes, unpack
         dataset = Cifar(classes=classes, data_dir=str(tmp_path / "data"), url=NOWHERE, sha256=sha256_of(place))
         dataset.preflight()
         arrays = dataset._read()
+        assert arrays.x_test is not None
         assert (arrays.x_train == images[:count]).all() and (arrays.x_test == images[count:]).all()
         assert arrays.x_train.dtype == np.uint8 and arrays.class_names == cifar.CLASS_NAMES[classes]
         expected = labels if classes == 10 else np.arange(count + 200) % 100
@@ -210,7 +211,7 @@ def test_file_of_other_classes_is_refused(tmp_path):
         Cifar(classes=10, data_dir=str(tmp_path)).load()
 
 
-# --- what can be wrong ---
+# --- refusals ---
 
 
 def test_archive_of_another_hash_is_refused(tmp_path, home):

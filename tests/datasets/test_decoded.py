@@ -26,7 +26,7 @@ SIDE, NAMES = 16, ("cat", "dog")
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[str]:
-    """600 files whose times of change are old."""
+    """600 files that were changed long ago."""
     rng, paths = np.random.default_rng(0), []
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -40,8 +40,8 @@ def photos(tmp_path: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
-    """Two processes decode what is more than a few files."""
-    monkeypatch.setattr("pipelines.datasets.decoded.WORTH_A_PROCESS", 2**17)
+    """Two processes decode more than a few files."""
+    monkeypatch.setattr("pipelines.datasets.decoded.BYTES_PER_PROCESS", 2**17)
     monkeypatch.setenv("OPSCORE_CACHE", str(tmp_path / "cache"))
     return Cache.of_environment()
 
@@ -55,14 +55,14 @@ def parts(paths: list[str]) -> list[Files]:
 
 
 def data(paths: list[str], using=read, side: int = SIDE, names=NAMES):
-    """What is loaded, and how many images were decoded for it."""
+    """The loaded images, and how many were decoded for them."""
     made = {path.stat().st_ino for path in Cache.of_environment().folder.glob("*.npy")}
     found = image_data(parts(paths), names, side=side, folder=Path(paths[0]).parent, read=using)
     new = {path.stat().st_ino for path in Cache.of_environment().folder.glob("*.npy")} - made
     return found, len(paths) * len(new)
 
 
-def test_images_are_those_of_the_files_and_decoded_once(photos, cache) -> None:
+def test_images_equal_the_files_and_are_decoded_once(photos, cache) -> None:
     found, decoded = data(photos)
     assert decoded == len(photos)
     for split, part in zip((found.train, found.validation, found.test), parts(photos), strict=True):
@@ -118,7 +118,7 @@ def test_undecodable_file_stops_decoding_and_leaves_nothing(photos, cache) -> No
 
 
 def test_only_changed_files_are_hashed_again(photos, cache, monkeypatch) -> None:
-    time.sleep(2.1)  # no file is younger than what is believed
+    time.sleep(2.1)  # so that no file counts as changed just now
     first = content_hashes(photos, cache, "a" * 64)
     assert len(set(first)) == len(photos)
     opened: list[str] = []
@@ -130,7 +130,7 @@ def test_only_changed_files_are_hashed_again(photos, cache, monkeypatch) -> None
 
     monkeypatch.setattr(Path, "open", counted)
     shutil.copy(photos[1], photos[0])
-    os.utime(photos[0], (1e9, 1e9))  # size and time of change as before: only the inode's own time tells
+    os.utime(photos[0], (1e9, 1e9))  # size and time of change as before: only the ctime differs
     assert content_hashes(photos, cache, "a" * 64) == [first[1], *first[1:]]
     assert [name for name in opened if name.endswith(".png")] == ["0.png"]
     # It changed less than two seconds ago, and might change again within one tick of its clock.
@@ -140,12 +140,12 @@ def test_only_changed_files_are_hashed_again(photos, cache, monkeypatch) -> None
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[1]", '[["x", 1]]', '{"a": 2}'])
-def test_a_damaged_memory_is_no_memory(photos, cache, text: str) -> None:
+def test_damaged_hashes_are_computed_anew(photos, cache, text: str) -> None:
     cache.note("a" * 64, text)
     assert len(content_hashes(photos[:3], cache, "a" * 64)) == 3
 
 
-def test_a_file_that_is_gone_is_named(photos, cache) -> None:
+def test_missing_file_is_named(photos, cache) -> None:
     Path(photos[2]).unlink()
     with pytest.raises(ValueError, match=r"2.png must be a file, got a link to nothing: mend"):
         content_hashes(photos, cache, "a" * 64)
@@ -158,7 +158,7 @@ import sys
 from pipelines.datasets import decoded
 from tests.datasets.test_decoded import data
 from tests.decoders import endless
-decoded.WORTH_A_PROCESS = 1
+decoded.BYTES_PER_PROCESS = 1
 if __name__ == "__main__":
     data(sys.argv[1:], endless)
 """
@@ -176,7 +176,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    ("sizes", "most", "lengths"),
+    ("sizes", "max_files", "lengths"),
     [
         ([1] * 7, 3, [3, 3, 1]),
         ([2**20] * 3, 3, [1, 1, 1]),
@@ -184,9 +184,9 @@ if __name__ == "__main__":
         ([], 3, []),
     ],
 )
-def test_chunks_are_bounded_by_images_and_by_bytes_of_files(sizes, most: int, lengths) -> None:
+def test_chunks_are_bounded_by_images_and_by_bytes_of_files(sizes, max_files: int, lengths) -> None:
     paths = [str(number) for number in range(len(sizes))]
-    chunks = list(_chunks(paths, sizes, most=most))
+    chunks = list(_chunks(paths, sizes, max_files=max_files))
     assert [len(chunk) for _, chunk in chunks] == lengths
     assert [path for _, chunk in chunks for path in chunk] == paths
     assert [start for start, _ in chunks] == list(np.cumsum([0, *lengths])[:-1])

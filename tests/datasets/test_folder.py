@@ -1,4 +1,4 @@
-"""Folders of images as people lay them out: what is a class, a split, or none of the user's pictures."""
+"""Usual layouts of image folders: which folders are classes, splits, or neither."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines.datasets import layout, notes
-from pipelines.datasets.base import Split
+from pipelines.datasets.base import ImageData, Split
 from pipelines.datasets.folder import Folder
 
 
@@ -64,7 +64,7 @@ TWO = {"ant": 8, "bee": 8}
             ["training/ant", "training/bee", "validation/ant", "validation/bee", "evaluation/ant", "evaluation/bee"],
             {"train": TWO, "validation": TWO, "test": TWO},
         ),
-        # Deeper only, wrapped, doubled, and beside annotations.
+        # Deeper only, wrapped, doubled, and next to annotations.
         (["ant/2024/may", "bee/2023"], {"train": TWO}),
         (
             ["insects/train/ant", "insects/train/bee", "insects/test/ant", "insects/test/bee"],
@@ -117,7 +117,7 @@ def test_impossible_layouts_are_refused(tmp_path: Path, folders: list[str], sent
         layout.find(tmp_path)
 
 
-def test_what_is_left_out_is_counted_in_one_sentence(tmp_path: Path) -> None:
+def test_skipped_files_are_counted_in_one_sentence(tmp_path: Path) -> None:
     for name in TWO:
         images(tmp_path / name)
     images(tmp_path / "ant" / ".ipynb_checkpoints")
@@ -145,7 +145,7 @@ def test_every_suffix_and_none_is_read(tmp_path: Path) -> None:
     assert found(tmp_path) == {"train": TWO}
 
 
-def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
+def test_links_are_followed_and_cycles_are_not(tmp_path: Path) -> None:
     images(tmp_path / "store" / "all" / "x")
     root = tmp_path / "pets"
     images(root / "bee")
@@ -158,7 +158,7 @@ def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pipe", "pipe.png"])
-def test_a_pipe_is_left_out_and_not_waited_for(tmp_path: Path, name: str) -> None:
+def test_pipe_is_skipped_and_not_waited_for(tmp_path: Path, name: str) -> None:
     for folder in TWO:
         images(tmp_path / folder)
     os.mkfifo(tmp_path / "ant" / name)
@@ -167,7 +167,7 @@ def test_a_pipe_is_left_out_and_not_waited_for(tmp_path: Path, name: str) -> Non
     assert f"1 file that is no image (ant/{name})" in it.left_out
 
 
-def test_a_class_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+def test_class_that_is_a_dangling_link_is_named(tmp_path: Path) -> None:
     for name in TWO:
         images(tmp_path / name)
     (tmp_path / "cat").symlink_to(tmp_path / "nowhere")
@@ -175,7 +175,7 @@ def test_a_class_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
         layout.find(tmp_path)
 
 
-def test_a_photograph_that_pillow_does_not_open_is_named(tmp_path: Path) -> None:
+def test_photograph_that_pillow_cannot_open_is_named(tmp_path: Path) -> None:
     for name in TWO:
         images(tmp_path / name)
     (tmp_path / "ant" / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
@@ -183,7 +183,7 @@ def test_a_photograph_that_pillow_does_not_open_is_named(tmp_path: Path) -> None
         Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load()
 
 
-def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+def test_dangling_link_is_named(tmp_path: Path) -> None:
     for name in TWO:
         images(tmp_path / name)
     (tmp_path / "ant" / "gone.png").symlink_to(tmp_path / "nowhere.png")
@@ -202,7 +202,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("given", "name"), [(".", "pets"), ("..", "all"), ("../pets", "pets"), ("../pets/", "pets")])
-def test_the_name_is_that_of_the_folder_itself(
+def test_default_name_is_the_folders_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, name: str
 ) -> None:
     (tmp_path / "all" / "pets").mkdir(parents=True)
@@ -210,7 +210,7 @@ def test_the_name_is_that_of_the_folder_itself(
     assert Folder(path=given, image_size=8).name == name
 
 
-def test_a_folder_for_validation_is_used(tmp_path: Path) -> None:
+def test_folder_for_validation_is_used(tmp_path: Path) -> None:
     for split, first in (("train", 0), ("val", 100), ("test", 200)):
         for name in TWO:
             images(tmp_path / split / name, 6, first)
@@ -223,7 +223,7 @@ def test_a_folder_for_validation_is_used(tmp_path: Path) -> None:
     assert [len(split) for split in (limited.train, limited.validation, limited.test)] == [6, 6, 4]
 
 
-def test_a_folder_of_classes_is_split(tmp_path: Path) -> None:
+def test_folder_of_classes_is_split(tmp_path: Path) -> None:
     for name, first in (("bee", 0), ("train", 100)):
         images(tmp_path / name, 10, first)
     load = Folder(path=str(tmp_path), image_size=8, test_fraction=0.3, validation_fraction=0.15).load
@@ -237,7 +237,7 @@ def test_a_folder_of_classes_is_split(tmp_path: Path) -> None:
     assert data.digest == again.digest
 
 
-def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+def test_unreadable_image_is_named(tmp_path: Path) -> None:
     for name in TWO:
         images(tmp_path / name)
     (tmp_path / "bee" / "1.png").write_bytes(b"no image")
@@ -245,12 +245,12 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
         Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load()
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"^dataset.path must name an existing folder, got .*none: "):
         Folder(path=str(tmp_path / "none"), image_size=8).preflight()
 
 
-def test_description_fits_a_terminal_and_tells_of_duplicates(tmp_path: Path) -> None:
+def test_description_fits_a_terminal_and_names_duplicates(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for name, first in (("ant", 0), ("bee", 50)):
             images(tmp_path / split / name, 10, first if split == "train" else first + 8)
@@ -263,7 +263,7 @@ def test_description_fits_a_terminal_and_tells_of_duplicates(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("image_size", "input_size", "said"),
+    ("image_size", "input_size", "sentence"),
     [
         (224, 32, "the network sees 32x32 of 224x224 pixels: model.input_size=224"),
         (8, 32, ""),
@@ -271,16 +271,14 @@ def test_description_fits_a_terminal_and_tells_of_duplicates(tmp_path: Path) -> 
         (64, None, ""),
     ],
 )
-def test_shrinking_within_the_network_is_said(image_size: int, input_size: int | None, said: str) -> None:
-    assert notes.resized(image_size, input_size).startswith(said)
-    assert bool(notes.resized(image_size, input_size)) is bool(said)
+def test_resizing_within_the_network_is_noted(image_size: int, input_size: int | None, sentence: str) -> None:
+    assert notes.resized(image_size, input_size).startswith(sentence)
+    assert bool(notes.resized(image_size, input_size)) is bool(sentence)
 
 
 def test_many_classes_are_shortened() -> None:
     images = np.zeros((100, 8, 8, 3), np.uint8)
     split = Split(images=images, labels=np.arange(100))
-    from pipelines.datasets.base import ImageData
-
     names = tuple(f"class {number}" for number in range(100))
     data = ImageData(train=split, validation=split, test=split, class_names=names, digest="")
     assert "100 classes: class 0, class 1," in re.sub(r"\s+", " ", notes.description("many", data))

@@ -1,4 +1,4 @@
-"""What image folders leave in the cache, through the command."""
+"""Image folders in the cache, through the command."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def photos(folder: Path, number: int, side: int) -> Path:
-    """So many photographs of two classes."""
+    """`number` photographs of two classes."""
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (folder / name).mkdir(parents=True)
@@ -44,14 +44,14 @@ def overrides(folder: Path, *more: str) -> list[str]:
     return ["dataset=folder", f"dataset.path={folder}", "dataset.image_size=16", *ALL, *more]
 
 
-def test_cells_of_a_sweep_share_what_was_decoded_once(place: Place, cache: Path) -> None:
+def test_cells_of_a_sweep_share_decoded_images(place: Place, cache: Path) -> None:
     folder = photos(place.folder / "small", 60, 20)
     assert place.run(*overrides(folder, "technique=baseline"), out="first").returncode == 0
     (made,) = cache.glob("*.npy")
     inode = made.stat().st_ino
     done = place.run("-m", *overrides(folder, "technique=quantize_dynamic,quantize_float16"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [path.stat().st_ino for path in cache.glob("*.npy")] == [inode]  # another one was made anew
+    assert [path.stat().st_ino for path in cache.glob("*.npy")] == [inode]  # a second decoding would have a new inode
     digests = {one.dataset.digest for run in place.cells() for one in logged_data(run)}
     assert len(place.cells()) == 3 and len(digests) == 2  # training and testing
     shown = subprocess.run(
@@ -82,11 +82,11 @@ def test_cells_of_a_sweep_share_what_was_decoded_once(place: Place, cache: Path)
         ),
         (
             {"OPSCORE_CACHE": "/proc/none"},
-            r"OPSCORE_CACHE must be a folder that can be written, got /proc/none: export",
+            r"OPSCORE_CACHE must be a writable folder, got /proc/none: export",
         ),
     ],
 )
-def test_images_that_find_no_room_are_refused_in_one_sentence(
+def test_images_without_room_are_refused_in_one_sentence(
     place: Place, cache: Path, tmp_path: Path, environment: dict[str, str], sentence: str
 ) -> None:
     folder = photos(tmp_path / "photos", 40, 20)
@@ -98,7 +98,7 @@ def test_images_that_find_no_room_are_refused_in_one_sentence(
 
 
 @pytest.mark.slow
-def test_a_command_that_is_killed_while_it_decodes_is_begun_anew(place: Place, cache: Path, tmp_path: Path) -> None:
+def test_killed_decoding_is_taken_over_by_a_waiting_command(place: Place, cache: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", 2, 3000)
     for one in list(folder.rglob("*.jpg")):
         for index in range(1, 60):
@@ -113,7 +113,7 @@ def test_a_command_that_is_killed_while_it_decodes_is_begun_anew(place: Place, c
     killed.wait()
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
-    # The one that waited takes over.
+    # The waiting process takes over.
     assert waiting.wait(300) == 0, (place.folder / "waiting.txt").read_text()
     assert len(list(cache.glob("*.npy"))) == 1
     assert not list(cache.glob("*.partial"))

@@ -1,4 +1,4 @@
-"""Archives as people have them: what is taken, what is refused, and whether the advice works when it is pasted."""
+"""Usual forms of archives: accepted, or refused with advice that works when pasted."""
 
 import re
 from typing import Any
@@ -35,7 +35,7 @@ def saved(folder, arrays: dict[str, Any]) -> Npz:
 
 
 def changed(x=None, y=None, **others) -> dict[str, np.ndarray]:
-    """The digits with x applied to all images and y to all labels; None in `others` takes an array out."""
+    """The digits with x applied to all images and y to all labels; None in `others` removes an array."""
     arrays = {k: (x if k[0] == "x" else y if k[0] == "y" else None) for k in digits()}
     out = {k: change(v) if (change := arrays[k]) else v for k, v in digits().items()} | others
     return {k: v for k, v in out.items() if v is not None}
@@ -61,15 +61,14 @@ TAKEN = {
 
 
 @pytest.mark.parametrize(("arrays", "note"), TAKEN.values(), ids=TAKEN)
-def test_what_means_one_thing_is_taken_and_said(tmp_path, arrays, note):
+def test_unambiguous_form_is_accepted_and_noted(tmp_path, arrays, note):
     data, plain = saved(tmp_path, arrays).load(), saved(tmp_path, digits()).load()
     assert data.digest == plain.digest
     assert plain.notes[:1] in ((), plain.notes) and not any("mine.npz" in one for one in plain.notes)
     assert note in " ".join(data.notes)
 
 
-def test_digest_of_what_was_read_before_is_the_same(tmp_path):
-    # As it was before anything but x_train, y_train, x_test, y_test and class_names was taken.
+def test_digest_is_stable_across_versions(tmp_path):
     assert saved(tmp_path, digits()).load().digest.startswith(DIGEST)
 
 
@@ -80,7 +79,7 @@ def test_classes_without_names_are_their_numbers(tmp_path):
     assert "labels 1..10 were counted from 0" in " ".join(data.notes)
 
 
-def test_medmnist_has_validation_images_of_its_own(tmp_path):
+def test_validation_images_of_medmnist_are_used(tmp_path):
     d = digits()
     arrays = {"train_images": d["x_train"][:400], "train_labels": d["y_train"][:400, None]}
     arrays |= {"val_images": d["x_train"][400:], "val_labels": d["y_train"][400:, None]}
@@ -180,7 +179,7 @@ def test_statements_work_when_pasted(tmp_path, arrays):
     assert len(data.class_names) == 10
 
 
-def test_of_many_absent_classes_three_are_named(tmp_path):
+def test_three_of_many_absent_classes_are_named(tmp_path):
     arrays = changed(y=lambda y: y % 3, class_names=NAMES)
     with pytest.raises(ValueError, match=r"^y_train must hold every class, got no image of .*, .*, .* and 4 more: "):
         saved(tmp_path, arrays).load()
@@ -195,7 +194,7 @@ def test_limit_names_a_number_that_works(tmp_path):
     assert len(Npz(path=str(tmp_path / "many.npz"), limit_train=995).load().validation) == 100
 
 
-def test_command_trains_on_what_people_have(tmp_path):
+def test_command_trains_on_a_usual_archive(tmp_path):
     place, d = Place(tmp_path), digits()
     arrays = {"X_train": d["x_train"][..., 0] / 255, "Y_train": np.eye(10)[d["y_train"]]}
     np.savez(tmp_path / "theirs.npz", **arrays, X_test=d["x_test"][..., 0] / 255, Y_test=np.eye(10)[d["y_test"]])
@@ -207,8 +206,10 @@ def test_command_trains_on_what_people_have(tmp_path):
         "model.input_size=8",
     )
     assert done.returncode == 0, done.stderr
-    said = " ".join(done.stdout.split())
-    assert "theirs.npz: took X_train as x_train, Y_train as y_train, X_test as x_test, Y_test as y_test; floats" in said
+    output = " ".join(done.stdout.split())
+    assert (
+        "theirs.npz: took X_train as x_train, Y_train as y_train, X_test as x_test, Y_test as y_test; floats" in output
+    )
     refused = place.run("dataset=npz", f"dataset.path={tmp_path}/theirs.npz", "dataset.limit_train=20", out="refused")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert "set dataset.limit_train=48" in refused.stderr

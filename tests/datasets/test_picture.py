@@ -1,4 +1,4 @@
-"""One image file as a person sees it."""
+"""One image file as an image viewer shows it."""
 
 import io
 import subprocess
@@ -132,7 +132,7 @@ read(Path({str(path)!r}), 8)
 
 
 @pytest.mark.parametrize("kind", photographs.KINDS)
-def test_the_snippet_gives_the_same_pixels(tmp_path: Path, photograph: Image.Image, kind: str) -> None:
+def test_snippet_gives_the_same_pixels(tmp_path: Path, photograph: Image.Image, kind: str) -> None:
     import PIL.ImageOps
 
     path = photographs.save(photograph, tmp_path / "one", kind)

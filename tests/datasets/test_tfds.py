@@ -1,4 +1,4 @@
-"""dataset=tfds on a dataset that is built here, through the command, in processes without TensorFlow's settings."""
+"""dataset=tfds on a dataset that is built here, through the command."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from tests.places import ROOT, Place
 
 pytest.importorskip("tensorflow_datasets")
 
-# Real digits, as a dataset of tensorflow-datasets with a test split whose labels are not told, or are.
+# Real digits as a dataset of tensorflow-datasets.
 BUILD = """
 import sys
 import tensorflow_datasets as tfds
@@ -53,9 +53,9 @@ def test_command_trains_on_a_prepared_dataset(tmp_path: Path, even: Path) -> Non
     place = Place(tmp_path)
     done = place.run("dataset=tfds", "dataset.name=ink_digits", f"dataset.source_dir={even}", "technique=baseline")
     assert done.returncode == 0, done.stdout + done.stderr
-    said = re.sub(r"\s+", " ", done.stdout)
-    assert "ink_digits: 240 training, 60 validation and 100 test images of 8x8 pixels, 10 classes: 0, 1" in said
-    assert "grey images were repeated over three channels" in said
+    output = re.sub(r"\s+", " ", done.stdout)
+    assert "ink_digits: 240 training, 60 validation and 100 test images of 8x8 pixels, 10 classes: 0, 1" in output
+    assert "grey images were repeated over three channels" in output
     (run,) = place.cells()
     assert run.data.metrics["test/accuracy"] > 0.3
 

@@ -1,0 +1,176 @@
+"""Folders of images as the user sees them: without hidden files, opscore's own output, and files that are no images."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from pipelines.datasets.picture import printable, unreadable
+
+# Left behind by desktops, editors and archives, in addition to all names that begin with a dot.
+_HIDDEN = {
+    "__macosx", "thumbs.db", "desktop.ini", "@eadir", "__pycache__", "$recycle.bin", "lost+found",
+    "system volume information",
+}  # fmt: skip
+# Written by opscore and MLflow where the command is run.
+_PRODUCTS = {"outputs", "multirun", "mlruns", "mlartifacts", "measured"}
+_PRODUCT_FILES = {"MODEL_CARD.md", "report.html", "mlflow.db"}
+# Formats that Pillow recognizes by their first bytes, but cannot read by itself.
+_UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+_TEXT = {".txt", ".csv", ".json", ".xml", ".md", ".html", ".yaml", ".yml", ".npy", ".npz", ".zip", ".tar", ".py"}
+# Photographs that Pillow does not open. They count as images, so that reading refuses them by name: skipping them would
+# lose them silently.
+_CAMERA = {
+    ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heics", ".heif", ".hif", ".jxl", ".nef", ".orf", ".raf", ".rw2",
+}  # fmt: skip
+MAX_NAMED = 3
+
+
+@dataclass(kw_only=True)
+class Skipped:
+    """Files and folders that a walk through a folder has skipped."""
+
+    hidden: set[Path] = field(default_factory=set)
+    other: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+    def sentence(self, root: Path) -> str:
+        """Number and first names of the skipped files and folders; empty if there are none."""
+        parts = [
+            _counted(self.other, "file that is no image", "files that are no images", root),
+            _counted(self.images, "image outside the class folders", "images outside the class folders", root),
+            _counted(self.folders, "folder without images in it", "folders without images in it", root),
+            f"{len(self.hidden)} hidden" if self.hidden else "",
+        ]
+        counts = "; ".join(filter(None, parts))
+        return f"left out of {printable(root)}: {counts}" if counts else ""
+
+
+def entries(folder: Path) -> list[tuple[Path, bool]]:
+    """The visible entries of a folder in the order of their names, and whether each is a folder.
+
+    The listing has that information: looking at each of 200,000 files would be slow.
+    """
+    found = []
+    for entry in _listing(folder):
+        if not is_hidden(entry.name):
+            path, is_folder = folder / entry.name, entry.is_dir() if not entry.is_symlink() else Path(entry).is_dir()
+            if not (is_folder and _is_product(path)):
+                found.append((path, is_folder))
+    return found
+
+
+def folders(folder: Path) -> list[Path]:
+    """The visible folders in a folder."""
+    return [path for path, is_folder in entries(folder) if is_folder]
+
+
+def files(folder: Path) -> list[Path]:
+    """The visible entries of a folder that are not folders."""
+    return [path for path, is_folder in entries(folder) if not is_folder]
+
+
+def has_images(folder: Path) -> bool:
+    """Whether a folder has images directly in it."""
+    return any(map(is_image, files(folder)))
+
+
+def note_hidden(folder: Path, skipped: Skipped) -> None:
+    """Count the hidden entries of a folder as skipped."""
+    skipped.hidden.update(folder / entry.name for entry in _listing(folder) if is_hidden(entry.name))
+
+
+def note_files(folder: Path, skipped: Skipped) -> None:
+    """Count the visible files of a folder as skipped."""
+    for path in files(folder):
+        (skipped.images if is_image(path) else skipped.other).append(path)
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """Device and inode: equal for all links to one folder."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def images(folder: Path, skipped: Skipped, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """All images at any depth, in the order of their names.
+
+    above: identities of the folders above. Links are followed, but not to one of those.
+    """
+    this = identity(folder)
+    if this in above:
+        skipped.folders.append(folder)
+        return
+    note_hidden(folder, skipped)
+    for path, is_folder in entries(folder):
+        if is_folder:
+            yield from images(path, skipped, above | {this})
+        elif is_image(path):
+            yield path
+        else:
+            skipped.other.append(path)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is hidden or a leftover of a program."""
+    return name.startswith(".") or name.casefold() in _HIDDEN
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image: by its suffix or, where that is inconclusive, by its first bytes."""
+    readable, unread = _suffixes()
+    suffix = path.suffix.lower()
+    if suffix in unread:
+        return False
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:  # Such as a dangling link, which may have been a whole class.
+        raise unreadable(path, error) from error
+    # Opening a pipe would wait forever.
+    if not regular or suffix in readable:
+        return regular
+    try:
+        with Image.open(path) as image:
+            return image.format not in _UNREADABLE
+    except Exception:  # noqa: BLE001 (Pillow's plugins raise all kinds of errors)
+        return False
+
+
+@cache
+def _suffixes() -> tuple[frozenset[str], frozenset[str]]:
+    """Suffixes of images, and of files that are none."""
+    known = Image.registered_extensions()
+    opened = {suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in _UNREADABLE}
+    return frozenset(opened | _CAMERA), frozenset(
+        {suffix for suffix, kind in known.items() if kind in _UNREADABLE} | _TEXT
+    )
+
+
+def _listing(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as listing:
+            return sorted(listing, key=lambda entry: entry.name)
+    except PermissionError as error:
+        raise ValueError(f"{printable(folder)} must be readable, got no permission: chmod a+rx the folder") from error
+    except OSError as error:
+        raise ValueError(f"{printable(folder)} must be readable, got: {error.strerror}") from error
+
+
+def _is_product(path: Path) -> bool:
+    """Whether a folder was written by opscore or MLflow."""
+    return path.name in _PRODUCTS or any((path / name).exists() for name in _PRODUCT_FILES)
+
+
+def _counted(paths: Sequence[Path], one: str, several: str, root: Path) -> str:
+    if not paths:
+        return ""
+    named = [printable(path.relative_to(root)) for path in paths[:MAX_NAMED]]
+    more = f" and {len(paths) - MAX_NAMED} more" if len(paths) > MAX_NAMED else ""
+    return f"{len(paths)} {one if len(paths) == 1 else several} ({', '.join(named)}{more})"

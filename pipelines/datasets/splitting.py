@@ -1,0 +1,121 @@
+"""Seeded, stratified subsets and splits, as positions in an array of labels."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
+
+
+def stratified_subset(labels: Labels, size: int | None, *, seed: int, field: str) -> Indices:
+    """Positions of `size` labels (None: all), in random order, each class in proportion and at least once.
+
+    Raises ValueError, naming `field`, if `size` is less than the number of classes or more than that of labels.
+    """
+    classes = len(np.unique(labels))
+    size = len(labels) if size is None else size
+    if size < classes:
+        raise ValueError(f"{field} must be at least {classes}, one image a class, got {size}: set {field}={classes}")
+    if size > len(labels):
+        raise ValueError(f"{field} must be at most {len(labels)}, all the images, got {size}: set {field}=null for all")
+    return _draw(labels, size, seed=seed, leave=0)
+
+
+def stratified_split(labels: Labels, fraction: float, *, seed: int, field: str) -> tuple[Indices, Indices]:
+    """Positions of the rest and of the `fraction` held out, in random order, classes in proportion.
+
+    Both parts hold every class. Raises ValueError, naming `field`, if that is impossible.
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    classes, total, size = len(names), len(labels), round(len(labels) * fraction)
+    if counts.min() < 2:
+        raise ValueError(
+            f"a class must have at least 2 images to be split by {field}, "
+            f"got 1 of class number {names[counts.argmin()]}: use more images of it"
+        )
+    if not classes <= size <= total - classes:
+        low, high = math.ceil(1000 * classes / total) / 1000, math.floor(1000 - 1000 * classes / total) / 1000
+        mend = f"set {field}={low:g}, or up to {high:g}" if low <= high else "add images, 2 of each class or more"
+        raise ValueError(
+            f"{field} must give each part an image of each of the {classes} classes, got {fraction:g} of "
+            f"{total} images, which is {size}: {mend}"
+        )
+    part = _draw(labels, size, seed=seed, leave=1)
+    rest = np.setdiff1d(np.arange(total), part)
+    return np.random.default_rng(seed).permutation(rest), part
+
+
+def check_limit(labels: Labels, limit: int | None, fraction: float) -> None:
+    """Raise ValueError where `dataset.limit_train` leaves a class without training or validation images.
+
+    fraction: of the labels, held out for validation. The message names the next limit that works.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+
+    def works(size: int) -> bool:
+        held_out = round(size * fraction)
+        if not len(counts) <= held_out <= size - len(counts):
+            return False
+        return bool(_apportion(counts, size, 0).min() >= 2)
+
+    if limit is None or not len(counts) <= limit <= len(labels) or works(limit):
+        return
+    larger = (size for size in range(limit + 1, len(labels) + 1) if works(size))
+    raise _too_few(len(counts), f"{limit} with dataset.validation_fraction={fraction:g}", larger)
+
+
+def shared_limit(limit: int | None, train: Labels, validation: Labels) -> tuple[int | None, int | None]:
+    """`dataset.limit_train`, shared between training and validation images in proportion.
+
+    Raises ValueError, with a limit that works, where a part would have fewer images than classes.
+    """
+    if limit is None:
+        return None, None
+    total, classes = len(train) + len(validation), len(np.unique(train))
+
+    def share(size: int) -> tuple[int, int]:
+        held_out = max(1, round(size * len(validation) / total))
+        return size - held_out, held_out
+
+    if limit > total:
+        raise ValueError(
+            f"dataset.limit_train must be at most {total}, all the images, got {limit}: set dataset.limit_train=null "
+            "for all"
+        )
+    if min(share(limit)) < classes:
+        raise _too_few(classes, str(limit), (size for size in range(limit, total) if min(share(size)) >= classes))
+    return share(limit)
+
+
+def _too_few(classes: int, given: str, working: Iterable[int]) -> ValueError:
+    return ValueError(
+        f"dataset.limit_train must give each of {classes} classes images for training and for validation, got "
+        f"{given}: set dataset.limit_train={next(iter(working), 'null for all images')}"
+    )
+
+
+def _draw(labels: Labels, size: int, *, seed: int, leave: int) -> Indices:
+    """`size` positions in random order, at least one of each class and at most all of it but `leave`."""
+    rng = np.random.default_rng(seed)
+    names, counts = np.unique(labels, return_counts=True)
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == name))[:taken]
+        for name, taken in zip(names, _apportion(counts, size, leave), strict=True)
+    ]
+    return rng.permutation(np.concatenate(chosen))
+
+
+def _apportion(counts: Indices, size: int, leave: int) -> Indices:
+    """`size` places shared among classes by largest remainder, at least 1 and at most `counts - leave` each."""
+    available = counts - leave
+    taken: Indices = np.clip(counts * size // counts.sum(), 1, available)
+    while (missing := size - taken.sum()) != 0:
+        owed = counts * size - taken * counts.sum()
+        if missing > 0:
+            taken[np.where(taken < available, owed, np.iinfo(np.int64).min).argmax()] += 1
+        else:
+            taken[np.where(taken > 1, owed, np.iinfo(np.int64).max).argmin()] -= 1
+    return taken

@@ -1,0 +1,116 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from pipelines.datasets import base, splitting
+from pipelines.datasets.npz import Npz
+from tests.datasets.tiny import tiny, write
+
+
+def numbers(split: base.Split) -> list[int]:
+    return split.images[:, 0, 0, 0].tolist()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write(tmp_path / "tiny.npz", tiny())
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "leave", "expected"),
+    [
+        ([5, 3, 2], 5, 0, [3, 1, 1]),  # quotas 2.5, 1.5, 1
+        ([10, 20, 30], 7, 0, [1, 2, 4]),  # quotas 1.17, 2.33, 3.5
+        ([100, 2, 2], 4, 0, [2, 1, 1]),  # quotas 3.85, 0.08, 0.08, but one each
+        ([4, 4], 6, 1, [3, 3]),
+        ([10, 2], 9, 1, [8, 1]),  # quotas 7.5, 1.5, but one of the second must stay
+        ([5, 3, 2], 10, 0, [5, 3, 2]),
+    ],
+)
+def test_places_are_shared_by_largest_remainder(counts, size, leave, expected):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    drawn = splitting._draw(labels, size, seed=0, leave=leave)
+    assert np.bincount(labels[drawn]).tolist() == expected
+    assert len(set(drawn.tolist())) == size
+
+
+@pytest.mark.parametrize(
+    ("labels", "fraction", "sentence"),
+    [
+        (
+            [0, 0, 1, 1, 2, 2, 2],
+            0.1,
+            "f must give each part an image of each of the 3 classes, got 0.1 of 7 images, which is 1: "
+            "set f=0.429, or up to 0.571",
+        ),
+        (
+            [0, 0, 0, 1],
+            0.5,
+            "a class must have at least 2 images to be split by f, got 1 of class number 1: use more images of it",
+        ),
+    ],
+)
+def test_impossible_split_is_refused(labels, fraction, sentence):
+    with pytest.raises(ValueError) as caught:
+        splitting.stratified_split(np.array(labels), fraction, seed=0, field="f")
+    assert str(caught.value) == sentence
+
+
+def test_splits_are_disjoint_complete_and_stratified(file):
+    data = Npz(path=str(file), validation_fraction=0.2).load()
+    train, validation = numbers(data.train), numbers(data.validation)
+    assert sorted(train + validation) == list(range(30))
+    assert Counter(data.validation.labels.tolist()) == {0: 2, 1: 2, 2: 2}
+    assert Counter(data.train.labels.tolist()) == {0: 8, 1: 8, 2: 8}
+    assert sorted(numbers(data.test)) == list(range(100, 112))
+    for split in (data.train, data.validation, data.test):
+        assert [number % 3 for number in numbers(split)] == split.labels.tolist()
+        assert split.images.dtype == np.uint8 and split.labels.dtype == np.int64
+    assert train != sorted(train)
+    assert data.image_shape == (4, 4, 3)
+    assert data.class_names == ("bee", "cat", "dog")
+
+
+def test_seed_decides_the_splits(file):
+    first, again, other = (Npz(path=str(file), split_seed=seed).load() for seed in (0, 0, 1))
+    assert numbers(first.train) == numbers(again.train)
+    assert first.digest == again.digest
+    assert set(numbers(first.validation)) != set(numbers(other.validation))
+    assert first.digest != other.digest
+
+
+def test_limits_are_exact_and_taken_before_validation(file):
+    data = Npz(path=str(file), limit_train=20, limit_test=5, validation_fraction=0.25).load()
+    assert (len(data.train), len(data.validation), len(data.test)) == (15, 5, 5)
+    both = np.concatenate([data.train.labels, data.validation.labels])
+    assert sorted(Counter(both.tolist()).values()) == [6, 7, 7]
+    assert sorted(Counter(data.test.labels.tolist()).values()) == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"limit_train": 2},
+            "dataset.limit_train must be at least 3, one image a class, got 2: set dataset.limit_train=3",
+        ),
+        (
+            {"limit_train": 31},
+            "dataset.limit_train must be at most 30, all the images, got 31: set dataset.limit_train=null for all",
+        ),
+        (
+            {"limit_test": 13},
+            "dataset.limit_test must be at most 12, all the images, got 13: set dataset.limit_test=null for all",
+        ),
+        (
+            {"limit_train": 20},
+            "dataset.limit_train must give each of 3 classes images for training and for validation, got 20 with "
+            "dataset.validation_fraction=0.1: set dataset.limit_train=26",
+        ),
+    ],
+)
+def test_limit_that_cannot_be_met_is_refused(file, settings, sentence):
+    with pytest.raises(ValueError) as caught:
+        Npz(path=str(file), **settings).load()
+    assert str(caught.value) == sentence
