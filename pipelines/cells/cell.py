@@ -44,8 +44,8 @@ class Cell:
             self.technique.preflight(self.model)
         except ValueError as error:
             raise IncompatibleError(str(error)) from error
-        if self.technique.learns_from is not None:
-            self.technique.learns_from.check_named()
+        if self.technique.source_cell is not None:
+            self.technique.source_cell.check_named()
 
     @property
     def name(self) -> str:
@@ -75,7 +75,7 @@ class Cell:
     @property
     def source(self) -> Cell | None:
         """The teacher or donor cell; None where there is none, or a run id names it."""
-        source = self.technique.learns_from
+        source = self.technique.source_cell
         if source is None or source.uri is not None:
             return None
         model, dataset = source.model or self.model, source.dataset or self.dataset

@@ -200,7 +200,7 @@ class Executor:
 
     def _check_source(self, cell: Cell) -> None:
         """Raise ValueError where a technique cannot learn from its teacher or donor, before any cell is trained."""
-        learns, source = cell.technique.learns_from, cell.source
+        learns, source = cell.technique.source_cell, cell.source
         if learns is None:
             return
 
@@ -225,7 +225,7 @@ class Executor:
         A cell that is trained already needs only its baseline, to be measured with it.
         """
         needed: dict[str, Finished] = {}
-        learns = plan.cell.technique.learns_from
+        learns = plan.cell.technique.source_cell
         if learns is not None and learns.uri is not None:
             needed["source"] = self.store.load(learns.uri)
         by_fingerprint: dict[str, Finished] = {}

@@ -1,4 +1,4 @@
-"""What every technique is, and the chain that composes them."""
+"""The interface of every technique, and the chain that composes techniques."""
 
 from __future__ import annotations
 
@@ -20,20 +20,17 @@ if TYPE_CHECKING:
 
 # Columns of equal length, by name.
 Table = Mapping[str, Sequence[Any]]
-
-# Builds a network.
 Build = Callable[[], "tf_keras.Model"]
-
 Quantization = Literal["float32", "dynamic", "float16", "int8", "int16x8"]
 
 
 class EffectError(RuntimeError):
-    """A technique did not do to the exported model what it is for."""
+    """The exported model does not show the technique's effect."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """How a Keras model becomes an exported model; calibration_images are taken from the training split."""
+    """How a Keras model is converted; calibration_images: number of training images that set the ranges."""
 
     quantization: Quantization = "float32"
     calibration_images: int = 0
@@ -41,12 +38,11 @@ class Conversion:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What a technique transforms: a model, and how it is to be converted.
+    """The object that a technique transforms: a model and its conversion.
 
-    model: the plain float network; its layers keep their names through every technique. emulated: the same network
-    with emulated quantization and learnt ranges, from which the exported model is then converted instead. metrics,
-    tables: what the technique has to tell beyond what every cell records, by name in MLflow
-    (`transfer/parameters_share`).
+    model: the plain float network; its layers keep their names through every technique. fake_quantized: the same
+    network with fake quantization and learnt ranges, converted instead of `model` if given. metrics, tables: results of
+    the technique in addition to those of every cell, by name in MLflow (`transfer/parameters_share`).
     """
 
     model: tf_keras.Model
@@ -58,9 +54,9 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a technique works with.
+    """The environment of a technique.
 
-    source: the finished cell of `Technique.learns_from`. baseline: the finished cell that this one is compared with;
+    source: the finished cell of `Technique.source_cell`. baseline: the finished cell that this one is compared with;
     None for a baseline. report: prints a line of progress.
     """
 
@@ -74,19 +70,19 @@ class Context:
 class Technique(ABC):
     """One way to make a model fit for operation.
 
-    NAME: the word on the command line, which is the stem of the yaml too. EFFECT: what `verify` looks for in the
-    exported model and does not find in the baseline's, as a phrase; None where the technique only trains, so that
-    nothing in the file shows whether it was used: `apply` then checks what it did.
+    NAME: the word on the command line and the stem of the yaml. EFFECT: a phrase for the effect that `verify` finds in
+    the exported model and not in the baseline's; None where the technique only trains, which leaves no trace in the
+    file: `apply` then checks its own work.
     """
 
     NAME: ClassVar[str]
     EFFECT: ClassVar[str | None]
 
     def __init_subclass__(cls) -> None:
-        """Raise TypeError where a technique has no name, or promises an effect that it does not verify."""
+        """Raise TypeError where a technique has no name, or an effect that it does not verify."""
         super().__init_subclass__()
         if getattr(cls.apply, "__isabstractmethod__", False):
-            return  # not a technique yet: it holds what several share
+            return  # a base class of several techniques
         for constant, example in (("NAME", '"round_weights"'), ("EFFECT", "None")):
             if not hasattr(cls, constant):
                 raise TypeError(
@@ -100,23 +96,23 @@ class Technique(ABC):
 
     @property
     def name(self) -> str:
-        """NAME, and what tells the variants of one class apart."""
+        """NAME, extended where variants of one class need different names."""
         return self.NAME
 
     @property
     def summary(self) -> str:
-        """What the technique does: the first sentence of the class's docstring."""
+        """The first sentence of the class's docstring."""
         first, *_ = (inspect.getdoc(type(self)) or "").split("\n\n")
         return re.split(r"(?<=\.)\s", first.replace("\n", " "))[0]
 
     @property
     @abstractmethod
     def parent(self) -> Technique | None:
-        """The technique whose trained model this one starts from; None starts from the model's own weights."""
+        """The technique whose trained model this one starts from; None: from the model's own weights."""
 
     @property
-    def learns_from(self) -> Source | None:
-        """Another trained cell that is learnt from, beside the one that is started from; None for most."""
+    def source_cell(self) -> Source | None:
+        """A teacher or donor: another trained cell that this one needs, in addition to `parent`; None for most."""
         return None
 
     @abstractmethod
@@ -124,10 +120,10 @@ class Technique(ABC):
         """Transform the candidate. The caller owns the model: it may be changed in place or replaced."""
 
     def preflight(self, model: Model) -> None:  # noqa: B027 (most techniques take every model)
-        """Raise ValueError where this technique cannot do anything for `model`; no TensorFlow."""
+        """Raise ValueError where this technique has no effect on `model`; no TensorFlow."""
 
-    def check_source(self, model: Build, source: Build) -> None:  # noqa: B027 (most learn from any network)
-        """Raise ValueError where the network cannot learn from its source, before either is trained.
+    def check_source(self, model: Build, source: Build) -> None:  # noqa: B027 (most take any source)
+        """Raise ValueError where the source does not fit the model, before either is trained.
 
         model, source: build the networks, with random weights.
         """
@@ -138,11 +134,11 @@ class Technique(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Chain(Technique):
-    """Techniques one after the other, `steps` in the order of the yaml.
+    """Techniques applied one after another: `steps`, in the order of the yaml.
 
     A chain starts from the cell of all its steps but the last instead of repeating them: `prune_quantize_int8`
-    quantizes the network of the `prune` cell, `pcqat` trains that of the `prune_cluster` cell on.
-    alias: the chain's name where it has one of its own, such as `pqat`; None joins the steps' names.
+    quantizes the network of the `prune` cell, `pcqat` fine-tunes that of the `prune_cluster` cell.
+    alias: a name for the chain, such as `pqat`; None joins the steps' names.
     """
 
     steps: Mapping[str, Technique]
@@ -152,14 +148,16 @@ class Chain(Technique):
     EFFECT = "every step's"
 
     def __post_init__(self) -> None:
-        """Check that there is something to chain."""
+        """Check the number and the order of the steps."""
         if len(self.steps) < 2:
             raise ValueError(
                 f"a chain needs at least 2 steps, got {list(self.steps)}: use the technique itself, or add a step"
             )
         for name, step in list(self.steps.items())[1:]:
             if step.parent is None:
-                raise ValueError(f"{name} trains from the model's own weights and must be the first step, got it later")
+                raise ValueError(
+                    f"{name} trains from the model's own weights and must be the first step, got a later one"
+                )
 
     @property
     def name(self) -> str:
@@ -193,6 +191,6 @@ class Chain(Technique):
             step.check_source(model, source)
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
-        """Every step's effect must have survived to the artifact."""
+        """The exported model must show every step's effect."""
         for step in self.steps.values():
             step.verify(candidate, exported_model)

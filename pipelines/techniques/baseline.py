@@ -13,10 +13,7 @@ class Baseline(Technique):
 
     NAME = "baseline"
     EFFECT = None
-
-    @property
-    def parent(self) -> None:
-        """Starts from the model's own weights."""
+    parent = None
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Fit the whole model."""

@@ -36,15 +36,15 @@ class Cluster(FineTuning):
     """Fine-tune the baseline while each kernel holds no more than `clusters` distinct values.
 
     clusters: 3 to 256. initialization: of the shared values, `kmeans++`, `linear`, `density` or `random`. per_channel:
-    each output channel of a convolution has values of its own, which keeps more accuracy and compresses less.
-    preserve_sparsity: zeros stay zeros, and zero is one of the values; a layer with zeros that is not clustered is not
-    trained either. skip: regular expression; layers whose names it matches from their start are not clustered. epochs:
-    None for the training's own. learning_rate: above 0.
+    each output channel of a convolution has its own values, which keeps more accuracy and compresses less.
+    preserve_sparsity: zeros stay zeros, and zero is one of the values; a layer with zeros that is not clustered is
+    frozen. skip: regular expression; layers whose names it matches from the start are not clustered. epochs: None for
+    the training's own. learning_rate: above 0.
 
     All Conv2D and Dense kernels with more weights than clusters are clustered, depthwise ones never. Expected: the
-    compressed file shrinks to a half or less, the plain file and the time do not; with 16 clusters accuracy falls
+    compressed file shrinks to a half or less, the plain file and the time do not; with 16 clusters accuracy drops
     little. The converter multiplies the scale of a batch normalization into the kernel before it: in the exported
-    model each output channel has at most `clusters` values, and the whole kernel where no normalization follows.
+    model each output channel has at most `clusters` values, and the whole kernel if no normalization follows.
     """
 
     NAME = "cluster"
@@ -68,7 +68,7 @@ class Cluster(FineTuning):
         super().__post_init__()
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Cluster, then train the shared values. Raises EffectError where a kernel has more of them than promised."""
+        """Cluster, then train the shared values. Raises EffectError where a kernel has more than `clusters` of them."""
         import tensorflow_model_optimization as tfmot
 
         wrapped = self._wrapped(candidate.model)
@@ -77,24 +77,24 @@ class Cluster(FineTuning):
         for layer in clustered.model.layers:
             layer.trainable = True
         for layer, kernel in self._promised(clustered.model).items():
-            values = _most_values(np.moveaxis(kernel, -1, 0)) if self._by_channel(kernel) else len(np.unique(kernel))
+            values = _max_values(np.moveaxis(kernel, -1, 0)) if self._by_channel(kernel) else len(np.unique(kernel))
             if values > self.clusters:
                 raise EffectError(f"{self.name} left {values} distinct values in {layer}, more than {self.clusters}")
         return clustered
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
-        """In the exported model, no output channel of a clustered kernel may have more distinct values."""
+        """No output channel of a clustered kernel may have more than `clusters` values in the exported model."""
         check_kernels(
             exported_model,
             self._promised(candidate.model),
-            lambda kernel: _most_values(kernel) <= self.clusters,
+            lambda kernel: _max_values(kernel) <= self.clusters,
             self.name,
             f"at most {self.clusters} values a channel",
         )
 
     def _promised(self, model: tf_keras.Model) -> Kernels:
         def weights(kernel: npt.NDArray[Any]) -> int:
-            """How many weights share values, at least; tfmot cannot spread its values over fewer non-zero ones."""
+            """The least number of weights that share values; tfmot needs more of them than clusters."""
             used = kernel != 0 if self.preserve_sparsity else np.ones(kernel.shape, bool)
             return int(used.reshape(-1, kernel.shape[-1]).sum(axis=0).min() if self._by_channel(kernel) else used.sum())
 
@@ -117,8 +117,8 @@ class Cluster(FineTuning):
                 f"{self.name} found no kernel to cluster with clusters {self.clusters} and skip {self.skip!r}: lower "
                 "technique.clusters or let technique.skip match less"
             )
-        # What is trained without being clustered would lose its zeros.
-        sparse = {name for name, kernel in chosen_kernels(copy, None).items() if not kernel.all()}
+        # A layer that is trained without being clustered would lose its zeros.
+        sparse = {name for name, kernel in chosen_kernels(copy).items() if not kernel.all()}
 
         def wrap(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
             if layer.name not in promised:
@@ -137,10 +137,10 @@ class Cluster(FineTuning):
 
 
 def _clustered(layer: tf_keras.layers.Layer, **options: Any) -> tf_keras.layers.Layer:
-    """tfmot's wrapper, with all channels looked up at once instead of one after the other.
+    """tfmot's wrapper, with all channels looked up at once instead of one after another.
 
-    tfmot's `cluster_weights` is not used: it skips convolutions without a bias when it clusters per channel, as it
-    takes the kernel's size for the number of channels.
+    tfmot's `cluster_weights` is not used: per channel, it skips convolutions without a bias, because it mistakes the
+    kernel's size for the number of channels.
     """
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.clustering.keras.cluster_wrapper import ClusterWeights
@@ -162,7 +162,7 @@ def _clustered(layer: tf_keras.layers.Layer, **options: Any) -> tf_keras.layers.
     return Wrapper(layer, **options)
 
 
-def _most_values(kernel: npt.NDArray[Any]) -> int:
+def _max_values(kernel: npt.NDArray[Any]) -> int:
     """The largest number of distinct values in any of the kernel's filters, which come first."""
     ordered = np.sort(kernel.reshape(kernel.shape[0], -1), axis=1)
     return 1 + int((np.diff(ordered, axis=1) != 0).sum(axis=1).max())

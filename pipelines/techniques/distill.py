@@ -1,4 +1,4 @@
-"""Knowledge distillation: a student learns a teacher's answers beside the labels.
+"""Knowledge distillation: a student learns from a teacher's outputs and from the labels.
 
 Source: Hinton et al. 2015, arXiv:1503.02531.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, EffectError
-from pipelines.techniques.source import Learner
+from pipelines.techniques.source import SourceTechnique
 from pipelines.training.batches import plain_batches
 
 if TYPE_CHECKING:
@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distill(Learner):
-    """Train the model as the baseline is trained, on the labels and on a trained teacher's softened answers.
+class Distill(SourceTechnique):
+    """Train the model like the baseline, on the labels and on a trained teacher's softened outputs.
 
-    source: the teacher, a trained cell on the same classes: by its model, or by its run. temperature: above 0; it
-    softens both answers, usually 2 to 10. alpha: weight of the teacher's answers in (0, 1], the labels have the rest.
+    source: the teacher, a trained cell on the same classes, named by its model or its run. temperature: above 0; it
+    softens both outputs, usually 2 to 10. alpha: weight of the teacher's outputs, in (0, 1]; the labels have the rest.
 
-    Expected: no change in the exported model's time or size against its baseline, accuracy up by some points where the
-    teacher is the better one. Training takes longer by the teacher's forward pass, and the teacher's own training
-    counts into the total.
+    Expected: the baseline's time and size, and some points more accuracy if the teacher is better. Training is slower
+    by the teacher's forward pass, and the teacher's own training counts towards the total.
     """
 
     NAME = "distill"
@@ -46,15 +45,15 @@ class Distill(Learner):
             raise ValueError(f"technique.alpha must be a number, more than 0 and at most 1, got {self.alpha}: set 0.9")
         if self.source.dataset is not None:
             raise ValueError(
-                f"technique.source.dataset must be null, got {self.source.dataset.name}: a teacher must know the same "
+                f"technique.source.dataset must be null, got {self.source.dataset.name}: a teacher must have the same "
                 "classes; name it by its model or its run"
             )
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Train the student. Raises ValueError where the teacher's answers or images are of another form."""
+        """Train the student. Raises ValueError where the teacher's input or output shape differs."""
         import tf_keras
 
-        assert context.source is not None  # the cell sees to it
+        assert context.source is not None  # the executor provides it
         student = candidate.model
         teacher = tf_keras.models.load_model(context.source.files.checkpoint, compile=False)
         if (teacher.input_shape, teacher.output_shape) != (student.input_shape, student.output_shape):
@@ -66,12 +65,12 @@ class Distill(Learner):
         before = student.get_weights()
         context.trainer.fit(_distiller(student, teacher, self.temperature, self.alpha))
         if all(np.array_equal(old, new) for old, new in zip(before, student.get_weights(), strict=True)):
-            raise EffectError(f"{student.name} was to be trained and has not changed")
+            raise EffectError(f"{student.name} must change in training, got equal weights")
         return replace(candidate, metrics={**candidate.metrics, **_agreement(student, teacher, context)})
 
 
 def _distiller(student: tf_keras.Model, teacher: tf_keras.Model, temperature: float, alpha: float) -> tf_keras.Model:
-    """A model that answers as the student does and whose training step asks the teacher too."""
+    """A model with the student's outputs whose training step uses the teacher as well."""
     import tensorflow as tf
     import tf_keras
 
@@ -86,7 +85,7 @@ def _distiller(student: tf_keras.Model, teacher: tf_keras.Model, temperature: fl
 
         def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
             images, labels = data
-            # A closure, not an attribute: the teacher's weights are none of this model's.
+            # A closure, not an attribute: the teacher's weights must not become this model's.
             softened = teacher(images, training=False) / temperature
             wanted = tf.nn.softmax(softened)
             with tf.GradientTape() as tape:
@@ -101,17 +100,18 @@ def _distiller(student: tf_keras.Model, teacher: tf_keras.Model, temperature: fl
             return {metric.name: metric.result() for metric in self.metrics}
 
         def test_step(self, data: Any) -> dict[str, Any]:
-            results = super().test_step(data)
-            return {name: value for name, value in results.items() if name != self.teacher_loss.name}
+            results: dict[str, Any] = super().test_step(data)
+            results.pop(self.teacher_loss.name, None)
+            return results
 
     return Distiller()
 
 
 def _agreement(student: tf_keras.Model, teacher: tf_keras.Model, context: Context) -> Mapping[str, float]:
-    """On the validation images: how often the student answers as the teacher does, and the teacher's accuracy."""
+    """On the validation images: the fraction of equal predictions, and the teacher's accuracy."""
     validation = context.trainer.data.validation
-    answers = [model.predict(plain_batches(validation), verbose=0).argmax(axis=1) for model in (student, teacher)]
+    predicted = [model.predict(plain_batches(validation), verbose=0).argmax(axis=1) for model in (student, teacher)]
     return {
-        "distill/teacher_agreement": float((answers[0] == answers[1]).mean()),
-        "distill/teacher_val_accuracy": float((answers[1] == validation.labels).mean()),
+        "distill/teacher_agreement": float((predicted[0] == predicted[1]).mean()),
+        "distill/teacher_val_accuracy": float((predicted[1] == validation.labels).mean()),
     }

@@ -1,4 +1,4 @@
-"""What techniques promise of single kernels, looked for in the artifact."""
+"""Effects of techniques on single kernels, verified in the exported model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def chosen_kernels(model: tf_keras.Model, skip: str | None = None) -> Kernels:
     """Kernels of all Conv2D and Dense layers whose names `skip` does not match, by layer.
 
-    Depthwise kernels are left out: they are few and lose much (tfmot leaves them alone too).
+    Depthwise kernels are left out, as in tfmot: they are few and sensitive.
     """
     return {
         layer.name: layer.kernel.numpy()
@@ -34,10 +34,10 @@ def chosen_kernels(model: tf_keras.Model, skip: str | None = None) -> Kernels:
 def check_kernels(
     exported_model: Path, promised: Kernels, holds: Callable[[npt.NDArray[Any]], bool], technique: str, what: str
 ) -> None:
-    """Raise EffectError unless as many kernels of each shape as were promised hold what was promised.
+    """Raise EffectError unless the exported model has an affected kernel for each promised one.
 
-    holds: is asked about a kernel as the exported model stores it, (filters, the rest). Shapes decide, since the
-    converter does not keep the layers' names.
+    holds: whether a kernel as the exported model stores it, (filters, the rest), shows the effect. what: the effect, as
+    a phrase. Kernels are matched by shape, since the converter does not keep the layers' names.
     """
     from pipelines.litert.kernels import kernels
 

@@ -1,4 +1,4 @@
-"""What the techniques share that train the baseline on."""
+"""The base class of techniques that fine-tune the baseline."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pipelines.techniques.baseline import Baseline
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning(Technique):
-    """Starts from the baseline's trained model and trains it on.
+    """Starts from the baseline's trained model and fine-tunes it.
 
     epochs: at least 1, None for the training's own. learning_rate: above 0.
     """
+
+    parent = Baseline()
 
     epochs: int | None
     learning_rate: float
@@ -24,8 +26,3 @@ class FineTuning(Technique):
         if self.epochs is not None:
             checks.integer("technique.epochs", self.epochs, minimum=1)
         checks.number("technique.learning_rate", self.learning_rate, exclusive_minimum=0)
-
-    @property
-    def parent(self) -> Technique:
-        """The baseline's trained model."""
-        return Baseline()

@@ -1,4 +1,4 @@
-"""Model-to-model layer transfer: trained layers of a donor become the start of another model.
+"""Model-to-model layer transfer: trained layers of a donor initialize another model.
 
 Source: the article (doi:10.17671/gazibtd.976711) names the technique; Yosinski et al. 2014, arXiv:1411.1792, and Chen
 et al. 2016, arXiv:1511.05641, study copied layers and deeper copies.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError, Table
-from pipelines.techniques.source import Learner
+from pipelines.techniques.source import SourceTechnique
 
 if TYPE_CHECKING:
     import tf_keras
@@ -29,17 +29,17 @@ PRINTED_ROWS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerTransfer(Learner):
-    """Copy the layers of a donor that fit, then train as the baseline is trained, for as many epochs.
+class LayerTransfer(SourceTechnique):
+    """Copy the layers of a donor that fit, then train like the baseline, for as many epochs.
 
     source: the donor, another model on this dataset, this model on another dataset, or both. match: `name` (VGG16 to
     VGG19, ResNet50 to ResNet101 and EfficientNet B0 to B1 share names), `shape` (the pairs in graph order that copy
     the most parameters), or a mapping of this model's layers to the donor's. layers: regular expression that a layer's
-    name must match from its start, or None for all. freeze: the copied layers stay as they are for the first so many
-    epochs, or `always`.
+    name must match from the start, or None for all. freeze: number of first epochs in which the copied layers are
+    frozen, or `always`.
 
     Expected: no change in the exported model's time or size; higher accuracy after equal epochs, or the baseline's
-    accuracy in less time. The donor's own training counts into the total training time.
+    accuracy in less time. The donor's own training counts towards the total training time.
     """
 
     NAME = "layer_transfer"
@@ -72,16 +72,16 @@ class LayerTransfer(Learner):
             )
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Copy, tell the plan, train. Raises EffectError where nothing is copied or a frozen layer moved."""
+        """Copy, report the plan, train. Raises EffectError where nothing is copied or a frozen layer has changed."""
         import tf_keras
 
-        assert context.source is not None and context.baseline is not None  # the cell sees to both
+        assert context.source is not None and context.baseline is not None  # the executor provides both
         model = candidate.model
         donor = tf_keras.models.load_model(context.source.files.checkpoint, compile=False)
         pairs = self._pairs(model, donor)
         table = _plan(model, pairs, donor)
         share = sum(layer.count_params() for layer, _ in pairs) / model.count_params()
-        _tell(context, model, pairs, share, table)
+        _report(context, model, pairs, share, table)
         if not pairs:
             raise EffectError(f"no layer of {context.source.result.name} fits {model.name}: nothing is transferred")
         for layer, from_layer in pairs:
@@ -101,8 +101,9 @@ class LayerTransfer(Learner):
         )
 
     def _pairs(self, model: tf_keras.Model, donor: tf_keras.Model) -> list[tuple[Layer, Layer]]:
-        """Layers of the model with the donor's layers that are copied into them, in graph order."""
-        targets = [layer for layer in model.layers if layer.weights and self._chosen(layer)]
+        """Layers of the model, each with the donor's layer to copy, in graph order."""
+        chosen = [layer for layer in model.layers if self.layers is None or re.match(self.layers, layer.name)]
+        targets = [layer for layer in chosen if layer.weights]
         sources = [layer for layer in donor.layers if layer.weights]
         by_name = {layer.name: layer for layer in sources}
         if isinstance(self.match, Mapping):
@@ -112,25 +113,22 @@ class LayerTransfer(Learner):
             return [(layer, source) for layer, source in named if _form(layer) == _form(source)]
         return _longest_in_order(targets, sources)
 
-    def _chosen(self, layer: Layer) -> bool:
-        return self.layers is None or re.match(self.layers, layer.name) is not None
-
     def _train(self, model: tf_keras.Model, copied: Sequence[Layer], context: Context) -> None:
         epochs = context.trainer.settings.epochs
         frozen = epochs if self.freeze == ALWAYS else min(int(self.freeze), epochs)
-        if frozen:
-            for layer in copied:
-                layer.trainable = False
-            try:
-                if not model.trainable_weights:
-                    raise ValueError(
-                        f"technique.freeze={self.freeze} leaves nothing of {model.name} to train, as every layer was "
-                        "copied: set technique.freeze=0, or leave layers out with technique.layers"
-                    )
+        for layer in copied:
+            layer.trainable = not frozen
+        try:
+            if not model.trainable_weights:
+                raise ValueError(
+                    f"technique.freeze={self.freeze} leaves nothing of {model.name} to train, as every layer was "
+                    "copied: set technique.freeze=0, or leave layers out with technique.layers"
+                )
+            if frozen:
                 context.trainer.fit(model, epochs=frozen)
-            finally:
-                for layer in copied:
-                    layer.trainable = True
+        finally:
+            for layer in copied:
+                layer.trainable = True
         if frozen < epochs:
             context.trainer.fit(model, epochs=epochs - frozen)
 
@@ -145,25 +143,21 @@ def _mapped(
     for target, source in wanted.items():
         for name, layers, whose in ((target, targets, "the model"), (source, sources, "the donor")):
             if name not in layers:
+                some = f"{', '.join([*layers][:8])}{' and so on' if len(layers) > 8 else ''}"
                 raise ValueError(
-                    f"technique.match names the layer {name!r}, which {whose} has not among its layers with weights"
-                    f"{' that technique.layers chooses' if layers is targets else ''}: {_some(layers)}"
+                    f"technique.match must name layers with weights, got {name!r}, which {whose} does not have"
+                    f"{' among those of technique.layers' if layers is targets else ''}: it has {some}"
                 )
         if _form(targets[target]) != _form(sources[source]):
             raise ValueError(
                 f"technique.match pairs {target} {_form(targets[target])} with {source} {_form(sources[source])}: "
-                "both must be of one kind and shape"
+                "both must have one class and one shape"
             )
     return [(layer, sources[wanted[name]]) for name, layer in targets.items() if name in wanted]
 
 
-def _some(layers: Mapping[str, Layer]) -> str:
-    names = list(layers)
-    return f"it has {', '.join(names[:8])}{' and so on' if len(names) > 8 else ''}"
-
-
 def _longest_in_order(targets: Sequence[Layer], sources: Sequence[Layer]) -> list[tuple[Layer, Layer]]:
-    """The longest common subsequence of equal forms, where a layer counts as many as it has parameters."""
+    """The common subsequence of equal classes and shapes that has the most parameters."""
     rows, columns = len(targets), len(sources)
     best = np.zeros((rows + 1, columns + 1), np.int64)
     forms = [_form(source) for source in sources]
@@ -186,7 +180,7 @@ def _longest_in_order(targets: Sequence[Layer], sources: Sequence[Layer]) -> lis
 
 
 def _plan(model: tf_keras.Model, pairs: Sequence[tuple[Layer, Layer]], donor: tf_keras.Model) -> Table:
-    """Every layer with weights, and where it comes from; an empty source means that it keeps its own weights."""
+    """Every layer with weights and its source; an empty source means that it keeps its own weights."""
     copied = {layer.name: source.name for layer, source in pairs}
     layers = [layer for layer in model.layers if layer.weights]
     total = model.count_params()
@@ -201,7 +195,7 @@ def _plan(model: tf_keras.Model, pairs: Sequence[tuple[Layer, Layer]], donor: tf
     }
 
 
-def _tell(
+def _report(
     context: Context, model: tf_keras.Model, pairs: Sequence[tuple[Layer, Layer]], share: float, table: Table
 ) -> None:
     assert context.source is not None
@@ -220,28 +214,27 @@ def _tell(
 def _check_unmoved(pairs: Sequence[tuple[Layer, Layer]]) -> None:
     for layer, source in pairs:
         if any(not np.array_equal(a, b) for a, b in zip(layer.get_weights(), source.get_weights(), strict=True)):
-            raise EffectError(f"layer {layer.name} was to stay as it was copied and has changed")
+            raise EffectError(f"layer {layer.name} must keep its copied weights while frozen, got other weights")
 
 
 def _progress(epochs: Sequence[Mapping[str, float]], baseline: Finished) -> dict[str, float]:
-    """How the training compares with the baseline's, on validation images; seconds leave the donor's training out.
+    """The training compared with the baseline's, on validation images; seconds exclude the donor's training.
 
-    What was not reached is absent.
+    The seconds and epochs to the baseline's accuracy are absent where it is not reached.
     """
     theirs = baseline.result.epochs
     common = min(len(epochs), len(theirs))
-    best = max(epoch["val_accuracy"] for epoch in theirs)
+    best = _best(theirs)
     metrics = {
         "transfer/equal_epochs": float(common),
         "transfer/equal_epochs_accuracy_gain": _best(epochs[:common]) - _best(theirs[:common]),
         "transfer/baseline_accuracy": best,
-        "transfer/baseline_seconds": _first(theirs, best)["seconds"],
+        "transfer/baseline_seconds": theirs[_first(theirs, best)]["seconds"],
     }
     if _best(epochs) >= best:
-        metrics["transfer/seconds_to_baseline_accuracy"] = _first(epochs, best)["seconds"]
-        metrics["transfer/epochs_to_baseline_accuracy"] = 1.0 + next(
-            number for number, epoch in enumerate(epochs) if epoch["val_accuracy"] >= best
-        )
+        reached = _first(epochs, best)
+        metrics["transfer/seconds_to_baseline_accuracy"] = epochs[reached]["seconds"]
+        metrics["transfer/epochs_to_baseline_accuracy"] = 1.0 + reached
     return metrics
 
 
@@ -249,5 +242,5 @@ def _best(epochs: Sequence[Mapping[str, float]]) -> float:
     return max(epoch["val_accuracy"] for epoch in epochs)
 
 
-def _first(epochs: Sequence[Mapping[str, float]], accuracy: float) -> Mapping[str, Any]:
-    return next(epoch for epoch in epochs if epoch["val_accuracy"] >= accuracy)
+def _first(epochs: Sequence[Mapping[str, float]], accuracy: float) -> int:
+    return next(number for number, epoch in enumerate(epochs) if epoch["val_accuracy"] >= accuracy)

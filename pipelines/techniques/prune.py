@@ -1,4 +1,4 @@
-"""Magnitude pruning: the smallest weights become zero, one by one or in patterns.
+"""Magnitude pruning: the smallest weights become zero, singly or in patterns.
 
 Source: Zhu & Gupta 2017, arXiv:1710.01878; Mishra et al. 2021, arXiv:2104.08378, for 2:4; `tfmot.sparsity.keras`.
 """
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from pipelines.techniques.effects import Kernels
 
-# By name, which of a kernel's weights become zero together.
+# The weights of a kernel that become zero together, by name of the pattern.
 PATTERNS = {
     "unstructured": "each on its own",
     "two_in_four": "two in every four input channels in a row",
     "block": "whole rows of `block_size` input channels",
 }
-# Of all steps, those in which the sparsity grows; the others recover what it cost.
+# Fraction of the steps in which the sparsity grows; the other steps recover accuracy.
 PRUNING_SHARE = 0.6
 MASK_UPDATES = 20
 
@@ -39,13 +39,13 @@ class Prune(FineTuning):
     """Fine-tune the baseline while its smallest weights become zero.
 
     The number of zeros grows along a cubic schedule.
-    pattern: one of PATTERNS. sparsity: zeros in each kernel in the end, in (0, 1); 0.5 with `two_in_four`. block_size:
-    at least 2, used by `block` only. skip: regular expression; layers whose names it matches from their start stay
-    dense. epochs: at least 2 steps in all, None for the training's own. learning_rate: above 0.
+    pattern: one of PATTERNS. sparsity: final fraction of zeros in each kernel, in (0, 1); 0.5 with `two_in_four`.
+    block_size: at least 2, used by `block` only. skip: regular expression; layers whose names it matches from the start
+    stay dense. epochs: at least 2 steps in total, None for the training's own. learning_rate: above 0.
 
-    All Conv2D and Dense kernels are pruned whose input channels the pattern divides (three colours it does not),
-    depthwise ones never. Expected: the compressed file shrinks with the sparsity, the plain file and the time do not,
-    as LiteRT computes with the zeros; accuracy falls little up to about 0.8.
+    All Conv2D and Dense kernels are pruned whose number of input channels is a multiple of the pattern's (not the first
+    one, with 3 colours), depthwise ones never. Expected: the compressed file shrinks with the sparsity, the plain file
+    and the time do not, as LiteRT computes with the zeros; accuracy drops little up to about 0.8.
     """
 
     NAME = "prune"
@@ -92,7 +92,7 @@ class Prune(FineTuning):
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             callbacks=[tfmot.sparsity.keras.UpdatePruningStep()],
-            # The best epoch may be one that was not pruned yet.
+            # The best epoch may precede the full sparsity.
             keep_best=False,
         )
         pruned = replace(candidate, model=tfmot.sparsity.keras.strip_pruning(wrapped))
@@ -102,7 +102,7 @@ class Prune(FineTuning):
         return pruned
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
-        """The zeros must be in the artifact."""
+        """The exported model must have the zeros."""
         promised = self._promised(candidate.model)
         check_kernels(exported_model, promised, self._holds, self.name, f"{self.sparsity:.0%} zeros")
 
@@ -112,21 +112,21 @@ class Prune(FineTuning):
 
     @property
     def _row(self) -> int:
-        """How many input channels in a row belong together."""
+        """Number of consecutive input channels that belong together."""
         return {"unstructured": 1, "two_in_four": 4, "block": self.block_size}[self.pattern]
 
     def _holds(self, kernel: npt.NDArray[Any]) -> bool:
-        """Whether a kernel, filters first and input channels last, is as sparse as promised."""
-        # A dense kernel may come as (units, inputs), a convolution's as (filters, h, w, channels).
+        """Whether a kernel, filters first and input channels last, has the sparsity."""
+        # The shape is (units, inputs) of a dense kernel and (filters, h, w, channels) of a convolution's.
         used = (kernel.reshape(-1, self._row) != 0).sum(axis=1)
         if self.pattern == "two_in_four":
             return bool(used.max() <= 2)
-        # tfmot rounds the number of groups that it keeps, and keeps all that are as large as the smallest of them.
+        # tfmot rounds the number of groups that it keeps, and keeps ties with the smallest of them.
         keeps = used.size * (1 - self.sparsity)
         return bool(np.count_nonzero(used) <= 1 + 1.001 * keeps)
 
     def _wrapped(self, model: tf_keras.Model, steps: int) -> tf_keras.Model:
-        """A copy of the model whose promised layers prune themselves."""
+        """A copy of the model whose promised layers are wrapped for pruning."""
         import tensorflow_model_optimization as tfmot
         import tf_keras
 
@@ -156,7 +156,7 @@ class Prune(FineTuning):
 
 
 def _block_pruned(layer: tf_keras.layers.Layer, schedule: Any, size: int) -> tf_keras.layers.Layer:
-    """tfmot's wrapper for rows of input channels; its own blocks take dense layers only."""
+    """tfmot's wrapper for rows of input channels; tfmot's own blocks are for dense layers only."""
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl, pruning_wrapper
 

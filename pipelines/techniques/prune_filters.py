@@ -1,4 +1,4 @@
-"""Filter pruning: whole channels go, and the network really becomes smaller.
+"""Filter pruning: whole channels are removed, and the network becomes smaller and faster.
 
 Source: Li et al. 2017, arXiv:1608.08710.
 """
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 class PruneFilters(FineTuning):
     """Take the filters of smallest L1 norm out of the baseline and fine-tune the smaller network.
 
-    fraction: share of the filters that goes, in (0, 1), rounded in each group of channels; one always stays. skip:
-    regular expression; the groups of the layers whose names it matches from their start stay whole. epochs: at least 1,
-    None for the training's own. learning_rate: above 0.
+    fraction: of the filters that are removed, in (0, 1), rounded in each group of channels; one always stays. skip:
+    regular expression; groups with a layer whose name it matches from the start stay whole. epochs: at least 1, None
+    for the training's own. learning_rate: above 0.
 
-    Convolutions whose outputs are added or multiplied make one group and lose the same channels. A channel's score is
-    the sum over its group's kernels of its filter's L1 norm divided by the kernel's mean, so that no kernel decides by
-    its size. The logits stay, and depthwise kernels follow what they are applied to.
+    Convolutions whose outputs are added or multiplied form one group and lose the same channels. A channel's score is
+    the sum over its group's kernels of its filter's L1 norm divided by the kernel's mean, so that no kernel dominates
+    by its scale. The logits stay, and depthwise kernels follow their input.
 
-    Expected: computation and size shrink to about (1 - fraction)^2, and the time with them; accuracy falls far, and
-    fine-tuning brings most of it back.
+    Expected: computation and size shrink to about (1 - fraction)^2, and the time with them; accuracy drops a lot, and
+    fine-tuning recovers most of it.
     """
 
     NAME = "prune_filters"
@@ -53,7 +53,7 @@ class PruneFilters(FineTuning):
         super().__post_init__()
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Prune, then fine-tune. Raises EffectError where nothing was there to prune."""
+        """Prune, then fine-tune. Raises EffectError where no filter is removed."""
         model = channels.narrowed(candidate.model, self.kept(candidate.model))
         shares = {
             "prune/filters_removed_share": 1 - _filters(model) / _filters(candidate.model),
@@ -81,10 +81,10 @@ class PruneFilters(FineTuning):
         return kept
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
-        """The exported model must hold the smaller kernels, each once, and no other."""
+        """The exported model must have exactly the smaller kernels."""
         from pipelines.litert.kernels import kernels
 
-        # What stands last in Keras, filters or units, stands first in the artifact.
+        # Filters or units are the last axis in Keras and the first in the exported model.
         promised = Counter(np.moveaxis(one, -1, 0).shape for one in complexity.kernels(candidate.model).values())
         found = Counter(kernel.values.shape for kernel in kernels(exported_model))
         if found != promised:

@@ -15,7 +15,7 @@ from pipelines.techniques.base import Candidate, Context, Conversion, EffectErro
 from pipelines.techniques.baseline import Baseline
 
 CALIBRATED = ("int8", "int16x8")
-# By name, what is stored and computed.
+# Stored and computed types by name.
 SCHEMES = {
     "dynamic": "int8 weights, float activations",
     "float16": "float16 weights",
@@ -36,6 +36,7 @@ class Quantize(Technique):
 
     NAME = "quantize"
     EFFECT = "tensors of the scheme's type; with `int8` no float32 tensor"
+    parent = Baseline()
 
     scheme: str
     calibration_images: int
@@ -55,16 +56,11 @@ class Quantize(Technique):
         """With the scheme."""
         return f"{super().summary.removesuffix('.')}: {SCHEMES[self.scheme]}."
 
-    @property
-    def parent(self) -> Technique:
-        """The baseline's trained model."""
-        return Baseline()
-
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Replace the conversion only."""
-        quantization = cast(Quantization, self.scheme)
+        scheme = cast(Quantization, self.scheme)
         return replace(
-            candidate, conversion=Conversion(quantization=quantization, calibration_images=self.calibration_images)
+            candidate, conversion=Conversion(quantization=scheme, calibration_images=self.calibration_images)
         )
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
@@ -74,14 +70,14 @@ class Quantize(Technique):
         found = tensor_dtypes(exported_model)
         wanted = {"dynamic": "int8", "float16": "float16", "int8": "int8", "int16x8": "int16"}[self.scheme]
         if not found[wanted]:
-            raise EffectError(f"{self.name} left no {wanted} tensor in the exported model, it has {dict(found)}")
+            raise EffectError(f"{self.name} left no {wanted} tensor in the exported model, which has {dict(found)}")
         if self.scheme == "int8":
             check_integer(self.name, found)
 
 
 def check_integer(technique: str, found: Counter[str]) -> None:
-    """Raise EffectError where an exported model's tensors, by dtype, are not all integers, or none is int8."""
+    """Raise EffectError unless an exported model's tensors, counted by dtype, are integers, some of them int8."""
     if found["float32"] or not found["int8"]:
         raise EffectError(
-            f"{technique} left {found['float32']} float32 tensors in the exported model, it has {dict(found)}"
+            f"{technique} left {found['float32']} float32 tensors in the exported model, which has {dict(found)}"
         )

@@ -1,4 +1,4 @@
-"""Quantization-aware training: the network learns with the rounding of its int8 exported model in it.
+"""Quantization-aware training: the network is trained with the rounding of its int8 exported model.
 
 Source: Jacob et al. 2018, arXiv:1712.05877; `tfmot.quantization.keras`. The collaborative chains keep zeros and shared
 values through it, as `tfmot.quantization.keras.collab_opts` does.
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     import tf_keras
 
 PRESERVE = ("nothing", "sparsity", "clusters", "sparsity_and_clusters")
-# Per step. tfmot's 0.999 from a range of -6..6 takes thousands of steps to arrive.
+# Per step. With tfmot's 0.999, ranges that start at -6..6 need thousands of steps.
 RANGE_DECAY = 0.9
 MAX_CLUSTERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeAware(FineTuning):
-    """Fine-tune the baseline with emulated int8 rounding, then convert with the ranges that it learnt.
+    """Fine-tune the baseline with fake int8 quantization, then convert with the learnt ranges.
 
     epochs: None for the training's own. learning_rate: above 0, a tenth or less of the baseline's. preserve: `nothing`,
-    `sparsity` (zeros of the kernels stay zeros), `clusters` (weights that share a value go on sharing one) or
+    `sparsity` (zeros of the kernels stay zeros), `clusters` (weights that share a value keep sharing one) or
     `sparsity_and_clusters`: for use after pruning and clustering.
 
-    Expected: the exported model of `quantize_int8` in time and size, with less loss of accuracy, for a second training
-    that is about twice as slow an epoch.
+    Expected: the time and size of `quantize_int8` with a smaller loss of accuracy, for a second training with epochs
+    about twice as long.
     """
 
     NAME = "qat"
@@ -53,7 +53,7 @@ class QuantizeAware(FineTuning):
         checks.one_of("technique.preserve", self.preserve, PRESERVE)
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Train a twin that rounds, and give the plain model the weights that it learnt."""
+        """Train a fake-quantized copy, and copy its weights to the plain model."""
         trainer = context.trainer
         fake_quantized = _fake_quantized(candidate.model)
         self._keep(fake_quantized)
@@ -65,17 +65,16 @@ class QuantizeAware(FineTuning):
         return replace(candidate, fake_quantized=fake_quantized, conversion=Conversion(quantization="int8"))
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
-        """The exported model must be integer throughout."""
+        """The exported model must have integer tensors only."""
         from pipelines.litert.exported_model import tensor_dtypes
 
         check_integer(self.name, tensor_dtypes(exported_model))
 
     def _keep(self, fake_quantized: tf_keras.Model) -> None:
-        """Make the kernels keep their zeros and shared values while they are trained.
+        """Make the kernels keep their zeros and shared values in training.
 
-        tfmot's own schemes are not used: theirs for clusters takes a kernel for one clustered by channel if its
-        channels hold about equally many values, looks channels up one after the other, and shares one state among all
-        layers.
+        tfmot's own schemes are not used: the one for clusters guesses wrongly which kernels are clustered by channel,
+        looks channels up one after another, and shares one state among all layers.
         """
         for wrapper in _wrappers(fake_quantized):
             if type(wrapper.layer).__name__ not in ("Conv2D", "Dense"):
@@ -87,9 +86,9 @@ class QuantizeAware(FineTuning):
 
 
 class _Keeping:
-    """A weight quantizer that first ties the weights in training.
+    """A weight quantizer that ties weights in training.
 
-    Weights that are tied get equal gradients, so the kernel itself stays as it is kept and needs nothing in inference.
+    Tied weights get equal gradients and stay equal, so inference needs no tying.
     """
 
     def __init__(self, quantizer: Any, keep: Callable[[Any], Any]) -> None:
@@ -118,7 +117,7 @@ def _keeper(kernel: npt.NDArray[Any], *, zeros: bool, shared: bool) -> Callable[
 
 
 def _shared_values(kernel: npt.NDArray[Any]) -> npt.NDArray[np.int32] | None:
-    """Which weights share a value: group numbers in the kernel's shape; None for a kernel that is not clustered."""
+    """Groups of weights that share a value, as numbers in the kernel's shape; None if it is not clustered."""
     values, groups = np.unique(kernel, return_inverse=True)
     if len(values) <= min(MAX_CLUSTERS, kernel.size - 1):
         return groups.reshape(kernel.shape).astype(np.int32)
@@ -132,7 +131,7 @@ def _shared_values(kernel: npt.NDArray[Any]) -> npt.NDArray[np.int32] | None:
 
 
 def _fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
-    """A copy of the model that rounds weights and activations as int8 does; layers are named `quant_*`."""
+    """A copy of the model that rounds weights and activations like int8; layers are named `quant_*`."""
     import tensorflow_model_optimization as tfmot
     import tf_keras
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
@@ -143,7 +142,7 @@ def _fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
     registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
 
     class RangeOnly(default_8bit_quantize_configs.Default8BitOutputQuantizeConfig):  # type: ignore[misc]
-        """For layers that tfmot does not know: their output has a range, so that the converter can make it integer."""
+        """For layers that tfmot does not know: gives their output a range, which the converter needs for integers."""
 
     def annotate(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
         kind = type(layer).__name__
@@ -162,7 +161,7 @@ def _fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
         fake_quantized = tfmot.quantization.keras.quantize_apply(annotated)
     for wrapper in _wrappers(fake_quantized):
         for activation in wrapper._quantize_activations:
-            # tfmot rounds behind a swish only; what goes into its sigmoid and its product needs a range too.
+            # tfmot rounds only the output of a swish; its input needs a range too.
             if getattr(activation.activation, "__name__", "") == "swish":
                 activation._pre_activation_vars = activation.quantizer.build(None, "pre_activation", wrapper)
                 activation._should_pre_quantize = lambda: True
@@ -170,14 +169,14 @@ def _fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
 
 
 def _with_integer_scaling(model: tf_keras.Model) -> tf_keras.Model:
-    """A copy whose preprocessing has a range between its multiplication and its addition too.
+    """A copy whose preprocessing has a range between its multiplication and its addition.
 
-    Without it the converter leaves floats there.
+    Without one, the converter leaves floats there.
     """
     import tf_keras
 
     scaling = _scaling_layer()
-    bounds = np.array([0.0, 255.0])  # of the pixels, on their way through the layers of the preprocessing
+    bounds = np.array([0.0, 255.0])  # of the pixels after each layer of the preprocessing
 
     def exchange(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
         nonlocal bounds
@@ -208,7 +207,7 @@ def _scaling_layer() -> type:
     import tf_keras
 
     class Scaling(tf_keras.layers.Layer):  # type: ignore[misc]
-        """x * scale + offset, with the range of the product given: what it is for pixels from 0 to 255."""
+        """x * scale + offset; low, high: the range of the product for pixels from 0 to 255."""
 
         def __init__(self, scale: list[float], offset: list[float], low: float, high: float, **more: Any) -> None:
             super().__init__(**more)
@@ -232,7 +231,7 @@ def _wrappers(fake_quantized: tf_keras.Model) -> Iterator[Any]:
 
 
 def _follow_ranges(fake_quantized: tf_keras.Model, images: Any) -> None:
-    """Let the ranges of activations start at those of a batch of images, and follow quickly from there."""
+    """Start the ranges of activations at those of a batch of images, and let them follow quickly."""
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops, quantizers
 
@@ -269,12 +268,12 @@ def _normalizations(fake_quantized: tf_keras.Model) -> list[Any]:
 
 
 def _copy_back(fake_quantized: tf_keras.Model, model: tf_keras.Model) -> None:
-    """Put the learnt weights into the plain model, layer by layer and variable by variable."""
+    """Copy the learnt weights to the plain model, layer by layer and variable by variable."""
     for wrapper in _wrappers(fake_quantized):
         plain = model.get_layer(wrapper.layer.name)
         if not plain.trainable_weights:
             continue
-        # The wrapper takes the kernel away from its layer and puts the rounded one in its place.
+        # The wrapper holds the kernel; its layer has the rounded one.
         learnt = {_last(variable.name): variable for variable in (*wrapper.weights, *wrapper.layer.weights)}
         plain.set_weights([learnt[_last(weight.name)].numpy() for weight in plain.weights])
 

@@ -1,4 +1,4 @@
-"""Another trained cell that a technique learns from: a donor of layers, or a teacher."""
+"""A trained cell that a technique needs: a donor of layers, or a teacher."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _RUN = re.compile(r"runs:/[0-9a-f]{32}")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A cell by its parts, or by its run.
+    """A cell named by its parts, or by its run.
 
-    model, dataset: the source's baseline is meant, trained first where the store lacks it; what is None is the cell's
-    own. uri: `runs:/<run id>` of a recorded cell that has a checkpoint, with whatever technique, instead of the two.
+    model, dataset: name a baseline, trained first if the store lacks it; None means the cell's own. uri: `runs:/<run
+    id>` of a recorded cell of any technique that has a checkpoint, instead of the two.
     """
 
     model: Model | None
@@ -25,7 +25,7 @@ class Source:
     uri: str | None
 
     def __post_init__(self) -> None:
-        """Check every field; whether a cell is named at all is asked by `check_named`."""
+        """Check every field; `check_named` checks that a cell is named."""
         for name, part, kind in (("model", self.model, Model), ("dataset", self.dataset, Dataset)):
             if part is not None and not isinstance(part, kind):
                 raise ValueError(
@@ -44,22 +44,18 @@ class Source:
         if parts == (self.uri is not None):
             raise ValueError(
                 "technique.source must name a cell by its model, its dataset or both, or else by its uri, got "
-                + ("both" if parts else "none of them")
-                + ": for example model@technique.source.model=vgg16"
+                f"{'both' if parts else 'none of them'}: for example model@technique.source.model=vgg16"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learner(Technique):
-    """Trains from the model's own weights with the help of another trained cell, its `source`."""
+class SourceTechnique(Technique):
+    """Trains from the model's own weights with the help of a teacher or donor, its `source`."""
 
     source: Source
+    parent = None
 
     @property
-    def parent(self) -> None:
-        """Starts from the model's own weights; a donor's are put over them."""
-
-    @property
-    def learns_from(self) -> Source:
+    def source_cell(self) -> Source:
         """The source."""
         return self.source

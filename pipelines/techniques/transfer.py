@@ -1,4 +1,4 @@
-"""Transfer learning: the pretrained backbone stays as it is, the head is trained; then, if asked, the top blocks too.
+"""Transfer learning: the head is trained on a frozen, pretrained backbone; then, optionally, the top blocks too.
 
 Source: Yosinski et al. 2014, arXiv:1411.1792; Keras guide "Transfer learning and fine-tuning".
 """
@@ -35,18 +35,19 @@ FEATURES = "head_pool"
 class Transfer(Technique):
     """Train the head on a frozen backbone.
 
-    epochs: whole number of at least 1, or None for the training's own. learning_rate: above 0; a fresh head takes a
-    higher one than fine-tuning. unfreeze_blocks: the top so many blocks of the backbone are then trained too, without
-    their batch normalizations, as the guide advises; 0 leaves that out. unfreeze_epochs: as `epochs`, for that second
-    phase. unfreeze_learning_rate: above 0, a tenth of the first or less.
+    epochs: whole number of at least 1, or None for the training's own. learning_rate: above 0; a new head takes a
+    higher one than fine-tuning. unfreeze_blocks: number of top blocks of the backbone that a second phase trains too,
+    without their batch normalizations, as the guide advises; 0 for no second phase. unfreeze_epochs: as `epochs`, for
+    the second phase. unfreeze_learning_rate: above 0, a tenth of the first or less.
 
     Expected: no change in the exported model's time or size; a small part of the baseline's training time, and usually
-    less accuracy, part of which the second phase brings back. Without augmentation the backbone's features are computed
+    less accuracy, part of which the second phase recovers. Without augmentation the backbone's features are computed
     once, which trains the same head in about the time of one epoch.
     """
 
     NAME = "transfer"
     EFFECT = None
+    parent = None
 
     epochs: int | None
     learning_rate: float
@@ -63,12 +64,8 @@ class Transfer(Technique):
             checks.number(f"technique.{field}", getattr(self, field), exclusive_minimum=0)
         checks.integer("technique.unfreeze_blocks", self.unfreeze_blocks, minimum=0)
 
-    @property
-    def parent(self) -> None:
-        """Starts from the model's own, pretrained weights."""
-
     def preflight(self, model: Model) -> None:
-        """A frozen backbone must have learnt something."""
+        """The model must have pretrained weights."""
         if model.weights is None:
             raise ValueError(
                 f"transfer needs pretrained weights, got model.weights=null for {model.name}: set model.weights to "
@@ -76,7 +73,7 @@ class Transfer(Technique):
             )
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Fit the head, then the top blocks. Raises EffectError if a frozen weight moved or a trained layer did not."""
+        """Fit the head, then the top blocks. Raises EffectError if a frozen layer changes or a trained one does not."""
         model, trainer = candidate.model, context.trainer
         backbone = [layer for layer in model.layers if not layer.name.startswith("head_")]
         head = [layer for layer in model.layers if layer.name.startswith("head_")]
@@ -92,7 +89,7 @@ class Transfer(Technique):
         return candidate
 
     def _fit_on_features(self, model: tf_keras.Model, trainer: Trainer) -> None:
-        """Fit a copy of the head on the backbone's features, computed once, and put its weights into the model."""
+        """Fit a copy of the head on the backbone's features, computed once, and copy its weights to the model."""
         import tf_keras
 
         pooled = model.get_layer(FEATURES)
@@ -126,7 +123,7 @@ def _inference(backbone: tf_keras.Model) -> Callable[[Any], Any]:
     """The flat graph in inference mode: float32 images (b, h, w, 3) -> its output, up to rounding.
 
     A batch normalization that follows a convolution is folded into it, as the converter does, and the kernels are
-    constants. That takes two thirds of the time of Keras's `predict`, and no second Keras graph is built for it.
+    constants. That takes two thirds of the time of Keras's `predict`, without a second Keras graph.
     """
     import tensorflow as tf
 
@@ -158,7 +155,7 @@ def _inference(backbone: tf_keras.Model) -> Callable[[Any], Any]:
 def _folded(graph: Sequence[tuple[Layer, list[str]]]) -> tuple[dict[str, tuple[Any, Any]], set[str]]:
     """Kernel and bias of each convolution with the batch normalization after it, and the normalizations' names.
 
-    Half precision is left alone: a folded kernel can leave its range.
+    Layers in half precision are not folded: a folded kernel can exceed its range.
     """
     layers = {layer.name: layer for layer, _ in graph}
     uses = Counter(name for _, names in graph for name in names)
@@ -183,7 +180,7 @@ def _folded(graph: Sequence[tuple[Layer, list[str]]]) -> tuple[dict[str, tuple[A
 
 
 def _convolved(layer: Layer, images: Any, kernel: Any) -> Any:
-    # Keras's own, for `quick_convolutions` to stand in for.
+    # The functions that Keras uses, which `quick_convolutions` replaces.
     from tensorflow.compat.v2 import constant, nn
 
     if type(layer).__name__ == "DepthwiseConv2D":
@@ -199,10 +196,10 @@ def _convolved(layer: Layer, images: Any, kernel: Any) -> Any:
 
 
 class _Trained:
-    """Within it only `layers` are trainable; at its end it is checked that they, and no others, were trained.
+    """A context in which only `layers` are trainable; its exit checks that they, and no others, have changed.
 
-    Freezing does not stop the stochastic depth of a backbone, which would train the head on noise: it is switched off.
-    Afterwards all layers are trainable: what starts from the checkpoint decides anew what to train.
+    The frozen layers' dropout is off: stochastic depth of a frozen backbone would train the head on noise. Afterwards
+    all layers are trainable, as in every checkpoint.
     """
 
     def __init__(self, model: tf_keras.Model, layers: Sequence[Layer]) -> None:
@@ -227,13 +224,13 @@ class _Trained:
         for layer, old in zip(self.model.layers, self.before, strict=True):
             moved = any(not np.array_equal(a, b) for a, b in zip(old, layer.get_weights(), strict=True))
             if moved and layer not in self.layers:
-                raise EffectError(f"layer {layer.name} was to stay frozen and has changed")
+                raise EffectError(f"layer {layer.name} must not change while frozen, got other weights")
             if old and not moved and layer in self.layers:
-                raise EffectError(f"layer {layer.name} was to be trained and has not changed")
+                raise EffectError(f"layer {layer.name} must change in training, got equal weights")
 
 
 def _top_blocks(backbone: Sequence[Layer], count: int) -> list[Layer]:
-    """The layers with weights of the last `count` blocks and of all that follows, but for batch normalizations."""
+    """The layers with weights of the last `count` blocks and after them, without batch normalizations."""
     blocks: list[list[Any]] = []
     current = None
     for layer in backbone:
@@ -241,13 +238,13 @@ def _top_blocks(backbone: Sequence[Layer], count: int) -> list[Layer]:
         if found and found[1] != current:
             current = found[1]
             blocks.append([])
-        # What follows the last block belongs to it, what comes before the first is in none.
+        # Layers after the last block belong to it; layers before the first belong to none.
         if blocks:
             blocks[-1].append(layer)
     if count > len(blocks):
         raise ValueError(
-            f"technique.unfreeze_blocks must be at most {len(blocks)}, as many as the backbone has, got {count}: "
-            "set it lower"
+            f"technique.unfreeze_blocks must be at most {len(blocks)}, the number of blocks of the backbone, got "
+            f"{count}: set technique.unfreeze_blocks={len(blocks)}"
         )
     chosen = [layer for block in blocks[len(blocks) - count :] for layer in block]
     return [layer for layer in chosen if layer.weights and type(layer).__name__ != "BatchNormalization"]

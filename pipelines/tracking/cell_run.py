@@ -107,8 +107,8 @@ class CellRun:
 
         self._client.set_tag(self.run_id, "mlflow.runName", cell.name)
         tags = cell.tags | {"technique": cell.technique.name, "seed": str(cell.seed)}
-        if learns_from := cell.technique.learns_from:
-            tags["source"] = cell.source.name if cell.source else str(learns_from.uri)
+        if source_cell := cell.technique.source_cell:
+            tags["source"] = cell.source.name if cell.source else str(source_cell.uri)
         mlflow.set_tags(tags)
         mlflow.log_params(dict(flatten(parts_of(cell))))
         self._log_dataset(cell, data.train, "training")

@@ -65,7 +65,7 @@ def test_bad_own_field_is_named(build, sentence):
         build()
 
 
-def test_places_do_not_determine_the_result():
+def test_file_locations_do_not_change_the_fingerprint():
     places = ((Npz, {"path", "test_fraction"}), (Folder, {"path"}), (Cifar, {"data_dir", "url", "sha256"}))
     for dataset, names in places:
         assert {f.name for f in fields(dataset) if f.metadata.get("fingerprint") is False} == names | {"name"}

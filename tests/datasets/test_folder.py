@@ -137,7 +137,7 @@ def test_skipped_files_are_counted_in_one_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_every_suffix_and_none_is_read(tmp_path: Path) -> None:
+def test_images_of_any_suffix_are_read(tmp_path: Path) -> None:
     for name in TWO:
         for ending in ("jpg", "JPEG", "png", "webp", "tif", "bmp", "gif", "ppm"):
             images(tmp_path / name, 1, ending=ending)

@@ -38,7 +38,7 @@ def keras_logits(made) -> np.ndarray:
 
 
 class TestExportedModel:
-    def test_float32_says_what_keras_says(self, made, images, keras_logits):
+    def test_float32_matches_keras(self, made, images, keras_logits):
         exported_model = ExportedModel(made / "float32.tflite")
         assert (exported_model.image_shape, exported_model.classes) == ((8, 8, 3), 10)
         assert exported_model.input_dtype == np.float32
@@ -55,7 +55,7 @@ class TestExportedModel:
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, keras_logits, atol=0.03 * np.ptp(keras_logits))
 
-    def test_uint8_and_int8_inputs_mean_the_same(self, made, images):
+    def test_uint8_and_int8_inputs_are_equivalent(self, made, images):
         one, other = (ExportedModel(made / f"{dtype}.tflite").logits(images) for dtype in ("uint8", "int8"))
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -91,7 +91,7 @@ class TestExportedModel:
             load(path)
 
     @pytest.mark.parametrize("name", ["flat", "gray"])
-    def test_refuses_what_takes_no_rgb_image(self, made, name):
+    def test_refuses_models_without_rgb_input(self, made, name):
         with pytest.raises(ValueError, match=rf"{name}.tflite must have one input \(1, h, w, 3\)"):
             ExportedModel(made / f"{name}.tflite")
 
@@ -180,7 +180,7 @@ class TestAccuracy:
         assert matrix.dtype == np.int64
         assert matrix.tolist() == [[1, 0, 0], [0, 0, 0], [1, 1, 1]]
 
-    def test_of_ties_the_lower_class_comes_first(self):
+    def test_lower_class_comes_first_in_ties(self):
         logits = np.array([[1, 1, 0], [1, 1, 0]], np.float32)
         labels = np.array([0, 1])
         assert accuracy(logits, labels) == 0.5
@@ -189,7 +189,7 @@ class TestAccuracy:
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     @pytest.mark.parametrize("metric", [accuracy, top_k_accuracy, lambda a, b: confusion_matrix(a, b, 3)])
-    def test_refuses_what_is_not_finite(self, value, metric):
+    def test_refuses_logits_that_are_not_finite(self, value, metric):
         logits = self.LOGITS.copy()
         logits[2, 0] = value
         with pytest.raises(ValueError, match="logits must be finite, got 1 of 4 images"):
@@ -311,7 +311,7 @@ class TestSize:
         assert 100_000 <= compressed_bytes(noise) < 100_100
 
     @pytest.mark.parametrize("length", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
-    def test_pieces_take_what_the_whole_stream_takes(self, tmp_path, length):
+    def test_pieces_take_as_much_as_the_whole_stream(self, tmp_path, length):
         # Within reach of what stands before a piece, and nowhere else, is each of these bytes known.
         content = np.resize(np.random.default_rng(0).integers(0, 256, 30_000, dtype=np.uint8), length).tobytes()
         (tmp_path / "repeats").write_bytes(content)
@@ -389,7 +389,7 @@ def measured(exported_model, images, folder, *, reference=None, settings=SETTING
 
 
 class TestMeasure:
-    def test_beside_a_reference(self, made, images, tmp_path, monkeypatch):
+    def test_with_a_reference(self, made, images, tmp_path, monkeypatch):
         monkeypatch.chdir(made)  # paths may be relative, and the current folder any
         result = measured(Path("int8.tflite"), images, tmp_path / "new", reference=Path("float32.tflite"))
         expected = ExportedModel(made / "int8.tflite").logits(images)
@@ -431,7 +431,7 @@ class TestMeasure:
         with pytest.raises(ValueError, match="images must be uint8"):
             measured(path, images.astype(np.float32), tmp_path)
 
-    def test_garbage_gives_the_childs_sentence(self, images, tmp_path):
+    def test_garbage_is_refused_by_the_child(self, images, tmp_path):
         (tmp_path / "bad.tflite").write_bytes(b"garbage" * 100)
         with pytest.raises(RuntimeError, match=r"exit code 1; the last lines(.|\n)*must be a TFLite flatbuffer"):
             measured(tmp_path / "bad.tflite", images, tmp_path)

@@ -11,7 +11,7 @@ from pipelines.techniques.base import Candidate, Conversion
 from tests.conftest import exported
 
 
-def test_float_kernels_are_the_networks_own(trained: Candidate, exported_baseline: Path) -> None:
+def test_float_kernels_equal_those_of_the_network(trained: Candidate, exported_baseline: Path) -> None:
     found = kernels(exported_baseline)
     assert [kernel.operator for kernel in found] == ["CONV_2D"] * 5 + ["FULLY_CONNECTED"]
     head = trained.model.get_layer("head_logits").kernel.numpy()

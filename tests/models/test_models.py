@@ -241,14 +241,14 @@ def test_random_blocks_begin_as_the_identity(config, ending: str, blocks: int, k
     assert all((layer.gamma.numpy() == 1).all() for layer in layers if layer.name not in silent)
 
 
-def test_a_file_of_another_network_is_refused(keras, tmp_path: Path) -> None:
+def test_file_of_another_network_is_refused(keras, tmp_path: Path) -> None:
     file = tmp_path / "notop.h5"
     keras.applications.VGG16(include_top=False, weights=None, input_shape=SHAPE).save_weights(file)
     with pytest.raises(ValueError, match=r"must be Keras's weights of mobilenet_v2 without its top"):
         MobileNetV2(**SHARED | {"weights": str(file)}).build(SHAPE, 10)
 
 
-def test_archives_are_those_of_the_installed_keras(keras) -> None:
+def test_archives_equal_those_of_the_installed_keras(keras) -> None:
     from tf_keras.src.applications import efficientnet, mobilenet_v2, resnet, vgg16, vgg19
 
     for depth in (50, 101):
@@ -268,7 +268,7 @@ def test_archives_are_those_of_the_installed_keras(keras) -> None:
     assert MobileNetV2(**SHARED).archive.url == mobilenet_v2.BASE_WEIGHT_PATH + file
 
 
-def test_keras_itself_asks_for_the_same_files(keras, monkeypatch) -> None:
+def test_keras_requests_the_same_files(keras, monkeypatch) -> None:
     asked: dict[str, Any] = {}
 
     class StopError(Exception):
@@ -309,14 +309,14 @@ def test_imagenet_in_the_cache_needs_no_network(cache: Path, offline: None) -> N
     assert model.archive.fetch() == model.archive.cached
 
 
-def test_a_damaged_file_in_the_cache_does_not_count(cache: Path, offline: None) -> None:
+def test_damaged_file_in_the_cache_is_ignored(cache: Path, offline: None) -> None:
     model = VGG(**SHARED | {"weights": "imagenet"}, depth=16)
     model.archive.cached.write_bytes(b"damaged")
     with pytest.raises(ConnectionError):
         model.preflight(SHAPE)
 
 
-def test_imagenet_that_can_be_downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_weights_can_be_downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Answer:
         def __enter__(self) -> None: ...
         def __exit__(self, *_: object) -> None: ...
@@ -385,7 +385,7 @@ def small(**overrides: object) -> SmallCNN:
     return SmallCNN(**{**SHARED, "width": 4, **overrides})
 
 
-def test_checkpoint_with_as_many_classes_is_copied_entirely(keras, tmp_path: Path) -> None:
+def test_checkpoint_with_equal_classes_is_copied_entirely(keras, tmp_path: Path) -> None:
     source = small().build((8, 8, 3), 5)
     source.save(tmp_path / "source.keras")
     config = small(weights=str(tmp_path / "source.keras"))
@@ -440,7 +440,7 @@ def test_lite0_has_only_layers_for_integer_hardware(keras) -> None:
     np.testing.assert_allclose(outputs(rescale, pixels)[0, 0, 0], [-127 / 128, 0, 1], atol=1e-6)
 
 
-def test_lite0_imagenet_features_tell_classes_apart(keras) -> None:
+def test_lite0_imagenet_features_separate_classes(keras) -> None:
     """A linear probe, 350 images to train and 150 to test; random weights see little more than colours."""
     linear_model = pytest.importorskip("sklearn.linear_model")
     preprocessing = pytest.importorskip("sklearn.preprocessing")

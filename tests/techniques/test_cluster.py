@@ -73,7 +73,7 @@ def test_zeros_survive_clustering(trained: Candidate, tmp_path: Path) -> None:
     assert chain.name == "prune_cluster"
 
 
-def test_what_is_skipped_or_too_small_stays(trained: Candidate, tmp_path: Path) -> None:
+def test_skipped_and_small_kernels_are_not_clustered(trained: Candidate, tmp_path: Path) -> None:
     technique = cluster(skip="block3|head_", clusters=256, epochs=1)
     done = technique.apply(trained, context(1))
     assert len(np.unique(done.model.get_layer("block3_conv").kernel)) > 1000
@@ -110,6 +110,6 @@ def test_zeros_survive_where_few_weights_are_left(changed: dict, trained: Candid
     assert all(layer.trainable for layer in done.model.layers)
 
 
-def test_clustering_nothing_is_found_out(trained: Candidate) -> None:
+def test_clustering_nothing_is_refused(trained: Candidate) -> None:
     with pytest.raises(EffectError, match="cluster found no kernel to cluster"):
         cluster(skip=".").apply(trained, context(1))

@@ -33,7 +33,7 @@ def taught_by(teacher: object, folder: Path, epochs: int) -> Context:
     return dataclasses.replace(context(epochs), source=Finished(result=RESULT, files=files))
 
 
-def test_a_student_learns_from_its_teacher_alone(trained: Candidate, tmp_path: Path) -> None:
+def test_student_learns_from_its_teacher_alone(trained: Candidate, tmp_path: Path) -> None:
     """Labels at random: whoever answers right has learnt it from the teacher."""
     it = taught_by(trained.model, tmp_path, epochs=25)
     train = it.trainer.data.train
@@ -59,7 +59,7 @@ def test_labels_count_as_much_as_alpha_leaves_them(trained: Candidate, tmp_path:
     assert exported_accuracy(exported(done, tmp_path / "model.tflite")) > 0.8
 
 
-def test_a_teacher_of_other_classes_is_refused_before_training(trained: Candidate, tmp_path: Path) -> None:
+def test_teacher_of_other_classes_is_refused_first(trained: Candidate, tmp_path: Path) -> None:
     small, _ = small_data()
     it = taught_by(trained.model, tmp_path, epochs=1)
     with pytest.raises(ValueError, match="name a teacher that was trained on this dataset"):

@@ -48,7 +48,7 @@ def vgg(depth: int):
     return model.build((32, 32, 3), 10)
 
 
-def test_a_trained_donor_gives_a_head_start(trained: Candidate, tmp_path: Path) -> None:
+def test_trained_donor_gives_a_head_start(trained: Candidate, tmp_path: Path) -> None:
     it = beside(trained.model, tmp_path, epochs=1)
     done = transfer().apply(fresh(), it)
     plain = context(epochs=1)
@@ -63,7 +63,7 @@ def test_a_trained_donor_gives_a_head_start(trained: Candidate, tmp_path: Path) 
     assert done.metrics["transfer/equal_epochs_accuracy_gain"] == pytest.approx(gain)
 
 
-def test_frozen_layers_stay_and_the_rest_learns(trained: Candidate, tmp_path: Path) -> None:
+def test_frozen_layers_stay_and_others_learn(trained: Candidate, tmp_path: Path) -> None:
     chosen = transfer(layers="block[12]", freeze="always")
     done = chosen.apply(fresh(), beside(trained.model, tmp_path))
     for layer in done.model.layers:
@@ -80,7 +80,7 @@ def test_frozen_layers_stay_and_the_rest_learns(trained: Candidate, tmp_path: Pa
     assert done.metrics["transfer/parameters_share"] == pytest.approx(copied / done.model.count_params())
 
 
-def test_frozen_for_an_epoch_then_trained(trained: Candidate, tmp_path: Path) -> None:
+def test_layers_frozen_for_an_epoch_are_trained_later(trained: Candidate, tmp_path: Path) -> None:
     it = beside(trained.model, tmp_path, epochs=2)
     done = transfer(layers="block1", freeze=1).apply(fresh(), it)
     assert len(it.trainer.epochs) == 2
@@ -100,7 +100,7 @@ def test_by_shape_in_graph_order(tmp_path: Path) -> None:
     assert positions == sorted(positions)
 
 
-def test_another_number_of_classes_leaves_the_head(trained: Candidate, tmp_path: Path) -> None:
+def test_other_number_of_classes_leaves_the_head(trained: Candidate, tmp_path: Path) -> None:
     data, _ = small_data()
     model = SMALL_CNN.build(data.image_shape, 12)
     it = beside(trained.model, tmp_path, epochs=1)
@@ -124,11 +124,11 @@ def test_by_map(trained: Candidate, tmp_path: Path) -> None:
     ("match", "message"),
     [
         ({"block9_bn": "block2_bn"}, "names the layer 'block9_bn', which the model has not"),
-        ({"block1_bn": "nowhere"}, "names the layer 'nowhere', which the donor has not"),
+        ({"block1_bn": "nowhere"}, "must name layers with weights, got 'nowhere', which the donor does not have"),
         ({"block1_bn": "block3_bn"}, "both must be of one kind and shape"),
     ],
 )
-def test_a_bad_map(match: dict, message: str, trained: Candidate, tmp_path: Path) -> None:
+def test_bad_mapping_is_refused(match: dict, message: str, trained: Candidate, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         transfer(match=match).apply(fresh(), beside(trained.model, tmp_path))
 
@@ -177,6 +177,6 @@ def test_bad_sources(fields: dict, message: str) -> None:
         Source(**{"model": None, "dataset": None, "uri": None} | fields).check_named()
 
 
-def test_a_source_by_its_dataset() -> None:
+def test_source_by_its_dataset() -> None:
     Source(model=None, dataset=Digits(limit_train=300, limit_test=100, validation_fraction=0.2), uri=None).check_named()
     assert isinstance(SMALL_CNN, SmallCNN)

@@ -52,7 +52,7 @@ def test_two_in_four(trained: Candidate, tmp_path: Path) -> None:
     assert exported_accuracy(exported_model) > 0.85
 
 
-def test_blocks_go_as_a_whole(trained: Candidate, tmp_path: Path) -> None:
+def test_blocks_are_pruned_as_a_whole(trained: Candidate, tmp_path: Path) -> None:
     technique = prune(pattern="block", sparsity=0.5)
     done = technique.apply(trained, context(6))
     exported_model = exported(done, tmp_path / "model.tflite")
@@ -78,7 +78,7 @@ def _spread(candidate: Candidate) -> Candidate:
     return candidate
 
 
-def test_what_is_skipped_stays_dense(trained: Candidate, tmp_path: Path) -> None:
+def test_skipped_layers_stay_dense(trained: Candidate, tmp_path: Path) -> None:
     technique = prune(skip="block[12]|head_")
     done = technique.apply(trained, context(3))
     exported_model = exported(done, tmp_path / "model.tflite")
@@ -87,7 +87,7 @@ def test_what_is_skipped_stays_dense(trained: Candidate, tmp_path: Path) -> None
     assert dense == [True, True, False, False, False, True]
 
 
-def test_a_short_training_prunes_all_the_same(trained: Candidate) -> None:
+def test_short_training_reaches_the_sparsity(trained: Candidate) -> None:
     done = prune(epochs=1).apply(trained, context(1))  # 8 steps
     kernel = done.model.get_layer("block3_conv").kernel.numpy()
     assert (kernel == 0).mean() == pytest.approx(0.7, abs=0.01)
@@ -111,6 +111,6 @@ def test_bad_values(changed: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"skip": "."}, {"pattern": "block", "block_size": 5}])
-def test_pruning_nothing_is_found_out(changed: dict, trained: Candidate) -> None:
+def test_pruning_nothing_is_refused(changed: dict, trained: Candidate) -> None:
     with pytest.raises(EffectError, match="found no kernel to prune"):
         prune(**changed).apply(trained, context(1))

@@ -132,7 +132,7 @@ def graph(*middle: Callable[[Any], Any]) -> Any:
 
 
 @pytest.mark.parametrize("name", ["unknown", "softmax", "grouped", "multiplied", "broadcast", "mixed"])
-def test_what_a_layer_mixes_stays_whole(name: str) -> None:
+def test_channels_that_a_layer_mixes_stay_whole(name: str) -> None:
     from tf_keras import layers
 
     def broadcast(x: Any) -> Any:
@@ -154,7 +154,7 @@ def test_what_a_layer_mixes_stays_whole(name: str) -> None:
     assert pruned(np.zeros((1, 6, 6, 3))).shape == (1, 10)
 
 
-def test_graphs_that_cannot_be_followed() -> None:
+def test_unsupported_graphs_are_refused() -> None:
     from tf_keras import layers
 
     with pytest.raises(ValueError, match=r"called once, got .* of class TFOpLambda"):
@@ -164,7 +164,7 @@ def test_graphs_that_cannot_be_followed() -> None:
         channels.groups(graph(twice, twice))
 
 
-def test_the_filters_of_smallest_norm_go_and_kernels_count_alike() -> None:
+def test_smallest_filters_are_removed_by_relative_norm() -> None:
     from tf_keras import layers
 
     def added(x: Any) -> Any:
@@ -187,9 +187,7 @@ def test_the_filters_of_smallest_norm_go_and_kernels_count_alike() -> None:
     assert kernel[0, 0, 0].tolist() == [100.0, 200.0]
 
 
-def test_the_artifact_is_smaller_and_knows_the_digits(
-    trained: Candidate, exported_baseline: Path, tmp_path: Path
-) -> None:
+def test_exported_model_is_smaller_and_accurate(trained: Candidate, exported_baseline: Path, tmp_path: Path) -> None:
     technique, it = prune_filters(), context()
     done = technique.apply(trained, it)
     exported_model = exported(done, tmp_path / "model.tflite")
@@ -227,7 +225,7 @@ def test_skipped_groups_stay_whole(trained: Candidate) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"skip": "block"}, {"fraction": 0.001}])
-def test_nothing_to_prune_is_found_out_before_training(changed: dict, trained: Candidate) -> None:
+def test_nothing_to_prune_is_refused_before_training(changed: dict, trained: Candidate) -> None:
     it = context()
     with pytest.raises(EffectError, match="found no filter to remove"):
         prune_filters(**changed).apply(trained, it)
@@ -245,7 +243,7 @@ def test_pruned_then_quantized(trained: Candidate, exported_baseline: Path, tmp_
     assert exported_accuracy(exported_model) > 0.85
 
 
-def test_depthwise_and_squeezing_kernels_keep_the_promise_too(tmp_path: Path) -> None:
+def test_depthwise_and_squeeze_kernels_are_narrowed(tmp_path: Path) -> None:
     data, _ = small_data()
     technique = prune_filters()
     model = EfficientNet(variant=0, **SETTINGS | {"input_size": 32}).build(data.image_shape, 10)

@@ -34,7 +34,7 @@ def agreement(candidate: Candidate, exported_model: Path) -> tuple[float, float]
     return fake_quantized, plain
 
 
-def test_the_artifact_is_integer_and_answers_as_the_training_did(
+def test_exported_model_is_integer_and_matches_training(
     trained: Candidate, exported_baseline: Path, tmp_path: Path
 ) -> None:
     technique = qat()
@@ -53,7 +53,7 @@ def test_the_artifact_is_integer_and_answers_as_the_training_did(
         technique.verify(done, exported_baseline)
 
 
-def test_a_pruned_network_keeps_its_zeros(trained: Candidate, tmp_path: Path) -> None:
+def test_pruned_network_keeps_its_zeros(trained: Candidate, tmp_path: Path) -> None:
     chain = Chain(steps={"prune": prune(epochs=6), "qat": qat(preserve="sparsity")}, alias="pqat")
     done = through(chain, trained, context(6))
     exported_model = exported(done, tmp_path / "model.tflite")
@@ -71,7 +71,7 @@ def test_zeros_are_lost_where_nothing_keeps_them(trained: Candidate, tmp_path: P
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_a_clustered_network_keeps_its_shared_values(per_channel: bool, trained: Candidate, tmp_path: Path) -> None:
+def test_clustered_network_keeps_its_shared_values(per_channel: bool, trained: Candidate, tmp_path: Path) -> None:
     steps = {"cluster": cluster(per_channel=per_channel), "qat": qat(preserve="clusters")}
     chain = Chain(steps=steps, alias="cqat")
     done = through(chain, trained, context(2))

@@ -17,7 +17,7 @@ INT8 = Quantize(scheme="int8", calibration_images=50)
 TRANSFER = Transfer(epochs=1, learning_rate=1e-3, unfreeze_blocks=0, unfreeze_epochs=None, unfreeze_learning_rate=1e-5)
 
 
-def test_the_baseline_artifact_answers_as_keras_does(trained: Candidate, exported_baseline: Path) -> None:
+def test_baseline_export_matches_keras(trained: Candidate, exported_baseline: Path) -> None:
     data, _ = small_data()
     exported_model = ExportedModel(exported_baseline)
     keras = trained.model.predict(data.test.images.astype(np.float32), verbose=0)
@@ -52,21 +52,19 @@ def test_quantization(
     assert abs(exported_accuracy(exported_model) - exported_accuracy(exported_baseline)) <= largest_difference
 
 
-def test_int8_is_integer_throughout_with_pixels_in(trained: Candidate, tmp_path: Path) -> None:
+def test_int8_has_integers_only_and_takes_pixels(trained: Candidate, tmp_path: Path) -> None:
     exported_model = exported(INT8.apply(trained, context()), tmp_path / "model.tflite")
     assert ExportedModel(exported_model).input_dtype == np.uint8
     assert "float32" not in tensor_dtypes(exported_model)
 
 
 @pytest.mark.parametrize("scheme", ["dynamic", "float16", "int8", "int16x8"])
-def test_an_artifact_that_was_not_quantized_is_found_out(
-    scheme: str, trained: Candidate, exported_baseline: Path
-) -> None:
+def test_unquantized_export_is_refused(scheme: str, trained: Candidate, exported_baseline: Path) -> None:
     with pytest.raises(EffectError, match=f"quantize_{scheme} left"):
         Quantize(scheme=scheme, calibration_images=1).verify(trained, exported_baseline)
 
 
-def test_a_chain_starts_from_the_cell_of_its_steps_but_the_last() -> None:
+def test_chain_starts_from_the_cell_of_its_previous_steps() -> None:
     transfer = TRANSFER
     chain = Chain(steps={"transfer": transfer, "quantize": INT8})
     assert chain.name == "transfer_quantize_int8"
@@ -76,7 +74,7 @@ def test_a_chain_starts_from_the_cell_of_its_steps_but_the_last() -> None:
     assert candidate.conversion == Conversion(quantization="int8", calibration_images=50)
 
 
-def test_a_chain_checks_every_step(trained: Candidate, exported_baseline: Path) -> None:
+def test_chain_checks_every_step(trained: Candidate, exported_baseline: Path) -> None:
     chain = Chain(steps={"transfer": TRANSFER, "quantize": INT8})
     with pytest.raises(EffectError):
         chain.verify(trained, exported_baseline)
@@ -96,7 +94,7 @@ def test_bad_chains(steps: dict, message: str) -> None:
         Chain(steps=steps)
 
 
-def test_a_failed_export_leaves_no_file(trained: Candidate, tmp_path: Path) -> None:
+def test_failed_export_leaves_no_file(trained: Candidate, tmp_path: Path) -> None:
     data, _ = small_data()
     with pytest.raises(ValueError, match="label"):
         export(trained, training_images=data.train.images, labels=("one",), path=tmp_path / "model.tflite")

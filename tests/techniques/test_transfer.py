@@ -60,7 +60,7 @@ def augmented(it: Context) -> Context:
 
 
 @pytest.mark.parametrize("augment", [False, True], ids=["features", "through"])
-def test_the_head_alone_is_trained(augment: bool, trained: Candidate, tmp_path: Path) -> None:
+def test_only_the_head_is_trained(augment: bool, trained: Candidate, tmp_path: Path) -> None:
     candidate = pretrained(trained, tmp_path)
     before = weights(candidate)
     it = augmented(context(3)) if augment else context(3)
@@ -71,7 +71,7 @@ def test_the_head_alone_is_trained(augment: bool, trained: Candidate, tmp_path: 
     assert it.trainer.epochs[-1]["loss"] < it.trainer.epochs[0]["loss"]
 
 
-def test_features_train_the_head_that_fitting_through_does(trained: Candidate, tmp_path: Path) -> None:
+def test_features_train_the_same_head_as_full_fitting(trained: Candidate, tmp_path: Path) -> None:
     """Without dropout, which draws its numbers, the two ways differ by rounding only."""
     by_features, through = pretrained(trained, tmp_path), pretrained(trained, tmp_path)
     by_features.model.get_layer("head_dropout").rate = through.model.get_layer("head_dropout").rate = 0.0
@@ -88,7 +88,7 @@ def test_features_train_the_head_that_fitting_through_does(trained: Candidate, t
 
 
 @pytest.mark.parametrize("model", ["small_cnn", "resnet50", "efficientnet_b0", "mobilenet_v2"])
-def test_the_extracted_features_are_those_of_keras(model: str) -> None:
+def test_extracted_features_equal_those_of_keras(model: str) -> None:
     """With statistics as training leaves them; a fresh normalization would hide what folding does wrong."""
     import tensorflow as tf
     import tf_keras
@@ -116,7 +116,7 @@ def test_the_extracted_features_are_those_of_keras(model: str) -> None:
     assert "FusedBatchNormV3" not in left and "Conv2D" in left
 
 
-def test_a_normalization_after_an_activation_stays() -> None:
+def test_normalization_after_an_activation_is_not_folded() -> None:
     import tensorflow as tf
     import tf_keras
 
@@ -152,7 +152,7 @@ def test_half_precision_gives_the_head_float32(tmp_path: Path, trained: Candidat
     assert watching.epochs[-1]["val_accuracy"] > 0.85
 
 
-def test_the_time_of_the_features_is_training(trained: Candidate, tmp_path: Path) -> None:
+def test_feature_extraction_counts_as_training_time(trained: Candidate, tmp_path: Path) -> None:
     before = []
 
     class Watching(Trainer):
@@ -200,11 +200,11 @@ def test_blocks_are_found_by_their_names(model: Any, first: str) -> None:
 
 
 def test_more_blocks_than_there_are(trained: Candidate) -> None:
-    with pytest.raises(ValueError, match="must be at most 5, as many as the backbone has"):
+    with pytest.raises(ValueError, match="must be at most 5, the number of blocks of the backbone"):
         transfer(unfreeze_blocks=6).apply(trained, context())
 
 
-def test_a_head_that_was_not_trained_is_found_out(trained: Candidate) -> None:
+def test_untrained_head_is_refused(trained: Candidate) -> None:
     class Idle(Trainer):
         def fit(self, model, **_):
             pass
@@ -212,11 +212,11 @@ def test_a_head_that_was_not_trained_is_found_out(trained: Candidate) -> None:
     it = context()
     old = it.trainer
     idle = Idle(settings=old.settings, data=old.data, dataset=old.dataset, seed=0, on_epoch=old.on_epoch)
-    with pytest.raises(EffectError, match="head_logits was to be trained"):
+    with pytest.raises(EffectError, match="head_logits must change in training"):
         transfer().apply(trained, dataclasses.replace(it, trainer=idle))
 
 
-def test_a_frozen_backbone_is_in_inference_mode() -> None:
+def test_frozen_backbone_is_in_inference_mode() -> None:
     """EfficientNet's stochastic depth does not draw while the head is trained, and is there again afterwards."""
     import tensorflow as tf
 

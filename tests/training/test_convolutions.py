@@ -43,7 +43,7 @@ def compare(convolve: Callable[[Any, Any], Any], maps: tf.Tensor, kernel: tf.Ten
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-def test_they_are_the_convolutions_and_gradients_of_tensorflow(stride: int, padding: str) -> None:
+def test_results_and_gradients_equal_tensorflows(stride: int, padding: str) -> None:
     usual = {"padding": padding, "data_format": "NHWC", "dilations": [1, 1]}
     for size, taps in itertools.product(MAPS, KERNELS):
         if padding == "VALID" and (size[0] < taps[0] or size[1] < taps[1]):
@@ -119,7 +119,7 @@ def test_layers_are_traced_with_them_and_as_ever_afterwards() -> None:
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_a_step_changes_the_weights_as_tensorflows_does(policy: str) -> None:
+def test_training_step_equals_tensorflows(policy: str) -> None:
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)), tf.float32)
     steps = []
     tf_keras.mixed_precision.set_global_policy(policy)
@@ -158,14 +158,14 @@ def test_every_fit_uses_them_unless_they_are_switched_off(fast: bool) -> None:
     assert nn.convolution is own
 
 
-def test_an_error_leaves_tensorflow_as_it_was() -> None:
+def test_error_restores_tensorflows_functions() -> None:
     own = nn.convolution, nn.depthwise_conv2d
     with pytest.raises(KeyError), quick_convolutions():
         raise KeyError
     assert (nn.convolution, nn.depthwise_conv2d) == own
 
 
-def test_a_gpu_computes_them_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_uses_tensorflows_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "gpus", lambda: ["NVIDIA A100"])
     own = nn.convolution, nn.depthwise_conv2d
     with quick_convolutions():

@@ -47,7 +47,7 @@ def trainer(settings: Training = SETTINGS, seen: list | None = None) -> Trainer:
     )
 
 
-def test_fit_learns_reports_every_epoch_and_keeps_the_clock(tf_keras) -> None:
+def test_fit_learns_reports_every_epoch_and_counts_time(tf_keras) -> None:
     seen: list = []
     it = trainer(dataclasses.replace(SETTINGS, epochs=8), seen)
     model = linear(tf_keras, it.data)
@@ -67,7 +67,7 @@ def test_fit_learns_reports_every_epoch_and_keeps_the_clock(tf_keras) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_the_learning_rate_follows_a_cosine_to_zero(tf_keras, optimizer: str) -> None:
+def test_learning_rate_follows_a_cosine_to_zero(tf_keras, optimizer: str) -> None:
     it = trainer(dataclasses.replace(SETTINGS, optimizer=optimizer, learning_rate=0.1, epochs=4, patience=9))
     it.fit(linear(tf_keras, it.data))
     rates = [metrics["learning_rate"] for metrics in it.epochs]
@@ -75,7 +75,7 @@ def test_the_learning_rate_follows_a_cosine_to_zero(tf_keras, optimizer: str) ->
     assert rates == pytest.approx([0.0871572, 0.0526168, 0.0165435, 0.0000685], abs=1e-6)
 
 
-def test_the_learning_rate_rises_before_the_cosine(tf_keras) -> None:
+def test_learning_rate_rises_before_the_cosine(tf_keras) -> None:
     it = trainer(dataclasses.replace(SETTINGS, learning_rate=0.1, warmup_fraction=0.2, epochs=4, patience=9))
     it.fit(linear(tf_keras, it.data))
     rates = [metrics["learning_rate"] for metrics in it.epochs]
@@ -92,13 +92,13 @@ def test_the_learning_rate_rises_before_the_cosine(tf_keras) -> None:
         (1, 0, [1.0]),
     ],
 )
-def test_a_rise_of_equal_parts(tf_keras, steps: int, warmup: int, first: list[float]) -> None:
+def test_warmup_rises_in_equal_parts(tf_keras, steps: int, warmup: int, first: list[float]) -> None:
     rates = _schedule(1.0, steps, warmup)
     assert [float(rates(step)) for step in range(len(first))] == pytest.approx(first)
     assert float(rates(steps)) == pytest.approx(0, abs=1e-6)
 
 
-def test_the_best_epoch_is_restored(tf_keras) -> None:
+def test_best_epoch_is_restored(tf_keras) -> None:
     # A rate this high makes accuracy jump up and down, and patience 1 stops early.
     it = trainer(dataclasses.replace(SETTINGS, learning_rate=2.0, epochs=12, patience=2))
     model = linear(tf_keras, it.data)
@@ -108,7 +108,7 @@ def test_the_best_epoch_is_restored(tf_keras) -> None:
     assert restored == pytest.approx(best)
 
 
-def test_of_equal_accuracies_the_lowest_loss_is_the_best(tf_keras) -> None:
+def test_lowest_loss_decides_between_equal_accuracies(tf_keras) -> None:
     model = tf_keras.Sequential([tf_keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
     stopping = _early_stopping(patience=2)
     stopping.set_model(model)
@@ -124,7 +124,7 @@ def test_of_equal_accuracies_the_lowest_loss_is_the_best(tf_keras) -> None:
     assert model.get_weights()[0].item() == 2
 
 
-def test_a_loss_that_is_no_number_ends_training_with_a_reason(tf_keras) -> None:
+def test_infinite_loss_ends_training_with_a_reason(tf_keras) -> None:
     it = trainer(dataclasses.replace(SETTINGS, optimizer="sgd", learning_rate=1e38))
     with pytest.raises(FloatingPointError, match=r"became (nan|inf) in epoch \d.*lower training.learning_rate"):
         it.fit(linear(tf_keras, it.data))
@@ -141,7 +141,7 @@ def test_equal_seeds_give_equal_batches() -> None:
     assert not np.array_equal(pixels(0), pixels(1))
 
 
-def test_epoch_shows_each_image_once_in_a_new_order() -> None:
+def test_epoch_has_each_image_once_in_a_new_order() -> None:
     data, dataset = small_data()
     batches = training_batches(data.train, dataset, 16, seed=0)
     first, second = ([x.numpy() for x, _ in batches] for _ in range(2))
@@ -151,7 +151,7 @@ def test_epoch_shows_each_image_once_in_a_new_order() -> None:
     assert not np.array_equal(np.concatenate(first), np.concatenate(second))
 
 
-def test_a_short_training_reaches_the_moving_statistics(tf_keras) -> None:
+def test_short_training_reaches_the_moving_statistics(tf_keras) -> None:
     it = trainer(dataclasses.replace(SETTINGS, epochs=1))
     inputs = tf_keras.Input(it.data.image_shape)
     normalization = tf_keras.layers.BatchNormalization()
@@ -178,7 +178,7 @@ def test_statistics_follow_within_an_epoch(steps_per_epoch: int, epochs: int, mo
 
 
 @pytest.mark.parametrize(("adapt", "momentum"), [(True, 0.9), (False, 0.99)])
-def test_batch_norm_is_adapted_unless_that_is_switched_off(adapt: bool, momentum: float) -> None:
+def test_batch_norm_is_adapted_unless_switched_off(adapt: bool, momentum: float) -> None:
     import tf_keras
 
     seen: list[float] = []
@@ -192,7 +192,7 @@ def test_batch_norm_is_adapted_unless_that_is_switched_off(adapt: bool, momentum
     assert model.layers[1].momentum == 0.99
 
 
-def test_no_autotuner_keeps_an_epoch_waiting() -> None:
+def test_autotuner_does_not_delay_the_end_of_an_epoch() -> None:
     # Its thread's sleep doubles, and an iterator's end waits for it: 5.6 s of steps took 10.2 s.
     data, dataset = small_data()
     for batches in (training_batches(data.train, dataset, 16, seed=0), plain_batches(data.test)):
@@ -261,7 +261,7 @@ def test_half_precision_is_for_training_only(tf_keras) -> None:
     assert np.allclose(plain.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=0.1)
 
 
-def test_batches_from_a_file_are_those_from_memory(tmp_path) -> None:
+def test_batches_from_a_file_equal_those_from_memory(tmp_path) -> None:
     data, dataset = small_data()
     dataset = dataclasses.replace(dataset, horizontal_flip=True, max_shift=2)
     np.save(tmp_path / "images.npy", np.concatenate([data.test.images, data.train.images]))
