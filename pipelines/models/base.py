@@ -1,4 +1,4 @@
-"""What every model gives: a flat Keras graph from raw pixels to logits."""
+"""The interface of every model: a flat Keras graph from raw pixels to logits."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 class Model(ABC):
     """A network that can be built for any image shape and number of classes.
 
-    name: what its cells are called in tables and in MLflow; not given, it is `default_name`.
+    name: used in tables and in MLflow; `default_name` if not given.
     weights: `imagenet`, a file, or None for random initialisation. It never falls back silently.
-    input_size: side in pixels to which images are resized inside the graph; None keeps their own size.
+    input_size: side in pixels to which images are resized inside the graph; None keeps their size.
     dropout: rate before the last layer, in [0, 1).
-    onednn: whether to use TensorFlow's oneDNN kernels, which train all of these networks faster on a CPU
+    onednn: whether to use TensorFlow's oneDNN kernels, which train these networks faster on a CPU
         (docs/performance.md).
     """
 
-    # For Adam and batches of 64 images, by what the training starts from.
+    # Learning rates for Adam and batches of 64 images, from random and from pretrained weights.
     random_rate: ClassVar[float] = 1e-3
     pretrained_rate: ClassVar[float] = 1e-3
 
-    # How a thing is called changes no result.
+    # The name does not change a result.
     name: str = field(default="", metadata={"fingerprint": False})
 
-    # A path only says where the weights lie; their content is what counts (pipelines.cells.cell).
+    # The fingerprint covers the content of a weights file instead of its path (pipelines.cells.cell).
     weights: str | None = field(metadata={"fingerprint": False})
     input_size: int | None
     dropout: float
@@ -47,13 +47,13 @@ class Model(ABC):
 
     @property
     def learning_rate(self) -> float:
-        """At which it is trained unless the training names another."""
+        """The rate of a training that names none."""
         return self.random_rate if self.weights is None else self.pretrained_rate
 
     @property
     @abstractmethod
     def default_name(self) -> str:
-        """The network's own name, for example `resnet50`; `name` where none is given."""
+        """The name of a model without `name`, for example `resnet50`."""
 
     @abstractmethod
     def preflight(self, image_shape: tuple[int, int, int]) -> None:

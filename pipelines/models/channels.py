@@ -1,4 +1,4 @@
-"""Which channels of a network belong together, and the network with fewer of them."""
+"""Groups of channels that must be removed together, and networks with fewer channels."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     Indices = npt.NDArray[np.intp]
 
-# Layers that make new channels, with the setting that says how many.
+# Layers that make new channels, and the setting of their number.
 _PRODUCERS = {"Conv2D": "filters", "Dense": "units"}
-# Layers that give channel i from channel i of each input alone.
+# Layers that compute channel i from channel i of each input only.
 _FOLLOWERS = frozenset(
     (
         "Activation",
@@ -40,11 +40,11 @@ _FOLLOWERS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Groups:
-    """Channels that can only go together, since layers add or multiply them one by one.
+    """Groups of channels that layers add or multiply elementwise, so that they can only be removed together.
 
-    given, taken: the group of the channels that a layer gives and takes, by the layer's name; a group goes by the name
-    of one of its layers. producers: the Conv2D and Dense layers that make a group's channels, by group. Groups that
-    must stay whole are not among them: the pixels, the logits, and what a layer of any other kind gives or takes.
+    given, taken: the group of a layer's output and input channels, by the layer's name; a group is named after one of
+    its layers. producers: the Conv2D and Dense layers that make a group's channels, by group, without groups that must
+    stay whole: the pixels, the logits, and the inputs and outputs of layers of other kinds.
     """
 
     given: Mapping[str, str]
@@ -55,7 +55,7 @@ class Groups:
 def groups(model: tf_keras.Model) -> Groups:
     """The groups of a flat graph, channels last.
 
-    Raises ValueError that names the layer where the graph calls a layer twice or is not made of layers alone.
+    Raises ValueError that names the layer if the graph calls it twice or has other operations than layers.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
@@ -87,14 +87,14 @@ def groups(model: tf_keras.Model) -> Groups:
 
 
 def narrowed(model: tf_keras.Model, kept: Mapping[str, Indices]) -> tf_keras.Model:
-    """A copy of the model with only those channels of its groups that `kept` names by their indices, in order.
+    """A copy of the model with only the channels of `kept`: ordered indices by group.
 
-    Groups that are not in `kept` stay whole. Layers keep their names, and what is left of their weights.
+    Groups that are not in `kept` stay whole. Layers keep their names and the weights of their remaining channels.
     """
     found = groups(model)
 
     def narrow(entry: dict[str, Any]) -> dict[str, Any]:
-        # Tells the layer to build itself for its old input.
+        # It would build the layer for its old input shape.
         entry.pop("build_config", None)
         chosen, settings = kept.get(found.given[entry["name"]]), entry["config"]
         if chosen is not None and entry["class_name"] == "Reshape":
@@ -108,12 +108,12 @@ def narrowed(model: tf_keras.Model, kept: Mapping[str, Indices]) -> tf_keras.Mod
         if layer.weights:
             every = slice(None)
             taken, given = (kept.get(group[layer.name], every) for group in (found.taken, found.given))
-            result.get_layer(layer.name).set_weights(_rest(layer, taken, given))
+            result.get_layer(layer.name).set_weights(_remaining(layer, taken, given))
     return result
 
 
-def _rest(layer: tf_keras.layers.Layer, taken: Any, given: Any) -> list[npt.NDArray[Any]]:
-    """What is left of a layer's weights."""
+def _remaining(layer: tf_keras.layers.Layer, taken: Any, given: Any) -> list[npt.NDArray[Any]]:
+    """The weights of a layer's remaining channels."""
     weights: list[npt.NDArray[Any]] = layer.get_weights()
     match type(layer).__name__:
         case "Conv2D" | "Dense":
@@ -144,7 +144,7 @@ def _sources(entry: Mapping[str, Any]) -> tuple[str, ...]:
     nodes = entry["inbound_nodes"]
     if len(nodes) > 1 or not all(isinstance(tensor, list) for node in nodes for tensor in node):
         raise ValueError(
-            f"channels can be followed through layers that are called once, got {entry['name']} of class "
-            f"{entry['class_name']}, which is not one: build the network from layers of Keras, each used once"
+            f"a network for filter pruning must use each layer once, got {entry['name']} of class "
+            f"{entry['class_name']}, which is used otherwise: build the network from layers of Keras, each used once"
         )
     return tuple(tensor[0] for node in nodes for tensor in node)

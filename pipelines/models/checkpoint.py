@@ -1,4 +1,4 @@
-"""Weights from a `.keras` checkpoint of the same network, layer by layer, by name; and a network's duplicate."""
+"""Weights from a `.keras` checkpoint, copied by layer name; duplicates of networks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def copy(path: Path, model: tf_keras.Model) -> None:
     """Copy the weights of the checkpoint at `path` into `model`.
 
     The backbone must match entirely. The head (`head_*`) is copied where its shapes are equal and otherwise
-    left as it is, since another dataset has another number of classes.
-    Raises ValueError that names the layer which is missing, left over or of another shape.
+    skipped, since another dataset has another number of classes.
+    Raises ValueError that names a layer that is missing, surplus or of another shape.
     """
     import tf_keras
 

@@ -1,4 +1,4 @@
-"""How large a network is and how much it computes, from its Keras graph."""
+"""Number of parameters and of operations of a network, from its Keras graph."""
 
 from __future__ import annotations
 

@@ -66,9 +66,8 @@ class EfficientNet(KerasApplication):
     def adapt(self, backbone: tf_keras.Model, path: Path) -> None:
         """Divide by the deviation of ImageNet's colours once more, where these are the ImageNet weights.
 
-        Their normalization divides by the root of the deviation only. Keras makes up for it with an operator
-        that it adds for `weights="imagenet"` alone, and that is no layer that quantization knows; the same
-        factor on the stored variance gives the same numbers.
+        Their normalization divides by the root of the deviation only. Keras corrects this for `weights="imagenet"` by
+        an operator that quantization does not know; the same factor on the stored variance gives the same numbers.
         See github.com/tensorflow/tensorflow/issues/49930.
         """
         if not self.archive.is_at(path):
@@ -79,7 +78,7 @@ class EfficientNet(KerasApplication):
 
 
 def _name_preprocessing(entry: dict[str, Any]) -> dict[str, Any]:
-    """Fixed names, since Keras counts these two up in each process and `normalize` holds weights."""
+    """Fixed names for layers that Keras numbers anew in each process."""
     fixed = {"Rescaling": "rescale", "Normalization": "normalize"}
     if entry["class_name"] in fixed:
         entry["config"]["name"] = fixed[entry["class_name"]]

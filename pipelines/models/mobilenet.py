@@ -18,16 +18,13 @@ if TYPE_CHECKING:
 class MobileNetV2(KerasApplication):
     """Inverted residual blocks of depthwise convolutions, made for phones."""
 
-    @property
-    def default_name(self) -> str:
-        """`mobilenet_v2`."""
-        return "mobilenet_v2"
+    default_name = "mobilenet_v2"
 
     @property
     def archive(self) -> Archive:
         """As in tf_keras/src/applications/mobilenet_v2.py, which has no digest for it.
 
-        Keras publishes one file for each of five sizes; 224 is the one it takes for all others.
+        Keras publishes one file for each of five sizes, and uses that of 224 for all other sizes.
         """
         return Archive(
             file="mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",

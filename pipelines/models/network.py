@@ -1,4 +1,4 @@
-"""What the networks here share: the input, the head, the check and the loading of weights."""
+"""The base class of all networks: input, head, checks, and loading of weights."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 class Network(Model):
     """A backbone, then average pooling, dropout and one dense layer that gives logits.
 
-    smallest: side in pixels of the smallest image that the backbone can take.
-    sources: what `weights` may be besides None: `imagenet` and endings of files.
+    smallest: side in pixels of the smallest image that the backbone accepts.
+    sources: values of `weights` in addition to None: `imagenet` and suffixes of files.
     """
 
     smallest: ClassVar[int] = 8
     sources: ClassVar[tuple[str, ...]] = (".keras",)
 
     def __post_init__(self) -> None:
-        """Check the shared fields and the form of `weights`; files are looked for in `preflight` only."""
+        """Check the shared fields and the form of `weights`; `preflight` looks for files."""
         super().__post_init__()
         if self.weights is None or self.weights in self.sources:
             return
@@ -37,7 +37,7 @@ class Network(Model):
             raise ValueError(self._weights_refusal())
 
     def preflight(self, image_shape: tuple[int, int, int]) -> None:
-        """Check the size of the images and that the weights are there; loads no TensorFlow."""
+        """Check the size of the images and that the weights exist; loads no TensorFlow."""
         self._check_shape(image_shape)
         if self.weights == "imagenet":
             self.check_imagenet()
@@ -75,11 +75,11 @@ class Network(Model):
         raise NotImplementedError(f"{self.default_name} has no ImageNet weights")
 
     def load_file(self, backbone: tf_keras.Model, path: Path) -> None:
-        """Put the weights of a file that is no checkpoint of ours into `backbone`."""
+        """Put the weights of a file that is no checkpoint of opscore into `backbone`."""
         raise NotImplementedError(f"{self.default_name} reads no file such as {path}")
 
     def pixels(self, image_shape: tuple[int, int, int]) -> Any:
-        """The graph's input, resized where `input_size` asks for it: a Keras tensor (n, side, side, 3)."""
+        """The graph's input, resized to `input_size`: a Keras tensor (n, side, side, 3)."""
         import tf_keras
 
         image = tf_keras.layers.Input(image_shape, dtype="float32", name="image")
@@ -139,6 +139,6 @@ def _check_file(weights: str) -> None:
             sound = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
     if not sound:
         raise ValueError(
-            f"model.weights must be a whole {path.suffix} file, got {path.absolute()}, which is damaged "
+            f"model.weights must be a complete {path.suffix} file, got {path.absolute()}, which is damaged "
             "or of another kind: fetch or write it again"
         )

@@ -1,4 +1,4 @@
-"""Networks of `tf_keras.applications`: where their ImageNet weights are, and how they are loaded."""
+"""Networks of `tf_keras.applications`, and their ImageNet weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Edit: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 class Archive:
     """A weights file that Keras publishes.
 
-    md5: as in Keras's sources; None where they have none, and then the file is used unchecked.
+    md5: as in Keras's sources; None where they have none: the file is then used unchecked.
     """
 
     file: str
@@ -34,16 +34,16 @@ class Archive:
 
     @property
     def url(self) -> str:
-        """Where Keras fetches it."""
+        """Its address."""
         return self.folder + self.file
 
     @property
     def cached(self) -> Path:
-        """Where it is kept: `models/` in the folder KERAS_HOME, else in ~/.keras."""
+        """Its place on this machine: `models/` in the folder KERAS_HOME, else in ~/.keras."""
         return keras_home() / "models" / self.file
 
     def is_at(self, path: Path) -> bool:
-        """Whether the file at `path` is this one, as far as a digest is known."""
+        """Whether the file at `path` is this one, by its digest or, if that is unknown, its name."""
         if not path.is_file():
             return False
         if self.md5 is None:
@@ -64,13 +64,13 @@ class Archive:
             ) from error
 
     def fetch(self) -> Path:
-        """The file in the cache, downloaded by Keras where it is not there yet; Keras checks its digest."""
+        """The file in the cache, downloaded by Keras if missing; Keras checks its digest."""
         import tf_keras
 
-        # A cache that is there but cannot be written to is used too; Keras would download again elsewhere.
+        # Also for a read-only cache: Keras would download again elsewhere.
         if self.is_at(self.cached):
             return self.cached
-        # Keras's own get_file knows nothing of KERAS_HOME and must be told.
+        # Keras's get_file ignores KERAS_HOME.
         fetched = tf_keras.utils.get_file(
             self.file, self.url, cache_dir=str(keras_home()), cache_subdir="models", file_hash=self.md5
         )
@@ -109,14 +109,14 @@ class KerasApplication(Network):
         self.adapt(backbone, path)
 
     def adapt(self, backbone: tf_keras.Model, path: Path) -> None:
-        """Change what must be changed in weights that were made for Keras's own preprocessing."""
+        """Adapt weights that were made for Keras's own preprocessing."""
 
 
 def caffe_centred(pixels: Any) -> Any:
     """Subtract ImageNet's mean colour from RGB pixels.
 
-    Keras's "caffe" preprocessing also swaps RGB to BGR. Swapping needs operators that quantization does not
-    take, so the network stays in RGB and `swap_input_channels` turns the weights instead.
+    Keras's "caffe" preprocessing also swaps RGB to BGR, by operators that quantization does not support. Here the
+    network stays in RGB, and `swap_input_channels` converts the weights instead.
     """
     import tf_keras
 
@@ -125,7 +125,7 @@ def caffe_centred(pixels: Any) -> Any:
 
 
 def swap_input_channels(convolution: tf_keras.layers.Conv2D) -> None:
-    """Turn the first convolution of a network from BGR to RGB input, or back.
+    """Convert the first convolution of a network from BGR to RGB input, or back.
 
     A convolution sums over its input channels, so reversing them in the kernel (h, w, 3, filters) equals
     reversing them in the image.
@@ -137,9 +137,9 @@ def swap_input_channels(convolution: tf_keras.layers.Conv2D) -> None:
 def rebuilt(model: tf_keras.Model, *edits: Callable[[dict[str, Any]], dict[str, Any] | None]) -> tf_keras.Model:
     """The same functional graph with edited layers and fresh weights.
 
-    edits: each takes a layer's entry of the graph's configuration and gives the changed entry, or None to take the
-    layer out (it must have one input). Editing the configuration is the one way to rename, exchange or remove
-    layers of a finished graph that leaves no trace of the old ones behind.
+    edits: each takes a layer's entry of the graph's configuration and returns the changed entry, or None to remove the
+    layer (it must have one input). Only editing the configuration can rename, replace or remove layers of a finished
+    graph without leaving traces of the old ones.
     """
     config = model.get_config()
     names: dict[str, str] = {}
@@ -164,10 +164,10 @@ def rebuilt(model: tf_keras.Model, *edits: Callable[[dict[str, Any]], dict[str, 
 
 
 def blocks_as_identity(model: tf_keras.Model) -> Edit:
-    """An edit for `rebuilt`: with random weights, each block that adds to its input begins by adding nothing.
+    """An edit for `rebuilt`: with random weights, each residual block starts as the identity.
 
-    The scale of the block's last normalization begins at 0. A network of dozens of blocks then learns from its first
-    steps as a short one does. Source: Goyal et al. 2017, arXiv:1706.02677.
+    The scale of the block's last normalization starts at 0. A network of dozens of blocks then learns as quickly as a
+    short one from the first steps on. Source: Goyal et al. 2017, arXiv:1706.02677.
     """
     names = {layer.name for layer in model.layers}
 

@@ -16,21 +16,17 @@ if TYPE_CHECKING:
 class SmallCNN(Network):
     """Five convolutions, each with batch normalization and ReLU; 76 thousand parameters at width 32.
 
-    width: filters of the first layer. From 32 on, every kernel but the first has more than 1,024 elements,
-    below which TFLite's dynamic-range quantization leaves a kernel as it is.
+    width: filters of the first layer. From 32 on, every kernel but the first has more than 1,024 elements, the minimum
+    for TFLite's dynamic-range quantization.
     """
 
+    default_name = "small_cnn"
     width: int
 
     def __post_init__(self) -> None:
         """Check every field."""
         checks.integer("model.width", self.width, minimum=1)
         super().__post_init__()
-
-    @property
-    def default_name(self) -> str:
-        """`small_cnn`."""
-        return "small_cnn"
 
     def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
         """Feature map with 4 * width channels at 1/4 of the size."""
@@ -51,15 +47,10 @@ class SmallCNN(Network):
 def _block(x: Any, filters: int, kernel_size: int, name: str) -> Any:
     import tf_keras
 
-    convolution = tf_keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        padding="same",
-        use_bias=False,  # the normalization that follows has one
-        kernel_initializer="he_normal",
-        name=f"{name}_conv",
-    )
-    x = convolution(x)
+    # No bias: the normalization that follows has one.
+    x = tf_keras.layers.Conv2D(
+        filters, kernel_size, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
     # Keras's momentum of 0.99 suits long training; a few short epochs need faster moving averages.
     x = tf_keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return tf_keras.layers.ReLU(name=f"{name}_relu")(x)

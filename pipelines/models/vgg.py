@@ -22,9 +22,9 @@ _MD5 = {16: "6d6bbae143d832006294945121d1f1fc", 19: "253f8cb515780f3b799900260a2
 class VGG(KerasApplication):
     """Plain stack of 3x3 convolutions; no batch normalization. depth: 16 or 19.
 
-    Without normalization, random kernels must keep the scale of what passes them, as He et al. 2015,
-    arXiv:1502.01852, have it: by Keras's own initialization (Glorot) each layer halves its variance, and nothing is
-    learnt. Steps of Adam at 1e-3 are too long for it, for pretrained weights above all.
+    Without normalization, random kernels must keep the scale of their input (He et al. 2015, arXiv:1502.01852): with
+    Keras's initialization (Glorot) each layer halves the variance, and nothing is learnt. Adam's usual rate of 1e-3 is
+    too high for it, above all with pretrained weights.
     """
 
     random_rate: ClassVar[float] = 3e-4

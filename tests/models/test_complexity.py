@@ -3,11 +3,6 @@ import pytest
 from pipelines.models import complexity
 
 
-@pytest.fixture(scope="module")
-def keras():
-    return pytest.importorskip("tf_keras")
-
-
 def network(keras, *layers, shape=(8, 8, 4)):
     return keras.Sequential([keras.layers.Input(shape), *layers])
 

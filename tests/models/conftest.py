@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(scope="module")
+def keras():
+    return pytest.importorskip("tf_keras")
