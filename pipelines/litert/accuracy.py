@@ -1,4 +1,4 @@
-"""How often the logits are right. Pure numpy; of equal logits the one of the lower class comes first."""
+"""Accuracy of logits, in pure numpy. Among equal logits the lower class ranks first."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def accuracy(logits: Logits, labels: Labels) -> float:
 
 
 def top_k_accuracy(logits: Logits, labels: Labels, k: int = 5) -> float:
-    """Fraction of images whose label is among the k largest logits, in [0, 1]; at most all classes count."""
+    """Fraction of images whose label is among the k largest logits, in [0, 1]; k may exceed the number of classes."""
     _check(logits, labels)
     if k < 1:
         raise ValueError(f"k must be 1 or more, got {k}: set k=5")
@@ -48,8 +48,7 @@ def _check(logits: Logits, labels: Labels) -> None:
             f"labels must be integers from 0 to {logits.shape[1] - 1}, got {labels.dtype} from "
             f"{labels.min()} to {labels.max()}: check that model and dataset have the same classes"
         )
-    bad = int((~np.isfinite(logits)).any(axis=1).sum())
-    if bad:
+    if bad := int((~np.isfinite(logits)).any(axis=1).sum()):
         raise ValueError(
             f"logits must be finite, got {bad} of {len(logits)} images with NaN or infinity: "
             f"lower the learning rate, or check the technique's conversion"

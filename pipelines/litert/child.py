@@ -1,11 +1,8 @@
-"""The process that measures: `python -m pipelines.litert.child REQUEST.json`.
+"""The subprocess that measures a cell: `python -m pipelines.litert.child REQUEST.json`.
 
-It loads numpy and LiteRT and nothing else, so that no training library's threads or memory stand beside what
-is timed.
+It loads only numpy and LiteRT, so that no threads or memory of a training library disturb the measurement.
 """
 
-import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter_ns
@@ -16,7 +13,7 @@ import numpy.typing as npt
 
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.latency import time_interleaved
-from pipelines.litert.process import answer
+from pipelines.litert.process import serve
 from pipelines.litert.session import Request
 from pipelines.litert.start import start_up
 from pipelines.system.machine import cores
@@ -25,39 +22,25 @@ from pipelines.system.mapped import Region, blocks, sample
 LOADS = 8
 
 
-def main(path: Path) -> None:
-    """Carry out the request in the JSON file `path` and leave its result, whole or not at all."""
-    asked = json.loads(path.read_text(encoding="utf-8"))
-    request = Request(**asked | {"images": Region(**asked["images"])})
-    answer(request.result, measurements(request, request.images.mapped()))
-
-
-def measurements(request: Request, images: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    """Each pass on its own, the latency last, when nothing else is left to do.
-
-    Gives `load_ms`, `first_call_ms`, `images_per_s`, `logits` float32 (n, classes), `latency_ns` int64
-    (calls,) and, if there is a reference, `reference_latency_ns` of the same length.
+def measurements(request: Request) -> dict[str, Any]:
+    """Separate passes, latency last: `load_ms`, `first_call_ms`, `images_per_s`, `logits` float32 (n, classes),
+    `latency_ns` int64 (calls,) and, if there is a reference, `reference_latency_ns` of the same length.
     """
-    # No call that is timed may wait for a disk. A test split is in random order: its first images are a fair sample.
+    images = request.images.mapped()
+    # No timed call may wait for a disk. A test split is in random order: its first images are a fair sample.
     in_memory = sample(images)
-    # The loaded exported model itself is let go: nothing of this pass stands beside the next.
+    # Only the times are kept: the loaded model must not take memory in the next pass.
     load_ms, first_call_ms = start_up(Path(request.exported_model), request.threads, in_memory[0])[1:]
     logits, images_per_s = answer_all(Path(request.exported_model), images)
-    found = {
-        "load_ms": load_ms,
-        "first_call_ms": first_call_ms,
-        "images_per_s": images_per_s,
-        "logits": logits,
-    }
+    found = {"load_ms": load_ms, "first_call_ms": first_call_ms, "images_per_s": images_per_s, "logits": logits}
     return found | dict(zip(("latency_ns", "reference_latency_ns"), time_calls(request, in_memory), strict=False))
 
 
 def time_calls(request: Request, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.int64]]:
     """Nanoseconds per call of the exported model and, if there is one, of the reference, in paired rounds.
 
-    Where its memory happens to lie makes one load of a file up to 3% faster than another, for as long as it
-    lives. So the time is shared out among several loads: only then did the interval of a file beside its own
-    copy hold 1 every time.
+    The placement of its memory makes one load of a file up to 3% faster than another, for its whole life. So the time
+    is divided among several loads: only then did the interval of a file compared with its own copy always contain 1.
     """
     paths = [Path(path) for path in (request.exported_model, request.reference) if path is not None]
     parts = []
@@ -77,11 +60,11 @@ def time_calls(request: Request, images: npt.NDArray[np.uint8]) -> list[npt.NDAr
 
 
 def answer_all(path: Path, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], float]:
-    """Logits of all images, and images per second over all cores, loading and reading left out.
+    """Logits of all images, and images per second over all cores, without loading and reading.
 
-    One single-threaded Exported model per core: LiteRT lets go of Python's lock while it computes, and images side
-    by side use the cores better than one image spread over them (1.03 to 1.35 times as fast on two cores).
-    Each Exported model keeps its own copy of the weights in memory.
+    One single-threaded model per core, each with its own copy of the weights: LiteRT releases Python's lock while it
+    computes, and images in parallel use the cores better than one image spread over them (1.03 to 1.35 times as fast
+    on two cores).
     """
     workers = min(cores(), len(images))
     exported_models = [ExportedModel(path) for _ in range(workers)]
@@ -97,4 +80,4 @@ def answer_all(path: Path, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[n
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    serve(lambda images, **others: Request(images=Region(**images), **others), measurements)

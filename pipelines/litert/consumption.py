@@ -1,23 +1,21 @@
-"""Energy of single images on one artifact: `python -m pipelines.litert.consumption REQUEST.json`.
+"""Energy of single images on one exported model: `python -m pipelines.litert.consumption REQUEST.json`.
 
-A pass of its own: what reads the machine's counters would stand beside what is timed.
+A separate pass: reading the machine's counters would disturb the timing.
 """
 
-import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.litert.process import answer
+from pipelines.litert.process import serve
 from pipelines.litert.stream import single
 from pipelines.system import energy
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConsumptionRequest:
-    """What the child is asked. duration_s: of the counted calls."""
+    """A request to the child. duration_s: of the counted calls."""
 
     exported_model: str
     threads: int
@@ -27,16 +25,10 @@ class ConsumptionRequest:
     result: str
 
 
-def main(path: Path) -> None:
-    """Carry out the request in the JSON file `path`."""
-    request = ConsumptionRequest(**json.loads(path.read_text(encoding="utf-8")))
-    answer(request.result, consumed(request))
-
-
 def consumed(request: ConsumptionRequest) -> dict[str, Any]:
-    """`images`, how many were answered, and the joules that the machine used meanwhile by `cpu` and `dram`.
+    """`images`, the number of calls, and the joules of `cpu` and `dram` meanwhile, as far as the machine counts them.
 
-    What the machine does not tell is absent. GPUs are left out: LiteRT answers on the processor.
+    GPUs are left out: LiteRT runs on the processor.
     """
     call = single(Path(request.exported_model), request.threads, request.seed)
     for _ in range(request.warmup_calls):
@@ -52,4 +44,4 @@ def consumed(request: ConsumptionRequest) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    serve(ConsumptionRequest, consumed)

@@ -1,8 +1,7 @@
 """One exported model, loaded by LiteRT and queried one image at a time.
 
-Class names travel inside the artifact: a ZIP with `labels.txt` is appended to the flatbuffer, which LiteRT
-ignores. Source: TensorFlow Lite Metadata, "associated files",
-https://ai.google.dev/edge/litert/models/metadata
+Class names are stored in the file: a ZIP with `labels.txt` is appended to the flatbuffer, and LiteRT ignores it.
+Source: TensorFlow Lite Metadata, "associated files", https://ai.google.dev/edge/litert/models/metadata
 """
 
 import zipfile
@@ -22,13 +21,13 @@ from pipelines.results.files import LABELS
 class ExportedModel:
     """A `.tflite` classifier: raw uint8 RGB pixels in, float32 logits out.
 
-    `image_shape` is (height, width, 3), `classes` the number of logits, `input_dtype` what the exported model's own
-    input tensor holds. Not thread-safe: one thread at a time may use an Exported model; give each thread its own.
+    image_shape: (height, width, 3). classes: number of logits. input_dtype: of the input tensor. Not thread-safe: give
+    each thread its own.
 
-    batch: images of one `query_batch`; the file's own batch of one is resized to it.
+    batch: number of images of one `query_batch`, to which the input tensor is resized.
 
     Raises ValueError if the file is missing, LiteRT refuses it, it is no classifier of single RGB images, or its
-    operators hold it to a batch of one.
+    operators do not support the batch size.
     """
 
     image_shape: tuple[int, int, int]
@@ -51,7 +50,7 @@ class ExportedModel:
         self._scale, self._zero_point = target["quantization"]
 
     def query(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Logits of one image: uint8 (h, w, 3) to float32 (classes,). This is what latency is taken of."""
+        """Logits of one image: uint8 (h, w, 3) to float32 (classes,). Latency is the time of this call."""
         if image.shape != self.image_shape or image.dtype != np.uint8:
             raise ValueError(
                 f"an image for {self.path} must be uint8 of shape {self.image_shape}, "
@@ -66,7 +65,7 @@ class ExportedModel:
         return output  # type: ignore[no-any-return]
 
     def query_batch(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Logits of as many images as `batch`: uint8 (batch, h, w, 3) to float32 (batch, classes), in one call."""
+        """Logits of `batch` images in one call: uint8 (batch, h, w, 3) to float32 (batch, classes)."""
         pixels = images.astype(self.input_dtype, copy=False) if self._codes is None else self._codes.take(images)
         self._interpreter.set_tensor(self._input, pixels)
         self._interpreter.invoke()
@@ -84,7 +83,7 @@ class ExportedModel:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Class names in the order of the logits; empty if the exported model carries none."""
+        """Class names in the order of the logits; empty if the file has none."""
         if not zipfile.is_zipfile(self.path):
             return ()
         with zipfile.ZipFile(self.path) as archive:
@@ -106,16 +105,16 @@ class ExportedModel:
             self._interpreter.allocate_tensors()
         except RuntimeError as error:
             raise ValueError(
-                f"{self.path} must take {batch} images at once, got {_line(error)}: its operators hold it to a batch "
-                "of one"
+                f"{self.path} must take {batch} images at once, got {_line(error)}: its operators support a batch "
+                "of one only"
             ) from error
         return _ends(self._interpreter, self.path, batch)
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:
-    """(height, width, 3) of the images that an exported model takes. Nothing is allocated.
+    """(height, width, 3) of the images that an exported model takes. Allocates no tensors.
 
-    Raises ValueError as Exported model does, but for operators that LiteRT lacks.
+    Raises ValueError as ExportedModel does, except for operators that LiteRT lacks.
     """
     source, _ = _ends(_undelegated(Path(path)), path, 1)
     _, height, width, channels = (int(size) for size in source["shape"])
@@ -123,21 +122,21 @@ def image_shape(path: Path) -> tuple[int, int, int]:
 
 
 def tensor_dtypes(path: Path) -> Counter[str]:
-    """How many tensors of each dtype the exported model's main graph holds, such as {"int8": 10, "int32": 4}.
+    """Number of tensors of each dtype in the exported model's main graph, such as {"int8": 10, "int32": 4}.
 
-    They are counted as stored: no delegate has changed the graph and nothing is allocated.
+    They are counted as stored, without delegates or allocation.
     """
     return Counter(np.dtype(tensor["dtype"]).name for tensor in _undelegated(Path(path)).get_tensor_details())
 
 
 def append_labels(path: Path, labels: Sequence[str]) -> None:
-    """Put class names, in the order of the logits, into the artifact. The same names give the same bytes.
+    """Store class names, in the order of the logits, in the exported model. Equal names give equal bytes.
 
-    Raises ValueError unless there is one single-line name per class and the exported model carries none yet.
+    Raises ValueError unless there is one single-line name per class and the file has none yet.
     """
     exported_model = ExportedModel(path)
     if exported_model.labels:
-        raise ValueError(f"{path} must carry no labels yet, got {len(exported_model.labels)}: export it anew")
+        raise ValueError(f"{path} must have no labels yet, got {len(exported_model.labels)}: export it anew")
     if len(labels) != exported_model.classes:
         raise ValueError(
             f"labels must be one for each of the {exported_model.classes} classes of {path}, got {len(labels)}: "
@@ -147,7 +146,7 @@ def append_labels(path: Path, labels: Sequence[str]) -> None:
         if label.splitlines() != [label]:
             raise ValueError(f"a label must be one non-empty line, got {label!r}: rename that class")
     with zipfile.ZipFile(path, "a") as archive:
-        # A bare ZipInfo is dated 1980, so that the bytes do not depend on the clock.
+        # A plain ZipInfo is dated 1980, so the bytes do not depend on the clock.
         archive.writestr(zipfile.ZipInfo(LABELS), "\n".join(labels))
 
 
@@ -182,7 +181,7 @@ def _interpreter(path: Path, **options: Any) -> Any:
 
 
 def _codes(path: Path, dtype: np.dtype[Any], scale: float, zero_point: int) -> npt.NDArray[np.integer[Any]] | None:
-    """The input code of each of the 256 pixel values, or None where a cast does.
+    """The input code of each of the 256 pixel values, or None where a cast is enough.
 
     A table makes the timed path one lookup. Halves round away from zero, as LiteRT's Quantize operator does.
     """

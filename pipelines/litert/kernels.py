@@ -1,4 +1,4 @@
-"""The kernels that an exported model holds, as they are stored in the file."""
+"""The kernels of an exported model, as stored in the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """A kernel of an artifact.
+    """A kernel of an exported model.
 
     operator: `CONV_2D`, `DEPTHWISE_CONV_2D` or `FULLY_CONNECTED`. values: int8, float16 or float32, of shape
     (filters, h, w, channels), (1, h, w, channels) or (units, inputs); a stored 0 means zero, since kernels are
@@ -36,7 +36,7 @@ def kernels(exported_model: Path) -> list[Kernel]:
     codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     types = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
     operators = [(codes[_code(model.operatorCodes[operator.opcodeIndex])], operator) for operator in graph.operators]
-    # float16 kernels are widened by an operator of their own before they are used.
+    # float16 kernels pass through an operator that converts them to float32.
     widened = {operator.outputs[0]: operator.inputs[0] for name, operator in operators if name == "DEQUANTIZE"}
     found = []
     for name, operator in operators:
@@ -58,5 +58,5 @@ def sparsity(exported_model: Path) -> float:
 
 
 def _code(operator_code: Any) -> int:
-    # Codes up to 127 stand in an older field of one byte, and then the newer one is 0.
+    # Codes up to 127 are in an older field of one byte; the newer one is then 0.
     return int(max(operator_code.builtinCode, operator_code.deprecatedBuiltinCode))

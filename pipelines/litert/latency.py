@@ -1,7 +1,7 @@
 """Time of single queries.
 
-Method: MLPerf Inference's single stream (Reddi et al. 2020, arXiv:1911.02549): the next image is sent when
-the previous answer is there, and percentiles are reported, not means. What is compared takes turns.
+Method: MLPerf Inference's single stream (Reddi et al. 2020, arXiv:1911.02549): the next image is sent after the
+previous answer, and percentiles are reported, not means. Compared models take turns.
 """
 
 import gc
@@ -45,10 +45,10 @@ def time_interleaved(
 ) -> list[Nanoseconds]:
     """Nanoseconds of every call of every query: one int64 array (rounds,) per query, all equally long.
 
-    In each round every query answers the same image once, in random order, so that a slow spell of the
-    machine and the state of its caches hit all alike. Images, (n, h, w, 3), are used in turn. Timing goes on
-    until every query has been called `min_calls` times and the timed calls have taken `min_duration_s` for
-    each query on average: a slow one makes a fast one beside it no longer to time.
+    In each round every query gets the same image once, in random order, so that slow phases of the machine and the
+    state of its caches affect all equally. Images, (n, h, w, 3), are used in turn. Timing continues until every query
+    has `min_calls` calls and the timed calls have taken `min_duration_s` per query on average: a slow query does not
+    prolong the timing of a fast one.
     """
     for index in range(warmup_calls):
         for query in queries:
@@ -76,7 +76,7 @@ def time_interleaved(
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """A collection in the middle of a call would be counted as the exported model's time."""
+    """A context without garbage collection, which would count as time of the call that it interrupts."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -8,7 +8,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def restart_peak() -> None:
-    """Let the peak begin anew at what is resident now, where the system can (Linux)."""
+    """Reset the peak to the memory that is resident now, where the system can (Linux)."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -16,10 +16,10 @@ def restart_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The most that was resident at once.
+    """The peak of resident memory.
 
-    On Linux VmHWM, not getrusage's ru_maxrss, which a child process takes over from the one that started it: beneath a
-    parent of 150 MB nothing small would show.
+    On Linux VmHWM, not getrusage's ru_maxrss, which a child process inherits from its parent: a small model's memory
+    would be invisible below a parent's 150 MB.
     """
     if _STATUS.is_file():
         for line in _STATUS.read_text().splitlines():

@@ -1,6 +1,7 @@
-"""A process of its own for what is measured, and how it answers.
+"""Measuring subprocesses, from both sides.
 
-The request is a JSON file, the answer an `.npz`, whole or not at all: native code is free to write to stdout.
+The request is a JSON file and the answer an `.npz` file, since native code may write to stdout. The answer is written
+atomically.
 """
 
 import json
@@ -8,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def ask(module: str, request: Mapping[str, Any], folder: Path, *, timeout_s: float, limit: str) -> Arrays:
-    """What `python -m <module>` answers to a request, which names the file for it as `result`.
+    """The answer of `python -m <module>` to a request, whose `result` names the file for it.
 
     folder: an empty one for the exchange. limit: the name of the setting behind timeout_s.
-    Raises RuntimeError that begins with "its child process" where no answer comes back.
+    Raises RuntimeError that begins with "its child process" if there is no answer.
     """
     (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
     problem = _run(module, folder, timeout_s, limit)
@@ -35,24 +36,26 @@ def ask(module: str, request: Mapping[str, Any], folder: Path, *, timeout_s: flo
         return dict(arrays)
 
 
-def answer(result: str, found: Mapping[str, Any]) -> None:
-    """In the child: leave what was found in the file `result`."""
-    partial = Path(f"{result}.partial.npz")
-    np.savez(partial, allow_pickle=False, **found)
-    partial.replace(result)
+def serve(request_type: Callable[..., Any], measure: Callable[[Any], Mapping[str, Any]]) -> None:
+    """In the child: carry out the request in the JSON file named on the command line.
+
+    request_type: makes the request of the JSON's fields. measure: returns the arrays of the answer.
+    """
+    request = request_type(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    partial = Path(f"{request.result}.partial.npz")
+    np.savez(partial, allow_pickle=False, **measure(request))
+    partial.replace(request.result)
 
 
 def _run(module: str, folder: Path, timeout_s: float, limit: str) -> str | None:
-    """Run the child on `folder`/request.json. Gives None, or how it ended and what it said last."""
-    here = str(Path(__file__).resolve().parents[2])
-    inherited = os.environ.get("PYTHONPATH")
-    path = here if not inherited else os.pathsep.join((here, inherited))
-    said = folder / "stderr.txt"
-    with said.open("wb") as stderr:
+    """Run the child on `folder`/request.json. Returns None, or how it failed, with the last lines of its output."""
+    path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
+    log = folder / "stderr.txt"
+    with log.open("wb") as stderr:
         try:
             code = subprocess.run(
                 [sys.executable, "-m", module, str(folder / "request.json")],
-                cwd=folder,  # `-m` looks here first: no foreign `pipelines` may stand in the way
+                cwd=folder,  # searched first by `-m`: no foreign `pipelines` can be imported instead
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -61,17 +64,13 @@ def _run(module: str, folder: Path, timeout_s: float, limit: str) -> str | None:
                 check=False,
             ).returncode
         except subprocess.TimeoutExpired:
-            return f"was stopped after {limit}={timeout_s:g} seconds{_tail(said)}"
+            return f"was stopped after {limit}={timeout_s:g} seconds{_tail(log)}"
     if code < 0:
-        return f"was killed by {_signal_name(-code)}{_tail(said)}"
-    return f"ended with exit code {code}{_tail(said)}" if code else None
+        name = next((one.name for one in signal.Signals if one == -code), f"signal {-code}")
+        return f"was killed by {name}{_tail(log)}"
+    return f"ended with exit code {code}{_tail(log)}" if code else None
 
 
-def _signal_name(number: int) -> str:
-    known = {one.value: one.name for one in signal.Signals}
-    return known.get(number, f"signal {number}")
-
-
-def _tail(said: Path) -> str:
-    lines = said.read_text(encoding="utf-8", errors="replace").splitlines()[-STDERR_LINES:]
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-STDERR_LINES:]
     return "\n".join(("; the last lines of its stderr:", *lines)) if lines else ", its stderr is empty"

@@ -1,4 +1,4 @@
-"""The parent's side of a measurement: ask a child process, check its answer, sum it up."""
+"""The measurement of a cell: ask the child process, check its answer, summarize it."""
 
 import shutil
 import tempfile
@@ -12,17 +12,17 @@ import numpy.typing as npt
 from pipelines.litert import process
 from pipelines.litert.accuracy import accuracy, confusion_matrix, top_k_accuracy
 from pipelines.litert.latency import Percentiles
-from pipelines.litert.size import compressed_bytes, file_bytes
+from pipelines.litert.size import compressed_bytes
 from pipelines.results.statistics import ratio_interval
 from pipelines.system import checks, machine, mapped
 
-# A disk with less than this left is full.
+# A disk with less free space counts as full.
 FULL_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How long and with what latency is measured; `conf/measurement/*.yaml` explains each field."""
+    """Settings of latency; `conf/measurement/*.yaml` explains each field."""
 
     threads: int
     warmup_calls: int
@@ -40,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the child is asked, as it travels in JSON. Paths are absolute. images: where the test images lie."""
+    """A request to the child. Paths are absolute. images: the file region of the test images."""
 
     exported_model: str
     reference: str | None
@@ -55,10 +55,10 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What was measured on one exported model; fields of the reference are None where none was timed.
+    """The measurement of one exported model; fields of the reference are None where none was timed.
 
-    `images_per_s` is over all cores and the whole test split, latency is of single images. `ratio` is the
-    candidate's p50 over the reference's, below 1 if the candidate is faster, with a 95% interval.
+    images_per_s: over all cores and the whole test split. Latencies are of single images. ratio: the candidate's p50
+    over the reference's, below 1 if the candidate is faster, with a 95% interval.
     """
 
     logits: npt.NDArray[np.float32]
@@ -92,13 +92,13 @@ def measure(
     seed: int,
     folder: Path,
 ) -> Result:
-    """Accuracy, latency and size of an exported model, its latency beside the reference's.
+    """Accuracy, latency and size of an exported model, its latency interleaved with the reference's.
 
     images: uint8 (n, h, w, 3); labels: integers (n,). A reference that is the exported model itself is not timed.
     `folder` receives `predictions.npz` (logits) and `latency.npz` (candidate, reference; nanoseconds).
 
-    Raises ValueError for a missing file, unfit images or labels, and logits that are not finite; RuntimeError
-    if the child process does not come back with a result.
+    Raises ValueError for a missing file, invalid images or labels, and logits that are not finite; RuntimeError if the
+    child process leaves no result.
     """
     _check(exported_model, reference, images, labels)
     if reference is not None and reference.samefile(exported_model):
@@ -158,7 +158,7 @@ def _ask_child(
 
 
 def _full(folder: Path) -> str:
-    """That the disk of a temporary folder is full, where it is: a child that cannot write does not say so."""
+    """A note that the disk of a temporary folder is full, else empty: a child that cannot write does not report it."""
     if shutil.disk_usage(folder).free >= FULL_BYTES:
         return ""
     room = machine.room(folder)
@@ -171,9 +171,10 @@ def _summary(
     logits, latency_ns = found["logits"], found["latency_ns"]
     reference_ns = found.get("reference_latency_ns")
     times = Percentiles.of(latency_ns)
-    ratio, low, high = (
-        (None, None, None) if reference_ns is None else ratio_interval(latency_ns, reference_ns, seed=seed)
-    )
+    reference_p50_ms = ratio = low = high = None
+    if reference_ns is not None:
+        reference_p50_ms = Percentiles.of(reference_ns).p50_ms
+        ratio, low, high = ratio_interval(latency_ns, reference_ns, seed=seed)
     confusion = confusion_matrix(logits, labels, logits.shape[1])
     return Result(
         logits=logits,
@@ -183,16 +184,14 @@ def _summary(
         confusion=confusion,
         latency_ns=latency_ns,
         reference_latency_ns=reference_ns,
-        p50_ms=times.p50_ms,
-        p90_ms=times.p90_ms,
-        p99_ms=times.p99_ms,
-        reference_p50_ms=None if reference_ns is None else Percentiles.of(reference_ns).p50_ms,
+        **asdict(times),
+        reference_p50_ms=reference_p50_ms,
         ratio=ratio,
         ratio_low=low,
         ratio_high=high,
         load_ms=float(found["load_ms"]),
         first_call_ms=float(found["first_call_ms"]),
         images_per_s=float(found["images_per_s"]),
-        file_bytes=file_bytes(exported_model),
+        file_bytes=exported_model.stat().st_size,
         compressed_bytes=compressed_bytes(exported_model),
     )

@@ -6,23 +6,18 @@ from pathlib import Path
 
 from pipelines.system.machine import cores
 
-# DEFLATE looks back so far for repeats.
+# Distance in which DEFLATE finds repeats.
 WINDOW = 2**15
-# Compressed side by side, as pigz does: the same on every machine, whatever its cores.
+# Pieces are compressed in parallel, as by pigz; the result does not depend on the number of cores.
 PIECE = 2**22
 
 
-def file_bytes(path: Path) -> int:
-    """Size of the file in bytes."""
-    return path.stat().st_size
-
-
 def compressed_bytes(path: Path) -> int:
-    """Size in bytes of the whole file compressed with DEFLATE at level 6, which is what `gzip` and `zip` use.
+    """Size in bytes of the file compressed with DEFLATE at level 6, as by `gzip` and `zip`.
 
-    Zeros of pruning and repeats of clustering take full space in a flatbuffer, so only this shows them.
+    Zeros of pruning and repeats of clustering take full space in a flatbuffer; only the compressed size shows them.
     """
-    # Imported here, as a device that measures needs this module's hash alone. Sizes are zlib's to within 5 in 1,000.
+    # Imported here, since a measuring device needs only this module's hash. Sizes differ from zlib's by at most 0.5%.
     from zlib_ng import zlib_ng
 
     content = path.read_bytes()
@@ -34,7 +29,7 @@ def compressed_bytes(path: Path) -> int:
         return len(packed) + len(packer.flush(zlib_ng.Z_FINISH if last else zlib_ng.Z_SYNC_FLUSH))
 
     with ThreadPoolExecutor(cores()) as pool:
-        # The stream's head and checksum.
+        # 6 bytes are the stream's header and checksum.
         return 6 + sum(pool.map(of_piece, range(0, max(1, len(content)), PIECE)))
 
 

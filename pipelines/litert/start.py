@@ -1,7 +1,5 @@
 """Start-up and memory of one exported model, alone in a process: `python -m pipelines.litert.start REQUEST.json`."""
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
@@ -12,12 +10,12 @@ import numpy.typing as npt
 
 from pipelines.litert import memory
 from pipelines.litert.exported_model import ExportedModel
-from pipelines.litert.process import answer
+from pipelines.litert.process import serve
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartRequest:
-    """What the child is asked. image: of an `.npy` file, uint8 (h, w, 3). calls: how many follow the first one."""
+    """A request to the child. image: an `.npy` file, uint8 (h, w, 3). calls: number of calls after the first one."""
 
     exported_model: str
     image: str
@@ -26,17 +24,12 @@ class StartRequest:
     result: str
 
 
-def main(path: Path) -> None:
-    """Carry out the request in the JSON file `path`."""
-    request = StartRequest(**json.loads(path.read_text(encoding="utf-8")))
-    answer(request.result, started(request, np.load(request.image, allow_pickle=False)))
+def started(request: StartRequest) -> dict[str, Any]:
+    """`load_ms`, `first_call_ms`, `call_ms` (median of the following calls) and `peak_bytes`.
 
-
-def started(request: StartRequest, image: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    """`load_ms`, `first_call_ms`, `call_ms` (median of the calls that follow) and `peak_bytes`.
-
-    peak_bytes: by how much loading and calling raised the peak of a process with Python, numpy and LiteRT in it.
+    peak_bytes: increase of the peak memory by loading and calling, in a process with Python, numpy and LiteRT.
     """
+    image = np.load(request.image, allow_pickle=False)
     memory.restart_peak()
     before = memory.peak_bytes()
     exported_model, load_ms, first_call_ms = start_up(Path(request.exported_model), request.threads, image)
@@ -54,7 +47,7 @@ def started(request: StartRequest, image: npt.NDArray[np.uint8]) -> dict[str, An
 
 
 def start_up(path: Path, threads: int, image: npt.NDArray[np.uint8]) -> tuple[ExportedModel, float, float]:
-    """The exported model, and milliseconds of loading it (its file is in the page cache) and of its first call."""
+    """The exported model, and milliseconds of loading it (from the page cache) and of its first call."""
     start = perf_counter_ns()
     exported_model = ExportedModel(path, threads)
     loaded = perf_counter_ns()
@@ -63,4 +56,4 @@ def start_up(path: Path, threads: int, image: npt.NDArray[np.uint8]) -> tuple[Ex
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    serve(StartRequest, started)

@@ -1,13 +1,11 @@
 """Many exported models timed in turns, in one process: `python -m pipelines.litert.stream REQUEST.json`.
 
-Unlike a cell and its baseline, which take turns call by call on a dataset's images (`pipelines.litert.child`), each
-exported model here answers a burst of calls before the next one's turn: called once after many others it would find
-caches full of theirs, and be measured as it never runs when it is deployed.
+A cell and its baseline take turns call by call on a dataset's images (`pipelines.litert.child`). Here each exported
+model has a burst of calls in its turn: single calls among many models would find the caches full of other models' data,
+unlike in deployment.
 """
 
-import json
 import random
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -20,19 +18,19 @@ import numpy.typing as npt
 
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.latency import Nanoseconds, no_garbage_collection
-from pipelines.litert.process import answer
+from pipelines.litert.process import serve
 
 BURST_S = 0.025
-# Of one burst, however slow: more than the first, which finds the caches cold.
+# Least number of counted calls of a burst.
 BURST_CALLS = 2
 IMAGES = 16
-# Of the logits of one image, alone and in a batch, in units of their range.
-SAME = 0.02
+# Greatest difference of an image's logits alone and in a batch, in units of their range.
+MAX_DIFFERENCE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamRequest:
-    """What the child is asked. limit_s: for the timing; artifacts: absolute paths; seed: of images and turns."""
+    """A request to the child. exported_models: absolute paths. limit_s: for the timing. seed: of images and turns."""
 
     exported_models: tuple[str, ...]
     threads: int
@@ -45,16 +43,10 @@ class StreamRequest:
     result: str
 
 
-def main(path: Path) -> None:
-    """Carry out the request in the JSON file `path`."""
-    request = StreamRequest(**json.loads(path.read_text(encoding="utf-8")))
-    answer(request.result, streamed(request))
-
-
 def streamed(request: StreamRequest) -> dict[str, Any]:
-    """By the exported model's place: `ns_<place>`, every counted call, and `bursts_<place>`, how many each burst had.
+    """For each exported model, by its place: `ns_<place>` of all counted calls, and `bursts_<place>`, calls per burst.
 
-    An exported model that does not take the batch has `refused_<place>`, the reason, instead.
+    One that does not support the batch size has `refused_<place>`, the reason, instead.
     """
     calls: list[Callable[[], object]] = []
     places: list[int] = []
@@ -81,14 +73,14 @@ def streamed(request: StreamRequest) -> dict[str, Any]:
 
 
 def random_images(shape: tuple[int, int, int], count: int, seed: int) -> npt.NDArray[np.uint8]:
-    """uint8 (count, h, w, 3), every value as likely: an exported model needs no dataset to be timed."""
+    """uint8 (count, h, w, 3), uniformly distributed: timing needs no dataset."""
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 def prepared(path: Path, request: StreamRequest) -> Callable[[], object]:
-    """A call of the loaded exported model, each time with the next image or batch of random images.
+    """A call of the loaded exported model with random images.
 
-    Raises ValueError where it does not take the batch, or answers differently in one.
+    Raises ValueError if it does not support the batch size, or its logits in a batch differ.
     """
     if request.batch == 1:
         return single(path, request.threads, request.seed)
@@ -99,17 +91,19 @@ def prepared(path: Path, request: StreamRequest) -> Callable[[], object]:
 
 
 def single(path: Path, threads: int, seed: int) -> Callable[[], object]:
-    """A call of the loaded exported model, each time with the next of `IMAGES` random images."""
+    """A call of the loaded exported model that cycles through `IMAGES` random images."""
     exported_model = ExportedModel(path, threads)
     images = cycle(random_images(exported_model.image_shape, IMAGES, seed))
     return lambda: exported_model.query(next(images))
 
 
 def check_same(alone: npt.NDArray[np.float32], together: npt.NDArray[np.float32], path: Path) -> None:
-    """Raise ValueError where images are answered differently in a batch than alone."""
+    """Raise ValueError where the logits of images in a batch differ from those of single images."""
     differing = float(np.abs(alone - together).max())
-    if not differing <= SAME * max(float(np.ptp(alone)), 1e-6):
-        raise ValueError(f"{path} must answer in a batch as it does alone, got logits that differ by {differing:.3g}")
+    if not differing <= MAX_DIFFERENCE * max(float(np.ptp(alone)), 1e-6):
+        raise ValueError(
+            f"{path} must give the same logits in a batch as for single images, got a difference of {differing:.3g}"
+        )
 
 
 def time_bursts(
@@ -121,11 +115,11 @@ def time_bursts(
     limit_s: float,
     seed: int,
 ) -> list[tuple[Nanoseconds, npt.NDArray[np.int64]]]:
-    """Nanoseconds of every counted call, and how many of them each burst had: int64 (calls,) and (rounds,) for each.
+    """Nanoseconds of all counted calls, and their number in each burst, for each of `calls`: int64 (calls,), (rounds,).
 
-    In every round each call has one burst, in random order, so that a slow spell of the machine hits all alike. A burst
-    takes `BURST_S` and two calls at least, after one that is not counted. Rounds go on until each has `min_calls` and
-    `min_duration_s` of counted calls, or until `limit_s` has gone by since the first; there is always one round.
+    In every round each has one burst, in random order, so that a slow phase of the machine affects all equally. A burst
+    takes at least `BURST_S` and two calls, after one that is not counted. Rounds continue until each has `min_calls`
+    and `min_duration_s` of counted calls, or until `limit_s` has passed since the start; there is always one round.
     """
     for call in calls:
         for _ in range(warmup_calls):
@@ -161,4 +155,4 @@ def _burst(call: Callable[[], object]) -> list[int]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    serve(StreamRequest, streamed)

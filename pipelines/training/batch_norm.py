@@ -1,4 +1,4 @@
-"""Batch normalization in trainings of a few short epochs, for which Keras's moving statistics are too slow."""
+"""Batch normalization for a few short epochs, in which Keras's moving statistics are too slow."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tf_keras
 
-# What may be left of the batch statistics before an epoch at its end.
-FORGET = 0.01
-# Over fewer steps than these, moving statistics would be those of a few batches: a momentum of 0.9.
+# Weight of the statistics from before an epoch at its end.
+MAX_REMAINDER = 0.01
+# Minimum number of steps to average over, or few batches would decide: a momentum of 0.9.
 MIN_STATISTICS_STEPS = 44
 
 
 def momentum_for(steps_per_epoch: int, epochs: int) -> float:
-    """The largest momentum of batch normalization that forgets what was before an epoch, or the whole training.
+    """The largest momentum of batch normalization that forgets older statistics within an epoch, or the whole training.
 
-    Each epoch ends with a validation, whose accuracy stops the training and chooses its weights. By Keras's momentum of
-    0.99, 57% of the first statistics, 0 and 1 of no layer in particular, are left after 57 steps: EfficientNet-B0
-    then gives all images one answer, and its training is stopped as one without progress.
+    Each epoch ends with a validation, whose accuracy stops the training and chooses its weights. With Keras's momentum
+    of 0.99, the initial statistics, 0 and 1, keep a weight of 57% after 57 steps: EfficientNet-B0 then predicts one
+    class for all images, and its training stops for lack of progress.
     """
-    return float(FORGET ** (1 / min(max(steps_per_epoch, MIN_STATISTICS_STEPS), steps_per_epoch * epochs)))
+    return float(MAX_REMAINDER ** (1 / min(max(steps_per_epoch, MIN_STATISTICS_STEPS), steps_per_epoch * epochs)))
 
 
 @contextmanager
 def adapted(model: tf_keras.Model, momentum: float) -> Iterator[None]:
-    """Let the moving statistics of batch normalization follow at least as quickly as this momentum has it.
+    """A context that limits the momentum of the model's batch normalizations to `momentum`.
 
-    A network whose weights have changed, by pruning above all, answers at random in inference until they have followed,
-    whatever it has learnt.
+    After a change of weights, above all by pruning, predictions are random until the moving statistics have caught up.
     """
     layers = [getattr(layer, "layer", layer) for layer in model.layers]  # wrappers hold theirs in `layer`
     before = {layer: layer.momentum for layer in layers if type(layer).__name__ == "BatchNormalization"}

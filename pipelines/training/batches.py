@@ -1,4 +1,4 @@
-"""The input pipeline of a training: images in memory or from their file, shuffled, augmented, in batches."""
+"""The input pipeline of a training: shuffled, augmented batches of images from memory or a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipelines.datasets.base import Dataset, Split
 
 VALIDATION_BATCH = 256
-# Batches prepared at a time and held ready.
+# Number of batches prepared in parallel, and of batches held ready.
 PARALLEL = 2
 
 
@@ -21,8 +21,8 @@ def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int)
     """Shuffled, augmented batches: float32 images (b, h, w, 3) with values 0..255, int64 labels (b,).
 
     Features (n, c) can take the place of images where the dataset augments nothing.
-    Indices are shuffled instead of images, and a batch is gathered at once: the cost of an element is paid per
-    batch. Every random number comes from `seed`, so that the order and the augmentation repeat.
+    Indices are shuffled instead of images, and a batch is gathered at once, so tf.data's overhead occurs per batch.
+    All random numbers come from `seed`, so order and augmentation are reproducible.
     """
     import tensorflow as tf
 
@@ -47,7 +47,7 @@ def plain_batches(split: Split, batch_size: int = VALIDATION_BATCH) -> tf.data.D
 
 
 def _rows(images: Any) -> Callable[[Any], Any]:
-    """What gives the images of an index (b,): out of memory, or read from their file where that is mapped."""
+    """A function from an index (b,) to its images: from memory, or read from their file if they are mapped."""
     import tensorflow as tf
 
     region = mapped.region_of(images)
@@ -57,7 +57,7 @@ def _rows(images: Any) -> Callable[[Any], Any]:
     read = mapped.Rows(region)
 
     def rows(index: Any) -> Any:
-        # Where TensorFlow must be deterministic, it runs what has a state one batch at a time.
+        # Deterministic TensorFlow would run a stateful function one batch at a time.
         batch = tf.numpy_function(read, [index], images.dtype, stateful=False)
         return tf.ensure_shape(batch, [None, *images.shape[1:]])
 
@@ -75,8 +75,8 @@ def _constant(array: Any) -> Any:
 def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Prepare batches ahead of their use, without tf.data's autotuning.
 
-    The tuner's thread sleeps for 10 ms, then twice as long each time, and an iterator's end waits until it wakes: an
-    epoch of 10.3 s ends after 20.5 s.
+    The tuner's thread sleeps for 10 ms, then twice as long each time, and the end of an iterator waits for it: an epoch
+    of 10.3 s ends after 20.5 s.
     """
     import tensorflow as tf
 
@@ -88,9 +88,8 @@ def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
 def augment(images: Any, flip: bool, max_shift: int, seed: Any) -> Any:
     """Mirror half of the images and shift each by up to `max_shift` pixels, edges reflected.
 
-    images: uint8 (b, h, w, 3). seed: int64 (2,); equal seeds give equal results. Where each row and column comes from
-    is worked out first, so that pixels move twice for the whole batch: padding and mirroring them took seven times as
-    long.
+    images: uint8 (b, h, w, 3). seed: int64 (2,); equal seeds give equal results. The source of each row and column is
+    computed first, so that pixels are copied twice only: padding and mirroring images took seven times as long.
     """
     import tensorflow as tf
 
@@ -112,7 +111,7 @@ def augment(images: Any, flip: bool, max_shift: int, seed: Any) -> Any:
 
 
 def _reflected(index: Any, size: int) -> Any:
-    """An index beyond an edge, turned back into the image without repeating the edge itself."""
+    """An index beyond an edge, reflected into the image without repeating the edge."""
     import tensorflow as tf
 
     index = tf.abs(index)

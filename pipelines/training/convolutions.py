@@ -1,14 +1,14 @@
-"""Convolutions as a CPU computes them in training: TensorFlow's own sums, by operators several times as fast.
+"""Faster convolutions for training on a CPU, with the same results as TensorFlow's.
 
-TensorFlow leaves them to oneDNN, which is slow at what networks for small images are full of:
+TensorFlow uses oneDNN, which is slow for operations that are frequent in networks for small images:
 
-- A kernel of one pixel makes a convolution a product of two matrices, and as one it takes down to a third of the time.
-- On a map smaller than the kernel some of its taps meet nothing but padding. They are left out, their gradient is 0.
-- The gradient of a depthwise kernel that is wider than 3, or larger than its map, falls to oneDNN's code for grouped
-  convolutions, which makes 16 x 16 channels of each. From a map that is padded beforehand and a strip of 3 columns at a
-  time, oneDNN's code for depthwise ones takes it.
+- A convolution by a kernel of one pixel is a matrix product, which takes down to a third of the time.
+- On a map smaller than the kernel, some taps multiply only padding. They are removed; their gradient is 0.
+- For the gradient of a depthwise kernel that is wider than 3, or larger than its map, oneDNN uses its code for grouped
+  convolutions, which expands each channel to 16 x 16. With a map padded beforehand, and strips of 3 columns, it uses
+  its code for depthwise convolutions.
 
-What each is worth: docs/performance.md.
+Measured gains: docs/performance.md.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any
 
 from pipelines.system import runtime
 
-# The widest depthwise kernel whose gradient oneDNN has code of its own for.
+# Width of the widest depthwise kernel for whose gradient oneDNN has special code.
 STRIP = 3
 
 
 @contextmanager
 def quick_convolutions() -> Iterator[None]:
-    """Have Keras's convolutions computed as above in every graph that is traced meanwhile, where there is no GPU.
+    """A context in which traced graphs use these convolutions; without effect on a GPU.
 
-    The layers take TensorFlow's two functions from `tensorflow.compat.v2`, where these stand in for them.
+    It replaces the two functions of `tensorflow.compat.v2` that Keras's layers call.
     """
     from tensorflow.compat.v2 import nn
 
@@ -43,8 +43,8 @@ def quick_convolutions() -> Iterator[None]:
         nn.convolution, nn.depthwise_conv2d = convolution, depthwise
 
 
-def _quick(own: Callable[..., Any]) -> Callable[..., Any]:
-    """`tf.nn.convolution` as Keras calls it. own: TensorFlow's."""
+def _quick(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A replacement of `tf.nn.convolution` for Keras. original: TensorFlow's."""
 
     def convolution(
         maps: Any,
@@ -59,28 +59,29 @@ def _quick(own: Callable[..., Any]) -> Callable[..., Any]:
         import tensorflow as tf
 
         if _is_plain(maps, kernel, data_format, dilations):
-            kernel = _meeting(maps, kernel, strides, padding)
+            kernel = _effective(maps, kernel, strides, padding)
             if kernel.shape[:2] == (1, 1):
                 pixels, (channels, filters) = _strided(maps, strides), kernel.shape[2:]
                 product = tf.matmul(tf.reshape(pixels, [-1, channels]), tf.reshape(kernel, [channels, filters]))
                 return tf.reshape(product, [-1, *pixels.shape[1:3], filters])
-        return own(maps, kernel, strides=strides, padding=padding, data_format=data_format, dilations=dilations, **name)
+        settings = {"strides": strides, "padding": padding, "data_format": data_format, "dilations": dilations}
+        return original(maps, kernel, **settings, **name)
 
     return convolution
 
 
-def _quick_depthwise(own: Callable[..., Any]) -> Callable[..., Any]:
-    """`tf.nn.depthwise_conv2d` as Keras calls it. own: TensorFlow's."""
+def _quick_depthwise(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A replacement of `tf.nn.depthwise_conv2d` for Keras. original: TensorFlow's."""
 
     def depthwise_conv2d(
         maps: Any, kernel: Any, *, strides: Sequence[int], padding: str, data_format: str, dilations: Sequence[int]
     ) -> Any:
         import tensorflow as tf
 
-        forward = partial(own, strides=strides, padding=padding, data_format=data_format, dilations=dilations)
+        forward = partial(original, strides=strides, padding=padding, data_format=data_format, dilations=dilations)
         if not _is_plain(maps, kernel, data_format, dilations) or kernel.shape[3] != 1:
             return forward(maps, kernel)
-        kernel = _meeting(maps, kernel, strides[1:3], padding)
+        kernel = _effective(maps, kernel, strides[1:3], padding)
         height, width = kernel.shape[:2]
         if (height, width) == (1, 1):
             return _strided(maps, strides[1:3]) * tf.reshape(kernel, [-1])
@@ -90,8 +91,10 @@ def _quick_depthwise(own: Callable[..., Any]) -> Callable[..., Any]:
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def convolved(maps: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
             def gradients(upstream: Any) -> tuple[Any, Any]:
-                of_maps = tf.nn.depthwise_conv2d_backprop_input(tf.shape(maps), kernel, upstream, strides, padding)
-                return of_maps, _of_kernel(maps, kernel.shape, upstream, strides, padding)
+                maps_gradient = tf.nn.depthwise_conv2d_backprop_input(
+                    tf.shape(maps), kernel, upstream, strides, padding
+                )
+                return maps_gradient, _kernel_gradient(maps, kernel.shape, upstream, strides, padding)
 
             return forward(maps, kernel), gradients
 
@@ -115,8 +118,8 @@ def _strided(maps: Any, strides: Sequence[int]) -> Any:
     return maps if tuple(strides) == (1, 1) else maps[:, :: strides[0], :: strides[1]]
 
 
-def _meeting(maps: Any, kernel: Any, strides: Sequence[int], padding: str) -> Any:
-    """The taps of the kernel that meet a pixel of the map anywhere. Padded as before, they give the same sums."""
+def _effective(maps: Any, kernel: Any, strides: Sequence[int], padding: str) -> Any:
+    """The taps of the kernel that meet a pixel of the map anywhere; with the same padding, they give the same sums."""
     if padding == "VALID":
         return kernel
     rows, columns = (
@@ -128,18 +131,18 @@ def _meeting(maps: Any, kernel: Any, strides: Sequence[int], padding: str) -> An
 
 
 def _taps(size: int, taps: int, stride: int) -> slice:
-    """Those of `taps` in a row that meet one of `size` pixels, padded as SAME."""
+    """The part of `taps` in a row that meets any of `size` pixels, with padding SAME."""
     before, outputs = _same(size, taps, stride)
     return slice(max(0, before - (outputs - 1) * stride), min(taps, size + before))
 
 
 def _same(size: int, taps: int, stride: int) -> tuple[int, int]:
-    """Zeros before the first of `size` pixels, and the number of outputs, of the padding SAME."""
+    """Number of zeros before the first of `size` pixels, and number of outputs, with padding SAME."""
     outputs = -(-size // stride)
     return max(0, (outputs - 1) * stride + taps - size) // 2, outputs
 
 
-def _of_kernel(maps: Any, shape: Any, upstream: Any, strides: Sequence[int], padding: str) -> Any:
+def _kernel_gradient(maps: Any, shape: Any, upstream: Any, strides: Sequence[int], padding: str) -> Any:
     """The gradient of a depthwise kernel (kh, kw, c, 1) from maps (b, h, w, c) and the outputs' (b, oh, ow, c)."""
     import tensorflow as tf
 

@@ -28,16 +28,16 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a model is fitted.
+    """Settings of a training.
 
     epochs, batch_size, patience: whole numbers of at least 1. optimizer: `adam`, or `sgd` with Nesterov momentum
     0.9. learning_rate: above 0, decayed to 0 along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983); None takes
-    the model's own (`Model.learning_rate`). warmup_fraction: part of all steps in which the rate rises to that in equal
-    parts, in [0, 1): Adam's first steps rest on few gradients, and throw a deep plain network out of the region in
-    which it learns (Goyal et al. 2017, arXiv:1706.02677; Liu et al. 2020, arXiv:1908.03265). mixed_precision: `auto`
-    computes in float16 where a GPU is present; weights stay float32. fast_convolutions: on a CPU, compute convolutions
-    by quicker operators (`pipelines/training/convolutions.py`). adapt_batch_norm: lower the momentum of batch
-    normalization where a training is too short for it (`pipelines/training/batch_norm.py`).
+    the model's own (`Model.learning_rate`). warmup_fraction: fraction of the steps in which the rate rises linearly, in
+    [0, 1): Adam's first steps are based on few gradients, and can move a deep plain network to where it does not learn
+    (Goyal et al. 2017, arXiv:1706.02677; Liu et al. 2020, arXiv:1908.03265). mixed_precision: `auto` computes in
+    float16 if there is a GPU; weights stay float32. fast_convolutions: on a CPU, use faster operators
+    (`pipelines/training/convolutions.py`). adapt_batch_norm: lower the momentum of batch normalization in short
+    trainings (`pipelines/training/batch_norm.py`).
     """
 
     epochs: int
@@ -65,8 +65,7 @@ class Training:
     def precision_policy(self) -> str:
         """Keras's dtype policy on this machine. Loads TensorFlow."""
         on_gpu = bool(runtime.gpus())
-        wanted = on_gpu if self.mixed_precision == "auto" else self.mixed_precision
-        if not wanted:
+        if not (on_gpu if self.mixed_precision == "auto" else self.mixed_precision):
             return "float32"
         # CPUs have no fast float16; bfloat16 is their half precision.
         return "mixed_float16" if on_gpu else "mixed_bfloat16"
@@ -74,7 +73,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """What a model is fitted on and validated with: inputs and int64 labels (b,), batched."""
+    """Batches for training and for validation: inputs and int64 labels (b,)."""
 
     training: tf.data.Dataset
     validation: tf.data.Dataset
@@ -82,10 +81,10 @@ class Batches:
 
 @dataclass(kw_only=True)
 class Trainer:
-    """Fits models on one dataset and keeps account of the time and of every epoch.
+    """Fits models on one dataset and records the time and every epoch.
 
-    settings: with a learning rate that is a number. seconds: wall time of all training so far. joules: its energy by
-    what used it, as far as the machine tells (`pipelines/system/energy.py`). epochs: metrics of each epoch, in order.
+    settings: with a numeric learning rate. seconds: wall time of all training so far. joules: its energy by component,
+    as far as the machine measures it (`pipelines/system/energy.py`). epochs: metrics of each epoch, in order.
     """
 
     settings: Training
@@ -99,7 +98,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, the last and smaller one included."""
+        """Number of batches in an epoch, including a smaller last one."""
         return math.ceil(len(self.data.train) / self.settings.batch_size)
 
     def fit(
@@ -115,14 +114,14 @@ class Trainer:
         """Train `model` in place and leave it with its best epoch's weights.
 
         epochs, learning_rate: replace the settings' own for this fit. batches: replace the dataset's own images.
-        keep_best: False trains all epochs and leaves the last one's weights, for what is complete only at the end, such
-        as pruning. Raises FloatingPointError when the loss stops being a finite number.
+        keep_best: False trains all epochs and keeps the last one's weights, for techniques that are complete only at
+        the end, such as pruning. Raises FloatingPointError if the loss is not finite.
         """
         import tf_keras
 
         epochs = epochs or self.settings.epochs
         rate = learning_rate or self.settings.learning_rate
-        assert rate is not None  # a cell names its model's own
+        assert rate is not None  # a cell sets its model's own
         batches = batches or self.batches()
         model.compile(
             optimizer=self._optimizer(rate, self.steps_per_epoch * epochs),
@@ -135,7 +134,7 @@ class Trainer:
                 batches.training,
                 validation_data=batches.validation,
                 epochs=epochs,
-                # A bar where somebody watches, one line an epoch in a log.
+                # A bar in a terminal, one line per epoch in a log.
                 verbose=1 if sys.stdout.isatty() else 2,
                 callbacks=[_recorder(self, rate), *([stop_early] if keep_best else []), *callbacks],
             )
@@ -149,7 +148,7 @@ class Trainer:
 
     @contextmanager
     def clock(self) -> Iterator[None]:
-        """Count the time of what is done inside as training. `fit` does so by itself."""
+        """A context whose time counts as training. `fit` uses it by itself."""
         with energy.measure_energy(self.joules), stopwatch.part("train"):
             started = time.perf_counter()
             try:
@@ -158,7 +157,7 @@ class Trainer:
                 self.seconds += time.perf_counter() - started
 
     def convolutions(self) -> AbstractContextManager[None]:
-        """Compute convolutions in the graphs that are traced meanwhile as the settings say."""
+        """A context in which traced graphs use the convolutions of the settings."""
         return quick_convolutions() if self.settings.fast_convolutions else nullcontext()
 
     def _batch_norm(self, model: tf_keras.Model, epochs: int) -> AbstractContextManager[None]:
@@ -170,14 +169,14 @@ class Trainer:
         import tf_keras
 
         schedule = _schedule(rate, steps, round(self.settings.warmup_fraction * steps))
-        # The `legacy` ones update a weight in one fused kernel, the newer ones in ten passes over its memory.
+        # The `legacy` optimizers update a weight in one fused kernel, newer ones in ten passes over its memory.
         if self.settings.optimizer == "adam":
             return tf_keras.optimizers.legacy.Adam(schedule)
         return tf_keras.optimizers.legacy.SGD(schedule, momentum=0.9, nesterov=True)
 
 
 def _schedule(rate: float, steps: int, warmup: int) -> Any:
-    """Step k of the first `warmup` has (k + 1) / (warmup + 1) of `rate`; a cosine takes it to 0 in the others."""
+    """(k + 1) / (warmup + 1) of `rate` in step k of the first `warmup`, then a cosine to 0."""
     import tf_keras
 
     cosine = tf_keras.optimizers.schedules.CosineDecay
@@ -187,10 +186,10 @@ def _schedule(rate: float, steps: int, warmup: int) -> Any:
 
 
 def _early_stopping(patience: int) -> tf_keras.callbacks.Callback:
-    """Restores the epoch of the highest validation accuracy, of equal ones that of the lowest validation loss.
+    """Restores the epoch of the highest validation accuracy; among equal ones that of the lowest validation loss.
 
-    A hundred validation images soon give one accuracy in epoch after epoch. By accuracy alone the first of them would
-    count, and the training would be stopped as one without progress.
+    With a hundred validation images, accuracy is soon equal in many epochs. By accuracy alone, the first of them would
+    be kept, and the training would stop for lack of progress.
     """
     import tf_keras
 
@@ -209,7 +208,7 @@ def _early_stopping(patience: int) -> tf_keras.callbacks.Callback:
 
 
 def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callback:
-    """Checks the loss after each epoch, times the training part alone, and reports the epoch."""
+    """Checks the loss after each epoch, times its training part, and reports the epoch."""
     import tf_keras
 
     class Recorder(tf_keras.callbacks.Callback):  # type: ignore[misc]
@@ -232,9 +231,8 @@ def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callb
                     f"(now {initial_rate:g})"
                 )
             optimizer = self.model.optimizer
-            rate = float(optimizer.learning_rate(optimizer.iterations - 1))
             metrics = {key: float(value) for key, value in logs.items() if key != "lr"}
-            metrics["learning_rate"] = rate
+            metrics["learning_rate"] = float(optimizer.learning_rate(optimizer.iterations - 1))
             metrics["images_per_s"] = len(trainer.data.train) / self.trained_s
             metrics["seconds"] = self.before_s + time.perf_counter() - self.train_started
             trainer.epochs.append(metrics)

@@ -186,7 +186,7 @@ class TestBatch:
     @pytest.mark.parametrize("wrong", [1.0, math.nan])
     def test_other_answers_are_refused(self, wrong):
         alone = np.array([[0.0, 1.0]], np.float32)
-        with pytest.raises(ValueError, match="must answer in a batch as it does alone"):
+        with pytest.raises(ValueError, match="must give the same logits in a batch"):
             check_same(alone, alone + np.float32(wrong), Path("x"))
 
     def test_image_shape_without_loading(self, made):
