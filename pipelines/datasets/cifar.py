@@ -42,7 +42,6 @@ class Cifar(ArrayDataset):
     sha256: str | None = field(default=None, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         checks.one_of("dataset.classes", self.classes, tuple(PUBLISHED))
         super().__post_init__()
         if not isinstance(self.data_dir, str) or not self.data_dir:

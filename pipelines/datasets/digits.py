@@ -22,7 +22,6 @@ class Digits(ArrayDataset):
     test_fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         super().__post_init__()
         checks.fraction("dataset.test_fraction", self.test_fraction)
 

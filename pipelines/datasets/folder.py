@@ -30,7 +30,6 @@ class Folder(Dataset):
     test_fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         if not isinstance(self.path, str) or not self.path:
             raise ValueError(
                 f"dataset.path must name a folder of images, got {self.path!r}: set for example dataset.path=photos"

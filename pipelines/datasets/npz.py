@@ -33,7 +33,6 @@ class Npz(ArrayDataset):
     test_fraction: float = field(default=0.2, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         if not isinstance(self.path, str) or not self.path:
             raise ValueError(
                 f"dataset.path must name an .npz file, got {self.path!r}: set for example dataset.path=photos.npz"

@@ -37,7 +37,6 @@ class Tfds(ArrayDataset):
     test_fraction: float = 0.2
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         if not self.name:
             raise ValueError(
                 "dataset.name must name a dataset of tensorflow-datasets, got null: set dataset.name=mnist"

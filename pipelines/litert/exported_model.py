@@ -37,12 +37,19 @@ class ExportedModel:
     def __init__(self, path: Path, threads: int = 1, *, batch: int = 1) -> None:
         self.path = Path(path)
         self._interpreter = _interpreter(self.path, num_threads=threads)
-        self._allocate()
-        source, target = _ends(self._interpreter, self.path, 1)
+        source, _ = _ends(self._interpreter, self.path, 1)
+        self.image_shape = _image_shape(source)
         if batch > 1:
-            source, target = self._resized(source, batch)
-        _, height, width, channels = (int(size) for size in source["shape"])
-        self.image_shape = (height, width, channels)
+            self._interpreter.resize_tensor_input(source["index"], [batch, *self.image_shape])
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            images = f"{batch} images" if batch > 1 else "an image"
+            raise ValueError(
+                f"{self.path} must take {images} at once with builtin operators only, got {_line(error)}: convert it "
+                "without other operators, or measure a batch of one"
+            ) from error
+        source, target = _ends(self._interpreter, self.path, batch)
         self.classes = int(target["shape"][1])
         self.input_dtype = np.dtype(source["dtype"])
         self._input, self._output = source["index"], target["index"]
@@ -91,34 +98,13 @@ class ExportedModel:
                 return ()
             return tuple(archive.read(LABELS).decode("utf-8").splitlines())
 
-    def _allocate(self) -> None:
-        try:
-            self._interpreter.allocate_tensors()
-        except RuntimeError as error:
-            raise ValueError(
-                f"{self.path} must need builtin operators only, got {_line(error)}: convert it without others"
-            ) from error
-
-    def _resized(self, source: dict[str, Any], batch: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        self._interpreter.resize_tensor_input(source["index"], [batch, *(int(size) for size in source["shape"][1:])])
-        try:
-            self._interpreter.allocate_tensors()
-        except RuntimeError as error:
-            raise ValueError(
-                f"{self.path} must take {batch} images at once, got {_line(error)}: its operators support a batch "
-                "of one only"
-            ) from error
-        return _ends(self._interpreter, self.path, batch)
-
 
 def image_shape(path: Path) -> tuple[int, int, int]:
     """(height, width, 3) of the images that an exported model takes. Allocates no tensors.
 
     Raises ValueError as ExportedModel does, except for operators that LiteRT lacks.
     """
-    source, _ = _ends(_undelegated(Path(path)), path, 1)
-    _, height, width, channels = (int(size) for size in source["shape"])
-    return height, width, channels
+    return _image_shape(_ends(_undelegated(Path(path)), path, 1)[0])
 
 
 def tensor_dtypes(path: Path) -> Counter[str]:
@@ -148,6 +134,11 @@ def append_labels(path: Path, labels: Sequence[str]) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         # A plain ZipInfo is dated 1980, so the bytes do not depend on the clock.
         archive.writestr(zipfile.ZipInfo(LABELS), "\n".join(labels))
+
+
+def _image_shape(source: dict[str, Any]) -> tuple[int, int, int]:
+    _, height, width, channels = (int(size) for size in source["shape"])
+    return height, width, channels
 
 
 def _undelegated(path: Path) -> Any:

@@ -19,23 +19,10 @@ if TYPE_CHECKING:
 # Layers that make new channels, and the setting of their number.
 _PRODUCERS = {"Conv2D": "filters", "Dense": "units"}
 # Layers that compute channel i from channel i of each input only.
-_FOLLOWERS = frozenset(
-    (
-        "Activation",
-        "Add",
-        "AveragePooling2D",
-        "BatchNormalization",
-        "DepthwiseConv2D",
-        "Dropout",
-        "GlobalAveragePooling2D",
-        "GlobalMaxPooling2D",
-        "MaxPooling2D",
-        "Multiply",
-        "ReLU",
-        "Reshape",
-        "ZeroPadding2D",
-    )
-)
+_FOLLOWERS = {
+    "Activation", "Add", "AveragePooling2D", "BatchNormalization", "DepthwiseConv2D", "Dropout",
+    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "MaxPooling2D", "Multiply", "ReLU", "Reshape", "ZeroPadding2D",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

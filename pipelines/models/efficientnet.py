@@ -37,7 +37,6 @@ class EfficientNet(KerasApplication):
     variant: int
 
     def __post_init__(self) -> None:
-        """Check every field."""
         checks.one_of("model.variant", self.variant, range(len(_MD5)))
         super().__post_init__()
 

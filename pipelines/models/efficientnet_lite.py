@@ -26,13 +26,9 @@ _FILE = "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # Names of a block's layers in Keras and in PyTorch.
 _BLOCK_PARTS = {
-    "expand_conv": "_expand_conv",
-    "expand_bn": "_bn0",
-    "dwconv": "_depthwise_conv",
-    "bn": "_bn1",
-    "project_conv": "_project_conv",
-    "project_bn": "_bn2",
-}
+    "expand_conv": "_expand_conv", "expand_bn": "_bn0", "dwconv": "_depthwise_conv", "bn": "_bn1",
+    "project_conv": "_project_conv", "project_bn": "_bn2",
+}  # fmt: skip
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 

@@ -32,7 +32,6 @@ class ResNet(KerasApplication):
     depth: int
 
     def __post_init__(self) -> None:
-        """Check every field."""
         checks.one_of("model.depth", self.depth, tuple(_MD5))
         super().__post_init__()
 

@@ -24,7 +24,6 @@ class SmallCNN(Network):
     width: int
 
     def __post_init__(self) -> None:
-        """Check every field."""
         checks.integer("model.width", self.width, minimum=1)
         super().__post_init__()
 

@@ -33,7 +33,6 @@ class VGG(KerasApplication):
     depth: int
 
     def __post_init__(self) -> None:
-        """Check every field."""
         checks.one_of("model.depth", self.depth, tuple(_MD5))
         super().__post_init__()
 

@@ -57,7 +57,6 @@ class Cluster(FineTuning):
     skip: str | None
 
     def __post_init__(self) -> None:
-        """Check every field."""
         checks.integer("technique.clusters", self.clusters, minimum=3)
         if self.clusters > 256:
             raise ValueError(f"technique.clusters must be at most 256, got {self.clusters}: set for example 16")

@@ -38,7 +38,6 @@ class Distill(SourceTechnique):
     alpha: float
 
     def __post_init__(self) -> None:
-        """Check every field."""
         checks.number("technique.temperature", self.temperature, exclusive_minimum=0)
         checks.number("technique.alpha", self.alpha, exclusive_minimum=0)
         if self.alpha > 1:

@@ -22,7 +22,6 @@ class FineTuning(Technique):
     learning_rate: float
 
     def __post_init__(self) -> None:
-        """Check the shared fields."""
         if self.epochs is not None:
             checks.integer("technique.epochs", self.epochs, minimum=1)
         checks.number("technique.learning_rate", self.learning_rate, exclusive_minimum=0)

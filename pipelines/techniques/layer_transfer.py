@@ -50,7 +50,6 @@ class LayerTransfer(SourceTechnique):
     freeze: int | str
 
     def __post_init__(self) -> None:
-        """Check every field."""
         if not isinstance(self.match, Mapping):
             checks.one_of("technique.match", self.match, ("name", "shape"))
         elif not self.match:

@@ -57,7 +57,6 @@ class Prune(FineTuning):
     skip: str | None
 
     def __post_init__(self) -> None:
-        """Check every field."""
         checks.one_of("technique.pattern", self.pattern, PATTERNS)
         checks.fraction("technique.sparsity", self.sparsity)
         if self.pattern == "two_in_four" and self.sparsity != 0.5:

@@ -47,7 +47,6 @@ class PruneFilters(FineTuning):
     skip: str | None
 
     def __post_init__(self) -> None:
-        """Check every field."""
         checks.fraction("technique.fraction", self.fraction)
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()

@@ -42,7 +42,6 @@ class Quantize(Technique):
     calibration_images: int
 
     def __post_init__(self) -> None:
-        """Check every field."""
         checks.one_of("technique.scheme", self.scheme, SCHEMES)
         checks.integer("technique.calibration_images", self.calibration_images, minimum=int(self.scheme in CALIBRATED))
 

@@ -48,7 +48,6 @@ class QuantizeAware(FineTuning):
     preserve: str
 
     def __post_init__(self) -> None:
-        """Check every field."""
         super().__post_init__()
         checks.one_of("technique.preserve", self.preserve, PRESERVE)
 

@@ -56,7 +56,6 @@ class Transfer(Technique):
     unfreeze_learning_rate: float
 
     def __post_init__(self) -> None:
-        """Check every field."""
         for field in ("epochs", "unfreeze_epochs"):
             if getattr(self, field) is not None:
                 checks.integer(f"technique.{field}", getattr(self, field), minimum=1)

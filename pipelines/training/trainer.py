@@ -51,7 +51,6 @@ class Training:
     adapt_batch_norm: bool = True
 
     def __post_init__(self) -> None:
-        """Check every field."""
         for name in ("epochs", "batch_size", "patience"):
             checks.integer(f"training.{name}", getattr(self, name), minimum=1)
         checks.one_of("training.optimizer", self.optimizer, ("adam", "sgd"))
