@@ -85,7 +85,7 @@ def _hydra_raises() -> Iterator[None]:
     try:
         yield
     finally:
-        if not guard.ASKED:
+        if not guard.TRACEBACK_REQUESTED:
             del os.environ[guard.SHOW_TRACEBACK]
 
 

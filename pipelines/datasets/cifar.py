@@ -9,7 +9,7 @@ from pipelines.datasets.arrays import ArrayDataset, Arrays
 from pipelines.datasets.cifar_batches import PUBLISHED, Published, check_hash
 from pipelines.datasets.npz import NAMES, check_archive, read_archive
 from pipelines.system import checks
-from pipelines.system.downloads import NO_ANSWER, check_answers, check_writable, download, keras_home
+from pipelines.system.downloads import UNREACHABLE, check_reachable, check_writable, download, keras_home
 
 _TEN = "airplane automobile bird cat deer dog frog horse ship truck"
 _FINE = """
@@ -71,8 +71,8 @@ class Cifar(ArrayDataset):
         elif self._found() is None:
             check_writable(keras_home())
             try:
-                check_answers(self._url)
-            except NO_ANSWER as error:
+                check_reachable(self._url)
+            except UNREACHABLE as error:
                 raise self._unavailable(error) from error
 
     def _read(self) -> Arrays:
@@ -110,7 +110,7 @@ class Cifar(ArrayDataset):
         check_writable(keras_home())
         try:
             return download(self._url, self._archive, self._sha256)
-        except NO_ANSWER as error:
+        except UNREACHABLE as error:
             raise self._unavailable(error) from error
 
     def _unavailable(self, reason: Exception) -> ConnectionError:

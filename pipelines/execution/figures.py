@@ -71,7 +71,7 @@ def class_labels(class_names: Sequence[str]) -> tuple[list[str], tuple[str, ...]
 
     A name that no font can draw becomes the class's number; a long name is cut.
     """
-    families, missing = fonts.covering(class_names)
+    families, missing = fonts.find_families(class_names)
     labels = [f"class {number}" if missing & set(name) else _cut(name) for number, name in enumerate(class_names)]
     return labels, families
 

@@ -4,16 +4,16 @@ Method: MLPerf Inference's single stream (Reddi et al. 2020, arXiv:1911.02549): 
 previous answer, and percentiles are reported, not means. Compared models take turns.
 """
 
-import gc
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pipelines.system.runtime import no_garbage_collection
 
 Query = Callable[[npt.NDArray[np.uint8]], Any]
 Nanoseconds = npt.NDArray[np.int64]
@@ -59,7 +59,8 @@ def time_interleaved(
     total_ns = 0
     min_ns = min_duration_s * 1e9 * len(queries)
     rounds = 0
-    with no_garbage_collection():
+    # A collection during a call would count as the exported model's time.
+    with no_garbage_collection(collect=True):
         while rounds < min_calls or total_ns < min_ns:
             image = images[rounds % len(images)]
             shuffle(turns)
@@ -72,16 +73,3 @@ def time_interleaved(
                 total_ns += taken
             rounds += 1
     return [np.array(taken, np.int64) for taken in elapsed_ns]
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """A context without garbage collection, which would count as time of the call that it interrupts."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -161,8 +161,8 @@ def _full(folder: Path) -> str:
     """A note that the disk of a temporary folder is full, else empty: a child that cannot write does not report it."""
     if shutil.disk_usage(folder).free >= FULL_BYTES:
         return ""
-    room = machine.room(folder)
-    return f"; {room}, where the temporary folder {folder} is: free some, or set TMPDIR to a folder on another disk"
+    free = machine.free_space(folder)
+    return f"; {free}, where the temporary folder {folder} is: free some, or set TMPDIR to a folder on another disk"
 
 
 def _summary(

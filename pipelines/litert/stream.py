@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.litert.exported_model import ExportedModel
-from pipelines.litert.latency import Nanoseconds, no_garbage_collection
+from pipelines.litert.latency import Nanoseconds
 from pipelines.litert.process import serve
+from pipelines.system.runtime import no_garbage_collection
 
 BURST_S = 0.025
 # Least number of counted calls of a burst.
@@ -128,7 +129,7 @@ def time_bursts(
     bursts: list[list[int]] = [[] for _ in calls]
     turns, shuffle = list(range(len(calls))), random.Random(seed).shuffle
     began = perf_counter_ns()
-    with no_garbage_collection():
+    with no_garbage_collection(collect=True):
         while True:
             shuffle(turns)
             for turn in turns:

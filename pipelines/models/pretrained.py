@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pipelines.models.network import Network
-from pipelines.system.downloads import NO_ANSWER, check_answers, keras_home
+from pipelines.system.downloads import UNREACHABLE, check_reachable, keras_home
 
 if TYPE_CHECKING:
     import tf_keras
@@ -56,8 +56,8 @@ class Archive:
         if self.is_at(self.cached):
             return
         try:
-            check_answers(self.url)
-        except NO_ANSWER as error:
+            check_reachable(self.url)
+        except UNREACHABLE as error:
             raise ConnectionError(
                 f"model.weights=imagenet needs {self.url}, which does not answer ({error}): put that file at "
                 f"{self.cached}, or set model.weights=null"

@@ -157,7 +157,7 @@ def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
     winner = comparison.winner
     leading = f"The fittest is {winner.label}." if winner else "No cell is eligible."
     names = {name for entry in comparison.entries for name in (entry.label, entry.dataset, entry.model)}
-    families, missing = fonts.covering(names)
+    families, missing = fonts.find_families(names)
     with in_style(families):
         return [
             Picture(
@@ -177,7 +177,7 @@ def _png(kind: Kind, comparison: Comparison, of: Mapping[str, Look], missing: fr
     try:
         figure = kind.draw(comparison, of)
         if missing:
-            fonts.legible(figure, missing)
+            fonts.replace_missing(figure, missing)
         return png(figure)
     except Exception as error:  # noqa: BLE001 (whatever Matplotlib raises)
         log.warning("the figure %r of %s could not be drawn: %s", kind.title, comparison.dataset, error)

@@ -1,1 +1,1 @@
-"""The machine, the process and the checks that every room shares."""
+"""The machine, the process and the checks that all rooms share."""

@@ -1,10 +1,12 @@
-"""Early checks of configured values: what must hold, what was got, what would do.
+"""Early checks of configured values.
 
-Every function raises ValueError with one sentence. They are called from `__post_init__` of the classes
-that Hydra instantiates, so that a bad value ends a run in about a second, before TensorFlow loads.
+Every function raises ValueError with one sentence: what must hold, the value, and a value that would do. They are
+called from `__post_init__` of the classes that Hydra instantiates, so that a bad value ends a run in about a second,
+before TensorFlow loads.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Collection, Iterable
 
@@ -19,19 +21,23 @@ def integer(name: str, value: object, *, minimum: int) -> None:
 
 def number(name: str, value: object, *, exclusive_minimum: float | None = None, minimum: float | None = None) -> None:
     """Check that `value` is a finite real number, greater than `exclusive_minimum` and no less than `minimum`."""
-    wanted = f"more than {exclusive_minimum:g}" if exclusive_minimum is not None else f"{minimum:g} or more"
-    ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) != float("inf")
-    if not ok or not (
-        (exclusive_minimum is None or value > exclusive_minimum) and (minimum is None or value >= minimum)  # type: ignore[operator]
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and (exclusive_minimum is None or value > exclusive_minimum)
+        and (minimum is None or value >= minimum)
     ):
-        raise ValueError(
-            f"{name} must be a number, {wanted}, got {value!r}: set for example "
-            f"{name}={_example(exclusive_minimum, minimum)}"
-        )
+        return
+    if exclusive_minimum is not None:
+        wanted, example = f"more than {exclusive_minimum:g}", exclusive_minimum + 1
+    else:
+        wanted, example = f"{minimum:g} or more", minimum or 0
+    raise ValueError(f"{name} must be a number, {wanted}, got {value!r}: set for example {name}={example:g}")
 
 
 def fraction(name: str, value: object, *, zero: bool = False) -> None:
-    """Check that `value` lies in (0, 1), or in [0, 1) where `zero` is allowed."""
+    """Check that `value` is in (0, 1), or in [0, 1) if `zero` is allowed."""
     ok = isinstance(value, int | float) and not isinstance(value, bool)
     if not ok or not (0 <= value < 1) or (value == 0 and not zero):  # type: ignore[operator]
         raise ValueError(
@@ -42,31 +48,23 @@ def fraction(name: str, value: object, *, zero: bool = False) -> None:
 def one_of(name: str, value: object, choices: Collection[object]) -> None:
     """Check that `value` is among `choices`."""
     if all(value != choice for choice in choices):
-        words = [_written(choice) for choice in choices]
+        # As Hydra writes them.
+        words = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices]
         meant = nearest(str(value), words) or words[0]
         raise ValueError(f"{name} must be one of {', '.join(words)}, got {value!r}: set for example {name}={meant}")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` is most like, as a typing mistake is; None where it is like none of them."""
+    """The choice that `word` most likely misspells; None if it resembles none of them."""
     folded = {re.sub(r"[_.\- ]", "", choice.lower()): choice for choice in choices}
     found = difflib.get_close_matches(re.sub(r"[_.\- ]", "", word.lower()), folded, n=1, cutoff=0.7)
     return folded[found[0]] if found else None
 
 
 def did_you_mean(word: str, choices: Collection[str]) -> str:
-    """`: did you mean <one of the choices>?`, or empty where `word` is like none of them."""
+    """`: did you mean <one of the choices>?`, empty if `word` resembles none of them."""
     meant = nearest(word, choices)
     return f": did you mean {meant}?" if meant else ""
-
-
-def _written(choice: object) -> str:
-    """As it stands on a command line."""
-    return str(choice).lower() if isinstance(choice, bool) else str(choice)
-
-
-def _example(exclusive_minimum: float | None, minimum: float | None) -> str:
-    return f"{exclusive_minimum + 1:g}" if exclusive_minimum is not None else f"{minimum or 0:g}"
 
 
 def flag(name: str, value: object) -> None:

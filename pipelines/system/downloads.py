@@ -1,4 +1,4 @@
-"""Downloads into Keras's folder, and whether one can work, found out without TensorFlow."""
+"""Downloads into Keras's folder, and checks, without TensorFlow, of whether one can work."""
 
 import http.client
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from pipelines.system.places import nearest_existing
 
 TIMEOUT_S = 3
-# Without a byte for so long, a download has failed.
+# A download that receives no byte for this long has failed.
 DOWNLOAD_TIMEOUT_S = 60
 
 
@@ -22,14 +22,14 @@ def keras_home() -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise ValueError where Keras could not write: it would silently use /tmp/.keras, open to everyone."""
+    """Raise ValueError if Keras cannot write to `folder`: it would silently use /tmp/.keras, open to everyone."""
     if not os.access(nearest_existing(folder), os.W_OK):
         raise ValueError(
             f"Keras's folder must be writable, got {folder}: for example `export KERAS_HOME=/var/tmp/keras`"
         )
 
 
-def check_answers(url: str) -> None:
+def check_reachable(url: str) -> None:
     """Raise OSError or HTTPException unless `url` answers a HEAD request within 3 seconds."""
     with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT_S):
         pass
@@ -55,5 +55,5 @@ def download(url: str, path: Path, sha256: str) -> Path:
     return path
 
 
-# What `check_answers` raises, and `download` where nothing comes.
-NO_ANSWER = (OSError, http.client.HTTPException)
+# Raised by `check_reachable`, and by `download` if the server sends nothing.
+UNREACHABLE = (OSError, http.client.HTTPException)

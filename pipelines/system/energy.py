@@ -1,7 +1,7 @@
-"""Energy by the machine's own counters, read by Zeus: RAPL of processors and memory, NVML or AMD SMI of GPUs.
+"""Energy from the machine's own counters, read by Zeus: RAPL of processors and memory, NVML or AMD SMI of GPUs.
 
-Zeus comes with the extra `energy`. Without it, and on a machine without counters, as most virtual
-ones, nothing is recorded: an unknown value is absent, never zero. Source: You, Chung and Chowdhury 2023,
+Zeus comes with the extra `energy`. Without it, and on a machine without counters, such as most virtual machines,
+nothing is recorded: an unknown value is absent, never zero. Source: You, Chung and Chowdhury 2023,
 arXiv:2208.06102.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 log = logging.getLogger("opscore")
 
-# Joules so far, by what used them: `cpu`, `dram`, `gpu`.
+# Gives the joules used so far by `cpu`, `dram` and `gpu`.
 Read = Callable[[], dict[str, float]]
 
 
@@ -27,7 +27,7 @@ def is_available() -> bool:
 
 @contextmanager
 def measure_energy(joules: dict[str, float]) -> Iterator[None]:
-    """Add to `joules` what the whole machine uses in the block, other programs included, by `cpu`, `dram` and `gpu`."""
+    """Add the energy of the whole machine during the block to `joules`, by `cpu`, `dram` and `gpu`."""
     before = [read() for read in _counters()]
     try:
         yield
@@ -39,7 +39,7 @@ def measure_energy(joules: dict[str, float]) -> Iterator[None]:
 
 @cache
 def _counters() -> tuple[Read, ...]:
-    """One for each processor package and GPU that has a counter."""
+    """The counters of processor packages and GPUs."""
     if find_spec("zeus") is None:
         return ()
     from zeus.device import get_cpus, get_gpus

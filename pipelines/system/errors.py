@@ -1,5 +1,5 @@
-"""Errors that more than one room raises or expects."""
+"""Errors that more than one room raises or handles."""
 
 
 class StoreError(RuntimeError):
-    """The tracking store refused; what was computed lies in the job's folder."""
+    """The tracking store refused. All results are still in the job's folder."""

@@ -1,7 +1,7 @@
-"""What every command does with what is raised: one sentence and a status, and for a fault of opscore's a log file.
+"""Errors of a command: one sentence, an exit status, and a log file if the error is a fault of opscore.
 
-`install` is called by `pipelines/__init__.py` in the processes of opscore's own commands, so that an interrupt during
-the imports is covered too; `command` wraps each command's `main`.
+`pipelines/__init__.py` calls `install` in the processes of opscore's own commands, so that an interrupt during the
+imports is handled too. `command` wraps the `main` of each command.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 FAILURE, MISUSE, INTERRUPTED = 1, 2, 130
-# What a shell reports of a program that SIGPIPE ended.
+# The status that a shell reports for a program that SIGPIPE ended.
 BROKEN_PIPE = 141
-# A developer wants the traceback itself.
+# The environment variable that requests tracebacks.
 SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
-# Whether the user asked: Hydra is told the same for a while, so that it raises.
-ASKED = bool(os.environ.get(SHOW_TRACEBACK))
-# Where the configuration or the surroundings are at fault, the sentence of the error is enough.
+# Whether the user set it: opscore itself sets it for a while, so that Hydra raises.
+TRACEBACK_REQUESTED = bool(os.environ.get(SHOW_TRACEBACK))
+# The configuration or the environment is at fault: the message of the error is enough.
 EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
 PACKAGE = Path(__file__).resolve().parents[1]
 _MENDS = {
@@ -39,28 +39,28 @@ _MENDS = {
     errno.ENOTDIR: "correct the path, which goes through a file",
     errno.EMFILE: "allow more open files with `ulimit -n 65536`",
 }
-# The module that runs a cell in a process of its own.
+# The module that runs a cell in a subprocess.
 CHILD = "pipelines.execution.cell_main"
 _interrupts: list[int] = []
 
 
 class MisuseError(Exception):
-    """Something that was known before anything was computed."""
+    """A mistake that was found before anything was computed."""
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is why `error` was raised: native code may turn the KeyboardInterrupt into an error of its own."""
+    """Whether Ctrl-C caused `error`: native code may turn a KeyboardInterrupt into an error of its own."""
     return error is not None and (isinstance(error, KeyboardInterrupt) or bool(_interrupts))
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment for a process of its own cells, without what only Hydra is told here."""
-    return {key: value for key, value in os.environ.items() if ASKED or key != SHOW_TRACEBACK}
+    """This process's environment for a cell's subprocess, without the variable that opscore sets for Hydra here."""
+    return {key: value for key, value in os.environ.items() if TRACEBACK_REQUESTED or key != SHOW_TRACEBACK}
 
 
 def install() -> None:
-    """No traceback from this process: neither from its imports nor from its threads, nor for Ctrl-C."""
-    if ASKED:
+    """Print no traceback in this process: neither for its imports, nor for its threads, nor for Ctrl-C."""
+    if TRACEBACK_REQUESTED:
         return
     sys.excepthook = _end
     threading.excepthook = lambda raised: _report_thread(raised.exc_value)
@@ -68,17 +68,17 @@ def install() -> None:
     sys.unraisablehook = lambda raised: (
         None if isinstance(raised.exc_value, KeyboardInterrupt | BrokenPipeError) else default(raised)
     )
-    # A shell that puts a command into the background makes it ignore Ctrl-C on purpose.
+    # A shell makes a command in the background ignore Ctrl-C on purpose.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _on_interrupt)
 
 
 def command(main: Callable[[], int | None]) -> Callable[[], None]:
-    """A command that ends its process with a status, which `main` gives, and never with a traceback."""
+    """A command that ends its process with the status that `main` returns, and never with a traceback."""
 
     @functools.wraps(main)
     def guarded() -> None:
-        if ASKED:
+        if TRACEBACK_REQUESTED:
             sys.exit(main() or 0)
         try:
             status = main() or 0
@@ -94,12 +94,12 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
 
 
 def report(error: BaseException, *, name: str = "", folder: Path | None = None) -> int:
-    """Print one sentence on stderr for what was raised; gives the exit status.
+    """Print an error on stderr in one sentence and return the exit status.
 
-    name: of what failed, for example a cell. folder: where the log file of an unexpected error goes, if it can.
+    name: what failed, for example a cell. folder: for the log file of an unexpected error, if it can be written there.
     """
     if is_interrupt(error):
-        # The process that started a cell says it once.
+        # The process that started the cell prints it once.
         if CHILD not in sys.orig_argv:
             _print("opscore: interrupted")
         return INTERRUPTED
@@ -110,13 +110,13 @@ def report(error: BaseException, *, name: str = "", folder: Path | None = None) 
 
 
 def sentence(error: BaseException, *, folder: Path | None = None) -> str:
-    """What was raised in one sentence; an unexpected error leaves its traceback in a file, which is named."""
+    """An error in one sentence, which names the file with the traceback if the error is unexpected."""
     if isinstance(error, MisuseError):
         return str(error)
     if isinstance(error, OSError) and error.errno and error.strerror:
-        return _of_the_system(error)
+        return _os_sentence(error)
     if isinstance(error, MemoryError):
-        return f"there is not enough memory ({_first_line(error) or 'no more could be had'}): take less at a time"
+        return f"there is not enough memory ({_first_line(error) or 'an allocation failed'}): take less at a time"
     if isinstance(error, EXPECTED) and _is_refusal(error):
         return str(error) or type(error).__name__
     if type(error).__module__.startswith("mlflow"):
@@ -127,12 +127,12 @@ def sentence(error: BaseException, *, folder: Path | None = None) -> str:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether opscore's own code raised it, whose sentences are complete; a library's say too little."""
+    """Whether opscore's own code raised it: its messages are complete sentences, a library's are not."""
     frames = traceback.extract_tb(error.__traceback__)
     return not frames or Path(frames[-1].filename).resolve().is_relative_to(PACKAGE)
 
 
-def _of_the_system(error: OSError) -> str:
+def _os_sentence(error: OSError) -> str:
     place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     mend = _MENDS.get(error.errno or 0)
     return f"{place}{error.strerror}{f': {mend}' if mend else ''}"
@@ -160,37 +160,37 @@ def _print(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        _to_nowhere(2)
+        _redirect_to_devnull(2)
 
 
 def _is_pipe_broken() -> bool:
-    """Whether the reader of stdout has gone, as `head` does; stdout then leads nowhere."""
+    """Whether the reader of stdout has gone, as `head` does; stdout then goes to /dev/null."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _to_nowhere(1)
+        _redirect_to_devnull(1)
         return True
     except (OSError, ValueError):
-        _to_nowhere(1)
+        _redirect_to_devnull(1)
     return False
 
 
-def _to_nowhere(descriptor: int) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+def _redirect_to_devnull(descriptor: int) -> None:
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, descriptor)
+    os.close(devnull)
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (Python's signature)
     _interrupts.append(number)
     if len(_interrupts) > 2:
-        os._exit(INTERRUPTED)  # whoever asks a third time does not want to wait for anything
+        os._exit(INTERRUPTED)  # a third Ctrl-C ends the process without cleaning up
     raise KeyboardInterrupt
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:  # noqa: ARG001
     status = report(error)
-    # Python itself would end with 1, or kill itself after an interrupt.
+    # Python itself would exit with 1, or kill itself after an interrupt.
     os._exit(status)
 
 

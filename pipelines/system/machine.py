@@ -1,4 +1,4 @@
-"""The machine that measures, as it describes itself. What it does not tell is left out."""
+"""The description of this machine. Properties that the system does not report are left out."""
 
 import os
 import platform
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-# In processors' names, but in no one's mouth.
+# Parts of processors' names that tell no two models apart.
 _NOISE = re.compile(r"\((?:r|tm)\)|@.*|\bcpu\b|\b\d+-core\b|\bprocessor\b", re.IGNORECASE)
 
 
 def processor() -> str:
-    """The processor's name; of a board whose processor has none, as many ARM ones, the board's."""
+    """The processor's name, or the board's where the processor has none, as on many ARM boards."""
     cpuinfo, board = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -26,28 +26,28 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Cores that this process may use; a container or a scheduler may allow fewer than the machine has."""
+    """The number of cores that this process may use: a container or a scheduler may allow fewer than there are."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def room(folder: Path) -> str:
-    """How much is free on the disk that a folder is on, in words that name both."""
+def free_space(folder: Path) -> str:
+    """The free space on the disk of a folder, in words that name the disk."""
     usage = shutil.disk_usage(folder)
     disk = next(each for each in (folder.resolve(), *folder.resolve().parents) if each.is_mount())
     return f"{usage.free / 1e6:,.0f} of {usage.total / 1e6:,.0f} MB are free on the disk {disk}"
 
 
 def governor() -> str | None:
-    """What chooses the processor's frequency, such as `performance` or `powersave`; None where it is not told."""
+    """The frequency governor, such as `performance` or `powersave`; None where the system reports none."""
     return GOVERNOR.read_text().strip() if GOVERNOR.is_file() else None
 
 
 def description() -> dict[str, Any]:
-    """What a time measured here depends on: processor, usable cores, governor, memory, system and versions."""
+    """The properties that times measured here depend on."""
     import psutil
 
-    told = {
+    properties = {
         "processor": processor(),
         "architecture": platform.machine(),
         "cores": cores(),
@@ -58,10 +58,10 @@ def description() -> dict[str, Any]:
         "runtime": f"LiteRT {metadata.version('ai-edge-litert')}",
         "numpy": metadata.version("numpy"),
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in properties.items() if value}
 
 
 def slug() -> str:
-    """A short name for this kind of machine, such as `amd-epyc-7b13-2c`: two of a kind share it."""
+    """A short name of this kind of machine, such as `amd-epyc-7b13-2c`."""
     words = re.findall(r"[a-z0-9.]+", _NOISE.sub(" ", processor()).lower())
     return "-".join([*words, f"{cores()}c"])[:60]

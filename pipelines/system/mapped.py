@@ -1,7 +1,7 @@
-"""Arrays that lie in files and are larger than memory: found by their place in the file, and read a part at a time.
+"""Arrays in files, which may be larger than memory, read a part at a time.
 
-A page of a mapped file that was touched counts as memory of the process until the system takes it back. What goes
-through all images therefore reads them into a buffer of its own instead of touching the mapping.
+A page of a mapped file that was accessed counts as memory of the process until the system reclaims it. Code that goes
+through all images therefore reads them into a buffer of its own instead of accessing the mapping.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# What `blocks` gives at a time: large enough to cost nothing a block, small beside what TensorFlow takes.
+# Size of a block: large enough that a block costs nothing, small compared with what TensorFlow takes.
 BLOCK_BYTES = 2**26
 ALIGNMENT = 64
 
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """Where an array lies in a file: contiguous, from the byte `offset` on. It travels in JSON."""
+    """The place of an array in a file, contiguous from the byte `offset` on. It can be written as JSON."""
 
     path: str
     offset: int
@@ -39,7 +39,7 @@ class Region:
 
 
 def region_of(array: Array) -> Region | None:
-    """Where the array lies, if it is a contiguous part of a mapped file; None for all others."""
+    """The place of an array that is a contiguous part of a mapped file; None for all other arrays."""
     if not (isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename):
         return None
     base: Any = array
@@ -47,7 +47,7 @@ def region_of(array: Array) -> Region | None:
         base = base.base
     if not isinstance(base, mmap.mmap):
         return None
-    # A slice keeps the offset of the whole: only its address says where it begins.
+    # A slice keeps the offset of the whole array: only its address shows where it begins.
     begin = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
     start = np.frombuffer(base, np.uint8).__array_interface__["data"][0]
     offset = begin + array.__array_interface__["data"][0] - start
@@ -55,7 +55,7 @@ def region_of(array: Array) -> Region | None:
 
 
 def in_file(array: Array, spare: Path) -> Region:
-    """Where the array lies; one in memory is written to the `.npy` file `spare` first."""
+    """The place of an array in a file; an array in memory is written to the `.npy` file `spare` first."""
     region = region_of(array)
     if region is None:
         np.save(spare, array, allow_pickle=False)
@@ -75,9 +75,9 @@ class Rows:
         weakref.finalize(self, os.close, self._file)
 
     def __call__(self, index: npt.NDArray[np.int64]) -> Array:
-        """The rows of the index (k,), in its order: (k, ...). Raises OSError where the file ends too early."""
+        """The rows of an index (k,), in its order: (k, ...). Raises OSError if the file is too short."""
         size = self._row_bytes
-        # TensorFlow takes an array as it is if it begins at a multiple of 64 bytes, else it copies all of it.
+        # TensorFlow uses an array without a copy only if it begins at a multiple of 64 bytes.
         memory = np.empty(len(index) * size + ALIGNMENT, np.uint8)
         begin = -memory.ctypes.data % ALIGNMENT
         rows = memory[begin : begin + len(index) * size].view(self.dtype).reshape(len(index), *self.shape)
@@ -89,7 +89,7 @@ class Rows:
         return rows
 
     def blocks(self, length: int) -> Iterator[Array]:
-        """All rows in order, `length` at a time. The next block overwrites the one before."""
+        """All rows in order, `length` at a time. Each block overwrites the one before."""
         buffer = np.empty((min(length, self.count), *self.shape), self.dtype)
         for start in range(0, self.count, length):
             block = buffer[: min(length, self.count - start)]
@@ -107,9 +107,9 @@ class Rows:
 
 
 def blocks(array: Array, block_bytes: int = BLOCK_BYTES) -> Iterator[Array]:
-    """The rows of an array in order, as many at a time as fit into block_bytes, at least one.
+    """The rows of an array in order, in blocks of at most `block_bytes` and at least one row.
 
-    Of an array in memory these are views, of one in a file a copy that the next block overwrites.
+    The blocks of an array in memory are views; that of an array in a file is a copy which the next block overwrites.
     """
     row_bytes = max(1, array.nbytes // max(1, len(array)))
     length = max(1, block_bytes // row_bytes)

@@ -1,6 +1,6 @@
-"""What datasets, models and classes may be called, checked before anything is trained.
+"""Checks of the names of datasets, models and classes, before anything is trained.
 
-Their names become a registered model and its `models:/` address, tags and filters of MLflow, folders, and labels.txt.
+The names become registered models with `models:/` addresses, MLflow's tags and filters, folders, and labels.txt.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-# A cell's folder is called <model>-<dataset>-<technique>, and a file's name has at most 255 bytes.
+# The name of a cell's folder is <model>-<dataset>-<technique>, and a file name has at most 255 bytes.
 MAX_NAME_BYTES = 90
-# `opscore-claim-...` are entries of the registry that are no dataset's (pipelines.tracking.claims).
+# `opscore-claim-...` are entries of the registry that belong to no dataset (pipelines.tracking.claims).
 RESERVED = "claim-"
 _MARKS = "._- "
-# What Hydra takes for something else than text.
+# Words that are not text to Hydra.
 _NO_TEXT = ("null", "true", "false", "nan", "inf")
 
 
 def resolved(field: str, given: object, default: str) -> str:
-    """The name that a part of a cell has: the one given, else its default, in Unicode's composed form (NFC).
+    """The name of a part of a cell, given or by default, in Unicode's composed form (NFC).
 
-    field: such as `dataset.name`, for the refusal. Raises ValueError for a name that cannot be used everywhere.
+    field: such as `dataset.name`, for the message. Raises ValueError for a name that cannot be used everywhere.
     """
     name = default if given is None or given == "" else given
     if isinstance(name, int | float) and not isinstance(name, bool):
@@ -34,7 +34,7 @@ def resolved(field: str, given: object, default: str) -> str:
 
 
 def check_dataset(field: str, name: str) -> None:
-    """Raise ValueError where a dataset cannot be registered under a name that is fine otherwise."""
+    """Raise ValueError if a dataset cannot be registered under a name that is valid otherwise."""
     if name.startswith(RESERVED):
         raise ValueError(
             f"{field} must not begin with {RESERVED!r}, which names entries of another kind in MLflow's registry, got "
@@ -43,15 +43,15 @@ def check_dataset(field: str, name: str) -> None:
 
 
 def check_classes(names: Sequence[str]) -> None:
-    """Raise ValueError unless every class has a name that fits on a line of labels.txt, and no two share one."""
+    """Raise ValueError unless class names are distinct and each fits on a line of labels.txt."""
     for number, name in enumerate(names):
         if not name.strip():
             raise ValueError(f"class_names must not be blank, got {name!r} for class number {number}: name that class")
-        # Line breaks of every kind, and what UTF-8 cannot hold, are among them.
-        odd = next((one for one in name if unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp")), None)
-        if odd is not None:
+        # Control characters, line breaks of every kind and surrogates, which UTF-8 cannot hold.
+        bad = next((one for one in name if unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp")), None)
+        if bad is not None:
             raise ValueError(
-                f"class_names must be one line of plain text each, got {name!r} with the character {odd!r}: rename "
+                f"class_names must be one line of plain text each, got {name!r} with the character {bad!r}: rename "
                 "that class"
             )
     seen: set[str] = set()
@@ -64,14 +64,14 @@ def check_classes(names: Sequence[str]) -> None:
 
 
 def override(field: str, name: str) -> str:
-    """`<field>=<a name like the given one>`, as it can be pasted into a shell."""
+    """`<field>=<a valid name like the given one>`, quoted for a shell."""
     value = suggested(name)
-    # Hydra takes letters beyond ASCII in quotes only, and the shell takes those quotes away.
+    # Hydra accepts letters beyond ASCII only in quotes, which a shell would remove.
     return f"{field}={value}" if value.isascii() else f"'{field}=\"{value}\"'"
 
 
 def suggested(name: str) -> str:
-    """A name that is like the given one, can be used everywhere and has no blanks."""
+    """A valid name that resembles the given one and has no blanks."""
     kept = "".join(one if _is_plain(one) and one != " " else "-" for one in unicodedata.normalize("NFC", name))
     words = "-".join(word for word in kept.split("-") if word).strip("._-")
     short = words.encode()[: MAX_NAME_BYTES // 2].decode(errors="ignore").strip("._-")
@@ -79,7 +79,7 @@ def suggested(name: str) -> str:
 
 
 def _fault(name: object) -> str:
-    """What a name must be and is not; empty where nothing is wrong with it."""
+    """The condition that a name violates, empty for a valid name."""
     if not isinstance(name, str):
         return "text"
     if not all(map(_is_plain, name)) or not name or name != name.strip() or not name.strip(_MARKS):
@@ -90,5 +90,5 @@ def _fault(name: object) -> str:
 
 
 def _is_plain(character: str) -> bool:
-    """Letters and digits of any script, the marks that are written over or after them, and four of punctuation."""
+    """Whether it is a letter, digit or combining mark of any script, or one of four punctuation marks."""
     return character in _MARKS or unicodedata.category(character)[0] in "LMN"

@@ -1,4 +1,4 @@
-"""The process around TensorFlow: environment before it loads, seeds, and a description of the hardware."""
+"""The process that loads TensorFlow: its environment, seeds, garbage collection and hardware."""
 
 import atexit
 import gc
@@ -20,19 +20,33 @@ GREETING = re.compile(r"I\d{4} |WARNING: All log messages before absl::Initializ
 
 
 def relax_gc(*, after: int = 2_000_000) -> None:
-    """Let Python look for unused cycles of objects seldom while this process lives, and not at its end.
+    """Make garbage collections rare while this process lives, and skip the one at its end.
 
-    TensorFlow, MLflow and the graphs of networks are millions of objects that stay. To go through them again and again
-    takes seconds of a cell (docs/performance.md). after: so many objects more than at the last look.
+    TensorFlow, MLflow and the graphs of networks are millions of objects that stay. Traversing them again and again
+    takes seconds of a cell (docs/performance.md). after: the number of new objects that starts a collection.
     """
     gc.set_threshold(after, 20, 100)
     atexit.register(gc.freeze)
 
 
-def prepare(*, onednn: bool, deterministic: bool) -> None:
-    """Set what TensorFlow reads only once, when it is loaded, and load it.
+@contextmanager
+def no_garbage_collection(*, collect: bool = False) -> Iterator[None]:
+    """Switch Python's garbage collector off for the block. collect: collect all garbage first."""
+    was_enabled = gc.isenabled()
+    if collect:
+        gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
-    onednn: use oneDNN's kernels, which TensorFlow has off on CPUs without AVX512-VNNI (docs/performance.md).
+
+def prepare(*, onednn: bool, deterministic: bool) -> None:
+    """Set the variables that TensorFlow reads only when it is loaded, and load it.
+
+    onednn: use oneDNN's kernels, which are off by default on CPUs without AVX512-VNNI (docs/performance.md).
     Raises RuntimeError if TensorFlow was loaded in this process with another setting.
     """
     wanted = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_USE_LEGACY_KERAS": "1"}
@@ -54,9 +68,9 @@ def prepare(*, onednn: bool, deterministic: bool) -> None:
 
 @contextmanager
 def _without_greetings() -> Iterator[None]:
-    """Drop the informational lines that TensorFlow's libraries print before their log level is read.
+    """Drop the informational lines that TensorFlow's libraries print before they read their log level.
 
-    They are written to the file descriptor by native code. Warnings and errors are passed on.
+    Native code writes them to the file descriptor. Warnings and errors are passed on.
     """
     sys.stderr.flush()
     original = os.dup(2)
@@ -75,7 +89,7 @@ def _without_greetings() -> Iterator[None]:
 
 
 def forget_networks() -> None:
-    """Let Keras name the next network's layers as if none had been built before; nothing where it is not loaded."""
+    """Make Keras number layers from the start again, as if no network had been built; no-op where it is not loaded."""
     if "tf_keras" in sys.modules:
         import tf_keras
 
@@ -94,7 +108,7 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
 
 @contextmanager
 def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock that one process of this user on this machine can hold at a time.
+    """Hold a lock that only one process of this user on this machine can hold at a time.
 
     on_wait: called once if another process holds it. The system releases the lock of a process that dies.
     """
@@ -135,12 +149,12 @@ def hardware() -> dict[str, Any]:
 
 
 def hardware_name(description: dict[str, Any]) -> str:
-    """One line out of `hardware()`, to filter runs by."""
+    """`hardware()` in one line, to filter runs by."""
     gpus = ", ".join(description["gpus"]) or "no GPU"
     return f"{description['processor']}, {description['cores']} cores, {description['memory_gib']:.0f} GiB, {gpus}"
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Installed versions of the libraries that determine a result; imports none of them."""
+    """Installed versions of the libraries that determine a result. Imports none of them."""
     return {name: metadata.version(name) for name in ("tensorflow", "tensorflow-model-optimization", "ai-edge-litert")}

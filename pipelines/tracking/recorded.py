@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -59,15 +56,3 @@ def quoted(value: str) -> str:
             "the cells with --filter"
         )
     return f'"{value}"' if "'" in value else f"'{value}'"
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Suspend Python's search for cycles: MLflow builds a hundred objects per run, none of them in a cycle."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.recorded import RecordedCell
 from pipelines.system.errors import StoreError
+from pipelines.system.runtime import no_garbage_collection
 from pipelines.tracking import experiment as experiments
 from pipelines.tracking import moved, schema, view
 from pipelines.tracking.address import EMBEDDED_URI
@@ -21,7 +22,7 @@ from pipelines.tracking.cell_run import FOLDER, CellRun
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import connected, existing
 from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
-from pipelines.tracking.recorded import no_garbage_collection, quoted, recorded
+from pipelines.tracking.recorded import quoted, recorded
 from pipelines.tracking.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Store(RunFiles):
         conditions += [f"tags.dataset = {quoted(dataset)}"] if dataset is not None else []
         conditions += [condition] if condition else []
         try:
+            # MLflow builds a hundred objects per run, none of them in a cycle.
             with no_garbage_collection():
                 return [recorded(run) for run in self._found(" and ".join(conditions))]
         except mlflow.MlflowException as error:

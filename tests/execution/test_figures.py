@@ -24,9 +24,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     """The fonts of the system, none at first."""
     paths: list[str] = []
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: paths)
-    fonts._covering.cache_clear()
+    fonts._find_families.cache_clear()
     yield paths
-    fonts._covering.cache_clear()
+    fonts._find_families.cache_clear()
 
 
 def font_of(characters: str, path: Path) -> str:
@@ -100,7 +100,7 @@ def test_missing_characters_leave_no_boxes_in_any_figure() -> None:
     axes = figure.subplots()
     axes.set_title("花 of roses")
     axes.set_yticks([0, 1], ["花", "b"])
-    fonts.legible(figure, frozenset("花"))
+    fonts.replace_missing(figure, frozenset("花"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure.canvas.draw()

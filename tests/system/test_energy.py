@@ -1,4 +1,4 @@
-"""Energy is what the machine's counters say, and nothing where they say nothing."""
+"""Energy comes from the machine's counters, and is absent where there are none."""
 
 import threading
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from pipelines.system import energy
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A processor's counters as Linux shows them; its memory is a zone below."""
+    """A processor's counters as Linux has them; memory is a zone below the package."""
     package = tmp_path / "intel-rapl:0"
     for zone, name in ((package, "package-0"), (package / "intel-rapl:0:0", "dram")):
         zone.mkdir()
@@ -28,12 +28,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (zone / "energy_uj").write_text("1000000\n")
         (zone / "max_energy_range_uj").write_text("262143328850\n")
     monkeypatch.setattr(rapl, "RAPL_DIR", str(tmp_path))
-    with forgotten(monkeypatch):
+    with cleared_caches(monkeypatch):
         yield package
 
 
-class forgotten:  # noqa: N801 (reads as a context)
-    """What Zeus and we have found out about the machine, before and after."""
+class cleared_caches:  # noqa: N801 (reads as a context)
+    """Clears what Zeus and opscore cache about the machine, before and after."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(zeus_cpu, "_cpus", None)
@@ -46,7 +46,7 @@ class forgotten:  # noqa: N801 (reads as a context)
         self.__enter__()
 
 
-def test_joules_are_what_the_counters_moved_by_and_add_up(package: Path) -> None:
+def test_joules_are_differences_of_counters_and_add_up(package: Path) -> None:
     joules: dict[str, float] = {}
     with energy.measure_energy(joules):
         (package / "energy_uj").write_text("3500000\n")
@@ -57,7 +57,7 @@ def test_joules_are_what_the_counters_moved_by_and_add_up(package: Path) -> None
     assert joules == pytest.approx({"cpu": 3.0, "dram": 0.25})
 
 
-def test_memory_that_tells_nothing_is_absent(package: Path) -> None:
+def test_memory_without_a_counter_is_absent(package: Path) -> None:
     (package / "intel-rapl:0:0" / "name").write_text("core\n")
     joules: dict[str, float] = {}
     with energy.measure_energy(joules):
@@ -65,11 +65,11 @@ def test_memory_that_tells_nothing_is_absent(package: Path) -> None:
     assert joules == pytest.approx({"cpu": 1.0})
 
 
-def test_a_machine_without_counters_counts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_counters_has_no_joules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rapl, "RAPL_DIR", str(tmp_path / "none"))
     monkeypatch.setattr(rapl, "CONTAINER_RAPL_DIR", str(tmp_path / "none"))
     joules: dict[str, float] = {}
-    with forgotten(monkeypatch), energy.measure_energy(joules):
+    with cleared_caches(monkeypatch), energy.measure_energy(joules):
         pass
     assert "cpu" not in joules
 
@@ -97,7 +97,7 @@ def test_an_images_energy_is_that_of_the_counted_calls(package: Path, made: Path
     finally:
         over.set()
         burning.join()
-    # A joule each hundredth of a second, or a little less often.
+    # The thread above adds a joule every 10 ms, or a little less often.
     assert 10 <= found["cpu"] <= 50
     assert found["dram"] == 0
     assert found["images"] > 50
@@ -108,14 +108,14 @@ SHORT = Settings(
 )
 
 
-def test_energy_stands_beside_the_other_figures(made: Path) -> None:
+def test_energy_is_among_metrics_and_table(made: Path) -> None:
     subjects = of_files([made / "int8.tflite"], None)
     raws = session.run(subjects, SHORT, report=lambda _: None)
     assert not any("energy" in name for name in summarized(subjects, raws, SHORT)[0].metrics())
     raws[0].consumption[1] = Consumption(images=200, joules={"cpu": 5.0, "dram": 0.5})
     results = summarized(subjects, raws, SHORT)
-    told = {name: value for name, value in results[0].metrics().items() if "energy" in name}
-    assert told == {"energy_cpu_mj_1t": 25.0, "energy_dram_mj_1t": 2.5}
+    found = {name: value for name, value in results[0].metrics().items() if "energy" in name}
+    assert found == {"energy_cpu_mj_1t": 25.0, "energy_dram_mj_1t": 2.5}
     assert "cpu mJ, 1t" in text(results)
 
 
@@ -125,5 +125,5 @@ def test_energy_pass_has_a_process_per_number_of_threads(made: Path, monkeypatch
     both = Settings(**vars(SHORT) | {"threads": (1, 2)})
     for raw in session.run(subjects, both, report=lambda _: None):
         assert set(raw.consumption) == {1, 2}
-        # The processes count for themselves, and this machine may tell them nothing.
+        # Each process reads the counters itself, and this machine may have none.
         assert all(one.images > 0 and "gpu" not in one.joules for one in raw.consumption.values())

@@ -37,7 +37,7 @@ def test_slice_of_a_slice_of_a_mapping_with_an_offset(array, tmp_path) -> None:
 @pytest.mark.parametrize(
     "view", [lambda m: m[::2], lambda m: m[:, 1:], lambda m: m[[1, 2]], np.array, lambda m: np.take(m, [1], axis=0)]
 )
-def test_what_is_not_contiguous_or_was_copied_lies_in_no_file(mapped, view) -> None:
+def test_copies_and_strided_views_have_no_region(mapped, view) -> None:
     assert region_of(view(mapped)) is None
 
 
@@ -48,7 +48,7 @@ def test_rows_come_in_the_order_of_the_index(array, mapped) -> None:
     assert np.array_equal(Rows(region)(index), array[1:][index])
 
 
-def test_a_file_that_was_cut_off_is_named(mapped, tmp_path) -> None:
+def test_a_truncated_file_is_named(mapped, tmp_path) -> None:
     region = region_of(mapped)
     assert region is not None
     with (tmp_path / "array.npy").open("r+b") as file:
@@ -58,7 +58,7 @@ def test_a_file_that_was_cut_off_is_named(mapped, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 60, 1000, 10**9])
-def test_blocks_are_the_whole_in_order(array, mapped, size: int) -> None:
+def test_blocks_are_all_rows_in_order(array, mapped, size: int) -> None:
     for one in (array, mapped, mapped[3:47]):
         found = [block.copy() for block in blocks(one, size)]
         assert np.array_equal(np.concatenate(found), one)
@@ -74,6 +74,6 @@ def test_only_arrays_in_memory_are_written_to_a_file(array, mapped, tmp_path) ->
 
 def test_the_digest_is_that_of_the_array_in_memory(array, mapped) -> None:
     labels = np.arange(50)
-    held, lying = Split(images=array, labels=labels), Split(images=mapped, labels=labels)
-    assert content_digest((held,), ("a", "b")) == content_digest((lying,), ("a", "b"))
-    assert held.digest == lying.digest == Split(images=array, labels=labels, known_digest=held.digest).digest
+    in_memory, in_map = Split(images=array, labels=labels), Split(images=mapped, labels=labels)
+    assert content_digest((in_memory,), ("a", "b")) == content_digest((in_map,), ("a", "b"))
+    assert in_memory.digest == in_map.digest == Split(images=array, labels=labels, known_digest=in_memory.digest).digest

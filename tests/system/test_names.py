@@ -54,7 +54,7 @@ def test_names_that_can_be_used_everywhere(given: object, name: str) -> None:
         ("花" * 40, f"'dataset.name=\"{'花' * 15}\"'"),
     ],
 )
-def test_other_names_are_refused_with_one_that_can(given: object, mend: str) -> None:
+def test_invalid_names_are_refused_with_a_valid_one(given: object, mend: str) -> None:
     with pytest.raises(ValueError, match=r"^dataset\.name must be ") as refused:
         resolved("dataset.name", given, str(given))
     assert str(refused.value).endswith(f": set {mend}")
@@ -70,7 +70,7 @@ def test_a_file_gives_its_dataset_a_name_unless_another_is_given(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["claim-1", "claim-"])
-def test_a_dataset_is_not_called_like_a_claim(name: str) -> None:
+def test_a_dataset_cannot_have_the_name_of_a_claim(name: str) -> None:
     with pytest.raises(ValueError, match=r"set dataset\.name=my-claim"):
         Digits(name=name)
     assert suggested(name).startswith("my-claim") and override("dataset.name", name).isascii()
@@ -88,12 +88,12 @@ def test_other_names_are_the_same_cell_in_another_process_too() -> None:
 @pytest.mark.parametrize(
     "name", ["a$b", "$\\frac$", "x^2_3", "100%", "a,b", "a|b", "<b>", '"q"', " a ", "花", "x" * 200]
 )
-def test_classes_may_be_called_anything_on_one_line(name: str) -> None:
+def test_class_names_may_be_any_text_of_one_line(name: str) -> None:
     check_classes([name, "other"])
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (["a", ""], "must not be blank, got '' for class number 1"),
         (["a", " "], "must not be blank"),
@@ -106,6 +106,6 @@ def test_classes_may_be_called_anything_on_one_line(name: str) -> None:
         (["Blüten", DECOMPOSED], "must differ"),
     ],
 )
-def test_classes_that_labels_txt_cannot_hold(names: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_classes_that_labels_txt_cannot_hold(names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         check_classes(names)

@@ -26,7 +26,7 @@ def test_parts_nest_and_the_innermost_counts() -> None:
     assert sum(seconds.values()) == pytest.approx(elapsed, abs=0.005)
 
 
-def test_a_cell_stands_still_while_another_is_run_first() -> None:
+def test_a_cells_clock_stops_while_another_cell_runs() -> None:
     with stopwatch.cell() as outer:
         with stopwatch.part("optimize"), stopwatch.cell() as inner, stopwatch.part("train"):
             time.sleep(0.05)
@@ -37,7 +37,7 @@ def test_a_cell_stands_still_while_another_is_run_first() -> None:
         assert stopwatch.total(outer)["train"] == outer.before["train"]
 
 
-def test_what_raises_still_counts_and_the_outer_part_goes_on() -> None:
+def test_a_part_that_raises_counts() -> None:
     with stopwatch.cell() as cell:
         with pytest.raises(ValueError, match="no"), stopwatch.part("convert"):
             time.sleep(0.01)
@@ -53,11 +53,11 @@ def test_a_process_counts_from_its_beginning() -> None:
         begun = time.monotonic()
         assert process.stdout is not None
         age = float(process.stdout.readline())
-        told = time.monotonic()
+        read = time.monotonic()
     # The kernel counts hundredths of a second.
-    assert 0 < age <= told - before + 0.02
-    # What passed before it told what it had counted, and before it was begun, is short; the machine may be busy.
-    assert age >= told - begun - 1
+    assert 0 < age <= read - before + 0.02
+    # Its start and the reading of its answer take little time, but the machine may be busy.
+    assert age >= read - begun - 1
 
 
 def test_metrics_have_the_sum() -> None:
