@@ -1,4 +1,4 @@
-"""Which recorded cells may be weighed against each other: the same test images, the same score profile."""
+"""Which recorded cells can be compared: those with the same test images and the same score profile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
-    """Raise ValueError with one sentence where the champion cannot be compared with the candidates."""
+    """Raise ValueError if the champion cannot be compared with the candidates."""
     for what, own, other in (
         ("tested on other images", champion.digest, cell.digest),
         ("scored by another profile", profile(champion), profile(cell)),
@@ -18,16 +18,16 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
         if own != other:
             raise ValueError(
                 f"the champion, {champion.name} of run {champion.run_id}, was {what} than the candidates ({own} and "
-                f"{other}): run its cell again like them, narrow them with filter= to those like it, or add --anew to "
-                "the command to let the best candidate take its place"
+                f"{other}): run its cell again with their settings, choose candidates with its settings by filter=, or "
+                "add --anew to the command to replace it by the best candidate"
             )
 
 
 def check_comparable(cells: Sequence[RecordedCell]) -> None:
-    """Raise ValueError with one sentence where accuracies or scores of the cells cannot be compared.
+    """Raise ValueError if accuracies or scores of the cells cannot be compared.
 
-    Accuracies compare on the same test images, scores under the same exponents and budgets. Milliseconds of different
-    hardware are no reason to refuse (`hardware_note`).
+    Accuracies compare on the same test images, scores under the same exponents and budgets. Different hardware is
+    accepted (`hardware_note`).
     """
     by_digest = _groups(cells, lambda cell: cell.digest)
     if len(by_digest) > 1:
@@ -40,39 +40,39 @@ def check_comparable(cells: Sequence[RecordedCell]) -> None:
         )
     by_profile = _groups(cells, profile)
     if len(by_profile) > 1:
-        mine = {key: next(iter(group)).params for key, group in by_profile.items()}
+        params_of = {key: next(iter(group)).params for key, group in by_profile.items()}
         differing = sorted(
             name
-            for name in {name for params in mine.values() for name in params if name.startswith("score.")}
-            if len({params.get(name) for params in mine.values()}) > 1
+            for name in {name for params in params_of.values() for name in params if name.startswith("score.")}
+            if len({params.get(name) for params in params_of.values()}) > 1
         )
         conditions = {
             key: " and ".join(f"params.`{name}` = '{params.get(name)}'" for name in differing)
-            for key, params in mine.items()
+            for key, params in params_of.items()
         }
         raise _mixed("were scored by different profiles", by_profile, conditions)
 
 
 def profile(cell: RecordedCell) -> str:
-    """The score's exponents and budgets, such as `accuracy=2 size=0.5`; those that are not set are left out."""
+    """The score's exponents and the budgets that are set, such as `accuracy=2 size=0.5`."""
     chosen = {name.removeprefix("score."): value for name, value in cell.params.items() if name.startswith("score.")}
     numbers = {name: float(value) for name, value in chosen.items() if name != "_target_" and value != "None"}
     return " ".join(f"{name}={number:g}" for name, number in sorted(numbers.items()))
 
 
 def hardware_note(cells: Sequence[RecordedCell]) -> str | None:
-    """A sentence where cells were measured on different hardware, which their scores' milliseconds hold; else None."""
+    """A sentence if cells were measured on different hardware, which changes times and scores; else None."""
     machines = sorted({cell.hardware for cell in cells})
     if len(machines) < 2:
         return None
     return (
-        f"measured on different hardware ({'; '.join(machines)}): accuracy and size compare, times and what they give "
-        "to the score do not"
+        f"measured on different hardware ({'; '.join(machines)}): accuracy and size compare, times and their part of "
+        "the score do not"
     )
 
 
 def _groups(cells: Sequence[RecordedCell], key: Callable[[RecordedCell], str]) -> dict[str, list[RecordedCell]]:
-    """Cells by what `key` gives, the largest group first."""
+    """Cells by their `key`, the largest group first."""
     groups: dict[str, list[RecordedCell]] = {}
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)
@@ -80,10 +80,9 @@ def _groups(cells: Sequence[RecordedCell], key: Callable[[RecordedCell], str]) -
 
 
 def _mixed(what: str, groups: dict[str, list[RecordedCell]], conditions: dict[str, str]) -> ValueError:
-    # Without a digest a run cannot be found by it; and four groups are enough to see the point.
+    # A run without a digest has no such filter. Four groups are enough to choose from.
     shown = [f'filter="{conditions[key]}" ({len(group)} cells)' for key, group in groups.items() if key][:4]
-    listed = " or ".join(shown)
     return ValueError(
-        f"the {sum(map(len, groups.values()))} cells {what} and cannot be compared: choose some of them with {listed}, "
-        "or with sweep=last, or sweep= and the id of a sweep's run"
+        f"the {sum(map(len, groups.values()))} cells {what} and cannot be compared: choose some of them with "
+        f"{' or '.join(shown)}, or with sweep=last, or sweep= and the id of a sweep's run"
     )

@@ -1,15 +1,15 @@
-"""Which finished cell becomes a dataset's champion. Pure: what lies in the store is handed in.
+"""Which finished cell becomes a dataset's champion. This module reads no store.
 
-A cell passes five gates in this order, and stops at the first that it fails: its technique had an effect (every
-finished cell's had, as others fail), it is right significantly more often than always giving the most frequent class,
-it keeps its score profile's budgets, its score is better than the champion's, and its accuracy is not significantly
-worse than the champion's by more than a margin.
+A cell passes five gates in this order and stops at the first that it fails: its technique had an effect (true of every
+finished cell, as a cell without one fails), its accuracy is significantly above that of always answering the most
+frequent class, it keeps the budgets of its score profile, its score is better than the champion's, and its accuracy is
+not significantly worse than the champion's by more than a margin.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -34,21 +34,24 @@ if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
 
 Name = Literal["effect", "learnt", "feasible", "score", "accuracy"]
-# A miss at a later gate is a nearer one.
+# A cell that fails at a later gate is a nearer miss.
 ORDER: tuple[Name, ...] = ("effect", "learnt", "feasible", "score", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """An exported model's answers to the test images: `predicted`, class numbers (n,), of which `correct` are right."""
+class Predictions:
+    """An exported model's predictions on the test images: class numbers (n,), of which `correct` are right."""
 
     predicted: npt.NDArray[np.int64]
     correct: int
 
 
+PredictionsOf = Callable[["RecordedCell"], Predictions]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """What one gate said. reason: with its numbers. shortfall: how far from passing, comparable within a gate."""
+    """The outcome of one gate. reason: with its numbers. shortfall: distance from passing, comparable within a gate."""
 
     name: Name
     passed: bool
@@ -57,8 +60,8 @@ class Gate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A cell with the gates that it came to; only the last may have failed."""
+class Assessment:
+    """A cell with the gates that it reached; only the last one may have failed."""
 
     cell: RecordedCell
     gates: tuple[Gate, ...]
@@ -70,17 +73,20 @@ class Judged:
 
     @property
     def miss(self) -> tuple[int, float]:
-        """Sorts those that failed, the nearest miss first."""
+        """Sorts failed cells, the nearest miss first."""
         return -len(self.gates), self.gates[-1].shortfall
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """winner: None where nobody passed. misses: those that failed, the nearest first. champion: what they were compared
-    with; None where there is none yet. stands: the champion is itself a candidate, so that it has won again."""
+    """Who becomes champion.
 
-    winner: Judged | None
-    misses: tuple[Judged, ...]
+    winner: None if no candidate passed. misses: the candidates that failed, the nearest miss first. champion: the cell
+    that they were compared with, if any. stands: the champion is itself a candidate and remains champion.
+    """
+
+    winner: Assessment | None
+    misses: tuple[Assessment, ...]
     champion: RecordedCell | None
     stands: bool
 
@@ -89,54 +95,58 @@ def decide(
     cells: Sequence[RecordedCell],
     champion: RecordedCell | None,
     *,
-    answers: Callable[[RecordedCell], Answers],
+    predictions_of: PredictionsOf,
     margin: float,
 ) -> Decision:
-    """Judge all candidates, by falling score; the first that passes wins.
+    """Assess all candidates by falling score; the first one that passes wins.
 
-    cells: at least one, comparable with each other (`comparability.check_comparable`). A cell of the champion's
-    fingerprint is the champion measured again: it is no rival of itself, and stands in for it, as it was measured like
-    the candidates. answers: reads a cell's answers from the store, where it comes to the last gate. margin: fraction by
-    which accuracy may be lower. Raises ValueError where champion and candidates do not compare.
+    cells: at least one, comparable with each other (`comparability.check_comparable`). A cell with the champion's
+    fingerprint is a re-measured champion: it replaces the champion in the comparison and does not compete with it.
+    predictions_of: reads a cell's predictions from the store; called only for the last gate. margin: fraction by which
+    accuracy may be lower. Raises ValueError if champion and candidates cannot be compared.
     """
-    again = [cell for cell in cells if champion is not None and cell.fingerprint == champion.fingerprint]
-    rivals = sorted((cell for cell in cells if cell not in again), key=lambda cell: -cell.metrics[SCORE])
-    if again:
-        champion = max(again, key=lambda cell: cell.started)
-    judged: list[Judged] = []
-    for cell in rivals:
+    remeasured = [cell for cell in cells if champion is not None and cell.fingerprint == champion.fingerprint]
+    if remeasured:
+        champion = max(remeasured, key=lambda cell: cell.started)
+    failed: list[Assessment] = []
+    for cell in sorted((cell for cell in cells if cell not in remeasured), key=lambda cell: -cell.metrics[SCORE]):
         if champion is not None and _eligible(cell):
             check_champion(champion, cell)
-        one = judge(cell, champion, answers=answers, margin=margin)
+        one = assess(cell, champion, predictions_of=predictions_of, margin=margin)
         if one.passed:
-            return Decision(winner=one, misses=_nearest(judged), champion=champion, stands=False)
-        judged.append(one)
-    broken = [cell for cell in again if not _eligible(cell)]
-    judged += [judge(cell, champion, answers=answers, margin=margin) for cell in broken]
-    return Decision(winner=None, misses=_nearest(judged), champion=champion, stands=len(again) > len(broken))
+            return Decision(winner=one, misses=_nearest_first(failed), champion=champion, stands=False)
+        failed.append(one)
+    ineligible = [cell for cell in remeasured if not _eligible(cell)]
+    failed += [assess(cell, champion, predictions_of=predictions_of, margin=margin) for cell in ineligible]
+    stands = len(remeasured) > len(ineligible)
+    return Decision(winner=None, misses=_nearest_first(failed), champion=champion, stands=stands)
 
 
-def judge(
-    cell: RecordedCell,
-    champion: RecordedCell | None,
-    *,
-    answers: Callable[[RecordedCell], Answers],
-    margin: float,
-) -> Judged:
-    """Take one cell through the gates as far as it gets."""
-    met = []
-    for gate in _gates(cell, champion, answers=answers, margin=margin):
-        met.append(gate)
-        if not gate.passed:
+def assess(
+    cell: RecordedCell, champion: RecordedCell | None, *, predictions_of: PredictionsOf, margin: float
+) -> Assessment:
+    """Take one cell through the gates, up to the first that it fails."""
+    steps: tuple[Callable[[], Gate], ...] = (
+        lambda: Gate(name="effect", passed=True, reason="its technique had one, else its run would have failed"),
+        lambda: _learnt(cell),
+        lambda: _feasible(cell),
+        lambda: _score(cell, champion),
+        # It costs a download.
+        lambda: _accuracy(cell, champion, predictions_of=predictions_of, margin=margin),
+    )
+    gates: list[Gate] = []
+    for step in steps:
+        gates.append(step())
+        if not gates[-1].passed:
             break
-    return Judged(cell=cell, gates=tuple(met))
+    return Assessment(cell=cell, gates=tuple(gates))
 
 
-def accuracy(own: Answers, champion: Answers, *, margin: float) -> Gate:
-    """Failed where the whole 95% interval of the paired difference lies below -margin.
+def accuracy(own: Predictions, champion: Predictions, *, margin: float) -> Gate:
+    """Fails if the whole 95% interval of the paired difference is below -margin.
 
-    Both answered the same images, in the same order. The number of right answers of each is known; that exactly one is
-    right can only be where they differ, which bounds the interval (`statistics.paired_difference`).
+    Both predictions are for the same images, in the same order. Each has its number of correct ones. Exactly one of
+    them can be correct only where they differ, which bounds the interval (`statistics.paired_difference`).
     """
     images = len(own.predicted)
     differing = int(np.sum(own.predicted != champion.predicted))
@@ -144,29 +154,14 @@ def accuracy(own: Answers, champion: Answers, *, margin: float) -> Gate:
     low, high = statistics.paired_difference(difference, differing, images)
     reason = (
         f"{own.correct / images:.2%} against {champion.correct / images:.2%}, 95% interval of the difference "
-        f"{100 * low:+.2f} to {100 * high:+.2f} points ({differing} of {images} answers differ), allowed "
+        f"{100 * low:+.2f} to {100 * high:+.2f} points ({differing} of {images} predictions differ), allowed "
         f"{-100 * margin:+.2f}"
     )
     return Gate(name="accuracy", passed=high >= -margin, reason=reason, shortfall=-margin - high)
 
 
-def _gates(
-    cell: RecordedCell,
-    champion: RecordedCell | None,
-    *,
-    answers: Callable[[RecordedCell], Answers],
-    margin: float,
-) -> Iterator[Gate]:
-    """What each gate says, the last of which costs a download."""
-    yield Gate(name="effect", passed=True, reason="its technique had one, else its run would have failed")
-    yield _learnt(cell)
-    yield _feasible(cell)
-    yield _score(cell, champion)
-    yield _accuracy(cell, champion, answers=answers, margin=margin)
-
-
 def _eligible(cell: RecordedCell) -> bool:
-    """Whether it passes the gates that look at nothing but the cell."""
+    """Whether it passes the gates that depend on nothing but the cell."""
     return _learnt(cell).passed and _feasible(cell).passed
 
 
@@ -193,7 +188,7 @@ def _feasible(cell: RecordedCell) -> Gate:
 
 
 def _budgets(cell: RecordedCell) -> dict[str, float]:
-    """For each budget that is set, how much of it is used; above 1 it is broken."""
+    """The used fraction of each budget that is set; above 1 the budget is broken."""
     used = {
         "max_size_mb": cell.metrics[COMPRESSED_BYTES] / 1e6,
         "max_test_ms": cell.metrics[TEST_MS],
@@ -216,22 +211,18 @@ def _score(cell: RecordedCell, champion: RecordedCell | None) -> Gate:
 
 
 def _accuracy(
-    cell: RecordedCell,
-    champion: RecordedCell | None,
-    *,
-    answers: Callable[[RecordedCell], Answers],
-    margin: float,
+    cell: RecordedCell, champion: RecordedCell | None, *, predictions_of: PredictionsOf, margin: float
 ) -> Gate:
     try:
-        own = answers(cell)
+        own = predictions_of(cell)
     except StoreError as error:
-        # One cell's lost files are no reason to promote nobody.
-        return Gate(name="accuracy", passed=False, reason=f"cannot be told, as {error}", shortfall=math.inf)
+        # The other candidates are still assessed.
+        return Gate(name="accuracy", passed=False, reason=f"unknown, as {error}", shortfall=math.inf)
     if champion is not None:
-        return accuracy(own, answers(champion), margin=margin)
+        return accuracy(own, predictions_of(champion), margin=margin)
     reason = f"{own.correct / len(own.predicted):.2%}, and no champion to compare with"
     return Gate(name="accuracy", passed=True, reason=reason)
 
 
-def _nearest(judged: Sequence[Judged]) -> tuple[Judged, ...]:
-    return tuple(sorted(judged, key=lambda one: one.miss))
+def _nearest_first(failed: Sequence[Assessment]) -> tuple[Assessment, ...]:
+    return tuple(sorted(failed, key=lambda one: one.miss))

@@ -1,11 +1,11 @@
-"""What licences the weights of a network are under, from the configuration that they were trained with."""
+"""The licences of a network's weights, from the configuration that it was trained with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Of the ImageNet weights, by the module of the network. Keras's documentation of its applications names the first two
-# and MobileNet's, github.com/tensorflow/tpu the EfficientNets'; the package brings its own licence file.
+# Licences of ImageNet weights by the module of the network. Sources: Keras's documentation of its applications for the
+# first three, github.com/tensorflow/tpu for the EfficientNets; the Python package brings its own licence file.
 LICENCES = {
     "resnet": "MIT: released by Kaiming He, ported by Keras",
     "vgg": "Creative Commons Attribution: released by the Visual Geometry Group, Oxford, who must be named; ported by "
@@ -19,7 +19,7 @@ UNKNOWN = "the licence of which is not known here"
 
 
 def of_weights(params: Mapping[str, str]) -> list[str]:
-    """A sentence for each network that the weights come from: the cell's own, and those it learnt from.
+    """A sentence for each network that the weights come from: the cell's own, teachers and donors.
 
     params: the configuration by dotted name, as MLflow keeps it.
     """

@@ -1,6 +1,6 @@
 """A model card in markdown: purpose, origin, quality and limits of an exported model.
 
-Sections after Mitchell et al. 2019, arXiv:1810.03993. Pure: everything is handed in.
+Sections after Mitchell et al. 2019, arXiv:1810.03993. This module reads no store.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ pixels = np.clip(np.round(image[None] / (scale or 1) + zero), 0, 255)  # image: 
 model.set_tensor(source["index"], pixels.astype(source["dtype"])); model.invoke()
 print(open("{labels}", encoding="utf-8").read().splitlines()[model.get_tensor(target["index"]).argmax()])"""
 
-WHAT = ("what", "value")
-# What markdown, or GitHub's mathematics in it, would take for something else than text.
+HEADING = ("what", "value")
+# Characters with a meaning in markdown or in GitHub's mathematics in it.
 _MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a card tells of a registered version.
+    """The contents of the card of a registered version.
 
-    cell: as the store lists it, and its result. tags: the version's, with the reasons of its promotion. labels: in the
-    order of the logits.
+    cell, result: of the version. tags: the version's, with the reasons of its promotion. labels: in the order of the
+    logits. sha256: of the exported model.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Facts:
 
 
 def title(name: str) -> str:
-    """The card's first line, by which a folder is known as an earlier pull of the same model."""
+    """The card's first line, which identifies a folder as an earlier pull of the same model."""
     return f"# {name}"
 
 
@@ -71,20 +71,20 @@ def card(facts: Facts) -> str:
 
 
 def snippet(facts: Facts) -> str:
-    """Six lines of Python that classify one `image` with LiteRT, beside its file and its labels."""
+    """Six lines of Python that classify one `image` with LiteRT, in the folder of the model and its labels."""
     _, height, width, _ = facts.cell.test_shape
     return SNIPPET.format(model=MODEL, labels=LABELS, height=height, width=width)
 
 
 def plain(text: str) -> str:
-    """Text that markdown shows as it is written."""
+    """Text that markdown shows literally."""
     return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def code(text: str) -> str:
-    """Text in markdown's code span, where nothing is markup, blanks at its ends included."""
+    """Text in a code span of markdown, with the blanks at its ends."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    # One blank at both ends belongs to the fence, not to the text.
+    # Markdown removes one blank at both ends.
     blank = " " if text[0] in " `" or text[-1] in " `" else ""
     return f"{fence}{blank}{text}{blank}{fence}"
 
@@ -95,8 +95,8 @@ def _use(facts: Facts) -> str:
     resized = f"resizing to {size} pixels, " if size != "None" else ""
     return "\n".join(
         [
-            f"Says which of {len(facts.labels)} classes an image shows, one image a call. Input: raw RGB pixels 0..255 "
-            f"of {height} x {width} x 3, channels last; preprocessing ({resized}scaling) is in the graph. Output: one "
+            f"Classifies an image as one of {len(facts.labels)} classes, one image a call. Input: raw RGB pixels "
+            f"0..255 of {height} x {width} x 3, channels last; preprocessing ({resized}scaling) is in the graph. Output: one "
             f"logit a class, in the order of `{LABELS}`; softmax makes uncalibrated probabilities of them.",
             "",
             f"Classes: {', '.join(map(code, facts.labels))}.",
@@ -110,7 +110,7 @@ def _use(facts: Facts) -> str:
 
 
 def _from_a_file(facts: Facts) -> list[str]:
-    """How the image files of a folder became pixels; of other datasets that is not known."""
+    """How to read an image file as in training, for a dataset of image files; empty for other datasets."""
     if not facts.cell.params.get("dataset._target_", "").endswith(".folder.Folder"):
         return []
     lines = picture.SNIPPET.format(side=facts.cell.params["dataset.image_size"])
@@ -135,25 +135,28 @@ def _data(facts: Facts) -> str:
         ("test images", f"{tested:,}, never trained on; digest `{facts.cell.digest}`"),
         ("settings", _listed(params)),
     ]
-    return markdown([WHAT, *rows])
+    return markdown([HEADING, *rows])
 
 
 def _training(facts: Facts) -> str:
     result, params, timing = facts.result, facts.cell.params, facts.result.timing
     start = {"imagenet": "ImageNet weights", "None": "random weights"}.get(params["model.weights"], "a file of weights")
-    others = timing.train_total_s - timing.train_s
+    earlier_s = timing.train_total_s - timing.train_s
     rows = [
         ("network", f"{plain(result.model)} from {start}: {_listed(_part(params, 'model'))}"),
         ("technique", f"{result.technique}: {_listed(_part(params, 'technique')) or 'nothing to set'}"),
         ("training", _listed(_part(params, "training"))),
         ("seed", f"{result.seed}, deterministic={params.get('deterministic', 'False')}"),
         ("its own training", f"{len(result.epochs)} epochs, {timing.train_s:.1f} s"),
-        ("training of the cells it starts from", f"{others:.1f} s" if others > 0 else "none, it starts from no cell"),
+        (
+            "training of the cells it starts from",
+            f"{earlier_s:.1f} s" if earlier_s > 0 else "none, it starts from no cell",
+        ),
     ]
-    rows += [("learnt from", plain(facts.cell.source))] if facts.cell.source else []
+    rows += [("teacher or donor", plain(facts.cell.source))] if facts.cell.source else []
     if result.comparison is not None:
         rows.append(("baseline", "the same network, data, settings and seed under the technique `baseline`"))
-    return markdown([WHAT, *rows])
+    return markdown([HEADING, *rows])
 
 
 def _measured(facts: Facts) -> str:
@@ -172,18 +175,18 @@ def _measured(facts: Facts) -> str:
         ("parameters, MACs", f"{complexity.parameters:,}, {complexity.macs:,}"),
         ("zeros among the weights", f"{complexity.sparsity:.1%}"),
     ]
-    rows += _beside(facts.result.comparison) if facts.result.comparison else []
+    rows += _baseline(facts.result.comparison) if facts.result.comparison else []
     hardware = _listed({key: _text(value) for key, value in facts.result.hardware.items()})
     how = _listed(_part(facts.cell.params, "measurement"))
-    return f"{markdown([WHAT, *rows])}\n\nBy LiteRT ({how}), on: {hardware}."
+    return f"{markdown([HEADING, *rows])}\n\nBy LiteRT ({how}), on: {hardware}."
 
 
-def _beside(baseline: Comparison) -> list[tuple[str, str]]:
-    ratio = f"x {baseline.latency_ratio:.3f}, 95% interval {baseline.ratio_low:.3f} to {baseline.ratio_high:.3f}"
-    file = f"{baseline.baseline_file_bytes:,} bytes, {baseline.baseline_compressed_bytes:,} after DEFLATE"
-    accuracy = f"{baseline.baseline_accuracy:.2%}, McNemar test p = {baseline.accuracy_p_value:.3g}"
+def _baseline(comparison: Comparison) -> list[tuple[str, str]]:
+    ratio = f"x {comparison.latency_ratio:.3f}, 95% interval {comparison.ratio_low:.3f} to {comparison.ratio_high:.3f}"
+    file = f"{comparison.baseline_file_bytes:,} bytes, {comparison.baseline_compressed_bytes:,} after DEFLATE"
+    accuracy = f"{comparison.baseline_accuracy:.2%}, McNemar test p = {comparison.accuracy_p_value:.3g}"
     return [
-        ("latency against the baseline's, in turns", ratio),
+        ("latency over the baseline's, timed in turns", ratio),
         ("baseline's accuracy", accuracy),
         ("baseline's file", file),
     ]
@@ -200,34 +203,34 @@ def _promotion(facts: Facts) -> str:
             if key in facts.tags
         ),
         *((f"gate: {key[5:]}", plain(value)) for key, value in facts.tags.items() if key.startswith("gate/")),
-        ("hardware of the cells compared", plain(facts.tags.get("hardware_note", "not recorded"))),
+        ("hardware of the compared cells", plain(facts.tags.get("hardware_note", "not recorded"))),
     ]
-    return markdown([WHAT, *rows])
+    return markdown([HEADING, *rows])
 
 
 def _limits(facts: Facts) -> str:
     limits = {name: facts.cell.params.get(f"dataset.{name}", "None") for name in ("limit_train", "limit_test")}
     used = {name: value for name, value in limits.items() if value != "None"}
     lines = [
-        "It was chosen among several by its results on the same test images, so that its accuracy there is a little "
-        "optimistic; the interval does not count that.",
+        "It was chosen among several models by its results on the same test images, so its accuracy there is a little "
+        "optimistic; the interval does not include that.",
         *([f"Only a part of the dataset was used: {_listed(used)}."] if used else []),
-        "It is one seed's network: another seed gives another accuracy.",
-        "It was tested on this dataset only: not on images of other sources or sizes, not on damaged or adversarial "
-        "ones, and not on images of none of the classes, to which it gives one of them all the same.",
-        "Accuracy by class or by group of people, calibration, energy and memory were not looked at.",
-        "Times hold for the hardware above only.",
+        "It is the network of one seed: another seed gives another accuracy.",
+        "It was tested on this dataset only: not on images of other sources or sizes, nor on damaged or adversarial "
+        "images. It assigns one of its classes to every image, also to one that shows none of them.",
+        "Accuracy by class or by group of people, calibration, energy and memory were not examined.",
+        "Times are valid for the hardware above only.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
 
 def _licence(facts: Facts) -> str:
     lines = [f"- {one}" for one in of_weights(facts.cell.params)]
-    return "\n".join([*lines, "- The training images have terms of their own, which are not known here."])
+    return "\n".join([*lines, "- The training images have their own terms, which are not known here."])
 
 
 def _part(params: Mapping[str, str], group: str) -> dict[str, str]:
-    """The settings of one configuration group that are set, without what only says where code and data lie."""
+    """The values that are set in one configuration group, without the places of code and data."""
     chosen = {key.removeprefix(f"{group}."): value for key, value in params.items() if key.startswith(f"{group}.")}
     places = ("_target_", "data_dir", "path")
     return {key: value for key, value in chosen.items() if key.rpartition(".")[2] not in places and value != "None"}

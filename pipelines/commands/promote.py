@@ -49,7 +49,7 @@ def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> 
     registry = Registry(store.uri, store.client)
     version = registry.aliased(name, CHAMPION)
     champion = registry.cell(version) if version and not anew else None
-    decision = gates.decide(cells, champion, answers=registry.answers, margin=margin)
+    decision = gates.decide(cells, champion, predictions_of=registry.predictions, margin=margin)
     note = comparability.hardware_note([*cells, *([decision.champion] if decision.champion else [])])
     count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
     lines = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
@@ -71,7 +71,7 @@ def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> 
 
 
 def _reasons(
-    winner: gates.Judged,
+    winner: gates.Assessment,
     cells: Sequence[RecordedCell],
     champion: RecordedCell | None,
     version: Version | None,
@@ -94,14 +94,14 @@ def _reasons(
     }
 
 
-def _description(winner: gates.Judged, reasons: dict[str, str]) -> str:
+def _description(winner: gates.Assessment, reasons: dict[str, str]) -> str:
     """The version's description in MLflow's UI, markdown."""
     score = SCORE.text(winner.cell.metrics[SCORE.metric])
     heading = f"**{_named(winner.cell)}**: {score} dB. Replaced: {reasons['replaced']}."
     return "\n".join([heading, "", *(f"- {gate.name}: {gate.reason}" for gate in winner.gates)])
 
 
-def _misses(judged: Sequence[gates.Judged], registry: Registry) -> str:
+def _misses(judged: Sequence[gates.Assessment], registry: Registry) -> str:
     """A table of the nearest misses, with the gate that each failed and by how much."""
     rows = [["cell", "seed", "run", SCORE.heading, "failed"]]
     sentences = ["by"]
@@ -171,7 +171,7 @@ def _broken_budgets(cell: RecordedCell, registry: Registry) -> str:
     return ""
 
 
-def _passed(winner: gates.Judged) -> str:
+def _passed(winner: gates.Assessment) -> str:
     width = max(len(gate.name) for gate in winner.gates)
     return "\n".join(f"  {gate.name.ljust(width)}  {gate.reason}" for gate in winner.gates)
 

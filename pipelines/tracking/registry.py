@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.champion.gates import Answers
+from pipelines.champion.gates import Predictions
 from pipelines.litert.size import sha256
 from pipelines.results.files import MODEL
 from pipelines.results.recorded import RecordedCell
@@ -106,7 +106,7 @@ class Registry(RunFiles):
             f"compared with it: {restore}add --anew to the command to let the best candidate take its place"
         )
 
-    def answers(self, cell: RecordedCell) -> Answers:
+    def predictions(self, cell: RecordedCell) -> Predictions:
         """The answers of a cell's exported model to the test images. Raises StoreError where they are lost."""
 
         def predicted(path: Path) -> npt.NDArray[np.int64]:
@@ -114,7 +114,7 @@ class Registry(RunFiles):
                 classes: npt.NDArray[np.int64] = arrays["logits"].argmax(axis=1)
             return classes
 
-        return Answers(
+        return Predictions(
             predicted=self.read(cell.run_id, f"/{NAMES.predictions}", predicted),
             correct=self.result(cell.run_id).measurement.correct,
         )

@@ -27,7 +27,7 @@ def test_cells_without_a_digest_are_refused() -> None:
         comparability.check_comparable([cell("a", 1, digest=""), cell("b", 2, digest="")])
 
 
-def test_different_hardware_is_said() -> None:
+def test_different_hardware_has_a_note() -> None:
     assert comparability.hardware_note([cell("a", 1), cell("b", 2)]) is None
     note = comparability.hardware_note([cell("a", 1), cell("b", 2, hardware="two, 8 cores")])
     assert note is not None and "one, 2 cores; two, 8 cores" in note

@@ -46,23 +46,26 @@ def cell(run_id: str, score: float, *, feasible: bool = True, **changed: object)
     return replace(made, **changed)  # type: ignore[arg-type]
 
 
-def answers(correct: int, *, differing: int = 0) -> gates.Answers:
-    """Of 1,000 images, `correct` are right; `differing` answers are not those of `answers(...)` with 0."""
+def predictions(correct: int, *, differing: int = 0) -> gates.Predictions:
+    """Of 1,000 images, `correct` are right; `differing` predictions are not those of `predictions(...)` with 0."""
     predicted = np.zeros(IMAGES, np.int64)
     predicted[:differing] = 1
-    return gates.Answers(predicted=predicted, correct=correct)
+    return gates.Predictions(predicted=predicted, correct=correct)
 
 
-def no_answers(_: RecordedCell) -> gates.Answers:
-    raise AssertionError("no answers are needed")
+def no_predictions(_: RecordedCell) -> gates.Predictions:
+    raise AssertionError("no predictions are needed")
 
 
 def decided(
-    cells: list[RecordedCell], champion: RecordedCell | None, given: dict[str, gates.Answers] | None = None
+    cells: list[RecordedCell], champion: RecordedCell | None, given: dict[str, gates.Predictions] | None = None
 ) -> gates.Decision:
     known = given or {}
     return gates.decide(
-        cells, champion, answers=lambda one: known.get(one.run_id, answers(900)) if known else answers(900), margin=0.01
+        cells,
+        champion,
+        predictions_of=lambda one: known.get(one.run_id, predictions(900)) if known else predictions(900),
+        margin=0.01,
     )
 
 
@@ -83,18 +86,20 @@ def test_better_score_at_equal_accuracy_replaces_champion() -> None:
 
 def test_next_best_wins_where_the_best_lost_accuracy() -> None:
     cells = [cell("old", 60), cell("small", 70), cell("new", 65)]
-    given = {"old": answers(950), "small": answers(800, differing=200), "new": answers(945, differing=20)}
+    given = {"old": predictions(950), "small": predictions(800, differing=200), "new": predictions(945, differing=20)}
     decision = decided(cells, cells[0], given)
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
     (refused,) = decision.misses
     assert refused.gates[-1].name == "accuracy" and "80.00% against 95.00%" in refused.gates[-1].reason
 
 
-def test_the_champion_stands_where_it_is_the_best_candidate() -> None:
-    decision = gates.decide([cell("old", 60), cell("b", 50)], cell("old", 60), answers=no_answers, margin=0.01)
+def test_the_champion_remains_if_it_is_the_best_candidate() -> None:
+    decision = gates.decide(
+        [cell("old", 60), cell("b", 50)], cell("old", 60), predictions_of=no_predictions, margin=0.01
+    )
     assert decision.winner is None and decision.stands
-    # Not being a candidate itself, it does not make a success of candidates that are all worse.
-    assert not gates.decide([cell("b", 50)], cell("old", 60), answers=no_answers, margin=0.01).stands
+    # A champion that is no candidate does not count as a winner.
+    assert not gates.decide([cell("b", 50)], cell("old", 60), predictions_of=no_predictions, margin=0.01).stands
 
 
 def test_equal_fingerprint_is_the_champion_remeasured() -> None:
@@ -102,13 +107,13 @@ def test_equal_fingerprint_is_the_champion_remeasured() -> None:
     other = {"score.accuracy": "1.0"}
     again = cell("again", 40, fingerprint=old.fingerprint, params=PROFILE | other, started=5)
     decision = decided([again, cell("new", 41, params=PROFILE | other)], old)
-    # It is not promoted over itself for a luckier measurement, and stands in under the new profile.
+    # It does not replace itself with a better measurement, and is compared under the new profile.
     assert decision.champion == again
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
     assert decided([cell("again", 61, fingerprint=old.fingerprint)], old).stands
 
 
-def test_a_champion_that_breaks_todays_budgets_does_not_stand() -> None:
+def test_a_champion_that_breaks_new_budgets_does_not_remain() -> None:
     old = cell("old", 60)
     again = cell("again", 60, feasible=False, fingerprint=old.fingerprint)
     decision = decided([again, cell("b", 50, feasible=False)], old)
@@ -122,7 +127,7 @@ def test_a_champion_that_breaks_todays_budgets_does_not_stand() -> None:
         (900, 900, 0, True),
         # p = -20/1002, q = 22/1002: -1.996 +- 0.895 points, so the upper limit is -1.10: beyond one point.
         (880, 900, 20, False),
-        # The same loss with many more differing answers: -1.996 +- 2.80 points.
+        # The same loss with many more differing predictions: -1.996 +- 2.80 points.
         (880, 900, 200, True),
         # p = -18/1002, q = 20/1002: -1.796 +- 0.855 points, upper limit -0.94.
         (882, 900, 18, True),
@@ -131,7 +136,7 @@ def test_a_champion_that_breaks_todays_budgets_does_not_stand() -> None:
 def test_accuracy_gate_needs_the_whole_interval_beyond_margin(
     own: int, champion: int, differing: int, passed: bool
 ) -> None:
-    gate = gates.accuracy(answers(own, differing=differing), answers(champion), margin=0.01)
+    gate = gates.accuracy(predictions(own, differing=differing), predictions(champion), margin=0.01)
     assert gate.passed is passed
     assert (gate.shortfall > 0) is not passed
 
@@ -145,7 +150,7 @@ def test_misses_are_ordered_by_gate_and_shortfall() -> None:
         cell("close", 59, params=budget),
         cell("closer", 59.5, params=budget),
     ]
-    decision = gates.decide(cells, cell("old", 60, params=budget), answers=no_answers, margin=0.01)
+    decision = gates.decide(cells, cell("old", 60, params=budget), predictions_of=no_predictions, margin=0.01)
     assert [one.cell.run_id for one in decision.misses] == ["closer", "close", "near", "far"]
     assert decision.misses[-1].gates[-1].reason == "score.max_size_mb missed by a factor of 8"
 
@@ -153,21 +158,21 @@ def test_misses_are_ordered_by_gate_and_shortfall() -> None:
 def test_lost_files_disqualify_a_cell_but_not_the_champion() -> None:
     lost = cell("lost", 70)
 
-    def known(one: RecordedCell) -> gates.Answers:
+    def known(one: RecordedCell) -> gates.Predictions:
         if one is lost:
             raise StoreError("its files are lost")
-        return answers(900)
+        return predictions(900)
 
-    decision = gates.decide([lost, cell("new", 65)], cell("old", 60), answers=known, margin=0.01)
+    decision = gates.decide([lost, cell("new", 65)], cell("old", 60), predictions_of=known, margin=0.01)
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
-    assert decision.misses[0].gates[-1].reason == "cannot be told, as its files are lost"
+    assert decision.misses[0].gates[-1].reason == "unknown, as its files are lost"
     with pytest.raises(StoreError):
-        gates.decide([cell("new", 75)], lost, answers=known, margin=0.01)
+        gates.decide([cell("new", 75)], lost, predictions_of=known, margin=0.01)
 
 
-def test_an_accuracy_budget_counts_too() -> None:
+def test_a_missed_accuracy_budget_is_named() -> None:
     low = cell("low", 50, feasible=False, params=PROFILE | {"score.min_accuracy": "0.99"})
-    gate = gates.judge(low, None, answers=no_answers, margin=0.01).gates[-1]
+    gate = gates.assess(low, None, predictions_of=no_predictions, margin=0.01).gates[-1]
     assert gate.name == "feasible" and gate.reason == "score.min_accuracy missed by a factor of 1.1"
 
 
@@ -182,13 +187,13 @@ def test_incomparable_champion_is_refused_if_a_cell_is_feasible(changed: dict[st
     assert not decided([cell("new", 61, feasible=False)], old).stands
 
 
-def judged_by_majority(run_id: str, score: float, p_value: float) -> RecordedCell:
+def with_majority(run_id: str, score: float, p_value: float) -> RecordedCell:
     metrics = METRICS | {SCORE: score, "test/majority_share": 0.9, "test/majority_p_value": p_value}
     return cell(run_id, score, metrics=metrics, majority="7")
 
 
 def test_a_cell_no_better_than_one_answer_cannot_become_champion() -> None:
-    decision = decided([judged_by_majority("a", 70, 0.3), judged_by_majority("b", 60, 0.01)], None)
+    decision = decided([with_majority("a", 70, 0.3), with_majority("b", 60, 0.01)], None)
     assert decision.winner is not None and decision.winner.cell.run_id == "b"
     assert decision.winner.gates[1].reason == "90.00%, better than always answering '7' (90.0% of the test images)"
     (refused,) = decision.misses
@@ -197,9 +202,9 @@ def test_a_cell_no_better_than_one_answer_cannot_become_champion() -> None:
 
 
 def test_remeasured_champion_must_have_learnt() -> None:
-    assert not decided([judged_by_majority("old", 60, 0.3)], cell("old", 60)).stands
+    assert not decided([with_majority("old", 60, 0.3)], cell("old", 60)).stands
 
 
-def test_a_cell_older_than_the_test_passes_it() -> None:
-    gate = gates.judge(cell("a", 50), None, answers=lambda _: answers(900), margin=0.01).gates[1]
+def test_a_cell_older_than_the_majority_test_passes_it() -> None:
+    gate = gates.assess(cell("a", 50), None, predictions_of=lambda _: predictions(900), margin=0.01).gates[1]
     assert gate.passed and "older than this test" in gate.reason
