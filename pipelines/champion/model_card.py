@@ -96,8 +96,8 @@ def _use(facts: Facts) -> str:
     return "\n".join(
         [
             f"Classifies an image as one of {len(facts.labels)} classes, one image a call. Input: raw RGB pixels "
-            f"0..255 of {height} x {width} x 3, channels last; preprocessing ({resized}scaling) is in the graph. Output: one "
-            f"logit a class, in the order of `{LABELS}`; softmax makes uncalibrated probabilities of them.",
+            f"0..255 of {height} x {width} x 3, channels last; preprocessing ({resized}scaling) is in the graph. "
+            f"Output: one logit a class, in the order of `{LABELS}`; softmax makes uncalibrated probabilities of them.",
             "",
             f"Classes: {', '.join(map(code, facts.labels))}.",
             "",
