@@ -21,8 +21,8 @@ import click
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
 from pipelines.device import recording, session, table
-from pipelines.device.results import summarized
-from pipelines.device.settings import Settings, settings_of, target_of
+from pipelines.device.results import summarize
+from pipelines.device.settings import Settings, device_name, settings_of
 from pipelines.device.subjects import Subject, of_cells, of_files
 from pipelines.system import machine, runtime
 from pipelines.system.guard import INTERRUPTED, MisuseError
@@ -70,7 +70,7 @@ def command(
         return
     with arguments.checked():
         settings = settings_of(profile, **limits)
-        name = target_of(target)
+        name = device_name(target)
     try:
         subjects, store = _subjects(chosen, named, reference)
         _measure(subjects, settings, name, store, Path(out))
@@ -91,7 +91,7 @@ def _measure(subjects: Sequence[Subject], settings: Settings, target: str, store
         uri = store.uri if store else None
         begun = recording.session_of(target, machine.description(), settings, uri)
         raws = session.run(subjects, settings, report=_report)
-    results = summarized(subjects, raws, settings)
+    results = summarize(subjects, raws, settings)
     folder = recording.new_folder(out)
     recording.save(folder, begun, subjects, raws, results)
     print(table.text(results))

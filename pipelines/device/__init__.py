@@ -1,1 +1,1 @@
-"""Exported models on the machine that is to run them."""
+"""Measurements of exported models on the device that is to run them."""

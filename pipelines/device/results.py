@@ -1,4 +1,4 @@
-"""From what was timed to what is said: percentiles, intervals, validity, and their names in MLflow."""
+"""The results of a session from its raw times: percentiles, intervals, validity, and their names in MLflow."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from pipelines.results.statistics import repeat_interval, resamples
 
 Floats = npt.NDArray[np.float64]
 
-# Fewer calls say nothing about a 99th percentile; why 662: conf/measurement/thorough.yaml.
+# Fewer calls do not determine a 99th percentile (conf/measurement/thorough.yaml).
 P99_CALLS = 662
-# Of the largest to the smallest median of the windows; docs/measuring.md has the evidence.
+# Tolerance between the largest and the smallest median of the windows (docs/measuring.md).
 WINDOW_TOLERANCE = 0.10
-# Of a burst's calls, and of an exported model's bursts, this quickest share ran undisturbed by other programs.
+# This fastest share of a burst's calls, and of an exported model's bursts, counts as undisturbed by other programs.
 UNDISTURBED_QUANTILE = 0.1
-# By how much two sessions' ratios may differ without either of them showing it.
-UNSEEN = 0.01
+# Two sessions' ratios may differ by this much although each session alone has a narrower interval.
+MIN_HALF_WIDTH = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
     """Single-stream latency with one number of threads.
 
-    p50_low to p50_high, ratio_low to ratio_high: where a repeat of the session lands, 95%. ratio: to the reference
-    where both are left alone, below 1 if faster; None without one. p99_ms: None of fewer than 662 calls. windows_ms:
-    each window's median. invalid: why the figures do not count, a sentence each.
+    p50_low_ms to p50_high_ms, ratio_low to ratio_high: 95% prediction interval of a repeated session. ratio:
+    undisturbed time over the reference's, below 1 if faster; None without a reference. p99_ms: None for fewer than 662
+    calls. windows_ms: each window's median. invalid: why the figures do not count, a sentence each.
     """
 
     calls: int
@@ -51,12 +51,12 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """All that a session found out about one artifact.
+class DeviceResult:
+    """All results of a session on one exported model.
 
-    load_ms, first_call_ms: medians over fresh processes with one thread; peak_memory_mb: the most of them, in 10^6
-    bytes. latency: by threads. images_per_s: by batch, with `throughput_threads`; refused: why there is none.
-    consumption: by threads.
+    load_ms, first_call_ms: medians over fresh processes with one thread. peak_memory_mb: their maximum, in 10^6 bytes.
+    latency, consumption: by number of threads. images_per_s: by batch, with `throughput_threads`. refused: by batch,
+    why it could not be measured.
     """
 
     label: str
@@ -79,7 +79,7 @@ class Measured:
         return tuple(f"{threads} threads: {why}" for threads, one in self.latency.items() for why in one.invalid)
 
     def metrics(self) -> dict[str, float]:
-        """All numbers by their name below `measure/<target>/`; what does not exist is absent."""
+        """All numbers by their name below `measure/<target>/`; a value that does not exist is absent."""
         found: dict[str, float | None] = {
             "valid": float(not self.invalid),
             "load_ms": self.load_ms,
@@ -97,17 +97,17 @@ class Measured:
         return {name: value for name, value in found.items() if value is not None}
 
 
-def summarized(subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> list[Measured]:
+def summarize(subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> list[DeviceResult]:
     """One record for each subject, in their order."""
     by_label = {subject.label: raw for subject, raw in zip(subjects, raws, strict=True)}
-    return [_measured(subject, raw, by_label, settings) for subject, raw in zip(subjects, raws, strict=True)]
+    return [_result(subject, raw, by_label, settings) for subject, raw in zip(subjects, raws, strict=True)]
 
 
 def latency(loads: Sequence[Load], reference: Sequence[Load] | None, settings: Settings) -> Latency:
-    """Percentiles over all counted calls, with the intervals of where a repeat lands."""
+    """Percentiles over all counted calls, with prediction intervals of a repeated session."""
     ns = np.concatenate([load.ns for load in loads])
     times, own = Percentiles.of(ns), p50_ms(loads, seed=settings.seed)
-    beside = ratio(loads, reference, seed=settings.seed) if reference is not None else (None, None, None)
+    compared = ratio(loads, reference, seed=settings.seed) if reference is not None else (None, None, None)
     medians = medians_ms(loads)
     return Latency(
         calls=len(ns),
@@ -117,16 +117,16 @@ def latency(loads: Sequence[Load], reference: Sequence[Load] | None, settings: S
         p50_high_ms=own[2],
         p90_ms=times.p90_ms,
         p99_ms=times.p99_ms if len(ns) >= P99_CALLS else None,
-        ratio=beside[0],
-        ratio_low=beside[1],
-        ratio_high=beside[2],
+        ratio=compared[0],
+        ratio_low=compared[1],
+        ratio_high=compared[2],
         windows_ms=tuple(medians),
         invalid=invalid(ns, medians, settings),
     )
 
 
 def p50_ms(loads: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
-    """The median of all calls, and the bounds of a repeat's."""
+    """The median of all calls, with the prediction interval of a repeated session's."""
     low, high = repeat_interval(np.log(medians_ms(loads)), seed=seed)
     median = float(np.median(np.concatenate([load.ns for load in loads]))) / 1e6
     return median, median * float(np.exp(low)), median * float(np.exp(high))
@@ -139,16 +139,16 @@ def medians_ms(loads: Sequence[Load]) -> list[float]:
 
 
 def ratio(loads: Sequence[Load], reference: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
-    """The exported model's time to its reference's where both are left alone, and the bounds of a repeat's.
+    """The exported model's undisturbed time over its reference's, with the prediction interval of a repeated session's.
 
-    What shares the machine slows one exported model by more than another, in one session and not in the next, and so
-    changes a ratio of medians; what an exported model takes when left alone is the same in both
-    (docs/measuring.md). The bounds are no nearer than `UNSEEN`.
+    Other programs slow one exported model by more than another, in one session and not in the next, which changes a
+    ratio of medians. The undisturbed times are the same in both sessions (docs/measuring.md). The bounds are at least
+    `MIN_HALF_WIDTH` away from the ratio.
     """
     drawn = resamples(len(_windows(loads)), seed=seed)
     own, other = _Undisturbed.of(loads), _Undisturbed.of(reference)
     low, high = drawn.interval(np.log(own.ns(drawn.ways) / other.ns(drawn.ways)))
-    low, high = min(low, math.log1p(-UNSEEN)), max(high, math.log1p(UNSEEN))
+    low, high = min(low, math.log1p(-MIN_HALF_WIDTH)), max(high, math.log1p(MIN_HALF_WIDTH))
     once = np.ones_like(drawn.ways[:1])
     value = float((own.ns(once) / other.ns(once)).item())
     return value, value * math.exp(low), value * math.exp(high)
@@ -156,9 +156,9 @@ def ratio(loads: Sequence[Load], reference: Sequence[Load], *, seed: int) -> tup
 
 @dataclass(frozen=True, kw_only=True)
 class _Undisturbed:
-    """What an exported model's bursts take when it is left alone, from the quickest on.
+    """An exported model's bursts by rising time.
 
-    burst_ns: (bursts,), each burst at the first decile of its calls. window: (bursts,), the place of its window.
+    burst_ns: (bursts,), the first decile of each burst's calls. window: (bursts,), the place of its window.
     """
 
     burst_ns: Floats
@@ -174,13 +174,13 @@ class _Undisturbed:
         return cls(burst_ns=burst_ns[order], window=window[order])
 
     def ns(self, ways: npt.NDArray[np.int64]) -> Floats:
-        """(ways, windows) -> (ways,): the first decile of all bursts, each window's counted as often as it says."""
+        """The first decile of all bursts, where each window counts `ways` times: (ways, windows) -> (ways,)."""
         counted = np.cumsum(ways[:, self.window], axis=1)
         return np.asarray(self.burst_ns[(counted >= UNDISTURBED_QUANTILE * counted[:, -1:]).argmax(axis=1)])
 
 
 def invalid(ns: Nanoseconds, medians_ms: Sequence[float], settings: Settings) -> tuple[str, ...]:
-    """Why latencies do not count: minimums that were missed, windows that disagree."""
+    """Why latencies do not count: missed minimums, and windows that disagree."""
     why = []
     timed_s, limit = float(ns.sum()) / 1e9, f"within limit={settings.limit_s:g} s"
     if timed_s < settings.min_duration_s:
@@ -195,9 +195,9 @@ def invalid(ns: Nanoseconds, medians_ms: Sequence[float], settings: Settings) ->
     return tuple(why)
 
 
-def _measured(subject: Subject, raw: Raw, by_label: dict[str, Raw], settings: Settings) -> Measured:
+def _result(subject: Subject, raw: Raw, by_label: dict[str, Raw], settings: Settings) -> DeviceResult:
     reference = by_label[subject.reference].latency if subject.reference else {}
-    return Measured(
+    return DeviceResult(
         label=subject.label,
         sha256=subject.sha256,
         file_bytes=subject.path.stat().st_size,

@@ -1,4 +1,4 @@
-"""One session: all exported models measured in turns, each pass in fresh processes that load numpy and LiteRT only."""
+"""One session: all exported models measured in turns, in fresh processes that load NumPy and LiteRT only."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from pipelines.system import energy
 Report = Callable[[str], None]
 
 START_CALLS = 10
-# Beyond the time that it may take: loading, warming up and the last round.
+# Time for loading, warming up and the last round, in addition to the limit.
 GRACE_S = 600.0
-# Loading Python, numpy and LiteRT, for the estimate of the duration.
+# Start of a process with Python, NumPy and LiteRT, for the estimate of the duration.
 PROCESS_S = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """One fresh process: milliseconds of loading, of the first call and, in the median, of those after it; bytes."""
+    """One fresh process: its load time, its first call, the median of its later calls, and its peak memory."""
 
     load_ms: float
     first_call_ms: float
@@ -43,7 +43,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """One load of an exported model in one window: every counted call, and how many of them each burst had."""
+    """One load of an exported model in one window: the times of all counted calls, and the calls in each burst."""
 
     window: int
     ns: npt.NDArray[np.int64]
@@ -52,23 +52,23 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Consumption:
-    """What the machine used for so many single images, as far as it tells: joules by `cpu` and `dram`."""
+    """Joules of the machine by `cpu` and `dram` for a number of single images."""
 
     images: int
     joules: dict[str, float]
 
     @property
     def mj_per_image(self) -> dict[str, float]:
-        """Millijoules of one image, by what used them."""
+        """Millijoules of one image by `cpu` and `dram`."""
         return {name: value / self.images * 1e3 for name, value in self.joules.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Raw:
-    """All that was timed of one artifact.
+    """The raw times of one exported model.
 
-    latency: by threads. throughput: by batch, each call being one batch; of a batch that it does not take, refused has
-    the reason. consumption: by threads; empty on a machine that does not tell.
+    latency, consumption: by number of threads; consumption is empty on a machine without energy counters. throughput:
+    by batch, where a call is one batch. refused: by batch, why the exported model does not take it.
     """
 
     starts: list[Start] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Raw:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pass:
-    """One process of many: in which window, with how many threads, with which batch."""
+    """The window, number of threads and batch of one process."""
 
     window: int
     threads: int
@@ -88,16 +88,16 @@ class _Pass:
 
 
 def run(subjects: Sequence[Subject], settings: Settings, *, report: Report) -> list[Raw]:
-    """Measure all subjects; gives what was timed of each, in their order.
+    """Measure all subjects and return their raw times, in the same order.
 
-    Raises RuntimeError with one sentence where a process does not come back with an answer, MemoryError where the
-    exported models do not fit into memory together.
+    Raises RuntimeError with one sentence if a process fails, MemoryError if the exported models do not fit into memory
+    together.
     """
     raws = [Raw(starts=_starts(subject, settings)) for subject in subjects]
     check_memory(subjects, raws)
     passes = _passes(settings)
     left_s = estimate_s(raws, settings)
-    report(f"start-up and memory are taken, what follows takes about {minutes(left_s)}")
+    report(f"start-up and memory are measured, the rest takes about {minutes(left_s)}")
     began = time.monotonic()
     for number, one in enumerate(passes, start=1):
         _stream(one, number, subjects, raws, settings)
@@ -114,9 +114,9 @@ def run(subjects: Sequence[Subject], settings: Settings, *, report: Report) -> l
 
 
 def estimate_s(raws: Sequence[Raw], settings: Settings) -> float:
-    """Seconds that all windows will take, from the calls that were timed at start-up.
+    """Seconds that all windows will take, estimated from the calls at start-up.
 
-    Of more threads it is not known what they are worth, and a batch is taken for as many single calls.
+    More threads count as no faster, and a batch as its number of single calls.
     """
     processes = settings.windows * settings.loads
     calls_s = np.array([np.median([start.call_ms for start in raw.starts]) for raw in raws]) / 1e3
@@ -133,15 +133,15 @@ def estimate_s(raws: Sequence[Raw], settings: Settings) -> float:
 
 
 def check_memory(subjects: Sequence[Subject], raws: Sequence[Raw]) -> None:
-    """Raise MemoryError where the exported models, which are in memory together while they take turns, do not fit."""
+    """Raise MemoryError if the exported models, which take turns in one process, do not fit into memory together."""
     import psutil
 
     needed = sum(max(start.peak_bytes for start in raw.starts) for raw in raws)
     free = psutil.virtual_memory().available
     if needed > free:
         raise MemoryError(
-            f"the {len(subjects)} exported models must fit into memory together, got {needed / 1e6:.0f} MB for "
-            f"{free / 1e6:.0f} MB that are free: measure fewer at a time, with filter= or as files"
+            f"the {len(subjects)} exported models must fit into memory together, got {needed / 1e6:.0f} MB with "
+            f"{free / 1e6:.0f} MB free: measure fewer at a time, with filter= or as files"
         )
 
 
@@ -157,19 +157,13 @@ def _rounds_s(calls_s: npt.NDArray[np.float64], min_s: float, min_calls: float) 
 
 
 def _passes(settings: Settings) -> list[_Pass]:
-    """Every setting in every window, so that a change of the machine meets all of them."""
-    most = max(settings.threads)
+    """Every setting in every window, so that a change of the machine affects all settings."""
+    in_window = [(threads, 1) for _ in range(settings.loads) for threads in settings.threads]
+    in_window += [(max(settings.threads), batch) for batch in settings.batches]
     return [
-        one
+        _Pass(window=window, threads=threads, batch=batch)
         for window in range(settings.windows)
-        for one in (
-            *(
-                _Pass(window=window, threads=threads, batch=1)
-                for _ in range(settings.loads)
-                for threads in settings.threads
-            ),
-            *(_Pass(window=window, threads=most, batch=batch) for batch in settings.batches),
-        )
+        for threads, batch in in_window
     ]
 
 
@@ -210,7 +204,7 @@ def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumpt
 
 
 def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> None:
-    """One process in which all exported models take turns; what it timed is added to `raws`."""
+    """Add the times of one process, in which all exported models take turns, to `raws`."""
     single = one.batch == 1
     parts = settings.windows * (settings.loads if single else 1)
     limit_s = settings.limit_s * len(subjects) / parts
@@ -246,7 +240,7 @@ def _add(raw: Raw, one: _Pass, found: Arrays, place: int) -> None:
 
 @contextmanager
 def _exchange(what: str) -> Iterator[Path]:
-    """An empty folder for request and answer; a child that fails names what it measured."""
+    """An empty folder for request and answer; the error of a failed process names what it measured."""
     with tempfile.TemporaryDirectory(prefix="measure-") as scratch:
         try:
             yield Path(scratch)
@@ -255,11 +249,11 @@ def _exchange(what: str) -> Iterator[Path]:
 
 
 def raw_arrays(raw: Raw) -> dict[str, Any]:
-    """What was timed, as the arrays of an `.npz`.
+    """The raw times as the arrays of an `.npz`.
 
-    `ns_<t>t`: nanoseconds of every counted call with t threads, `bursts_<t>t`: how many of them each burst had,
-    `loads_<t>t`: how many bursts each load had; `ns_b<b>` and so on: of batches of b; `starts`: (n, 4), milliseconds of
-    loading, of the first call and of later ones, and bytes of memory.
+    `ns_<t>t`: nanoseconds of every counted call with t threads. `bursts_<t>t`: calls in each burst. `loads_<t>t`:
+    bursts in each load. `ns_b<b>` and so on: the same for batches of b. `starts`: (n, 4), milliseconds of loading, of
+    the first call and of later calls, and bytes of memory.
     """
     found: dict[str, Any] = {"starts": np.array([list(asdict(start).values()) for start in raw.starts], np.float64)}
     named = {f"{threads}t": loads for threads, loads in raw.latency.items()}

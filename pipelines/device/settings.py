@@ -1,4 +1,4 @@
-"""How long and in what ways exported models are measured: three profiles, and what may be set instead."""
+"""The settings of a session: three profiles, and the values that can replace theirs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 from pipelines.system import checks, machine
 
-_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What one session does to each artifact.
+    """How one session measures each exported model.
 
-    threads: of LiteRT, each number measured on its own; batches: sizes, whose throughput is taken with the most
-    threads. windows: parts of the session, whose medians must agree; loads: fresh processes in each. starts: fresh
-    processes for start-up and memory. min_duration_s, min_calls: of counted calls, in all windows together; a quarter
-    of the duration for a batch. limit_s: seconds of timing, on average over the exported models, after which one
-    number of threads or one batch is left as it is.
+    threads: numbers of LiteRT's threads, each measured separately. batches: sizes of batches, whose throughput is
+    measured with the largest number of threads. windows: parts of the session, whose medians must agree. loads: fresh
+    processes in each window. starts: fresh processes for start-up and memory. min_duration_s, min_calls: of all counted
+    calls; a quarter of the duration for a batch. limit_s: seconds of timing per exported model after which one number
+    of threads or one batch ends.
     """
 
     profile: str
@@ -35,7 +35,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.threads:
-            raise ValueError("threads must name one at least, got none: set for example threads=1,4")
+            raise ValueError("threads must hold at least one number, got none: set for example threads=1,4")
         for threads in self.threads:
             checks.integer("threads", threads, minimum=1)
         for batch in self.batches:
@@ -46,7 +46,7 @@ class Settings:
 PROFILES = {
     one.profile: one
     for one in (
-        # For trying things out.
+        # For a first look.
         Settings(profile="quick", loads=1, starts=3, min_duration_s=1.0, min_calls=50, limit_s=30.0, batches=(8,)),
         Settings(profile="standard", loads=2, starts=5, min_duration_s=4.0, min_calls=200, limit_s=120.0),
         # 662 calls are the fewest from which MLPerf estimates a 99th percentile (conf/measurement/thorough.yaml).
@@ -58,9 +58,9 @@ PROFILES = {
 def settings_of(
     name: str, *, threads: str | None = None, batches: str | None = None, limit: str | None = None
 ) -> Settings:
-    """The profile with what is given in its place; threads are 1 and all usable cores unless they are.
+    """A profile with the given values in place of its own; threads are by default 1 and the number of usable cores.
 
-    threads, batches: numbers separated by commas, or none. limit: seconds. Raises ValueError with one sentence.
+    threads, batches: numbers separated by commas, or `none`. limit: seconds. Raises ValueError.
     """
     checks.one_of("profile", name, PROFILES)
     profile = PROFILES[name]
@@ -72,19 +72,19 @@ def settings_of(
     )
 
 
-def target_of(given: str | None) -> str:
-    """The name under which this machine's figures stand. Raises ValueError where MLflow would not take it."""
-    target = given or machine.slug()
-    if not _TARGET.fullmatch(target):
+def device_name(given: str | None) -> str:
+    """The name of this device in MLflow, by default that of the machine. Raises ValueError if MLflow cannot hold it."""
+    name = given or machine.slug()
+    if not _NAME.fullmatch(name):
         raise ValueError(
-            f"target must be letters, digits, '.', '_' and '-' that begin with a letter or digit, got {target!r}: set "
+            f"target must be letters, digits, '.', '_' and '-' and begin with a letter or digit, got {name!r}: set "
             f"for example target={machine.slug()}"
         )
-    return target
+    return name
 
 
 def numbers(name: str, text: str) -> tuple[int, ...]:
-    """`1,4` as (1, 4), in rising order; `none` as (). Raises ValueError."""
+    """`1,4` as (1, 4), in rising order, and `none` as (). Raises ValueError."""
     if text == "none":
         return ()
     try:

@@ -1,4 +1,4 @@
-"""What is measured: files on disk, or finished cells of a store with their baselines."""
+"""The subjects of a session: files on disk, or finished cells of a store with their baselines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Subject:
     """An exported model to measure.
 
     label: unique in a session. runs: the MLflow runs that its figures belong to; none for a file on disk. reference:
-    the label that its times are compared with; None for what has nothing to be compared with.
+    the label of the subject that its times are compared with, if any.
     """
 
     label: str
@@ -35,16 +35,16 @@ class Subject:
     @property
     def folder(self) -> str:
         """The label as the name of a folder."""
-        return re.sub(r"[^\w.-]+", "-", self.label).strip("-.") or "artifact"
+        return re.sub(r"[^\w.-]+", "-", self.label).strip("-.") or "model"
 
 
 def of_files(paths: Sequence[Path], reference: Path | None) -> list[Subject]:
-    """Files on disk, the first one, or `reference`, being what the others are compared with.
+    """Files on disk, all compared with `reference`, by default the first one.
 
-    Raises ValueError where one is no exported model, or `reference` is none of them.
+    Raises ValueError if one is no exported model, or `reference` is none of them.
     """
     if len(set(paths)) < len(paths):
-        raise ValueError(f"files must be different ones, got {', '.join(map(str, paths))}: name each once")
+        raise ValueError(f"files must be distinct, got {', '.join(map(str, paths))}: name each once")
     if reference is not None and reference not in paths:
         raise ValueError(f"reference must be one of the files, got {str(reference)!r}: set reference={paths[0]}")
     labels = _labels_of(paths)
@@ -62,23 +62,23 @@ def of_files(paths: Sequence[Path], reference: Path | None) -> list[Subject]:
 
 
 def of_cells(cells: Sequence[RecordedCell], store: Store) -> list[Subject]:
-    """The exported models of cells and of their baselines, where the store has them; equal files are one subject.
+    """The exported models of cells and of their baselines that the store has; equal files are one subject.
 
-    Raises StoreError where an exported model is lost.
+    Raises StoreError if an exported model is lost.
     """
     baselines = _baselines(cells, store)
-    everything = {cell.run_id: cell for cell in [*cells, *baselines.values()]}
-    files = {run_id: store.exported_model(run_id) for run_id in everything}
+    by_id = {cell.run_id: cell for cell in [*cells, *baselines.values()]}
+    files = {run_id: store.exported_model(run_id) for run_id in by_id}
     hashes = {run_id: sha256(path) for run_id, path in files.items()}
     runs: dict[str, list[str]] = {}
-    for run_id in sorted(everything, key=lambda one: everything[one].started):
+    for run_id in sorted(by_id, key=lambda one: by_id[one].started):
         runs.setdefault(hashes[run_id], []).append(run_id)
-    labels = _labels_of_cells(runs, everything)
+    labels = _labels_of_cells(runs, by_id)
     subjects = []
     for sha, run_ids in runs.items():
-        # Of two runs with one exported model, the newest that has a baseline says with which one it is compared.
+        # The newest run of this exported model that has a baseline determines the reference.
         references = [hashes[baselines[one].run_id] for one in run_ids if one in baselines]
-        references = [one for one in references if one != sha]
+        references = [labels[one] for one in references if one != sha]
         subjects.append(
             Subject(
                 label=labels[sha],
@@ -86,7 +86,7 @@ def of_cells(cells: Sequence[RecordedCell], store: Store) -> list[Subject]:
                 sha256=sha,
                 image_shape=image_shape(files[run_ids[-1]]),
                 runs=tuple(run_ids),
-                reference=labels[references[-1]] if references else None,
+                reference=references[-1] if references else None,
             )
         )
     return subjects
@@ -99,20 +99,20 @@ def _existing(path: Path) -> Path:
 
 
 def _baselines(cells: Sequence[RecordedCell], store: Store) -> dict[str, RecordedCell]:
-    """By the run id of a cell that is none itself: the newest baseline that it differs from in the technique alone."""
-    wanting = [cell for cell in cells if cell.technique != BASELINE]
+    """The newest baseline that differs from a cell in the technique alone, by the run id of the cell."""
+    optimized = [cell for cell in cells if cell.technique != BASELINE]
     known: dict[frozenset[tuple[str, str]], RecordedCell] = {}
-    for dataset in sorted({cell.dataset for cell in wanting}):
+    for dataset in sorted({cell.dataset for cell in optimized}):
         found = store.finished_cells(dataset, condition=f"tags.technique = '{BASELINE}'")
         for cell in sorted(found, key=lambda one: one.started):
             known[_setting(cell)] = cell
-    return {cell.run_id: known[_setting(cell)] for cell in wanting if _setting(cell) in known}
+    return {cell.run_id: known[_setting(cell)] for cell in optimized if _setting(cell) in known}
 
 
 def _setting(cell: RecordedCell) -> frozenset[tuple[str, str]]:
-    """What a cell and its baseline share: all but the technique, and what says nothing about the artifact."""
-    apart = ("technique.", "measurement.", "score.", "model.name", "dataset.name")
-    shared: Mapping[str, str] = {key: value for key, value in cell.params.items() if not key.startswith(apart)}
+    """The settings that a cell shares with its baseline: those of the exported model except the technique."""
+    excluded = ("technique.", "measurement.", "score.", "model.name", "dataset.name")
+    shared = {key: value for key, value in cell.params.items() if not key.startswith(excluded)}
     return frozenset({**shared, "digest": cell.digest, "training_digest": cell.training_digest}.items())
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.device.results import Latency, Measured
+from pipelines.device.results import DeviceResult, Latency
 from pipelines.results.columns import FILE
 from pipelines.results.tables import aligned
 
 
-def text(results: Sequence[Measured]) -> str:
-    """Latency, then what is taken apart from it, then why figures are INVALID and what was left out."""
-    return "\n\n".join(part for part in (_latency(results), _apart(results), "\n".join(_notes(results))) if part)
+def text(results: Sequence[DeviceResult]) -> str:
+    """Latency, then all other figures, then why figures are INVALID or missing."""
+    return "\n\n".join(part for part in (_latency(results), _others(results), "\n".join(_notes(results))) if part)
 
 
-def _latency(results: Sequence[Measured]) -> str:
-    rows = [["artifact", "threads", "p50 ms", "a repeat", "p90 ms", "p99 ms", "ratio", "a repeat", "calls", ""]]
+def _latency(results: Sequence[DeviceResult]) -> str:
+    rows = [["model", "threads", "p50 ms", "95% repeat", "p90 ms", "p99 ms", "ratio", "95% repeat", "calls", ""]]
     for measured in results:
         for threads, one in measured.latency.items():
             rows.append([measured.label, str(threads), *_row(one, measured.reference is None)])
@@ -23,29 +23,29 @@ def _latency(results: Sequence[Measured]) -> str:
 
 
 def _row(one: Latency, is_reference: bool) -> list[str]:
-    ratio, between = ("1" if is_reference else "-"), ""
+    ratio, interval = ("1" if is_reference else "-"), ""
     if one.ratio is not None:
-        ratio, between = f"{one.ratio:.4g}", f"{one.ratio_low:.4g} to {one.ratio_high:.4g}"
+        ratio, interval = f"{one.ratio:.4g}", f"{one.ratio_low:.4g} to {one.ratio_high:.4g}"
     return [
         f"{one.p50_ms:.4g}",
         f"{one.p50_low_ms:.4g} to {one.p50_high_ms:.4g}",
         f"{one.p90_ms:.4g}",
         "-" if one.p99_ms is None else f"{one.p99_ms:.4g}",
         ratio,
-        between,
+        interval,
         str(one.calls),
         "INVALID" if one.invalid else "",
     ]
 
 
-def _apart(results: Sequence[Measured]) -> str:
+def _others(results: Sequence[DeviceResult]) -> str:
     batches = sorted({batch for one in results for batch in (*one.images_per_s, *one.refused)})
     threads = results[0].throughput_threads
     rates = [f"images/s, {batch} at once, {threads}t" for batch in batches]
-    # A machine tells the same of all artifacts.
+    # A machine has the same counters for all exported models.
     used = [(name, threads) for threads, one in results[0].consumption.items() for name in one.joules]
     energies = [f"{name} mJ, {threads}t" for name, threads in used]
-    rows = [["artifact", "load ms", "first call ms", "memory MB", FILE.heading, *rates, *energies]]
+    rows = [["model", "load ms", "first call ms", "memory MB", FILE.heading, *rates, *energies]]
     for one in results:
         rows.append(
             [
@@ -61,11 +61,13 @@ def _apart(results: Sequence[Measured]) -> str:
     return aligned(rows)
 
 
-def _notes(results: Sequence[Measured]) -> list[str]:
-    """A line for each reason; where windows disagree or the limit came first, what would do."""
+def _notes(results: Sequence[DeviceResult]) -> list[str]:
+    """A line for each reason; if windows disagree or the limit was reached, also a remedy."""
     notes = [f"INVALID {one.label}, {why}" for one in results for why in one.invalid]
     if any("windows" in note for note in notes):
-        notes.append("Windows agree where the machine does nothing else and keeps its frequency, or in more time.")
+        notes.append(
+            "Windows agree if the machine runs nothing else and keeps its frequency, or with a longer profile."
+        )
     if any("limit=" in note for note in notes):
-        notes.append("A higher limit= gives the missing calls time.")
+        notes.append("Set a higher limit= for the missing calls.")
     return notes + [f"No batch of {batch}: {why}" for one in results for batch, why in one.refused.items()]

@@ -9,7 +9,7 @@ from zeus.device import cpu as zeus_cpu
 from zeus.device.cpu import rapl
 
 from pipelines.device import session
-from pipelines.device.results import summarized
+from pipelines.device.results import summarize
 from pipelines.device.session import Consumption
 from pipelines.device.settings import Settings
 from pipelines.device.subjects import of_files
@@ -111,9 +111,9 @@ SHORT = Settings(
 def test_energy_is_among_metrics_and_table(made: Path) -> None:
     subjects = of_files([made / "int8.tflite"], None)
     raws = session.run(subjects, SHORT, report=lambda _: None)
-    assert not any("energy" in name for name in summarized(subjects, raws, SHORT)[0].metrics())
+    assert not any("energy" in name for name in summarize(subjects, raws, SHORT)[0].metrics())
     raws[0].consumption[1] = Consumption(images=200, joules={"cpu": 5.0, "dram": 0.5})
-    results = summarized(subjects, raws, SHORT)
+    results = summarize(subjects, raws, SHORT)
     found = {name: value for name, value in results[0].metrics().items() if "energy" in name}
     assert found == {"energy_cpu_mj_1t": 25.0, "energy_dram_mj_1t": 2.5}
     assert "cpu mJ, 1t" in text(results)

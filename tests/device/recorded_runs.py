@@ -1,0 +1,65 @@
+"""A store with runs to measure, and a fast profile."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipelines.device.settings import Settings
+
+# 5 windows of one process each, a round in each.
+FAST = Settings(
+    profile="quick", loads=1, starts=1, min_duration_s=0.0, min_calls=5, limit_s=60.0, threads=(1,), batches=(4,)
+)
+
+
+class RecordedRuns:
+    """A store with runs of cells that nobody trained."""
+
+    baseline: str
+    int8: str
+
+    def __init__(self, folder: Path, uri: str | None = None) -> None:
+        self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
+        self.client = MlflowClient(self.uri)
+        location = None if uri else (folder / "artifacts").as_uri()
+        self.experiment = self.client.create_experiment("mine", artifact_location=location)
+
+    def add(self, technique: str, exported_model: Path, **params: str) -> str:
+        run = self.client.create_run(self.experiment, run_name=f"net-digits-{technique}")
+        run_id: str = run.info.run_id
+        tags = {"model": "net", "dataset": "digits", "technique": technique, "seed": params.get("seed", "0")}
+        for key, value in (tags | {"fingerprint": run_id, "hardware": "another"}).items():
+            self.client.set_tag(run_id, key, value)
+        own = {"model.width": "8", "seed": "0", "technique._target_": technique, "measurement.threads": "1"} | params
+        for key, value in own.items():
+            self.client.log_param(run_id, key, value)
+        with renamed(exported_model, "model.tflite") as path:
+            self.client.log_artifact(run_id, str(path), "cell")
+        self.client.set_terminated(run_id)
+        return run_id
+
+    def run(self, run_id: str) -> Run:
+        return self.client.get_run(run_id)
+
+    def metrics(self, run_id: str, target: str) -> dict[str, float]:
+        start = f"measure/{target}/"
+        return {
+            name.removeprefix(start): value
+            for name, value in self.run(run_id).data.metrics.items()
+            if name.startswith(start)
+        }
+
+
+@contextmanager
+def renamed(path: Path, name: str) -> Iterator[Path]:
+    with TemporaryDirectory() as folder:
+        yield Path(shutil.copy(path, Path(folder) / name))
+
+
+def sessions(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "measured").iterdir())

@@ -1,0 +1,128 @@
+"""Percentiles, ratios and validity, against values by hand."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipelines.device import results
+from pipelines.device.session import Load
+from pipelines.results.statistics import approximate_t_quantile
+from tests.device.recorded_runs import FAST
+
+
+def loads_of(*medians_ms: float, calls: int = 40, windows: Sequence[int] | None = None) -> list[Load]:
+    """A load of constant calls for each median, in four bursts."""
+    windows = windows or range(len(medians_ms))
+    return [
+        Load(window=window, ns=np.full(calls, int(ms * 1e6)), bursts=np.full(4, calls // 4))
+        for ms, window in zip(medians_ms, windows, strict=True)
+    ]
+
+
+def shared_machine(generator: np.random.Generator) -> tuple[list[Load], list[Load]]:
+    """A session of two exported models, 5 windows of 2 loads of 8 bursts of 5 calls, on a shared machine.
+
+    The place in memory of each load is random. During some bursts one model takes up to twice as long and the other up
+    to half as long again. Single calls are interrupted.
+    """
+    sessions: tuple[list[Load], list[Load]] = ([], [])
+    for window in range(5):
+        for _ in range(2):
+            load = np.repeat(generator.random() * (generator.random(8) < 0.6), 5)
+            for loads, base_ns, slowdown in zip(sessions, (1e6, 3e6), (1.0, 0.5), strict=True):
+                ns = base_ns * np.exp(generator.normal(0, 0.01)) * (1 + slowdown * load)
+                ns = ns * (1 + 3 * (generator.random(40) < 0.2)) * np.exp(generator.normal(0, 0.005, 40))
+                loads.append(Load(window=window, ns=ns.astype(np.int64), bursts=np.full(8, 5)))
+    return sessions
+
+
+class TestLatency:
+    SETTINGS = replace(FAST, min_calls=200, min_duration_s=0.2)
+
+    def test_by_hand(self):
+        # The candidate takes half the reference's time in each load, whatever the machine does.
+        own, reference = loads_of(1, 1.01, 1.02, 1.03, 1.04), loads_of(2, 2.02, 2.04, 2.06, 2.08)
+        found = results.latency(own, reference, self.SETTINGS)
+        assert (found.calls, found.seconds, found.p50_ms) == pytest.approx((200, 0.204, 1.02))
+        assert found.windows_ms == pytest.approx((1, 1.01, 1.02, 1.03, 1.04))
+        half = approximate_t_quantile(4) * np.log([1, 1.01, 1.02, 1.03, 1.04]).std(ddof=1) * math.sqrt(2 / 5)
+        assert math.log(found.p50_high_ms / 1.02) == pytest.approx(half, rel=0.05)
+        assert math.log(1.02 / found.p50_low_ms) == pytest.approx(half, rel=0.05)
+        # Its windows do not agree on the time, but on the ratio.
+        assert (found.ratio, found.ratio_low, found.ratio_high) == pytest.approx((0.5, 0.495, 0.505))
+        assert found.p99_ms is None and found.invalid == ()
+
+    def test_interval_of_a_ratio_is_at_least_one_percent(self):
+        found = results.latency(loads_of(*[1] * 5), loads_of(*[2] * 5), self.SETTINGS)
+        assert (found.p50_low_ms, found.p50_high_ms) == pytest.approx((1, 1))
+        assert (found.ratio, found.ratio_low, found.ratio_high) == pytest.approx((0.5, 0.495, 0.505))
+
+    def test_windows_that_disagree_on_the_ratio_widen_it(self):
+        own, reference = loads_of(1, 1.1, 1.2, 1.3, 1.4), loads_of(*[2] * 5)
+        found = results.latency(own, reference, self.SETTINGS)
+        assert found.ratio == pytest.approx(0.5)
+        assert found.ratio_low is not None and found.ratio_high is not None
+        assert found.ratio_low < 0.45 and found.ratio_high > 0.55
+
+    def test_a_99th_percentile_needs_662_calls(self):
+        assert results.latency(loads_of(*[1] * 5, calls=132), None, self.SETTINGS).p99_ms is None
+        assert results.latency(loads_of(*[1] * 5, calls=136), None, self.SETTINGS).p99_ms == 1
+
+    @pytest.mark.parametrize("disturbed", [1, 3, 4])
+    def test_ratio_of_undisturbed_times(self, disturbed):
+        # During a disturbance one model takes twice as long, the other a third more.
+        own, reference = (
+            loads_of(*[2] * disturbed, *[1] * (5 - disturbed)),
+            loads_of(*[4] * disturbed, *[3] * (5 - disturbed)),
+        )
+        found = results.latency(own, reference, self.SETTINGS)
+        assert found.ratio == pytest.approx(1 / 3)
+        assert found.ratio_low is not None and found.ratio_high is not None
+        assert found.ratio_low <= 1 / 3 <= found.ratio_high
+        # A repeated session may well have no undisturbed window: the interval includes it.
+        assert (found.ratio_high >= 1 / 2) == (disturbed > 2)
+
+    def test_interrupted_calls_do_not_count(self):
+        # First deciles 1 and 10: the second burst was disturbed as a whole.
+        own = [Load(window=w, ns=np.array([1, 900, 1, 1, 10, 900, 10]), bursts=np.array([4, 3])) for w in range(5)]
+        reference = [Load(window=w, ns=np.array([2, 400]), bursts=np.array([1, 1])) for w in range(5)]
+        assert results.ratio(own, reference, seed=0)[0] == pytest.approx(0.5)
+
+    def test_interval_contains_a_repeated_session(self):
+        inside = 0
+        for seed in range(200):
+            generator = np.random.default_rng(seed)
+            first, second = (shared_machine(generator) for _ in "ab")
+            _, low, high = results.ratio(*first, seed=0)
+            inside += low <= results.ratio(*second, seed=0)[0] <= high
+        # Three standard errors of 200 cases are 5%.
+        assert inside / 200 >= 0.9
+
+    @pytest.mark.parametrize(
+        ("loads", "settings", "reasons"),
+        [
+            (loads_of(*[1] * 5), {"min_calls": 201}, ["201 calls must be timed, got 200 within limit=60 s"]),
+            (loads_of(*[1] * 5), {"min_duration_s": 1.0}, ["1 s must be timed, got 0.20 s within limit=60 s"]),
+            (loads_of(1, 1, 1, 1, 1.1), {}, []),
+            (
+                loads_of(1, 1, 1, 1, 1.11),
+                {},
+                ["the medians of 5 windows must agree within 10%, got 1 to 1.11 ms"],
+            ),
+            (
+                loads_of(1, 2, 2, 2, 2),
+                {"min_calls": 662, "min_duration_s": 10},
+                ["10 s must be", "662 calls must be", "the medians of 5 windows"],
+            ),
+            # Two loads of a window count together.
+            (loads_of(1, 1.18, 1, 1.18, windows=[0, 0, 1, 1], calls=52), {}, []),
+        ],
+    )
+    def test_validity(self, loads, settings, reasons):
+        found = results.latency(loads, None, replace(self.SETTINGS, **settings)).invalid
+        assert len(found) == len(reasons)
+        for got, expected in zip(found, reasons, strict=True):
+            assert got.startswith(expected)

@@ -1,0 +1,45 @@
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.device import session
+from pipelines.device.session import Raw, Start
+from pipelines.device.subjects import Subject, of_files
+from tests.device.recorded_runs import FAST
+
+
+class TestSession:
+    def test_too_little_memory_is_refused(self):
+        subject = Subject(label="huge", path=Path("huge.tflite"), sha256="", image_shape=(8, 8, 3))
+        raw = Raw(starts=[Start(load_ms=1, first_call_ms=1, call_ms=1, peak_bytes=2**60)])
+        with pytest.raises(
+            MemoryError, match=r"the 1 exported models must fit into memory together, got .* measure fewer"
+        ):
+            session.check_memory([subject], [raw])
+
+    @pytest.mark.parametrize(
+        ("call_ms", "expected"),
+        [
+            # 5 processes x (50 calls of 0.2 s / 5, and one of three is not counted) x 2 numbers of threads.
+            (200, 2 * 5 * (10 * 0.2 * 1.5)),
+            # Fast: 0.2 s of bursts of 25 ms in each.
+            (0.1, 2 * 5 * 0.2),
+        ],
+    )
+    def test_estimate(self, call_ms, expected):
+        settings = replace(FAST, min_duration_s=1.0, min_calls=50, threads=(1, 2), batches=())
+        raw = Raw(starts=[Start(load_ms=0, first_call_ms=0, call_ms=call_ms, peak_bytes=0)])
+        assert session.estimate_s([raw], settings) - 10 * session.PROCESS_S == pytest.approx(expected, rel=0.05)
+
+    def test_minutes(self):
+        assert [session.minutes(one) for one in (3.4, 89, 200)] == ["3 s", "89 s", "3 min"]
+
+    def test_a_dead_subprocess_names_its_subject(self, made, monkeypatch, tmp_path):
+        python = tmp_path / "python"
+        python.write_text("#!/bin/sh\nulimit -c 0\nkill -9 $$\n")
+        python.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+        with pytest.raises(RuntimeError, match="measuring int8 failed: its child process was killed by SIGKILL"):
+            session.run(of_files([made / "int8.tflite"], None), FAST, report=lambda _: None)
