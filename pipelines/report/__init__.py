@@ -1,1 +1,1 @@
-"""The report on compared cells: one HTML file that needs nothing beside it, and its figures as PNG."""
+"""The report on compared cells: one self-contained HTML file, and its figures as PNG files."""

@@ -1,4 +1,4 @@
-"""Figures of a comparison in rows: the ranking, and how far it depends on the score's weights."""
+"""Figures of a comparison as bars: the ranking, and its sensitivity to the score's weights."""
 
 from __future__ import annotations
 
@@ -14,29 +14,21 @@ from matplotlib.path import Path
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
-from pipelines.report.style import (
-    BLUE,
-    CRITERIA_LOOK,
-    ROW_IN,
-    WIDTH_IN,
-    row_axes,
-    row_words,
-    without_data,
-)
-from pipelines.report.words import fitting, short_names
+from pipelines.report.style import BLUE, CRITERIA_LOOK, ROW_IN, WIDTH_IN, row_axes, row_words, without_data
+from pipelines.report.words import short_names, shorten
 from pipelines.results.columns import CRITERION
 
 MAX_RANKED = 30
 MAX_FIRST, MIN_SHARE = 8, 0.005
 BAR = 0.36
-# Where a bar lies below its row's words.
+# Distance of a bar below its row's words.
 BELOW = 0.14
-# Exponents are shown up to so many times, or as small a part of, what they are.
-MAX_WIDTH = 30.0
+# Exponents are drawn up to this multiple, or this fraction, of the one that was used.
+MAX_FACTOR = 30.0
 
 
 def ranking(comparison: Comparison) -> Figure:
-    """The score as a bar of its four terms, the best cells first; the diamond is their sum."""
+    """The score as a bar of its four terms, the best cell first; the diamond is their sum."""
     ranked = [(rank, e) for rank, e in enumerate(comparison.entries, start=1) if not math.isnan(e.score.value)]
     title = f"{comparison.dataset}: score by criterion"
     if not ranked:
@@ -49,13 +41,13 @@ def ranking(comparison: Comparison) -> Figure:
     rows = -np.arange(len(shown), dtype=np.float64) - BELOW
     _stacks(axes, [entry for _, entry in shown], rows)
     axes.set_xlim(axes.get_xlim())
-    # Beside the bars only: through the words above them it would strike them out.
+    # A line through all rows would strike out the words.
     axes.vlines(np.zeros(len(rows)), rows - BAR / 2 - 0.05, rows + BAR / 2 + 0.05, color="black", linewidth=1.2)
     axes.set_xlabel("decibel (dB); right of 0 adds to the score, left of it takes away")
     names = short_names(comparison)
     row_words(
         axes,
-        [f"{rank}. {fitting(names[e.label])}{_remark(e, comparison)}" for rank, e in shown],
+        [f"{rank}. {shorten(names[e.label])}{_remark(e, comparison)}" for rank, e in shown],
         [f"{entry.score.value:.2f} dB" for _, entry in shown],
     )
     handles = [
@@ -69,16 +61,16 @@ def ranking(comparison: Comparison) -> Figure:
 
 
 def sensitivity(comparison: Comparison) -> Figure:
-    """Which cells lead under other weights, and how far one exponent must move until another cell leads."""
+    """Which cells lead under other weights, and the change of one exponent that makes another cell lead."""
     title = f"{comparison.dataset}: how far the answer depends on the weights"
-    names = {label: fitting(name) for label, name in short_names(comparison).items()}
+    names = {label: shorten(name) for label, name in short_names(comparison).items()}
     shares = sorted(comparison.rank_acceptability.items(), key=lambda item: -item[1])
     shown = [(names[label], share) for label, share in shares[:MAX_FIRST] if share >= MIN_SHARE]
     if not shown:
         return without_data(title, "No cell within its budgets has a score.")
-    others = 1 - sum(share for _, share in shown)
-    if others >= MIN_SHARE:
-        shown.append(("all other cells", others))
+    rest = 1 - sum(share for _, share in shown)
+    if rest >= MIN_SHARE:
+        shown.append(("all other cells", rest))
     gap, top = 0.8, 0.45
     rows = len(shown) + len(comparison.weight_flips)
     figure = Figure(figsize=(WIDTH_IN, top + rows * ROW_IN + gap + 0.5))
@@ -89,12 +81,12 @@ def sensitivity(comparison: Comparison) -> Figure:
     upper.xaxis.set_major_formatter("{x:.0%}")
     row_words(upper, [name for name, _ in shown], [f"{share:.0%}" for _, share in shown])
     lower = row_axes(figure, len(comparison.weight_flips), top_in=top + len(shown) * ROW_IN + gap)
-    _moves(lower, comparison, names)
+    _weight_flips(lower, comparison, names)
     return figure
 
 
 def _stacks(axes: Axes, entries: Sequence[Entry], rows: npt.NDArray[np.float64]) -> None:
-    """Each entry's terms as a bar at its row, the score as a diamond with its interval."""
+    """Each entry's terms as a bar in its row, the score as a diamond with its interval."""
     boxes: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in CRITERIA_LOOK}
     for entry, y in zip(entries, rows, strict=True):
         ends = {True: 0.0, False: 0.0}
@@ -104,7 +96,7 @@ def _stacks(axes: Axes, entries: Sequence[Entry], rows: npt.NDArray[np.float64])
             boxes[name].append([(left, low), (right, low), (right, high), (left, high)])
             ends[value > 0] = right
     for name, (colour, hatch) in CRITERIA_LOOK.items():
-        # One path for all rows: what takes long is to prepare its hatch.
+        # One path for all rows: preparing a hatch is slow.
         path = Path.make_compound_path_from_polys(np.array(boxes[name]))
         bars = axes.add_patch(PathPatch(path, facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.4))
         bars.sticky_edges.x.append(0)
@@ -125,25 +117,25 @@ def _remark(entry: Entry, comparison: Comparison) -> str:
     return " (tied)" if entry.label in comparison.tied and len(comparison.tied) > 1 else ""
 
 
-def _moves(axes: Axes, comparison: Comparison, names: dict[str, str]) -> None:
-    """Each exponent as it is, and where another cell takes the lead."""
+def _weight_flips(axes: Axes, comparison: Comparison, names: dict[str, str]) -> None:
+    """Each exponent, and the value at which another cell leads."""
     words = []
-    for index, move in enumerate(comparison.weight_flips):
+    for index, flip in enumerate(comparison.weight_flips):
         y = -index - BELOW
-        axes.plot([1 / MAX_WIDTH, MAX_WIDTH], [y, y], color="#cccccc", linewidth=0.8, zorder=1)
+        axes.plot([1 / MAX_FACTOR, MAX_FACTOR], [y, y], color="#cccccc", linewidth=0.8, zorder=1)
         axes.plot(1, y, marker="o", markersize=5, color="black", zorder=3)
-        said = f"{CRITERION[move.criterion]} {move.before:g}"
-        if math.isnan(move.after):
-            said += ": no other exponent changes the leader"
+        text = f"{CRITERION[flip.criterion]} {flip.before:g}"
+        if math.isnan(flip.after):
+            text += ": no other exponent changes the leader"
         else:
-            said += f" → {move.after:.3g}: {names[move.winner]}"
-        if move.before > 0 and move.after > 0:
-            factor = min(MAX_WIDTH, max(1 / MAX_WIDTH, move.after / move.before))
+            text += f" → {flip.after:.3g}: {names[flip.winner]}"
+        if flip.before > 0 and flip.after > 0:
+            factor = min(MAX_FACTOR, max(1 / MAX_FACTOR, flip.after / flip.before))
             axes.plot([1, factor], [y, y], color=BLUE, linewidth=2.5, zorder=2)
             axes.plot(factor, y, marker=">" if factor > 1 else "<", markersize=7, color=BLUE, zorder=3)
-        words.append(fitting(said, 78))
+        words.append(shorten(text, 78))
     axes.set_xscale("log")
-    axes.set(xlim=(1 / MAX_WIDTH, MAX_WIDTH), xlabel="exponent, as a multiple of the one that was used (dot)")
+    axes.set(xlim=(1 / MAX_FACTOR, MAX_FACTOR), xlabel="exponent, as a multiple of the one that was used (dot)")
     ticks = (0.1, 0.3, 1, 3, 10)
     axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
     axes.minorticks_off()

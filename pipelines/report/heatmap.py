@@ -1,4 +1,4 @@
-"""The figure of a comparison as a grid: the best score of each model with each technique."""
+"""The figure of a comparison as a grid: the best score of each pair of model and technique."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from matplotlib.patches import Rectangle
 
 from pipelines.comparison.ranking import Comparison
 from pipelines.report.style import WIDTH_IN, lowest_shown, without_data
-from pipelines.report.words import fitting
+from pipelines.report.words import shorten
 
 MAX_TECHNIQUES, MAX_MODELS = 30, 12
 
 
 def heatmap(comparison: Comparison) -> Figure:
-    """Model by technique, each with the score of its best cell within budget; what was not run is hatched."""
+    """The score of the best eligible cell of each model and technique; pairs without one are hatched."""
     title = f"{comparison.dataset}: best score in dB"
     best: dict[tuple[str, str], float] = {}
     for entry in comparison.entries:
         if entry.eligible and not math.isnan(entry.score.value):
-            # By falling score, so the first one is the best.
+            # The first one is the best, as entries are sorted by falling score.
             best.setdefault((entry.technique, entry.model), entry.score.value)
     if not best:
         return without_data(title, "No cell that learnt something within its budgets has a score.")
@@ -40,11 +40,8 @@ def heatmap(comparison: Comparison) -> Figure:
     axes.imshow(values, cmap="Blues", vmin=low, vmax=max(high, low + 1e-9), aspect="auto", zorder=1)
     for (row, column), value in np.ndenumerate(values):
         if math.isnan(value):
-            axes.add_patch(
-                Rectangle(
-                    (column - 0.5, row - 0.5), 1, 1, hatch="////", facecolor="white", edgecolor="#c8c8c8", linewidth=0
-                )
-            )
+            hatched: dict[str, Any] = {"hatch": "////", "facecolor": "white", "edgecolor": "#c8c8c8", "linewidth": 0}
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **hatched))
             continue
         dark = (value - low) / max(high - low, 1e-9) > 0.55
         first = value == high
@@ -63,8 +60,8 @@ def heatmap(comparison: Comparison) -> Figure:
                 Rectangle((column - 0.46, row - 0.42), 0.92, 0.84, fill=False, edgecolor="black", linewidth=1.6)
             )
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(models) > 3 else {}
-    axes.set_xticks(range(len(models)), [fitting(m, 24) for m in models], fontsize=7.5, **turned)
-    axes.set_yticks(range(len(techniques)), [fitting(t, 30) for t in techniques], fontsize=7.5)
+    axes.set_xticks(range(len(models)), [shorten(m, 24) for m in models], fontsize=7.5, **turned)
+    axes.set_yticks(range(len(techniques)), [shorten(t, 30) for t in techniques], fontsize=7.5)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(title, pad=8)

@@ -12,7 +12,7 @@
   const choices = [...filters.querySelectorAll("details")];
   const scroll = document.getElementById("scroll");
   const NEAR = 16, HEIGHT = 350, MARGIN = { left: 52, right: 14, top: 24, bottom: 44 };
-  // So many pixels a power of ten must have, that 1, 2 and 5 fit beside each other.
+  // Pixels that a power of ten needs for the ticks 1, 2 and 5.
   const ROOM = 120;
   const GREY = data.grey;
 
@@ -59,7 +59,7 @@
     }, parent);
   };
 
-  // What is chosen.
+  // The chosen cells.
   const ticked = (choice) => [...choice.querySelectorAll("input:checked")].map((input) => input.value);
   const shown = () => {
     const wanted = choices.map((choice) => [choice.dataset.key, ticked(choice)]).filter(([, values]) => values.length);
@@ -67,7 +67,7 @@
       wanted.every(([key, values]) => values.includes(cell[key])) && (!frontOnly.checked || cell.front));
   };
 
-  // Axes: positions, and ticks with their words.
+  // Axes: positions and ticks.
   const ticksBetween = (low, high) => {
     const rough = (high - low) / 5;
     const power = 10 ** Math.floor(Math.log10(rough));
@@ -124,26 +124,25 @@
       point.path.setAttribute("class", "point");
       return point;
     });
-    const said = missing === 1 ? "1 cell without both values is" : `${missing} cells without both values are`;
-    if (missing) html("p", `${said} not drawn.`, box).className = "caption";
+    const subject = missing === 1 ? "1 cell without both values is" : `${missing} cells without both values are`;
+    if (missing) html("p", `${subject} not drawn.`, box).className = "caption";
     interact(plot, points, width);
   };
 
-  // Hover, tap and arrow keys tell a cell's values.
+  // Hover, tap and arrow keys show a cell's values.
   let hit = null;
   const leave = () => {
     tooltip.hidden = true;
     if (hit) { hit.path.setAttribute("stroke-width", 1.4); rows[hit.row].classList.remove("hit"); }
     hit = null;
   };
-  // The table's own box may show other rows.
-  const bringIntoTable = (row) => {
+    const bringIntoTable = (row) => {
     const at = row.getBoundingClientRect(), within = scroll.getBoundingClientRect();
     const heading = table.tHead.offsetHeight;
     if (at.top >= within.top + heading && at.bottom <= within.bottom) return;
     scroll.scrollTop += at.top - within.top - Math.max(heading, (within.height - at.height) / 2);
   };
-  const tell = (plot, point, width) => {
+  const showValues = (plot, point, width) => {
     leave();
     const { cell } = point;
     hit = { path: point.path, row: data.cells.indexOf(cell) };
@@ -153,15 +152,15 @@
     tooltip.replaceChildren();
     html("b", `${cell.rank}. ${cell.model} ${cell.technique}`, tooltip);
     if (cell.variation) html("div", cell.variation, tooltip);
-    const say = (name, value, digits, unit = "", factor = 1) => {
+    const addLine = (name, value, digits, unit = "", factor = 1) => {
       if (value !== null) html("div", `${name} ${(value * factor).toFixed(digits)}${unit}`, tooltip);
     };
-    say("accuracy", cell.accuracy, 2, "%", 100);
-    say("test time", cell.test_ms, 3, " ms");
-    say("compressed", cell.compressed_bytes, 1, " kB", 1e-3);
-    say("training", cell.train_s, 1, " s");
-    say("score", cell.score, 2, " dB");
-    say("gain", cell.gain, 2, " dB");
+    addLine("accuracy", cell.accuracy, 2, "%", 100);
+    addLine("test time", cell.test_ms, 3, " ms");
+    addLine("compressed", cell.compressed_bytes, 1, " kB", 1e-3);
+    addLine("training", cell.train_s, 1, " s");
+    addLine("score", cell.score, 2, " dB");
+    addLine("gain", cell.gain, 2, " dB");
     if (!cell.feasible) html("div", "over its budget", tooltip);
     tooltip.hidden = false;
     const at = plot.getBoundingClientRect(), scale = at.width / width;
@@ -185,7 +184,7 @@
     const look = (event) => {
       const point = nearest(event);
       if (!point) leave();
-      else if (!hit || hit.path !== point.path) tell(plot, point, width);
+      else if (!hit || hit.path !== point.path) showValues(plot, point, width);
     };
     plot.addEventListener("pointermove", look);
     plot.addEventListener("pointerdown", look);
@@ -198,7 +197,7 @@
       if (!step) return;
       event.preventDefault();
       const at = hit ? across.findIndex((point) => point.path === hit.path) : -1;
-      tell(plot, across[(at + step + across.length) % across.length], width);
+      showValues(plot, across[(at + step + across.length) % across.length], width);
     });
   };
 
@@ -227,7 +226,7 @@
     for (const choice of choices) choice.querySelector("b").textContent = ticked(choice).join(", ") || "all";
     const chosen = data.across[across.selectedIndex];
     plots.replaceChildren();
-    // All boxes first: how wide one is depends on how many there are.
+    // The width of a box depends on the number of boxes, so all are made first.
     const drawn = data.datasets.filter((dataset) => cells.some((cell) => cell.dataset === dataset));
     const boxes = drawn.map(() => html("section", "", plots));
     drawn.forEach((dataset, at) => {
@@ -237,7 +236,7 @@
     drawLegend(cells);
   };
 
-  // Sorting; what is not known goes last.
+  // Sorting; unknown values go last.
   table.tHead.addEventListener("click", (event) => {
     const heading = event.target.closest("th");
     if (!heading) return;
@@ -258,7 +257,7 @@
   for (const { label } of data.across) html("option", label, across);
   filters.addEventListener("change", draw);
   filters.addEventListener("submit", (event) => event.preventDefault());
-  // The form's fields are back at their beginning only after the event.
+  // The form's fields are reset only after the event.
   filters.addEventListener("reset", () => setTimeout(draw));
   document.addEventListener("click", (event) => {
     for (const choice of choices) if (!choice.contains(event.target)) choice.open = false;
@@ -267,7 +266,7 @@
   document.querySelector("nav").addEventListener("click", (event) => {
     if (event.target.hash) document.querySelector(event.target.hash).scrollIntoView();
   });
-  // Not at once: to change the box that is observed while it is told of is an error.
+  // In the next frame: changing the observed box during the notification is an error.
   let width = 0;
   new ResizeObserver(() => requestAnimationFrame(() => {
     if (plots.clientWidth !== width) { width = plots.clientWidth; draw(); }

@@ -1,4 +1,4 @@
-"""Comparisons as one HTML page that loads nothing, and its figures as PNG files beside it."""
+"""Comparisons as one self-contained HTML page, and its figures as PNG files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NOT_IN_A_FILE_NAME = re.compile(r"[^\w.-]")
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A figure that every dataset has. caption: what it shows, for who does not know opscore."""
+    """A figure that every dataset has. caption: its explanation for readers who do not know opscore."""
 
     name: str
     title: str
@@ -50,11 +50,9 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A drawn figure. name: its kind's."""
+    """A drawn figure."""
 
-    name: str
-    title: str
-    caption: str
+    kind: Kind
     alt: str
     png: bytes
 
@@ -65,19 +63,19 @@ class Picture:
 
 
 POINTS = (
-    "Each point is a cell, its shape and colour tell the model. Filled points are on the Pareto front: no other cell "
-    "is at least as good in accuracy, test time and compressed size and better in one. The numbers are the places by "
-    f"score, of the best {MAX_NUMBERED} on the front, where there is room."
+    "Each point is a cell; shape and colour show the model. Filled points are on the Pareto front: no other cell "
+    "is at least as good in accuracy, test time and compressed size and better in one. The numbers are the ranks "
+    f"by score of the best {MAX_NUMBERED} on the front, where there is room."
 )
 KINDS = (
     Kind(
         name="ranking",
-        title="Ranking, and what the score is made of",
+        title="Ranking, and the parts of the score",
         caption="The operational score weighs four criteria in decibels: a higher accuracy, a smaller file and shorter "
-        "times all add to it. Each bar holds the four terms, those that take away to the left of 0; the diamond is "
-        "their sum, which is the score. Where a term begins depends on its unit (MB, ms, s), so only differences "
-        "between cells have a meaning: 6 dB are a factor of 2 in the ratio that the score is the logarithm of. A line "
-        "through the diamond is the 95% interval over seeds.",
+        "times all add to it. Each bar holds the four terms, negative ones to the left of 0; the diamond is "
+        "their sum, the score. The zero of a term depends on its unit (MB, ms, s), so only differences between cells "
+        "have a meaning: 6 dB are a factor of 2 in the ratio whose logarithm is the score. A line through the diamond "
+        "is the 95% interval over seeds.",
         draw=lambda comparison, _: ranking(comparison),
     ),
     Kind(
@@ -90,8 +88,8 @@ KINDS = (
         name="heatmap",
         title="Model by technique",
         caption="The best score of each model with each technique, in dB; the darker, the better, and the best of all "
-        "is framed. Hatched: no cell within its budgets. Scores far below the upper half, of models that learnt next "
-        "to nothing, share the palest colour.",
+        "is framed. Hatched: no cell within its budgets. Scores far below the upper half, of models that learnt almost "
+        "nothing, share the palest colour.",
         draw=lambda comparison, _: heatmap(comparison),
     ),
     Kind(
@@ -104,21 +102,21 @@ KINDS = (
     Kind(
         name="training_accuracy",
         title="Training time against accuracy",
-        caption="Up and to the left is better. The time is all training that led to the file, also that of the model "
-        f"that a technique started from. Vertical lines are 95% intervals of the accuracy. {POINTS}",
+        caption="Up and to the left is better. The time is all training that led to the file, including that of the "
+        f"model that a technique started from. Vertical lines are 95% intervals of the accuracy. {POINTS}",
         draw=lambda comparison, of: scatter(comparison, TRAIN, of),
     ),
     Kind(
         name="sensitivity",
-        title="How far the answer depends on the weights",
-        caption="Above: of all ways to weigh the four criteria, drawn evenly, the share under which a cell ranks "
-        "first; one near 100% is right whatever one cares for. Below: the nearest exponent of one criterion alone, "
-        "the others as they are, beyond which another cell leads, and which one. A long arrow, or none, means that the "
-        "answer is robust against that exponent.",
+        title="Sensitivity to the weights",
+        caption="Above: the share of all weights of the four criteria, drawn uniformly, under which a cell ranks "
+        "first; a cell near 100% leads whatever the weights are. Below: the nearest exponent of one criterion, with "
+        "the other exponents unchanged, beyond which another cell leads, and that cell. A long arrow, or none, means "
+        "that the answer is robust against that exponent.",
         draw=lambda comparison, _: sensitivity(comparison),
     ),
 )
-# The interactive plot's choices: key of a row, words, factor to the words' unit.
+# The quantities of the interactive plot: key of a row, label, factor to the label's unit.
 ACROSS = (
     ("test_ms", TEST.label, 1.0),
     ("compressed_bytes", SIZE.label, SIZE.factor),
@@ -127,7 +125,7 @@ ACROSS = (
 
 
 def write(cells: Iterable[RecordedCell], folder: Path, *, chosen: str) -> list[Path]:
-    """Write the report on the cells into `folder`; gives the page's path and then the figures'.
+    """Write the report on the cells into `folder` and return the path of the page, then those of the figures.
 
     chosen: how the cells were chosen, in words.
     """
@@ -142,13 +140,13 @@ def write(cells: Iterable[RecordedCell], folder: Path, *, chosen: str) -> list[P
         alike = [other for other in pictures if NOT_IN_A_FILE_NAME.sub("_", other) == stem]
         stem += f"-{alike.index(dataset) + 1}" if alike[0] != dataset else ""
         for picture in of_one:
-            paths.append(folder / f"{stem}-{picture.name}.png")
+            paths.append(folder / f"{stem}-{picture.kind.name}.png")
             paths[-1].write_bytes(picture.png)
     return paths
 
 
 def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
-    """How each model is drawn, in all datasets alike."""
+    """The look of each model, the same in all datasets."""
     return looks(entry.model for comparison in comparisons for entry in comparison.entries)
 
 
@@ -161,9 +159,7 @@ def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
     with in_style(families):
         return [
             Picture(
-                name=kind.name,
-                title=kind.title,
-                caption=kind.caption,
+                kind=kind,
                 alt=f"{kind.title}: {comparison.dataset}, {len(comparison.entries)} cells. {leading} "
                 "The table holds all values.",
                 png=_png(kind, comparison, of, missing),
@@ -173,7 +169,7 @@ def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
 
 
 def _png(kind: Kind, comparison: Comparison, of: Mapping[str, Look], missing: frozenset[str]) -> bytes:
-    """A figure as a PNG file; one that fails says so, and costs no other."""
+    """A figure as a PNG file. A figure that fails is replaced by a note, and the other figures are still drawn."""
     try:
         figure = kind.draw(comparison, of)
         if missing:
@@ -189,9 +185,9 @@ def page(comparisons: Sequence[Comparison], pictures: Mapping[str, Sequence[Pict
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    # A long setting goes to the next line before its value, as a number that is torn apart is misread.
+    # A long setting breaks before its value: a number that is broken across lines is misread.
     environment.filters["breakable"] = lambda text: Markup("<wbr>=").join(text.split("="))
-    # A NaN would be no JSON; the rows hold None in its place.
+    # NaN is no JSON: the rows hold None in its place.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     all_rows = rows(comparisons)
     runs = [run for comparison in comparisons for entry in comparison.entries for run in entry.runs]
@@ -213,14 +209,14 @@ def page(comparisons: Sequence[Comparison], pictures: Mapping[str, Sequence[Pict
 
 
 def _section(comparison: Comparison, pictures: Sequence[Picture]) -> dict[str, object]:
-    """What the template shows of one dataset."""
-    answer, *others = notes(comparison)
+    """The values of the template for one dataset."""
+    answer, *more = notes(comparison)
     return {
         "dataset": comparison.dataset,
         "count": len(comparison.entries),
         "answer": answer,
         "reasons": reasons(comparison),
-        "notes": [*others, *cautions(comparison)],
+        "notes": [*more, *cautions(comparison)],
         "dimensions": _dimensions(comparison),
         "hardware": comparison.hardware,
         "profiles": profiles(comparison),
@@ -230,7 +226,7 @@ def _section(comparison: Comparison, pictures: Sequence[Picture]) -> dict[str, o
 
 
 def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
-    """The article's table: what beats its baseline in how many dimensions, by model."""
+    """The article's table: the dimensions in which cells beat their baseline, by model."""
 
     def order(entry: Entry) -> tuple[str, int, str]:
         return entry.model, -(entry.improved or 0), entry.technique
@@ -248,14 +244,14 @@ def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
 
 
 def _columns(all_rows: Sequence[Row]) -> list[object]:
-    """The columns that tell cells apart or hold something: one dataset, and what all cells pass, are left out."""
-    alike = {"dataset": len({row["dataset"] for row in all_rows}) == 1}
-    alike |= {key: all(row[key] for row in all_rows) for key in ("learnt", "feasible")}
-    return [column for column in COLUMNS if not alike.get(column.key)]
+    """The columns without those that are the same for all cells."""
+    constant = {"dataset": len({row["dataset"] for row in all_rows}) == 1}
+    constant |= {key: all(row[key] for row in all_rows) for key in ("learnt", "feasible")}
+    return [column for column in COLUMNS if not constant.get(column.key)]
 
 
 def _data(comparisons: Sequence[Comparison], all_rows: Sequence[Row]) -> dict[str, object]:
-    """What the page's script draws from."""
+    """The data of the page's script."""
     return {
         "grey": GREY,
         "looks": {model: asdict(look) for model, look in looks_of(comparisons).items()},

@@ -1,4 +1,4 @@
-"""The report's table: its columns, and cells as plain values for table and interactive plot alike."""
+"""The columns of the report's table, and cells as plain values for the table and the interactive plot."""
 
 from __future__ import annotations
 
@@ -14,51 +14,57 @@ from pipelines.results import columns
 Value = float | int | str | bool | None
 Row = dict[str, Value]
 WITH_INTERVAL = (columns.SCORE, columns.GAIN, columns.ACCURACY)
-NOT_KNOWN = "–"  # noqa: RUF001 (a dash, as tables have it)
+UNKNOWN = "–"  # noqa: RUF001 (a dash, as tables have it)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column(columns.Column):
-    """A column of the report's table. interval: whether a row's `<key>_low` and `<key>_high` are shown below it."""
+    """A column of the report's table. interval: whether a row's `<key>_low` and `<key>_high` are below its value."""
 
     interval: bool = False
 
     @classmethod
     def of(cls, column: columns.Column) -> Column:
-        """The same column here."""
+        """A column of all tables as one of the report's."""
         return cls(**asdict(column), interval=column in WITH_INTERVAL)
 
     def cell(self, row: Row) -> str:
-        """The value of this column as it is shown."""
-        return self._shown(row[self.key])
+        """The text of this column's value."""
+        return self._text(row[self.key])
 
     def below(self, row: Row) -> str:
-        """What is shown below the value: its interval, or what else tells the cell from others."""
+        """The small print below the value: its interval, or the settings in which similar cells differ."""
         if self.key == "technique":
             return str(row["variation"])
         low, high = (row.get(f"{self.key}_{end}") for end in ("low", "high"))
-        return f"{self._shown(low)} to {self._shown(high)}" if self.interval and low is not None else ""
+        return f"{self._text(low)} to {self._text(high)}" if self.interval and low is not None else ""
 
-    def _shown(self, value: Value) -> str:
+    def _text(self, value: Value) -> str:
         if isinstance(value, bool):
             return "yes" if value else ""
         if value is None:
-            return NOT_KNOWN
+            return UNKNOWN
         return self.text(value) if self.form and not isinstance(value, str) else str(value)
 
 
 COLUMNS = (
     Column(key="rank", heading="#", about="place by score within the dataset; the figures use the same numbers"),
     Column(key="model", heading="model", about="the network"),
-    Column(key="technique", heading="technique", about="how it was optimized, and what tells it from cells like it"),
-    Column(key="dataset", heading="dataset", about="what it was trained and tested on"),
+    Column(
+        key="technique",
+        heading="technique",
+        about="how it was optimized, and the settings in which similar cells differ",
+    ),
+    Column(key="dataset", heading="dataset", about="the images that it was trained and tested on"),
     *map(Column.of, (columns.SCORE, columns.GAIN, *columns.GAINS.values(), columns.ACCURACY)),
     *map(Column.of, (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, columns.IMPROVED)),
     Column(key="front", heading="Pareto", about="no other cell is as good in accuracy, test time and compressed size"),
     Column(key="tied", heading="tied", about="its score does not differ significantly from the first one's"),
     Column.of(columns.FIRST),
     Column(
-        key="learnt", heading="learnt", about="right more often than always giving the most frequent class (p < 0.05)"
+        key="learnt",
+        heading="learnt",
+        about="right more often than always answering the most frequent class (p < 0.05)",
     ),
     Column(key="feasible", heading="in budget", about="keeps the budgets of its score profile"),
     Column(key="seeds", heading="seeds", about="how many runs, with different random seeds, were averaged"),

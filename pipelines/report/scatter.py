@@ -1,4 +1,4 @@
-"""Figures of a comparison as points: accuracy against test time, size and training time; and model by technique."""
+"""Figures of a comparison as points: accuracy against test time, size and training time."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
 from pipelines.report.style import GREY, WIDTH_IN, Look, lowest_shown, without_data
 
-# Below this ratio of largest to smallest a logarithmic axis has too few ticks.
+# Below this ratio of the largest to the smallest value a logarithmic axis has too few ticks.
 MIN_RATIO = 3.0
 AREA, MIN_AREA, MAX_AREA = 38.0, 18.0, 190.0
 MAX_MODELS = 12
 HEIGHT_IN = 4.3
 LEGEND_COLUMNS, LEGEND_ROW_IN = 3, 0.165
-# More numbers are not read, and each takes a hundredth of a second.
+# Each number takes 10 ms to place.
 MAX_NUMBERED = 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Across:
-    """What a scatter has across: its name in an Entry, its words, and the factor to the words' unit."""
+    """The quantity of a horizontal axis: its name in an Entry, title and label, and the factor to the label's unit."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ TRAIN = Across(name="train_s", title="training time against accuracy", label="tr
 
 
 def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *, bubbles: bool = False) -> Figure:
-    """Accuracy of all cells over `across`; those on the Pareto front are filled, its best carry their place by score.
+    """Accuracy of all cells over `across`. Cells on the Pareto front are filled, and the best of them have their rank.
 
     bubbles: a point's area grows with the compressed size; else vertical lines give the front's 95% intervals.
     """
@@ -61,7 +61,7 @@ def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *
     areas = _areas([entry for _, entry, _ in drawn]) if bubbles else [AREA] * len(drawn)
     front = [(rank, x, e.accuracy.value) for rank, e, x in drawn if e.label in comparison.front]
     lowest = min(lowest_shown([e.accuracy.value for _, e, _ in drawn]), *(y for _, _, y in front), 1.0)
-    # The front on top, and of it the best last.
+    # The front is on top, its best cells last.
     order = sorted(range(len(drawn)), key=lambda at: (drawn[at][1].label in comparison.front, -drawn[at][0]))
     shown = [at for at in order if drawn[at][1].accuracy.value >= lowest]
     points = [(entry, x, entry.label in comparison.front) for _, entry, x in (drawn[at] for at in shown)]
@@ -86,9 +86,9 @@ def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *
 def _points(
     axes: Axes, points: Sequence[tuple[Entry, float, bool]], looks: Mapping[str, Look], areas: Sequence[float]
 ) -> None:
-    """Entries, where they are across, and whether on the front; the last ones on top.
+    """Draw entries with their places across and whether they are on the front, the last ones on top.
 
-    All in one collection: thousands of them take Matplotlib half a minute.
+    They are one collection: thousands of collections take Matplotlib half a minute.
     """
     colours = [looks[entry.model].colour if entry.feasible else GREY for entry, _, _ in points]
     fronts = [on_front for _, _, on_front in points]
@@ -120,7 +120,7 @@ def _areas(entries: Sequence[Entry]) -> list[float]:
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis with plain numbers where the values spread enough, else a linear one."""
+    """A logarithmic axis with plain numbers if the values differ enough, else a linear one."""
     low, high = min(values), max(values)
     if low <= 0 or high / low < MIN_RATIO:
         axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -135,7 +135,7 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look], *, below: int) -> int:
-    """Explain the points below the axes; gives the rows that it takes."""
+    """Draw the legend below the axes and return its number of rows."""
 
     def handle(label: str, shape: str = "o", *, face: str = "white", edge: str = "black") -> Line2D:
         return Line2D(
@@ -157,15 +157,15 @@ def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look],
 
 
 def _place(axes: Axes, legend_rows: int) -> None:
-    """Leave room around the axes for their words and the legend, by hand: Matplotlib takes a third of a second."""
+    """Place the axes within labels and legend by hand: Matplotlib's own layout takes a third of a second."""
     left, right, top, bottom = 0.75 / WIDTH_IN, 0.08 / WIDTH_IN, 0.32, 0.65 + LEGEND_ROW_IN * legend_rows
     axes.set_position((left, bottom / HEIGHT_IN, 1 - left - right, (HEIGHT_IN - bottom - top) / HEIGHT_IN))
-    # The scale of the axes is settled when they are drawn, but the numbers' places follow from it.
+    # The places of the numbers depend on the scale, which is otherwise set when the figure is drawn.
     axes.autoscale_view()
 
 
 def _number(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
-    """Each point's number beside it, where it covers neither a point nor another number; else it is left out."""
+    """Write each point's number next to it, unless it would cover a point or another number."""
     per_pt = axes.figure.dpi / 72
     places = [axes.transData.transform((x, y)) / per_pt for _, x, y in points]
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]

@@ -1,4 +1,4 @@
-"""How the report's figures look: readable on a phone, in black and white, and by colour-blind people."""
+"""The style of the report's figures: readable on a phone, in black and white, and by colour-blind people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipelines.system import fonts
 # Okabe & Ito's palette without its black, which stands for emphasis, and its yellow, which is too light on white.
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 GREY = "#8a8a8a"
-# Criterion -> colour and hatch. The hatch tells them apart where colours cannot.
+# Criterion -> colour and hatch, which distinguishes criteria in black and white.
 CRITERIA_LOOK = {
     "accuracy": (BLUE, ""),
     "size": (ORANGE, "////"),
@@ -41,20 +41,20 @@ RC: dict[Any, Any] = {
     "axes.spines.right": False,
     "hatch.linewidth": 0.5,
 }
-# In a figure of rows each row has its words above its bar, so that long names fit on a phone.
+# In a figure with rows the words of a row are above its bar, so that long names fit on a phone.
 ROW_IN = 0.36
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How one model is drawn, in all figures alike."""
+    """The colour and shape of one model in all figures."""
 
     colour: str
     shape: str
 
 
 def looks(models: Iterable[str]) -> dict[str, Look]:
-    """A look for each model, by the order of their names."""
+    """A look for each model, in the order of their names."""
     return {
         model: Look(colour=COLOURS[at % len(COLOURS)], shape=SHAPES[at % len(SHAPES)])
         for at, model in enumerate(sorted(set(models)))
@@ -64,20 +64,20 @@ def looks(models: Iterable[str]) -> dict[str, Look]:
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    # `savefig` would lay a figure out twice.
+    # `savefig` would compute the layout twice.
     FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
 
 
 def in_style(families: Sequence[str] = ()) -> AbstractContextManager[object]:
-    """A context in which figures are made and written in the report's style. families: fonts beside the default one."""
+    """A context with the report's style. families: fonts in addition to the default one."""
     return mpl.rc_context(RC | fonts.style(families))
 
 
 def row_axes(figure: Figure, rows: int, *, top_in: float) -> Axes:
     """Axes as wide as the figure for `rows` rows; row i is centred on y = -i. top_in: from the figure's top edge."""
     width, height = figure.get_size_inches()
-    # Half of the last tick's "100%" stands beyond the axes.
+    # Half of the last tick's "100%" is beyond the axes.
     side = 0.2
     bottom = height - top_in - rows * ROW_IN
     axes = figure.add_axes((side / width, bottom / height, 1 - 2 * side / width, rows * ROW_IN / height))
@@ -87,7 +87,7 @@ def row_axes(figure: Figure, rows: int, *, top_in: float) -> Axes:
 
 
 def row_words(axes: Axes, left: Sequence[str], right: Sequence[str]) -> None:
-    """Words above each row's bar, from the left and from the right edge."""
+    """Write words above each row's bar, at the left and at the right edge."""
     for index, (words, value) in enumerate(zip(left, right, strict=True)):
         place: dict[str, Any] = {
             "y": 0.3 - index,
@@ -100,13 +100,13 @@ def row_words(axes: Axes, left: Sequence[str], right: Sequence[str]) -> None:
 
 
 def lowest_shown(values: Sequence[float]) -> float:
-    """Where an axis may begin: far below the upper half of the values there are only cells that learnt nothing."""
+    """The lower end of an axis: cells far below the upper half of the values have learnt nothing."""
     middle, high = float(np.median(values)), max(values)
     return max(min(values), middle - 2 * (high - middle))
 
 
 def without_data(title: str, why: str) -> Figure:
-    """A figure that says why there is nothing to draw."""
+    """A figure with the reason why there is nothing to draw."""
     figure = Figure(figsize=(WIDTH_IN, 1.1))
     figure.suptitle(title, fontsize=9.5, fontweight="bold")
     figure.text(0.5, 0.35, why, ha="center", va="center")

@@ -1,4 +1,4 @@
-"""What a report says about cells in words: short names, why the first one leads, what was not alike."""
+"""The sentences of a report: short names, why the winner leads, and which cells do not compare."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ from pipelines.comparison.ranking import Comparison
 from pipelines.results.columns import CRITERION
 from pipelines.results.score import BUDGETS, CRITERIA
 
-# Two scores that differ by less in a criterion are alike in it.
+# Scores that differ by less in a criterion count as equal in it.
 MIN_DB = 0.05
 MAX_LENGTH = 64
 _SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
 
 
 def variation(entry: Entry) -> str:
-    """What tells a cell from others of the same model, dataset and technique; empty where nothing has to."""
+    """The settings in which a cell differs from others of the same model, dataset and technique, if any."""
     return entry.label.removeprefix(entry.runs[0].name).strip()
 
 
 def short_names(comparison: Comparison) -> dict[str, str]:
-    """Label -> a name for figures: without the dataset, and settings by the last part of their names."""
+    """Names for figures by label: without the dataset, and with the last part of the settings' names."""
     return {
         entry.label: " ".join(filter(None, (entry.model, entry.technique, _shortened(variation(entry)))))
         for entry in comparison.entries
     }
 
 
-def fitting(name: str, longest: int = MAX_LENGTH) -> str:
-    """`name`, cut where it is too long for a figure."""
+def shorten(name: str, longest: int = MAX_LENGTH) -> str:
+    """`name`, cut if it is too long for a figure."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def reasons(comparison: Comparison) -> list[str]:
-    """Why the winner is the winner, a sentence each; empty where there is none."""
+    """Why the winner leads, a sentence each; empty without a winner."""
     winner = comparison.winner
     if winner is None:
         return []
-    said = []
+    sentences = []
     rivals = [entry for entry in comparison.entries if entry.eligible and not math.isnan(entry.score.value)][1:]
     if rivals:
-        said.append(_lead(winner, rivals[0]))
-    said.append(
+        sentences.append(_lead(winner, rivals[0]))
+    sentences.append(
         f"It is right on {winner.accuracy.value:.2%} of the test images{_interval(winner)}, takes "
         f"{winner.test_ms.value:.3g} ms an image and {size(winner.compressed_bytes.value)} compressed, and took "
         f"{winner.train_s.value:.3g} s to train."
     )
     if winner.improved is not None:
-        said.append(
-            f"On its own baseline it gains {winner.gain.value:+.2f} dB and is better in {winner.improved} of 3 "
+        sentences.append(
+            f"It gains {winner.gain.value:+.2f} dB over its own baseline and is better in {winner.improved} of 3 "
             f"dimensions ({', '.join(f'{name} {mark}' for name, mark in winner.marks.items())})."
         )
-    return said
+    return sentences
 
 
 def cautions(comparison: Comparison) -> list[str]:
-    """What was not alike among the cells, so that their numbers compare with reserve only; a sentence each."""
+    """Differences among the cells that make their numbers incomparable, a sentence each."""
     if len(profiles(comparison)) < 2:
         return []
     return [
@@ -68,7 +68,7 @@ def cautions(comparison: Comparison) -> list[str]:
 
 
 def profiles(comparison: Comparison) -> list[str]:
-    """The exponents and budgets under which the cells were scored, in words; one for most comparisons."""
+    """The exponents and budgets of the cells' scores, in words; most comparisons have one profile."""
     found = set()
     for entry in comparison.entries:
         for run in entry.runs:
@@ -94,7 +94,7 @@ def listed(words: Iterable[str]) -> str:
 
 
 def _shortened(settings: str) -> str:
-    """`technique.epochs=3` as `epochs=3`, unless another of the settings ends alike."""
+    """`technique.epochs=3` as `epochs=3`, unless another setting has the same last part."""
     lasts = [found[2] for found in _SETTING.finditer(settings)]
     return _SETTING.sub(lambda found: f"{found[2]}=" if lasts.count(found[2]) == 1 else found[0], settings)
 
@@ -102,11 +102,11 @@ def _shortened(settings: str) -> str:
 def _lead(winner: Entry, rival: Entry) -> str:
     own, other = winner.terms, rival.terms
     differences = sorted(((CRITERION[name], own[name] - other[name]) for name in CRITERIA), key=lambda d: -abs(d[1]))
-    said = [f"It leads {rival.label} by {winner.score.value - rival.score.value:.2f} dB"]
+    sentences = [f"It leads {rival.label} by {winner.score.value - rival.score.value:.2f} dB"]
     for sign, where in ((1, "ahead"), (-1, "behind")):
         of_sign = [f"{name} ({value:+.2f} dB)" for name, value in differences if sign * value >= MIN_DB]
-        said += [f"{where} in {listed(of_sign)}"] if of_sign else []
-    return ", ".join(said) + "."
+        sentences += [f"{where} in {listed(of_sign)}"] if of_sign else []
+    return ", ".join(sentences) + "."
 
 
 def _interval(entry: Entry) -> str:

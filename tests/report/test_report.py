@@ -1,4 +1,4 @@
-"""The report: one file that loads nothing, and figures that survive odd selections."""
+"""The report: one self-contained file, and figures for unusual selections."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert html.count("</script>") == html.count("<script")
 
 
-def test_names_of_other_scripts_leave_no_boxes(tmp_path: Path) -> None:
+def test_names_in_other_scripts_have_glyphs(tmp_path: Path) -> None:
     def named(model: str, dataset: str) -> list[RecordedCell]:
         cells = [recorded(technique, model=model) for technique in ("baseline", "cluster", "prune")]
         return [replace(cell, dataset=dataset, name=f"{model}-{dataset}-{cell.technique}") for cell in cells]
@@ -60,7 +60,7 @@ def test_names_of_other_scripts_leave_no_boxes(tmp_path: Path) -> None:
     assert "花$x$-फूल-cluster" in page.read_text()
 
 
-def test_a_figure_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> Figure:
         raise ZeroDivisionError
 
@@ -80,7 +80,7 @@ def test_a_figure_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.
     ],
     ids=["a baseline alone", "nothing feasible", "mixed hardware", "two hundred cells"],
 )
-def test_odd_selections(cells: list, tmp_path: Path) -> None:
+def test_unusual_selections(cells: list, tmp_path: Path) -> None:
     page, *figures = write(cells, tmp_path, chosen="")
     assert len(figures) == len(FIGURES)
     assert "nan" not in re.sub(r"data:image/png;base64,[^\"]+", "", page.read_text()).lower().replace("finan", "")

@@ -1,4 +1,4 @@
-"""The report in a real browser: its choices, its plots and its table, on a wide screen and on a phone."""
+"""The report in a real browser: its choices, plots and table, on a wide screen and on a phone."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ CELLS = [
     recorded("quantize_int8", megabytes=0.25, accuracy=0.79, test_ms=0.75),
     recorded("cluster", megabytes=0.4, accuracy=0.7, train_s=30, feasible=False),
     recorded("baseline", model="resnet50", accuracy=0.9, megabytes=4, test_ms=5, train_s=20000),
-    # Timed on two machines, so it has no test time and is not drawn over it.
+    # Timed on two machines, so it has no test time and no point in that plot.
     recorded("quantize_int8", model="resnet50", seed=0, megabytes=1.5, accuracy=0.85),
     recorded("quantize_int8", model="resnet50", seed=1, megabytes=1.5, accuracy=0.87, hardware="another"),
     replace(recorded("baseline", accuracy=0.95), dataset="digits"),
@@ -52,7 +52,7 @@ def page(opened: Browser, report: Path) -> Browser:
 
 
 def rows(page: Browser, selector: str = "#table tbody tr:not([hidden])") -> list[list[str]]:
-    """What each row that is shown holds, from above, without its small print."""
+    """The cells of each visible row, from the top, without small print."""
     script = (
         "return [...document.querySelectorAll(arguments[0])].map((row) =>"
         "  [...row.cells].map((cell) => cell.innerText.split('\\n')[0]))"
@@ -62,7 +62,7 @@ def rows(page: Browser, selector: str = "#table tbody tr:not([hidden])") -> list
 
 
 def names(page: Browser) -> list[str]:
-    """Model, technique and dataset of each row that is shown, from above."""
+    """Model, technique and dataset of each visible row, from the top."""
     return [" ".join(row[1:4]) for row in rows(page)]
 
 
@@ -95,8 +95,8 @@ def tick(page: Browser, key: str, value: str) -> None:
         page.one(f"{choice} {part}").click()
 
 
-def told(page: Browser) -> list[str]:
-    """The lines of the tooltip, no part of which is outside the window."""
+def tooltip(page: Browser) -> list[str]:
+    """The lines of the tooltip, which must be inside the window."""
     assert page.run(
         "const at = document.getElementById('tooltip').getBoundingClientRect();"
         "return at.left >= 0 && at.top >= 0 && at.right <= innerWidth && at.bottom <= innerHeight"
@@ -119,7 +119,7 @@ def test_page_opens_from_a_file_and_loads_nothing_else(opened: Browser, report: 
     assert opened.one("#count").text == "7 of 7 cells"
     assert opened.texts(opened.all("#legend span")) == ["resnet50", "vgg16", "hollow: dominated", "grey: over budget"]
     tick(opened, "model", "vgg16")
-    # A window that changes makes all plots anew.
+    # All plots are redrawn when the window changes.
     opened.resize(PHONE)
     opened.until(lambda: opened.one("#plots svg").size["width"] < PHONE)
     assert opened.complaints() == []
@@ -134,7 +134,7 @@ def test_page_opens_from_a_file_and_loads_nothing_else(opened: Browser, report: 
         ("technique", LONG, 1, {"digits": 1}, {f"vgg16 {LONG} digits"}),
     ],
 )
-def test_what_is_ticked_is_what_plots_and_table_show(
+def test_plots_and_table_show_the_ticked_cells(
     page: Browser, key: str, value: str, count: int, dots: dict[str, int], left: set[str]
 ) -> None:
     tick(page, key, value)
@@ -144,7 +144,7 @@ def test_what_is_ticked_is_what_plots_and_table_show(
     assert page.one(f"[data-key='{key}'] b").text == value
 
 
-def test_choices_add_up_and_are_taken_back(page: Browser) -> None:
+def test_choices_combine_and_are_reset(page: Browser) -> None:
     tick(page, "technique", "baseline")
     tick(page, "technique", "quantize_int8")
     assert page.one("#count").text == "5 of 7 cells"
@@ -170,14 +170,14 @@ def test_the_pareto_front_alone(page: Browser) -> None:
 
 
 def test_choosing_another_axis_moves_points_and_label(page: Browser) -> None:
-    """By training time the resnet, with its hours, is the last one; by size the cell without a test time comes in."""
+    """The resnet has the longest training time; the cell without a test time has a size."""
 
     def order() -> list[str]:
         """Accuracies from left to right in the plot of cifar10."""
         found = []
         for point in sorted(points(page)["cifar10"], key=lambda point: point.location["x"]):
             page.point_at(point)
-            found.append(told(page)[1])
+            found.append(tooltip(page)[1])
         return found
 
     assert "test time of one image in ms" in page.one("#plots svg").text
@@ -194,17 +194,17 @@ def test_choosing_another_axis_moves_points_and_label(page: Browser) -> None:
 
 
 @pytest.mark.parametrize("width", [WIDE, PHONE])
-def test_pointing_at_a_cell_tells_its_values_and_marks_its_row(page: Browser, width: int) -> None:
+def test_pointing_at_a_cell_shows_values_and_marks_its_row(page: Browser, width: int) -> None:
     page.open(page.driver.current_url, width=width)
     page.until(lambda: page.all(".point"))
-    # As with more cells than there is room for.
+    # As with more cells than fit.
     page.run("document.getElementById('scroll').style.maxHeight = '130px'")
     for dataset, shares in {"cifar10": (90, 80, 79, 70), "digits": (95, 93)}.items():
         for point, share in zip(points(page)[dataset], shares, strict=True):
             page.point_at(point)
-            name, accuracy, *others = told(page)
+            name, accuracy, *more = tooltip(page)
             assert accuracy == f"accuracy {share}.00%"
-            assert ("over its budget" in others) == (share == 70)
+            assert ("over its budget" in more) == (share == 70)
             (row,) = marked(page)
             assert row == f"{name.split('. ')[1]} {dataset}"
             assert page.run(
@@ -222,7 +222,7 @@ def test_arrow_keys_walk_through_a_plot(page: Browser) -> None:
 
     def press(key: str) -> tuple[list[str], list[str]]:
         ActionChains(page.driver).send_keys(key).perform()
-        return told(page)[1:3], marked(page)
+        return tooltip(page)[1:3], marked(page)
 
     fastest = (["accuracy 79.00%", "test time 0.750 ms"], ["vgg16 quantize_int8 cifar10"])
     slowest = (["accuracy 90.00%", "test time 5.000 ms"], ["resnet50 baseline cifar10"])
@@ -235,7 +235,7 @@ def test_arrow_keys_walk_through_a_plot(page: Browser) -> None:
     assert marked(page) == []
 
 
-def test_a_heading_sorts_and_what_is_not_known_goes_last(page: Browser) -> None:
+def test_a_heading_sorts_and_unknown_values_go_last(page: Browser) -> None:
     def click(key: str) -> list[str]:
         page.one(f"th[data-key='{key}'] button").click()
         return column(page, key)
@@ -255,7 +255,7 @@ def test_a_heading_sorts_and_what_is_not_known_goes_last(page: Browser) -> None:
 def test_nothing_is_wider_than_the_window(page: Browser, width: int) -> None:
     page.open(page.driver.current_url, width=width)
     page.until(lambda: page.all(".point"))
-    # How far the page could be moved sideways.
+    # The distance by which the page scrolls sideways.
     wider = "const it = document.scrollingElement; return it.scrollWidth - it.clientWidth"
     assert page.run(wider) == 0
     assert page.run("return innerWidth") == width
@@ -264,7 +264,7 @@ def test_nothing_is_wider_than_the_window(page: Browser, width: int) -> None:
         (opened,) = page.visible("details[open] > div")
         assert opened.rect["x"] >= 0 and opened.rect["x"] + opened.rect["width"] <= width
         assert page.run(wider) == 0
-    # The wide table scrolls in a box of its own, with the places of its rows in view.
+    # The wide table scrolls in its own box, in which the ranks stay visible.
     assert page.run("const box = document.getElementById('scroll'); box.scrollLeft = 1e4; return box.scrollLeft") > 0
     place = page.one("#table tbody td")
     assert place.text == "1"
@@ -272,10 +272,10 @@ def test_nothing_is_wider_than_the_window(page: Browser, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [WIDE, PHONE])
-def test_the_words_of_a_plot_are_inside_it_and_apart(page: Browser, width: int) -> None:
-    """The training times are from 10 s to hours, so that not all of 1, 2, 5 and 10 fit on a phone."""
+def test_texts_of_a_plot_are_inside_it_and_do_not_overlap(page: Browser, width: int) -> None:
+    """Training times reach from 10 s to hours, so not all ticks of 1, 2, 5 and 10 fit on a phone."""
     page.resize(width)
-    # Drawn anew for the window, not scaled to it.
+    # Redrawn for the window, not scaled to it.
     fits = "const plot = document.querySelector('#plots svg'); return plot.viewBox.baseVal.width === plot.clientWidth"
     page.until(lambda: page.run(fits))
     script = """
