@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException, ConfigCompositionException
 
-from hydra_plugins.opscore_pareto_sweeper import Outcome, ParetoSweeper, outcome_of, space_of, table
+from hydra_plugins.opscore_pareto_sweeper import Outcome, ParetoSweeper, outcome_of, table
+from pipelines.comparison.ranking import pareto_front
 
 ROOT = Path(__file__).resolve().parents[1]
 OBJECTIVES = ("test/accuracy", "time/test_ms_p50", "size/compressed_bytes")
-# The first ten trials are drawn at random, the others from what was told; what is shuffled comes as it would otherwise.
+# The first ten trials are drawn at random, the rest from their results; a shuffle has no effect.
 SEARCH = ("x=interval(0,1)", "n=shuffle(range(1,9))", "hydra.sweeper.n_trials=12", "hydra.sweeper.batch_size=2")
 needs_optuna = pytest.mark.skipif(find_spec("optuna") is None, reason="pip install -e '.[optuna]'")
 
@@ -42,7 +43,7 @@ hydra:
   output_subdir: null
 """
 
-# Writes down each run as it is seen by the task, apart from what the sweeper keeps.
+# Records each run as the task sees it, independently of the sweeper.
 APPLICATION = """
 import hydra, json
 from omegaconf import OmegaConf
@@ -60,8 +61,6 @@ def task(config):
         file.write(json.dumps(seen | {"metrics": metrics}) + "\\n")
     if config.answer == "raise":
         raise RuntimeError("out of memory")
-    if config.answer == "none":
-        return None
     if config.answer == "infinite":
         metrics["test/accuracy"] = float("inf")
     status = "done" if config.answer == "infinite" else config.answer
@@ -83,7 +82,7 @@ class Application:
         (folder / "app.py").write_text(APPLICATION)
 
     def search(self, *overrides: str, path: str = str(ROOT)) -> subprocess.CompletedProcess[str]:
-        """Search anew: what an earlier search has left is removed."""
+        """Run a search, without the files of an earlier one."""
         for left in (self.folder / "runs.jsonl", self.folder / "out" / "pareto.json"):
             left.unlink(missing_ok=True)
         return subprocess.run(
@@ -95,10 +94,16 @@ class Application:
             check=False,
         )
 
+    def without(self, *libraries: str, error: str) -> str:
+        """The path on which importing a library raises an error."""
+        for library in libraries:
+            (self.folder / f"{library}.py").write_text(f"raise {error}\n")
+        return os.pathsep.join([str(self.folder), str(ROOT)])
+
     @property
     def runs(self) -> list[dict[str, Any]]:
-        written = self.folder / "runs.jsonl"
-        return [json.loads(line) for line in written.read_text().splitlines()] if written.exists() else []
+        path = self.folder / "runs.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     @property
     def pareto(self) -> list[dict[str, Any]]:
@@ -111,22 +116,14 @@ def app(tmp_path: Path) -> Application:
     return Application(tmp_path)
 
 
-def losses(run: dict[str, Any]) -> tuple[float, ...]:
-    accuracy, ms, size = (run["metrics"][name] for name in OBJECTIVES)
-    return -accuracy, ms, size
-
-
 def not_dominated(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    def dominated(run: dict[str, Any]) -> bool:
-        mine = losses(run)
-        others = (losses(other) for other in runs)
-        return any(all(o <= m for o, m in zip(other, mine, strict=True)) and other != mine for other in others)
-
-    return [run for run in runs if not dominated(run)]
+    metrics = np.array([[run["metrics"][name] for name in OBJECTIVES] for run in runs])
+    on_front = pareto_front(metrics * [1, -1, -1])
+    return [run for run, is_on in zip(runs, on_front, strict=True) if is_on]
 
 
 @needs_optuna
-def test_the_pareto_set_is_what_no_run_dominates_and_is_replayed(app: Application) -> None:
+def test_the_pareto_set_is_correct_and_reproducible(app: Application) -> None:
     done = app.search(*SEARCH)
     assert done.returncode == 0, done.stderr
     assert len(app.runs) == 12
@@ -154,7 +151,7 @@ def test_the_pareto_set_is_what_no_run_dominates_and_is_replayed(app: Applicatio
 
 
 @needs_optuna
-def test_what_fails_or_is_skipped_does_not_end_the_study(app: Application) -> None:
+def test_failed_and_skipped_trials_do_not_end_the_study(app: Application) -> None:
     done = app.search("x=interval(0,1)", "answer=reused,skipped,raise,infinite", "hydra.sweeper.n_trials=10")
     assert done.returncode == 0, done.stderr
     assert {run["answer"] for run in app.runs} == {"reused", "skipped", "raise", "infinite"}
@@ -166,7 +163,7 @@ def test_what_fails_or_is_skipped_does_not_end_the_study(app: Application) -> No
 
 
 @needs_optuna
-def test_nothing_succeeds(app: Application) -> None:
+def test_a_study_without_a_success_fails(app: Application) -> None:
     done = app.search("x=interval(0,1)", "answer=skipped", "hydra.sweeper.n_trials=3")
     assert done.returncode == 1
     assert "none of 3 trials succeeded" in done.stderr
@@ -175,8 +172,8 @@ def test_nothing_succeeds(app: Application) -> None:
 
 
 @needs_optuna
-def test_the_task_receives_what_is_drawn(app: Application) -> None:
-    # From the configuration, and from the command line, which wins: n.
+def test_the_task_receives_the_drawn_values(app: Application) -> None:
+    # n is in the configuration and on the command line, which has precedence.
     configured = CONFIG % ROOT + "  sweeper: {params: {width: 'int(interval(2,64))', n: '5,6', x: 0.25, part: '%s'}}\n"
     (app.folder / "conf" / "config.yaml").write_text(configured % "big,small")
     drawn = ("rate=tag(log, interval(1e-4,1e-2))", "n=range(1,10,2)", "step=range(0.0,1.0,0.25)", "name='a b',c,null")
@@ -195,39 +192,12 @@ def test_the_task_receives_what_is_drawn(app: Application) -> None:
 
 
 @needs_optuna
-@pytest.mark.parametrize(
-    ("override", "kind", "low", "high", "below", "share"),
-    [
-        ("x=interval(2,64)", float, 2, 64, 33, 0.5),
-        ("x=interval(0.3,0.9)", float, 0.3, 0.9, 0.6, 0.5),
-        ("x=tag(log, interval(1e-4,1e-2))", float, 1e-4, 1e-2, 1e-3, 0.5),
-        ("x=int(interval(1,4))", int, 1, 4, 2, 0.25),
-        ("x=tag(log, int(interval(1,255)))", int, 1, 255, 16, 0.5),
-        ("x=range(1,5)", int, 1, 4, 3, 0.5),
-    ],
-)
-def test_numbers_are_drawn_evenly(
-    override: str, kind: type[int] | type[float], low: float, high: float, below: float, share: float
-) -> None:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = space_of([override])
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    drawn: list[Any] = [space.values(study.ask(space.distributions).params)["x"] for _ in range(400)]
-    assert all(type(value) is kind and low <= value <= high for value in drawn)
-    assert sum(value < below for value in drawn) / 400 == pytest.approx(share, abs=0.08)
-    if kind is int and high < 10:
-        assert set(drawn) == set(range(int(low), int(high) + 1))
-
-
-@needs_optuna
 def test_repeated_draw_is_reused_and_objectives_are_optional(app: Application) -> None:
     objectives = "hydra.sweeper.objectives={time/test_ms_p50: null}"
     done = app.search("n=1,2", "part=glob(*)", objectives, "hydra.sweeper.n_trials=20", "hydra.sweeper.batch_size=4")
     assert done.returncode == 0, done.stderr
     assert sorted((run["n"], run["part"]["bytes"]) for run in app.runs) == [(1, 100), (1, 500), (2, 100), (2, 500)]
-    # With the time, n=2 would stand beside it.
+    # With the time as an objective, n=2 would be in the set too.
     assert [point["params"] for point in app.pareto] == [{"n": 1, "part": "small"}]
     assert set(app.pareto[0]["objectives"]) == {"test/accuracy", "size/compressed_bytes"}
 
@@ -241,7 +211,7 @@ def test_repeated_draw_is_reused_and_objectives_are_optional(app: Application) -
         (["part=big,medium"], "part/medium"),
     ],
 )
-def test_a_mistake_is_told_before_anything_runs(app: Application, overrides: list[str], sentence: str) -> None:
+def test_a_mistake_is_refused_before_anything_runs(app: Application, overrides: list[str], sentence: str) -> None:
     done = app.search(*overrides)
     assert done.returncode == 1
     assert sentence in done.stderr
@@ -278,60 +248,18 @@ def test_settings_are_checked_first(changes: dict[str, Any], sentence: str) -> N
         ParetoSweeper(**(settings | changes), params={}).sweep([])
 
 
-def test_optuna_is_absent(app: Application) -> None:
-    (app.folder / "without").mkdir()
-    (app.folder / "without" / "optuna.py").write_text("raise ModuleNotFoundError('optuna')\n")
-    done = app.search("x=interval(0,1)", path=os.pathsep.join([str(app.folder / "without"), str(ROOT)]))
+def test_missing_optuna_is_refused_with_the_command(app: Application) -> None:
+    done = app.search("x=interval(0,1)", path=app.without("optuna", error="ModuleNotFoundError('optuna')"))
     assert done.returncode == 1
     assert "pip install -e '.[optuna]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_optuna_is_not_imported_by_a_start_without_it(app: Application) -> None:
-    (app.folder / "without").mkdir()
-    for library in ("optuna", "numpy", "mlflow"):
-        (app.folder / "without" / f"{library}.py").write_text("raise SystemExit('imported')\n")
-    path = os.pathsep.join([str(app.folder / "without"), str(ROOT)])
+    path = app.without("optuna", "numpy", "mlflow", error="SystemExit('imported')")
     done = app.search("n=1,2", "hydra/sweeper=basic", path=path)
     assert done.returncode == 0, done.stderr
     assert [run["n"] for run in app.runs] == [1, 2]
-
-
-@needs_optuna
-@pytest.mark.parametrize(
-    ("override", "reason"),
-    [
-        ("x=interval(1,0)", "from a lower to a higher number, got 1.0 to 0.0"),
-        ("x=interval(0,inf)", "from a lower to a higher number, got 0.0 to inf"),
-        ("x=tag(log, interval(0,1))", "must begin above 0, got 0.0"),
-        ("x=tag(lgo, interval(1,2))", "no other tag than log"),
-        ("x=tag(log, range(1,9))", "only an interval has a tag"),
-        ("x=range(5,1)", "it holds no value"),
-        ("x=range(1,5,0)", "arg 3 must not be zero"),
-    ],
-)
-def test_what_cannot_be_drawn(override: str, reason: str) -> None:
-    with pytest.raises(ConfigCompositionException, match=re.escape(override)) as raised:
-        space_of([override])
-    assert reason in str(raised.value)
-    assert "allowed are a,b; choice(a,b); range(1,10,2)" in str(raised.value)
-
-
-@needs_optuna
-def test_something_must_be_drawn() -> None:
-    with pytest.raises(ConfigCompositionException, match="nothing is to be drawn: give at least one override such as"):
-        space_of(["x=1", "y=[1,2]", "~z"])
-
-
-@needs_optuna
-@pytest.mark.parametrize(
-    "override", ["x=range(10,1,-3)", "x=range(0.1,0.5,0.1)", "x=a,'b c',null,true,[1,2]", "x=choice(1,2,1)"]
-)
-def test_listed_values_are_those_of_a_grid(override: str) -> None:
-    grid = list(OverridesParser.create().parse_override(override).sweep_string_iterator())
-    space = space_of([override])
-    count = len(space.knobs["x"].values)
-    assert [space.job({"x": index}) for index in range(count)] == [(f"x={text}",) for text in dict.fromkeys(grid)]
 
 
 @pytest.mark.parametrize(
@@ -348,7 +276,7 @@ def test_listed_values_are_those_of_a_grid(override: str) -> None:
         (None, Outcome(None, "failed")),
     ],
 )
-def test_what_a_task_returns(returned: object, expected: Outcome) -> None:
+def test_outcome_of_a_task(returned: object, expected: Outcome) -> None:
     result = JobReturn(status=JobStatus.COMPLETED, _return_value=returned)
     assert outcome_of(result, ["a", "b"]) == expected
 

@@ -19,8 +19,7 @@ from pipelines.results.record import Record
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.client import connected
-from pipelines.tracking.measured import OnTarget
-from pipelines.tracking.measured import record as record_figures
+from pipelines.tracking.measured import OnTarget, record
 from pipelines.tracking.moved import address_of
 
 SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
@@ -57,8 +56,8 @@ def save(
         own = folder / subject.folder
         own.mkdir()
         np.savez_compressed(own / LATENCY, allow_pickle=False, **raw_arrays(raw))
-        record = {**asdict(result), "invalid": result.invalid, "metrics": result.metrics(), **asdict(session)}
-        (own / RESULT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        content = {**asdict(result), "invalid": result.invalid, "metrics": result.metrics(), **asdict(session)}
+        (own / RESULT).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     session.save(folder / SESSION)
 
 
@@ -80,7 +79,7 @@ def send(folder: Path, uri: str | None = None) -> int:
         check_reachable(uri)
         client = connected(uri)
         for run_id, found in _on_target(folder, session):
-            record_figures(client, run_id, found)
+            record(client, run_id, found)
             sent += 1
     except (OSError, StoreError) as error:
         raise StoreError(
@@ -101,14 +100,14 @@ def _load(folder: Path) -> Session:
 
 def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]:
     for path in sorted(folder.glob(f"*/{RESULT}")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         found = OnTarget(
             target=session.target,
             began=session.began,
             hardware=session.hardware,
-            metrics=record["metrics"],
-            invalid="; ".join(record["invalid"]),
+            metrics=content["metrics"],
+            invalid="; ".join(content["invalid"]),
             folder=path.parent,
         )
-        for run_id in record["runs"]:
+        for run_id in content["runs"]:
             yield run_id, found

@@ -51,7 +51,7 @@ class TestFiles:
         monkeypatch.setitem(PROFILES, "quick", replace(FAST, min_duration_s=30.0, min_calls=10**6))
         out = measure(str(made / "int8.tflite"), "limit=0.1", "batches=none", "threads=1")
         assert "INVALID int8, 1 threads: 30 s must be timed, got" in out
-        assert "1000000 calls must be timed, got" in out and "A higher limit=" in out
+        assert "1000000 calls must be timed, got" in out and "Set a higher limit=" in out
         (folder,) = sessions(tmp_path)
         assert json.loads((folder / "int8" / "result.json").read_text())["metrics"]["valid"] == 0
 
@@ -76,10 +76,10 @@ class TestFiles:
         monkeypatch.chdir(made)
         (made / "bad.tflite").write_bytes(b"garbage" * 100)
         began = perf_counter()
-        message = measure(*words, fails=True)
+        refusal = measure(*words, fails=True)
         assert perf_counter() - began < 1
-        assert re.match(f"opscore: {message}", message)
-        assert "\n" not in message
+        assert re.match(f"opscore: {message}", refusal)
+        assert "\n" not in refusal
 
     def test_waits_for_its_turn(self, made, measure, capsys):
         inside, leave = threading.Event(), threading.Event()
