@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from pipelines.execution.cell_process import OUTCOME, failed
 from pipelines.execution.request import CellRequest
 from pipelines.results.outcome import Outcome
 from pipelines.system import guard, runtime, stopwatch
+from pipelines.system.places import CHECKOUT
+from pipelines.tracking.address import EMBEDDED_URI
 
 if TYPE_CHECKING:
     from pipelines.execution.executor import Executed
@@ -44,10 +47,9 @@ def execute(request: CellRequest, store: Store, folder: Path, *, run_id: str | N
     from pipelines.cells.plan import Plan
     from pipelines.execution.executor import Executor
     from pipelines.execution.preflight import digest_of
-    from pipelines.execution.show import show
 
     request = replace(request, experiment=store.experiment)
-    executor = Executor(store=store, request=request, folder=folder, show=lambda executed: show(executed, store))
+    executor = Executor(store=store, request=request, folder=folder, show=lambda executed: _show(executed, store))
     return executor.execute(Plan.of(request.cell, digest_of), run_id=run_id)
 
 
@@ -74,6 +76,28 @@ def run_inline(request: CellRequest, folder: Path) -> Outcome:
         metrics=metrics_of(executed.result),
         spent=stopwatch.total(stopwatch.current()),
     )
+
+
+def _show(executed: Executed, store: Store) -> None:
+    """Print the result, and the places of its files and its run."""
+    from pipelines.results.summary import table
+
+    print(f"\n{table(executed.result)}\n")
+    if executed.files is None:
+        print("reused  finished before, nothing was computed; `resume=false` runs it again")
+    else:
+        print(f"files   {executed.files.folder}")
+    print(f"run     {store.link(executed.run_id)}\nlist    {store.list_link}")
+    if not store.uri.startswith("http"):
+        print(f"UI      {_ui_command(store)}")
+    print(flush=True)
+
+
+def _ui_command(store: Store) -> str:
+    """The shell command that shows the store in MLflow's UI."""
+    if store.uri != EMBEDDED_URI or CHECKOUT is None:
+        return f"mlflow ui --backend-store-uri {shlex.quote(store.uri)}"
+    return "make ui" if Path.cwd() == CHECKOUT else f"make -C {shlex.quote(str(CHECKOUT))} ui"
 
 
 @guard.command

@@ -11,10 +11,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from pipelines.execution.request import CellRequest
 from pipelines.results.outcome import Outcome
@@ -43,13 +42,14 @@ def run_in_subprocess(
     result = folder / OUTCOME
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", guard.CHILD, str(request.save(folder))]
-    with _output(folder if to_log else None) as output:
+    variables: dict[str, str | None] = {**guard.child_environment(), **(environment or {})}
+    with (folder / LOG).open("ab") if to_log else contextlib.nullcontext() as output:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
-            env=_environment(environment or {}),
+            env={name: value for name, value in variables.items() if value is not None},
             start_new_session=True,  # so that its own children can be stopped with it
         )
         problem = _wait(child, timeout_s)
@@ -86,20 +86,6 @@ def _wait(child: subprocess.Popen[bytes], timeout_s: float | None) -> str:
 def _signal(child: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, number)
-
-
-def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    changed = {**guard.child_environment(), **changes}
-    return {name: value for name, value in changed.items() if value is not None}
-
-
-@contextlib.contextmanager
-def _output(folder: Path | None) -> Iterator[IO[bytes] | None]:
-    if folder is None:
-        yield None
-        return
-    with (folder / LOG).open("ab") as output:
-        yield output
 
 
 def _lost(request: CellRequest, pid: int, problem: str, log_path: Path | None) -> Outcome:

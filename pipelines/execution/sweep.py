@@ -134,7 +134,7 @@ class Sweep:
             run_id=adopted,
         )
         since = 0 if config.resume else store.started(run.run_id)
-        print(f"{total} cells, in {folder}\nrun     {run.link}\n", flush=True)
+        print(f"{total} cells, in {folder}\nrun     {store.link(run.run_id)}\n", flush=True)
         context = SweepContext(sweep_id=run.run_id, uri=uri, experiment=store.experiment, since=since)
         return cls(context, run, folder, total, search=grid.is_search(config))
 
@@ -162,7 +162,8 @@ class Sweep:
         )
         if report is not None:
             print(f"report  {report}")
-        print(f"run     {self._run.link}\nlist    {self._run.list_link}", flush=True)
+        store = self._run.store
+        print(f"run     {store.link(self._run.run_id)}\nlist    {store.list_link}", flush=True)
         if problem:
             print(f"opscore: {problem}; the same command again runs only these", file=sys.stderr)
         return guard.INTERRUPTED if interrupted else guard.FAILURE if failed else 0
@@ -182,7 +183,7 @@ class Sweep:
         try:
             from pipelines.report.page import write
 
-            cells = self._run.cells(runs)
+            cells = [cell for cell in self._run.store.finished_cells() if cell.run_id in runs]
             return write(cells, self._folder / "report", chosen="of this sweep")[0] if cells else None
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)

@@ -75,14 +75,14 @@ def of_environment(*, use: bool) -> str | None:
 
 def concealed(arguments: Sequence[str]) -> list[str]:
     """Command line arguments without passwords; that of `tracking.uri` is moved into the environment."""
-    return [_concealed(argument) for argument in arguments]
+
+    def conceal(argument: str) -> str:
+        is_store = argument.partition("=")[0].lstrip("+") == URI
+        return _ADDRESS.sub(lambda found: adopted(found[0]) if is_store else split(found[0]).bare, argument)
+
+    return [conceal(argument) for argument in arguments]
 
 
 def redacted(text: str) -> str:
     """A text with `***` in place of every address's password."""
     return _ANYWHERE.sub(r"\1:***@", text)
-
-
-def _concealed(argument: str) -> str:
-    name = argument.partition("=")[0].lstrip("+")
-    return _ADDRESS.sub(lambda found: adopted(found[0]) if name == URI else split(found[0]).bare, argument)

@@ -16,7 +16,7 @@ from pipelines.system.errors import StoreError
 from pipelines.system.runtime import no_garbage_collection
 from pipelines.tracking import experiment as experiments
 from pipelines.tracking import moved, schema, view
-from pipelines.tracking.address import EMBEDDED_URI
+
 from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_run import FOLDER, CellRun
 from pipelines.tracking.claims import Claims
@@ -242,11 +242,6 @@ class Store(RunFiles):
                 closed += 1
         self.claims.clear_dead()
         return closed
-
-    @property
-    def embedded(self) -> bool:
-        """Whether this is the store in `mlruns/`, which `make ui` serves."""
-        return self.uri == EMBEDDED_URI
 
     def link(self, run_id: str) -> str:
         """The run's page in MLflow's UI, on the store's server or as `make ui` serves it."""

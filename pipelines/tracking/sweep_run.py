@@ -16,7 +16,6 @@ from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
 from pipelines.tracking.store import TABLE
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
     from pipelines.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ class SweepRun:
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.run_id = run_id
-        self._store = store
+        self.store = store
         self._client = store.client
         self._pulse = Pulse(lambda: self._client.set_tag(run_id, HEARTBEAT, f"{time.time():.0f}"))
 
@@ -58,16 +57,6 @@ class SweepRun:
         run._pulse.__enter__()
         return run
 
-    @property
-    def link(self) -> str:
-        """Its page in MLflow's UI."""
-        return self._store.link(self.run_id)
-
-    @property
-    def list_link(self) -> str:
-        """The list of the experiment's runs in MLflow's UI."""
-        return self._store.list_link
-
     def count(self, counts: Mapping[str, int], total: int) -> None:
         """Record how many cells are done, reused, skipped and failed, unless the store does not answer."""
         from mlflow.entities import Metric
@@ -79,10 +68,6 @@ class SweepRun:
             self._client.log_batch(self.run_id, metrics=metrics)
         except Exception as error:  # noqa: BLE001 (the counts are recorded again with the next cell)
             log.debug("the counts are not in MLflow: %s", error)
-
-    def cells(self, run_ids: Collection[str]) -> list[RecordedCell]:
-        """The finished cells with these runs."""
-        return [cell for cell in self._store.finished_cells() if cell.run_id in run_ids]
 
     def outcomes(self, known: Collection[int]) -> list[Outcome]:
         """The outcomes on the run whose numbers are not known yet; none where the store does not answer."""
@@ -131,7 +116,7 @@ class SweepRun:
                 self._client.set_tag(self.run_id, "failure", problem)
             self._client.set_terminated(self.run_id, status)
         except Exception as error:  # noqa: BLE001 (the summary was printed, and the cells have runs of their own)
-            log.warning("the sweep's summary could not be recorded in %s: %s", self._store.uri, error)
+            log.warning("the sweep's summary could not be recorded in %s: %s", self.store.uri, error)
 
 
 def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
