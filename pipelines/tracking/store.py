@@ -16,7 +16,6 @@ from pipelines.system.errors import StoreError
 from pipelines.system.runtime import no_garbage_collection
 from pipelines.tracking import experiment as experiments
 from pipelines.tracking import moved, schema, view
-
 from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_run import FOLDER, CellRun
 from pipelines.tracking.claims import Claims

@@ -81,7 +81,7 @@ def test_words_of_run_go_to_hydra(tmp_path: Path, words: tuple[str, ...]) -> Non
         ("resnet50", "the command must be one of run, sweep, compare, "),
         ("compare --datset digits", "got '--datset': did you mean --dataset?"),
         ("compare datset=digits", "got 'datset=digits': did you mean dataset=?"),
-        ("report --out", "option '--out' requires an argument: `opscore report --help` shows"),
+        ("report --out", "option '--out' requires an argument: `opscore report --help` lists the options"),
         ("promote", "dataset must be given"),
         ("promote --dataset digits --margin 2", "margin must be a fraction"),
         ("promote --dataset a/b", "got 'a/b'"),
