@@ -1,1 +1,1 @@
-"""A checked cell, how it is composed, and what goes together."""
+"""Checked cells: composition, plan and compatibility."""

@@ -59,7 +59,7 @@ class Cell:
 
     @property
     def learning_rate(self) -> float:
-        """The training's, else the model's own."""
+        """The training's learning rate, or the model's own where that is null."""
         return self.training.learning_rate or self.model.learning_rate
 
     @property

@@ -31,7 +31,7 @@ def checked_store(request: CellRequest, *, run_id: str | None = None) -> Store:
     from pipelines.tracking.artifacts import check_usable
 
     try:
-        # In the middle of a sweep a server may be away for a while.
+        # During a sweep, a server may not answer for a while.
         check_usable(request.uri, patience_s=request.patience_s if request.sweep_id else 0)
         preflight(request.cell)
     except (ValueError, OSError) as error:

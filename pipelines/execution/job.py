@@ -47,7 +47,7 @@ class Job:
     report: Callable[[str], None]
 
     def run(self, *, trained: Finished | None, unfinished: CellFiles | None) -> Finished:
-        """Do what earlier attempts have not done.
+        """Do the steps that earlier attempts have not finished.
 
         trained: a finished cell of the same fingerprint; its exported model is only measured, for which `needed` may
         hold the baseline alone. unfinished: files of an earlier attempt at the same fingerprint, to go on from.
@@ -159,7 +159,7 @@ class Job:
         if trainer.epochs or candidate.conversion.quantization == "float32":
             with part("record"):
                 save_checkpoint(candidate.model, files.checkpoint)
-                # The checkpoint lacks the learnt ranges of fake quantization: such a network must be trained again.
+                # The checkpoint lacks the learnt ranges of fake quantization, so such a network must be trained again.
                 if candidate.fake_quantized is None:
                     trained.save(files.trained)
         return candidate, trained

@@ -35,7 +35,7 @@ def digest_of(dataset: Dataset) -> str:
 
 
 def preflight(cell: Cell) -> None:
-    """Raise ValueError or OSError for what would make the cell, or one that it needs, fail."""
+    """Raise ValueError or OSError where the cell, or one that it needs, cannot run."""
     cell.dataset.preflight()
     shape = loaded(cell.dataset).image_shape
     cell.model.preflight(shape)

@@ -22,7 +22,7 @@ def cell_result(
     cell: Cell, data: ImageData, *, fingerprint: str, build: Build, measured: Result, baseline: Finished | None
 ) -> CellResult:
     """Score the measurement, and compare it with the baseline's where there is one."""
-    # Both classes name what they share alike.
+    # Shared fields have the same names in both classes.
     shared = {one.name: getattr(measured, one.name) for one in fields(Measurement) if one.name != "test_images"}
     measurement = Measurement(test_images=len(data.test), **shared)
     train_total_s = build.timing.train_total_s

@@ -76,7 +76,7 @@ class SweepCallback(Callback):
             sys.exit(guard.MISUSE)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's signature)
-        """Check what can be checked and open the parent run. Raises NoSweepError where that fails."""
+        """Check the configuration and open the parent run. Raises NoSweepError where that fails."""
         try:
             SESSION.sweep = Sweep.begin(config, adopted=SESSION.adopted)
         except Exception as error:
@@ -139,7 +139,7 @@ class Sweep:
         return cls(context, run, folder, total, search=grid.is_search(config))
 
     def finish(self, error: BaseException | None) -> int:
-        """Print and record the results; gives the exit status. error: what broke the sweep off, if anything did."""
+        """Print and record the results; gives the exit status. error: why the sweep was broken off, if it was."""
         self._stop.set()
         self._watcher.join()
         self._look(at_store=True)

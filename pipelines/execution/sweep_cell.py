@@ -57,7 +57,7 @@ def run_cell(config: DictConfig, context: SweepContext) -> dict[str, Any]:
         from pipelines.tracking.sweep_run import post
 
         post(_store(context), context.sweep_id, outcome)
-    except Exception as error:  # noqa: BLE001 (the store may be away, and the folder has the outcome too)
+    except Exception as error:  # noqa: BLE001 (the store may not answer, and the folder has the outcome too)
         log.warning("cell %d is not in the sweep's run: %s", outcome.number, error)
     return {"status": outcome.status, "name": outcome.name, "run_id": outcome.run_id, "metrics": outcome.metrics}
 

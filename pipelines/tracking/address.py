@@ -43,7 +43,7 @@ EMBEDDED_URI = sqlite_uri(EMBEDDED / "mlflow.db")
 
 
 def tracking_uri(configured: str | None) -> str:
-    """The configured store, else MLFLOW_TRACKING_URI, else the embedded SQLite file in `mlruns/`.
+    """The configured store, or MLFLOW_TRACKING_URI, or the embedded SQLite file in `mlruns/`.
 
     A password is moved into the environment, and the path of a SQLite file becomes absolute. Raises ValueError for what
     is no address of a store.

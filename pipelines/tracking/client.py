@@ -36,7 +36,7 @@ def connected(uri: str) -> MlflowClient:
 
 
 def quieten() -> None:
-    """Let MLflow give up after seconds, and log only what no exception reports."""
+    """Let MLflow give up after seconds, and not log errors that it also raises."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's default of seven tries takes minutes, in which a cell's training would wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")

@@ -47,7 +47,7 @@ def prepare(uri: str, experiment: str, *, of_run: str | None = None) -> None:
         with closing(_connection(database)) as connection:
             _check_artifacts(connection, uri, database.parent, experiment, of_run)
     except sqlite3.Error:
-        return  # MLflow reports what is wrong with it
+        return  # MLflow reports the error
 
 
 def repair(uri: str) -> None:
@@ -76,7 +76,7 @@ def repair(uri: str) -> None:
                 f"the store {uri} was moved and its database is in use ({error}): end the other program, and repeat "
                 "the command"
             ) from error
-        return  # MLflow reports what is wrong with it
+        return  # MLflow reports the error
     old, new = next(iter(moves.items()))
     what = "was moved" if _gone(old) else "is a copy"
     more = f", and so for {len(moves) - 1} other folders" if len(moves) > 1 else ""
