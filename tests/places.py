@@ -77,15 +77,12 @@ class Place:
         STARTED.append(self.folder)
         return started
 
-    def sync(self, *folders: Path) -> subprocess.CompletedProcess[str]:
+    def opscore(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of opscore on this store, called in the folder."""
         return subprocess.run(
-            [sys.executable, "-m", "pipelines.sync", *folders],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=self.environment(),
-            check=False,
-        )
+            [sys.executable, "-m", "pipelines", *words],
+            cwd=self.folder, env=child_environment(self.uri), capture_output=True, text=True, check=False,
+        )  # fmt: skip
 
     def all(self, condition: str = "") -> list[Run]:
         return list(self.client.search_runs([self.experiment], condition))

@@ -126,16 +126,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A store with a finished grid, which the program ran."""
     place = Place(tmp_path_factory.mktemp("store"))
     words = place.command("sweep.isolation=inline", "technique=baseline,quantize_dynamic", "training.epochs=1")[3:]
-    done = called(place, "sweep", *words)
+    done = place.opscore("sweep", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return place
-
-
-def called(place: Place, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines", *words],
-        cwd=place.folder, env=child_environment(place.uri), capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 def test_sweep_is_a_grid(place: Place) -> None:
@@ -144,8 +137,8 @@ def test_sweep_is_a_grid(place: Place) -> None:
 
 
 def test_options_and_words_choose_the_same_cells(place: Place) -> None:
-    options = called(place, "compare", "--dataset", "digits", "--sweep", "last", "--experiment", "mine")
-    words = called(place, "compare", "dataset=digits", "sweep=last", "experiment=mine")
+    options = place.opscore("compare", "--dataset", "digits", "--sweep", "last", "--experiment", "mine")
+    words = place.opscore("compare", "dataset=digits", "sweep=last", "experiment=mine")
     old = subprocess.run(
         [sys.executable, "-m", "pipelines.compare", "dataset=digits", "sweep=last", "experiment=mine"],
         cwd=place.folder, env=child_environment(place.uri), capture_output=True, text=True, check=False,
@@ -153,30 +146,30 @@ def test_options_and_words_choose_the_same_cells(place: Place) -> None:
     assert options.returncode == 0, options.stderr
     assert "quantize_dynamic" in options.stdout
     assert options.stdout == words.stdout == old.stdout
-    nothing = called(place, "compare", "--filter", "tags.technique = 'qat'", "--experiment", "mine")
+    nothing = place.opscore("compare", "--filter", "tags.technique = 'qat'", "--experiment", "mine")
     assert (nothing.returncode, len(nothing.stderr.splitlines())) == (1, 1)
     assert "matches filter=tags.technique = 'qat' experiment=mine: run one" in nothing.stderr
 
 
 def test_a_cell_goes_into_operation_and_back(place: Place) -> None:
     chosen = ("--dataset", "digits", "--experiment", "mine")
-    dry = called(place, "promote", *chosen, "--sweep", "last", "--dry-run")
+    dry = place.opscore("promote", *chosen, "--sweep", "last", "--dry-run")
     assert dry.returncode == 0 and "nothing was changed" in dry.stdout, dry.stderr
     for technique in ("baseline", "quantize_dynamic"):
-        done = called(place, "promote", *chosen, "--filter", f"tags.technique = '{technique}'", "--anew")
+        done = place.opscore("promote", *chosen, "--filter", f"tags.technique = '{technique}'", "--anew")
         assert done.returncode == 0, done.stderr
-    back = called(place, "rollback", "--dataset", "digits")
+    back = place.opscore("rollback", "--dataset", "digits")
     assert "Version 1 of opscore-digits is champion again" in back.stdout, back.stderr
-    pulled = called(place, "pull", "--dataset", "digits", "--out", "champion")
+    pulled = place.opscore("pull", "--dataset", "digits", "--out", "champion")
     assert pulled.returncode == 0 and (place.folder / "champion" / "model.tflite").is_file(), pulled.stderr
 
 
 def test_report_and_cached_images(place: Place) -> None:
-    done = called(place, "report", "--experiment", "mine", "--sweep", "last", "--out", "page")
+    done = place.opscore("report", "--experiment", "mine", "--sweep", "last", "--out", "page")
     assert done.returncode == 0 and (place.folder / "page" / "report.html").is_file(), done.stderr
     assert "sweep=last" in (place.folder / "page" / "report.html").read_text()
-    assert "are taken in" in called(place, "cache").stdout
-    assert called(place, "sync", str(place.folder)).stdout == "0 cells sent\n"
+    assert "are taken in" in place.opscore("cache").stdout
+    assert place.opscore("sync", str(place.folder)).stdout == "0 cells sent\n"
 
 
 @pytest.mark.parametrize(

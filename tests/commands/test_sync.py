@@ -112,12 +112,12 @@ def test_missed_cells_are_sent_exactly_once(served: tuple[Path, int], tmp_path: 
     assert "`opscore sync " in printed and "Traceback" not in printed
     folder = tmp_path / "out" / "small_cnn-digits-baseline"
     assert Finished.load(folder).files.checkpoint.is_file()
-    refused = place.sync(tmp_path / "out")
+    refused = place.opscore("sync", "out")
     assert refused.returncode == 1 and "does not answer" in refused.stderr
     with serving(*served):
-        sent = place.sync(tmp_path / "out")
+        sent = place.opscore("sync", "out")
         assert sent.returncode == 0 and "1 cells sent" in sent.stdout, sent.stdout + sent.stderr
-        again = place.sync(tmp_path / "out")
+        again = place.opscore("sync", "out")
         assert "0 cells sent" in again.stdout
         (run,) = place.all()
         assert run.info.run_id == training.info.run_id and run.info.status == "FINISHED"

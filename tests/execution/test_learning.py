@@ -1,13 +1,11 @@
 """Whether a cell has learnt anything: through the command, in processes of their own."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.places import ROOT, Place
+from tests.places import Place
 
 SENTENCE = "no better than always answering 'heads' ("
 
@@ -35,17 +33,6 @@ def coins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str]:
     return place, done.stdout
 
 
-def command(place: Place, module: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"pipelines.{module}", *words, "dataset=coins", f"experiment={place.name}"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=place.environment(),
-        check=False,
-    )
-
-
 @pytest.mark.slow
 def test_uninformed_cell_is_reported_everywhere(coins: tuple[Place, str]) -> None:
     place, printed = coins
@@ -53,14 +40,14 @@ def test_uninformed_cell_is_reported_everywhere(coins: tuple[Place, str]) -> Non
     assert f"{SENTENCE}55.0% of the test images)" in printed
     assert SENTENCE in run.data.tags["mlflow.note.content"]
     assert run.data.metrics["test/majority_share"] == 0.55
-    compared = command(place, "compare")
+    compared = place.opscore("compare", "dataset=coins", "experiment=mine")
     assert compared.returncode == 0 and SENTENCE in compared.stdout, compared.stdout + compared.stderr
     assert "Fittest" not in compared.stdout
 
 
 @pytest.mark.slow
 def test_uninformed_cell_is_not_promoted(coins: tuple[Place, str]) -> None:
-    refused = command(coins[0], "promote")
+    refused = coins[0].opscore("promote", "dataset=coins", "experiment=mine")
     assert refused.returncode == 1
     assert SENTENCE in refused.stderr and "none of the candidates" in refused.stderr
     assert "Traceback" not in refused.stderr

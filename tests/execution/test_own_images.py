@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +34,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def command(place: Place, module: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", f"pipelines.{module}", *arguments],
-        capture_output=True, text=True, cwd=ROOT, env=place.environment(), check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_cell_describes_its_images_first(place: Place) -> None:
     printed = re.sub(r"\s+", " ", place.output)  # type: ignore[attr-defined]
     assert (
@@ -56,9 +46,9 @@ def test_cell_describes_its_images_first(place: Place) -> None:
 
 def test_model_card_snippet_reproduces_the_accuracy(place: Place, tmp_path: Path) -> None:
     settings = ["dataset=holiday photos", "experiment=mine"]
-    assert "holiday photos" in command(place, "compare", *settings)
-    command(place, "promote", *settings)
-    command(place, "pull", "dataset=holiday photos", f"out={tmp_path / 'champion'}")
+    assert "holiday photos" in place.opscore("compare", *settings).stdout
+    assert place.opscore("promote", *settings).returncode == 0
+    assert place.opscore("pull", "dataset=holiday photos", f"out={tmp_path / 'champion'}").returncode == 0
     card = (tmp_path / "champion" / "MODEL_CARD.md").read_text()
     (lines,) = (block for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL) if "exif_transpose" in block)
     assert len(lines.splitlines()) == 3

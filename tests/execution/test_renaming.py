@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 import unicodedata
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from tests.places import ROOT, Place
+from tests.places import Place
 
 pytestmark = pytest.mark.slow
 
@@ -19,17 +17,6 @@ CLASSES = ["$\\frac{$", "a|b", "<b>x</b>", "花", "🍕", " blanks ", "x" * 200,
 
 # As macOS writes it into names of files.
 DECOMPOSED = unicodedata.normalize("NFD", "Blüten")
-
-
-def command(place: Place, module: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"pipelines.{module}", *words],
-        capture_output=True,
-        text=True,
-        cwd=place.folder,
-        env=place.environment() | {"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +66,11 @@ def test_renamed_cell_is_used_everywhere_without_training(place: Place) -> None:
     assert "reused  finished before" in again.stdout
     assert len(place.cells()) == 4
 
-    compared = command(place, "compare", f"dataset={DECOMPOSED}", "experiment=mine")
+    compared = place.opscore("compare", f"dataset={DECOMPOSED}", "experiment=mine")
     assert "tiny-Blüten-quantize_float16" in compared.stdout and "photos" not in compared.stdout, compared.stderr
-    promoted = command(place, "promote", "dataset=Blüten", "experiment=mine")
+    promoted = place.opscore("promote", "dataset=Blüten", "experiment=mine")
     assert "It is version 1 of opscore-Blüten now" in promoted.stdout, promoted.stderr
-    pulled = command(place, "pull", "dataset=Blüten", "out=pulled")
+    pulled = place.opscore("pull", "dataset=Blüten", "out=pulled")
     assert pulled.returncode == 0 and "tiny-Blüten-" in pulled.stdout, pulled.stderr
     assert (place.folder / "pulled" / "labels.txt").read_text().splitlines() == CLASSES
     assert json.loads((place.folder / "second" / "tiny-Blüten-baseline" / "result.json").read_text())["model"] == "tiny"
@@ -118,7 +105,7 @@ def test_seeds_on_other_images_are_compared_separately(place: Place) -> None:
     finally:
         path.write_bytes(before)
     assert done.returncode == 0, done.stdout + done.stderr
-    compared = command(place, "compare", "dataset=photos", "experiment=mine")
+    compared = place.opscore("compare", "dataset=photos", "experiment=mine")
     rows = [line for line in compared.stdout.splitlines() if line.startswith("small_cnn-photos-baseline test-images=")]
     assert len(rows) == 2 and all(re.search(r"^\S+ \S+ .*? 1  ", row) for row in rows), (
         compared.stdout + compared.stderr
@@ -127,5 +114,5 @@ def test_seeds_on_other_images_are_compared_separately(place: Place) -> None:
     for low, high in re.findall(r"([-\d.]+)% to ([-\d.]+)%", compared.stdout):
         assert 0 <= float(low) <= float(high) <= 100
     digest = re.findall(r"dataset.digest = '(\w+)'", compared.stdout)[0]
-    one = command(place, "compare", "dataset=photos", "experiment=mine", f"filter=dataset.digest = '{digest}'")
+    one = place.opscore("compare", "dataset=photos", "experiment=mine", f"filter=dataset.digest = '{digest}'")
     assert "different sets" not in one.stdout and one.returncode == 0
