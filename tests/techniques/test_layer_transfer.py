@@ -123,9 +123,9 @@ def test_by_map(trained: Candidate, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("match", "message"),
     [
-        ({"block9_bn": "block2_bn"}, "names the layer 'block9_bn', which the model has not"),
+        ({"block9_bn": "block2_bn"}, "must name layers with weights, got 'block9_bn', which the model does not have"),
         ({"block1_bn": "nowhere"}, "must name layers with weights, got 'nowhere', which the donor does not have"),
-        ({"block1_bn": "block3_bn"}, "both must be of one kind and shape"),
+        ({"block1_bn": "block3_bn"}, "both must have one class and one shape"),
     ],
 )
 def test_bad_mapping_is_refused(match: dict, message: str, trained: Candidate, tmp_path: Path) -> None:
