@@ -89,7 +89,9 @@ class Dataset(ABC):
 
     def __post_init__(self) -> None:
         """Check the fields that all datasets share."""
-        checks.fraction("dataset.validation_fraction", self.validation_fraction)
+        for name in ("validation_fraction", "test_fraction"):
+            if hasattr(self, name):
+                checks.fraction(f"dataset.{name}", getattr(self, name))
         checks.integer("dataset.split_seed", self.split_seed, minimum=0)
         for name, limit in (("limit_train", self.limit_train), ("limit_test", self.limit_test)):
             if limit is not None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.datasets.arrays import ArrayDataset, Arrays
-from pipelines.system import checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +19,6 @@ class Digits(ArrayDataset):
 
     default_name = "digits"
     test_fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.fraction("dataset.test_fraction", self.test_fraction)
 
     def preflight(self) -> None:
         """Nothing can be missing: scikit-learn is a dependency."""

@@ -36,7 +36,6 @@ class Folder(Dataset):
             )
         super().__post_init__()
         checks.integer("dataset.image_size", self.image_size, minimum=8)
-        checks.fraction("dataset.test_fraction", self.test_fraction)
 
     @property
     def default_name(self) -> str:

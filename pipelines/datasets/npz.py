@@ -14,7 +14,6 @@ from pipelines.datasets.arrays import ArrayDataset, Arrays
 from pipelines.datasets.labels import as_numbers
 from pipelines.datasets.pixels import as_rgb
 from pipelines.datasets.roles import assigned
-from pipelines.system import checks
 
 NAMES = ("x_train", "y_train", "x_test", "y_test", "class_names")
 
@@ -38,7 +37,6 @@ class Npz(ArrayDataset):
                 f"dataset.path must name an .npz file, got {self.path!r}: set for example dataset.path=photos.npz"
             )
         super().__post_init__()
-        checks.fraction("dataset.test_fraction", self.test_fraction)
 
     @property
     def default_name(self) -> str:

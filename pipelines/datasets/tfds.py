@@ -45,7 +45,6 @@ class Tfds(ArrayDataset):
         super().__post_init__()
         if self.image_size is not None:
             checks.integer("dataset.image_size", self.image_size, minimum=8)
-        checks.fraction("dataset.test_fraction", self.test_fraction)
 
     def _check_plain_name(self) -> None:
         """Refuse the library's notation `name/config:version`; the message names the fields to set instead."""

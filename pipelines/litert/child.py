@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.latency import time_interleaved
 from pipelines.litert.process import serve
-from pipelines.litert.session import Request
+from pipelines.litert.session import Request, Settings
 from pipelines.litert.start import start_up
 from pipelines.system.machine import cores
 from pipelines.system.mapped import Region, blocks, sample
@@ -30,7 +30,7 @@ def measurements(request: Request) -> dict[str, Any]:
     # No timed call may wait for a disk. A test split is in random order: its first images are a fair sample.
     in_memory = sample(images)
     # Only the times are kept: the loaded model must not take memory in the next pass.
-    load_ms, first_call_ms = start_up(Path(request.exported_model), request.threads, in_memory[0])[1:]
+    load_ms, first_call_ms = start_up(Path(request.exported_model), request.settings.threads, in_memory[0])[1:]
     logits, images_per_s = answer_all(Path(request.exported_model), images)
     found = {"load_ms": load_ms, "first_call_ms": first_call_ms, "images_per_s": images_per_s, "logits": logits}
     return found | dict(zip(("latency_ns", "reference_latency_ns"), time_calls(request, in_memory), strict=False))
@@ -45,14 +45,14 @@ def time_calls(request: Request, images: npt.NDArray[np.uint8]) -> list[npt.NDAr
     paths = [Path(path) for path in (request.exported_model, request.reference) if path is not None]
     parts = []
     for part in range(LOADS):
-        loaded = {path: ExportedModel(path, request.threads) for path in (paths if part % 2 else paths[::-1])}
+        loaded = {path: ExportedModel(path, request.settings.threads) for path in (paths if part % 2 else paths[::-1])}
         parts.append(
             time_interleaved(
                 [loaded[path].query for path in paths],
                 images,
-                warmup_calls=request.warmup_calls,
-                min_duration_s=request.min_duration_s / LOADS,
-                min_calls=-(-request.min_calls // LOADS),
+                warmup_calls=request.settings.warmup_calls,
+                min_duration_s=request.settings.min_duration_s / LOADS,
+                min_calls=-(-request.settings.min_calls // LOADS),
                 seed=request.seed + part,
             )
         )
@@ -80,4 +80,7 @@ def answer_all(path: Path, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[n
 
 
 if __name__ == "__main__":
-    serve(lambda images, **others: Request(images=Region(**images), **others), measurements)
+    serve(
+        lambda images, settings, **fields: Request(images=Region(**images), settings=Settings(**settings), **fields),
+        measurements,
+    )

@@ -46,10 +46,7 @@ class Request:
     reference: str | None
     images: mapped.Region
     result: str
-    threads: int
-    warmup_calls: int
-    min_duration_s: float
-    min_calls: int
+    settings: Settings
     seed: int
 
 
@@ -140,10 +137,7 @@ def _ask_child(
                 reference=None if reference is None else str(reference.resolve()),
                 images=mapped.in_file(images, folder / "images.npy"),
                 result=str(folder / "result.npz"),
-                threads=settings.threads,
-                warmup_calls=settings.warmup_calls,
-                min_duration_s=settings.min_duration_s,
-                min_calls=settings.min_calls,
+                settings=settings,
                 seed=seed,
             )
             return process.ask(

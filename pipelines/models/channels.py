@@ -57,7 +57,8 @@ def groups(model: tf_keras.Model) -> Groups:
             continue
         touched = (name, *sources[name])
         # Equal numbers exclude broadcasting over channels, depth multipliers and reshapes that mix channels.
-        if not _follows(entry) or len({count[one] for one in touched}) > 1:
+        follows = entry["class_name"] in _FOLLOWERS and not _mixes(entry)
+        if not follows or len({count[one] for one in touched}) > 1:
             whole.update(touched)
             continue
         for source in sources[name]:
@@ -116,10 +117,6 @@ def _remaining(layer: tf_keras.layers.Layer, taken: Any, given: Any) -> list[npt
 
 def _produces(entry: Mapping[str, Any]) -> bool:
     return entry["class_name"] in _PRODUCERS and entry["config"].get("groups", 1) == 1 and not _mixes(entry)
-
-
-def _follows(entry: Mapping[str, Any]) -> bool:
-    return entry["class_name"] in _FOLLOWERS and not _mixes(entry)
 
 
 def _mixes(entry: Mapping[str, Any]) -> bool:

@@ -48,11 +48,8 @@ class EfficientNet(KerasApplication):
     @property
     def archive(self) -> Archive:
         """As in tf_keras/src/applications/efficientnet.py."""
-        return Archive(
-            file=f"efficientnetb{self.variant}_notop.h5",
-            folder="https://storage.googleapis.com/keras-applications/",
-            md5=_MD5[self.variant],
-        )
+        file = f"efficientnetb{self.variant}_notop.h5"
+        return Archive(url=f"https://storage.googleapis.com/keras-applications/{file}", md5=_MD5[self.variant])
 
     def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
         """Feature map with 1280 (B0) to 2560 (B7) channels at 1/32 of the size; Keras's preprocessing."""

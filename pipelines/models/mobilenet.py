@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.models.pretrained import Archive, KerasApplication, blocks_as_identity, rebuilt
+from pipelines.models.pretrained import KERAS_URL, Archive, KerasApplication, blocks_as_identity, rebuilt
 
 if TYPE_CHECKING:
     import tf_keras
@@ -26,11 +26,8 @@ class MobileNetV2(KerasApplication):
 
         Keras publishes one file for each of five sizes, and uses that of 224 for all other sizes.
         """
-        return Archive(
-            file="mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
-            folder="https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/",
-            md5=None,
-        )
+        file = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+        return Archive(url=f"{KERAS_URL}/mobilenet_v2/{file}", md5=None)
 
     def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
         """Feature map with 1280 channels at 1/32 of the size."""

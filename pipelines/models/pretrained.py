@@ -16,6 +16,7 @@ from pipelines.system.downloads import UNREACHABLE, check_reachable, keras_home
 if TYPE_CHECKING:
     import tf_keras
 
+KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 # Keras's names: conv2_block1_3_bn, block2b_project_bn, block_2_project_BN.
 _LAST_NORMALIZATION = re.compile(r"(3_bn|project_bn|project_BN)$")
 Edit: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
@@ -28,14 +29,13 @@ class Archive:
     md5: as in Keras's sources; None where they have none: the file is then used unchecked.
     """
 
-    file: str
-    folder: str
+    url: str
     md5: str | None
 
     @property
-    def url(self) -> str:
-        """Its address."""
-        return self.folder + self.file
+    def file(self) -> str:
+        """Its name."""
+        return self.url.rsplit("/", 1)[1]
 
     @property
     def cached(self) -> Path:

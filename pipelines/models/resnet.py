@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.models.pretrained import (
+    KERAS_URL,
     Archive,
     KerasApplication,
     blocks_as_identity,
@@ -43,11 +44,8 @@ class ResNet(KerasApplication):
     @property
     def archive(self) -> Archive:
         """As in tf_keras/src/applications/resnet.py."""
-        return Archive(
-            file=f"{self.default_name}_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            folder="https://storage.googleapis.com/tensorflow/keras-applications/resnet/",
-            md5=_MD5[self.depth],
-        )
+        file = f"{self.default_name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        return Archive(url=f"{KERAS_URL}/resnet/{file}", md5=_MD5[self.depth])
 
     def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
         """Feature map with 2048 channels at 1/32 of the size."""

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipelines.models.pretrained import Archive, KerasApplication, caffe_centred, rebuilt, swap_input_channels
+from pipelines.models.pretrained import (
+    KERAS_URL,
+    Archive,
+    KerasApplication,
+    caffe_centred,
+    rebuilt,
+    swap_input_channels,
+)
 from pipelines.system import checks
 
 if TYPE_CHECKING:
@@ -44,11 +51,8 @@ class VGG(KerasApplication):
     @property
     def archive(self) -> Archive:
         """As in tf_keras/src/applications/vgg16.py and vgg19.py."""
-        return Archive(
-            file=f"{self.default_name}_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            folder=f"https://storage.googleapis.com/tensorflow/keras-applications/{self.default_name}/",
-            md5=_MD5[self.depth],
-        )
+        file = f"{self.default_name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        return Archive(url=f"{KERAS_URL}/{self.default_name}/{file}", md5=_MD5[self.depth])
 
     def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
         """Feature map with 512 channels at 1/32 of the size."""

@@ -1,4 +1,4 @@
-"""A dataset of three classes, each image of which can be told by its pixels."""
+"""A dataset of three classes, whose images are identified by their pixels."""
 
 from pathlib import Path
 from typing import Any

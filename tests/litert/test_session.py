@@ -166,10 +166,7 @@ class TestChild:
             reference=None,
             images=in_file(images, tmp_path / "images.npy"),
             result=str(tmp_path / "result.npz"),
-            threads=1,
-            warmup_calls=0,
-            min_duration_s=0,
-            min_calls=3,
+            settings=SETTINGS,
             seed=0,
         )
         (tmp_path / "request.json").write_text(json.dumps(asdict(request)))

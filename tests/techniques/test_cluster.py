@@ -1,4 +1,4 @@
-"""Kernels that share a few values, down to the artifact."""
+"""Kernels that share a few values, down to the exported model."""
 
 from pathlib import Path
 from typing import Any

@@ -54,7 +54,7 @@ def ran(trained_once: Candidate, exported_baseline: Path, tmp_path_factory: pyte
 
 
 def key_of(technique: Technique) -> str:
-    """All its fields: nothing else tells two techniques apart in a fingerprint."""
+    """All its fields, which distinguish techniques in a fingerprint."""
     return json.dumps(describe(technique), sort_keys=True)
 
 

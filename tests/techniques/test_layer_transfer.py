@@ -1,4 +1,4 @@
-"""Layers of a donor in another model: which, how many, and that they stay or learn as they are told to."""
+"""Layers of a donor in another model: which are copied, and whether they are frozen or trained."""
 
 import dataclasses
 from pathlib import Path
@@ -30,7 +30,7 @@ def transfer(**changed: Any) -> LayerTransfer:
     return LayerTransfer(**fields | changed)
 
 
-def beside(donor: object, folder: Path, epochs: int = 2) -> Context:
+def with_donor(donor: object, folder: Path, epochs: int = 2) -> Context:
     """A context whose source is `donor`, and whose baseline reached 20% in 2 s."""
     files = CellFiles(folder)
     save_checkpoint(donor, files.checkpoint)
@@ -49,7 +49,7 @@ def vgg(depth: int):
 
 
 def test_trained_donor_gives_a_head_start(trained: Candidate, tmp_path: Path) -> None:
-    it = beside(trained.model, tmp_path, epochs=1)
+    it = with_donor(trained.model, tmp_path, epochs=1)
     done = transfer().apply(fresh(), it)
     plain = context(epochs=1)
     plain.trainer.fit(fresh().model)
@@ -65,7 +65,7 @@ def test_trained_donor_gives_a_head_start(trained: Candidate, tmp_path: Path) ->
 
 def test_frozen_layers_stay_and_others_learn(trained: Candidate, tmp_path: Path) -> None:
     chosen = transfer(layers="block[12]", freeze="always")
-    done = chosen.apply(fresh(), beside(trained.model, tmp_path))
+    done = chosen.apply(fresh(), with_donor(trained.model, tmp_path))
     for layer in done.model.layers:
         donor = trained.model.get_layer(layer.name)
         same = all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), donor.get_weights(), strict=True))
@@ -81,7 +81,7 @@ def test_frozen_layers_stay_and_others_learn(trained: Candidate, tmp_path: Path)
 
 
 def test_layers_frozen_for_an_epoch_are_trained_later(trained: Candidate, tmp_path: Path) -> None:
-    it = beside(trained.model, tmp_path, epochs=2)
+    it = with_donor(trained.model, tmp_path, epochs=2)
     done = transfer(layers="block1", freeze=1).apply(fresh(), it)
     assert len(it.trainer.epochs) == 2
     moved = done.model.get_layer("block1_conv").get_weights()[0]
@@ -90,7 +90,7 @@ def test_layers_frozen_for_an_epoch_are_trained_later(trained: Candidate, tmp_pa
 
 def test_by_shape_in_graph_order(tmp_path: Path) -> None:
     donor = fresh(width=16).model
-    done = transfer(match="shape").apply(fresh(), beside(donor, tmp_path, epochs=1))
+    done = transfer(match="shape").apply(fresh(), with_donor(donor, tmp_path, epochs=1))
     plan = done.tables["transfer_plan"]
     pairs = {a: b for a, b in zip(plan["layer"], plan["source_layer"], strict=True) if b}
     # Width 16 has 3x3 kernels from 32 to 32 channels in its fourth block, width 32 in its second.
@@ -103,7 +103,7 @@ def test_by_shape_in_graph_order(tmp_path: Path) -> None:
 def test_other_number_of_classes_leaves_the_head(trained: Candidate, tmp_path: Path) -> None:
     data, _ = small_data()
     model = SMALL_CNN.build(data.image_shape, 12)
-    it = beside(trained.model, tmp_path, epochs=1)
+    it = with_donor(trained.model, tmp_path, epochs=1)
     pairs = transfer()._pairs(model, trained.model)
     assert "head_logits" not in {layer.name for layer, _ in pairs}
     assert len(pairs) == 10
@@ -112,7 +112,7 @@ def test_other_number_of_classes_leaves_the_head(trained: Candidate, tmp_path: P
 
 
 def test_by_map(trained: Candidate, tmp_path: Path) -> None:
-    it = beside(trained.model, tmp_path, epochs=1)
+    it = with_donor(trained.model, tmp_path, epochs=1)
     done = transfer(match={"block1_bn": "block2_bn"}, freeze="always").apply(fresh(), it)
     copied = done.model.get_layer("block1_bn").get_weights()
     assert all(
@@ -130,12 +130,12 @@ def test_by_map(trained: Candidate, tmp_path: Path) -> None:
 )
 def test_bad_mapping_is_refused(match: dict, message: str, trained: Candidate, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        transfer(match=match).apply(fresh(), beside(trained.model, tmp_path))
+        transfer(match=match).apply(fresh(), with_donor(trained.model, tmp_path))
 
 
 def test_all_frozen_leaves_nothing_to_train(trained: Candidate, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leaves nothing of small_cnn to train"):
-        transfer(freeze="always").apply(fresh(), beside(trained.model, tmp_path))
+        transfer(freeze="always").apply(fresh(), with_donor(trained.model, tmp_path))
 
 
 def test_vgg16_goes_into_vgg19_by_name() -> None:
