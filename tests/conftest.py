@@ -142,8 +142,11 @@ def exported_accuracy(path: Path) -> float:
 
 @pytest.fixture(scope="session")
 def trained_once() -> Candidate:
+    import tf_keras
+
     from pipelines.techniques.baseline import Baseline
 
+    tf_keras.utils.set_random_seed(0)
     data, _ = small_data()
     it = context()
     candidate = Baseline().apply(Candidate(model=SMALL_CNN.build(data.image_shape, 10)), it)

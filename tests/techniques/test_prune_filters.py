@@ -157,10 +157,10 @@ def test_channels_that_a_layer_mixes_stay_whole(name: str) -> None:
 def test_unsupported_graphs_are_refused() -> None:
     from tf_keras import layers
 
-    with pytest.raises(ValueError, match=r"called once, got .* of class TFOpLambda"):
+    with pytest.raises(ValueError, match=r"must use each layer once, got .* of class TFOpLambda"):
         channels.groups(graph(lambda x: x * 2.0))
     twice = layers.Conv2D(8, 1, name="twice")
-    with pytest.raises(ValueError, match="called once, got twice of class Conv2D"):
+    with pytest.raises(ValueError, match="must use each layer once, got twice of class Conv2D"):
         channels.groups(graph(twice, twice))
 
 
