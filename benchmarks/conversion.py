@@ -105,7 +105,7 @@ def program(path: Path) -> list[Any]:
     (graph,) = model.subgraphs
     made = {index: ("input", place) for place, index in enumerate(graph.inputs)}
 
-    def told(index: int) -> Any:
+    def described(index: int) -> Any:
         tensor = graph.tensors[index] if index >= 0 else None
         if tensor is None:
             return None
@@ -120,8 +120,8 @@ def program(path: Path) -> list[Any]:
             (
                 _plain(model.operatorCodes[operator.opcodeIndex]),
                 _plain(operator.builtinOptions),
-                [told(index) for index in operator.inputs],
-                [told(index) for index in operator.outputs],
+                [described(index) for index in operator.inputs],
+                [described(index) for index in operator.outputs],
             )
         )
     return steps

@@ -3,8 +3,8 @@
     python -m benchmarks.convolutions [--epochs 5]
 
 The trainer of every cell (`benchmarks/fitting.py`), random images of 32x32 pixels, resized in the graph where another
-input size is told; batch 128, above 96 pixels 32. Both ways have a process and their epochs take turns; the first of
-each is left out. Beside the best epochs' images per second stands the median of the ratios of neighbours.
+input size is given; batch 128, above 96 pixels 32. Both ways have a process and their epochs take turns; the first of
+each is left out. The table has the images per second of the best epochs and the median of the ratios of neighbours.
 """
 
 import argparse

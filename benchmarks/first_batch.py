@@ -4,8 +4,8 @@
 
 The first batch is where TensorFlow is imported, the network built, and its training step traced and compiled. The cell
 has by then also composed and checked its configuration and opened its run in MLflow (SQLite). The bare script is
-`benchmarks/bare_cell.py`. Both tell the time in a callback after the first batch and end there. Processes are new each
-time, in turns.
+`benchmarks/bare_cell.py`. Both record the time in a callback after the first batch and end there. All processes
+are new, in turns.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from benchmarks.overhead import BARE_ENVIRONMENT, VALIDATION, cell_command, new_
 from benchmarks.turns import compared, take_turns
 
 ROOT = Path(__file__).resolve().parents[1]
-# The command with a callback in every fit that tells when the first batch was and stops.
+# The command with a callback in every fit that records the time of the first batch and stops.
 CELL = "from benchmarks.first_batch import main_of_cell; main_of_cell()"
 
 
@@ -77,8 +77,8 @@ def _seconds(command: list[str], environment: dict[str, str]) -> float:
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | environment, check=True, capture_output=True, text=True
     ).stdout
-    (told,) = [line.split()[1] for line in done.splitlines() if line.startswith("FIRST_BATCH")]
-    return float(told) - started
+    (stamp,) = [line.split()[1] for line in done.splitlines() if line.startswith("FIRST_BATCH")]
+    return float(stamp) - started
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ EPOCHS = 1000
 
 
 class Fitting:
-    """A process that trains an epoch whenever it is told to."""
+    """A process that trains an epoch on request."""
 
     def __init__(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
@@ -67,7 +67,7 @@ class Fitting:
             word, _, value = line.partition(" ")
             if word == what:
                 return value
-        raise RuntimeError(f"a training must tell its {what}, it ended with status {self._process.wait()}")
+        raise RuntimeError(f"a training must report its {what}, but it ended with status {self._process.wait()}")
 
 
 def rates_in_turns(fittings: Mapping[str, Fitting], epochs: int) -> dict[str, list[float]]:
@@ -125,11 +125,11 @@ def main() -> None:
     print("MACS", macs(model), flush=True)
     _wait()
 
-    def tell(_: int, metrics: dict[str, float]) -> None:
+    def report(_: int, metrics: dict[str, float]) -> None:
         print("RATE", metrics["images_per_s"], flush=True)
         _wait()
 
-    trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=tell)
+    trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=report)
     trainer.fit(model, keep_best=False)
 
 

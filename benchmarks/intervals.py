@@ -1,4 +1,4 @@
-"""Whether the intervals of `pipelines.measure` say where a repeat lands.
+"""Whether the prediction intervals of `opscore measure` hold for repeated sessions.
 
     python -m benchmarks.intervals [--profile standard] [--repeats 5] [--folder intervals]
 

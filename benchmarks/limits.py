@@ -54,7 +54,7 @@ class Rates:
     images_per_s: list[float]
     peaks: list[float]
 
-    def told(self, flop: float) -> str:
+    def format(self, flop: float) -> str:
         """The best rate and the share of the peak, where an image takes `flop`."""
         share = median(flop * rate / peak for rate, peak in zip(self.images_per_s, self.peaks, strict=True))
         return f"{flop * max(self.images_per_s) / 1e9:.1f} GFLOP/s | {share:.0%}"
@@ -73,9 +73,9 @@ class Found:
     shares: dict[str, float]
 
     @classmethod
-    def load(cls, told: dict[str, Any]) -> "Found":
+    def load(cls, data: dict[str, Any]) -> "Found":
         """From what `asdict` made."""
-        return cls(**told | {key: Rates(**told[key]) for key in ("training", "single", "all_cores")})
+        return cls(**data | {key: Rates(**data[key]) for key in ("training", "single", "all_cores")})
 
 
 def main() -> None:
@@ -108,8 +108,8 @@ def _tell(found: dict[str, Found]) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for model, one in found.items():
         print(
-            f"| {model} | {one.macs / 1e6:.1f} M | {one.training.told(6 * one.macs)} "
-            f"| {one.single.told(2 * one.macs)} | {one.all_cores.told(2 * one.macs)} |"
+            f"| {model} | {one.macs / 1e6:.1f} M | {one.training.format(6 * one.macs)} "
+            f"| {one.single.format(2 * one.macs)} | {one.all_cores.format(2 * one.macs)} |"
         )
     print(f"\n| model | training images/s | {' | '.join([*GROUPS, 'the rest'])} | one image | weights from memory |")
     print("|---" * (len(GROUPS) + 5) + "|")

@@ -6,7 +6,7 @@ ResNet50 at 32x32 pixels, batch 128, random weights, technique `baseline`: a cel
 of their own, timed from start to end, in turns. The cell is the command as a user gives it, with Hydra, checks, MLflow
 (SQLite, its schema made before), figures, checkpoint and the measuring process; `benchmarks/bare_cell.py` has none of
 these. Their numbers of steps, oneDNN setting, conversion and rules for timed calls are equal. CPU seconds, of both with
-all processes that they start, stand beside wall time: what else runs on a machine changes them less.
+all processes that they start, are given with wall time: other programs on the machine change them less.
 """
 
 import argparse

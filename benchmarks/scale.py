@@ -2,11 +2,11 @@
 
     python -m benchmarks.scale [--runs 200 2000 20000] [--stores sqlite postgresql]
 
-Fills an empty store with made-up cells, half of them on each of two datasets, no two of them seeds of one cell: 40
+Fills an empty store with synthetic cells, half of them on each of two datasets, no two of them seeds of one cell: 40
 metrics (30 for a baseline), the parameters, tags and datasets of a real one, and an artifact of 100 MB each. The
 artifacts are holes that take no room on the disk; read, they would. Then runs `python -m pipelines.compare` and
 `python -m pipelines.report` as a user does, each in a process of its own: on the SQLite file, and over HTTP on the
-server of `make server`, MLflow over PostgreSQL. The metrics' histories, which neither command reads, are not made up.
+server of `make server`, MLflow over PostgreSQL. Metrics have no histories, which neither command reads.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pipelines.tracking.postgres import Postgres
 ROOT = Path(__file__).resolve().parents[1]
 ARTIFACT_BYTES = 100_000_000
 WORKERS = 4
-# The peak that `wait` tells a parent includes the parent at the fork; this one is the command's own.
+# The peak that `wait` reports includes the parent at the fork; this one is the command's own.
 CHILD = """
 import os, runpy, sys
 try:
@@ -123,7 +123,7 @@ def _measured(store: Opener, folder: Path, runs: int) -> dict[str, Taken]:
 
 
 def _fill(place: Place, runs: int) -> None:
-    from benchmarks.made_up import cells, fill
+    from benchmarks.synthetic import cells, fill
     from pipelines.results.folder import CellFiles
     from pipelines.tracking.store import Store
 

@@ -3,7 +3,7 @@
     python -m benchmarks.serving [--model models:/opscore-cifar10@champion] [--seconds 5] [--workers 1]
 
 MLFLOW_TRACKING_URI says where the model is; without `--model`, small_cnn on digits is made in a temporary store.
-`mlflow models serve` runs beside the clients on this machine's cores. Each client asks again when its answer is there;
+`mlflow models serve` runs on this machine, like the clients. Each client sends its next request after the answer;
 what it sends is encoded before the clock starts, and of the answer it reads the bytes. Both ways take turns. The share
 of HTTP and JSON is what a request takes beyond what `predict` takes, of the request, at the median.
 """
@@ -100,20 +100,20 @@ def serving(model: str, programs: Path, *options: str, timeout_s: float = 90) ->
     # MLflow starts the `uvicorn` that comes first on PATH, whichever environment its own program is of.
     environment = os.environ | {"PATH": os.pathsep.join([str(programs), os.environ["PATH"]])}
     command = [str(programs / "mlflow"), "models", "serve", "--model-uri", model, "--env-manager", "local"]
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         server = subprocess.Popen(
             [*command, "--host", HOST, "--port", str(port), *options],
             cwd=tempfile.gettempdir(),
             env=environment,
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
         )
         try:
             deadline = time.monotonic() + timeout_s
             while not _answers(port):
                 if server.poll() is not None or time.monotonic() > deadline:
-                    said.seek(0)
-                    raise RuntimeError(f"the server must answer within {timeout_s:.0f} s, got: {said.read()[-3000:]}")
+                    output.seek(0)
+                    raise RuntimeError(f"the server must answer within {timeout_s:.0f} s, got: {output.read()[-3000:]}")
                 time.sleep(0.1)
             yield port
         finally:

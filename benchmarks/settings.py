@@ -4,8 +4,8 @@
 
 The trainer of every cell (`benchmarks/fitting.py`), 32x32 pixels, 512 images an epoch, batch 128. Each way changes one
 thing: TensorFlow's own convolutions, no oneDNN, several batches an execution of TensorFlow's step, another batch, fewer
-threads. All ways of a model have a process and their epochs take turns; the first of each is left out. Beside the best
-epoch's images per second stands the median of the ratios to the epoch of the model's own settings in the same turn.
+threads. All ways of a model have a process and their epochs take turns; the first of each is left out. The table has
+the best epoch's images per second and the median of the ratios to the epoch of the own settings in the same turn.
 """
 
 import argparse

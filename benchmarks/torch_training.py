@@ -5,8 +5,8 @@
 PATH is the Python of an environment of its own with PyTorch: `pip install torch torchvision`. 32x32 pixels, batch 128,
 10 classes, random weights, equal multiply-accumulates. Ours is the trainer of every cell, with augmentation and the
 model's own oneDNN setting (`benchmarks/fitting.py`); PyTorch's loop (`benchmarks/torch_fit.py`) augments nothing. Each
-has a process, and epochs of a few seconds take turns, so that what else the machine does hits both: beside best and
-median stands the median of the ratios of neighbouring epochs. The first epoch of each is left out.
+has a process, and epochs of a few seconds take turns, so that other programs affect both: the table has best,
+median and the median of the ratios of neighbouring epochs. The first epoch of each is left out.
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python -m benchmarks.transfer --data cifar10.npz [--images 2000] [--epochs 5] [--dropout 0.2]
 
 EfficientNet-Lite0 with its ImageNet weights at 64 px (extra `pretrained`), a tenth of the images for validation, equal
-seeds. Each way runs in a process of its own, with TensorFlow's tracing in its time, as in a cell; CPU seconds stand
-beside wall time, since what else runs on a machine changes them less. Fitting through is done twice: as it is, where
+seeds. Each way runs in a process of its own, with TensorFlow's tracing in its time, as in a cell; CPU seconds are
+given with wall time, as other programs on the machine change them less. Fitting through is done twice: as it is, where
 freezing leaves the backbone's stochastic depth at work, and with that off. Only the latter trains on the features'
 numbers; without the head's dropout, which draws anew in each way, its head is the features' head.
 """

@@ -1,4 +1,4 @@
-"""What is compared takes turns, as the machine is never the same for long."""
+"""Turns of the compared ways, as the load of a machine changes."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def take_turns(ways: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
-    """What each way gave each time. Every second round goes backwards, so that none is always first."""
+    """The results of each way. Every second round is in reverse order, so that no way is always first."""
     given: dict[str, list[T]] = {name: [] for name in ways}
     for repeat in range(repeats):
         for name in list(ways) if repeat % 2 == 0 else list(ways)[::-1]:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from benchmarks.made_up import cells, fill
+from benchmarks.synthetic import cells, fill
 from pipelines.commands.selection import Selection
 from pipelines.report.page import write
 from pipelines.tracking.store import Store
