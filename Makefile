@@ -1,10 +1,10 @@
-# Every target creates what it needs; `make` alone lists them.
+# Every target creates what it needs. `make` alone lists the targets.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# Read by Python, which knows how a path of any characters is written as an address.
+# Python encodes a path of any characters as an address.
 STORE = $$($(BIN)/python -c 'from pipelines.tracking.address import EMBEDDED_URI; print(EMBEDDED_URI)')
-# What the cell or the grid is: make run ARGS="model=resnet50 dataset=cifar10"
+# Overrides and options: make run ARGS="model=resnet50 dataset=cifar10"
 ARGS ?=
 PORT ?= 5000
 SOURCES := pipelines tests benchmarks hydra_plugins
@@ -15,7 +15,7 @@ SOURCES := pipelines tests benchmarks hydra_plugins
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-# uv installs the versions of uv.lock; pip, where there is no uv, the newest that pyproject.toml allows.
+# uv installs the versions of uv.lock. Without uv, pip installs the newest versions that pyproject.toml allows.
 UV := $(shell command -v uv)
 comma := ,
 blank := $(subst ,, )
@@ -27,7 +27,7 @@ environment = $(PYTHON) -m venv $(VENV)
 install = $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(subst $(blank),$(comma),$(1))]'
 endif
 
-# The stamp files stand for "installed as pyproject.toml and uv.lock say".
+# A stamp file means that the environment matches pyproject.toml and uv.lock.
 $(VENV)/runtime: pyproject.toml uv.lock
 	test -x $(BIN)/python || $(environment)
 	$(call install,train)
@@ -37,7 +37,7 @@ $(VENV)/dev: $(VENV)/runtime
 	$(call install,dev pretrained)
 	@touch $@
 
-setup: $(VENV)/dev ## create .venv with everything for development
+setup: $(VENV)/dev ## create .venv with all development dependencies
 
 run: $(VENV)/runtime ## run one cell: make run ARGS="model=resnet50 dataset=cifar10 technique=transfer"
 	$(BIN)/python -m pipelines.run $(ARGS)
@@ -58,25 +58,25 @@ sync: $(VENV)/runtime ## send finished cells that a tracking server missed: make
 ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri "$(STORE)" --host 127.0.0.1 --port $(PORT)
 
-compare: $(VENV)/runtime ## recorded cells beside each other, the fittest first: make compare ARGS="sweep=last"
+compare: $(VENV)/runtime ## compare recorded cells, the fittest first: make compare ARGS="--sweep last"
 	$(BIN)/python -m pipelines.compare $(ARGS)
 
-report: $(VENV)/runtime ## write the report, one HTML file and its figures: make report ARGS="sweep=last out=report"
+report: $(VENV)/runtime ## write an HTML report with figures: make report ARGS="--sweep last --out report"
 	$(BIN)/python -m pipelines.report $(ARGS)
 
-measure: $(VENV)/runtime ## measure artifacts on this machine: make measure ARGS="sweep=last profile=thorough"
+measure: $(VENV)/runtime ## measure exported models on this machine: make measure ARGS="--sweep last --profile thorough"
 	$(BIN)/python -m pipelines.measure $(ARGS)
 
-promote: $(VENV)/runtime ## make the fittest cell champion: make promote ARGS="dataset=cifar10 --dry-run"
+promote: $(VENV)/runtime ## make the fittest cell champion: make promote ARGS="--dataset cifar10 --dry-run"
 	$(BIN)/python -m pipelines.promote $(ARGS)
 
-pull: $(VENV)/runtime ## fetch the champion with its model card: make pull ARGS="dataset=cifar10 out=champion"
+pull: $(VENV)/runtime ## download the champion with its model card: make pull ARGS="--dataset cifar10"
 	$(BIN)/python -m pipelines.pull $(ARGS)
 
-docs: $(VENV)/runtime ## write the tables of README and docs that list techniques and models, from the code
+docs: $(VENV)/runtime ## update the generated tables of README and docs
 	$(BIN)/python -m pipelines.docs
 
-test: $(VENV)/dev ## run all tests; `pytest` alone leaves out the slow ones
+test: $(VENV)/dev ## run all tests; `pytest` alone omits the slow ones
 	$(BIN)/python -m pytest -m ""
 
 lint: $(VENV)/dev ## check format, style, types and spelling
@@ -85,13 +85,13 @@ lint: $(VENV)/dev ## check format, style, types and spelling
 	$(BIN)/mypy
 	$(BIN)/codespell
 
-check: lint test ## lint and test: what must pass before a push
+check: lint test ## lint and run all tests, as before a push
 
-format: $(VENV)/dev ## format the code and mend what ruff can
+format: $(VENV)/dev ## format the code and apply ruff's fixes
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-bench: $(VENV)/dev ## run the benchmarks, PyTorch's too if asked: make bench TORCH=../torch/bin/python
+bench: $(VENV)/dev ## run the benchmarks; with PyTorch: make bench TORCH=../torch/bin/python
 	$(BIN)/python -m benchmarks.training
 	$(if $(TORCH),$(BIN)/python -m benchmarks.torch_training --torch-python $(TORCH))
 	$(BIN)/python -m benchmarks.convolutions
@@ -106,6 +106,6 @@ bench: $(VENV)/dev ## run the benchmarks, PyTorch's too if asked: make bench TOR
 	$(BIN)/python -m benchmarks.reuse
 	$(BIN)/python -m benchmarks.folder
 
-clean: ## remove caches and job folders; .venv and mlruns stay
+clean: ## remove caches and job folders, but not .venv and mlruns
 	rm -rf outputs multirun build .pytest_cache .mypy_cache .ruff_cache *.egg-info
 	find pipelines tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
