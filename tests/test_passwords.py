@@ -111,8 +111,8 @@ def test_password_of_a_server(tmp_path: Path) -> None:
     MlflowClient(behind).search_experiments()
     place = tmp_path / "here"
     place.mkdir()
-    exported_models = ["--exported models-destination", str(tmp_path / "artifacts")]
-    with ui(behind, tmp_path, *exported_models) as server, guarded(server, "me", SECRET) as uri:
+    destination = ["--artifacts-destination", str(tmp_path / "artifacts")]
+    with ui(behind, tmp_path, *destination) as server, guarded(server, "me", SECRET) as uri:
         by_environment = {"MLFLOW_TRACKING_URI": uri}
         refused = command("compare", cwd=place, MLFLOW_TRACKING_URI=uri.replace(SECRET, "wrong"))
         assert refused.returncode == 2 and "401" in refused.stderr

@@ -49,7 +49,8 @@ def test_cells_of_a_sweep_share_decoded_images(place: Place, cache: Path) -> Non
     assert place.run(*overrides(folder, "technique=baseline"), out="first").returncode == 0
     (made,) = cache.glob("*.npy")
     inode = made.stat().st_ino
-    done = place.run("-m", *overrides(folder, "technique=quantize_dynamic,quantize_float16"))
+    grid = overrides(folder, "technique=quantize_dynamic,quantize_float16")
+    done = place.run("-m", *grid, "sweep.isolation=inline")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [path.stat().st_ino for path in cache.glob("*.npy")] == [inode]  # a second decoding would have a new inode
     digests = {one.dataset.digest for run in place.cells() for one in logged_data(run)}

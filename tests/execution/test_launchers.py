@@ -15,6 +15,8 @@ from tests.places import Place, until
 from tests.servers import free_port
 
 pytestmark = pytest.mark.slow
+# Whose process a cell has is the launcher's business here.
+INLINE = "sweep.isolation=inline"
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def test_a_ray_cluster_of_two_nodes(tmp_path: Path) -> None:
 def test_submitit_on_this_machine(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     place = Place(tmp_path)
-    done = place.run("-m", "technique=quantize_dynamic,quantize_int8", "hydra/launcher=submitit_local")
+    done = place.run("-m", "technique=quantize_dynamic,quantize_int8", "hydra/launcher=submitit_local", INLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     check(place)
 
@@ -68,7 +70,7 @@ def test_submitit_on_this_machine(tmp_path: Path) -> None:
 def test_search_gives_pareto_set_and_resumes(tmp_path: Path) -> None:
     place = Place(tmp_path)
     search = (
-        *("-m", "hydra/sweeper=pareto", "hydra.sweeper.n_trials=4", "technique=cluster"),
+        *("-m", INLINE, "hydra/sweeper=pareto", "hydra.sweeper.n_trials=4", "technique=cluster"),
         *("technique.clusters=choice(4,16)", "technique.epochs=1"),
     )
     done = place.run(*search)

@@ -14,7 +14,9 @@ pytestmark = pytest.mark.slow
 
 def test_smoke(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    command = [sys.executable, "-m", "pipelines.run", "-m", "experiment=smoke", "tracking.experiment=mine"]
+    # In one process, as no cell of it dies.
+    words = ["-m", "experiment=smoke", "tracking.experiment=mine", "sweep.isolation=inline"]
+    command = [sys.executable, "-m", "pipelines.run", *words]
     done = subprocess.run(
         [*command, f"hydra.sweep.dir={tmp_path}/out"],
         cwd=ROOT,

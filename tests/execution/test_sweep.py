@@ -153,15 +153,15 @@ def test_inline_runs_all_cells_in_one_process(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    techniques = "quantize_dynamic,quantize_float16,quantize_int8,baseline"
+    techniques = "quantize_dynamic,quantize_float16,baseline"
     done = place.run("-m", f"technique={techniques}", *FOUR_AT_ONCE)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = place.cells()
-    assert len(cells) == 4 and {run.info.status for run in cells} == {"FINISHED"}
-    assert len({run.data.tags["process"] for run in cells}) >= 3
+    assert len(cells) == 3 and {run.info.status for run in cells} == {"FINISHED"}
+    assert len({run.data.tags["process"] for run in cells}) >= 2
     assert trainings(place) == 1
     logs = [path.read_text() for path in tmp_path.glob("out/*/cell.log")]
-    assert len(logs) == 4
+    assert len(logs) == 3
     assert any("waiting, another process works on it" in text for text in logs)
     assert not any("database is locked" in text for text in logs)
     assert not place.client.search_registered_models()
