@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+
+from omegaconf import OmegaConf
 
 from pipelines.cells.compatibility import Compatibility, choices
 from pipelines.cells.compose import CONF, GROUPS
@@ -53,16 +55,18 @@ def technique_table(conf: Path) -> str:
     """What each technique does, its settings, and the check of its exported model; chains come last."""
     techniques: dict[str, Technique] = choices(conf, "technique")
     ordered = sorted(techniques.items(), key=lambda item: (isinstance(item[1], Chain), item[0]))
-    rows = [(f"`{name}`", one.summary, _settings(one), one.EFFECT or "-") for name, one in ordered]
+    given = {name: OmegaConf.load(conf / "technique" / f"{name}.yaml") for name in techniques}
+    rows = [(f"`{name}`", one.summary, _settings(one, given[name]), one.EFFECT or "-") for name, one in ordered]
     return markdown([("technique", "what it does", "settings", "checked on the exported model"), *rows]) + "\n"
 
 
-def _settings(technique: Technique) -> str:
-    """The fields of a technique with the values of its yaml, those of its own class first."""
+def _settings(technique: Technique, given: Container[object]) -> str:
+    """The fields of a technique that its yaml gives, with their values, those of its own class first."""
     if isinstance(technique, Chain):
         return "of " + ", ".join(f"`steps.{step}`" for step in technique.steps)
     own = vars(type(technique)).get("__annotations__", {})
-    names = sorted((field.name for field in dataclasses.fields(technique)), key=lambda name: name not in own)
+    names = [field.name for field in dataclasses.fields(technique) if field.name in given]
+    names.sort(key=lambda name: name not in own)
     return " ".join(f"`{name}{_value(getattr(technique, name))}`" for name in names)
 
 

@@ -53,8 +53,8 @@ class Prune(FineTuning):
 
     pattern: str
     sparsity: float
-    block_size: int
     skip: str | None
+    block_size: int = 4
 
     def __post_init__(self) -> None:
         checks.one_of("technique.pattern", self.pattern, PATTERNS)

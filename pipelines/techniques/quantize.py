@@ -31,7 +31,7 @@ class Quantize(Technique):
     scheme: `dynamic` (int8 weights, float activations; about a quarter of the size), `float16` (half the size, next to
     no loss), `int8` (integer throughout, uint8 in and out; a quarter of the size, may cost accuracy), `int16x8` (int16
     activations, int8 weights; close to float accuracy, slow on CPUs).
-    calibration_images: training images that set the ranges of `int8` and `int16x8`, at least 1.
+    calibration_images: training images that set the ranges of `int8` and `int16x8`, at least 1; else 0.
     """
 
     NAME = "quantize"
@@ -39,7 +39,7 @@ class Quantize(Technique):
     parent = Baseline()
 
     scheme: str
-    calibration_images: int
+    calibration_images: int = 0
 
     def __post_init__(self) -> None:
         checks.one_of("technique.scheme", self.scheme, SCHEMES)
