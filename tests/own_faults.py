@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.datasets.arrays import Arrays
 from pipelines.datasets.digits import Digits
 from pipelines.models.small_cnn import SmallCNN
+from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context
 from pipelines.techniques.baseline import Baseline
 
@@ -67,3 +68,11 @@ class Interrupted(Baseline):
         except KeyboardInterrupt as error:
             raise RuntimeError("the native code was interrupted") from error
         return candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unchecked(Baseline):
+    """Calls a check with an argument that it does not have."""
+
+    def __post_init__(self) -> None:
+        checks.number("technique.step", 1, above=0)  # type: ignore[call-arg]

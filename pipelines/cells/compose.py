@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import traceback
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
@@ -75,14 +78,47 @@ def _instantiated(group: str, node: Any) -> Any:
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, ValueError):
-            raise ValueError(str(cause)) from error
+            raise ValueError(_with_full_names(str(cause), group, node)) from error
         for prefix, cls, values in _classes(group, node):
             _check_types(prefix, cls, values)
         if isinstance(cause, TypeError | ImportError | AttributeError | OSError):
-            raise ValueError(f"{group} cannot be made of its values ({type(cause).__name__}: {cause})") from error
+            raise ValueError(
+                f"{group} cannot be made of its values ({type(cause).__name__}: {cause}{_where(cause)})"
+            ) from error
         raise cause from error  # a fault of the class, which needs its traceback
     _check_made(group, made)
     return made
+
+
+def _with_full_names(message: str, group: str, node: Any) -> str:
+    """A refusal with the names that fields have in this configuration.
+
+    A class names its fields as if it were chosen itself: `technique.sparsity` also where it is a step of a chain.
+    """
+    for prefix, cls, values in reversed(list(_classes(group, node))):
+        own = next((name for kind, name in _own_names().items() if issubclass(cls, kind)), None)
+        if own in (None, prefix):
+            continue
+        try:
+            instantiate(values, _convert_="all")
+        except InstantiationException:
+            return re.sub(rf"(?<![\w.]){own}\.", f"{prefix}.", message)
+    return message
+
+
+def _own_names() -> dict[type, str]:
+    from pipelines.datasets.base import Dataset
+    from pipelines.models.base import Model
+    from pipelines.techniques.base import Technique
+    from pipelines.techniques.source import Source
+
+    return {Model: "model", Dataset: "dataset", Technique: "technique", Source: "technique.source"}
+
+
+def _where(error: BaseException) -> str:
+    """The line of a user's class that raised an error; empty where its values did not fit."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return "" if "hydra" in Path(last.filename).parts else f", in {last.filename}, line {last.lineno}"
 
 
 def _check_made(name: str, made: Any) -> None:

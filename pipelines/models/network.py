@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from abc import abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -47,10 +48,11 @@ class Network(Model):
     def build(self, image_shape: tuple[int, int, int], classes: int) -> tf_keras.Model:
         """A flat graph: float32 (n, h, w, 3) with values 0..255 -> float32 logits (n, classes).
 
-        Raises ValueError that names the layer where a weights file does not fit.
+        Raises ValueError that names the layer that makes the graph not flat, or that a weights file does not fit.
         """
         backbone = self.backbone(image_shape)
         model = self._with_head(backbone, classes)
+        _check_flat(model)
         if self.weights == "imagenet":
             self.load_imagenet(backbone)
         elif self.weights is not None and self.weights.endswith(".keras"):
@@ -116,13 +118,29 @@ class Network(Model):
         endings = " or ".join(source for source in self.sources if source.startswith("."))
         if "imagenet" not in self.sources:
             return (
-                f"model.weights must be null for {self.default_name}, which has no pretrained weights, or "
-                f"a {endings} file that opscore wrote, got {self.weights!r}: set model.weights=null"
+                f"model.weights must be null or a {endings} file that opscore wrote, as {self.default_name} has no "
+                f"pretrained weights, got {self.weights!r}: set model.weights=null"
             )
         return (
             f"model.weights must be imagenet, null or a {endings} file for {self.default_name}, "
             f"got {self.weights!r}: set model.weights=imagenet"
         )
+
+
+def _check_flat(model: tf_keras.Model) -> None:
+    """Raise ValueError for a model inside the model, and for a layer that is called more than once."""
+    import tf_keras
+
+    calls = Counter(node.layer for nodes in model._nodes_by_depth.values() for node in nodes)
+    for layer, times in calls.items():
+        if isinstance(layer, tf_keras.Model):
+            raise ValueError(
+                f"{model.name} must be one flat graph, got the model {layer.name} inside it: call its layers one by one"
+            )
+        if times > 1:
+            raise ValueError(
+                f"{model.name} must call each layer once, got {times} calls of {layer.name}: make a layer for each call"
+            )
 
 
 def _check_file(weights: str) -> None:

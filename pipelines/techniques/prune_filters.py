@@ -88,11 +88,12 @@ class PruneFilters(FineTuning):
         found = Counter(kernel.values.shape for kernel in kernels(exported_model))
         if found != promised:
             missing, surplus = promised - found, found - promised
-            raise EffectError(
-                f"{self.name} promised {promised.total()} kernels, {missing.total()} of which the exported file lacks, "
-                f"such as {max(missing, default=None)}, filters first; it has {surplus.total()} others, such as "
-                f"{max(surplus, default=None)}"
-            )
+            faults = [
+                f"{what} {few.total()}, such as one of shape {max(few)}, filters first"
+                for what, few in (("lacks", missing), ("also has", surplus))
+                if few
+            ]
+            raise EffectError(f"{self.name} must export {promised.total()} kernels; the file {' and '.join(faults)}")
 
 
 def _score(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

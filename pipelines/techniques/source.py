@@ -38,13 +38,13 @@ class Source:
                 "the id from MLflow's page of the run"
             )
 
-    def check_named(self) -> None:
-        """Raise ValueError unless a cell is named, in one way."""
+    def check_named(self, field: str = "technique.source") -> None:
+        """Raise ValueError unless a cell is named, in one way. field: the name of this part in the configuration."""
         parts = self.model is not None or self.dataset is not None
         if parts == (self.uri is not None):
             raise ValueError(
-                "technique.source must name a cell by its model, its dataset or both, or else by its uri, got "
-                f"{'both' if parts else 'none of them'}: for example model@technique.source.model=vgg16"
+                f"{field} must name a cell by its model, its dataset or both, or else by its uri, got "
+                f"{'both' if parts else 'none of them'}: for example model@{field}.model=vgg16"
             )
 
 

@@ -67,8 +67,8 @@ class Transfer(Technique):
         """The model must have pretrained weights."""
         if model.weights is None:
             raise ValueError(
-                f"transfer needs pretrained weights, got model.weights=null for {model.name}: set model.weights to "
-                "imagenet or a file where the model has them, or technique=baseline"
+                f"transfer needs pretrained weights, got model.weights=null for {model.name}: set model.weights "
+                "to imagenet or to a checkpoint.keras of this model, or set technique=baseline"
             )
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:

@@ -100,6 +100,25 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
         (["training.mixed_precision=half"], "training.mixed_precision must be one of auto, true, false"),
         (["technique.scheme=int4"], "technique.scheme must be one of"),
         (["technique.calibration_images=0"], "technique.calibration_images must be a whole number of at least 1"),
+        (
+            ["technique=prune_quantize_int8", "technique.steps.prune.sparsity=2"],
+            "technique.steps.prune.sparsity must be a fraction in (0, 1), got 2: set for example "
+            "technique.steps.prune.sparsity=0.1",
+        ),
+        (
+            ["technique=distill", "model@technique.source.model=small_cnn", "technique.source.model.width=0"],
+            "technique.source.model.width must be a whole number of at least 1, got 0: set for example "
+            "technique.source.model.width=1",
+        ),
+        (
+            ["technique=distill_quantize_int8"],
+            "technique.steps.distill.source must name a cell by its model, its dataset or both, or else by its uri, "
+            "got none of them: for example model@technique.steps.distill.source.model=vgg16",
+        ),
+        (
+            ["technique=baseline", "technique._target_=tests.own_faults.Unchecked"],
+            "unexpected keyword argument 'above', in ",
+        ),
         (["technique=transfer"], "transfer needs pretrained weights"),
         (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
         (["deterministic=perhaps"], "deterministic must be true or false, got 'perhaps'"),

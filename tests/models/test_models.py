@@ -64,6 +64,40 @@ def test_builds_a_flat_graph_from_pixels_to_logits(path: Path, keras, tmp_path: 
     np.testing.assert_array_equal(outputs(keras.models.load_model(file), batch), logits)
 
 
+class Nested(SmallCNN):
+    """Holds a model in its model."""
+
+    def backbone(self, image_shape: tuple[int, int, int]) -> Any:
+        import tf_keras
+
+        inner = super().backbone(image_shape)
+        image = tf_keras.layers.Input(image_shape)
+        return tf_keras.Model(image, inner(image))
+
+
+class Shared(SmallCNN):
+    """Calls a layer twice."""
+
+    def backbone(self, image_shape: tuple[int, int, int]) -> Any:
+        import tf_keras
+
+        inner = super().backbone(image_shape)
+        convolution = tf_keras.layers.Conv2D(inner.output_shape[-1], 1, name="twice")
+        return tf_keras.Model(inner.input, convolution(convolution(inner.output)))
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (Nested, "must be one flat graph, got the model .* inside it: call its layers one by one"),
+        (Shared, "must call each layer once, got 2 calls of twice: make a layer for each call"),
+    ],
+)
+def test_graph_that_is_not_flat_is_refused(model: type[SmallCNN], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        model(width=8, weights=None, input_size=None, dropout=0.0, onednn=True).build(SHAPE, 7)
+
+
 def test_construction_and_preflight_load_no_tensorflow() -> None:
     program = f"""
 import sys, hydra
@@ -155,7 +189,7 @@ def test_random_blocks_begin_as_the_identity(config, ending: str, blocks: int, k
         (lambda: SmallCNN(**SHARED, width=0), r"model\.width must be a whole number of at least 1"),
         (
             lambda: SmallCNN(**SHARED | {"weights": "imagenet"}, width=8),
-            r"model\.weights must be null for small_cnn, which has no pretrained weights, .*got 'imagenet'",
+            r"model\.weights must be null or a \.keras file that opscore wrote, as small_cnn has no .*got 'imagenet'",
         ),
         (
             lambda: MobileNetV2(**SHARED | {"weights": "a.pt"}),
