@@ -89,7 +89,7 @@ class PruneFilters(FineTuning):
         if found != promised:
             missing, surplus = promised - found, found - promised
             faults = [
-                f"{what} {few.total()}, such as one of shape {max(few)}, filters first"
+                f"{what} {few.total()} (one has the shape {max(few)}, filters first)"
                 for what, few in (("lacks", missing), ("also has", surplus))
                 if few
             ]
