@@ -208,9 +208,7 @@ def test_exported_model_is_smaller_and_accurate(trained: Candidate, exported_bas
     assert exported_model.stat().st_size < 0.35 * exported_baseline.stat().st_size
     assert exported_accuracy(exported_model) > 0.85
     assert complexity.macs(trained.model) > complexity.macs(done.model), "the parent's own network is left as it was"
-    with pytest.raises(
-        EffectError, match=r"must export 6 kernels; the file lacks 5 \(one has .* and also has 5 \(one"
-    ):
+    with pytest.raises(EffectError, match=r"must export 6 kernels; the file lacks 5 \(one has .* and also has 5 \(one"):
         technique.verify(done, exported_baseline)
 
 
