@@ -58,7 +58,7 @@ def left(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 def refused(*arguments: str, before: str = "", **environment: str) -> str:
     """What the command says when it does not start; `before` runs ahead of it in its process."""
-    code = f"import sys, pathlib\nfrom pipelines.commands import server\n{before}\nserver.main()"
+    code = f"import sys, pathlib\nfrom pipelines.commands import cli, server\n{before}\ncli.main('server')"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -189,7 +189,7 @@ def test_data_of_another_version_are_refused() -> None:
         (folder / "postgres").mkdir()
         (folder / "postgres" / "PG_VERSION").write_text("15\n")
         message = refused("--port", str(free_port()), "--folder", str(folder))
-        assert f"opscore: {folder}/postgres must hold data of PostgreSQL 18, and holds data of 15: move" in message
+        assert f"opscore: {folder}/postgres must hold data of PostgreSQL 18, got data of 15: move" in message
         (section,) = re.findall(r"docs/sweeps.md says under '(.*?)'", message)
         assert f"## {section}\n" in (ROOT / "docs" / "sweeps.md").read_text()
 

@@ -26,7 +26,7 @@ def test_smoke(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(re.findall(r"\] +(\w+)", done.stdout)) == ["done"] * 6 + ["skipped"]
+    assert sorted(re.findall(r"\[\d/7\] +(\w+)", done.stdout)) == ["done"] * 6 + ["skipped"]
     (parent,) = place.sweeps()
     assert parent.info.run_name == "smoke of 7 cells"
     assert parent.data.params["technique"].startswith("baseline,transfer")
