@@ -10,10 +10,10 @@ PORT ?= 5000
 SOURCES := pipelines tests benchmarks hydra_plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sweep server sync ui compare report measure promote pull docs test check lint format bench clean
+.PHONY: help setup run sweep server sync ui compare report measure promote pull docs test test-fast check lint format bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 # uv installs the versions of uv.lock. Without uv, pip installs the newest versions that pyproject.toml allows.
 UV := $(shell command -v uv)
@@ -76,8 +76,11 @@ pull: $(VENV)/runtime ## download the champion with its model card: make pull AR
 docs: $(VENV)/runtime ## update the generated tables of README and docs
 	$(BIN)/python -m pipelines.docs
 
-test: $(VENV)/dev ## run all tests; `pytest` alone omits the slow ones
+test: $(VENV)/dev ## run all tests
 	$(BIN)/python -m pytest -m ""
+
+test-fast: $(VENV)/dev ## run the tests that train nothing and start no server
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev ## check format, style, types and spelling
 	$(BIN)/ruff format --check $(SOURCES)
