@@ -151,8 +151,7 @@ def _options(command: click.Command) -> list[str]:
 
 
 def _unknown_word(word: str, names: Sequence[str]) -> str:
-    meant = nearest(word.partition("=")[0], names)
-    return (
-        f"arguments must be name=value with one of {', '.join(names)}, got {redacted(word)!r}"
-        f"{f': did you mean {meant}=?' if meant else ': --help explains them'}"
-    )
+    name, _, value = word.partition("=")
+    meant = nearest(name, names)
+    mend = f"did you mean {redacted(f'{meant}={value}')}?" if meant else "--help explains them"
+    return f"arguments must be name=value with one of {', '.join(names)}, got {redacted(word)!r}: {mend}"

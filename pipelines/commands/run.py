@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -98,10 +99,15 @@ def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
             return guard.MisuseError(guard.sentence(error))
     if began or not isinstance(error, Exception) or isinstance(error, guard.MisuseError):
         return error
+    if isinstance(error, BrokenPipeError):
+        return error
     if isinstance(error, OSError) and not isinstance(error, HydraException):
+        from pipelines.tracking.artifacts import free_folder
+
+        own = shlex.quote(f"hydra.run.dir={free_folder('opscore-outputs')}")
         return guard.MisuseError(
             f"hydra.run.dir, or hydra.sweep.dir of a grid, must be a folder that can be written, got {error.filename} "
-            f"({error.strerror}): set hydra.run.dir=outputs/mine, or hydra.sweep.dir= with -m"
+            f"({error.strerror}): set {own}, or hydra.sweep.dir= with -m"
         )
     if isinstance(error, HydraException | OmegaConfBaseException | ValueError | TypeError | AttributeError):
         from pipelines.commands.mistakes import explained

@@ -126,9 +126,11 @@ def _claim(lock: TextIO, server: str) -> None:
 
 
 @click.command("server", cls=arguments.Command, help=__doc__)
-@click.option("--port", type=int, default=5000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), default=EMBEDDED / "server", help="Default: mlruns/server.")
-@click.option("--workers", type=int, default=4, show_default=True, help="MLflow's processes for requests.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=4, show_default=True, help="MLflow's processes for requests."
+)
 @click.option("--database", metavar="URI", help="A running one: postgresql+psycopg://user:password@host/name.")
 def command(port: int, folder: Path, workers: int, database: str | None) -> None:
     """Serve; exit with 0 after a signal, 1 where a program ended by itself, 2 where one could not start."""

@@ -67,7 +67,7 @@ def send(folder: Path, receipt: RunReceipt) -> str:
 
 
 @click.command("sync", cls=arguments.Command, help=__doc__)
-@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
 def command(folders: tuple[Path, ...]) -> None:
     """Send what is missing, and print the number of cells."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

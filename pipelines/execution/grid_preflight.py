@@ -36,7 +36,8 @@ def check_one_can_run(cells: Iterable[Sequence[str]]) -> None:
         return
     total = sum(reasons.values())
     if len(reasons) == 1:
-        raise ValueError(f"{'none of the ' if total > 1 else ''}{_cells(total)} can run: {next(iter(reasons))}")
+        only = next(iter(reasons))
+        raise ValueError(f"none of the {total} cells can run: {only}" if total > 1 else only)
     listed = "".join(f"\n  {_cells(count)}: {reason}" for reason, count in reasons.most_common())
     raise ValueError(f"none of the {_cells(total)} can run:{listed}")
 

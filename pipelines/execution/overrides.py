@@ -7,6 +7,7 @@ import re
 import shlex
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
@@ -50,6 +51,7 @@ def prepared(arguments: list[str]) -> list[str]:
     """
     given = _options(arguments)
     words: list[str] = given.overrides
+    _check_blanks(words)
     options = list(arguments)
     for word in words:
         options.remove(word)
@@ -59,13 +61,28 @@ def prepared(arguments: list[str]) -> list[str]:
     return [*options, *(parsed(word, multirun=given.multirun) for word in words)]
 
 
+def _check_blanks(words: Sequence[str]) -> None:
+    """Raise MisuseError where blanks split an override, as in `seed = 1` and `technique=baseline, qat`."""
+    for index, (word, following) in enumerate(pairwise(words)):
+        lone = word == "=" and index > 0
+        joined = f"{words[index - 1] if lone else ''}{word}{following}"
+        if lone or word.endswith(",") or ("=" not in following and word.endswith("=")):
+            got = f"{f'{words[index - 1]} ' if lone else ''}{word} {following}"
+            raise MisuseError(f"overrides must hold no blanks, got {got!r}: write {shlex.quote(joined)}")
+
+
 def _options(arguments: Sequence[str]) -> Namespace:
     """Hydra's options. Raises MisuseError where argparse would print its usage."""
     parser = get_args_parser()
     known = [option for action in parser._actions for option in action.option_strings]
 
     def refuse(message: str) -> NoReturn:
-        meant = nearest(message.removeprefix("unrecognized arguments: ").split()[0], known)
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        meant = nearest(unknown, known)
+        if meant is None and unknown.startswith("--") and unknown in arguments:
+            value = next(iter(arguments[list(arguments).index(unknown) + 1 :]), "")
+            word = unknown.removeprefix("--") + ("" if "=" in unknown else f"={value}")
+            raise MisuseError(f"overrides must be written without --, got {unknown}: write {shlex.quote(word)}")
         mend = f"did you mean {meant}?" if meant else "`opscore run --help` lists the options"
         raise MisuseError(f"{message}: {mend}")
 

@@ -160,7 +160,7 @@ def _wrong(uri: str, field: str, what: str, instead: str) -> str:
     if field == VARIABLE:
         mend = f"export {VARIABLE}={shlex.quote(instead)}, or unset {VARIABLE} for the embedded store"
     else:
-        mend = f"set {shlex.quote(f'{field}={instead}')}, or leave it null"
+        mend = f"set {shlex.quote(f'{field}={instead}')}, or leave it out"
     return f"{field} must be {_SUPPORTED}, got {uri!r}, {what}: {mend}"
 
 
@@ -179,7 +179,7 @@ def check_reachable(uri: str, *, patience_s: float = 0.0, timeout_s: float = 3.0
                 continue
             what = "database" if scheme == "postgresql" else "MLflow server"
             from_environment = os.environ.get(VARIABLE, "").strip() == uri
-            embedded = f"unset {VARIABLE}" if from_environment else "set tracking.uri=null"
+            embedded = f"unset {VARIABLE}" if from_environment else "leave tracking.uri out"
             raise ConnectionError(
                 f"the {what} {uri} does not answer ({error}): start it, or {embedded} for the embedded store"
             ) from error

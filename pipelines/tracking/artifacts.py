@@ -61,10 +61,10 @@ def check_usable(uri: str, *, patience_s: float = 0) -> None:
         return
     nearest = nearest_existing(database)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        own = sqlite_uri(_free_folder() / database.name)
+        own = sqlite_uri(free_folder() / database.name)
         raise PermissionError(
             f"tracking.uri must be a store that {_user(os.geteuid())} may write to, got {uri}, and in {nearest} "
-            f"nothing can be made: set {shlex.quote(f'tracking.uri={own}')}, or leave it null"
+            f"nothing can be made: set {shlex.quote(f'tracking.uri={own}')}, or leave it out"
         )
 
 
@@ -74,7 +74,7 @@ def check_database(uri: str, database: Path) -> None:
     closed = next((one for one in (database, folder) if not os.access(one, os.W_OK)), None)
     if closed is None:
         return
-    own = _free_folder()
+    own = free_folder()
     copy = f"cp -r {shlex.quote(f'{folder}/.')} {shlex.quote(str(own))} && chmod -R u+w {shlex.quote(str(own))}"
     raise PermissionError(
         f"tracking.uri must be a store that {_user(os.geteuid())} may write to, got {uri}, whose "
@@ -83,10 +83,10 @@ def check_database(uri: str, database: Path) -> None:
     )
 
 
-def _free_folder() -> Path:
+def free_folder(name: str = "opscore-store") -> Path:
     """A new folder that this user may make."""
     home = next((one for one in (Path.home(), Path.cwd()) if os.access(one, os.W_OK)), Path(tempfile.gettempdir()))
-    names = (f"opscore-store{number}" for number in ("", *(f"-{number}" for number in range(2, 1000))))
+    names = (f"{name}{number}" for number in ("", *(f"-{number}" for number in range(2, 1000))))
     return next(home / name for name in names if not (home / name).exists())
 
 

@@ -80,7 +80,7 @@ def test_words_of_run_go_to_hydra(tmp_path: Path, words: tuple[str, ...]) -> Non
         ("comapre --dataset digits", "got 'comapre': did you mean opscore compare?"),
         ("resnet50", "the command must be one of run, sweep, compare, "),
         ("compare --datset digits", "got '--datset': did you mean --dataset?"),
-        ("compare datset=digits", "got 'datset=digits': did you mean dataset=?"),
+        ("compare datset=digits", "got 'datset=digits': did you mean dataset=digits?"),
         ("report --out", "option '--out' requires an argument: `opscore report --help` lists the options"),
         ("promote", "dataset must be given"),
         ("promote --dataset digits --margin 2", "margin must be a fraction"),
@@ -99,7 +99,15 @@ def test_words_of_run_go_to_hydra(tmp_path: Path, words: tuple[str, ...]) -> Non
         ("cache clean", "'clean' is not one of 'show', 'clear'"),
         ("server --port 50OO", "'50OO' is not a valid integer"),
         ("--cfgg job", "unrecognized arguments: --cfgg: did you mean --cfg?"),
-        ("run --dataset digits", "unrecognized arguments: --dataset: `opscore run --help` lists the options"),
+        ("run --dataset digits", "overrides must be written without --, got --dataset: write dataset=digits"),
+        ("sweep technique=baseline, qat", "overrides must hold no blanks, got 'technique=baseline, qat': write"),
+        (
+            "run training.epochs = 3",
+            "overrides must hold no blanks, got 'training.epochs = 3': write training.epochs=3",
+        ),
+        ("sync nowhere", "Directory 'nowhere' does not exist"),
+        ("server --port 80000", "80000 is not in the range"),
+        ("server --workers 0", "0 is not in the range"),
         ("run technique=baseline,qat", "for a grid write `opscore sweep technique=baseline,qat`"),
         ("-m training.epochs=interval(1,3)", "training.epochs must be a list of values in a grid"),
         ("sweep technique=[baseline,qat]", "technique must be one choice"),
@@ -113,8 +121,9 @@ def test_mistakes_get_one_sentence(tmp_path: Path, words: str, sentence: str) ->
     assert not list(tmp_path.glob("mlruns*"))
 
 
-def test_reader_that_goes_away_is_silent(tmp_path: Path) -> None:
-    command = f"set -o pipefail; {sys.executable} -m pipelines --help | true"
+@pytest.mark.parametrize("words", ["--help", "run --help"])
+def test_reader_that_goes_away_is_silent(words: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m pipelines {words} | true"
     done = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, env=child_environment(""), capture_output=True, text=True, check=False
     )

@@ -171,4 +171,4 @@ def test_mistyped_argument_of_a_reader(tmp_path: Path) -> None:
     done = subprocess.run(
         command, cwd=ROOT, env=Place(tmp_path).environment(), capture_output=True, text=True, check=False
     )
-    assert done.returncode != 0 and "did you mean dataset=?" in done.stderr
+    assert done.returncode != 0 and "did you mean dataset=digits?" in done.stderr

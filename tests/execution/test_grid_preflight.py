@@ -30,6 +30,10 @@ def test_shared_reason_is_reported_once(tmp_path: Path) -> None:
     assert refusal.count("\n") == 1
 
 
+def test_single_cell_is_refused_by_its_reason(tmp_path: Path) -> None:
+    assert refused(tmp_path, "training.epochs=0").startswith("opscore: training.epochs must be a whole number")
+
+
 def test_reasons_are_reported_with_cell_counts(tmp_path: Path) -> None:
     refusal = refused(
         tmp_path, "dataset=npz", "dataset.path=absent.npz,nowhere.npz", "technique=transfer,baseline,quantize_int8"

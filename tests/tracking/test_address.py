@@ -72,7 +72,7 @@ def test_each_mistake_has_its_own_mend(given: str, what: str, instead: str, monk
     with pytest.raises(ValueError, match=r"^tracking\.uri must be a database") as refused:
         tracking_uri(given)
     assert repr(given) in str(refused.value) and what in str(refused.value)
-    assert str(refused.value).endswith(f": set tracking.uri={instead}, or leave it null")
+    assert str(refused.value).endswith(f": set tracking.uri={instead}, or leave it out")
     # What it says holds: the address that it gives is one.
     tracking_uri(instead)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
@@ -127,7 +127,7 @@ def test_every_command_refuses_in_one_sentence(module: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql://me@127.0.0.1:9/db"])
 def test_refusal_names_the_setting_of_a_silent_store(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConnectionError, match=r"or set tracking\.uri=null for the embedded store$"):
+    with pytest.raises(ConnectionError, match=r"or leave tracking\.uri out for the embedded store$"):
         address.check_reachable(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(ConnectionError, match=r"or unset MLFLOW_TRACKING_URI for the embedded store$"):
