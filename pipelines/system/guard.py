@@ -116,14 +116,14 @@ def sentence(error: BaseException, *, folder: Path | None = None) -> str:
     if isinstance(error, OSError) and error.errno and error.strerror:
         return _os_sentence(error)
     if isinstance(error, MemoryError):
-        return f"there is not enough memory ({_first_line(error) or 'an allocation failed'}): take less at a time"
+        return f"there is not enough memory ({first_line(error) or 'an allocation failed'}): take less at a time"
     if isinstance(error, EXPECTED) and _is_refusal(error):
         return str(error) or type(error).__name__
     if type(error).__module__.startswith("mlflow"):
-        return f"the tracking store refused: {_first_line(error)}"
+        return f"the tracking store refused: {first_line(error)}"
     log = _write_log(error, folder)
     where = f"the traceback is in {log}" if log else "the traceback could not be written"
-    return f"{type(error).__name__}: {_first_line(error) or 'no message'}; {where}"
+    return f"{type(error).__name__}: {first_line(error) or 'no message'}; {where}"
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -138,7 +138,8 @@ def _os_sentence(error: OSError) -> str:
     return f"{place}{error.strerror}{f': {mend}' if mend else ''}"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not blank; empty where there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else ""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.results.metrics import GAIN, SCORE
 from pipelines.system.checks import did_you_mean
 from pipelines.system.errors import StoreError
+from pipelines.system.guard import first_line
 from pipelines.tracking import moved, schema, view
 from pipelines.tracking.address import sqlite_path
 from pipelines.tracking.client import connected, retry_on_conflict
@@ -78,7 +79,9 @@ def cannot_be_opened(uri: str, error: Exception) -> StoreError:
             "give it a user that may write with `export MLFLOW_TRACKING_USERNAME=me MLFLOW_TRACKING_PASSWORD=...`, or "
             "MLFLOW_TRACKING_TOKEN"
         )
-    return StoreError(f"the tracking store {uri} cannot be opened ({error}): {mend}")
+    # SQLAlchemy adds the statement, and a web server that is not MLflow's a page.
+    reason = first_line(error).partition(" Response body: '<")[0]
+    return StoreError(f"the tracking store {uri} cannot be opened ({reason}): {mend}")
 
 
 def _found(client: MlflowClient, uri: str, name: str) -> str | None:

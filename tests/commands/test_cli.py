@@ -96,6 +96,7 @@ def test_words_of_run_go_to_hydra(tmp_path: Path, words: tuple[str, ...]) -> Non
         ("measure a.tflite --sweep last", "either files or cells must be chosen"),
         ("compare --tracking-uri sqlit:///a.db", "got 'sqlit:///a.db'"),
         ("compare --tracking-uri sqlite:////nowhere/mlflow.db", "there is no tracking store at sqlite:////nowhere"),
+        ("compare --tracking-uri sqlite:///{}/text.db", "cannot be opened ((sqlite3.DatabaseError) file is not a"),
         ("cache clean", "'clean' is not one of 'show', 'clear'"),
         ("server --port 50OO", "'50OO' is not a valid integer"),
         ("--cfgg job", "unrecognized arguments: --cfgg: did you mean --cfg?"),
@@ -114,7 +115,8 @@ def test_words_of_run_go_to_hydra(tmp_path: Path, words: tuple[str, ...]) -> Non
     ],
 )
 def test_mistakes_get_one_sentence(tmp_path: Path, words: str, sentence: str) -> None:
-    done = opscore(tmp_path, *words.split())
+    (tmp_path / "text.db").write_text("This is no database, and long enough to be read as one.")
+    done = opscore(tmp_path, *words.replace("{}", str(tmp_path)).split())
     assert sentence in done.stderr
     assert done.stderr.startswith("opscore: ") and len(done.stderr.splitlines()) == 1
     assert (done.returncode, done.stdout) == (2, "")
