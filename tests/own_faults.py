@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ class Interrupted(Baseline):
         """Raise RuntimeError."""
         try:
             os.kill(os.getpid(), signal.SIGINT)
-            signal.pause()
+            time.sleep(10)  # the signal may come a moment later
         except KeyboardInterrupt as error:
             raise RuntimeError("the native code was interrupted") from error
         return candidate

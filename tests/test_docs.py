@@ -71,6 +71,7 @@ def test_files_are_found() -> None:
     assert files(page) == {"conf/model/a.yaml": "b: 1\n"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_commands_are_taken(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command has a program, options and a configuration that are there; nothing is run."""

@@ -122,6 +122,7 @@ def not_dominated(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [run for run, is_on in zip(runs, on_front, strict=True) if is_on]
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_the_pareto_set_is_correct_and_reproducible(app: Application) -> None:
     done = app.search(*SEARCH)
@@ -150,6 +151,7 @@ def test_the_pareto_set_is_correct_and_reproducible(app: Application) -> None:
     assert app.runs[0] != before[0]
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_failed_and_skipped_trials_do_not_end_the_study(app: Application) -> None:
     done = app.search("x=interval(0,1)", "answer=reused,skipped,raise,infinite", "hydra.sweeper.n_trials=10")
@@ -162,6 +164,7 @@ def test_failed_and_skipped_trials_do_not_end_the_study(app: Application) -> Non
     assert "has no values: test/accuracy must be a finite number, got inf" in done.stdout
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_a_study_without_a_success_fails(app: Application) -> None:
     done = app.search("x=interval(0,1)", "answer=skipped", "hydra.sweeper.n_trials=3")
@@ -171,6 +174,7 @@ def test_a_study_without_a_success_fails(app: Application) -> None:
     assert app.pareto == []
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_the_task_receives_the_drawn_values(app: Application) -> None:
     # n is in the configuration and on the command line, which has precedence.
@@ -191,6 +195,7 @@ def test_the_task_receives_the_drawn_values(app: Application) -> None:
     assert set(app.pareto[0]["params"]) == {"width", "n", "part", "rate", "step", "name"}
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_repeated_draw_is_reused_and_objectives_are_optional(app: Application) -> None:
     objectives = "hydra.sweeper.objectives={time/test_ms_p50: null}"

@@ -17,6 +17,7 @@ def shipped() -> Compatibility:
     return Compatibility.of(CONF)
 
 
+@pytest.mark.slow
 def test_every_choice_is_in_the_table(shipped: Compatibility) -> None:
     assert set(shipped.models) == {path.stem for path in (CONF / "model").glob("*.yaml")}
     assert set(shipped.techniques) == {path.stem for path in (CONF / "technique").glob("*.yaml")}
@@ -29,6 +30,7 @@ def test_a_refusal_is_the_techniques_own_sentence(shipped: Compatibility) -> Non
     assert shipped.reasons["transfer", "small_cnn"] in refused.stderr
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_it_without_tensorflow(shipped: Compatibility) -> None:
     done = run("--info", "compatibility")
     assert done.returncode == 0, done.stderr
@@ -50,6 +52,7 @@ def test_hydras_own_info_still_works() -> None:
     assert done.returncode == 0 and "technique/quantize_int8" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_skips_what_does_not_go_together(tmp_path: Path) -> None:
     store = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
     done = run("-m", "technique=transfer,transfer_quantize_int8", f"hydra.sweep.dir={tmp_path}", store)

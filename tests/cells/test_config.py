@@ -80,6 +80,7 @@ def test_longer_chain_starts_from_shorter_chains_cell() -> None:
     assert fingerprint(short.parent) == fingerprint(composed("technique=prune"))
 
 
+@pytest.mark.slow
 def test_tensorflow_stays_out_of_help_and_config() -> None:
     for arguments in (["--help"], ["--cfg", "job"]):
         done = run(*arguments)
@@ -231,6 +232,7 @@ def content_of(dataset: Dataset) -> str:
     )
 
 
+@pytest.mark.slow
 def test_fingerprint_holds_every_field_that_matters(tmp_path: Path) -> None:
     seen: set[str] = set()
     for group, cell in every_cell(tmp_path):

@@ -16,12 +16,14 @@ def test_page_is_up_to_date(path: Path) -> None:
     assert path.read_text() == PAGES[path], "run `make docs`"
 
 
+@pytest.mark.slow
 def test_every_choice_is_listed() -> None:
     for group, table in (("technique", technique_table(CONF)), ("model", choices_table(CONF))):
         for path in (CONF / group).glob("*.yaml"):
             assert f"`{path.stem}`" in table
 
 
+@pytest.mark.slow
 def test_settings_have_the_values_of_their_yaml() -> None:
     rows = {line.split("|")[1].strip(): line for line in technique_table(CONF).splitlines()}
     assert "each on its own. | `pattern=unstructured` `sparsity=0.8`" in rows["`prune`"]

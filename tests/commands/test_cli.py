@@ -142,11 +142,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
+@pytest.mark.slow
 def test_sweep_is_a_grid(place: Place) -> None:
     (sweep,) = place.sweeps()
     assert sweep.data.metrics["cells/done"] == 2
 
 
+@pytest.mark.slow
 def test_options_and_words_choose_the_same_cells(place: Place) -> None:
     options = place.opscore("compare", "--dataset", "digits", "--sweep", "last", "--experiment", "mine")
     words = place.opscore("compare", "dataset=digits", "sweep=last", "experiment=mine")
@@ -162,6 +164,7 @@ def test_options_and_words_choose_the_same_cells(place: Place) -> None:
     assert "matches filter=tags.technique = 'qat' experiment=mine: run one" in nothing.stderr
 
 
+@pytest.mark.slow
 def test_a_cell_goes_into_operation_and_back(place: Place) -> None:
     chosen = ("--dataset", "digits", "--experiment", "mine")
     dry = place.opscore("promote", *chosen, "--sweep", "last", "--dry-run")
@@ -175,6 +178,7 @@ def test_a_cell_goes_into_operation_and_back(place: Place) -> None:
     assert pulled.returncode == 0 and (place.folder / "champion" / "model.tflite").is_file(), pulled.stderr
 
 
+@pytest.mark.slow
 def test_report_and_cached_images(place: Place) -> None:
     done = place.opscore("report", "--experiment", "mine", "--sweep", "last", "--out", "page")
     assert done.returncode == 0 and (place.folder / "page" / "report.html").is_file(), done.stderr

@@ -31,6 +31,7 @@ def call(place: Place, module: str, *arguments: str, uri: str | None = None) -> 
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [*READERS, ("pull", "dataset=digits")], ids=lambda reader: reader[0])
 def test_no_store_is_made(place: Place, reader: tuple[str, ...]) -> None:
     missing = place.folder / "typo.db"
@@ -41,6 +42,7 @@ def test_no_store_is_made(place: Place, reader: tuple[str, ...]) -> None:
     assert not missing.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader[0])
 def test_no_experiment_is_made(place: Place, reader: tuple[str, ...]) -> None:
     done = call(place, *reader, "experiment=mien")
@@ -50,6 +52,7 @@ def test_no_experiment_is_made(place: Place, reader: tuple[str, ...]) -> None:
     assert place.client.get_experiment_by_name("mien") is None
 
 
+@pytest.mark.slow
 def test_mend_restores_a_deleted_experiment(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.client.delete_experiment(place.experiment)

@@ -22,6 +22,8 @@ from pipelines.tracking.store import Store
 from tests.conftest import small_data
 from tests.places import ROOT, SMALL, Place, logged_data, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
@@ -208,7 +210,6 @@ def test_mlflow_run_sweep_takes_lists_and_is_the_parent(place: Place) -> None:
     assert (place.folder / "two words").is_dir()
 
 
-@pytest.mark.slow
 def test_deterministic_runs_give_the_same_weights(tmp_path: Path) -> None:
     weights = []
     for name in ("first", "second"):

@@ -88,6 +88,7 @@ def test_run_is_in_postgresql_and_artifact_in_folder(server: Server, run_id: str
     assert found == [("FINISHED", 4.25)]
 
 
+@pytest.mark.slow
 def test_workers_relax_garbage_collection(server: Server) -> None:
     (uvicorn,) = server.mlflow.children()
     assert "pipelines.tracking.server_app:app" in uvicorn.cmdline()
@@ -121,6 +122,7 @@ def test_second_server_on_one_folder_is_refused(server: Server) -> None:
     )
 
 
+@pytest.mark.slow
 def test_killed_postgresql_ends_server_and_keeps_run(server: Server, run_id: str, tmp_path: Path) -> None:
     processes = server.all_processes()
     server.postmaster.kill()

@@ -246,6 +246,7 @@ def test_default_folder_is_the_users_cache_directory(monkeypatch, tmp_path) -> N
     assert Cache.of_environment() == Cache(folder=tmp_path / "mine/images", limit_bytes=5 * GB // 2)
 
 
+@pytest.mark.slow
 def test_command_shows_and_clears(tmp_path) -> None:
     environment = os.environ | {"OPSCORE_CACHE": str(tmp_path)}
 

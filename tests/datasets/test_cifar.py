@@ -109,6 +109,7 @@ def home(tmp_path, monkeypatch) -> Path:
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_download_is_checked_kept_and_used_again(tmp_path):
     place = Place(tmp_path)
     archive = write_archive(tmp_path / "mirror" / "cifar-10-python.tar.gz")

@@ -14,6 +14,8 @@ from PIL import Image
 
 from tests.places import ROOT, Place, logged_data, until
 
+pytestmark = pytest.mark.slow
+
 # The limits of `Place` are meant for digits.
 ALL = ["dataset.limit_train=null", "dataset.limit_test=null", "training.epochs=1"]
 
@@ -98,7 +100,6 @@ def test_images_without_room_are_refused_in_one_sentence(
     assert not list(cache.glob("*.partial"))
 
 
-@pytest.mark.slow
 def test_killed_decoding_is_taken_over_by_a_waiting_command(place: Place, cache: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", 2, 3000)
     for one in list(folder.rglob("*.jpg")):

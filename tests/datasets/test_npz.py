@@ -194,6 +194,7 @@ def test_limit_names_a_number_that_works(tmp_path):
     assert len(Npz(path=str(tmp_path / "many.npz"), limit_train=995).load().validation) == 100
 
 
+@pytest.mark.slow
 def test_command_trains_on_a_usual_archive(tmp_path):
     place, d = Place(tmp_path), digits()
     arrays = {"X_train": d["x_train"][..., 0] / 255, "Y_train": np.eye(10)[d["y_train"]]}

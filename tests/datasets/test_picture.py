@@ -88,6 +88,7 @@ def negative(path: Path) -> None:
     Image.fromarray(np.full((9, 9), -3.0, np.float32)).save(path, "tiff")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [

@@ -10,6 +10,8 @@ import pytest
 from pipelines.datasets.tfds import Tfds
 from tests.places import ROOT, Place
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("tensorflow_datasets")
 
 # Real digits as a dataset of tensorflow-datasets.

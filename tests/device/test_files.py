@@ -21,6 +21,7 @@ HEAVY = ("tensorflow", "tf_keras", "scipy", "hydra", "omegaconf", "matplotlib", 
 
 
 class TestFiles:
+    @pytest.mark.slow
     def test_all_figures_are_measured_and_saved(self, made, measure, tmp_path, monkeypatch):
         monkeypatch.chdir(made)
         out = measure("float32.tflite", "files=int8.tflite,single.tflite", "threads=1,2", "target=here")
@@ -47,6 +48,7 @@ class TestFiles:
             assert int8["p50_ms_1t"] == pytest.approx(Percentiles.of(raw["ns_1t"]).p50_ms)
             assert {"ns_b4", "bursts_b4", "loads_b4"} <= set(raw.files)
 
+    @pytest.mark.slow
     def test_a_short_limit_gives_invalid_results(self, made, measure, tmp_path, monkeypatch):
         monkeypatch.setitem(PROFILES, "quick", replace(FAST, min_duration_s=30.0, min_calls=10**6))
         out = measure(str(made / "int8.tflite"), "limit=0.1", "batches=none", "threads=1")
@@ -81,6 +83,7 @@ class TestFiles:
         assert re.match(f"opscore: {message}", refusal)
         assert "\n" not in refusal
 
+    @pytest.mark.slow
     def test_waits_for_its_turn(self, made, measure, capsys):
         inside, leave = threading.Event(), threading.Event()
 
@@ -98,6 +101,7 @@ class TestFiles:
         assert leave.is_set()
 
 
+@pytest.mark.slow
 def test_files_on_disk_load_no_heavy_library(made, tmp_path):
     code = (
         "import sys; from dataclasses import replace; from pipelines.device.settings import PROFILES; "

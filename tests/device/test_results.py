@@ -91,6 +91,7 @@ class TestLatency:
         reference = [Load(window=w, ns=np.array([2, 400]), bursts=np.array([1, 1])) for w in range(5)]
         assert results.ratio(own, reference, seed=0)[0] == pytest.approx(0.5)
 
+    @pytest.mark.slow
     def test_interval_contains_a_repeated_session(self):
         inside = 0
         for seed in range(200):

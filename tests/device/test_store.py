@@ -21,6 +21,8 @@ from tests.device.recorded_runs import RecordedRuns, sessions
 from tests.places import ROOT
 from tests.servers import free_port, open_folder, serving
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ("tensorflow", "tf_keras", "scipy", "hydra", "omegaconf", "matplotlib", "pandas", "sklearn")
 
 
@@ -121,7 +123,6 @@ class TestStore:
         assert f"the files of run {cells.int8} are lost" in message
 
 
-@pytest.mark.slow
 def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
     """The extra `measure` in a virtual environment of its own: on files, and with cells of an MLflow server."""
     uv = Path(sys.executable).with_name("uv")

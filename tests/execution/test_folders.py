@@ -13,6 +13,8 @@ from pipelines.execution import folders
 from pipelines.execution.executor import Executor
 from tests.places import ROOT, Place, until
 
+pytestmark = pytest.mark.slow
+
 
 def test_folder_belongs_to_one_process(tmp_path: Path) -> None:
     place = Place(tmp_path)
@@ -40,7 +42,6 @@ def test_cells_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
     assert all(place.is_dir() for place in places)
 
 
-@pytest.mark.slow
 def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
     place = Place(tmp_path)
 

@@ -7,6 +7,8 @@ import pytest
 
 from tests.places import Place
 
+pytestmark = pytest.mark.slow
+
 SENTENCE = "no better than always answering 'heads' ("
 
 
@@ -33,7 +35,6 @@ def coins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, str]:
     return place, done.stdout
 
 
-@pytest.mark.slow
 def test_uninformed_cell_is_reported_everywhere(coins: tuple[Place, str]) -> None:
     place, printed = coins
     (run,) = place.cells()
@@ -45,7 +46,6 @@ def test_uninformed_cell_is_reported_everywhere(coins: tuple[Place, str]) -> Non
     assert "Fittest" not in compared.stdout
 
 
-@pytest.mark.slow
 def test_uninformed_cell_is_not_promoted(coins: tuple[Place, str]) -> None:
     refused = coins[0].opscore("promote", "dataset=coins", "experiment=mine")
     assert refused.returncode == 1
@@ -54,7 +54,6 @@ def test_uninformed_cell_is_not_promoted(coins: tuple[Place, str]) -> None:
     assert not coins[0].client.search_registered_models()
 
 
-@pytest.mark.slow
 def test_vgg_learns_from_random_weights_with_the_defaults(tmp_path: Path) -> None:
     place = Place(tmp_path)
     words = ["model=vgg16", "model.weights=null", "technique=baseline", "dataset.limit_train=600"]

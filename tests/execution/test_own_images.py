@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 from tests import photographs
 from tests.places import ROOT, Place
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     "dataset=folder", "dataset.image_size=48", "dataset.limit_train=null", "dataset.limit_test=null",
     "model.input_size=32", "training.epochs=6", "training.batch_size=8", "seed=0",

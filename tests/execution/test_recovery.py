@@ -10,6 +10,8 @@ import pytest
 from pipelines.results.folder import CellFiles, Trained
 from tests.places import Place
 
+pytestmark = pytest.mark.slow
+
 # What Keras prints of a training.
 EPOCH = re.compile(r"Epoch \d+/\d+")
 

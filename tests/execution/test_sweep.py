@@ -11,6 +11,8 @@ import pytest
 
 from tests.places import Place, until
 
+pytestmark = pytest.mark.slow
+
 # Long enough to be killed in the middle, short enough to be waited for.
 LONG = ("training.epochs=80", "training.patience=80")
 FOUR_AT_ONCE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
@@ -118,7 +120,6 @@ def test_finished_cell_is_shown_again_without_tensorflow(place: Place) -> None:
     assert not (place.folder / "shown" / "small_cnn-digits-cluster").exists()
 
 
-@pytest.mark.slow
 def test_resume_false_computes_everything_once_more(place: Place) -> None:
     before = trainings(place)
     done = place.run("-m", "technique=quantize_float16,quantize_dynamic", "resume=false", out="anew")
@@ -140,7 +141,6 @@ def test_invalid_sweep_settings_are_refused_first(place: Place) -> None:
         assert not (place.folder / "wrong").exists()
 
 
-@pytest.mark.slow
 def test_inline_runs_all_cells_in_one_process(tmp_path: Path) -> None:
     place = Place(tmp_path)
     done = place.run("-m", "technique=quantize_dynamic,quantize_float16", "sweep.isolation=inline")
@@ -150,7 +150,6 @@ def test_inline_runs_all_cells_in_one_process(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "0" / "cell.log").exists()
 
 
-@pytest.mark.slow
 def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> None:
     place = Place(tmp_path)
     techniques = "quantize_dynamic,quantize_float16,baseline"
@@ -167,7 +166,6 @@ def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> Non
     assert not place.client.search_registered_models()
 
 
-@pytest.mark.slow
 def test_a_cell_that_is_killed_does_not_touch_the_others(tmp_path: Path) -> None:
     place = Place(tmp_path)
     sweep = place.start("-m", "technique=baseline", "training.epochs=4000,2", "training.patience=4000")
@@ -183,7 +181,6 @@ def test_a_cell_that_is_killed_does_not_touch_the_others(tmp_path: Path) -> None
     assert not place.all("attributes.status = 'RUNNING'")
 
 
-@pytest.mark.slow
 def test_a_cell_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     place = Place(tmp_path)
     done = place.run("-m", "technique=baseline", "training.epochs=4000", "training.patience=4000", "sweep.timeout_s=12")
@@ -195,7 +192,6 @@ def test_a_cell_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     assert words and not any(str(tmp_path) in word for word in words)
 
 
-@pytest.mark.slow
 def test_killed_sweep_is_resumed(tmp_path: Path) -> None:
     place = Place(tmp_path)
     grid = ("-m", "technique=quantize_dynamic,quantize_float16", *LONG)
@@ -215,7 +211,6 @@ def test_killed_sweep_is_resumed(tmp_path: Path) -> None:
     assert len({run.data.tags["fingerprint"] for run in place.cells()}) == len(place.cells()) == 3
 
 
-@pytest.mark.slow
 def test_after_sweep_and_cell_are_killed_the_claim_is_taken_over(tmp_path: Path) -> None:
     place = Place(tmp_path)
     grid = ("-m", "technique=quantize_dynamic,quantize_float16")
@@ -235,7 +230,6 @@ def test_after_sweep_and_cell_are_killed_the_claim_is_taken_over(tmp_path: Path)
     assert not place.client.search_registered_models()
 
 
-@pytest.mark.slow
 def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path) -> None:
     place = Place(tmp_path)
     sweep = place.start("-m", "technique=baseline", "training.epochs=4000,4001", "training.patience=4000")

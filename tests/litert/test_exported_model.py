@@ -11,6 +11,7 @@ NAMES = tuple(f"class {index}" for index in range(10))
 
 
 class TestExportedModel:
+    @pytest.mark.slow
     def test_float32_matches_keras(self, made, images, keras_logits):
         exported_model = ExportedModel(made / "float32.tflite")
         assert (exported_model.image_shape, exported_model.classes) == ((8, 8, 3), 10)

@@ -38,6 +38,7 @@ class TestTiming:
         assert seen[:8] == [(name, index % 3) for index in range(4) for name in "ab"]
         assert len(seen) == 10
 
+    @pytest.mark.slow
     def test_order_is_random_and_follows_the_seed(self):
         assert self.trace(seed=1) == self.trace(seed=1)
         assert self.trace(seed=1) != self.trace(seed=2)

@@ -28,6 +28,7 @@ class TestBursts:
             # Three warm-up calls, and one at the start of the burst.
             assert seen.count(name) == len(ns) + 4
 
+    @pytest.mark.slow
     def test_slow_calls_have_two_per_burst_and_fast_ones_many(self):
         def slow() -> None:
             end = perf_counter() + 2 * BURST_S

@@ -64,6 +64,7 @@ def test_kernels_are_named_by_layer(keras) -> None:
     assert set(complexity.kernels(model)) == {"a/depthwise_kernel", "a/pointwise_kernel", "b/kernel"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("application", "published"),
     [

@@ -15,6 +15,7 @@ def test_lite0_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         EfficientNetLite0(**SHARED | {"weights": "imagenet"}).preflight(SHAPE)
 
 
+@pytest.mark.slow
 def test_lite0_has_only_layers_for_integer_hardware(keras) -> None:
     model = EfficientNetLite0(**SHARED).build(SHAPE, 10)
     assert {type(layer).__name__ for layer in model.layers} == {
@@ -27,6 +28,7 @@ def test_lite0_has_only_layers_for_integer_hardware(keras) -> None:
     np.testing.assert_allclose(outputs(rescale, pixels)[0, 0, 0], [-127 / 128, 0, 1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_lite0_imagenet_features_separate_classes(keras) -> None:
     """A linear probe, 350 images to train and 150 to test; random weights detect little more than colours."""
     linear_model = pytest.importorskip("sklearn.linear_model")

@@ -11,6 +11,7 @@ from pipelines.techniques.base import Candidate, Conversion
 from tests.conftest import exported
 
 
+@pytest.mark.slow
 def test_float_kernels_equal_those_of_the_network(trained: Candidate, exported_baseline: Path) -> None:
     found = kernels(exported_baseline)
     assert [kernel.operator for kernel in found] == ["CONV_2D"] * 5 + ["FULLY_CONNECTED"]

@@ -42,6 +42,7 @@ def test_configuration_names_its_model(path: Path) -> None:
         configured(path, dropout=1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_builds_a_flat_graph_from_pixels_to_logits(path: Path, keras, tmp_path: Path) -> None:
     config = configured(path, input_size=None)
@@ -139,6 +140,7 @@ def test_small_cnn_is_small_and_can_be_quantized(keras) -> None:
     assert all(kernel.size > 1024 for kernel in others)
 
 
+@pytest.mark.slow
 def test_small_cnn_learns_digits(keras) -> None:
     datasets = pytest.importorskip("sklearn.datasets")
     pixels, labels = datasets.load_digits(return_X_y=True)
@@ -153,6 +155,7 @@ def test_small_cnn_learns_digits(keras) -> None:
     assert model.evaluate(pixels[1400:], labels[1400:], verbose=0)[1] > 0.95
 
 
+@pytest.mark.slow
 def test_random_vgg_kernels_keep_the_scale_of_the_image(keras) -> None:
     model = VGG(**SHARED, depth=19).build(SHAPE, 10)
     for name, inputs in (("block1_conv2", 9 * 64), ("block5_conv4", 9 * 512)):
@@ -162,6 +165,7 @@ def test_random_vgg_kernels_keep_the_scale_of_the_image(keras) -> None:
     assert 10 < outputs(last, images(4)).std() < 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "ending", "blocks"),
     [

@@ -46,6 +46,7 @@ def randomized(keras, application: str):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "application", "module"),
     [
@@ -72,6 +73,7 @@ def test_features_equal_those_of_keras(config, application, module, keras, tmp_p
     assert not np.allclose(outputs(head, batch[..., ::-1]), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_efficientnet_imagenet_equals_keras(keras, tmp_path, monkeypatch) -> None:
     file = tmp_path / "efficientnetb0_notop.h5"
     source = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=SHAPE)
@@ -93,6 +95,7 @@ def test_efficientnet_imagenet_equals_keras(keras, tmp_path, monkeypatch) -> Non
     assert not [layer.name for layer in ours.layers if re.search(r"_\d+$", layer.name)]
 
 
+@pytest.mark.slow
 def test_file_of_another_network_is_refused(keras, tmp_path: Path) -> None:
     file = tmp_path / "notop.h5"
     keras.applications.VGG16(include_top=False, weights=None, input_shape=SHAPE).save_weights(file)
@@ -120,6 +123,7 @@ def test_archives_equal_those_of_the_installed_keras(keras) -> None:
     assert MobileNetV2(**SHARED).archive.url == mobilenet_v2.BASE_WEIGHT_PATH + file
 
 
+@pytest.mark.slow
 def test_keras_requests_the_same_files(keras, monkeypatch) -> None:
     requested: dict[str, Any] = {}
 
@@ -200,6 +204,7 @@ def test_checkpoint_with_other_classes_leaves_the_head_fresh(keras, tmp_path: Pa
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_other_shapes_or_layers_names_the_layer(keras, tmp_path: Path) -> None:
     file = tmp_path / "source.keras"
     small(width=6).build((8, 8, 3), 5).save(file)

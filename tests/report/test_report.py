@@ -22,6 +22,7 @@ CELLS = [
 FIGURES = {"ranking", "pareto", "heatmap", "accuracy_size", "training_accuracy", "sensitivity"}
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_and_every_figure_is_there(tmp_path: Path) -> None:
     page, *figures = write(CELLS, tmp_path, chosen="")
     html = page.read_text()
@@ -47,6 +48,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert html.count("</script>") == html.count("<script")
 
 
+@pytest.mark.slow
 def test_names_in_other_scripts_have_glyphs(tmp_path: Path) -> None:
     def named(model: str, dataset: str) -> list[RecordedCell]:
         cells = [recorded(technique, model=model) for technique in ("baseline", "cluster", "prune")]
@@ -70,6 +72,7 @@ def test_a_figure_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pyte
     assert len(figures) == 2 * len(FIGURES) and all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cells",
     [
@@ -86,6 +89,7 @@ def test_unusual_selections(cells: list, tmp_path: Path) -> None:
     assert "nan" not in re.sub(r"data:image/png;base64,[^\"]+", "", page.read_text()).lower().replace("finan", "")
 
 
+@pytest.mark.slow
 def test_two_thousand_cells_do_not_make_a_heavy_page(tmp_path: Path) -> None:
     cells = [
         recorded(

@@ -109,6 +109,7 @@ def marked(page: Browser) -> list[str]:
     return [" ".join(row[1:4]) for row in rows(page, "#table tr.hit")]
 
 
+@pytest.mark.slow
 def test_page_opens_from_a_file_and_loads_nothing_else(opened: Browser, report: Path) -> None:
     opened.complaints()
     opened.requests()
@@ -271,6 +272,7 @@ def test_nothing_is_wider_than_the_window(page: Browser, width: int) -> None:
     assert page.run("const at = arguments[0].getBoundingClientRect(); return at.left", place) >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [WIDE, PHONE])
 def test_texts_of_a_plot_are_inside_it_and_do_not_overlap(page: Browser, width: int) -> None:
     """Training times reach from 10 s to hours, so not all ticks of 1, 2, 5 and 10 fit on a phone."""

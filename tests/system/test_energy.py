@@ -108,6 +108,7 @@ SHORT = Settings(
 )
 
 
+@pytest.mark.slow
 def test_energy_is_among_metrics_and_table(made: Path) -> None:
     subjects = of_files([made / "int8.tflite"], None)
     raws = session.run(subjects, SHORT, report=lambda _: None)
@@ -119,6 +120,7 @@ def test_energy_is_among_metrics_and_table(made: Path) -> None:
     assert "cpu mJ, 1t" in text(results)
 
 
+@pytest.mark.slow
 def test_energy_pass_has_a_process_per_number_of_threads(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "is_available", lambda: True)
     subjects = of_files([made / "int8.tflite", made / "float32.tflite"], None)

@@ -32,6 +32,7 @@ def values(exported_model: Path) -> list[int]:
     return [max(len(np.unique(channel)) for channel in kernel.values) for kernel in kernels(exported_model)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initialization", ["kmeans++", "linear", "density"])
 def test_sixteen_values(initialization: str, trained: Candidate, exported_baseline: Path, tmp_path: Path) -> None:
     technique = cluster(initialization=initialization)
@@ -52,6 +53,7 @@ def test_sixteen_values(initialization: str, trained: Candidate, exported_baseli
         technique.verify(done, exported_baseline)
 
 
+@pytest.mark.slow
 def test_values_of_each_channel(trained: Candidate, tmp_path: Path) -> None:
     technique = cluster(per_channel=True, clusters=8)
     done = technique.apply(trained, context(2))
@@ -63,6 +65,7 @@ def test_values_of_each_channel(trained: Candidate, tmp_path: Path) -> None:
     assert exported_accuracy(exported_model) > 0.85
 
 
+@pytest.mark.slow
 def test_zeros_survive_clustering(trained: Candidate, tmp_path: Path) -> None:
     chain = Chain(steps={"prune": prune(epochs=6), "cluster": cluster(preserve_sparsity=True)})
     done = through(chain, trained, context(6))
@@ -73,6 +76,7 @@ def test_zeros_survive_clustering(trained: Candidate, tmp_path: Path) -> None:
     assert chain.name == "prune_cluster"
 
 
+@pytest.mark.slow
 def test_skipped_and_small_kernels_are_not_clustered(trained: Candidate, tmp_path: Path) -> None:
     technique = cluster(skip="block3|head_", clusters=256, epochs=1)
     done = technique.apply(trained, context(1))
@@ -99,6 +103,7 @@ def test_bad_values(changed: dict, message: str) -> None:
         cluster(**changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed", [{"per_channel": True}, {"clusters": 256}, {"skip": "head_"}], ids=["per_channel", "many", "skip"]
 )

@@ -22,6 +22,8 @@ from pipelines.techniques.baseline import Baseline
 from tests.conftest import context, exported
 from tests.results.test_summary import RESULT
 
+pytestmark = pytest.mark.slow
+
 TECHNIQUES: dict[str, Technique] = choices(CONF, "technique")
 EPOCHS = 2
 

@@ -33,6 +33,7 @@ def taught_by(teacher: object, folder: Path, epochs: int) -> Context:
     return dataclasses.replace(context(epochs), source=Finished(result=RESULT, files=files))
 
 
+@pytest.mark.slow
 def test_student_learns_from_its_teacher_alone(trained: Candidate, tmp_path: Path) -> None:
     """Labels at random: whoever answers right has learnt it from the teacher."""
     it = taught_by(trained.model, tmp_path, epochs=25)
@@ -51,6 +52,7 @@ def test_student_learns_from_its_teacher_alone(trained: Candidate, tmp_path: Pat
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.slow
 def test_labels_count_as_much_as_alpha_leaves_them(trained: Candidate, tmp_path: Path) -> None:
     small, _ = small_data()
     it = taught_by(SMALL_CNN.build(small.image_shape, 10), tmp_path, epochs=25)

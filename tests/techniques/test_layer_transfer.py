@@ -48,6 +48,7 @@ def vgg(depth: int):
     return model.build((32, 32, 3), 10)
 
 
+@pytest.mark.slow
 def test_trained_donor_gives_a_head_start(trained: Candidate, tmp_path: Path) -> None:
     it = with_donor(trained.model, tmp_path, epochs=1)
     done = transfer().apply(fresh(), it)
@@ -63,6 +64,7 @@ def test_trained_donor_gives_a_head_start(trained: Candidate, tmp_path: Path) ->
     assert done.metrics["transfer/equal_epochs_accuracy_gain"] == pytest.approx(gain)
 
 
+@pytest.mark.slow
 def test_frozen_layers_stay_and_others_learn(trained: Candidate, tmp_path: Path) -> None:
     chosen = transfer(layers="block[12]", freeze="always")
     done = chosen.apply(fresh(), with_donor(trained.model, tmp_path))
@@ -80,6 +82,7 @@ def test_frozen_layers_stay_and_others_learn(trained: Candidate, tmp_path: Path)
     assert done.metrics["transfer/parameters_share"] == pytest.approx(copied / done.model.count_params())
 
 
+@pytest.mark.slow
 def test_layers_frozen_for_an_epoch_are_trained_later(trained: Candidate, tmp_path: Path) -> None:
     it = with_donor(trained.model, tmp_path, epochs=2)
     done = transfer(layers="block1", freeze=1).apply(fresh(), it)
@@ -88,6 +91,7 @@ def test_layers_frozen_for_an_epoch_are_trained_later(trained: Candidate, tmp_pa
     assert not np.array_equal(moved, trained.model.get_layer("block1_conv").get_weights()[0])
 
 
+@pytest.mark.slow
 def test_by_shape_in_graph_order(tmp_path: Path) -> None:
     donor = fresh(width=16).model
     done = transfer(match="shape").apply(fresh(), with_donor(donor, tmp_path, epochs=1))
@@ -111,6 +115,7 @@ def test_other_number_of_classes_leaves_the_head(trained: Candidate, tmp_path: P
         transfer(layers="head").apply(Candidate(model=model), it)
 
 
+@pytest.mark.slow
 def test_by_map(trained: Candidate, tmp_path: Path) -> None:
     it = with_donor(trained.model, tmp_path, epochs=1)
     done = transfer(match={"block1_bn": "block2_bn"}, freeze="always").apply(fresh(), it)
@@ -138,6 +143,7 @@ def test_all_frozen_leaves_nothing_to_train(trained: Candidate, tmp_path: Path) 
         transfer(freeze="always").apply(fresh(), with_donor(trained.model, tmp_path))
 
 
+@pytest.mark.slow
 def test_vgg16_goes_into_vgg19_by_name() -> None:
     model, donor = vgg(19), vgg(16)
     pairs = transfer(layers="block")._pairs(model, donor)

@@ -25,6 +25,7 @@ def prune(**changed: Any) -> Prune:
     return Prune(**fields | changed)
 
 
+@pytest.mark.slow
 def test_weights_one_by_one(trained: Candidate, exported_baseline: Path, tmp_path: Path) -> None:
     technique = prune()
     names = [layer.name for layer in trained.model.layers]
@@ -39,6 +40,7 @@ def test_weights_one_by_one(trained: Candidate, exported_baseline: Path, tmp_pat
         technique.verify(done, exported_baseline)
 
 
+@pytest.mark.slow
 def test_two_in_four(trained: Candidate, tmp_path: Path) -> None:
     technique = prune(pattern="two_in_four", sparsity=0.5)
     done = technique.apply(trained, context(4))
@@ -52,6 +54,7 @@ def test_two_in_four(trained: Candidate, tmp_path: Path) -> None:
     assert exported_accuracy(exported_model) > 0.85
 
 
+@pytest.mark.slow
 def test_blocks_are_pruned_as_a_whole(trained: Candidate, tmp_path: Path) -> None:
     technique = prune(pattern="block", sparsity=0.5)
     done = technique.apply(trained, context(6))
@@ -78,6 +81,7 @@ def _spread(candidate: Candidate) -> Candidate:
     return candidate
 
 
+@pytest.mark.slow
 def test_skipped_layers_stay_dense(trained: Candidate, tmp_path: Path) -> None:
     technique = prune(skip="block[12]|head_")
     done = technique.apply(trained, context(3))
@@ -87,6 +91,7 @@ def test_skipped_layers_stay_dense(trained: Candidate, tmp_path: Path) -> None:
     assert dense == [True, True, False, False, False, True]
 
 
+@pytest.mark.slow
 def test_short_training_reaches_the_sparsity(trained: Candidate) -> None:
     done = prune(epochs=1).apply(trained, context(1))  # 8 steps
     kernel = done.model.get_layer("block3_conv").kernel.numpy()

@@ -55,6 +55,7 @@ def with_dead_channels(model: Any, fraction: float, images: np.ndarray) -> dict[
     return {group: set(indices.tolist()) for group, indices in dead.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [SMALL, RESNET50, MOBILENET_V2, EFFICIENTNET_B0], ids=lambda one: one.name)
 def test_removing_zero_channels_keeps_the_outputs(network: Model) -> None:
     images = np.random.default_rng(1).uniform(0, 255, (16, 32, 32, 3)).astype(np.float32)
@@ -79,6 +80,7 @@ def test_removing_zero_channels_keeps_the_outputs(network: Model) -> None:
     assert differs(channels.narrowed(model, {**kept, group: kept[group][1:]})) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "together", "apart"),
     [
@@ -187,6 +189,7 @@ def test_smallest_filters_are_removed_by_relative_norm() -> None:
     assert kernel[0, 0, 0].tolist() == [100.0, 200.0]
 
 
+@pytest.mark.slow
 def test_exported_model_is_smaller_and_accurate(trained: Candidate, exported_baseline: Path, tmp_path: Path) -> None:
     technique, it = prune_filters(), context()
     done = technique.apply(trained, it)
@@ -212,6 +215,7 @@ def test_exported_model_is_smaller_and_accurate(trained: Candidate, exported_bas
         technique.verify(done, exported_baseline)
 
 
+@pytest.mark.slow
 def test_skipped_groups_stay_whole(trained: Candidate) -> None:
     technique = prune_filters(skip="block[15]_conv", epochs=1)
     filters = {
@@ -232,6 +236,7 @@ def test_nothing_to_prune_is_refused_before_training(changed: dict, trained: Can
     assert it.trainer.epochs == []
 
 
+@pytest.mark.slow
 def test_pruned_then_quantized(trained: Candidate, exported_baseline: Path, tmp_path: Path) -> None:
     chain = Chain(steps={"prune": prune_filters(), "quantize": Quantize(scheme="int8", calibration_images=50)})
     assert chain.name == "prune_filters_quantize_int8"
@@ -243,6 +248,7 @@ def test_pruned_then_quantized(trained: Candidate, exported_baseline: Path, tmp_
     assert exported_accuracy(exported_model) > 0.85
 
 
+@pytest.mark.slow
 def test_depthwise_and_squeeze_kernels_are_narrowed(tmp_path: Path) -> None:
     data, _ = small_data()
     technique = prune_filters()

@@ -34,6 +34,7 @@ def agreement(candidate: Candidate, exported_model: Path) -> tuple[float, float]
     return fake_quantized, plain
 
 
+@pytest.mark.slow
 def test_exported_model_is_integer_and_matches_training(
     trained: Candidate, exported_baseline: Path, tmp_path: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_exported_model_is_integer_and_matches_training(
         technique.verify(done, exported_baseline)
 
 
+@pytest.mark.slow
 def test_pruned_network_keeps_its_zeros(trained: Candidate, tmp_path: Path) -> None:
     chain = Chain(steps={"prune": prune(epochs=6), "qat": qat(preserve="sparsity")}, alias="pqat")
     done = through(chain, trained, context(6))
@@ -63,6 +65,7 @@ def test_pruned_network_keeps_its_zeros(trained: Candidate, tmp_path: Path) -> N
     assert agreement(done, exported_model)[0] >= 0.98
 
 
+@pytest.mark.slow
 def test_zeros_are_lost_where_nothing_keeps_them(trained: Candidate, tmp_path: Path) -> None:
     chain = Chain(steps={"prune": prune(epochs=6), "qat": qat()})
     done = through(chain, trained, context(6))
@@ -70,6 +73,7 @@ def test_zeros_are_lost_where_nothing_keeps_them(trained: Candidate, tmp_path: P
         chain.verify(done, exported(done, tmp_path / "model.tflite"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_clustered_network_keeps_its_shared_values(per_channel: bool, trained: Candidate, tmp_path: Path) -> None:
     steps = {"cluster": cluster(per_channel=per_channel), "qat": qat(preserve="clusters")}
@@ -83,6 +87,7 @@ def test_clustered_network_keeps_its_shared_values(per_channel: bool, trained: C
     assert agreement(done, exported_model)[0] >= 0.98
 
 
+@pytest.mark.slow
 def test_both_are_kept(trained: Candidate, tmp_path: Path) -> None:
     steps = {
         "prune": prune(epochs=6),
@@ -96,6 +101,7 @@ def test_both_are_kept(trained: Candidate, tmp_path: Path) -> None:
     assert sparsity(exported_model) > 0.68 and max(values(exported_model)) <= 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v2"])
 def test_networks_with_other_layers_become_integer_too(name: str, tmp_path: Path) -> None:
     """Swish, squeeze and excitation, Normalization, ReLU6, Rescaling with an offset, Resizing."""

@@ -59,6 +59,7 @@ def augmented(it: Context) -> Context:
     return dataclasses.replace(it, trainer=trainer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [False, True], ids=["features", "through"])
 def test_only_the_head_is_trained(augment: bool, trained: Candidate, tmp_path: Path) -> None:
     candidate = pretrained(trained, tmp_path)
@@ -71,6 +72,7 @@ def test_only_the_head_is_trained(augment: bool, trained: Candidate, tmp_path: P
     assert it.trainer.epochs[-1]["loss"] < it.trainer.epochs[0]["loss"]
 
 
+@pytest.mark.slow
 def test_features_train_the_same_head_as_full_fitting(trained: Candidate, tmp_path: Path) -> None:
     """Without dropout, which draws its numbers, the two ways differ by rounding only."""
     by_features, through = pretrained(trained, tmp_path), pretrained(trained, tmp_path)
@@ -87,6 +89,7 @@ def test_features_train_the_same_head_as_full_fitting(trained: Candidate, tmp_pa
         assert np.allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["small_cnn", "resnet50", "efficientnet_b0", "mobilenet_v2"])
 def test_extracted_features_equal_those_of_keras(model: str) -> None:
     """With statistics as training leaves them; a fresh normalization would hide what folding does wrong."""
@@ -128,6 +131,7 @@ def test_normalization_after_an_activation_is_not_folded() -> None:
     assert np.allclose(_inference(backbone)(images), backbone(images, training=False), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_precision_gives_the_head_float32(tmp_path: Path, trained: Candidate) -> None:
     import tf_keras
 
@@ -152,6 +156,7 @@ def test_half_precision_gives_the_head_float32(tmp_path: Path, trained: Candidat
     assert watching.epochs[-1]["val_accuracy"] > 0.85
 
 
+@pytest.mark.slow
 def test_feature_extraction_counts_as_training_time(trained: Candidate, tmp_path: Path) -> None:
     before = []
 
@@ -167,6 +172,7 @@ def test_feature_extraction_counts_as_training_time(trained: Candidate, tmp_path
     assert 0 < before[0] < watching.epochs[0]["seconds"] <= watching.seconds
 
 
+@pytest.mark.slow
 def test_top_blocks_train_without_their_normalizations(trained: Candidate, tmp_path: Path) -> None:
     candidate = pretrained(trained, tmp_path)
     before = weights(candidate)
@@ -177,6 +183,7 @@ def test_top_blocks_train_without_their_normalizations(trained: Candidate, tmp_p
     assert all(layer.trainable for layer in done.model.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "first"),
     [
@@ -216,6 +223,7 @@ def test_untrained_head_is_refused(trained: Candidate) -> None:
         transfer().apply(trained, dataclasses.replace(it, trainer=idle))
 
 
+@pytest.mark.slow
 def test_frozen_backbone_is_in_inference_mode() -> None:
     """EfficientNet's stochastic depth does not draw while the head is trained, and is there again afterwards."""
     import tensorflow as tf

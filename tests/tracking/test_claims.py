@@ -50,6 +50,7 @@ def names(client: MlflowClient) -> list[str]:
     return [model.name.removeprefix(PREFIX) for model in client.search_registered_models()]
 
 
+@pytest.mark.slow
 def test_one_at_a_time_holds_a_claim(client: MlflowClient) -> None:
     with Claims(client).held(FINGERPRINT) as first:
         assert first

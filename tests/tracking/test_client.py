@@ -38,6 +38,7 @@ def output_of(*arguments: str, elsewhere: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_claims_are_in_the_tracking_store(uri: str, tmp_path: Path) -> None:
     other = tmp_path / "registry.db"
     done = output_of("-c", CLAIM, uri, elsewhere=f"sqlite:///{other}")
@@ -46,6 +47,7 @@ def test_claims_are_in_the_tracking_store(uri: str, tmp_path: Path) -> None:
     assert done.stderr.count("is not used: champions and claims are kept in the tracking store") == 1
 
 
+@pytest.mark.slow
 def test_unused_registry_is_reported(uri: str, tmp_path: Path) -> None:
     command = ["-m", "pipelines.pull", "dataset=digits", f"tracking.uri={uri}", f"out={tmp_path / 'out'}"]
     done = output_of(*command, elsewhere="http://me:secret@elsewhere:5000")

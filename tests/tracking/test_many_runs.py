@@ -14,6 +14,8 @@ from pipelines.commands.selection import Selection
 from pipelines.report.page import write
 from pipelines.tracking.store import Store
 
+pytestmark = pytest.mark.slow
+
 RUNS = 1100
 # MLflow gives out a thousand at a time.
 PAGES = 2

@@ -19,6 +19,8 @@ from pipelines.tracking import moved
 from pipelines.tracking.address import sqlite_uri
 from tests.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def command(
     store: Path, module: str, *arguments: str, extra: dict[str, str] | None = None, **options: Any

@@ -16,6 +16,8 @@ from pipelines.tracking.postgres import Postgres
 from tests.places import SMALL, child_environment
 from tests.servers import ROOT, open_folder
 
+pytestmark = pytest.mark.slow
+
 OPEN = "import sys; from pipelines.tracking.store import Store; print(Store(sys.argv[1], 'mine').experiment_id)"
 
 
@@ -80,12 +82,10 @@ def all_at_once(uri: str, folder: Path) -> Counter[str]:
 ONCE_EACH = {"small_cnn-digits-baseline": 1, "small_cnn-digits-quantize_int8": 1}
 
 
-@pytest.mark.slow
 def test_commands_at_once_on_a_new_sqlite_store(tmp_path: Path) -> None:
     assert all_at_once(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path) == ONCE_EACH
 
 
-@pytest.mark.slow
 def test_commands_at_once_on_a_new_postgresql_database(tmp_path: Path) -> None:
     with open_folder() as folder, Postgres(folder, 40) as postgres:
         check_reachable(postgres.uri, patience_s=60)

@@ -23,6 +23,8 @@ from pipelines.tracking.serving import ServedModel, UnfitImages, needed_code
 from tests.conftest import SMALL_CNN, exported, small_data
 from tests.places import ROOT, Place
 
+pytestmark = pytest.mark.slow
+
 # What the model must work without; opscore's own package is `pipelines`.
 ABSENT = ("tensorflow", "tf_keras", "hydra", "pipelines")
 SHAPE = (8, 8, 3)
@@ -201,14 +203,12 @@ def connection(port: int) -> Iterator[HTTPConnection]:
     connection.close()
 
 
-@pytest.mark.slow
 def test_the_environment_has_neither_tensorflow_nor_opscore(programs: Path, tmp_path: Path) -> None:
     show = f"import importlib.util as u; print(*[name for name in {ABSENT} if u.find_spec(name)])"
     done = subprocess.run([programs / "python", "-c", show], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("key", ["inputs", "instances"])
 def test_images_are_classified(connection: HTTPConnection, served: ExportedModel, key: str) -> None:
     images = small_data()[0].test.images[:3]
@@ -218,7 +218,6 @@ def test_images_are_classified(connection: HTTPConnection, served: ExportedModel
     assert np.allclose(answer["predictions"]["probabilities"], probabilities, atol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("images", "got"), WRONG.values(), ids=WRONG)
 def test_wrong_images_get_a_400_and_one_sentence(connection: HTTPConnection, images: Any, got: str) -> None:
     status, answer = post(connection, {"inputs": images})
@@ -227,7 +226,6 @@ def test_wrong_images_get_a_400_and_one_sentence(connection: HTTPConnection, ima
     assert "\n" not in answer["message"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("body", "sentence"), REFUSED.values(), ids=REFUSED)
 def test_invalid_request_gets_400_and_the_reason(connection: HTTPConnection, body: Any, sentence: str) -> None:
     status, answer = post(connection, body)
@@ -235,7 +233,6 @@ def test_invalid_request_gets_400_and_the_reason(connection: HTTPConnection, bod
     assert re.search(sentence, answer["message"])
 
 
-@pytest.mark.slow
 def test_files_are_refused(connection: HTTPConnection) -> None:
     connection.request("POST", "/invocations", b"\x89PNG", {"Content-Type": "image/png"})
     answer = connection.getresponse()
@@ -243,7 +240,6 @@ def test_files_are_refused(connection: HTTPConnection) -> None:
     assert b"only supports" in answer.read()
 
 
-@pytest.mark.slow
 def test_thousand_concurrent_requests_are_answered_rightly(port: int, served: ExportedModel) -> None:
     images = small_data()[0].test.images
     names, probabilities = expected(served, images)

@@ -118,6 +118,7 @@ def test_layers_are_traced_with_them_and_as_ever_afterwards() -> None:
     assert kinds(model) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_training_step_equals_tensorflows(policy: str) -> None:
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)), tf.float32)
