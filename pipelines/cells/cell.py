@@ -11,7 +11,7 @@ from pipelines.litert.session import Settings
 from pipelines.models.base import Model
 from pipelines.results.score import OperationalScore
 from pipelines.system import checks
-from pipelines.techniques.base import Chain, Technique
+from pipelines.techniques.base import Technique
 from pipelines.techniques.baseline import Baseline
 from pipelines.training.trainer import Training
 
@@ -44,11 +44,7 @@ class Cell:
             self.technique.preflight(self.model)
         except ValueError as error:
             raise IncompatibleError(str(error)) from error
-        steps = self.technique.steps if isinstance(self.technique, Chain) else {}
-        named = {"technique": self.technique} | {f"technique.steps.{name}": step for name, step in steps.items()}
-        for name, technique in named.items():
-            if technique.source_cell is not None:
-                technique.source_cell.check_named(f"{name}.source")
+        self.technique.check_source_named("technique")
 
     @property
     def name(self) -> str:

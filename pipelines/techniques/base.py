@@ -115,6 +115,11 @@ class Technique(ABC):
         """A teacher or donor: another trained cell that this one needs, in addition to `parent`; None for most."""
         return None
 
+    def check_source_named(self, field: str) -> None:
+        """Raise ValueError where a teacher or donor is not named. field: of this technique in the configuration."""
+        if self.source_cell is not None:
+            self.source_cell.check_named(f"{field}.source")
+
     @abstractmethod
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Transform the candidate. The caller owns the model: it may be changed in place or replaced."""
@@ -179,6 +184,11 @@ class Chain(Technique):
         """Apply the last step."""
         *_, last = self.steps.values()
         return last.apply(candidate, context)
+
+    def check_source_named(self, field: str) -> None:
+        """Check every step."""
+        for name, step in self.steps.items():
+            step.check_source_named(f"{field}.steps.{name}")
 
     def preflight(self, model: Model) -> None:
         """Every step must take the model."""
