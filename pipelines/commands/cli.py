@@ -115,7 +115,7 @@ def routed(words: list[str]) -> list[str]:
     """The words with a command first, which is `run` where they begin with an override. Raises MisuseError."""
     first = words[0]
     if first == "help":
-        return [*words[1:2], "--help"]
+        return [*(routed(words[1:2]) if words[1:] else ()), "--help"]
     if first in (*COMMANDS, "-h", "--help", "--version"):
         return words
     if "=" in first or first.startswith(("-", "~", "+")):

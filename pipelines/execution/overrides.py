@@ -64,11 +64,12 @@ def prepared(arguments: list[str]) -> list[str]:
 def _check_blanks(words: Sequence[str]) -> None:
     """Raise MisuseError where blanks split an override, as in `seed = 1` and `technique=baseline, qat`."""
     for index, (word, following) in enumerate(pairwise(words)):
-        lone = word == "=" and index > 0
-        joined = f"{words[index - 1] if lone else ''}{word}{following}"
-        if lone or word.endswith(",") or ("=" not in following and word.endswith("=")):
-            got = f"{f'{words[index - 1]} ' if lone else ''}{word} {following}"
-            raise MisuseError(f"overrides must hold no blanks, got {got!r}: write {shlex.quote(joined)}")
+        if "=" in following or following.startswith("~") or not word.endswith((",", "=")):
+            continue
+        split = [*words[index - 1 : index], word, following] if word == "=" else [word, following]
+        raise MisuseError(
+            f"overrides must hold no blanks, got {' '.join(split)!r}: write {shlex.quote(''.join(split))}"
+        )
 
 
 def _options(arguments: Sequence[str]) -> Namespace:

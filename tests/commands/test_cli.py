@@ -106,6 +106,8 @@ def test_words_of_run_go_to_hydra(tmp_path: Path, words: tuple[str, ...]) -> Non
             "run training.epochs = 3",
             "overrides must hold no blanks, got 'training.epochs = 3': write training.epochs=3",
         ),
+        ("help comapre", "got 'comapre': did you mean opscore compare?"),
+        ("run dataset.name= ~model.width", "model.width must be given, got nothing"),
         ("sync nowhere", "Directory 'nowhere' does not exist"),
         ("server --port 80000", "80000 is not in the range"),
         ("server --workers 0", "0 is not in the range"),
