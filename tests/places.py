@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,8 @@ import mlflow
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
+
+from pipelines.system import fork_server
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["dataset.limit_train=300", "dataset.limit_test=100", "dataset.validation_fraction=0.2", "training.epochs=2"]
@@ -36,6 +38,21 @@ def empty_database() -> Path:
     database = Path(folder) / "mlflow.db"
     MlflowClient(f"sqlite:///{database}").search_experiments()
     return database
+
+
+def called(
+    module: str, *arguments: str, cwd: Path, variables: Mapping[str, str], onednn: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """`python -m <module> <arguments>` to its end, in a process that has its libraries already (`fork_server`)."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        outputs = {"stdout": out.fileno(), "stderr": err.fileno()}
+        process = fork_server.start(module, *arguments, variables=variables, onednn=onednn, cwd=cwd, **outputs)
+        status = process.wait()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess([module, *arguments], status, *texts)
 
 
 class Place:
@@ -66,14 +83,10 @@ class Place:
         return inherited | {"MLFLOW_TRACKING_URI": self.uri} | environment
 
     def run(self, *arguments: str, out: str = "out", **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments, out=out),
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=self.environment(**environment),
-            check=False,
-        )
+        _, _, *words = self.command(*arguments, out=out)
+        choices = (ROOT / "conf" / "model" / f"{word.partition('=')[2]}.yaml" for word in words if word[:6] == "model=")
+        onednn = all("onednn: false" not in path.read_text() for path in choices if path.exists())
+        return called(*words, cwd=ROOT, variables=self.environment(**environment), onednn=onednn)
 
     def start(self, *arguments: str, out: str = "out", **environment: str) -> subprocess.Popen[str]:
         """The command in the background, in a process group of its own. What is left of it ends with the test."""
@@ -94,10 +107,7 @@ class Place:
 
     def opscore(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command of opscore on this store, called in the folder."""
-        return subprocess.run(
-            [sys.executable, "-m", "pipelines", *words],
-            cwd=self.folder, env=child_environment(self.uri), capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        return called("pipelines", *words, cwd=self.folder, variables=child_environment(self.uri))
 
     def all(self, condition: str = "") -> list[Run]:
         return list(self.client.search_runs([self.experiment], condition))
@@ -134,8 +144,12 @@ def end_what_was_started() -> None:
     while STARTED:
         folder = str(STARTED.pop())
         for process in psutil.process_iter(["cmdline"]):
-            if any(folder in word for word in process.info["cmdline"] or []):
-                with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):
+                words = process.info["cmdline"] or []
+                # A copy of a server has the server's command line, and a cell's has its log open.
+                if "pipelines.system.fork_main" in words:
+                    words = [file.path for file in process.open_files()]
+                if any(folder in word for word in words):
                     process.kill()
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from mlflow import MlflowClient
 
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.postgres import VERSION, Postgres
-from tests.places import SMALL
+from tests.places import SMALL, called
 from tests.servers import ROOT, guarded, open_folder, ui
 
 pytestmark = pytest.mark.slow
@@ -42,13 +41,8 @@ def database() -> Iterator[str]:
 
 def command(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_", "PG"))}
-    return subprocess.run(
-        [sys.executable, "-m", f"pipelines.{module}", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=inherited | {"PYTHONPATH": str(ROOT)} | environment,
-        check=False,
+    return called(
+        f"pipelines.{module}", *arguments, cwd=cwd, variables=inherited | {"PYTHONPATH": str(ROOT)} | environment
     )
 
 

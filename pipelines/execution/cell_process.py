@@ -10,14 +10,17 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.execution.request import CellRequest
 from pipelines.results.outcome import Outcome
-from pipelines.system import guard
+from pipelines.system import fork_server, guard, runtime
+
+if TYPE_CHECKING:
+    from pipelines.cells.cell import Cell
 
 # In the child's folder: its outcome and its output.
 OUTCOME, LOG = "cell.outcome.json", "cell.log"
@@ -41,16 +44,12 @@ def run_in_subprocess(
     """
     result = folder / OUTCOME
     result.unlink(missing_ok=True)
-    command = [sys.executable, "-m", guard.CHILD, str(request.save(folder))]
-    variables: dict[str, str | None] = {**guard.child_environment(), **(environment or {})}
-    with (folder / LOG).open("ab") if to_log else contextlib.nullcontext() as output:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT if output else None,
-            env={name: value for name, value in variables.items() if value is not None},
-            start_new_session=True,  # so that its own children can be stopped with it
+    variables, onednn = _variables(request.cell, environment or {}), request.cell.model.onednn
+    with (folder / LOG).open("ab") if to_log else contextlib.nullcontext() as log:
+        out, err = (log.fileno(), log.fileno()) if log else (1, 2)
+        # In a session of its own, so that its own children can be stopped with it.
+        child = fork_server.start(
+            guard.CHILD, str(request.save(folder)), variables=variables, onednn=onednn, stdout=out, stderr=err
         )
         problem = _wait(child, timeout_s)
     if result.exists():
@@ -58,12 +57,23 @@ def run_in_subprocess(
     return _lost(request, child.pid, problem, folder / LOG if to_log else None)
 
 
+def prepare(cell: Cell) -> None:
+    """Load the libraries of a cell's process ahead, and return at once."""
+    fork_server.prepare(_variables(cell, {}), onednn=cell.model.onednn)
+
+
 def failed(message: str, name: str = "") -> Outcome:
     """The outcome of a failed cell, without its place in the grid and its time."""
     return Outcome(number=-1, name=name, overrides=(), status="failed", seconds=0, message=message)
 
 
-def _wait(child: subprocess.Popen[bytes], timeout_s: float | None) -> str:
+def _variables(cell: Cell, changes: Mapping[str, str | None]) -> dict[str, str]:
+    tensorflow = runtime.variables(onednn=cell.model.onednn, deterministic=cell.deterministic)
+    variables = {**guard.child_environment(), **tensorflow, **changes}
+    return {name: value for name, value in variables.items() if value is not None}
+
+
+def _wait(child: fork_server.Process, timeout_s: float | None) -> str:
     """Wait for the child and kill what remains of it; gives how it ended, in words."""
     try:
         code = child.wait(timeout_s)
@@ -83,7 +93,7 @@ def _wait(child: subprocess.Popen[bytes], timeout_s: float | None) -> str:
     return problem
 
 
-def _signal(child: subprocess.Popen[bytes], number: int) -> None:
+def _signal(child: fork_server.Process, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, number)
 

@@ -15,25 +15,27 @@ from pipelines.cells.compose import cell_of
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from pipelines.cells.cell import Cell
 
-def check_one_can_run(cells: Iterable[Sequence[str]]) -> None:
-    """Raise ValueError where no cell can run, with each reason and its number of cells. Stops at the first that can.
+
+def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell | None:
+    """The first cell that can run. Raises ValueError where none can, with each reason and its number of cells.
 
     cells: the overrides of each. Pairs of technique and model that do not go together do not count, as a sweep skips
-    them.
+    them: None where there are no others.
     """
     reasons: Counter[str] = Counter()
     for overrides in cells:
         config = GlobalHydra.instance().config_loader().load_configuration("config", list(overrides), RunMode.RUN)
         # Hydra sets it only for a job, and resolves values of `hydra` through it.
         HydraConfig.instance().set_config(config)
-        reason = _reason(config)
-        if reason is None:
-            return
-        reasons[reason] += 1
+        found = _cell_or_reason(config)
+        if not isinstance(found, str):
+            return found
+        reasons[found] += 1
     reasons.pop("", None)
     if not reasons:
-        return
+        return None
     total = sum(reasons.values())
     if len(reasons) == 1:
         only = next(iter(reasons))
@@ -42,18 +44,19 @@ def check_one_can_run(cells: Iterable[Sequence[str]]) -> None:
     raise ValueError(f"none of the {_cells(total)} can run:{listed}")
 
 
-def _reason(config: DictConfig) -> str | None:
-    """Why a cell cannot run; None where it can, empty where it is skipped."""
+def _cell_or_reason(config: DictConfig) -> Cell | str:
+    """The cell, or why it cannot run, which is empty where it is skipped."""
     from pipelines.cells.cell import IncompatibleError
     from pipelines.execution.preflight import preflight
 
     try:
-        preflight(cell_of(config))
+        cell = cell_of(config)
+        preflight(cell)
     except IncompatibleError:
         return ""
     except (ValueError, OSError) as error:
         return str(error)
-    return None
+    return cell
 
 
 def _cells(count: int) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines.execution import folders, grid, grid_preflight
+from pipelines.execution import cell_process, folders, grid, grid_preflight
 from pipelines.execution.request import SweepContext
 from pipelines.execution.settings import check_no_password, check_settings
 from pipelines.execution.sweep_cell import OUTCOME
@@ -113,7 +113,10 @@ class Sweep:
         uri = tracking_uri(config.tracking.uri)
         check_usable(uri)
         if not grid.is_search(config):
-            grid_preflight.check_one_can_run(grid.cells(config))
+            first = grid_preflight.first_that_can_run(grid.cells(config))
+            if first and config.sweep.isolation == "process" and "BasicLauncher" in config.hydra.launcher._target_:
+                # It loads TensorFlow while this process loads MLflow.
+                cell_process.prepare(first)
         folder = Path(config.hydra.sweep.dir)
         folders.claim(folder, "hydra.sweep.dir")
 

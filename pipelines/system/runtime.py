@@ -43,15 +43,22 @@ def no_garbage_collection(*, collect: bool = False) -> Iterator[None]:
             gc.enable()
 
 
-def prepare(*, onednn: bool, deterministic: bool) -> None:
-    """Set the variables that TensorFlow reads only when it is loaded, and load it.
+def variables(*, onednn: bool, deterministic: bool) -> dict[str, str]:
+    """The environment variables that TensorFlow reads when it is loaded, or computes for the first time.
 
     onednn: use oneDNN's kernels, which are off by default on CPUs without AVX512-VNNI (docs/performance.md).
+    """
+    level = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
+    wanted = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_USE_LEGACY_KERAS": "1"}
+    return wanted | level | ({"TF_DETERMINISTIC_OPS": "1"} if deterministic else {})
+
+
+def prepare(*, onednn: bool, deterministic: bool) -> None:
+    """Set TensorFlow's variables and load it.
+
     Raises RuntimeError if TensorFlow was loaded in this process with another setting.
     """
-    wanted = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_USE_LEGACY_KERAS": "1"}
-    if deterministic:
-        wanted["TF_DETERMINISTIC_OPS"] = "1"
+    wanted = variables(onednn=onednn, deterministic=deterministic)
     if "tensorflow" in sys.modules:
         differing = [f"{key}={value}" for key, value in wanted.items() if os.environ.get(key) != value]
         if differing:
@@ -59,15 +66,13 @@ def prepare(*, onednn: bool, deterministic: bool) -> None:
                 f"TensorFlow is loaded already and cannot take {', '.join(differing)}: "
                 "run this cell in a process of its own"
             )
-        return
     os.environ.update(wanted)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _without_greetings():
+    with without_greetings():
         gpus()
 
 
 @contextmanager
-def _without_greetings() -> Iterator[None]:
+def without_greetings() -> Iterator[None]:
     """Drop the informational lines that TensorFlow's libraries print before they read their log level.
 
     Native code writes them to the file descriptor. Warnings and errors are passed on.

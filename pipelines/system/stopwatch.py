@@ -43,6 +43,14 @@ class Breakdown:
 # The first counts from the start of this process; the last one is the current one.
 _cells = [Breakdown()]
 _counted_to: float | None = None
+# Seconds since the machine's boot at which this process was requested, where that was before its start.
+_requested: float | None = None
+
+
+def count_from(booted_s: float) -> None:
+    """Count from an earlier moment than this process's start: seconds since the machine's boot."""
+    global _requested  # noqa: PLW0603 (the process has one clock)
+    _requested = booted_s
 
 
 def _count() -> None:
@@ -53,7 +61,9 @@ def _count() -> None:
 
 
 def _age_s() -> float:
-    """The age of this process in seconds."""
+    """Seconds since this process was requested or, where nobody said when, since its start."""
+    if _requested is not None:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - _requested
     if platform.system() == "Linux":
         # psutil rounds the time of the boot down to a second.
         ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]

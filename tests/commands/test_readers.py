@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places import ROOT, Place
+from tests.places import ROOT, Place, called
 
 READERS = [
     ("compare",),
@@ -25,10 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def call(place: Place, module: str, *arguments: str, uri: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = place.environment(PYTHONPATH=str(ROOT)) | ({"MLFLOW_TRACKING_URI": uri} if uri else {})
     words = [one.format(folder=place.folder) for one in arguments]
-    return subprocess.run(
-        [sys.executable, "-m", f"pipelines.{module}", *words],
-        cwd=place.folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return called(f"pipelines.{module}", *words, cwd=place.folder, variables=environment)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """A stranger's photographs through the commands, each in a process of its own, from training to the served champion."""
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests import photographs
-from tests.places import ROOT, Place
+from tests.places import ROOT, Place, called
 
 pytestmark = pytest.mark.slow
 
@@ -108,10 +107,8 @@ def test_outputs_in_the_working_folder_are_not_trained_on(place: Place, tmp_path
         "technique=baseline",
         "training.epochs=1",
     ]
-    done = subprocess.run(
-        place.command(*arguments, out="here"),
-        capture_output=True, text=True, cwd=root, env=place.environment(PYTHONPATH=str(ROOT)), check=False,
-    )  # fmt: skip
+    _, _, *words = place.command(*arguments, out="here")
+    done = called(*words, cwd=root, variables=place.environment(PYTHONPATH=str(ROOT)))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 classes: flower, temple" in re.sub(r"\s+", " ", done.stdout)
     assert "small_cnn-pets-baseline" in done.stdout

@@ -69,7 +69,8 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     # Of the four cells that had a process, with the baseline that they had run first.
     assert "processes took" in parent.data.tags["mlflow.note.content"]
     took = sum(float(seconds) for seconds in table["seconds"])
-    assert parent.data.metrics["wall/total_s"] == pytest.approx(took, rel=0.05)
+    # The end of a process, after its last figure, is in nothing.
+    assert parent.data.metrics["wall/total_s"] == pytest.approx(took, abs=0.6 * 4)
     assert parent.data.metrics["wall/train_s"] > 0
 
 

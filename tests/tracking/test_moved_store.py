@@ -17,7 +17,7 @@ import pytest
 
 from pipelines.tracking import moved
 from pipelines.tracking.address import sqlite_uri
-from tests.places import ROOT
+from tests.places import ROOT, called
 
 pytestmark = pytest.mark.slow
 
@@ -27,15 +27,14 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """A command of opscore on the store in a folder, in an environment without TensorFlow's variables."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "TF_"))}
+    variables = inherited | {"MLFLOW_TRACKING_URI": sqlite_uri(store / "mlflow.db")} | (extra or {})
+    words = [f"pipelines.{module}", *arguments]
+    if not options:
+        return called(*words, cwd=ROOT, variables=variables)
     return subprocess.run(
-        [sys.executable, "-m", f"pipelines.{module}", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=inherited | {"MLFLOW_TRACKING_URI": sqlite_uri(store / "mlflow.db")} | (extra or {}),
-        check=False,
-        **options,
-    )
+        [sys.executable, "-m", *words],
+        cwd=ROOT, env=variables, capture_output=True, text=True, check=False, **options,
+    )  # fmt: skip
 
 
 def cell(store: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
