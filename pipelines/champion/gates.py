@@ -100,10 +100,11 @@ def decide(
 ) -> Decision:
     """Assess all candidates by falling score; the first one that passes wins.
 
-    cells: at least one, comparable with each other (`comparability.check_comparable`). A cell with the champion's
-    fingerprint is a re-measured champion: it replaces the champion in the comparison and does not compete with it.
-    predictions_of: reads a cell's predictions from the store; called only for the last gate. margin: fraction by which
-    accuracy may be lower. Raises ValueError if champion and candidates cannot be compared.
+    cells: at least one, comparable with each other (`comparability.check_comparable`) and with the champion
+    (`training_time.comparable`). A cell with the champion's fingerprint is a re-measured champion: it replaces the
+    champion in the comparison and does not compete with it. predictions_of: reads a cell's predictions from the store;
+    called only for the last gate. margin: fraction by which accuracy may be lower. Raises ValueError if champion and
+    candidates cannot be compared.
     """
     remeasured = [cell for cell in cells if champion is not None and cell.fingerprint == champion.fingerprint]
     if remeasured:
@@ -179,20 +180,26 @@ def _learnt(cell: RecordedCell) -> Gate:
 
 
 def _feasible(cell: RecordedCell) -> Gate:
-    excess = {name: ratio for name, ratio in _budgets(cell).items() if ratio > 1}
+    budgets = _budgets(cell)
+    excess = {name: ratio for name, ratio in budgets.items() if ratio > 1}
     if cell.feasible == "True":
-        kept = ", ".join(f"score.{name}={cell.params[f'score.{name}']}" for name in _budgets(cell))
+        kept = ", ".join(f"score.{name}={cell.params[f'score.{name}']}" for name in budgets)
         return Gate(name="feasible", passed=True, reason=f"within {kept}" if kept else "its profile sets no budgets")
-    reason = ", ".join(f"score.{name} missed by a factor of {ratio:.3g}" for name, ratio in excess.items())
+    reason = ", ".join(
+        f"score.{name} missed by a factor of {ratio:.3g}"
+        if ratio < math.inf
+        else f"score.{name} cannot be checked, as the training time is unknown"
+        for name, ratio in excess.items()
+    )
     return Gate(name="feasible", passed=False, reason=reason, shortfall=max(excess.values(), default=1.0))
 
 
 def _budgets(cell: RecordedCell) -> dict[str, float]:
-    """The used fraction of each budget that is set; above 1 the budget is broken."""
+    """The used fraction of each budget that is set; above 1 the budget is broken. Infinite for an unknown time."""
     used = {
         "max_size_mb": cell.metrics[COMPRESSED_BYTES] / 1e6,
         "max_test_ms": cell.metrics[TEST_MS],
-        "max_train_s": cell.metrics[TRAIN_S],
+        "max_train_s": cell.metrics.get(TRAIN_S, math.inf),
     }
     given = {name: cell.params.get(f"score.{name}", "None") for name in BUDGETS}
     ratios = {name: used[name] / float(given[name]) for name in used if given[name] != "None"}

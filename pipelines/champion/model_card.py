@@ -12,9 +12,10 @@ from typing import Any
 
 from pipelines.champion.licences import of_weights
 from pipelines.datasets import picture
+from pipelines.results.columns import UNKNOWN
 from pipelines.results.files import LABELS, MODEL
 from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import CellResult, Comparison
+from pipelines.results.records import CellResult, Comparison, Timing
 from pipelines.results.statistics import wilson
 from pipelines.results.tables import markdown
 
@@ -27,6 +28,8 @@ model.set_tensor(source["index"], pixels.astype(source["dtype"])); model.invoke(
 print(open("{labels}", encoding="utf-8").read().splitlines()[model.get_tensor(target["index"]).argmax()])"""
 
 HEADING = ("what", "value")
+# Tags of a version in its card, with their headings.
+CARD_TAGS = {"score_profile": "score profile", "train_time_note": "training time", "replaced": "replaced"}
 # Characters with a meaning in markdown or in GitHub's mathematics in it.
 _MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
 
@@ -141,22 +144,26 @@ def _data(facts: Facts) -> str:
 def _training(facts: Facts) -> str:
     result, params, timing = facts.result, facts.cell.params, facts.result.timing
     start = {"imagenet": "ImageNet weights", "None": "random weights"}.get(params["model.weights"], "a file of weights")
-    earlier_s = timing.train_total_s - timing.train_s
     rows = [
         ("network", f"{plain(result.model)} from {start}: {_listed(_part(params, 'model'))}"),
         ("technique", f"{result.technique}: {_listed(_part(params, 'technique')) or 'nothing to set'}"),
         ("training", _listed(_part(params, "training"))),
         ("seed", f"{result.seed}, deterministic={params.get('deterministic', 'False')}"),
         ("its own training", f"{len(result.epochs)} epochs, {timing.train_s:.1f} s"),
-        (
-            "training of the cells it starts from",
-            f"{earlier_s:.1f} s" if earlier_s > 0 else "none, it starts from no cell",
-        ),
+        ("training before it", _earlier(timing)),
     ]
     rows += [("teacher or donor", plain(facts.cell.source))] if facts.cell.source else []
     if result.comparison is not None:
         rows.append(("baseline", "the same network, data, settings and seed under the technique `baseline`"))
     return markdown([HEADING, *rows])
+
+
+def _earlier(timing: Timing) -> str:
+    """The training of the cells that it starts from, and of weights that came trained."""
+    if timing.train_total_s is None:
+        return UNKNOWN
+    earlier_s = timing.train_total_s - timing.train_s
+    return f"{earlier_s:.1f} s" if earlier_s > 0 else "none, it starts from no cell"
 
 
 def _measured(facts: Facts) -> str:
@@ -195,13 +202,11 @@ def _baseline(comparison: Comparison) -> list[tuple[str, str]]:
 def _promotion(facts: Facts) -> str:
     score = facts.result.score
     terms = f"accuracy {score.accuracy:+.2f}, size {score.size:+.2f}, testing time {score.test_time:+.2f}"
+    unknown = facts.result.timing.train_total_s is None
+    train_time = "left out, as it is unknown" if unknown else f"{score.train_time:+.2f}"
     rows = [
-        ("operational score", f"{score.total:.2f} dB: {terms}, training time {score.train_time:+.2f}"),
-        *(
-            (heading, plain(facts.tags[key]))
-            for key, heading in {"score_profile": "score profile", "replaced": "replaced"}.items()
-            if key in facts.tags
-        ),
+        ("operational score", f"{score.total:.2f} dB: {terms}, training time {train_time}"),
+        *((heading, plain(facts.tags[key])) for key, heading in CARD_TAGS.items() if key in facts.tags),
         *((f"gate: {key[5:]}", plain(value)) for key, value in facts.tags.items() if key.startswith("gate/")),
         ("hardware of the compared cells", plain(facts.tags.get("hardware_note", "not recorded"))),
     ]

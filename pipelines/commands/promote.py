@@ -24,6 +24,7 @@ import click
 from pipelines.champion import comparability, gates
 from pipelines.commands import arguments, rollback, selection
 from pipelines.commands.selection import Selection
+from pipelines.comparison import training_time
 from pipelines.results import metrics
 from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
@@ -49,11 +50,15 @@ def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> 
     registry = Registry(store.uri, store.client)
     version = registry.aliased(name, CHAMPION)
     champion = registry.cell(version) if version and not anew else None
+    compared = training_time.comparable([*cells, champion] if champion else cells)
+    cells, champion = compared[: len(cells)], compared[-1] if champion else None
+    train_time_note = training_time.note(compared)
     decision = gates.decide(cells, champion, predictions_of=registry.predictions, margin=margin)
     note = comparability.hardware_note([*cells, *([decision.champion] if decision.champion else [])])
     count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
     lines = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
     lines += [f"Note: {note}."] if note else []
+    lines += [train_time_note] if train_time_note else []
     winner = decision.winner
     if winner is None:
         return "\n".join([*lines, _nobody(decision, version, name, registry)])
@@ -64,6 +69,7 @@ def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> 
         instead = f" in the place of version {version.number}" if version else ""
         return "\n".join([*lines, f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."])
     reasons = _reasons(winner, cells, decision.champion, version, note)
+    reasons |= {"train_time_note": train_time_note} if train_time_note else {}
     reasons[SHA256] = registry.exported_sha256(winner.cell.run_id)
     made = registry.promote(name, winner.cell.run_id, tags=reasons, description=_description(winner, reasons))
     former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""

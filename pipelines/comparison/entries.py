@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.comparison import training_time
 from pipelines.results import columns
 from pipelines.results.metrics import (
     ACCURACY,
@@ -88,9 +89,18 @@ class Entry:
         return list(self.marks.values()).count("better") if self.marks else None
 
     @property
+    def train_unknown(self) -> bool:
+        """Whether its training time is unknown in one seed or more."""
+        return any(run.train_unknown for run in self.runs)
+
+    @property
     def terms(self) -> dict[str, float]:
-        """The score's terms in dB by criterion, as means over seeds."""
-        return {name: float(np.mean([run.metrics[term_of(name)] for run in self.runs])) for name in CRITERIA}
+        """The score's terms in dB by criterion, as means over seeds; without a criterion that the score leaves out."""
+        return {
+            name: float(np.mean([run.metrics[term_of(name)] for run in self.runs]))
+            for name in CRITERIA
+            if all(term_of(name) in run.metrics for run in self.runs)
+        }
 
     def estimate(self, column: Column) -> Estimate:
         """The value of a column of `columns.MEASURED` or `columns.GAINS`, or of `columns.IMPROVED`."""
@@ -103,19 +113,23 @@ class Entry:
         return own
 
     def format_estimate(self, column: Column) -> str:
-        """The same as text, a dash where it does not exist."""
+        """The same as text, a dash where it does not exist, `unknown` for an unknown training time."""
+        if column is columns.TRAIN_S and self.train_unknown:
+            return columns.UNKNOWN
         return column.text(self.estimate(column).value)
 
 
 def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     """Cells that differ in their seed alone become one entry; of a cell that was run twice the newest run counts.
 
-    Cells with equal settings but other training or test images are different: a folder of images may change.
+    Cells with equal settings but other training or test images are different: a folder of images may change. Where the
+    training time of a cell is unknown, the scores of all leave it out.
     """
     groups: dict[frozenset[tuple[str, str]], dict[str, RecordedCell]] = defaultdict(dict)
     for cell in sorted(cells, key=lambda cell: cell.started):
         groups[frozenset((_settings(cell) | _images(cell) | {"name": cell.name}).items())][cell.seed] = cell
-    runs = [tuple(by_seed.values()) for by_seed in groups.values()]
+    newest = iter(training_time.comparable([cell for by_seed in groups.values() for cell in by_seed.values()]))
+    runs = [tuple(next(newest) for _ in by_seed) for by_seed in groups.values()]
     labels = _labels([_settings(of_one[0]) for of_one in runs], [of_one[0].name for of_one in runs])
     # Images are in the label only where the settings do not tell two entries apart.
     twice = {label for label in labels if labels.count(label) > 1}
@@ -125,9 +139,12 @@ def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
 
 
 def _settings(cell: RecordedCell) -> dict[str, str]:
-    """The configuration of a cell without its seed and without the names of its parts, which are in its own name."""
-    names = ("model.name", "dataset.name")
-    settings = {key: value for key, value in cell.params.items() if key != "seed" and not key.endswith(names)}
+    """The configuration of a cell without its seed and without the names of its parts, which are in its own name.
+
+    A cell whose training time is stated later is the same cell, so that statement is left out too.
+    """
+    excluded = ("model.name", "dataset.name", "model.trained_s")
+    settings = {key: value for key, value in cell.params.items() if key != "seed" and not key.endswith(excluded)}
     return settings | {"source": cell.source}
 
 

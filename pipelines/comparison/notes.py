@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from pipelines.comparison import training_time
 from pipelines.comparison.ranking import Comparison
 
 NONE_IN_BUDGET = "No cell keeps the budgets of its score profile."
@@ -13,11 +14,13 @@ def notes(comparison: Comparison) -> list[str]:
     """The findings of a comparison, a sentence each."""
     winner = comparison.winner
     uninformed = [f"{entry.label} is {entry.uninformed}." for entry in comparison.entries if entry.uninformed]
+    left_out = training_time.note([run for entry in comparison.entries for run in entry.runs])
+    found = [*uninformed, *([left_out] if left_out else [])]
     if winner is None:
         kept = any(entry.feasible for entry in comparison.entries)
         reason = "No cell has learnt enough to be the fittest." if kept else NONE_IN_BUDGET
-        return [reason, *uninformed]
-    found = [f"Fittest: {winner.label}, {winner.score.value:.2f} dB.", *uninformed]
+        return [reason, *found]
+    found = [f"Fittest: {winner.label}, {winner.score.value:.2f} dB.", *found]
     tied = sorted(comparison.tied - {winner.label})
     if tied:
         found.append(f"Its score does not differ significantly from that of {', '.join(tied)}.")

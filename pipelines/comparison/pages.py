@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.comparison import training_time
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.results.columns import IMPROVED, MEASURED
 from pipelines.results.tables import fill_marks, markdown
@@ -44,14 +45,19 @@ def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
 
 
 def table(cells: Sequence[RecordedCell]) -> str:
-    """The newest cell of each technique and source as a markdown table, the baseline first, then by falling gain."""
+    """The newest cell of each technique and source as a markdown table, the baseline first, then by falling gain.
+
+    A sentence below it states where the training time is left out of the scores.
+    """
     newest: dict[tuple[str, str], RecordedCell] = {}
     for cell in sorted(cells, key=lambda cell: cell.started):
         newest[cell.technique, cell.source] = cell
-    entries = [entries_of([cell])[0] for cell in newest.values()]
+    shown = list(newest.values())
+    entries = [entries_of([cell])[0] for cell in training_time.comparable(shown)]
     entries.sort(key=lambda entry: -np.nan_to_num(entry.gain.value, nan=math.inf))
     heading = ["technique", *(column.heading for column in COLUMNS)]
-    return markdown([heading, *map(_row, entries)]) + "\n"
+    note = training_time.note(shown)
+    return markdown([heading, *map(_row, entries)]) + "\n" + (f"\n{note}\n" if note else "")
 
 
 def _row(entry: Entry) -> list[str]:

@@ -152,10 +152,10 @@ def nearest_flip(weights: Floats, values: Floats, criterion: int) -> tuple[float
 
 
 def _weighted(entries: Sequence[Entry]) -> tuple[Floats, Floats]:
-    """The score's exponents and what they multiply, (n, 4): 20 log10 of each criterion, in dB."""
+    """The score's exponents and what they multiply, (n, criteria): 20 log10 of each criterion, in dB."""
     if not entries:
         return np.ones(len(CRITERIA)), np.empty((0, len(CRITERIA)))
-    weights = np.array([float(entries[0].runs[0].params[f"score.{name}"]) for name in CRITERIA])
+    weights = np.array([float(entries[0].runs[0].params[f"score.{name}"]) for name in entries[0].terms])
     terms = np.array([list(entry.terms.values()) for entry in entries])
     return weights, np.divide(terms, weights, out=np.zeros_like(terms), where=weights > 0)
 
@@ -236,7 +236,7 @@ def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats) -> Floats:
 
 def _weight_flips(entries: Sequence[Entry], weights: Floats, values: Floats) -> list[WeightFlip]:
     flips = []
-    for criterion, name in enumerate(CRITERIA):
+    for criterion, name in enumerate(entries[0].terms if entries else CRITERIA):
         found = nearest_flip(weights, values, criterion) if len(entries) > 1 else None
         after, winner = (found[0], entries[found[1]].label) if found else (math.nan, "")
         flips.append(WeightFlip(criterion=name, before=float(weights[criterion]), after=after, winner=winner))

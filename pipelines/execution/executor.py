@@ -243,7 +243,9 @@ class Executor:
         # A teacher or donor may have any name; a parent cell and a baseline are compared with the cell by name.
         found = self._found(fingerprint=plan.fingerprint, **({} if is_source else cell.tags))
         if found is not None:
-            log.info("%s: reused, trained in %.1f s", cell.name, found.result.timing.train_total_s)
+            seconds = found.result.timing.train_total_s
+            trained = "its training time is unknown" if seconds is None else f"trained in {seconds:.1f} s"
+            log.info("%s: reused, %s", cell.name, trained)
             return found
         log.info("%s: not in the store, so it is run first", cell.name)
         if is_source:

@@ -112,12 +112,11 @@ class Job:
             export(candidate, training_images=data.train.images, labels=data.class_names, path=exported_model)
             convert_s = time.perf_counter() - started
             self.cell.technique.verify(candidate, exported_model)
-        before = [self.needed[role].result.timing.train_total_s for role in ("parent", "source") if role in self.needed]
         build = Build(
             fingerprint=self.fingerprint,
             timing=Timing(
                 train_s=trained.train_s,
-                train_total_s=trained.train_s + sum(before),
+                train_total_s=self._train_total_s(trained.train_s),
                 optimize_s=trained.optimize_s,
                 convert_s=convert_s,
             ),
@@ -132,6 +131,15 @@ class Job:
         )
         build.save(self.files.build)
         return build
+
+    def _train_total_s(self, own_s: float) -> float | None:
+        """All training that led to the exported model; None where a part of it is unknown."""
+        parts = [self.needed[role].result.timing.train_total_s for role in ("parent", "source") if role in self.needed]
+        # A parent's total holds the training before any cell already.
+        if "parent" not in self.needed:
+            parts.append(self.cell.model.trained_s)
+        known = [part for part in parts if part is not None]
+        return own_s + sum(known) if len(known) == len(parts) else None
 
     def _train(self) -> tuple[Candidate, Trained]:
         cell, files = self.cell, self.files
@@ -178,7 +186,8 @@ class Job:
                 finally:
                     tf_keras.mixed_precision.set_global_policy("float32")
         with part("optimize"):
-            context = Context(trainer=trainer, source=source, baseline=baseline, report=self.report)
+            trained = self.cell.model.trained
+            context = Context(trainer=trainer, source=source, baseline=baseline, trained=trained, report=self.report)
             candidate = self.cell.technique.apply(Candidate(model=model), context)
             return replace(candidate, model=_as_float32(candidate.model))
 

@@ -51,7 +51,13 @@ def cell_result(
 
 
 def _comparison(
-    cell: Cell, data: ImageData, measured: Result, measurement: Measurement, *, train_total_s: float, baseline: Finished
+    cell: Cell,
+    data: ImageData,
+    measured: Result,
+    measurement: Measurement,
+    *,
+    train_total_s: float | None,
+    baseline: Finished,
 ) -> Comparison:
     other, baseline_train_s = baseline.result.measurement, baseline.result.timing.train_total_s
     assert measured.reference_p50_ms is not None  # a baseline was given, so it was timed

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.results.columns import GAIN, HEADLINE, SCORE
-from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE
+from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE, TRAIN_S
 from pipelines.results.outcome import Outcome
+from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.verdict import no_better_than_majority
 
 # Overrides that a cell's name shows already.
@@ -14,10 +15,10 @@ IN_THE_NAME = ("model=", "dataset=", "technique=")
 
 
 def summary_of(outcomes: Sequence[Outcome], spent: Mapping[str, float]) -> str:
-    """The table of the outcomes, the cells that learnt nothing, and the time. spent: seconds by part."""
+    """The table of the outcomes, notes on them, and the time. spent: seconds by part."""
     if not outcomes:
         return "no cell has run"
-    return "\n".join([_table(outcomes), *_uninformed(outcomes), _spent(spent)]).strip()
+    return "\n".join([_table(outcomes), *_uninformed(outcomes), *_train_unknown(outcomes), _spent(spent)]).strip()
 
 
 def progress_line(outcome: Outcome, outcomes: Mapping[int, Outcome], total: int, seconds: float) -> str:
@@ -68,6 +69,17 @@ def _uninformed(outcomes: Sequence[Outcome]) -> Iterator[str]:
         p_value, share = (outcome.metrics.get(name) for name in (MAJORITY_P_VALUE, MAJORITY_SHARE))
         if found := no_better_than_majority(p_value, share, ""):
             yield f"{outcome.name}, run {outcome.run_id[:8]}, is {found}."
+
+
+def _train_unknown(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """A sentence where scores leave an unknown training time out."""
+    scored = [outcome for outcome in outcomes if SCORE.metric in outcome.metrics]
+    unknown = sum(TRAIN_S not in outcome.metrics for outcome in scored)
+    if unknown:
+        yield (
+            f"The training time of {unknown} of {len(scored)} cells is unknown, so their scores leave it out; "
+            f"`opscore compare` leaves it out of all. {STATE_TRAINED_S} counts it."
+        )
 
 
 def _spent(spent: Mapping[str, float]) -> str:

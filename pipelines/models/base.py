@@ -51,6 +51,16 @@ class Model(ABC):
         return self.random_rate if self.weights is None else self.pretrained_rate
 
     @property
+    def trained(self) -> bool:
+        """Whether its weights are taken as they are, so that the baseline trains nothing."""
+        return False
+
+    @property
+    def trained_s(self) -> float | None:
+        """Seconds of training before any cell of this model; None where nobody knows."""
+        return 0.0
+
+    @property
     @abstractmethod
     def default_name(self) -> str:
         """The name of a model without `name`, for example `resnet50`."""

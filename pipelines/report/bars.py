@@ -28,7 +28,7 @@ MAX_FACTOR = 30.0
 
 
 def ranking(comparison: Comparison) -> Figure:
-    """The score as a bar of its four terms, the best cell first; the diamond is their sum."""
+    """The score as a bar of its terms, the best cell first; the diamond is their sum."""
     ranked = [(rank, e) for rank, e in enumerate(comparison.entries, start=1) if not math.isnan(e.score.value)]
     title = f"{comparison.dataset}: score by criterion"
     if not ranked:
@@ -53,6 +53,7 @@ def ranking(comparison: Comparison) -> Figure:
     handles = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.4, label=CRITERION[name])
         for name, (colour, hatch) in CRITERIA_LOOK.items()
+        if name in shown[0][1].terms
     ]
     _heading(figure, title)
     height = figure.get_size_inches()[1]
@@ -96,6 +97,8 @@ def _stacks(axes: Axes, entries: Sequence[Entry], rows: npt.NDArray[np.float64])
             boxes[name].append([(left, low), (right, low), (right, high), (left, high)])
             ends[value > 0] = right
     for name, (colour, hatch) in CRITERIA_LOOK.items():
+        if not boxes[name]:
+            continue  # left out of the score
         # One path for all rows: preparing a hatch is slow.
         path = Path.make_compound_path_from_polys(np.array(boxes[name]))
         bars = axes.add_patch(PathPatch(path, facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.4))

@@ -159,6 +159,7 @@
     addLine("test time", cell.test_ms, 3, " ms");
     addLine("compressed", cell.compressed_bytes, 1, " kB", 1e-3);
     addLine("training", cell.train_s, 1, " s");
+    if (cell.train_unknown) html("div", "training unknown", tooltip);
     addLine("score", cell.score, 2, " dB");
     addLine("gain", cell.gain, 2, " dB");
     if (!cell.feasible) html("div", "over its budget", tooltip);

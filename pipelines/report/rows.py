@@ -30,6 +30,8 @@ class Column(columns.Column):
 
     def cell(self, row: Row) -> str:
         """The text of this column's value."""
+        if self.key == columns.TRAIN_S.key and row["train_unknown"]:
+            return columns.UNKNOWN
         return self._text(row[self.key])
 
     def below(self, row: Row) -> str:
@@ -95,6 +97,7 @@ def _row(entry: Entry, comparison: Comparison, rank: int) -> Row:
         "learnt": not entry.uninformed,
         "feasible": entry.feasible,
         "seeds": len(entry.runs),
+        "train_unknown": entry.train_unknown,
         "run": entry.runs[-1].run_id[:8],
     }
     for column in columns.MEASURED:

@@ -54,8 +54,10 @@ def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *
         for rank, entry in enumerate(comparison.entries, start=1)
         if not math.isnan(getattr(entry, across.name).value)
     ]
+    unknown = sum(entry.train_unknown for entry in comparison.entries) if across is TRAIN else 0
     if not drawn:
-        return without_data(title, "No cell has both values.")
+        reason = "The training time of no cell is known." if unknown else "No cell has both values."
+        return without_data(title, reason)
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     axes = figure.add_axes((0, 0, 1, 1))
     areas = _areas([entry for _, entry, _ in drawn]) if bubbles else [AREA] * len(drawn)
@@ -78,7 +80,7 @@ def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     _scale(axes, [x for _, _, x in drawn])
-    _place(axes, _legend(figure, [entry for _, entry, _ in drawn], looks, below=len(below)))
+    _place(axes, _legend(figure, [entry for _, entry, _ in drawn], looks, below=len(below), unknown=unknown))
     _number(axes, front[:MAX_NUMBERED])
     return figure
 
@@ -134,7 +136,7 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look], *, below: int) -> int:
+def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look], *, below: int, unknown: int) -> int:
     """Draw the legend below the axes and return its number of rows."""
 
     def handle(label: str, shape: str = "o", *, face: str = "white", edge: str = "black") -> Line2D:
@@ -152,6 +154,8 @@ def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look],
         handles.append(handle("grey: over budget", face=GREY, edge=GREY))
     if below:
         handles.append(handle(f"{below} further below", "v", face=GREY, edge=GREY))
+    if unknown:
+        handles.append(Line2D([], [], linestyle="", label=f"{unknown} of unknown training time"))
     figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=7.5)
     return math.ceil(len(handles) / LEGEND_COLUMNS)
 

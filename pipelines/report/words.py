@@ -46,8 +46,8 @@ def reasons(comparison: Comparison) -> list[str]:
         sentences.append(_lead(winner, rivals[0]))
     sentences.append(
         f"It is right on {winner.accuracy.value:.2%} of the test images{_interval(winner)}, takes "
-        f"{winner.test_ms.value:.3g} ms an image and {size(winner.compressed_bytes.value)} compressed, and took "
-        f"{winner.train_s.value:.3g} s to train."
+        f"{winner.test_ms.value:.3g} ms an image and {size(winner.compressed_bytes.value)} compressed, and "
+        + ("its training time is unknown." if winner.train_unknown else f"took {winner.train_s.value:.3g} s to train.")
     )
     if winner.improved is not None:
         sentences.append(
@@ -101,7 +101,7 @@ def _shortened(settings: str) -> str:
 
 def _lead(winner: Entry, rival: Entry) -> str:
     own, other = winner.terms, rival.terms
-    differences = sorted(((CRITERION[name], own[name] - other[name]) for name in CRITERIA), key=lambda d: -abs(d[1]))
+    differences = sorted(((CRITERION[name], own[name] - other[name]) for name in own), key=lambda d: -abs(d[1]))
     sentences = [f"It leads {rival.label} by {winner.score.value - rival.score.value:.2f} dB"]
     for sign, where in ((1, "ahead"), (-1, "behind")):
         of_sign = [f"{name} ({value:+.2f} dB)" for name, value in differences if sign * value >= MIN_DB]

@@ -95,6 +95,8 @@ IMPROVED = Column(
     metric=metrics.IMPROVED,
 )
 FIRST = Column(key="first", heading="first", about="share of all weights under which it ranks first", form="{:.0%}")
+# The text of a training time that nobody knows, in place of the figure.
+UNKNOWN = "unknown"
 # For tables with few columns.
 HEADLINE = (SCORE, GAIN, ACCURACY, TEST_MS, COMPRESSED)
 MEASURED = (SCORE, GAIN, ACCURACY, TEST_MS, TRAIN_S, FILE, COMPRESSED)

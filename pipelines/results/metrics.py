@@ -11,6 +11,8 @@ MAJORITY_SHARE, MAJORITY_P_VALUE = "test/majority_share", "test/majority_p_value
 TEST_MS = "time/test_ms_p50"
 OWN_TRAIN_S, TRAIN_S = "time/train_s", "time/train_total_s"
 FILE_BYTES, COMPRESSED_BYTES = "size/file_bytes", "size/compressed_bytes"
+# The criterion of the score that an unknown training time leaves out.
+TRAIN_TIME = "train_time"
 SCORES = "score/"
 SCORE, GAIN = f"{SCORES}operational", f"{SCORES}gain_db"
 RATIO_LOW, RATIO_HIGH = "baseline/time_ratio_low", "baseline/time_ratio_high"
@@ -40,7 +42,6 @@ def metrics_of(result: CellResult) -> dict[str, float]:
         ACCURACY: measured.accuracy,
         "test/top5_accuracy": measured.top5_accuracy,
         OWN_TRAIN_S: timing.train_s,
-        TRAIN_S: timing.train_total_s,
         "time/optimize_s": timing.optimize_s,
         "time/convert_s": timing.convert_s,
         TEST_MS: measured.p50_ms,
@@ -60,10 +61,16 @@ def metrics_of(result: CellResult) -> dict[str, float]:
         metrics[MAJORITY_SHARE] = result.majority.share
         metrics[MAJORITY_P_VALUE] = result.majority.p_value
     metrics |= {term_of(name): value for name, value in asdict(result.score).items()}
+    if timing.train_total_s is None:
+        del metrics[term_of(TRAIN_TIME)]
+    else:
+        metrics[TRAIN_S] = timing.train_total_s
     metrics |= result.metrics
     metrics |= {f"energy/train_{name}_j": value for name, value in result.joules.items()}
     if result.comparison is not None:
         metrics |= _compared(result.comparison)
+        if timing.train_total_s is None or result.comparison.baseline_train_s is None:
+            del metrics[gain_of(TRAIN_TIME)]
     return metrics
 
 

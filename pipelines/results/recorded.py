@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE
+from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE, TRAIN_S
 from pipelines.results.verdict import no_better_than_majority
 
 
@@ -41,6 +41,11 @@ class RecordedCell:
     def test_images(self) -> int:
         """The number of test images; 0 where it was not logged."""
         return self.test_shape[0] if self.test_shape else 0
+
+    @property
+    def train_unknown(self) -> bool:
+        """Whether the time of all training that led to its exported model is unknown."""
+        return TRAIN_S not in self.metrics
 
     @property
     def uninformed(self) -> str | None:

@@ -35,12 +35,12 @@ class Measurement:
 class Timing:
     """Seconds that a cell took.
 
-    train_s: its own training; train_total_s adds that of its parent cell, teacher or donor. optimize_s: the whole
-    technique, its training included; convert_s: the export.
+    train_s: its own training; train_total_s adds that of its parent cell, teacher or donor and that before any cell,
+    None where a part is unknown. optimize_s: the whole technique, its training included; convert_s: the export.
     """
 
     train_s: float
-    train_total_s: float
+    train_total_s: float | None
     optimize_s: float
     convert_s: float
 
@@ -57,7 +57,7 @@ class Complexity:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """A value in decibels for each criterion of the score."""
+    """A value in decibels for each criterion of the score; train_time is 0 where the training time is unknown."""
 
     accuracy: float
     size: float
@@ -84,14 +84,14 @@ class Comparison:
 
     latency_ratio: p50 over the baseline's p50, with a 95% bootstrap interval [ratio_low, ratio_high].
     accuracy_p_value: two-sided exact McNemar test over the paired test images.
-    gain: score minus the baseline's score in dB, by criterion.
+    baseline_train_s: None if unknown. gain: score minus the baseline's score in dB, by criterion.
     """
 
     baseline_accuracy: float
     baseline_p50_ms: float
     baseline_file_bytes: int
     baseline_compressed_bytes: int
-    baseline_train_s: float
+    baseline_train_s: float | None
     latency_ratio: float
     ratio_low: float
     ratio_high: float

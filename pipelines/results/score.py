@@ -25,6 +25,8 @@ BUDGETS = ("min_accuracy", "max_size_mb", "max_test_ms", "max_train_s")
 KAPPA_FLOOR = 1e-4
 # A cell that took no measurable time to train must not divide by zero.
 TRAIN_FLOOR_S = 1e-3
+# The setting that states an unknown training time.
+STATE_TRAINED_S = "model.trained_s=<seconds>"
 
 
 def decibels(exponent: float, log10: Number) -> Number:
@@ -55,6 +57,7 @@ class OperationalScore:
 
     accuracy, size, test_time, train_time: exponents >= 0, not all zero. min_accuracy: fraction in (0, 1);
     max_size_mb: compressed, in 10^6 bytes; max_test_ms: p50 latency of an image; max_train_s: with the parent cell's.
+    An unknown training time adds nothing to a score, and keeps no `max_train_s`.
     """
 
     accuracy: float
@@ -78,8 +81,8 @@ class OperationalScore:
             if getattr(self, name) is not None:
                 checks.number(f"score.{name}", getattr(self, name), exclusive_minimum=0)
 
-    def terms(self, measurement: Measurement, *, train_total_s: float, classes: int) -> Terms:
-        """The score's four terms in dB; `.total` is the score. classes: at least 2."""
+    def terms(self, measurement: Measurement, *, train_total_s: float | None, classes: int) -> Terms:
+        """The score's four terms in dB; `.total` is the score. train_total_s: None if unknown. classes: at least 2."""
         return self._terms(
             accuracy=measurement.accuracy,
             compressed_bytes=measurement.compressed_bytes,
@@ -94,14 +97,17 @@ class OperationalScore:
         baseline: Measurement,
         *,
         baseline_p50_ms: float,
-        train_total_s: float,
-        baseline_train_s: float,
+        train_total_s: float | None,
+        baseline_train_s: float | None,
         classes: int,
     ) -> Terms:
         """The score minus the baseline's in dB, by criterion; units cancel.
 
-        baseline_p50_ms: the baseline's latency as timed in turns with this exported model, not in its own run.
+        baseline_p50_ms: the baseline's latency as timed in turns with this exported model, not in its own run. A
+        training time that is unknown on one side is left out on both.
         """
+        if train_total_s is None or baseline_train_s is None:
+            train_total_s = baseline_train_s = None
         own = self.terms(measurement, train_total_s=train_total_s, classes=classes)
         other = self._terms(
             accuracy=baseline.accuracy,
@@ -112,8 +118,8 @@ class OperationalScore:
         )
         return own - other
 
-    def violations(self, measurement: Measurement, *, train_total_s: float) -> tuple[str, ...]:
-        """One sentence for each budget that is broken; empty means feasible."""
+    def violations(self, measurement: Measurement, *, train_total_s: float | None) -> tuple[str, ...]:
+        """One sentence for each budget that is broken or cannot be checked; empty means feasible."""
         size_mb = measurement.compressed_bytes / 1e6
         found = []
         if self.min_accuracy is not None and measurement.accuracy < self.min_accuracy:
@@ -123,14 +129,20 @@ class OperationalScore:
             ("test time in ms", measurement.p50_ms, self.max_test_ms),
             ("training time in s", train_total_s, self.max_train_s),
         ):
-            if budget is not None and value > budget:
+            if budget is not None and value is None:
+                found.append(f"{what} is unknown and cannot keep its budget {budget:g}: {STATE_TRAINED_S} states it")
+            elif budget is not None and value is not None and value > budget:
                 found.append(f"{what} {value:.4g} is above its budget {budget:g}")
         return tuple(found)
 
-    def _terms(self, *, accuracy: float, compressed_bytes: int, test_ms: float, train_s: float, classes: int) -> Terms:
+    def _terms(
+        self, *, accuracy: float, compressed_bytes: int, test_ms: float, train_s: float | None, classes: int
+    ) -> Terms:
         return Terms(
             accuracy=decibels(self.accuracy, math.log10(100 * kappa(accuracy, 1 / classes))),
             size=decibels(-self.size, math.log10(compressed_bytes / 1e6)),
             test_time=decibels(-self.test_time, math.log10(test_ms)),
-            train_time=decibels(-self.train_time, math.log10(max(TRAIN_FLOOR_S, train_s))),
+            train_time=(
+                0.0 if train_s is None else decibels(-self.train_time, math.log10(max(TRAIN_FLOOR_S, train_s)))
+            ),
         )

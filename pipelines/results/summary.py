@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from wcwidth import width
 
+from pipelines.results.columns import UNKNOWN
 from pipelines.results.records import CellResult
+from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import aligned
 from pipelines.results.verdict import no_better_than_majority
 
@@ -28,8 +32,7 @@ def note(result: CellResult) -> str:
         f"**{result.name}**: score **{result.score.total:.1f} dB**"
         + (f", {result.comparison.gain.total:+.1f} dB against its baseline." if result.comparison else "."),
         f"Accuracy {measured.accuracy:.2%} on {measured.test_images:,} test images, {measured.p50_ms:.3g} ms an image, "
-        f"{_bytes(measured.file_bytes)} ({_bytes(measured.compressed_bytes)} compressed), trained in "
-        f"{result.timing.train_total_s:.1f} s.",
+        f"{_bytes(measured.file_bytes)} ({_bytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
     ]
     return "\n\n".join(lines + _verdict_lines(result))
 
@@ -46,9 +49,12 @@ def _rows(result: CellResult) -> list[Row]:
         ("file, compressed", m.compressed_bytes, "compressed_bytes", _bytes, "size"),
     ):
         if baseline is None:
-            rows.append((name, form(own), "", "", ""))
+            rows.append((name, _known(own, form), "", "", ""))
             continue
-        other: float = getattr(baseline, f"baseline_{field}")
+        other: float | None = getattr(baseline, f"baseline_{field}")
+        if own is None or other is None:
+            rows.append((name, _known(own, form), _known(other, form), "", ""))
+            continue
         change = f"{100 * (own - other):+.2f} points" if name == "accuracy" else f"x {own / other:.3f}"
         part = f"{getattr(baseline.gain, criterion):+.2f} dB" if criterion else ""
         rows.append((name, form(own), form(other), change, part))
@@ -67,10 +73,21 @@ def _verdict_lines(result: CellResult) -> list[str]:
             f"(x {c.latency_ratio:.3f}, 95% interval {c.ratio_low:.3f} to {c.ratio_high:.3f}), size {c.size}: "
             f"better in {c.dimensions_improved} of 3 dimensions."
         )
+    if result.timing.train_total_s is None:
+        lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")
     if (one := result.majority) and (finding := no_better_than_majority(one.p_value, one.share, one.answer)):
         lines.append(f"It has learnt nothing detectable: {finding}.")
     lines.extend(f"Not feasible: {violation}." for violation in result.violations)
     return lines
+
+
+def _trained(result: CellResult) -> str:
+    seconds = result.timing.train_total_s
+    return "training time unknown" if seconds is None else f"trained in {seconds:.1f} s"
+
+
+def _known(value: float | None, form: Callable[[float], str]) -> str:
+    return UNKNOWN if value is None else form(value)
 
 
 def _bytes(count: float) -> str:

@@ -1,4 +1,4 @@
-"""The baseline: the whole model is trained, nothing is optimized."""
+"""The baseline: the whole model is trained, unless it comes trained; nothing is optimized."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Baseline(Technique):
     parent = None
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Fit the whole model."""
-        context.trainer.fit(candidate.model)
+        """Fit the whole model, unless its weights are taken as they are."""
+        if not context.trained:
+            context.trainer.fit(candidate.model)
         return candidate

@@ -219,9 +219,12 @@ def _check_unmoved(pairs: Sequence[tuple[Layer, Layer]]) -> None:
 def _progress(epochs: Sequence[Mapping[str, float]], baseline: Finished) -> dict[str, float]:
     """The training compared with the baseline's, on validation images; seconds exclude the donor's training.
 
-    The seconds and epochs to the baseline's accuracy are absent where it is not reached.
+    The seconds and epochs to the baseline's accuracy are absent where it is not reached. Empty where the baseline was
+    not trained, as it then has no validation accuracy.
     """
     theirs = baseline.result.epochs
+    if not theirs:
+        return {}
     common = min(len(epochs), len(theirs))
     best = _best(theirs)
     metrics = {
