@@ -73,6 +73,27 @@ def test_budgets(budget: dict[str, float], named: str) -> None:
     assert profile.violations(kept, train_total_s=1.0) == ()
 
 
+def test_unknown_training_time_leaves_its_term_out() -> None:
+    own = measurement(compressed_bytes=5_000_000)
+    terms = DEFAULT.terms(own, train_total_s=None, classes=10)
+    # 40 log10(50) - 10 log10(5) - 5 log10(10)
+    assert terms.total == pytest.approx(67.959 - 6.990 - 5.0, abs=1e-3)
+    assert terms.train_time == 0.0
+    for own_s, baseline_s in ((None, None), (None, 100.0), (100.0, None)):
+        gain = DEFAULT.gain(
+            own, measurement(), baseline_p50_ms=10.0, train_total_s=own_s, baseline_train_s=baseline_s, classes=10
+        )
+        assert gain.train_time == 0.0 and gain.total == pytest.approx(10 * math.log10(2))
+
+
+def test_unknown_training_time_keeps_no_budget() -> None:
+    (sentence,) = dataclasses.replace(DEFAULT, max_train_s=99.0).violations(measurement(), train_total_s=None)
+    assert sentence == (
+        "training time in s is unknown and cannot keep its budget 99: model.trained_s=<seconds> states it"
+    )
+    assert DEFAULT.violations(measurement(), train_total_s=None) == ()
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -42,10 +42,17 @@ RESULT = CellResult(
     metrics={"transfer/parameters_share": 0.5},
     majority=Majority(answer="cat", share=0.52, p_value=0.3),
 )
+UNKNOWN = dataclasses.replace(
+    RESULT,
+    timing=dataclasses.replace(RESULT.timing, train_total_s=None),
+    score=dataclasses.replace(RESULT.score, train_time=0.0),
+    comparison=dataclasses.replace(COMPARISON, baseline_train_s=None),
+    epochs=(),
+)
 BASELINE = dataclasses.replace(RESULT, technique="baseline", comparison=None, violations=(), majority=None)
 
 
-@pytest.mark.parametrize("result", [RESULT, BASELINE], ids=["compared", "baseline"])
+@pytest.mark.parametrize("result", [RESULT, BASELINE, UNKNOWN], ids=["compared", "baseline", "unknown"])
 def test_a_record_survives_json(result: CellResult, tmp_path: Path) -> None:
     files = CellFiles(tmp_path)
     result.save(files.result)
@@ -110,6 +117,27 @@ def test_missing_metrics_are_absent() -> None:
     assert metrics_of(RESULT)["score/gain_db"] == 6.0
     assert metrics_of(RESULT)["baseline/dimensions_improved"] == 2
     assert not [name for name in metrics_of(BASELINE) if "gain" in name or name.startswith("baseline/")]
+
+
+def test_unknown_training_time_in_table_and_note() -> None:
+    sentence = "The training time is unknown, so the score leaves it out: model.trained_s=<seconds> counts it."
+    (row,) = [line for line in table(UNKNOWN).splitlines() if line.startswith("training time, total")]
+    assert row.split() == ["training", "time,", "total", "unknown", "unknown"]
+    baseline = table(dataclasses.replace(UNKNOWN, comparison=None))
+    for text in (table(UNKNOWN), baseline, note(UNKNOWN)):
+        assert text.count(sentence) == 1 and "None" not in text
+    assert "(10.000 MB compressed), training time unknown." in note(UNKNOWN)
+    assert sentence not in table(RESULT) + note(RESULT)
+
+
+def test_unknown_training_time_is_no_metric() -> None:
+    left_out = {"time/train_total_s", "score/train_time_db", "score/gain_train_time_db"}
+    assert metrics_of(RESULT).keys() - metrics_of(UNKNOWN).keys() == left_out
+    assert None not in metrics_of(UNKNOWN).values()
+    assert metrics_of(UNKNOWN)["score/operational"] == 35.0
+    # A cell of unknown time whose baseline's is known, as after distillation from an unknown teacher.
+    known = dataclasses.replace(UNKNOWN, comparison=COMPARISON)
+    assert "score/gain_train_time_db" not in metrics_of(known)
 
 
 def test_flatten() -> None:
