@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.champion import gates
+from pipelines.comparison.training_time import comparable
 from pipelines.results.metrics import SCORE
 from pipelines.results.recorded import RecordedCell
 from pipelines.system.errors import StoreError
@@ -185,6 +187,32 @@ def test_incomparable_champion_is_refused_if_a_cell_is_feasible(changed: dict[st
     with pytest.raises(ValueError, match=what):
         decided([cell("new", 61)], old)
     assert not decided([cell("new", 61, feasible=False)], old).stands
+
+
+def with_train_s(run_id: str, score: float, train_s: float | None, **changed: Any) -> RecordedCell:
+    """A cell whose score of `score` dB without the training time has -5 log10(train_s) dB for it."""
+    metrics = {name: value for name, value in METRICS.items() if name != "time/train_total_s"} | {SCORE: score}
+    if train_s is not None:
+        term = -5 * math.log10(train_s)
+        metrics |= {SCORE: score + term, "score/train_time_db": term, "time/train_total_s": train_s}
+    return cell(run_id, score, metrics=metrics, **changed)
+
+
+def test_unknown_time_does_not_win_by_its_missing_term() -> None:
+    # The unknown cell has 51 dB without a term, the champion 52 dB and -10 dB for 100 s.
+    new, old = comparable([with_train_s("new", 51, None), with_train_s("old", 52, 100.0)])
+    decision = decided([new], old)
+    assert decision.winner is None
+    assert decision.misses[0].gates[-1].reason == "51.00 dB against 52.00 dB, -1.00 dB"
+    better, slow = comparable([with_train_s("better", 53, None), with_train_s("slow", 52, 100.0)])
+    assert decided([better], slow).winner is not None
+
+
+def test_unknown_time_misses_a_budget_of_training_time() -> None:
+    profile = PROFILE | {"score.max_train_s": "99.0"}
+    gate = decided([with_train_s("a", 50, None, feasible=False, params=profile)], None).misses[0].gates[-1]
+    assert gate.name == "feasible"
+    assert gate.reason == "score.max_train_s cannot be checked, as the training time is unknown"
 
 
 def with_majority(run_id: str, score: float, p_value: float) -> RecordedCell:

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import yaml
 from markdown_it import MarkdownIt
 
 from pipelines.champion import licences, model_card
-from pipelines.champion.model_card import code, plain
+from pipelines.champion.model_card import Facts, code, plain
+from pipelines.results.records import CellResult
+from tests.comparison.recorded import recorded
+from tests.results.test_summary import RESULT, UNKNOWN
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 
@@ -40,6 +44,25 @@ def test_teachers_and_donors_have_licences() -> None:
 def test_a_network_without_a_known_licence() -> None:
     (sentence,) = licences.of_weights({"model._target_": "pipelines.models.new.New", "model.weights": "imagenet"})
     assert licences.UNKNOWN in sentence
+
+
+@pytest.mark.parametrize(
+    ("result", "before", "term"),
+    [
+        (RESULT, "100.0 s", "training time -10.00"),
+        (UNKNOWN, "unknown", "training time left out, as it is unknown"),
+        (replace(RESULT, timing=replace(RESULT.timing, train_total_s=0.0)), "none, it starts from no cell", "-10.00"),
+    ],
+    ids=["known", "unknown", "none"],
+)
+def test_card_states_the_training_before(result: CellResult, before: str, term: str) -> None:
+    cell = recorded("quantize_int8", params={"model.weights": "None", "model._target_": "pipelines.models.vgg.VGG"})
+    result = replace(result, hardware={"ai-edge-litert": "2"})
+    tags = {"train_time_note": "It is unknown."}
+    facts = Facts(name="opscore-x", number="1", cell=cell, result=result, tags=tags, labels=("a", "b"), sha256="f")
+    text = model_card.card(facts)
+    assert f"| training before it | {before} |" in text and term in text
+    assert "| training time | It is unknown. |" in text
 
 
 def test_the_snippet_has_six_lines() -> None:

@@ -37,6 +37,7 @@ def configured(path: Path, **overrides: Any):
 def test_configuration_names_its_model(path: Path) -> None:
     model = configured(path)
     assert model.name == path.stem
+    assert model.trained is False and model.trained_s == 0.0
     model.preflight(SHAPE)
     with pytest.raises(InstantiationException, match=r"model\.dropout must be a fraction in \[0, 1\), got 1\.5"):
         configured(path, dropout=1.5)

@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from pipelines.report.bars import ranking
 from pipelines.report.page import KINDS, write
+from pipelines.report.rows import COLUMNS, rows
+from pipelines.report.scatter import TRAIN, scatter
+from pipelines.report.style import looks
+from pipelines.report.words import reasons
 from pipelines.results.recorded import RecordedCell
-from tests.comparison.recorded import recorded
+from tests.comparison.recorded import compared, recorded
 
 CELLS = [
     recorded("baseline"),
@@ -80,13 +85,35 @@ def test_a_figure_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pyte
         [recorded("cluster", feasible=False)],
         [recorded("cluster", seed=0), recorded("cluster", seed=1, hardware="another")],
         [recorded(f"cluster_{n}", accuracy=0.5 + n / 1000) for n in range(200)],
+        [recorded("baseline", train_s=None), recorded("cluster", train_s=None)],
     ],
-    ids=["a baseline alone", "nothing feasible", "mixed hardware", "two hundred cells"],
+    ids=["a baseline alone", "nothing feasible", "mixed hardware", "two hundred cells", "unknown training times"],
 )
 def test_unusual_selections(cells: list, tmp_path: Path) -> None:
     page, *figures = write(cells, tmp_path, chosen="")
     assert len(figures) == len(FIGURES)
     assert "nan" not in re.sub(r"data:image/png;base64,[^\"]+", "", page.read_text()).lower().replace("finan", "")
+
+
+def test_unknown_training_time_in_words_rows_and_figures() -> None:
+    cells = [recorded("baseline", train_s=None, accuracy=0.9), recorded("cluster", model="resnet50", train_s=1e-3)]
+    comparison = compared(*cells)
+    first, second = rows([comparison])
+    assert (first["technique"], first["train_s"], second["train_s"]) == ("baseline", None, 0.001)
+    (column,) = [column for column in COLUMNS if column.key == "train_s"]
+    assert (column.cell(first), column.cell(second)) == ("unknown", "0.0")
+    lead, measured, *_ = reasons(comparison)
+    assert "accuracy" in lead and "training" not in lead
+    assert measured.endswith(" compressed, and its training time is unknown.")
+    look = looks(["vgg16", "resnet50"])
+    for figure, expected, absent in (
+        (ranking(comparison), "accuracy", "training time"),
+        (scatter(comparison, TRAIN, look), "1 of unknown training time", "2 of unknown training time"),
+    ):
+        words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        assert expected in words and absent not in words
+    empty = scatter(compared(cells[0]), TRAIN, look)
+    assert "The training time of no cell is known." in [text.get_text() for text in empty.texts]
 
 
 @pytest.mark.slow

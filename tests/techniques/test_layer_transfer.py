@@ -49,6 +49,16 @@ def vgg(depth: int):
 
 
 @pytest.mark.slow
+def test_untrained_baseline_gives_no_progress(tmp_path: Path) -> None:
+    it = with_donor(fresh().model, tmp_path, epochs=1)
+    assert it.baseline is not None
+    untrained = dataclasses.replace(it.baseline, result=dataclasses.replace(it.baseline.result, epochs=()))
+    done = transfer().apply(fresh(), dataclasses.replace(it, baseline=untrained))
+    assert done.metrics["transfer/layers_copied"] == 11
+    assert not [name for name in done.metrics if "epochs" in name or "baseline" in name]
+
+
+@pytest.mark.slow
 def test_trained_donor_gives_a_head_start(trained: Candidate, tmp_path: Path) -> None:
     it = with_donor(trained.model, tmp_path, epochs=1)
     done = transfer().apply(fresh(), it)

@@ -1,5 +1,6 @@
 """Each technique's effect on a real, trained network, through to the exported file as LiteRT sees it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,15 @@ def test_baseline_export_matches_keras(trained: Candidate, exported_baseline: Pa
     keras = trained.model.predict(data.test.images.astype(np.float32), verbose=0)
     assert np.allclose(exported_model.logits(data.test.images), keras, atol=1e-3)
     assert exported_model.labels == data.class_names
+
+
+def test_baseline_takes_a_trained_model_as_it_is() -> None:
+    data, _ = small_data()
+    model = SMALL_CNN.build(data.image_shape, 10)
+    before, it = model.get_weights(), replace(context(1), trained=True)
+    done = Baseline().apply(Candidate(model=model), it)
+    assert it.trainer.epochs == [] and it.trainer.seconds == 0
+    assert all(np.array_equal(a, b) for a, b in zip(before, done.model.get_weights(), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,12 @@ class Copy:
         versions = [(one.version, one.tags, one.description) for one in self.client.search_model_versions()]
         runs = [run.to_dictionary() for run in self.client.search_runs([self.experiment.experiment_id])]
         return models, versions, runs, [one.name for one in self.client.search_experiments()]
+
+    def forget(self, run_id: str, *names: str) -> None:
+        """Remove metrics of a run, which MLflow's client cannot."""
+        with closing(sqlite3.connect(self.uri.removeprefix("sqlite:///"))) as database, database:
+            for table, name in product(("metrics", "latest_metrics"), names):
+                database.execute(f"DELETE FROM {table} WHERE run_uuid = ? AND key = ?", (run_id, name))  # noqa: S608
 
     def clone(self, run: Run, folder: Path, *, change: Callable[[Path], dict[str, float]], **tags: str) -> str:
         """A finished run like `run`, without a model, with other tags; `change` alters its files and gives metrics."""

@@ -18,6 +18,24 @@ from tests.tracking.promotion import ALL, BY, NAME, Command, Copy
 pytestmark = pytest.mark.slow
 
 
+def test_unknown_training_time_is_left_out_of_all_scores(copy: Copy, opscore: Command) -> None:
+    techniques = ("baseline", "quantize_int8", "quantize_float16")
+    before = {technique: copy.run(technique).data.metrics for technique in techniques}
+    score, term = "score/operational", "score/train_time_db"
+    forgotten = copy.run("quantize_int8").info.run_id
+    copy.client.log_metric(forgotten, score, before["quantize_int8"][score] - before["quantize_int8"][term])
+    copy.forget(forgotten, "time/train_total_s", term, "score/gain_train_time_db")
+    out = opscore("promote", ALL)
+    note = "The training time of 1 of 3 runs (small_cnn) is unknown, so all scores here leave the training time out"
+    assert note in out
+    without = {technique: metrics[score] - metrics[term] for technique, metrics in before.items()}
+    best = max(techniques, key=lambda technique: without[technique])
+    assert copy.aliases() == {"champion": copy.run(best).info.run_id}
+    tags = copy.versions()["1"]
+    assert float(tags[score]) == pytest.approx(without[best], abs=1e-3) and term not in tags
+    assert tags["train_time_note"].startswith(note)
+
+
 def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, opscore: Command) -> None:
     out = opscore("promote", ALL)
     assert "3 candidates for opscore-digits" in out and "It is version 1 of opscore-digits now, the champion." in out

@@ -1,0 +1,109 @@
+"""The training time of cells whose model comes trained, by hand and through the command."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelines.execution.job import Job
+from pipelines.execution.sweep_table import summary_of
+from pipelines.results.folder import CellFiles, Finished
+from pipelines.results.outcome import Outcome
+from tests.cells.test_config import composed
+from tests.conftest import small_data
+from tests.places import Place
+from tests.results.test_summary import RESULT
+
+OWN = "model._target_=tests.own_models.Trained"
+
+
+def total_s(trained_for: float | None, own_s: float, **needed: float | None) -> float | None:
+    """Of a cell with `own_s` of its own training. needed: the totals of the cells that it needs, by role."""
+    cell = composed(
+        "technique=quantize_int8", OWN, f"+model.trained_for={'null' if trained_for is None else trained_for}"
+    )
+    files = CellFiles(Path())
+
+    def finished(seconds: float | None) -> Finished:
+        timing = dataclasses.replace(RESULT.timing, train_total_s=seconds)
+        return Finished(result=dataclasses.replace(RESULT, timing=timing), files=files)
+
+    job = Job(
+        cell=cell,
+        data=small_data()[0],
+        files=files,
+        fingerprint="",
+        needed={role: finished(seconds) for role, seconds in needed.items()},
+        on_epoch=lambda *_: None,
+        report=print,
+    )
+    return job._train_total_s(own_s)
+
+
+@pytest.mark.parametrize(
+    ("trained_for", "needed", "expected"),
+    [
+        (3600.0, {}, 3605.0),
+        (0.0, {}, 5.0),
+        # A parent's total holds the 3600 s already.
+        (3600.0, {"parent": 3600.0, "baseline": 3600.0}, 3605.0),
+        (3600.0, {"source": 40.0, "baseline": 3600.0}, 3645.0),
+        (3600.0, {"parent": 3600.0, "source": 40.0}, 3645.0),
+        (None, {}, None),
+        (None, {"parent": None}, None),
+        (0.0, {"source": None, "baseline": 7.0}, None),
+    ],
+)
+def test_total_of_all_training(
+    trained_for: float | None, needed: dict[str, float | None], expected: float | None
+) -> None:
+    assert total_s(trained_for, 5.0, **needed) == expected
+
+
+def test_sweep_notes_unknown_training_times() -> None:
+    known = {"score/operational": 50.0, "time/train_total_s": 1.0}
+    given = [known, {"score/operational": 60.0}, {}]
+    outcomes = [
+        Outcome(
+            number=at, name=f"c{at}", overrides=(), status="done" if metrics else "failed", seconds=1, metrics=metrics
+        )
+        for at, metrics in enumerate(given)
+    ]
+    sentence = "The training time of 1 of 2 cells is unknown, so their scores leave it out"
+    assert sentence in summary_of(outcomes, {})
+    assert "unknown" not in summary_of([outcomes[0], outcomes[2]], {})
+
+
+@pytest.mark.slow
+def test_cells_of_a_model_of_unknown_time(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("technique=quantize_float16", OWN, "model.name=mine")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Epoch" not in done.stdout and "Traceback" not in done.stderr
+    assert len(re.findall(r"training time, total +unknown +unknown\n", done.stdout)) == 1
+    again = place.run("technique=quantize_int8", OWN, "model.name=mine", "score.max_train_s=9", out="budget")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "mine-digits-baseline: reused, its training time is unknown" in again.stdout
+    assert "Not feasible: training time in s is unknown" in again.stdout
+    for run in place.cells():
+        assert run.data.metrics["time/train_s"] == 0
+        assert not {"time/train_total_s", "score/train_time_db", "score/gain_train_time_db"} & run.data.metrics.keys()
+        parts = [run.data.metrics[f"score/{name}_db"] for name in ("accuracy", "size", "test_time")]
+        assert run.data.metrics["score/operational"] == pytest.approx(sum(parts))
+        assert "training time unknown" in run.data.tags["mlflow.note.content"]
+
+    stated = place.run("technique=quantize_float16", OWN, "+model.trained_for=3600", "model.name=known", out="stated")
+    assert stated.returncode == 0, stated.stdout + stated.stderr
+    known = place.cells("tags.model = 'known'")
+    assert [run.data.metrics["time/train_total_s"] for run in known] == [3600.0, 3600.0]
+    assert len(known) == 2
+
+    by = "filter=params.`score.max_train_s` = 'None'"
+    compared = place.opscore("compare", "dataset=digits", "experiment=mine", by)
+    assert compared.returncode == 0, compared.stderr
+    assert "The training time of 2 of 4 runs (mine) is unknown" in compared.stdout
+    written = place.opscore("report", "dataset=digits", "experiment=mine", by)
+    assert written.returncode == 0, written.stderr
+    (page,) = place.folder.rglob("report.html")
+    assert "The training time of 2 of 4 runs (mine) is unknown" in page.read_text()
