@@ -6,9 +6,8 @@ values through it, as `tfmot.quantization.keras.collab_opts` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, Conversion
+from pipelines.techniques.fake_quantization import fake_quantized, wrappers
 from pipelines.techniques.fine_tuning import FineTuning
 from pipelines.techniques.quantize import check_integer
 from pipelines.training.batches import training_batches
@@ -54,14 +54,14 @@ class QuantizeAware(FineTuning):
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a fake-quantized copy, and copy its weights to the plain model."""
         trainer = context.trainer
-        fake_quantized = _fake_quantized(candidate.model)
-        self._keep(fake_quantized)
+        emulated = fake_quantized(candidate.model)
+        self._keep(emulated)
         images, _ = next(iter(training_batches(trainer.data.train, trainer.dataset, trainer.settings.batch_size, 0)))
         with trainer.clock():
-            _follow_ranges(fake_quantized, images)
-        trainer.fit(fake_quantized, epochs=self.epochs, learning_rate=self.learning_rate)
-        _copy_back(fake_quantized, candidate.model)
-        return replace(candidate, fake_quantized=fake_quantized, conversion=Conversion(quantization="int8"))
+            _follow_ranges(emulated, images)
+        trainer.fit(emulated, epochs=self.epochs, learning_rate=self.learning_rate)
+        _copy_back(emulated, candidate.model)
+        return replace(candidate, fake_quantized=emulated, conversion=Conversion(quantization="int8"))
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The exported model must have integer tensors only."""
@@ -69,13 +69,13 @@ class QuantizeAware(FineTuning):
 
         check_integer(self.name, tensor_dtypes(exported_model))
 
-    def _keep(self, fake_quantized: tf_keras.Model) -> None:
+    def _keep(self, emulated: tf_keras.Model) -> None:
         """Make the kernels keep their zeros and shared values in training.
 
         tfmot's own schemes are not used: the one for clusters guesses wrongly which kernels are clustered by channel,
         looks channels up one after another, and shares one state among all layers.
         """
-        for wrapper in _wrappers(fake_quantized):
+        for wrapper in wrappers(emulated):
             if type(wrapper.layer).__name__ not in ("Conv2D", "Dense"):
                 continue
             ((kernel, quantizer, variables),) = wrapper._weight_vars
@@ -129,107 +129,7 @@ def _shared_values(kernel: npt.NDArray[Any]) -> npt.NDArray[np.int32] | None:
     return np.ascontiguousarray((numbered + offsets).T).reshape(kernel.shape).astype(np.int32)
 
 
-def _fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
-    """A copy of the model that rounds weights and activations like int8; layers are named `quant_*`."""
-    import tensorflow_model_optimization as tfmot
-    import tf_keras
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-        default_8bit_quantize_configs,
-        default_8bit_quantize_registry,
-    )
-
-    registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
-
-    class RangeOnly(default_8bit_quantize_configs.Default8BitOutputQuantizeConfig):  # type: ignore[misc]
-        """For layers that tfmot does not know: gives their output a range, which the converter needs for integers."""
-
-    def annotate(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-        kind = type(layer).__name__
-        if kind == "InputLayer":
-            return layer
-        known = registry.supports(layer) or kind == "BatchNormalization"
-        if kind == "Activation":
-            known = layer.get_config()["activation"] in ("relu", "linear", "softmax")
-        config = None if known else RangeOnly()
-        return tfmot.quantization.keras.quantize_annotate_layer(layer, quantize_config=config)
-
-    # The annotations share layers with what they annotate: annotate a copy.
-    copy = _with_integer_scaling(model)
-    annotated = tf_keras.models.clone_model(copy, clone_function=annotate)
-    with tfmot.quantization.keras.quantize_scope({"RangeOnly": RangeOnly, "Scaling": _scaling_layer()}):
-        fake_quantized = tfmot.quantization.keras.quantize_apply(annotated)
-    for wrapper in _wrappers(fake_quantized):
-        for activation in wrapper._quantize_activations:
-            # tfmot rounds only the output of a swish; its input needs a range too.
-            if getattr(activation.activation, "__name__", "") == "swish":
-                activation._pre_activation_vars = activation.quantizer.build(None, "pre_activation", wrapper)
-                activation._should_pre_quantize = lambda: True
-    return fake_quantized
-
-
-def _with_integer_scaling(model: tf_keras.Model) -> tf_keras.Model:
-    """A copy whose preprocessing has a range between its multiplication and its addition.
-
-    Without one, the converter leaves floats there.
-    """
-    import tf_keras
-
-    scaling = _scaling_layer()
-    bounds = np.array([0.0, 255.0])  # of the pixels after each layer of the preprocessing
-
-    def exchange(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-        nonlocal bounds
-        if type(layer).__name__ == "Rescaling":
-            scale, offset = np.atleast_1d(layer.scale), np.atleast_1d(layer.offset)
-        elif type(layer).__name__ == "Normalization":
-            mean, variance = layer.get_weights()[:2]
-            deviation = np.maximum(np.sqrt(variance), 1e-7)  # as Keras guards it
-            scale, offset = 1 / deviation, -mean / deviation
-        else:
-            return layer.__class__.from_config(layer.get_config())
-        multiplied = np.outer(scale, bounds)
-        low, high = float(multiplied.min()), float(multiplied.max())
-        shifted = multiplied + np.reshape(offset, (-1, 1))
-        bounds = np.array([shifted.min(), shifted.max()])
-        return scaling(scale.tolist(), offset.tolist(), low, high, name=layer.name)
-
-    copy = tf_keras.models.clone_model(model, clone_function=exchange)
-    for layer in copy.layers:
-        if type(layer) is not scaling:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
-    return copy
-
-
-@cache
-def _scaling_layer() -> type:
-    import tensorflow as tf
-    import tf_keras
-
-    class Scaling(tf_keras.layers.Layer):  # type: ignore[misc]
-        """x * scale + offset; low, high: the range of the product for pixels from 0 to 255."""
-
-        def __init__(self, scale: list[float], offset: list[float], low: float, high: float, **more: Any) -> None:
-            super().__init__(**more)
-            self.scale, self.offset, self.low, self.high = scale, offset, low, high
-
-        def call(self, pixels: Any) -> Any:
-            product = pixels * tf.constant(self.scale)
-            if not any(self.offset):
-                return product
-            return tf.quantization.fake_quant_with_min_max_args(product, self.low, self.high) + tf.constant(self.offset)
-
-        def get_config(self) -> dict[str, Any]:
-            own = {"scale": list(self.scale), "offset": list(self.offset), "low": self.low, "high": self.high}
-            return {**super().get_config(), **own}
-
-    return Scaling
-
-
-def _wrappers(fake_quantized: tf_keras.Model) -> Iterator[Any]:
-    return (layer for layer in fake_quantized.layers if type(layer).__name__ == "QuantizeWrapperV2")
-
-
-def _follow_ranges(fake_quantized: tf_keras.Model, images: Any) -> None:
+def _follow_ranges(emulated: tf_keras.Model, images: Any) -> None:
     """Start the ranges of activations at those of a batch of images, and let them follow quickly."""
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops, quantizers
@@ -251,24 +151,24 @@ def _follow_ranges(fake_quantized: tf_keras.Model, images: Any) -> None:
             )
 
     following = Following(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
-    for wrapper in _wrappers(fake_quantized):
+    for wrapper in wrappers(emulated):
         wrapper._output_quantizers = [following for _ in wrapper._output_quantizers]
         for activation in wrapper._quantize_activations:
             activation.quantizer = following
-    before = {id(layer): layer.get_weights() for layer in _normalizations(fake_quantized)}
-    fake_quantized(images, training=True)
-    for layer in _normalizations(fake_quantized):
+    before = {id(layer): layer.get_weights() for layer in _normalizations(emulated)}
+    emulated(images, training=True)
+    for layer in _normalizations(emulated):
         layer.set_weights(before[id(layer)])
     decay.assign(RANGE_DECAY)
 
 
-def _normalizations(fake_quantized: tf_keras.Model) -> list[Any]:
-    return [w.layer for w in _wrappers(fake_quantized) if type(w.layer).__name__ == "BatchNormalization"]
+def _normalizations(emulated: tf_keras.Model) -> list[Any]:
+    return [w.layer for w in wrappers(emulated) if type(w.layer).__name__ == "BatchNormalization"]
 
 
-def _copy_back(fake_quantized: tf_keras.Model, model: tf_keras.Model) -> None:
+def _copy_back(emulated: tf_keras.Model, model: tf_keras.Model) -> None:
     """Copy the learnt weights to the plain model, layer by layer and variable by variable."""
-    for wrapper in _wrappers(fake_quantized):
+    for wrapper in wrappers(emulated):
         plain = model.get_layer(wrapper.layer.name)
         if not plain.trainable_weights:
             continue

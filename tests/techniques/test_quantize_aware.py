@@ -115,6 +115,28 @@ def test_networks_with_other_layers_become_integer_too(name: str, tmp_path: Path
     assert "float32" not in tensor_dtypes(exported_model)
 
 
+def test_layers_of_users_networks_become_integer(tmp_path: Path) -> None:
+    """ReLU behind a convolution and a dense layer, arithmetic inside the network, and a whole number as an offset."""
+    import tf_keras
+
+    from pipelines.techniques.fake_quantization import fake_quantized, wrappers
+
+    data, _ = small_data()
+    layers = tf_keras.layers
+    image = x = layers.Input(data.image_shape)
+    x = layers.Rescaling(1 / 127, offset=-1)(x)
+    x = layers.ReLU(name="behind_conv")(layers.Conv2D(8, 3, name="conv")(x))
+    gate = layers.Rescaling(1 / 6, name="by_6")(layers.ReLU(6.0)(layers.Rescaling(1.0, offset=3.0, name="add_3")(x)))
+    x = layers.Multiply()([x, gate])
+    x = layers.Activation("relu")(layers.Dense(16, name="dense")(layers.GlobalAveragePooling2D()(x)))
+    model = tf_keras.Model(image, layers.Dense(10, name="logits")(x))
+    rounded = {wrapper.layer.name for wrapper in wrappers(fake_quantized(model)) if wrapper._weight_vars}
+    assert {"conv", "dense"} <= rounded
+    done = qat(epochs=1).apply(Candidate(model=model), context(1))
+    exported_model = exported(done, tmp_path / "model.tflite")
+    assert "float32" not in tensor_dtypes(exported_model)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
