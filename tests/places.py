@@ -41,12 +41,15 @@ def empty_database() -> Path:
 
 
 def called(
-    module: str, *arguments: str, cwd: Path, variables: Mapping[str, str], onednn: bool = True
+    module: str, *arguments: str, cwd: Path, variables: Mapping[str, str], loaded: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m <module> <arguments>` to its end, in a process that has its libraries already (`fork_server`)."""
+    """`python -m <module> <arguments>` to its end. loaded: in a process that has its libraries (`fork_server`)."""
+    if not loaded:
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(command, cwd=cwd, env=dict(variables), capture_output=True, text=True, check=False)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         outputs = {"stdout": out.fileno(), "stderr": err.fileno()}
-        process = fork_server.start(module, *arguments, variables=variables, onednn=onednn, cwd=cwd, **outputs)
+        process = fork_server.start(module, *arguments, variables=variables, onednn=True, cwd=cwd, **outputs)
         status = process.wait()
         texts = []
         for file in (out, err):
@@ -86,7 +89,9 @@ class Place:
         _, _, *words = self.command(*arguments, out=out)
         choices = (ROOT / "conf" / "model" / f"{word.partition('=')[2]}.yaml" for word in words if word[:6] == "model=")
         onednn = all("onednn: false" not in path.read_text() for path in choices if path.exists())
-        return called(*words, cwd=ROOT, variables=self.environment(**environment), onednn=onednn)
+        # TensorFlow takes both settings when it is loaded.
+        loaded = onednn and "deterministic=true" not in words
+        return called(*words, cwd=ROOT, variables=self.environment(**environment), loaded=loaded)
 
     def start(self, *arguments: str, out: str = "out", **environment: str) -> subprocess.Popen[str]:
         """The command in the background, in a process group of its own. What is left of it ends with the test."""

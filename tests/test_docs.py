@@ -29,6 +29,7 @@ from tests.servers import answers, free_port
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks(page, (ROOT / page).read_text())]
+WRITTEN = {path for page in PAGES for path in files((ROOT / page).read_text())}
 RUN = [block for block in BLOCKS if block.runs]
 
 
@@ -106,6 +107,8 @@ def check(command: list[str], conf: Path) -> None:
             check_words(f"opscore {name}", help_of("pipelines", name, "--help"), words)
         case ["python", "-m", module, *words] if module.startswith("pipelines."):
             check_words(module, help_of(module, "--help"), words)
+        case ["python", script] if script.endswith(".py"):
+            assert script in WRITTEN, f"no page has the reader write {script}"
         case ["python", "-m", module, *_] | ["python", module, *_]:
             assert find_spec(module) is not None, module
         case ["make", target, *words]:

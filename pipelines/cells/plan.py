@@ -56,7 +56,7 @@ def _fingerprint(cell: Cell, digest_of: Callable[[Dataset], str], needs: Mapping
         {
             "code": code_digest(kind for part in parts for kind in _classes(part)),
             "model": describe(cell.model, determining=True),
-            "weights": _content_of_weights(cell.model.weights),
+            "weights": [content(origin) for origin in cell.model.origin],
             "data": digest_of(cell.dataset),
             "dataset": describe(cell.dataset, determining=True),
             "technique": describe(cell.technique, determining=True),
@@ -90,11 +90,11 @@ def _digest(determining: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()
 
 
-def _content_of_weights(weights: str | None) -> str | None:
+def content(origin: str | Path | None) -> str | None:
     """A hash of a file's content, so that its name does not count."""
-    if weights is None or weights == "imagenet":
-        return weights
-    path = Path(weights).expanduser()
+    if not isinstance(origin, Path):
+        return origin
+    path = origin
     status = path.stat()
     return _hash(path, status.st_mtime_ns, status.st_size)
 

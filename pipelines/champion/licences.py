@@ -26,7 +26,7 @@ def of_weights(params: Mapping[str, str]) -> list[str]:
     found = []
     for key, weights in params.items():
         prefix, _, last = key.rpartition(".")
-        if last != "weights" or not prefix.endswith("model"):
+        if last not in ("weights", "path") or not prefix.endswith("model"):
             continue
         network = params[f"{prefix}._target_"].split(".")[-2]
         what = "The network" if prefix == "model" else "The network that it learnt from"

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipelines.champion.licences import of_weights
 from pipelines.datasets import picture
 from pipelines.results.columns import UNKNOWN
 from pipelines.results.files import LABELS, MODEL
+from pipelines.results.metrics import FILE_HASH
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellResult, Comparison, Timing
 from pipelines.results.statistics import wilson
@@ -135,7 +137,7 @@ def _data(facts: Facts) -> str:
             "training images",
             f"{trained:,}, without those held out for validation; digest `{facts.cell.training_digest}`",
         ),
-        ("test images", f"{tested:,}, never trained on; digest `{facts.cell.digest}`"),
+        ("test images", f"{tested:,}, {_unseen(facts.cell.params)}; digest `{facts.cell.digest}`"),
         ("settings", _listed(params)),
     ]
     return markdown([HEADING, *rows])
@@ -143,9 +145,8 @@ def _data(facts: Facts) -> str:
 
 def _training(facts: Facts) -> str:
     result, params, timing = facts.result, facts.cell.params, facts.result.timing
-    start = {"imagenet": "ImageNet weights", "None": "random weights"}.get(params["model.weights"], "a file of weights")
     rows = [
-        ("network", f"{plain(result.model)} from {start}: {_listed(_part(params, 'model'))}"),
+        ("network", f"{plain(result.model)} from {_start(params)}: {_listed(_part(params, 'model'))}"),
         ("technique", f"{result.technique}: {_listed(_part(params, 'technique')) or 'nothing to set'}"),
         ("training", _listed(_part(params, "training"))),
         ("seed", f"{result.seed}, deterministic={params.get('deterministic', 'False')}"),
@@ -156,6 +157,21 @@ def _training(facts: Facts) -> str:
     if result.comparison is not None:
         rows.append(("baseline", "the same network, data, settings and seed under the technique `baseline`"))
     return markdown([HEADING, *rows])
+
+
+def _unseen(params: Mapping[str, str]) -> str:
+    """What is known about the test images: how a model from a file was trained is not."""
+    if "model.path" not in params:
+        return "never trained on"
+    return "not trained on by opscore; whether the training of the model's file used them is not known"
+
+
+def _start(params: Mapping[str, str]) -> str:
+    """Where the network's first weights are from, with a file's SHA-256."""
+    weights = params.get("model.weights", params.get("model.path", "None"))
+    known = {"imagenet": "ImageNet weights", "None": "random weights"}
+    hashed = f" (SHA-256 `{params[FILE_HASH]}`)" if FILE_HASH in params else ""
+    return known.get(weights) or f"the file {code(Path(weights).name)}{hashed}"
 
 
 def _earlier(timing: Timing) -> str:

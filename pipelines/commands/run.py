@@ -44,6 +44,13 @@ def main() -> int | None:
 
         print(Compatibility.of(CONF).text())
         return None
+    if "--info compatibility" in " ".join(sys.argv):
+        from pipelines.execution import file_compatibility
+
+        words = [word for word in sys.argv[1:] if word not in ("--info", "compatibility")]
+        for line in file_compatibility.lines(overrides.expand(words)):
+            print(line, flush=True)
+        return None
     # Hydra writes its command line into files, so passwords are taken out of it.
     sys.argv[1:] = overrides.prepared(concealed(overrides.expand(sys.argv[1:])))
     sweep.SESSION.adopted = adopted

@@ -17,6 +17,7 @@ from pipelines.results.metrics import (
     ACCURACY_P_VALUE,
     COMPRESSED_BYTES,
     FILE_BYTES,
+    FILE_HASH,
     GAIN,
     RATIO_HIGH,
     RATIO_LOW,
@@ -143,8 +144,11 @@ def _settings(cell: RecordedCell) -> dict[str, str]:
 
     A cell whose training time is stated later is the same cell, so that statement is left out too.
     """
-    excluded = ("model.name", "dataset.name", "model.trained_s")
+    excluded = ("model.name", "dataset.name", "model.trained_s", "model.path")
     settings = {key: value for key, value in cell.params.items() if key != "seed" and not key.endswith(excluded)}
+    # Its content tells a model's file, not its place; a few digits of the hash are enough to tell two apart.
+    if FILE_HASH in settings:
+        settings[FILE_HASH] = settings[FILE_HASH][:8]
     return settings | {"source": cell.source}
 
 

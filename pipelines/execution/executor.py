@@ -207,7 +207,7 @@ class Executor:
         def network(of: Cell) -> tf_keras.Model:
             runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
             data = loaded(of.dataset)
-            return replace(of.model, weights=None).build(data.image_shape, len(data.class_names))
+            return of.model.untrained().build(data.image_shape, len(data.class_names))
 
         def source_network() -> tf_keras.Model:
             import tf_keras

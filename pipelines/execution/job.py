@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cells.cell import describe
+from pipelines.execution import rehearsal
 from pipelines.execution.export import export
 from pipelines.execution.scoring import cell_result
 from pipelines.litert.kernels import sparsity
@@ -57,6 +58,8 @@ class Job:
         cell, files = self.cell, self.files
         _write_config(cell, files)
         runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
+        for of in (cell, *cell.needs.values()):
+            of.model.register()
         if trained is not None:
             self._report("trained already, so it is only measured")
             build = _reuse_build(trained, files)
@@ -109,7 +112,8 @@ class Job:
         exported_model, data = self.files.exported_model, self.data
         with part("convert"):
             started = time.perf_counter()
-            export(candidate, training_images=data.train.images, labels=data.class_names, path=exported_model)
+            with rehearsal.named_layers(self.cell.technique.name, candidate):
+                export(candidate, training_images=data.train.images, labels=data.class_names, path=exported_model)
             convert_s = time.perf_counter() - started
             self.cell.technique.verify(candidate, exported_model)
         build = Build(
@@ -148,6 +152,11 @@ class Job:
         trainer = Trainer(
             settings=settings, data=self.data, dataset=cell.dataset, seed=cell.seed, on_epoch=self.on_epoch
         )
+        if cell.model.unproven and not (cell.model.trained and cell.baseline is None):
+            quiet = replace(self, report=lambda _: None)
+            rehearsal.rehearse(cell.technique, quiet._optimize, trainer, labels=self.data.class_names)
+            runtime.forget_networks()
+            runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
         started = time.perf_counter()
         candidate = self._optimize(trainer)
         optimize_s = time.perf_counter() - started
@@ -185,6 +194,7 @@ class Job:
                     model = self.cell.model.build(self.data.image_shape, len(self.data.class_names))
                 finally:
                     tf_keras.mixed_precision.set_global_policy("float32")
+                self.cell.model.arrange(model, self.data.class_names)
         with part("optimize"):
             trained = self.cell.model.trained
             context = Context(trainer=trainer, source=source, baseline=baseline, trained=trained, report=self.report)

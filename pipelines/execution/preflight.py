@@ -37,10 +37,12 @@ def digest_of(dataset: Dataset) -> str:
 def preflight(cell: Cell) -> None:
     """Raise ValueError or OSError where the cell, or one that it needs, cannot run."""
     cell.dataset.preflight()
-    shape = loaded(cell.dataset).image_shape
+    data = loaded(cell.dataset)
+    shape = data.image_shape
     cell.model.preflight(shape)
+    cell.model.check_classes(data.class_names)
     cell.dataset.check_shift(min(shape[:2]))
-    _print_once("\n".join(textwrap.wrap(resized(min(shape[:2]), cell.model.input_size), 79, subsequent_indent="  ")))
+    _print_once("\n".join(textwrap.wrap(resized(min(shape[:2]), cell.model.side), 79, subsequent_indent="  ")))
     for role, needed in cell.needs.items():
         if role == "source" or needed.source is not None:
             preflight(needed)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipelines.system import checks, names
@@ -17,9 +20,7 @@ class Model(ABC):
     """A network that can be built for any image shape and number of classes.
 
     name: used in tables and in MLflow; `default_name` if not given.
-    weights: `imagenet`, a file, or None for random initialisation. It never falls back silently.
     input_size: side in pixels to which images are resized inside the graph; None keeps their size.
-    dropout: rate before the last layer, in [0, 1).
     onednn: whether to use TensorFlow's oneDNN kernels, which train these networks faster on a CPU
         (docs/performance.md).
     """
@@ -31,15 +32,11 @@ class Model(ABC):
     # The name does not change a result.
     name: str = field(default="", metadata={"fingerprint": False})
 
-    # The fingerprint covers the content of a weights file instead of its path (pipelines.cells.cell).
-    weights: str | None = field(metadata={"fingerprint": False})
     input_size: int | None
-    dropout: float
     onednn: bool
 
     def __post_init__(self) -> None:
         """Check the fields that all models share."""
-        checks.fraction("model.dropout", self.dropout, zero=True)
         checks.flag("model.onednn", self.onednn)
         if self.input_size is not None:
             checks.integer("model.input_size", self.input_size, minimum=8)
@@ -48,7 +45,22 @@ class Model(ABC):
     @property
     def learning_rate(self) -> float:
         """The rate of a training that names none."""
-        return self.random_rate if self.weights is None else self.pretrained_rate
+        return self.pretrained_rate if self.pretrained else self.random_rate
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the network starts from the weights of an earlier training."""
+        return False
+
+    @property
+    def origin(self) -> tuple[str | Path | None, ...]:
+        """Where its weights come from: words, and files whose content counts for the fingerprint."""
+        return ()
+
+    @property
+    def side(self) -> int | None:
+        """Side in pixels of the images that the network works on; None for their own."""
+        return self.input_size
 
     @property
     def trained(self) -> bool:
@@ -61,6 +73,11 @@ class Model(ABC):
         return 0.0
 
     @property
+    def unproven(self) -> bool:
+        """Whether techniques and the converter may meet layers that nobody has tried them on."""
+        return False
+
+    @property
     @abstractmethod
     def default_name(self) -> str:
         """The name of a model without `name`, for example `resnet50`."""
@@ -69,9 +86,38 @@ class Model(ABC):
     def preflight(self, image_shape: tuple[int, int, int]) -> None:
         """Raise ValueError, FileNotFoundError or ConnectionError where `build` would fail; no TensorFlow."""
 
+    def check_classes(self, labels: Sequence[str]) -> None:  # noqa: B027 (most give any number of classes)
+        """Raise ValueError where the network cannot give these classes; no TensorFlow."""
+
+    def untrained(self) -> Model:
+        """A model of the same architecture that is built without waiting for weights."""
+        return self
+
+    def register(self) -> None:  # noqa: B027 (most have layers of Keras only)
+        """Make layers of its own known to tf_keras, to load checkpoints of this model."""
+
+    def arrange(self, network: tf_keras.Model, labels: Sequence[str]) -> None:  # noqa: B027 (most learn the classes)
+        """Put the answers of a network that `build` made into the order of the dataset's classes."""
+
     @abstractmethod
     def build(self, image_shape: tuple[int, int, int], classes: int) -> tf_keras.Model:
         """A flat functional graph: float32 (n, h, w, 3) with values 0..255 -> float32 logits (n, classes).
 
         The layers of the head are named `head_*`; all others are the backbone.
         """
+
+
+def check_flat(model: tf_keras.Model) -> None:
+    """Raise ValueError for a model inside the model, and for a layer that is called more than once."""
+    import tf_keras
+
+    calls = Counter(node.layer for nodes in model._nodes_by_depth.values() for node in nodes)
+    for layer, times in calls.items():
+        if isinstance(layer, tf_keras.Model):
+            raise ValueError(
+                f"{model.name} must be one flat graph, got the model {layer.name} inside it: call its layers one by one"
+            )
+        if times > 1:
+            raise ValueError(
+                f"{model.name} must call each layer once, got {times} calls of {layer.name}: make a layer for each call"
+            )

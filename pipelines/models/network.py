@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from abc import abstractmethod
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models import checkpoint
-from pipelines.models.base import Model
+from pipelines.models.base import Model, check_flat
+from pipelines.system import checks
 
 if TYPE_CHECKING:
     import tf_keras
@@ -24,18 +24,40 @@ class Network(Model):
 
     smallest: side in pixels of the smallest image that the backbone accepts.
     sources: values of `weights` in addition to None: `imagenet` and suffixes of files.
+    weights: `imagenet`, a file, or None for random initialisation. It never falls back silently.
+    dropout: rate before the last layer, in [0, 1).
     """
 
     smallest: ClassVar[int] = 8
     sources: ClassVar[tuple[str, ...]] = (".keras",)
 
+    # The fingerprint covers the content of a weights file instead of its path (pipelines.cells.plan).
+    weights: str | None = field(metadata={"fingerprint": False})
+    dropout: float
+
     def __post_init__(self) -> None:
         """Check the shared fields and the form of `weights`; `preflight` looks for files."""
+        checks.fraction("model.dropout", self.dropout, zero=True)
         super().__post_init__()
         if self.weights is None or self.weights in self.sources:
             return
         if not isinstance(self.weights, str) or Path(self.weights).suffix not in self.sources:
             raise ValueError(self._weights_refusal())
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether `weights` names any."""
+        return self.weights is not None
+
+    @property
+    def origin(self) -> tuple[str | Path | None, ...]:
+        """`weights`."""
+        file = self.weights is not None and self.weights != "imagenet"
+        return (Path(str(self.weights)).expanduser() if file else self.weights,)
+
+    def untrained(self) -> Network:
+        """Without `weights`."""
+        return replace(self, weights=None)
 
     def preflight(self, image_shape: tuple[int, int, int]) -> None:
         """Check the size of the images and that the weights exist; loads no TensorFlow."""
@@ -52,7 +74,7 @@ class Network(Model):
         """
         backbone = self.backbone(image_shape)
         model = self._with_head(backbone, classes)
-        _check_flat(model)
+        check_flat(model)
         if self.weights == "imagenet":
             self.load_imagenet(backbone)
         elif self.weights is not None and self.weights.endswith(".keras"):
@@ -125,22 +147,6 @@ class Network(Model):
             f"model.weights must be imagenet, null or a {endings} file for {self.default_name}, "
             f"got {self.weights!r}: set model.weights=imagenet"
         )
-
-
-def _check_flat(model: tf_keras.Model) -> None:
-    """Raise ValueError for a model inside the model, and for a layer that is called more than once."""
-    import tf_keras
-
-    calls = Counter(node.layer for nodes in model._nodes_by_depth.values() for node in nodes)
-    for layer, times in calls.items():
-        if isinstance(layer, tf_keras.Model):
-            raise ValueError(
-                f"{model.name} must be one flat graph, got the model {layer.name} inside it: call its layers one by one"
-            )
-        if times > 1:
-            raise ValueError(
-                f"{model.name} must call each layer once, got {times} calls of {layer.name}: make a layer for each call"
-            )
 
 
 def _check_file(weights: str) -> None:

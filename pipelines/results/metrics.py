@@ -8,6 +8,8 @@ from pipelines.results.records import CellResult, Comparison
 
 ACCURACY = "test/accuracy"
 MAJORITY_SHARE, MAJORITY_P_VALUE = "test/majority_share", "test/majority_p_value"
+# The parameter with the SHA-256 of the file that a network's weights come from.
+FILE_HASH = "model.file_sha256"
 TEST_MS = "time/test_ms_p50"
 OWN_TRAIN_S, TRAIN_S = "time/train_s", "time/train_total_s"
 FILE_BYTES, COMPRESSED_BYTES = "size/file_bytes", "size/compressed_bytes"

@@ -117,7 +117,7 @@ def sentence(error: BaseException, *, folder: Path | None = None) -> str:
         return _os_sentence(error)
     if isinstance(error, MemoryError):
         return f"there is not enough memory ({first_line(error) or 'an allocation failed'}): take less at a time"
-    if isinstance(error, EXPECTED) and _is_refusal(error):
+    if isinstance(error, EXPECTED) and is_refusal(error):
         return str(error) or type(error).__name__
     if type(error).__module__.startswith("mlflow"):
         return f"the tracking store refused: {first_line(error)}"
@@ -126,7 +126,7 @@ def sentence(error: BaseException, *, folder: Path | None = None) -> str:
     return f"{type(error).__name__}: {first_line(error) or 'no message'}; {where}"
 
 
-def _is_refusal(error: BaseException) -> bool:
+def is_refusal(error: BaseException) -> bool:
     """Whether opscore's own code raised it: its messages are complete sentences, a library's are not."""
     frames = traceback.extract_tb(error.__traceback__)
     return not frames or Path(frames[-1].filename).resolve().is_relative_to(PACKAGE)

@@ -65,7 +65,7 @@ class Transfer(Technique):
 
     def preflight(self, model: Model) -> None:
         """The model must have pretrained weights."""
-        if model.weights is None:
+        if not model.pretrained:
             raise ValueError(
                 f"transfer needs pretrained weights, got model.weights=null for {model.name}: set model.weights "
                 "to imagenet or to a checkpoint.keras of this model, or set technique=baseline"
@@ -76,6 +76,11 @@ class Transfer(Technique):
         model, trainer = candidate.model, context.trainer
         backbone = [layer for layer in model.layers if not layer.name.startswith("head_")]
         head = [layer for layer in model.layers if layer.name.startswith("head_")]
+        if FEATURES not in [layer.name for layer in head] or not any(layer.weights for layer in head):
+            raise ValueError(
+                f"transfer needs dense layers behind a pooling or flattening layer, got {model.name}, which ends in "
+                f"{model.layers[-1].name}: fine-tune it instead, with technique=baseline model.trained=false"
+            )
         top = _top_blocks(backbone, self.unfreeze_blocks)
         with _Trained(model, head):
             if trainer.dataset.horizontal_flip or trainer.dataset.max_shift:

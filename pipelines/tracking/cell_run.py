@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cells.cell import describe, parts_of
-from pipelines.results.metrics import flatten, metrics_of, of_epoch
+from pipelines.cells.plan import content
+from pipelines.results.metrics import FILE_HASH, flatten, metrics_of, of_epoch
 from pipelines.results.record import Record
 from pipelines.system import guard, stopwatch
 from pipelines.system.errors import StoreError
@@ -110,7 +111,8 @@ class CellRun:
         if source_cell := cell.technique.source_cell:
             tags["source"] = cell.source.name if cell.source else str(source_cell.uri)
         mlflow.set_tags(tags)
-        mlflow.log_params(dict(flatten(parts_of(cell))))
+        files = [content(origin) for origin in cell.model.origin if isinstance(origin, Path)]
+        mlflow.log_params(dict(flatten(parts_of(cell))) | ({FILE_HASH: files[0]} if files else {}))
         self._log_dataset(cell, data.train, "training")
         self._log_dataset(cell, data.test, "testing")
 

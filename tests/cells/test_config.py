@@ -170,6 +170,7 @@ def fingerprint(cell: Cell) -> str:
 
 # Paths do not count, and neither measurement nor score changes the exported model.
 ONLY_A_PLACE = ("dataset.data_dir", "dataset.source_dir", "dataset.path", "dataset.name", "model.name")
+FILES = ("weights", "model.path", "model.class_names", "model.custom_objects")
 ONLY_IN_THE_IDENTITY = ("measurement.", "score.")
 
 
@@ -215,6 +216,9 @@ def every_cell(tmp_path: Path) -> Iterator[tuple[str, Cell]]:
                 given.append(f"dataset.path={tmp_path}")
             if path.stem == "tfds":
                 given.append("dataset.name=mnist")
+            if path.stem == "keras_file":
+                (tmp_path / "a.keras").touch()
+                given += [f"model.path={tmp_path / 'a.keras'}", "model.trained_s=1"]
             if group == "technique":
                 given.append("model=efficientnet_lite0")
             if path.stem.startswith("distill"):
@@ -240,7 +244,7 @@ def test_fingerprint_holds_every_field_that_matters(tmp_path: Path) -> None:
         before = plan.fingerprint, plan.result_key
         for path in fields_of(cell, ""):
             # A file counts by its content, as the next test shows; an open part of a source is the cell's own.
-            if not path.startswith(group) or path.endswith(("weights", "source.uri", "source.model", "source.dataset")):
+            if not path.startswith(group) or path.endswith((*FILES, "source.uri", "source.model", "source.dataset")):
                 continue
             seen.add(path)
             other = changed(cell, path)

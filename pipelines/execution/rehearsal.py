@@ -1,0 +1,95 @@
+"""Finds what a technique or the converter does not take in a model from a file, before anything is trained."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.execution.export import export
+from pipelines.models.keras_layers import UnsupportedLayerError
+from pipelines.system import guard
+from pipelines.techniques.base import EffectError
+from pipelines.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from pipelines.techniques.base import Candidate, Technique
+
+LONGEST_REASON = 200
+
+
+class _Idle(Trainer):
+    """Trains nothing. fits: how often it was asked to."""
+
+    fits: int = 0
+
+    def fit(self, model: Any, **settings: Any) -> None:  # noqa: ARG002 (the trainer's signature)
+        self.fits += 1
+
+
+def rehearse(
+    technique: Technique,
+    optimize: Callable[[Trainer], Candidate],
+    trainer: Trainer,
+    *,
+    labels: Sequence[str],
+    verify: bool = False,
+) -> None:
+    """Apply a technique without training and, if it would train, convert what comes out.
+
+    optimize: builds the network and applies the technique. verify: also convert and verify what is not trained.
+    Raises ValueError with the layer's name and kind, EffectError where the verification fails.
+    """
+    given = {name: getattr(trainer, name) for name in ("settings", "data", "dataset", "seed")}
+    idle = _Idle(**given, on_epoch=lambda *_: None)
+    try:
+        candidate = optimize(idle)
+    except EffectError:
+        return  # the effect comes with the training, and the converter has taken the baseline's layers
+    except UnsupportedLayerError:
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, ValueError) and guard.is_refusal(error) else _reason(error)
+        raise ValueError(f"{technique.name} does not take this model: {reason}") from error
+    if not idle.fits and not verify:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        with named_layers(technique.name, candidate):
+            export(candidate, training_images=trainer.data.train.images, labels=labels, path=path)
+        if not idle.fits:
+            technique.verify(candidate, path)
+
+
+@contextmanager
+def named_layers(technique: str, candidate: Candidate) -> Iterator[None]:
+    """Turn an error of the converter into a ValueError that names the layer."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        layer = _refused(candidate.model, str(error))
+        where = "the model" if layer is None else f"layer {layer.name} of kind {type(layer).__name__}"
+        raise ValueError(
+            f"{technique}: TensorFlow Lite cannot convert {where} ({_reason(error)}): replace it in the model by "
+            "layers of other kinds, or choose another technique"
+        ) from error
+
+
+def _refused(model: Any, text: str) -> Any:
+    """The first layer with an operation that the converter's message names; None if it names none."""
+    import tensorflow as tf
+
+    kinds = set(re.findall(r"'tf\.(\w+)' op", text))
+    function = tf.function(model).get_concrete_function(tf.TensorSpec((1, *model.input_shape[1:]), tf.float32))
+    parts = [set(one.name.split("/")) for one in function.graph.get_operations() if one.type in kinds]
+    return next((layer for names in parts for layer in model.layers if layer.name in names), None)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:LONGEST_REASON] if lines else 'no reason given'}"

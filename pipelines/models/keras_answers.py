@@ -1,0 +1,76 @@
+"""The end of a network: logits in the place of probabilities, one for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.models.keras_layers import UnsupportedLayerError
+
+if TYPE_CHECKING:
+    import tf_keras
+
+LOGITS = "head_logits"
+# Layers after which answer i still comes from channel i, for feature maps of one pixel where they flatten.
+_KEEP_ORDER = ("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "Reshape")
+
+
+def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Model:
+    """The graph from `image` to `output` without a final softmax or sigmoid.
+
+    One answer becomes two logits whose softmax is the sigmoid's probability. Raises ValueError where the number of
+    answers is another than `classes`, or where the output is no row of answers.
+    """
+    import tf_keras
+
+    while _takes_no_part(layer := output.node.layer):
+        output = layer.input
+    if len(output.shape) != 2:
+        raise UnsupportedLayerError(
+            f"a model must give one row of answers for an image, got the shape {tuple(output.shape[1:])} of layer "
+            f"{layer.name}: end the model in GlobalAveragePooling2D or Flatten, and Dense"
+        )
+    answers = output.shape[-1]
+    if answers != classes and (answers, classes) != (1, 2):
+        raise ValueError(
+            f"the number of answers must be that of the dataset's classes, got {answers} and {classes} classes: choose "
+            "the dataset that the model was trained for"
+        )
+    if type(layer).__name__ == "Dense":
+        weights = layer.get_weights()
+        if answers == 1:
+            # Halves, so that both logits have weights.
+            weights = [np.concatenate([-one / 2, one / 2], axis=-1) for one in weights]
+        logits = tf_keras.layers.Dense(
+            classes, use_bias=layer.use_bias, dtype="float32", kernel_initializer="zeros", name=LOGITS
+        )
+        output = logits(layer.input)
+        logits.set_weights(weights)
+    elif answers == 1:
+        raise UnsupportedLayerError(f"a model with one answer must end in a Dense layer, got {layer.name}: add one")
+    return tf_keras.Model(image, output, name=name)
+
+
+def reorder(model: tf_keras.Model, order: Sequence[int]) -> None:
+    """Exchange the logits: number i becomes the present number order[i]."""
+    if list(order) == list(range(len(order))):
+        return
+    last = model.layers[-1]
+    while type(last).__name__ in _KEEP_ORDER:
+        last = last.input.node.layer
+    if type(last).__name__ not in ("Dense", "Conv2D") or last.output.shape[-1] != len(order):
+        raise UnsupportedLayerError(
+            f"a model whose classes are put into another order must end in a Dense layer, got {last.name}: leave "
+            "model.class_names out and name the dataset's classes in the model's order"
+        )
+    last.set_weights([one[..., list(order)] for one in last.get_weights()])
+
+
+def _takes_no_part(layer: Any) -> bool:
+    """Whether a last layer leaves the most probable class as it is."""
+    kind = type(layer).__name__
+    if kind == "Activation":
+        return layer.activation.__name__ in ("softmax", "sigmoid", "linear")
+    return kind in ("Softmax", "Dropout")

@@ -1,0 +1,206 @@
+"""The graph of a Keras model of either generation, rebuilt in tf_keras: one flat graph of plain layers.
+
+Nested models are unrolled, augmentation is left out, and arithmetic becomes layers, so that every technique can take
+the graph. Outputs are equal up to rounding, except for a final activation, which stays for `keras_file` to remove.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipelines.models import keras_layers, keras_operations
+from pipelines.models.keras_layers import UnsupportedLayerError
+
+# Layers that do nothing when a model is used.
+_AUGMENTATION = (
+    "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
+    "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale",
+    "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation",
+    "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "ActivityRegularization", "Identity",
+)  # fmt: skip
+# Layers between the backbone's last feature map and the answers.
+_HEAD = ("Activation", "BatchNormalization", "Dense", "Dropout", "LayerNormalization", "ReLU", "Softmax")
+_POOLS = ("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the new graph.
+
+    reverse: its channels are in the opposite order of those of the file's model. channel: the file's model takes this
+    one alone.
+    """
+
+    tensor: Any
+    reverse: bool = False
+    channel: int | None = None
+
+
+@dataclass
+class Rebuild:
+    """Puts the layers of a loaded model, which may nest others, behind a tensor of a new graph.
+
+    generation: of the Keras of the loaded model. custom: the user's classes by name, for tf_keras.
+    """
+
+    generation: int
+    custom: dict[str, Any]
+    _names: set[str] = field(default_factory=set)
+    _called: set[int] = field(default_factory=set)
+    _head: dict[int, str] = field(default_factory=dict)
+
+    def behind(self, value: Value, model: Any) -> Value:
+        """The output of the model on `value`. Raises UnsupportedLayerError that names a layer."""
+        self._head = {id(layer): "" for layer in _head_of(model)}
+        return self._model(model, [value], "")[0]
+
+    def _model(self, model: Any, inputs: Sequence[Value], prefix: str) -> list[Value]:
+        model = _functional(model)
+        known = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
+        for node in _nodes(model):
+            layer, args, kwargs, outputs = _parts(node)
+            args, kwargs = _mapped(args, known), {name: _mapped(one, known) for name, one in kwargs.items()}
+            results = self._call(layer, args, kwargs, prefix)
+            known.update(zip(map(id, outputs), results, strict=True))
+        return [known[id(tensor)] for tensor in model.outputs]
+
+    def _call(self, layer: Any, args: Any, kwargs: dict[str, Any], prefix: str) -> list[Value]:
+        kind = type(layer).__name__
+        values = list(_values(args)) + list(_values(kwargs))
+        if _is_model(layer):
+            self._once(layer)
+            return self._model(layer, values, f"{prefix}{layer.name}_")
+        if kind in _AUGMENTATION:
+            return [values[0]]
+        if kind == "Lambda":
+            return self._function(layer, values[0], prefix)
+        if not hasattr(layer, "get_weights") or kind in ("TFOpLambda", "SlicingOpLambda"):
+            return [keras_operations.operation(layer, args, kwargs, self._namer(layer, prefix))]
+        if layer.weights:
+            self._once(layer)
+        make = keras_layers.Maker(
+            layer=layer, generation=self.generation, custom=self.custom, name=self._namer(layer, prefix)
+        )
+        return [make.call(values)]
+
+    def _function(self, layer: Any, value: Value, prefix: str) -> list[Value]:
+        """The operations of a Lambda layer, which is trusted, or it would not have been loaded."""
+        import tf_keras
+
+        probe = tf_keras.Input(value.tensor.shape[1:])
+        try:
+            traced = tf_keras.Model(probe, layer.function(probe, **(layer.arguments or {})))
+        except Exception as error:
+            raise UnsupportedLayerError(
+                f"layer {layer.name} of kind Lambda cannot be written as layers ({type(error).__name__}: "
+                f"{str(error).splitlines()[0]}): use layers of Keras in its place, such as Rescaling"
+            ) from error
+        return self._model(traced, [value], f"{prefix}{layer.name}_")
+
+    def _once(self, layer: Any) -> None:
+        if id(layer) in self._called:
+            raise UnsupportedLayerError(
+                f"layer {layer.name} of kind {type(layer).__name__} is called more than once with the same weights, "
+                "which no technique here takes: give each call a layer of its own and save the model again"
+            )
+        self._called.add(id(layer))
+
+    def _namer(self, layer: Any, prefix: str) -> keras_layers.Namer:
+        """Gives names that no other layer of the graph has. Layers of the head begin with `head_`."""
+        if id(layer) in self._head:
+            prefix = "head_"
+        own = "pool" if id(layer) in self._head and type(layer).__name__ in _POOLS else plain(layer.name)
+
+        def name(part: str = "") -> str:
+            base = f"{own}_{part}" if part else own
+            candidates = [base, *([f"{prefix}{base}"] if prefix else [])]
+            if prefix == "head_":
+                candidates = candidates[1:]
+            numbered = (f"{candidates[-1]}_{number}" for number in itertools.count(2))
+            found = next(one for one in itertools.chain(candidates, numbered) if one not in self._names)
+            self._names.add(found)
+            return found
+
+        return name
+
+
+def plain(name: str) -> str:
+    """A name as TensorFlow takes it, in which other characters are underscores."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("_-") or "unnamed"
+
+
+def _functional(model: Any) -> Any:
+    """The functional model behind a Sequential one of Keras 3."""
+    return getattr(model, "_functional", None) or model
+
+
+def _is_model(layer: Any) -> bool:
+    return hasattr(_functional(layer), "_nodes_by_depth")
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    """The calls of a model in an order in which each one's inputs come first."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
+
+
+def _parts(node: Any) -> tuple[Any, Any, dict[str, Any], list[Any]]:
+    """The layer of a call, its arguments, and its outputs."""
+    import tensorflow as tf
+
+    if hasattr(node, "operation"):  # Keras 3
+        layer, args, kwargs = node.operation, node.arguments.args, node.arguments.kwargs
+    else:
+        layer, args, kwargs = node.layer, node.call_args, node.call_kwargs
+    kept = {name: value for name, value in kwargs.items() if name not in ("training", "mask")}
+    return layer, args, kept, tf.nest.flatten(node.outputs)
+
+
+def _mapped(argument: Any, known: dict[int, Value]) -> Any:
+    """An argument of a call with the values of the new graph in the place of the loaded model's tensors."""
+    if isinstance(argument, list | tuple):
+        return [_mapped(one, known) for one in argument]
+    return known.get(id(argument), argument)
+
+
+def _values(argument: Any) -> Iterator[Value]:
+    if isinstance(argument, Value):
+        yield argument
+    elif isinstance(argument, list | tuple | dict):
+        for one in argument.values() if isinstance(argument, dict) else argument:
+            yield from _values(one)
+
+
+def _head_of(model: Any) -> list[Any]:
+    """The layers from the last pooling or flattening on; empty where the model does not end in such a chain."""
+    functional = _functional(model)
+    made = {id(tensor): node for node in _nodes(functional) for tensor in _parts(node)[3]}
+    found: list[Any] = []
+    node = made.get(id(functional.outputs[0]))
+    while node is not None:
+        layer, args, kwargs, _ = _parts(node)
+        if _is_model(layer):
+            return [*found, *_head_of(layer)]
+        kind = type(layer).__name__
+        if kind not in (*_HEAD, *_POOLS):
+            return []
+        found.append(layer)
+        if kind in _POOLS:
+            return found
+        sources = [made[id(one)] for one in [*_tensors(args), *_tensors(kwargs)] if id(one) in made]
+        node = sources[0] if len(sources) == 1 else None
+    return []
+
+
+def _tensors(argument: Any) -> Iterator[Any]:
+    if isinstance(argument, list | tuple | dict):
+        for one in argument.values() if isinstance(argument, dict) else argument:
+            yield from _tensors(one)
+    elif hasattr(argument, "shape") and not isinstance(argument, np.ndarray):
+        yield argument

@@ -1,0 +1,266 @@
+"""Layers and operations of Keras 2 and 3 as plain layers of tf_keras."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pipelines.models.keras_graph import Value
+
+Namer = Callable[..., str]
+# Activations that are equal in both generations, by their names in Keras 3.
+_EQUAL = {
+    "elu": "elu", "exponential": "exponential", "gelu": "gelu", "linear": "linear", "relu": "relu", "relu6": "relu6",
+    "selu": "selu", "sigmoid": "sigmoid", "silu": "swish", "softmax": "softmax", "softplus": "softplus",
+    "softsign": "softsign", "swish": "swish", "tanh": "tanh",
+}  # fmt: skip
+# Activations that stay inside their layer: tfmot knows them there.
+_INSIDE = ("linear", "relu")
+
+
+class UnsupportedLayerError(ValueError):
+    """A layer that cannot be rebuilt, named in the message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """Makes the layers of tf_keras that compute what one layer of the loaded model computes."""
+
+    layer: Any
+    generation: int
+    custom: dict[str, Any]
+    name: Namer
+
+    def call(self, values: Sequence[Value]) -> Value:
+        """The layer's output on `values`, with its weights."""
+        match type(self.layer).__name__:
+            case "SeparableConv2D":
+                return self._separable(values[0])
+            case "LayerScale":
+                return self._scale_of_channels(values[0])
+            case "StochasticDepth":
+                return self._drop_of_images(values[0])
+            case "Normalization":
+                return self._normalization(values[0])
+            case "Activation":
+                return activated(self._activation(), values[0], self.name)
+        return self._plain(values)
+
+    @property
+    def _weights(self) -> list[Any]:
+        """The layer's weights as tensors, in the order of Keras: they are not copied to NumPy."""
+        import tensorflow as tf
+
+        variables = (one if isinstance(one, tf.Variable) else one.value for one in self.layer.weights)
+        return [tf.cast(one, tf.float32) for one in variables]
+
+    def _plain(self, values: Sequence[Value]) -> Value:
+        """The layer of the same name in tf_keras, and its activation as a layer of its own."""
+        config = self._config()
+        after = "linear"
+        if "activation" in config and type(self.layer).__name__ in _ACTIVATED:
+            after = self._activation()
+            config["activation"] = after if after in _INSIDE else "linear"
+        made = self._make(type(self.layer).__name__, config)
+        value = self._applied(made, values, self._weights)
+        return value if after in _INSIDE else activated(after, value, self.name)
+
+    def _applied(self, made: Any, values: Sequence[Value], weights: list[Any]) -> Value:
+        from pipelines.models.keras_graph import Value
+
+        reverse = any(value.reverse for value in values)
+        if any(value.channel is not None for value in values):
+            raise UnsupportedLayerError(
+                f"layer {made.name} of kind {type(made).__name__} takes a single channel of an image, which cannot be "
+                "rebuilt: give it the whole image"
+            )
+        kind = type(made).__name__
+        if reverse and kind not in _CHANNELWISE and kind != "Conv2D":
+            raise UnsupportedLayerError(
+                f"the model swaps the colours (RGB to BGR) and then calls {made.name} of kind {kind}: opscore takes a "
+                "swap that a Conv2D follows; leave it out of the model and set model.pixels=caffe"
+            )
+        tensors = [value.tensor for value in values]
+        try:
+            result = made(tensors if len(tensors) > 1 else tensors[0])
+        except Exception as error:
+            raise _unmade(self.layer, error) from error
+        if weights:
+            theirs, own = [[tuple(one.shape) for one in some] for some in (weights, made.weights)]
+            if theirs != own:
+                raise UnsupportedLayerError(
+                    f"layer {made.name} of kind {kind} has weights of shapes {theirs}, which in Keras 2 are {own}: "
+                    "replace it in the model"
+                )
+            if reverse and kind == "Conv2D":
+                weights = [weights[0][:, :, ::-1], *weights[1:]]
+            for variable, weight in zip(made.weights, weights, strict=True):
+                variable.assign(weight)
+        return Value(result, reverse=reverse and kind != "Conv2D")
+
+    def _make(self, kind: str, config: dict[str, Any]) -> Any:
+        import tf_keras
+
+        cls = self.custom.get(kind) or getattr(tf_keras.layers, kind, None)
+        if cls is None:
+            raise UnsupportedLayerError(
+                f"layer {self.layer.name} of kind {kind} is unknown to Keras 2, with which "
+                "tensorflow-model-optimization works: replace it in the model by other layers"
+            )
+        kept = {name: value for name, value in config.items() if name in _fields(cls)}
+        try:
+            return cls.from_config({**kept, "name": self.name()})
+        except Exception as error:
+            raise _unmade(self.layer, error) from error
+
+    def _config(self) -> dict[str, Any]:
+        """The layer's configuration without what differs between the generations."""
+        config = {name: _plain(value) for name, value in self.layer.get_config().items()}
+        for name in config:
+            # The weights follow, and zeros are drawn at once.
+            if name.endswith("_initializer"):
+                config[name] = "zeros"
+        if "negative_slope" in config and type(self.layer).__name__ == "LeakyReLU":
+            config["alpha"] = config.pop("negative_slope")
+        # The layer takes the precision of the training.
+        config.pop("dtype", None)
+        return {**config, "trainable": True}
+
+    def _activation(self) -> str:
+        """The name of the activation, with that of Keras 3 where the generations differ."""
+        function = self.layer.activation
+        name = str(getattr(function, "__name__", type(function).__name__))
+        if self.generation == 2 and name == "hard_sigmoid":
+            return "hard_sigmoid of Keras 2"
+        if name not in _EQUAL and name not in _COMPOSED:
+            raise UnsupportedLayerError(
+                f"layer {self.layer.name} of kind {type(self.layer).__name__} has the activation {name}, which has no "
+                f"equal in Keras 2: use one of {', '.join(sorted({*_EQUAL, *_COMPOSED}))}"
+            )
+        return _EQUAL.get(name, name)
+
+    def _separable(self, value: Value) -> Value:
+        """A depthwise and a pointwise convolution: techniques know these."""
+        config, layer = self._config(), self.layer
+        if tuple(layer.dilation_rate) != (1, 1) and tuple(layer.strides) != (1, 1):
+            return self._plain([value])
+        depthwise = {name: config[name] for name in ("kernel_size", "strides", "padding", "depth_multiplier")}
+        depthwise |= {"dilation_rate": config["dilation_rate"], "use_bias": False, "name": self.name("depthwise")}
+        first, second, *bias = self._weights
+        import tf_keras
+
+        made = tf_keras.layers.DepthwiseConv2D(**depthwise, depthwise_initializer="zeros")
+        value = self._applied(made, [value], [first])
+        made = tf_keras.layers.Conv2D(
+            layer.filters, 1, use_bias=layer.use_bias, kernel_initializer="zeros", name=self.name()
+        )
+        value = self._applied(made, [value], [second, *bias])
+        return activated(self._activation(), value, self.name)
+
+    def _scale_of_channels(self, value: Value) -> Value:
+        """ConvNeXt's LayerScale as a depthwise convolution of one pixel, which can be trained and quantized."""
+        import tf_keras
+
+        (gamma,) = self._weights
+        made = tf_keras.layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer="zeros", name=self.name())
+        return self._applied(made, [value], [gamma[None, None, :, None]])
+
+    def _drop_of_images(self, value: Value) -> Value:
+        import tf_keras
+
+        rate = getattr(self.layer, "drop_path_rate", None) or self.layer.get_config()["drop_path_rate"]
+        made = tf_keras.layers.Dropout(float(rate), noise_shape=(None, 1, 1, 1), name=self.name())
+        return self._applied(made, [value], [])
+
+    def _normalization(self, value: Value) -> Value:
+        """A scale and an offset, which are constants and no weights."""
+        if getattr(self.layer, "invert", False):
+            raise UnsupportedLayerError(
+                f"layer {self.layer.name} of kind Normalization inverts: use Rescaling in its place"
+            )
+        mean, variance = (np.ravel(np.asarray(one)).astype(float) for one in (self.layer.mean, self.layer.variance))
+        scale = 1 / np.maximum(np.sqrt(variance), 1e-7)
+        return rescaled(value, scale, -mean * scale, self.name)
+
+
+# Layers with an activation that can become a layer of its own.
+_ACTIVATED = ("Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D")
+# Layers that treat every channel alike, or for which `rescaled` cares.
+_CHANNELWISE = (
+    "Activation", "AveragePooling2D", "CenterCrop", "Dropout", "MaxPooling2D", "ReLU", "Rescaling", "Resizing",
+    "ZeroPadding2D",
+)  # fmt: skip
+
+
+def _unmade(layer: Any, error: Exception) -> UnsupportedLayerError:
+    reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+    return UnsupportedLayerError(
+        f"layer {layer.name} of kind {type(layer).__name__} cannot be made in Keras 2 ({type(error).__name__}: "
+        f"{reason}): replace it in the model by other layers"
+    )
+
+
+@cache
+def _fields(cls: type) -> frozenset[str]:
+    """What a layer takes to be made."""
+    taken = {name for base in cls.__mro__ for name in inspect.signature(base.__init__).parameters}  # type: ignore[misc]
+    return frozenset(taken | {"name", "dtype", "trainable"})
+
+
+def rescaled(value: Value, scale: Any, offset: Any, name: Namer) -> Value:
+    """value * scale + offset, each a number or one for each channel."""
+    import tf_keras
+
+    from pipelines.models.keras_graph import Value
+
+    def ordered(one: Any) -> Any:
+        flat = np.ravel(np.asarray(one, dtype=float))
+        if len(flat) == 1:
+            return float(flat[0])
+        if len(flat) != value.tensor.shape[-1]:
+            raise UnsupportedLayerError(
+                f"{name()} computes with a constant of {len(flat)} numbers and {value.tensor.shape[-1]} channels: one "
+                "for each channel, or one for all, can be rebuilt"
+            )
+        return (flat[::-1] if value.reverse else flat).tolist()
+
+    layer = tf_keras.layers.Rescaling(ordered(scale), offset=ordered(offset), dtype="float32", name=name())
+    return Value(layer(value.tensor), reverse=value.reverse)
+
+
+def activated(kind: str, value: Value, name: Namer) -> Value:
+    """An activation as layers."""
+    import tf_keras
+
+    from pipelines.models.keras_graph import Value
+
+    layers = tf_keras.layers
+    if kind == "linear":
+        return value
+    if kind in ("hard_sigmoid", "hard_silu", "hard_swish"):
+        # relu6(x + 3) / 6, which the converter turns into one operator.
+        gate = layers.ReLU(6.0, name=name("relu6"))(rescaled(value, 1.0, 3.0, lambda: name("add_3")).tensor)
+        gate = rescaled(Value(gate), 1 / 6, 0.0, lambda: name("by_6")).tensor
+        return Value(gate if kind == "hard_sigmoid" else layers.Multiply(name=name())([value.tensor, gate]))
+    if kind == "leaky_relu":
+        return Value(layers.LeakyReLU(0.2, name=name("leaky_relu"))(value.tensor), reverse=value.reverse)
+    if kind == "relu6":
+        return Value(layers.ReLU(6.0, name=name())(value.tensor), reverse=value.reverse)
+    keras_name = "hard_sigmoid" if kind == "hard_sigmoid of Keras 2" else kind
+    return Value(layers.Activation(keras_name, name=name(keras_name))(value.tensor), reverse=value.reverse)
+
+
+_COMPOSED = ("hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu")
+
+
+def _plain(value: Any) -> Any:
+    """A value of a configuration in the form of Keras 2: classes without their module."""
+    if isinstance(value, dict) and "class_name" in value and "config" in value:
+        return {"class_name": value["class_name"], "config": value["config"]}
+    return value

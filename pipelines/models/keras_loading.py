@@ -1,0 +1,161 @@
+"""Loads a model file with the Keras that wrote it, for `keras_graph` to rebuild."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipelines.models import keras_safety
+from pipelines.models.keras_format import Content
+
+
+def load(content: Content, *, trust: bool, custom_objects: str | None) -> tuple[Any, dict[str, Any]]:
+    """The model, and the user's own classes for tf_keras by name.
+
+    Raises ValueError where Keras cannot read the file. trust: let code in the file run.
+    """
+    custom = register(custom_objects) if custom_objects else {}
+    package, keras = ("tf-keras", _keras_2()) if content.generation == 2 else ("keras", _keras_3())
+    own = (
+        custom
+        if content.generation == 2
+        else _objects(importlib.import_module(custom_objects))
+        if custom_objects
+        else {}
+    )
+    # Keras would import the modules that the file names.
+    missing = sorted(keras_safety.foreign_names(content) - set(own))
+    if missing:
+        raise ValueError(
+            f"model.custom_objects must be a module that defines {', '.join(missing)}, which {content.path} uses, got "
+            f"{custom_objects}: add it there"
+        )
+    with _by_its_content(content) as path:
+        try:
+            if content.generation == 3 and content.suffix == ".keras":
+                return _from_parts(content, own, trust=trust), custom
+            return keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=not trust), custom
+        except Exception as error:
+            installed = metadata.version(package)
+            if _numbers(content.version) > _numbers(installed):
+                raise ValueError(
+                    f"model.path must be readable by the installed Keras {installed}, got {content.path}, which Keras "
+                    f"{content.version} wrote: pip install '{package}>={content.version}'"
+                ) from error
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+            raise ValueError(
+                f"model.path must be readable by Keras {installed}, got {content.path} of Keras {content.version} "
+                f"({type(error).__name__}: {reason}): if a layer is of your own class, set model.custom_objects; else "
+                "load the model where it was built, and save it again"
+            ) from error
+
+
+def _from_parts(content: Content, custom: dict[str, Any], *, trust: bool) -> Any:
+    """The model of a Keras 3 archive, as `load_model` makes it, without drawing random weights first."""
+    keras = _keras_3()
+    config = _with_zeros(content.config)
+    model = keras.saving.deserialize_keras_object(config, custom_objects=custom, safe_mode=not trust)
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(content.path) as archive:
+        model.load_weights(archive.extract("model.weights.h5", folder))
+    return model
+
+
+def _with_zeros(config: Any) -> Any:
+    """A copy of a configuration whose weights start as zeros, and which does not say how to train."""
+    if isinstance(config, Mapping):
+        zeros: dict[str, Any] = {
+            "module": "keras.initializers",
+            "class_name": "Zeros",
+            "config": {},
+            "registered_name": None,
+        }
+        return {
+            key: zeros if key.endswith("_initializer") and value else _with_zeros(value)
+            for key, value in config.items()
+            if key != "compile_config"
+        }
+    return [_with_zeros(one) for one in config] if isinstance(config, list) else config
+
+
+@cache
+def register(module: str) -> dict[str, Any]:
+    """The classes of the user's module, made for tf_keras, by name; tf_keras then finds them in checkpoints too.
+
+    A module that imports Keras 3 is imported once more with tf_keras in its place.
+    """
+    import tf_keras
+
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.loader is not None  # preflight found it
+    with _tf_keras_as_keras():
+        twin = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(twin)
+    found = _objects(twin)
+    for name, cls in found.items():
+        tf_keras.utils.get_custom_objects().update({name: cls, f"{module.partition('.')[0]}>{name}": cls})
+    return found
+
+
+def _objects(module: Any) -> dict[str, Any]:
+    """The classes and functions that a module defines, by name."""
+    kinds = (one for one in vars(module).items() if inspect.isclass(one[1]) or inspect.isfunction(one[1]))
+    return {name: one for name, one in kinds if one.__module__ == module.__name__}
+
+
+def _keras_2() -> Any:
+    import tf_keras
+
+    return tf_keras
+
+
+def _keras_3() -> Any:
+    # Whatever the file was trained with: the rebuild is for TensorFlow.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+
+    return keras
+
+
+@contextlib.contextmanager
+def _by_its_content(content: Content) -> Iterator[str]:
+    """A path with the ending by which Keras chooses how to read."""
+    if content.path.suffix == content.suffix:
+        yield str(content.path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"model{content.suffix}"
+        link.symlink_to(content.path.absolute())
+        yield str(link)
+
+
+@contextlib.contextmanager
+def _tf_keras_as_keras() -> Iterator[None]:
+    import tf_keras
+
+    modules = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "keras"}
+    for name in modules:
+        del sys.modules[name]
+    parts = ("layers", "saving", "utils", "activations", "initializers", "regularizers", "constraints", "models")
+    sys.modules["keras"] = tf_keras
+    sys.modules.update({f"keras.{part}": getattr(tf_keras, part) for part in parts if hasattr(tf_keras, part)})
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "keras"]:
+            del sys.modules[name]
+        sys.modules.update(modules)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in version.split(".")[:3])

@@ -1,0 +1,181 @@
+"""Operations of a functional graph that are no layers (`x / 127.5`, `keras.ops.relu(x)`) as layers of tf_keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.models.keras_layers import Namer, UnsupportedLayerError, activated, rescaled
+
+if TYPE_CHECKING:
+    from pipelines.models.keras_graph import Value
+
+# Names in Keras 3 (classes of `keras.ops`) and in Keras 2 (TensorFlow's functions), by what they compute.
+_ARITHMETIC = {
+    "add": ("Add", "__operators__.add", "math.add", "add", "nn.bias_add", "BiasAdd"),
+    "subtract": ("Subtract", "math.subtract", "subtract", "__operators__.sub"),
+    "multiply": ("Multiply", "math.multiply", "multiply", "__operators__.mul"),
+    "divide": ("Divide", "TrueDivide", "math.truediv", "math.divide", "__operators__.truediv"),
+}
+_ACTIVATIONS = {
+    "relu": ("Relu", "nn.relu"), "relu6": ("Relu6", "nn.relu6"), "sigmoid": ("Sigmoid", "math.sigmoid", "nn.sigmoid"),
+    "tanh": ("Tanh", "math.tanh", "tanh"), "swish": ("Silu", "nn.silu", "nn.swish"), "gelu": ("Gelu", "nn.gelu"),
+    "softmax": ("Softmax", "nn.softmax"), "elu": ("Elu", "nn.elu"), "hard_sigmoid": ("HardSigmoid",),
+    "hard_silu": ("HardSilu",), "softplus": ("Softplus", "math.softplus"), "exponential": ("Exp", "math.exp"),
+}  # fmt: skip
+_NOTHING = ("Cast", "cast", "identity", "StopGradient", "stop_gradient", "ConvertToTensor", "convert_to_tensor")
+
+
+def operation(op: Any, args: Any, kwargs: dict[str, Any], name: Namer) -> Value:
+    """The operation as layers. args, kwargs: with values of the new graph. Raises UnsupportedLayerError."""
+    kind = _kind(op)
+    arguments = [*_flat(args), *_flat(list(kwargs.values()))]
+    tensors: list[Value] = [one for one in arguments if _is_value(one)]
+    if any(one.channel is not None for one in tensors) and kind not in ("Stack", "stack"):
+        raise _unknown(op)
+    if kind in _NOTHING:
+        return tensors[0]
+    for what, kinds in _ARITHMETIC.items():
+        if kind in kinds:
+            return _arithmetic(what, arguments, op, name)
+    for what, kinds in _ACTIVATIONS.items():
+        if kind in kinds:
+            return activated(what, tensors[0], name)
+    special = _SPECIAL.get(kind)
+    if special is not None:
+        result = special(op, tensors[0], args, kwargs, name)
+        if result is not None:
+            return result
+    raise _unknown(op)
+
+
+def _unknown(op: Any) -> UnsupportedLayerError:
+    return UnsupportedLayerError(
+        f"the operation {op.name} ({_kind(op)}) cannot be written as a layer: use a layer of Keras in its place, such "
+        "as Rescaling, Add, Multiply, Activation, Reshape or GlobalAveragePooling2D, and save the model again"
+    )
+
+
+def _arithmetic(what: str, arguments: list[Any], op: Any, name: Namer) -> Value:
+    import tf_keras
+
+    from pipelines.models.keras_graph import Value
+
+    operands = [one for one in arguments if _is_value(one) or _is_constant(one)][:2]
+    tensors = [one for one in operands if _is_value(one)]
+    if len(tensors) == 2 and what != "divide":
+        layer = getattr(tf_keras.layers, what.capitalize())(name=name())
+        if tensors[0].reverse == tensors[1].reverse:
+            return Value(layer([one.tensor for one in tensors]), reverse=tensors[0].reverse)
+    if len(operands) == 2 and len(tensors) == 1:
+        value, first = tensors[0], _is_value(operands[0])
+        constant = np.asarray(operands[1] if first else operands[0], dtype=float)
+        match what:
+            case "add":
+                return rescaled(value, 1.0, constant, name)
+            case "subtract":
+                return rescaled(value, 1.0, -constant, name) if first else rescaled(value, -1.0, constant, name)
+            case "multiply":
+                return rescaled(value, constant, 0.0, name)
+            case "divide" if first:
+                return rescaled(value, 1 / constant, 0.0, name)
+    raise UnsupportedLayerError(
+        f"the operation {op.name} ({_kind(op)}) has operands that no layer takes: use Add, Multiply or Rescaling in "
+        "its place and save the model again"
+    )
+
+
+def _swapped(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:  # noqa: ARG001
+    """`x[..., ::-1]`, which is RGB to BGR, and `x[..., 0]`, of which `_stacked` makes the same."""
+    from pipelines.models.keras_graph import Value
+
+    parts = next((one for one in [*args, *kwargs.values()] if not _is_value(one)), None)
+    *before, last = parts if isinstance(parts, list | tuple) else [parts]
+    if isinstance(last, int) and value.tensor.shape[-1] == 3:
+        return Value(value.tensor, value.reverse, channel=last % 3)
+    backwards = _slice(last) == (None, None, -1)
+    whole = all(one is Ellipsis or getattr(one, "__name__", one) == "..." or _slice(one)[2] is None for one in before)
+    if backwards and whole and before:
+        return Value(value.tensor, reverse=not value.reverse)
+    return None
+
+
+def _stacked(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:  # noqa: ARG001
+    """Three channels in the opposite order, as Keras 3 swaps colours."""
+    from pipelines.models.keras_graph import Value
+
+    values = [one for one in _flat(args) if _is_value(one)]
+    one_image = all(one.tensor is value.tensor for one in values)
+    axis = getattr(op, "axis", kwargs.get("axis"))
+    if not one_image or axis not in (-1, 3):
+        return None
+    orders = {(0, 1, 2): value.reverse, (2, 1, 0): not value.reverse}
+    found = orders.get(tuple(one.channel for one in values))
+    return None if found is None else Value(value.tensor, reverse=found)
+
+
+def _slice(one: Any) -> tuple[Any, Any, Any]:
+    if isinstance(one, slice):
+        return one.start, one.stop, one.step
+    if isinstance(one, dict):
+        return one.get("start"), one.get("stop"), one.get("step")
+    return 0, 0, 0
+
+
+def _pooled(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:
+    """The mean or the maximum over height and width."""
+    import tf_keras
+
+    from pipelines.models.keras_graph import Value
+
+    given = {**vars(op), **kwargs}
+    axis = given.get("axis") if given.get("axis") is not None else next((one for one in args[1:] if one), None)
+    if axis is None or sorted(one % 4 for one in np.ravel(axis)) != [1, 2]:
+        return None
+    keepdims = bool(given.get("keepdims"))
+    kind = "GlobalMaxPooling2D" if "ax" in _kind(op) else "GlobalAveragePooling2D"
+    layer = getattr(tf_keras.layers, kind)(keepdims=keepdims, name=name())
+    return Value(layer(value.tensor), reverse=value.reverse)
+
+
+def _reshaped(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:
+    import tf_keras
+
+    from pipelines.models.keras_graph import Value
+
+    shape = getattr(op, "newshape", None) or kwargs.get("shape") or (args[1] if len(args) > 1 else None)
+    if shape is None or not all(isinstance(one, int | np.integer) for one in shape[1:]):
+        return None
+    return Value(tf_keras.layers.Reshape([int(one) for one in shape[1:]], name=name())(value.tensor))
+
+
+_Special = Callable[[Any, "Value", Any, dict[str, Any], Namer], "Value | None"]
+_SPECIAL: dict[str, _Special] = {
+    "GetItem": _swapped, "__operators__.getitem": _swapped, "Stack": _stacked, "stack": _stacked, "Mean": _pooled,
+    "math.reduce_mean": _pooled, "Max": _pooled, "math.reduce_max": _pooled, "Reshape": _reshaped, "reshape": _reshaped,
+}  # fmt: skip
+
+
+def _kind(op: Any) -> str:
+    """The operation's name: a class of Keras 3, or TensorFlow's symbol in Keras 2."""
+    if type(op).__name__ in ("TFOpLambda", "SlicingOpLambda"):
+        return str(op.get_config()["function"])
+    return type(op).__name__
+
+
+def _is_value(one: Any) -> bool:
+    return hasattr(one, "reverse") and hasattr(one, "tensor")
+
+
+def _is_constant(one: Any) -> bool:
+    return not isinstance(one, str | bool) and (isinstance(one, int | float) or hasattr(one, "dtype"))
+
+
+def _flat(argument: Any) -> list[Any]:
+    if isinstance(argument, list | tuple):
+        if argument and all(isinstance(one, int | float) and not isinstance(one, bool) for one in argument):
+            return [np.asarray(argument)]
+        return [part for one in argument for part in _flat(one)]
+    return [argument]

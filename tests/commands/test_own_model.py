@@ -1,0 +1,170 @@
+"""A trained Keras 3 model from a file, through the command."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.litert.exported_model import ExportedModel
+from tests.conftest import small_data
+from tests.places import Place, called, child_environment
+
+pytestmark = pytest.mark.slow
+
+
+def model(*middle: Any) -> Any:
+    """A network for digits that expects numbers from 0 to 1."""
+    import keras
+
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(16, 3, padding="same", activation="relu"),
+            layers.Conv2D(16, 3, padding="same", activation="relu", strides=2),
+            *middle,
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def accuracy_of_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A file with a trained model, and its accuracy on the test images by Keras."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    data, _ = small_data()
+    trained = model()
+    trained.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    trained.fit(data.train.images / 255.0, data.train.labels, batch_size=16, epochs=25, verbose=0)
+    answers = trained.predict(data.test.images / 255.0, verbose=0).argmax(axis=1)
+    path = tmp_path_factory.mktemp("file") / "shoes.keras"
+    trained.save(path)
+    return path, float((answers == data.test.labels).mean())
+
+
+@pytest.fixture(scope="module")
+def path(accuracy_of_file: tuple[Path, float]) -> Path:
+    return accuracy_of_file[0]
+
+
+@pytest.fixture(scope="module")
+def place(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A store with a sweep over the file."""
+    place = Place(tmp_path_factory.mktemp("store"))
+    done = place.run("-m", *of(path), "technique=baseline,quantize_int8,cluster")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place
+
+
+def of(path: Path) -> list[str]:
+    return ["model=keras_file", f"model.path={path}", "model.pixels=0..1"]
+
+
+def test_sweep_over_a_file(place: Place, accuracy_of_file: tuple[Path, float]) -> None:
+    cells = {run.info.run_name: run for run in place.cells()}
+    assert set(cells) == {f"shoes-digits-{technique}" for technique in ("baseline", "quantize_int8", "cluster")}
+    assert {run.info.status for run in cells.values()} == {"FINISHED"}
+    baseline = cells["shoes-digits-baseline"]
+    accuracy = accuracy_of_file[1]
+    assert accuracy > 0.8
+    assert abs(baseline.data.metrics["test/accuracy"] - accuracy) <= 0.0101
+    assert cells["shoes-digits-quantize_int8"].data.metrics["test/accuracy"] > accuracy - 0.05
+    # It is unknown, and neither 0 nor that of the fine-tuning alone.
+    assert not [run for run in cells.values() if "time/train_total_s" in run.data.metrics]
+    assert not place.client.get_metric_history(baseline.info.run_id, "train/val_accuracy")
+    assert place.client.get_metric_history(cells["shoes-digits-cluster"].info.run_id, "train/val_accuracy")
+
+
+def test_exported_baseline_is_the_file(place: Place, path: Path) -> None:
+    import keras
+
+    data, _ = small_data()
+    run = place.runs()["shoes-digits-baseline"]
+    logits = ExportedModel(place.files(run) / "cell" / "model.tflite").logits(data.test.images)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    want = keras.saving.load_model(path).predict(data.test.images / 255.0, verbose=0)
+    np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), want, atol=1e-4)
+
+
+def test_stated_seconds_of_training_count(path: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run(*of(path), "technique=baseline", "model.trained_s=60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = place.cells()
+    assert run.data.metrics["time/train_total_s"] == 60
+
+
+def test_file_may_be_fine_tuned_first(path: Path, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run(*of(path), "technique=baseline", "model.trained=false", "model.name=mine")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = place.cells()
+    assert run.info.run_name == "mine-digits-baseline"
+    assert len(place.client.get_metric_history(run.info.run_id, "train/val_accuracy")) == 2
+    assert run.data.metrics["time/train_s"] > 0
+
+
+def test_answers_by_chance_are_reported(tmp_path: Path) -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    path = tmp_path / "random.keras"
+    model().save(path)
+    place = Place(tmp_path)
+    done = place.run(*of(path), "technique=baseline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = " ".join(done.stdout.split())
+    assert "no better than always answering" in text
+    assert "model.pixels" in text and "model.class_names" in text
+
+
+def test_layer_that_is_not_taken_fails_before_training(tmp_path: Path) -> None:
+    import keras
+
+    path = tmp_path / "odd.keras"
+    odd = keras.layers.UpSampling2D(interpolation="bicubic", name="enlarge")
+    model(odd).save(path)
+    place = Place(tmp_path)
+    done = place.run(*of(path), "technique=cluster")
+    assert done.returncode != 0
+    text = " ".join((done.stdout + done.stderr).split())
+    assert "layer enlarge of kind UpSampling2D" in text, text[-1500:]
+    assert not [run for run in place.cells() if run.info.status == "FINISHED"]
+
+
+def test_number_of_answers_is_refused_at_once(tmp_path: Path) -> None:
+    import keras
+
+    path = tmp_path / "three.keras"
+    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]).save(path)
+    place = Place(tmp_path)
+    done = place.run(*of(path), "technique=baseline")
+    assert done.returncode != 0
+    assert "got 3 in" in " ".join(done.stderr.split()) and "10 classes" in " ".join(done.stderr.split())
+    assert not place.cells()
+
+
+def test_rehearsal_finds_what_a_technique_does_not_take(tmp_path: Path) -> None:
+    import keras
+
+    layers = keras.layers
+    path = tmp_path / "no_head.keras"
+    pooled = [layers.Conv2D(10, 3), layers.GlobalAveragePooling2D(), layers.Softmax()]
+    keras.Sequential([keras.Input((8, 8, 3)), *pooled]).save(path)
+    place = Place(tmp_path)
+    done = place.run(*of(path), "technique=transfer")
+    text = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 1 and "Epoch" not in text
+    assert "transfer does not take this model: transfer needs dense layers behind a pooling or flattening layer" in text
+    # The same is known without a run.
+    command = ["pipelines", "run", "--info", "compatibility", *of(path), "dataset=digits"]
+    shown = called(*command, cwd=tmp_path, variables=child_environment(place.uri)).stdout
+    lines = dict(
+        line.split(maxsplit=1) for line in shown.splitlines() if line.startswith(("transfer ", "qat ", "prune "))
+    )
+    assert lines["qat"] == lines["prune"] == "yes"
+    assert lines["transfer"].startswith("no: transfer does not take this model")

@@ -1,0 +1,277 @@
+"""Models of both generations, rebuilt: the answers are the file's, and the graph is one that techniques take."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.models import keras_file
+from tests.models.keras_files import (
+    SHAPE,
+    agree,
+    images,
+    library,
+    loaded,
+    randomized,
+    saved,
+    settings,
+    with_even_answers,
+)
+
+GENERATIONS = pytest.mark.parametrize("generation", [2, 3])
+NETWORKS = {
+    "ResNet50": 32, "MobileNetV2": 32, "MobileNetV3Small": 32, "EfficientNetB0": 32, "EfficientNetV2B0": 32,
+    "DenseNet121": 32, "Xception": 72, "ConvNeXtTiny": 32,
+}  # fmt: skip
+
+
+def check_flat_graph(built: Any) -> None:
+    keras = library(2)
+    names = [layer.name for layer in built.layers]
+    assert len(set(names)) == len(names)
+    assert not [layer for layer in built.layers if isinstance(layer, keras.Model)]
+    assert names[-1].startswith("head_")
+    dense = [layer.name for layer in built.layers if isinstance(layer, keras.layers.Dense)]
+    assert all(name.startswith("head_") for name in dense[-1:])
+
+
+def check(model: Any, path: Path, shape: tuple[int, int, int] = SHAPE, spread: float = 0.01, **changed: Any) -> Any:
+    """Save a model with random weights, rebuild it, and compare."""
+    randomized(model)
+    if spread:
+        with_even_answers(model, images(shape))
+    file = settings(saved(model, path), **changed)
+    file.preflight(shape)
+    built = file.build(shape, 10)
+    check_flat_graph(built)
+    agree(loaded(path, file._content.generation), built, images(shape), spread=spread)
+    return built
+
+
+def norms(model: Any) -> list[float]:
+    """The length of every weight tensor, but for what becomes constants: mean and variance of Normalization."""
+    layers = [layer for layer in model._flatten_layers() if not hasattr(layer, "layers")]
+    weights = [one for layer in layers if type(layer).__name__ != "Normalization" for one in layer.weights]
+    return sorted(round(float(np.linalg.norm(np.asarray(one))), 3) for one in weights if len(one.shape))
+
+
+def small(keras: Any, *middle: Any) -> Any:
+    """A model whose middle layers come between a convolution and the answers."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(8, 3, strides=2, activation="relu"),
+            *middle,
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
+def test_network_of_keras_3_answers_as_its_file(network: str, tmp_path: Path) -> None:
+    shape = (NETWORKS[network], NETWORKS[network], 3)
+    library(3).utils.set_random_seed(0)
+    model = getattr(library(3).applications, network)(input_shape=shape, weights=None, classes=10)
+    # Where statistics that fit the images would make rounding errors larger than what is tested.
+    spread = 0.0 if network.startswith("EfficientNet") else 0.01
+    built = check(model, tmp_path / "model.keras", shape, spread=spread)
+    assert norms(model) == norms(built)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["MobileNetV2", "MobileNetV3Small"])
+def test_network_of_keras_2_answers_as_its_file(network: str, tmp_path: Path) -> None:
+    library(2).utils.set_random_seed(0)
+    model = getattr(library(2).applications, network)(input_shape=SHAPE, weights=None, classes=10)
+    check(model, tmp_path / "model.h5")
+
+
+@GENERATIONS
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_both_kinds_of_file_of_both_generations(generation: int, suffix: str, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    middle = [layers.BatchNormalization(), layers.LeakyReLU(), layers.DepthwiseConv2D(3, activation="relu6")]
+    built = check(small(keras, *middle, layers.Dropout(0.5), layers.MaxPooling2D()), tmp_path / f"model{suffix}")
+    kinds = [type(layer).__name__ for layer in built.layers]
+    assert kinds.count("BatchNormalization") == kinds.count("DepthwiseConv2D") == 1
+
+
+@GENERATIONS
+@pytest.mark.parametrize("mode", ["tf", "caffe", "torch"])
+def test_nested_transfer_learning_model(generation: int, mode: str, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    inputs = keras.Input(SHAPE)
+    x = layers.Conv2D(8, 3, use_bias=False)(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    backbone = keras.Model(inputs, x, name="backbone")
+    backbone.trainable = False
+
+    augmentation = keras.Sequential(
+        [
+            layers.RandomFlip("horizontal"),
+            layers.RandomRotation(0.1),
+            layers.RandomZoom(0.1),
+            layers.RandomContrast(0.1),
+        ]
+    )
+    image = keras.Input(SHAPE)
+    x = keras.applications.imagenet_utils.preprocess_input(augmentation(image), data_format="channels_last", mode=mode)
+    x = layers.GlobalAveragePooling2D()(backbone(x, training=False))
+    x = layers.Dense(16, activation="relu")(layers.Dropout(0.2)(x))
+    model = keras.Model(image, layers.Dense(10, activation="softmax")(x))
+    # Keras 2 cannot write `x[..., ::-1]` to a .keras file.
+    built = check(model, tmp_path / ("model.keras" if generation == 3 else "model.h5"))
+    kinds = {type(layer).__name__ for layer in built.layers}
+    assert not any(kind.startswith("Random") for kind in kinds)
+    assert all(layer.trainable for layer in built.layers)
+    assert len([layer for layer in built.layers if layer.name.startswith("head_")]) == 4
+
+
+@pytest.mark.slow
+@GENERATIONS
+def test_sequential_around_a_backbone(generation: int, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    backbone = keras.applications.MobileNetV2(input_shape=SHAPE, alpha=0.35, include_top=False, weights=None)
+    model = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            layers.RandomFlip(),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            backbone,
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    check(model, tmp_path / "model.keras")
+
+
+def test_two_backbones_with_layers_of_equal_names(tmp_path: Path) -> None:
+    keras = library(3)
+    layers = keras.layers
+    made = []
+    for name in ("left", "right"):
+        inputs = keras.Input(SHAPE)
+        made.append(keras.Model(inputs, layers.Conv2D(8, 3, name="conv")(inputs), name=name))
+    image = keras.Input(SHAPE)
+    x = layers.Concatenate()([one(layers.Rescaling(1 / 255)(image)) for one in made])
+    x = layers.Dense(10)(layers.GlobalMaxPooling2D()(x))
+    built = check(keras.Model(image, layers.Softmax()(x)), tmp_path / "model.keras")
+    assert {"conv", "right_conv"} <= {layer.name for layer in built.layers}
+
+
+@GENERATIONS
+@pytest.mark.parametrize("activation", ["hard_sigmoid", "swish", "gelu", "elu", "relu6", "tanh"])
+def test_activation_of_either_generation(generation: int, activation: str, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    name = "relu" if (generation, activation) == (2, "relu6") else activation
+    middle = [layers.Conv2D(8, 3, activation=name), layers.BatchNormalization(), layers.Activation(name)]
+    check(small(keras, *middle), tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("activation", ["hard_silu", "hard_sigmoid", "leaky_relu", "silu", "relu6"])
+def test_activation_of_keras_3_alone(activation: str, tmp_path: Path) -> None:
+    keras = library(3)
+    layers = keras.layers
+    inside = layers.Conv2D(8, 3, activation=activation)
+    check(small(keras, inside, layers.BatchNormalization(), layers.Activation(activation)), tmp_path / "model.keras")
+
+
+@GENERATIONS
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        {"strides": 2, "depth_multiplier": 2, "activation": "relu"},
+        {"padding": "same", "use_bias": False},
+        {"dilation_rate": 2, "depth_multiplier": 3},
+    ],
+)
+def test_separable_convolution(generation: int, convolution: dict[str, Any], tmp_path: Path) -> None:
+    keras = library(generation)
+    layer = keras.layers.SeparableConv2D(12, 3, **convolution)
+    built = check(small(keras, layer, keras.layers.BatchNormalization()), tmp_path / "model.keras")
+    kinds = [type(layer).__name__ for layer in built.layers]
+    assert kinds.count("DepthwiseConv2D") == 1 and "SeparableConv2D" not in kinds
+
+
+@GENERATIONS
+def test_arithmetic_on_tensors(generation: int, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    image = keras.Input(SHAPE)
+    x = (image / 255.0 - np.array([0.5, 0.4, 0.3], np.float32)) * 2.0
+    left, right = (layers.Conv2D(8, 3)(one) for one in (x, 1.0 - x))
+    x = left + right * (left - right) + 0.5
+    if generation == 2:
+        import tensorflow as tf
+
+        x = tf.reduce_mean(tf.nn.relu(x), axis=[1, 2])
+    else:
+        x = keras.ops.mean(keras.ops.relu(x), axis=[1, 2])
+    check(keras.Model(image, layers.Dense(10, activation="softmax")(x)), tmp_path / "model.keras")
+
+
+@GENERATIONS
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_trusted_lambda(generation: int, suffix: str, tmp_path: Path) -> None:
+    keras = library(generation)
+    scale = keras.layers.Lambda(lambda x: x * 2.0 - 1.0)
+    check(small(keras, scale), tmp_path / f"model{suffix}", trust=True)
+
+
+def test_mixed_precision_file_computes_in_float32(tmp_path: Path) -> None:
+    keras = library(3)
+
+    def made(policy: str) -> Any:
+        layers = keras.layers
+        image = keras.Input(SHAPE)
+        x = layers.Rescaling(1 / 255, dtype=policy)(image)
+        x = layers.BatchNormalization(dtype=policy)(layers.Conv2D(8, 3, dtype=policy)(x))
+        x = layers.GlobalAveragePooling2D(dtype=policy)(layers.Activation("relu", dtype=policy)(x))
+        return keras.Model(image, layers.Dense(10, activation="softmax", dtype="float32")(x))
+
+    mixed, plain = made("mixed_float16"), with_even_answers(randomized(made("float32")), images(SHAPE))
+    mixed.set_weights(plain.get_weights())
+    built = settings(saved(mixed, tmp_path / "model.keras")).build(SHAPE, 10)
+    assert {layer.dtype for layer in built.layers} == {"float32"}
+    agree(plain, built, images(SHAPE))
+
+
+@pytest.mark.parametrize("pixels", keras_file.PIXELS)
+def test_images_of_another_size_are_resized(pixels: str, tmp_path: Path) -> None:
+    keras = library(3)
+    model = randomized(small(keras))
+    file = settings(saved(model, tmp_path / "model.keras"), pixels=pixels)
+    built = file.build((48, 40, 3), 10)
+    assert built.input_shape == (None, 48, 40, 3)
+    assert file.side == 32
+    assert np.isfinite(np.asarray(built(images((48, 40, 3))))).all()
+
+
+def test_size_of_images_may_be_free(tmp_path: Path) -> None:
+    keras = library(3)
+    layers = keras.layers
+    image = keras.Input((None, None, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(layers.Rescaling(1 / 255)(image)))
+    model = keras.Model(image, layers.Dense(10, activation="softmax")(x))
+    with pytest.raises(ValueError, match=r"model.input_size must be given.*model.input_size=224"):
+        settings(saved(model, tmp_path / "model.keras")).preflight(SHAPE)
+    check(model, tmp_path / "model.keras", input_size=32)
+
+
+def test_operation_without_a_layer_is_named(tmp_path: Path) -> None:
+    keras = library(3)
+    layers = keras.layers
+    image = keras.Input(SHAPE)
+    x = layers.Flatten()(keras.ops.cumsum(layers.Conv2D(2, 3)(image), axis=1))
+    model = keras.Model(image, layers.Dense(10)(x))
+    with pytest.raises(ValueError, match=r"the operation cumsum\w* \(Cumsum\) cannot be written as a layer"):
+        settings(saved(model, tmp_path / "model.keras")).build(SHAPE, 10)

@@ -1,0 +1,172 @@
+"""Code in a file is never run unasked; the user's own layers come from the user's module; the content counts."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.cells.plan import content
+from tests.models.keras_files import SHAPE, agree, images, library, randomized, saved, settings, with_even_answers
+
+GENERATIONS = pytest.mark.parametrize("generation", [2, 3])
+SUFFIXES = pytest.mark.parametrize("suffix", [".keras", ".h5"])
+LAYER = """
+import keras
+
+@keras.saving.register_keras_serializable(package="mine")
+class Doubled(keras.layers.Layer):
+    def __init__(self, factor=2.0, **given):
+        super().__init__(**given)
+        self.factor = factor
+
+    def build(self, shape):
+        self.offset = self.add_weight(name="offset", shape=(shape[-1],), initializer="zeros")
+
+    def call(self, x):
+        return x * self.factor + self.offset
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+"""
+
+
+def small(generation: int, *middle: Any) -> Any:
+    keras = library(generation)
+    layers = keras.layers
+    convolution = layers.Conv2D(4, 3, strides=2, activation="relu")
+    ends = [layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax")]
+    return keras.Sequential([keras.Input(SHAPE), layers.Rescaling(1 / 255), convolution, *middle, *ends])
+
+
+@GENERATIONS
+@SUFFIXES
+@pytest.mark.parametrize("place", ["layer", "nested", "wrapped"])
+def test_code_in_a_file_is_not_run(generation: int, suffix: str, place: str, tmp_path: Path) -> None:
+    keras, marker = library(generation), str(tmp_path / "ran")
+    layers = keras.layers
+
+    def attack(x: Any, marker: str = marker) -> Any:
+        with open(marker, "w"):  # noqa: PTH123
+            return x
+
+    code = lambda x, attack=attack: attack(x)  # noqa: E731
+    inner = layers.Lambda(code, name="attack")
+    made = {
+        "layer": lambda: inner,
+        "nested": lambda: keras.Sequential([keras.Input((15, 15, 4)), inner]),
+        "wrapped": lambda: layers.TimeDistributed(inner),
+    }
+    path = saved(small(generation, made[place]()), tmp_path / f"model{suffix}")
+    Path(marker).unlink(missing_ok=True)
+    file = settings(path)
+    for read in (lambda: file.preflight(SHAPE), lambda: file.build(SHAPE, 3), lambda: file.check_classes("abc")):
+        with pytest.raises(ValueError, match=r"layer .* holds Python code .*model.trust=true"):
+            read()
+    assert not Path(marker).exists()
+
+
+@pytest.mark.parametrize("name", ["Lambda", "layers.Lambda", "keras>Lambda"])
+def test_lambda_is_known_by_any_name(name: str, tmp_path: Path) -> None:
+    path = saved(small(3), tmp_path / "model.keras")
+    edited = tmp_path / "edited.keras"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(edited, "w") as new:
+        for item in old.namelist():
+            content = old.read(item)
+            if item == "config.json":
+                config = json.loads(content)
+                config["config"]["layers"][2] |= {"module": "keras", "class_name": name, "config": {"name": "attack"}}
+                content = json.dumps(config).encode()
+            new.writestr(item, content)
+    with pytest.raises(ValueError, match=r"layer attack of .* holds Python code"):
+        settings(edited).preflight(SHAPE)
+
+
+@pytest.mark.parametrize("place", ["layer", "nested", "function"])
+def test_module_in_a_file_is_not_imported(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marker = tmp_path / "ran"
+    (tmp_path / "evil_module.py").write_text(f"open({str(marker)!r}, 'w')\ndef relu(x): return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    keras = library(3)
+    nested = keras.Sequential([keras.Input((15, 15, 4)), keras.layers.ReLU()], name="nested")
+    path = saved(small(3, nested, keras.layers.Activation("relu", name="own")), tmp_path / "model.keras")
+    edited = tmp_path / "edited.keras"
+    evil = {"module": "evil_module", "registered_name": None}
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(edited, "w") as new:
+        for item in old.namelist():
+            content = old.read(item)
+            if item == "config.json":
+                config = json.loads(content)
+                found = {one["config"].get("name"): one for one in config["config"]["layers"]}
+                if place == "function":
+                    function = {"class_name": "function", "config": "relu", **evil}
+                    found["own"]["config"]["activation"] = function
+                else:
+                    found["nested" if place == "nested" else "own"].update(evil)
+                content = json.dumps(config).encode()
+            new.writestr(item, content)
+    file = settings(edited)
+    if place != "nested":
+        with pytest.raises(ValueError, match=r"model.custom_objects must be a module that defines .* got colorsys"):
+            settings(edited, custom_objects="colorsys").build(SHAPE, 3)
+    for read in (lambda: file.preflight(SHAPE), lambda: file.build(SHAPE, 3)):
+        with pytest.raises(ValueError, match=r"of your own .*set model.custom_objects"):
+            read()
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("generation", [2, 3])
+@SUFFIXES
+def test_own_layers_come_from_a_module(
+    generation: int, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"own_layers_{generation}_{suffix[1:]}"
+    text = LAYER if generation == 3 else LAYER.replace("import keras", "import tf_keras as keras")
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    layer = __import__(module).Doubled(3.0)
+    model = with_even_answers(randomized(small(generation, layer)), images(SHAPE))
+    path = saved(model, tmp_path / f"model{suffix}")
+    with pytest.raises(ValueError, match=r"of your own class Doubled, .* set model.custom_objects"):
+        settings(path).preflight(SHAPE)
+    with pytest.raises(ValueError, match=r"model.custom_objects must be a module .*got missing_module"):
+        settings(path, custom_objects="missing_module").preflight(SHAPE)
+    with pytest.raises(ValueError, match=r"model.custom_objects must be a module .*got missing.module"):
+        settings(path, custom_objects="missing.module").preflight(SHAPE)
+    file = settings(path, custom_objects=module)
+    file.preflight(SHAPE)
+    built = file.build(SHAPE, 3)
+    agree(model, built, images(SHAPE))
+    # A checkpoint is read in another process, in which tf_keras has to know the layer.
+    built.save(tmp_path / "checkpoint.keras")
+    program = (
+        "import sys; from tests.models.keras_files import settings; import tf_keras\n"
+        "settings(sys.argv[1], custom_objects=sys.argv[2]).register()\n"
+        "tf_keras.models.load_model(sys.argv[3])"
+    )
+    words = [str(path), module, str(tmp_path / "checkpoint.keras")]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        check=False,
+        cwd=root,
+        env={"PYTHONPATH": f"{tmp_path}:{root}", "TF_USE_LEGACY_KERAS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_content_counts_and_not_the_path(tmp_path: Path) -> None:
+    first = saved(small(3), tmp_path / "first.keras")
+    second = Path(shutil.copy(first, tmp_path / "second.keras"))
+    other = saved(small(3), tmp_path / "other.keras")
+    hashes = [[content(one) for one in settings(path).origin] for path in (first, second, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    (tmp_path / "names.txt").write_text("a\nb\nc\n")
+    named = [content(one) for one in settings(first, class_names=str(tmp_path / "names.txt")).origin]
+    assert named != hashes[0]
