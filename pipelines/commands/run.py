@@ -39,22 +39,23 @@ def main() -> int | None:
     runtime.relax_gc()
     # Taken out, because MLflow's next start_run() would adopt this run for whichever cell comes first.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
-    if sys.argv[1:] == ["--info", "compatibility"]:
-        from pipelines.cells.compatibility import Compatibility
-
-        print(Compatibility.of(CONF).text())
-        return None
     if "--info compatibility" in " ".join(sys.argv):
-        from pipelines.execution import file_compatibility
-
-        words = [word for word in sys.argv[1:] if word not in ("--info", "compatibility")]
-        for line in file_compatibility.lines(overrides.expand(words)):
-            print(line, flush=True)
+        _show_compatibility([word for word in sys.argv[1:] if word not in ("--info", "compatibility")])
         return None
     # Hydra writes its command line into files, so passwords are taken out of it.
     sys.argv[1:] = overrides.prepared(concealed(overrides.expand(sys.argv[1:])))
     sweep.SESSION.adopted = adopted
     return _composed(adopted)
+
+
+def _show_compatibility(words: list[str]) -> None:
+    """Print which technique takes which model or, where overrides choose a model, which technique takes that one."""
+    from pipelines.cells.compatibility import Compatibility
+    from pipelines.execution import file_compatibility
+
+    lines = file_compatibility.lines(overrides.expand(words)) if words else [Compatibility.of(CONF).text()]
+    for line in lines:
+        print(line, flush=True)
 
 
 def _composed(adopted: str | None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
@@ -43,10 +42,10 @@ def lines(words: Sequence[str]) -> Iterator[str]:
 
 def _answer(cell: Cell, technique: Technique) -> str:
     """`yes`, or why not."""
+    from pipelines.execution.job import trainer_of
     from pipelines.execution.preflight import loaded
     from pipelines.execution.rehearsal import rehearse
     from pipelines.techniques.base import Candidate, Chain, Context, EffectError
-    from pipelines.training.trainer import Trainer
 
     data = loaded(cell.dataset)
     steps = list(technique.steps.values()) if isinstance(technique, Chain) else [technique]
@@ -63,8 +62,7 @@ def _answer(cell: Cell, technique: Technique) -> str:
                 continue  # the effect comes with the training
         return candidate
 
-    settings = replace(cell.training, learning_rate=cell.learning_rate)
-    trainer = Trainer(settings=settings, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=lambda *_: None)
+    trainer = trainer_of(cell, data, on_epoch=lambda *_: None)
     try:
         technique.preflight(cell.model)
         rehearse(technique, optimize, trainer, labels=data.class_names, verify=True)

@@ -148,10 +148,7 @@ class Job:
     def _train(self) -> tuple[Candidate, Trained]:
         cell, files = self.cell, self.files
         runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
-        settings = replace(cell.training, learning_rate=cell.learning_rate)
-        trainer = Trainer(
-            settings=settings, data=self.data, dataset=cell.dataset, seed=cell.seed, on_epoch=self.on_epoch
-        )
+        trainer = trainer_of(cell, self.data, on_epoch=self.on_epoch)
         if cell.model.unproven and not (cell.model.trained and cell.baseline is None):
             quiet = replace(self, report=lambda _: None)
             rehearsal.rehearse(cell.technique, quiet._optimize, trainer, labels=self.data.class_names)
@@ -200,6 +197,12 @@ class Job:
             context = Context(trainer=trainer, source=source, baseline=baseline, trained=trained, report=self.report)
             candidate = self.cell.technique.apply(Candidate(model=model), context)
             return replace(candidate, model=_as_float32(candidate.model))
+
+
+def trainer_of(cell: Cell, data: ImageData, *, on_epoch: OnEpoch) -> Trainer:
+    """The trainer of a cell, at the cell's learning rate."""
+    settings = replace(cell.training, learning_rate=cell.learning_rate)
+    return Trainer(settings=settings, data=data, dataset=cell.dataset, seed=cell.seed, on_epoch=on_epoch)
 
 
 def rename(cell: Cell, finished: Finished, folder: Path, *, report: Callable[[str], None]) -> Finished:

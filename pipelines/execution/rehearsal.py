@@ -91,5 +91,4 @@ def _refused(model: Any, text: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:LONGEST_REASON] if lines else 'no reason given'}"
+    return f"{type(error).__name__}: {guard.first_line(error)[:LONGEST_REASON] or 'no reason given'}"

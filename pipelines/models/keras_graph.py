@@ -16,6 +16,7 @@ import numpy as np
 
 from pipelines.models import keras_layers, keras_operations
 from pipelines.models.keras_layers import UnsupportedLayerError
+from pipelines.system import guard
 
 # Layers that do nothing when a model is used.
 _AUGMENTATION = (
@@ -99,7 +100,7 @@ class Rebuild:
         except Exception as error:
             raise UnsupportedLayerError(
                 f"layer {layer.name} of kind Lambda cannot be written as layers ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}): use layers of Keras in its place, such as Rescaling"
+                f"{guard.first_line(error)}): use layers of Keras in its place, such as Rescaling"
             ) from error
         return self._model(traced, [value], f"{prefix}{layer.name}_")
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.system import guard
+
 if TYPE_CHECKING:
     from pipelines.models.keras_graph import Value
 
@@ -199,7 +201,7 @@ _CHANNELWISE = (
 
 
 def _unmade(layer: Any, error: Exception) -> UnsupportedLayerError:
-    reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+    reason = guard.first_line(error) or "no reason given"
     return UnsupportedLayerError(
         f"layer {layer.name} of kind {type(layer).__name__} cannot be made in Keras 2 ({type(error).__name__}: "
         f"{reason}): replace it in the model by other layers"

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipelines.models import keras_safety
 from pipelines.models.keras_format import Content
+from pipelines.system import guard
 
 
 def load(content: Content, *, trust: bool, custom_objects: str | None) -> tuple[Any, dict[str, Any]]:
@@ -53,7 +54,7 @@ def load(content: Content, *, trust: bool, custom_objects: str | None) -> tuple[
                     f"model.path must be readable by the installed Keras {installed}, got {content.path}, which Keras "
                     f"{content.version} wrote: pip install '{package}>={content.version}'"
                 ) from error
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+            reason = guard.first_line(error) or "no reason given"
             raise ValueError(
                 f"model.path must be readable by Keras {installed}, got {content.path} of Keras {content.version} "
                 f"({type(error).__name__}: {reason}): if a layer is of your own class, set model.custom_objects; else "

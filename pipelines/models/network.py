@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models import checkpoint
 from pipelines.models.base import Model, check_flat
+from pipelines.models.keras_format import HDF5
 from pipelines.system import checks
 
 if TYPE_CHECKING:
     import tf_keras
-
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +159,7 @@ def _check_file(weights: str) -> None:
         sound = zipfile.is_zipfile(path)
     else:
         with path.open("rb") as file:
-            sound = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+            sound = file.read(len(HDF5)) == HDF5
     if not sound:
         raise ValueError(
             f"model.weights must be a complete {path.suffix} file, got {path.absolute()}, which is damaged "

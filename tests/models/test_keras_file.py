@@ -3,11 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pipelines.champion.model_card import _start, _unseen
+from pipelines.models.keras_graph import Rebuild, Value
+from pipelines.models.keras_layers import UnsupportedLayerError
 from tests.models.keras_files import SHAPE, images, library, outputs, saved, settings, softmax
 from tests.places import ROOT
 
@@ -33,6 +36,15 @@ def test_attention_is_refused_by_name(tmp_path: Path) -> None:
     model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling1D()(x)))
     with pytest.raises(ValueError, match=r"layer attend of kind MultiHeadAttention cannot be made in Keras 2"):
         settings(saved(model, tmp_path / "vit.keras")).build(SHAPE, 3)
+
+
+def test_trusted_code_that_fails_in_silence_is_named() -> None:
+    def fails(x: object) -> None:
+        raise RuntimeError
+
+    layer = SimpleNamespace(name="odd", function=fails, arguments=None)
+    with pytest.raises(UnsupportedLayerError, match="layer odd of kind Lambda cannot be written as layers"):
+        Rebuild(generation=3, custom={})._function(layer, Value(library(2).Input(SHAPE)), "")
 
 
 @pytest.mark.parametrize(
