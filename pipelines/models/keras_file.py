@@ -150,11 +150,12 @@ class KerasFile(Model):
         from pipelines.models.keras_graph import Rebuild, plain
 
         image, value = self._front(image_shape)
-        loaded, custom = keras_loading.load(self._content, trust=self.trust, custom_objects=self.custom_objects)
-        output = Rebuild(generation=self._content.generation, custom=custom).behind(value, loaded)
-        model = keras_answers.with_logits(image, output.tensor, classes, plain(self.name))
-        check_flat(model)
-        return model
+        content = self._content
+        with keras_loading.loaded(content, trust=self.trust, custom_objects=self.custom_objects) as (model, custom):
+            output = Rebuild(generation=content.generation, custom=custom).behind(value, model)
+        network = keras_answers.with_logits(image, output.tensor, classes, plain(self.name))
+        check_flat(network)
+        return network
 
     def arrange(self, network: tf_keras.Model, labels: Sequence[str]) -> None:
         """Put the answers into the order of the dataset's classes."""

@@ -21,8 +21,9 @@ from pipelines.models.keras_format import Content
 from pipelines.system import guard
 
 
-def load(content: Content, *, trust: bool, custom_objects: str | None) -> tuple[Any, dict[str, Any]]:
-    """The model, and the user's own classes for tf_keras by name.
+@contextlib.contextmanager
+def loaded(content: Content, *, trust: bool, custom_objects: str | None) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The model, whose weights may be read in this context only, and the user's own classes for tf_keras by name.
 
     Raises ValueError where Keras cannot read the file. trust: let code in the file run.
     """
@@ -42,11 +43,13 @@ def load(content: Content, *, trust: bool, custom_objects: str | None) -> tuple[
             f"model.custom_objects must be a module that defines {', '.join(missing)}, which {content.path} uses, got "
             f"{custom_objects}: add it there"
         )
-    with _by_its_content(content) as path:
+    with contextlib.ExitStack() as context:
+        path = context.enter_context(_by_its_content(content))
         try:
             if content.generation == 3 and content.suffix == ".keras":
-                return _from_parts(content, own, trust=trust), custom
-            return keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=not trust), custom
+                model = _from_parts(content, own, context, trust=trust)
+            else:
+                model = keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=not trust)
         except Exception as error:
             installed = metadata.version(package)
             if _numbers(content.version) > _numbers(installed):
@@ -60,11 +63,16 @@ def load(content: Content, *, trust: bool, custom_objects: str | None) -> tuple[
                 f"({type(error).__name__}: {reason}): if a layer is of your own class, set model.custom_objects; else "
                 "load the model where it was built, and save it again"
             ) from error
+        yield model, custom
 
 
-def _from_parts(content: Content, custom: dict[str, Any], *, trust: bool) -> Any:
-    """The model of a Keras 3 archive, as `load_model` makes it, without drawing random weights first."""
+def _from_parts(content: Content, custom: dict[str, Any], context: contextlib.ExitStack, *, trust: bool) -> Any:
+    """The model of a Keras 3 archive, as `load_model` makes it, but for its variables.
+
+    They are never made; the scope that is entered in `context` has their values.
+    """
     keras = _keras_3()
+    context.enter_context(keras.StatelessScope(initialize_variables=False))
     config = _with_zeros(content.config)
     model = keras.saving.deserialize_keras_object(config, custom_objects=custom, safe_mode=not trust)
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(content.path) as archive:
