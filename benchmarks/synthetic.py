@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from pipelines.results.metrics import flatten, metrics_of
 from pipelines.results.records import CellResult, Comparison, Complexity, Measurement, Timing
 from pipelines.results.score import OperationalScore
-from pipelines.results.verdict import accuracy_verdict, size_verdict, time_verdict
+from pipelines.results.verdict import accuracy_verdict, both_times, size_verdict, time_verdict, training_ratio
 from pipelines.system.runtime import hardware_name
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -145,11 +145,13 @@ def _result(
     more_wrong, *factors = TECHNIQUES[technique]
     scattered = rng.lognormal(0, (0.12, 0.15, 0.05, 0.3))
     less, faster, sooner = (factor * by for factor, by in zip(factors, scattered[1:], strict=True))
-    own = _measured(1 - min(0.95, wrong * more_wrong * scattered[0]), megabytes * less, ms * faster)
-    base = _measured(1 - wrong, megabytes, ms)
+    own = _measured(1 - min(0.95, wrong * more_wrong * scattered[0]), megabytes * less, ms * faster, classes)
+    base = _measured(1 - wrong, megabytes, ms, classes)
     train_s = seconds * sooner
     p_value = min(1.0, 2 * math.exp(-(((own.correct - base.correct) / 60) ** 2)))
     low, high = faster * 0.98, faster * 1.02
+    ratio, ratio_low, ratio_high = training_ratio(train_s, train_s, seconds)
+    times = both_times((low, high), (ratio_low, ratio_high), test_weight=0.25, train_weight=0.25)
     comparison = Comparison(
         baseline_accuracy=base.accuracy,
         baseline_p50_ms=ms,
@@ -161,7 +163,7 @@ def _result(
         ratio_high=high,
         accuracy_p_value=p_value,
         accuracy=accuracy_verdict(own.accuracy - base.accuracy, p_value),
-        time=time_verdict(low, high),
+        time=time_verdict(*times),
         size=size_verdict(less),
         gain=score.gain(
             own,
@@ -169,8 +171,12 @@ def _result(
             baseline_p50_ms=ms,
             train_total_s=train_s,
             baseline_train_s=seconds,
-            classes=classes,
         ),
+        train_ratio=ratio,
+        train_ratio_low=ratio_low,
+        train_ratio_high=ratio_high,
+        test_time=time_verdict(low, high),
+        train_time=time_verdict(ratio_low, ratio_high),
     )
     return CellResult(
         model=model,
@@ -182,7 +188,7 @@ def _result(
         measurement=own,
         timing=Timing(train_s=train_s, train_total_s=train_s, optimize_s=train_s, convert_s=5.0),
         complexity=Complexity(parameters=int(megabytes * 250_000), macs=int(macs), sparsity=0.0),
-        score=score.terms(own, train_total_s=train_s, classes=classes),
+        score=score.terms(own, train_total_s=train_s),
         violations=(),
         comparison=None if technique == "baseline" else comparison,
         epochs=(),
@@ -190,13 +196,15 @@ def _result(
     )
 
 
-def _measured(accuracy: float, megabytes: float, ms: float) -> Measurement:
+def _measured(accuracy: float, megabytes: float, ms: float, classes: int) -> Measurement:
     correct = round(accuracy * TEST_IMAGES)
     return Measurement(
         accuracy=correct / TEST_IMAGES,
         top5_accuracy=min(1.0, accuracy + 0.05),
         correct=correct,
         test_images=TEST_IMAGES,
+        chance=1 / classes,
+        balanced_accuracy=correct / TEST_IMAGES,
         p50_ms=ms,
         p90_ms=1.1 * ms,
         p99_ms=1.3 * ms,

@@ -25,7 +25,8 @@ ALLOWED = {
     "tracking": {"champion", "cells", "datasets", "litert", "results", "system"},
     "device": {"tracking", "comparison", "litert", "results", "system"},
     "execution": {
-        "tracking", "report", "cells", "techniques", "training", "models", "datasets", "litert", "results", "system",
+        "tracking", "report", "comparison", "cells", "techniques", "training", "models", "datasets", "litert",
+        "results", "system",
     },
     "commands": {
         "execution", "device", "tracking", "report", "champion", "comparison", "cells", "datasets", "results", "system",

@@ -1,9 +1,12 @@
-"""Which recorded cells can be compared: those with the same test images and the same score profile."""
+"""Which recorded cells can be compared: those with the same test images, machine, measurement and score profile."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
+
+from pipelines.comparison.groups import IRRELEVANT
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
@@ -26,8 +29,8 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
 def check_comparable(cells: Sequence[RecordedCell]) -> None:
     """Raise ValueError if accuracies or scores of the cells cannot be compared.
 
-    Accuracies compare on the same test images, scores under the same exponents and budgets. Different hardware is
-    accepted (`hardware_note`).
+    Accuracies compare on the same test images, times on the same machine under the same settings of measurement, scores
+    under the same exponents and budgets.
     """
     by_digest = _groups(cells, lambda cell: cell.digest)
     if len(by_digest) > 1:
@@ -38,26 +41,22 @@ def check_comparable(cells: Sequence[RecordedCell]) -> None:
             f"the digest of the test images must be recorded for cells to be compared, got none for all {len(cells)}: "
             "run them again with resume=false"
         )
-    by_profile = _groups(cells, profile)
-    if len(by_profile) > 1:
-        params_of = {key: next(iter(group)).params for key, group in by_profile.items()}
-        differing = sorted(
-            name
-            for name in {name for params in params_of.values() for name in params if name.startswith("score.")}
-            if len({params.get(name) for params in params_of.values()}) > 1
-        )
-        conditions = {
-            key: " and ".join(f"params.`{name}` = '{params.get(name)}'" for name in differing)
-            for key, params in params_of.items()
-        }
-        raise _mixed("were scored by different profiles", by_profile, conditions)
+    by_hardware = _groups(cells, lambda cell: cell.hardware)
+    if len(by_hardware) > 1:
+        conditions = {hardware: f"tags.hardware = '{hardware}'" for hardware in by_hardware}
+        raise _mixed("were measured on different machines", by_hardware, conditions)
+    for what, prefix in (
+        ("measured with different settings", "measurement."),
+        ("scored by different profiles", "score."),
+    ):
+        by_settings = _groups(cells, partial(_settings, prefix=prefix))
+        if len(by_settings) > 1:
+            raise _mixed(f"were {what}", by_settings, _filters(by_settings, prefix))
 
 
 def profile(cell: RecordedCell) -> str:
     """The score's exponents and the budgets that are set, such as `accuracy=2 size=0.5`."""
-    chosen = {name.removeprefix("score."): value for name, value in cell.params.items() if name.startswith("score.")}
-    numbers = {name: float(value) for name, value in chosen.items() if name != "_target_" and value != "None"}
-    return " ".join(f"{name}={number:g}" for name, number in sorted(numbers.items()))
+    return _settings(cell, prefix="score.")
 
 
 def hardware_note(cells: Sequence[RecordedCell]) -> str | None:
@@ -69,6 +68,30 @@ def hardware_note(cells: Sequence[RecordedCell]) -> str | None:
         f"measured on different hardware ({'; '.join(machines)}): accuracy and size compare, times and their part of "
         "the score do not"
     )
+
+
+def _settings(cell: RecordedCell, *, prefix: str) -> str:
+    """The settings of a group that are set and matter, such as `accuracy=2 size=0.5`."""
+    chosen = {
+        name.removeprefix(prefix): float(value)
+        for name, value in cell.params.items()
+        if name.startswith(prefix) and name not in IRRELEVANT and value != "None"
+    }
+    return " ".join(f"{name}={number:g}" for name, number in sorted(chosen.items()))
+
+
+def _filters(groups: dict[str, list[RecordedCell]], prefix: str) -> dict[str, str]:
+    """For each group the condition that chooses it by the settings in which groups differ."""
+    params_of = {key: group[0].params for key, group in groups.items()}
+    differing = sorted(
+        name
+        for name in {name for params in params_of.values() for name in params if name.startswith(prefix)}
+        if name not in IRRELEVANT and len({params.get(name) for params in params_of.values()}) > 1
+    )
+    return {
+        key: " and ".join(f"params.`{name}` = '{params.get(name)}'" for name in differing)
+        for key, params in params_of.items()
+    }
 
 
 def _groups(cells: Sequence[RecordedCell], key: Callable[[RecordedCell], str]) -> dict[str, list[RecordedCell]]:

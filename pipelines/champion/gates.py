@@ -1,9 +1,10 @@
 """Which finished cell becomes a dataset's champion. This module reads no store.
 
-A cell passes five gates in this order and stops at the first that it fails: its technique had an effect (true of every
+A cell passes six gates in this order and stops at the first that it fails: its technique had an effect (true of every
 finished cell, as a cell without one fails), its accuracy is significantly above that of always answering the most
-frequent class, it keeps the budgets of its score profile, its score is better than the champion's, and its accuracy is
-not significantly worse than the champion's by more than a margin.
+frequent class, it keeps the budgets and goals of its score profile, it gives up no more accuracy than allowed below the
+most accurate candidate, its score is better than the champion's, and its accuracy is not significantly worse than the
+champion's by more than a margin.
 """
 
 from __future__ import annotations
@@ -11,42 +12,44 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from pipelines.champion.comparability import check_champion
+from pipelines.comparison.shortlist import within
 from pipelines.results import statistics
 from pipelines.results.metrics import (
     ACCURACY,
+    ACCURACY_DIFFERENCE,
     COMPRESSED_BYTES,
     MAJORITY_P_VALUE,
     MAJORITY_SHARE,
     SCORE,
+    SIZE_RATIO,
     TEST_MS,
+    TIME_RATIO,
     TRAIN_S,
 )
-from pipelines.results.score import BUDGETS
+from pipelines.results.recorded import Predictions, PredictionsOf, RecordedCell
+from pipelines.results.score import BUDGETS, GOALS
 from pipelines.system.errors import StoreError
 
-if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
-
-Name = Literal["effect", "learnt", "feasible", "score", "accuracy"]
+Name = Literal["effect", "learnt", "feasible", "drop", "score", "accuracy"]
 # A cell that fails at a later gate is a nearer miss.
-ORDER: tuple[Name, ...] = ("effect", "learnt", "feasible", "score", "accuracy")
+ORDER: tuple[Name, ...] = ("effect", "learnt", "feasible", "drop", "score", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """An exported model's predictions on the test images: class numbers (n,), of which `correct` are right."""
+class Limits:
+    """Fractions of accuracy that may be given up.
 
-    predicted: npt.NDArray[np.int64]
-    correct: int
+    max_drop: below the most accurate candidate, by the measured accuracies. margin: below the champion, where the drop
+    counts only if its whole 95% interval is beyond.
+    """
 
-
-PredictionsOf = Callable[["RecordedCell"], Predictions]
+    max_drop: float
+    margin: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +86,45 @@ class Decision:
 
     winner: None if no candidate passed. misses: the candidates that failed, the nearest miss first. champion: the cell
     that they were compared with, if any. stands: the champion is itself a candidate and remains champion.
+    most_accurate: of the candidates that have learnt something, if any.
     """
 
     winner: Assessment | None
     misses: tuple[Assessment, ...]
     champion: RecordedCell | None
     stands: bool
+    most_accurate: RecordedCell | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Takes cells through the gates.
+
+    champion, most_accurate: the cells that they are compared with. predictions_of: called only for the last gate.
+    """
+
+    champion: RecordedCell | None
+    most_accurate: RecordedCell | None
+    limits: Limits
+    predictions_of: PredictionsOf
+
+    def assess(self, cell: RecordedCell) -> Assessment:
+        """Take one cell through the gates, up to the first that it fails."""
+        steps: tuple[Callable[[], Gate], ...] = (
+            lambda: Gate(name="effect", passed=True, reason="its technique had one, else its run would have failed"),
+            lambda: _learnt(cell),
+            lambda: _feasible(cell),
+            lambda: _drop(cell, self.most_accurate, self.limits.max_drop),
+            lambda: _score(cell, self.champion),
+            # It costs a download.
+            lambda: _accuracy(cell, self.champion, predictions_of=self.predictions_of, margin=self.limits.margin),
+        )
+        gates: list[Gate] = []
+        for step in steps:
+            gates.append(step())
+            if not gates[-1].passed:
+                break
+        return Assessment(cell=cell, gates=tuple(gates))
 
 
 def decide(
@@ -96,51 +132,35 @@ def decide(
     champion: RecordedCell | None,
     *,
     predictions_of: PredictionsOf,
-    margin: float,
+    limits: Limits,
 ) -> Decision:
     """Assess all candidates by falling score; the first one that passes wins.
 
     cells: at least one, comparable with each other (`comparability.check_comparable`) and with the champion
     (`training_time.comparable`). A cell with the champion's fingerprint is a re-measured champion: it replaces the
     champion in the comparison and does not compete with it. predictions_of: reads a cell's predictions from the store;
-    called only for the last gate. margin: fraction by which accuracy may be lower. Raises ValueError if champion and
-    candidates cannot be compared.
+    called only for the last gate. Raises ValueError if champion and candidates cannot be compared.
     """
     remeasured = [cell for cell in cells if champion is not None and cell.fingerprint == champion.fingerprint]
     if remeasured:
         champion = max(remeasured, key=lambda cell: cell.started)
+    learnt = [cell for cell in cells if _learnt(cell).passed]
+    top = max(learnt, key=lambda cell: cell.accuracy, default=None)
+    judge = Judge(champion=champion, most_accurate=top, limits=limits, predictions_of=predictions_of)
     failed: list[Assessment] = []
     for cell in sorted((cell for cell in cells if cell not in remeasured), key=lambda cell: -cell.metrics[SCORE]):
         if champion is not None and _eligible(cell):
             check_champion(champion, cell)
-        one = assess(cell, champion, predictions_of=predictions_of, margin=margin)
+        one = judge.assess(cell)
         if one.passed:
-            return Decision(winner=one, misses=_nearest_first(failed), champion=champion, stands=False)
+            misses = _nearest_first(failed)
+            return Decision(winner=one, misses=misses, champion=champion, stands=False, most_accurate=top)
         failed.append(one)
     ineligible = [cell for cell in remeasured if not _eligible(cell)]
-    failed += [assess(cell, champion, predictions_of=predictions_of, margin=margin) for cell in ineligible]
+    failed += map(judge.assess, ineligible)
     stands = len(remeasured) > len(ineligible)
-    return Decision(winner=None, misses=_nearest_first(failed), champion=champion, stands=stands)
-
-
-def assess(
-    cell: RecordedCell, champion: RecordedCell | None, *, predictions_of: PredictionsOf, margin: float
-) -> Assessment:
-    """Take one cell through the gates, up to the first that it fails."""
-    steps: tuple[Callable[[], Gate], ...] = (
-        lambda: Gate(name="effect", passed=True, reason="its technique had one, else its run would have failed"),
-        lambda: _learnt(cell),
-        lambda: _feasible(cell),
-        lambda: _score(cell, champion),
-        # It costs a download.
-        lambda: _accuracy(cell, champion, predictions_of=predictions_of, margin=margin),
-    )
-    gates: list[Gate] = []
-    for step in steps:
-        gates.append(step())
-        if not gates[-1].passed:
-            break
-    return Assessment(cell=cell, gates=tuple(gates))
+    misses = _nearest_first(failed)
+    return Decision(winner=None, misses=misses, champion=champion, stands=stands, most_accurate=top)
 
 
 def accuracy(own: Predictions, champion: Predictions, *, margin: float) -> Gate:
@@ -168,7 +188,7 @@ def _eligible(cell: RecordedCell) -> bool:
 
 def _learnt(cell: RecordedCell) -> Gate:
     p_value, share = (cell.metrics.get(name) for name in (MAJORITY_P_VALUE, MAJORITY_SHARE))
-    accuracy = f"{cell.metrics[ACCURACY]:.2%}"
+    accuracy = f"{cell.accuracy:.2%}"
     if p_value is None or share is None:
         reason = "not tested, as the cell is older than this test: resume=false runs it again"
         return Gate(name="learnt", passed=True, reason=reason)
@@ -188,6 +208,8 @@ def _feasible(cell: RecordedCell) -> Gate:
     reason = ", ".join(
         f"score.{name} missed by a factor of {ratio:.3g}"
         if ratio < math.inf
+        else f"score.{name} missed"
+        if name in GOALS
         else f"score.{name} cannot be checked, as the training time is unknown"
         for name, ratio in excess.items()
     )
@@ -205,7 +227,36 @@ def _budgets(cell: RecordedCell) -> dict[str, float]:
     ratios = {name: used[name] / float(given[name]) for name in used if given[name] != "None"}
     if given["min_accuracy"] != "None":
         ratios["min_accuracy"] = float(given["min_accuracy"]) / max(cell.metrics[ACCURACY], 1e-9)
-    return ratios
+    return ratios | _goals(cell)
+
+
+def _goals(cell: RecordedCell) -> dict[str, float]:
+    """As `_budgets`, of the goals relative to the baseline; empty for a baseline."""
+    given = {name: cell.params.get(f"score.{name}", "None") for name in GOALS}
+    goals = {name: float(value) for name, value in given.items() if value != "None"}
+    if ACCURACY_DIFFERENCE not in cell.metrics:
+        return {}
+    drop, goal = -cell.metrics[ACCURACY_DIFFERENCE], goals.get("max_accuracy_drop", 0.0)
+    used = {
+        # A goal of 0 is missed by any drop.
+        "max_accuracy_drop": 0.0 if within(goal, drop) else drop / goal if goal else math.inf,
+        "min_speedup": goals.get("min_speedup", 0.0) * cell.metrics[TIME_RATIO],
+        "min_size_reduction": goals.get("min_size_reduction", 0.0) * cell.metrics[SIZE_RATIO],
+    }
+    return {name: used[name] for name in goals}
+
+
+def _drop(cell: RecordedCell, top: RecordedCell | None, max_drop: float) -> Gate:
+    assert top is not None  # the cell itself has learnt something
+    drop = top.accuracy - cell.accuracy
+    against = "the most accurate candidate" if top is cell else f"{100 * drop:.2f} points below {top.name}"
+    allowed = "" if top is cell else f", the most accurate candidate; allowed {100 * max_drop:.2f}"
+    return Gate(
+        name="drop",
+        passed=within(max_drop, drop),
+        reason=f"{cell.accuracy:.2%}, {against}{allowed}",
+        shortfall=drop - max_drop,
+    )
 
 
 def _score(cell: RecordedCell, champion: RecordedCell | None) -> Gate:

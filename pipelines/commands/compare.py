@@ -16,32 +16,39 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
-from pipelines.comparison import article
+from pipelines.comparison import article, shortlist_text
 from pipelines.comparison.entries import BASELINE, Entry
 from pipelines.comparison.notes import notes
 from pipelines.comparison.pages import rewrite
 from pipelines.comparison.ranking import Comparison, compare
+from pipelines.comparison.shortlist import shortlist
 from pipelines.results import columns
 from pipelines.results.tables import aligned
 from pipelines.system import runtime
+
+if TYPE_CHECKING:
+    from pipelines.results.recorded import PredictionsOf
 
 # Columns before and after the accuracy's interval.
 BEFORE = (columns.SCORE, columns.GAIN, *columns.GAINS.values(), columns.ACCURACY)
 AFTER = (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, columns.IMPROVED)
 
 
-def text(comparison: Comparison) -> str:
-    """A comparison as a table for the terminal, with notes below."""
+def text(comparison: Comparison, predictions_of: PredictionsOf | None = None) -> str:
+    """A comparison for the terminal: the shortlist, the table of all cells, and notes."""
+    listed = shortlist(comparison, predictions_of)
     heading = ["cell", "", "seeds", *(column.heading for column in BEFORE), "95%"]
     heading += [*(column.heading for column in AFTER), columns.FIRST.heading, "run"]
     rows = [heading, *(_row(entry, comparison) for entry in comparison.entries)]
-    lines = [f"{comparison.dataset}: {len(comparison.entries)} cells", aligned(rows), *notes(comparison)]
-    return "\n".join(lines)
+    lines = [f"{comparison.dataset}: {len(comparison.entries)} cells"]
+    lines += ["", shortlist_text.text(listed), ""] if listed else []
+    return "\n".join([*lines, aligned(rows), *notes(comparison)])
 
 
 @click.command("compare", cls=arguments.WordCommand, help=__doc__)
@@ -51,17 +58,21 @@ def text(comparison: Comparison) -> str:
 )
 def command(chosen: Selection, into: Path | None) -> None:
     """Print the comparison of the chosen cells, or rewrite a file's tables."""
+    # It loads MLflow, which a refused argument should not wait for.
+    from pipelines.tracking.registry import Registry
+
     runtime.relax_gc()
-    cells = chosen.cells()
+    store = chosen.store()
+    cells = chosen.cells(store)
     if into is not None:
         into.write_text(rewrite(into.read_text(), cells))
         return
-    comparisons = compare(cells)
+    comparisons, registry = compare(cells), Registry(store.uri, store.client)
     for comparison in comparisons:
-        print(text(comparison), end="\n\n")
+        print(text(comparison, registry.predictions), end="\n\n")
         if any(entry.technique != BASELINE for entry in comparison.entries):
             print(article.table(comparison))
-    print(article.claims(comparisons))
+    print(f"{article.RULE}\n\n{article.claims(comparisons)}")
 
 
 def _row(entry: Entry, comparison: Comparison) -> list[str]:

@@ -1,11 +1,12 @@
 """Make the fittest finished cell of a dataset its champion: `opscore promote --dataset cifar10`.
 
 A cell must be right significantly more often than a constant answer, the most frequent class. It must keep the budgets
-of its score profile, score better than the champion, and its accuracy must not be significantly worse than the
-champion's by more than `margin`. MLflow registers the winner as opscore-<dataset> with the alias champion, and the
-former champion gets the alias previous.
+of its score profile, lose at most --max-drop of accuracy to the most accurate candidate, score better than the
+champion, and not be significantly less accurate than the champion by more than --margin. MLflow registers the winner
+as opscore-<dataset> with the alias champion, and the former champion gets the alias previous.
 
-  opscore promote --dataset cifar10 --sweep last --dry-run
+  opscore promote --dataset cifar10 --sweep last --dry-run       shows the shortlist, changes nothing
+  opscore promote --dataset cifar10 --max-drop 0.005
   opscore promote --dataset cifar10 --filter "tags.model = 'resnet50'" --margin 0.005
   opscore promote --dataset cifar10 --anew       ignores the champion, for example if its run is lost
 
@@ -14,7 +15,7 @@ former champion gets the alias previous.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -24,7 +25,10 @@ import click
 from pipelines.champion import comparability, gates
 from pipelines.commands import arguments, rollback, selection
 from pipelines.commands.selection import Selection
-from pipelines.comparison import training_time
+from pipelines.comparison import shortlist_text, training_time
+from pipelines.comparison.groups import training_note
+from pipelines.comparison.ranking import compare
+from pipelines.comparison.shortlist import doubt, shortlist
 from pipelines.results import metrics
 from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
@@ -36,11 +40,11 @@ from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACT
 MAX_MISSES = 5
 
 
-def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> str:
+def promoted(chosen: Selection, *, limits: gates.Limits, dry_run: bool, anew: bool) -> str:
     """Promote the winner among the cells of a dataset; gives a report.
 
-    margin: the fraction by which an accuracy may be worse than the champion's. anew: ignore the champion. Raises
-    MisuseError, or ValueError where no cell passes the gates, with the nearest misses, or the cells cannot be compared.
+    anew: ignore the champion. Raises MisuseError, or ValueError where no cell passes the gates, with the nearest
+    misses, or the cells cannot be compared.
     """
     with arguments.checked():
         name = model_name(arguments.required_dataset(chosen.dataset))
@@ -53,18 +57,24 @@ def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> 
     compared = training_time.comparable([*cells, champion] if champion else cells)
     cells, champion = compared[: len(cells)], compared[-1] if champion else None
     train_time_note = training_time.note(compared)
-    decision = gates.decide(cells, champion, predictions_of=registry.predictions, margin=margin)
+    decision = gates.decide(cells, champion, predictions_of=registry.predictions, limits=limits)
     note = comparability.hardware_note([*cells, *([decision.champion] if decision.champion else [])])
     count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
     lines = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
     lines += [f"Note: {note}."] if note else []
+    trained = training_note(cells)
+    lines += [f"Note: the candidates were {trained}."] if trained else []
     lines += [train_time_note] if train_time_note else []
+    if dry_run:
+        lines += [*_shortlists(cells, registry), ""]
     winner = decision.winner
     if winner is None:
         return "\n".join([*lines, _nobody(decision, version, name, registry)])
     if decision.misses:
         lines.append("With better scores, but refused:\n" + _misses(decision.misses, registry))
     lines.append(f"{_named(winner.cell)} passes all gates:\n" + _passed(winner))
+    unsure = _unsure(winner.cell, decision.most_accurate, limits, registry)
+    lines += [f"Note: {unsure}."] if unsure else []
     if dry_run:
         instead = f" in the place of version {version.number}" if version else ""
         return "\n".join([*lines, f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."])
@@ -74,6 +84,21 @@ def promoted(chosen: Selection, *, margin: float, dry_run: bool, anew: bool) -> 
     made = registry.promote(name, winner.cell.run_id, tags=reasons, description=_description(winner, reasons))
     former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
     return "\n".join([*lines, f"It is version {made.number} of {name} now, the {CHAMPION}{former}."])
+
+
+def _shortlists(cells: Sequence[RecordedCell], registry: Registry) -> Iterator[str]:
+    for comparison in compare(cells):
+        listed = shortlist(comparison, registry.predictions)
+        if listed is not None:
+            yield "\n" + shortlist_text.text(listed)
+
+
+def _unsure(winner: RecordedCell, top: RecordedCell | None, limits: gates.Limits, registry: Registry) -> str | None:
+    """That the winner may lose more accuracy than allowed, where it is not sure on so few images."""
+    if top is None or top is winner:
+        return None
+    unsure = doubt([winner], [top], limits.max_drop, registry.predictions)
+    return f"that it loses at most {100 * limits.max_drop:g} points is {unsure}" if unsure else None
 
 
 def _reasons(
@@ -139,23 +164,36 @@ class _Promote(arguments.WordCommand):
 
 @click.command("promote", cls=_Promote, help=__doc__)
 @selection.options
-@arguments.setting("--margin", metavar="FRACTION", default="0.01", show_default=True, help="0.01 is one point.")
+@arguments.setting(
+    "--max-drop",
+    metavar="FRACTION",
+    default="0.02",
+    show_default=True,
+    help="Accuracy that may be lost to the most accurate candidate; 0.02 is two points.",
+)
+@arguments.setting(
+    "--margin",
+    metavar="FRACTION",
+    default="0.01",
+    show_default=True,
+    help="Accuracy that may be lost to the champion, beyond doubt.",
+)
 @arguments.DRY_RUN()
 @click.option("--anew", is_flag=True, help="Ignore the champion: the best candidate replaces it.")
-def command(chosen: Selection, margin: str, dry_run: bool, anew: bool) -> None:
+def command(chosen: Selection, max_drop: str, margin: str, dry_run: bool, anew: bool) -> None:
     """Promote, and print the report."""
     with arguments.checked():
-        allowed = _margin(margin)
-    print(promoted(chosen, margin=allowed, dry_run=dry_run, anew=anew))
+        limits = gates.Limits(max_drop=_fraction("max_drop", max_drop), margin=_fraction("margin", margin))
+    print(promoted(chosen, limits=limits, dry_run=dry_run, anew=anew))
 
 
-def _margin(text: str) -> float:
+def _fraction(name: str, text: str) -> float:
     try:
-        margin: float | str = float(text)
+        fraction: float | str = float(text)
     except ValueError:
-        margin = text
-    checks.fraction("margin", margin, zero=True)
-    return float(margin)
+        fraction = text
+    checks.fraction(name, fraction, zero=True)
+    return float(fraction)
 
 
 def _named(cell: RecordedCell) -> str:

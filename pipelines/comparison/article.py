@@ -9,25 +9,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.comparison.entries import Entry
+from pipelines.comparison.entries import DIMENSIONS, Entry
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.tables import markdown
+from pipelines.results.verdict import TRAIN_SPREAD
 
 MARKS = {"better": "+", "tied": "=", "worse": "-"}
-DIMENSIONS = ("accuracy", "time", "size")
+# The columns of the table: the article's dimensions, of which time is both times.
+CRITERIA = ("accuracy", "train_time", "test_time", "time", "size")
+HEADINGS = ("accuracy", "training", "testing", "time", "size")
+RULE = (
+    "Each cell against its baseline: better (+), tied (=) or worse (-). The article's three dimensions are accuracy, "
+    "time and size, and time is training and testing together: the product of their ratios to the baseline's, each "
+    "raised to its exponent in the score. A time is tied if its 95% interval reaches within 1% of 1. One training "
+    f"shows no interval, so the time of a training is taken to scatter by {TRAIN_SPREAD:.0%} when it is repeated; "
+    "three seeds or more show their own."
+)
 # The article's techniques by our names; chains are none of them.
 QUANTIZATION = ("quantize_dynamic", "quantize_float16", "quantize_int8", "quantize_int16x8")
 CLUSTERING, TRANSFER = ("cluster",), ("transfer",)
 
 
 def table(comparison: Comparison) -> str:
-    """Rows of model and technique as a markdown table: each dimension better (+), tied (=) or worse (-), and "k-D"."""
-    rows = [["model", "technique", *DIMENSIONS, "useful in"]]
+    """Rows of model and technique as a markdown table: each criterion better (+), tied (=) or worse (-), and "k-D"."""
+    rows = [["model", "technique", *HEADINGS, "useful in"]]
     compared = [entry for entry in comparison.entries if entry.marks]
     for entry in sorted(compared, key=lambda entry: (entry.model, -(entry.improved or 0), entry.technique)):
-        marks = (MARKS[entry.marks[name]] for name in DIMENSIONS)
-        rows.append([entry.model, entry.technique, *marks, f"{entry.improved}-D"])
+        rows.append([entry.model, entry.technique, *marks(entry).values(), f"{entry.improved}-D"])
     return markdown(rows) + "\n"
+
+
+def marks(entry: Entry) -> dict[str, str]:
+    """A sign for each of CRITERIA, `?` where it is unknown."""
+    return {name: MARKS[entry.marks[name]] if name in entry.marks else "?" for name in CRITERIA}
 
 
 def claims(comparisons: Sequence[Comparison]) -> str:

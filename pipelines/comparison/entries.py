@@ -14,6 +14,7 @@ from pipelines.comparison import training_time
 from pipelines.results import columns
 from pipelines.results.metrics import (
     ACCURACY,
+    ACCURACY_DIFFERENCE,
     ACCURACY_P_VALUE,
     COMPRESSED_BYTES,
     FILE_BYTES,
@@ -22,14 +23,18 @@ from pipelines.results.metrics import (
     RATIO_HIGH,
     RATIO_LOW,
     SCORE,
+    SIZE_RATIO,
     TEST_MS,
+    TRAIN_RATIO,
+    TRAIN_RATIO_HIGH,
+    TRAIN_RATIO_LOW,
     TRAIN_S,
     gain_of,
     term_of,
 )
-from pipelines.results.score import CRITERIA, factor
+from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import mean_interval, mean_share, wilson
-from pipelines.results.verdict import accuracy_verdict, size_verdict, time_verdict
+from pipelines.results.verdict import accuracy_verdict, both_times, size_verdict, time_verdict
 
 if TYPE_CHECKING:
     from pipelines.results.columns import Column
@@ -37,6 +42,10 @@ if TYPE_CHECKING:
     from pipelines.results.records import Verdict
 
 BASELINE = "baseline"
+# The article's three dimensions, of which time is testing and training together.
+DIMENSIONS = ("accuracy", "time", "size")
+# The least number of seeds whose spread is taken for that of the training time.
+MIN_SEEDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +64,10 @@ NOTHING = Estimate(value=math.nan)
 class Entry:
     """One cell, with all its seeds.
 
-    label: unique in its comparison. accuracy: a fraction. score, gain, gains: dB. gains, marks: by criterion, empty for
-    a baseline. uninformed: the finding that its accuracy is no better than one constant answer's in one seed or more,
-    else empty. mixed: its seeds were timed on different hardware, so its times, score and gain do not exist.
+    label: unique in its comparison. accuracy: a fraction. score, gain, gains: dB. gains: by criterion, empty for a
+    baseline. marks: better, tied or worse than its baseline by criterion and in `time`, which is testing and training
+    together; without what is unknown, and empty for a baseline and for records older than the ratios. uninformed: the
+    finding that its accuracy is no better than one constant answer's in one seed or more, else empty.
     """
 
     label: str
@@ -76,7 +86,6 @@ class Entry:
     gains: Mapping[str, float]
     marks: Mapping[str, Verdict]
     feasible: bool
-    mixed: bool
     uninformed: str = ""
 
     @property
@@ -86,8 +95,8 @@ class Entry:
 
     @property
     def improved(self) -> int | None:
-        """How many of accuracy, time and size are better than its baseline's; None for a baseline."""
-        return list(self.marks.values()).count("better") if self.marks else None
+        """How many of accuracy, time and size are better than its baseline's; None where it has no marks."""
+        return [self.marks[name] for name in DIMENSIONS].count("better") if self.marks else None
 
     @property
     def train_unknown(self) -> bool:
@@ -159,13 +168,12 @@ def _images(cell: RecordedCell) -> dict[str, str]:
 
 def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
     first = runs[0]
-    mixed = len({run.hardware for run in runs}) > 1
 
-    def over_seeds(name: str, *, timed: bool = False) -> Estimate:
+    def over_seeds(name: str) -> Estimate:
         values = [run.metrics[name] for run in runs if name in run.metrics]
-        return NOTHING if len(values) < len(runs) or (timed and mixed) else _mean(values)
+        return NOTHING if len(values) < len(runs) else _mean(values)
 
-    compared = first.technique != BASELINE and not mixed
+    compared = first.technique != BASELINE
     return Entry(
         label=label,
         model=first.model,
@@ -174,16 +182,15 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
         source=first.source,
         runs=runs,
         accuracy=_accuracy(runs),
-        test_ms=over_seeds(TEST_MS, timed=True),
-        train_s=over_seeds(TRAIN_S, timed=True),
+        test_ms=over_seeds(TEST_MS),
+        train_s=over_seeds(TRAIN_S),
         file_bytes=over_seeds(FILE_BYTES),
         compressed_bytes=over_seeds(COMPRESSED_BYTES),
-        score=over_seeds(SCORE, timed=True),
-        gain=over_seeds(GAIN, timed=True),
+        score=over_seeds(SCORE),
+        gain=over_seeds(GAIN),
         gains={name: over_seeds(gain_of(name)).value for name in CRITERIA} if compared else {},
         marks=_marks(runs) if compared else {},
         feasible=all(run.feasible == "True" for run in runs),
-        mixed=mixed,
         uninformed=_uninformed(runs),
     )
 
@@ -214,22 +221,40 @@ def _accuracy(runs: Sequence[RecordedCell]) -> Estimate:
 
 
 def _marks(runs: Sequence[RecordedCell]) -> dict[str, Verdict]:
-    """Better or worse than the baseline in accuracy, time and size where more than half of the seeds are; else tied."""
-    by_run = [_marks_of(run) for run in runs]
+    """Better or worse than the baseline where more than half of the seeds are, else tied."""
+    if any(ACCURACY_DIFFERENCE not in run.metrics for run in runs):
+        return {}
+    train = [_train_interval(run) for run in runs]
+    if len(runs) >= MIN_SEEDS and all(train):
+        # Repeated trainings show how far their times scatter.
+        over_seeds = np.exp(mean_interval([math.log(run.metrics[TRAIN_RATIO]) for run in runs]))
+        train = [(float(over_seeds[0]), float(over_seeds[1]))] * len(runs)
+    by_run = [_marks_of(run, interval) for run, interval in zip(runs, train, strict=True)]
     marks: dict[str, Verdict] = {}
-    for name in ("accuracy", "time", "size"):
-        verdicts = [one[name] for one in by_run]
-        marks[name] = next((mark for mark in ("better", "worse") if verdicts.count(mark) * 2 > len(runs)), "tied")
+    for name in by_run[0]:
+        verdicts = [one[name] for one in by_run if name in one]
+        if len(verdicts) == len(runs):
+            marks[name] = next((mark for mark in ("better", "worse") if verdicts.count(mark) * 2 > len(runs)), "tied")
     return marks
 
 
-def _marks_of(run: RecordedCell) -> dict[str, Verdict]:
+def _train_interval(run: RecordedCell) -> tuple[float, float] | None:
+    if TRAIN_RATIO not in run.metrics or run.train_unknown:
+        return None
+    return run.metrics[TRAIN_RATIO_LOW], run.metrics[TRAIN_RATIO_HIGH]
+
+
+def _marks_of(run: RecordedCell, train: tuple[float, float] | None) -> dict[str, Verdict]:
     metrics = run.metrics
+    test = metrics[RATIO_LOW], metrics[RATIO_HIGH]
+    test_weight, train_weight = (float(run.params[f"score.{name}"]) for name in ("test_time", "train_time"))
+    both = both_times(test, train, test_weight=test_weight, train_weight=train_weight)
     return {
-        "accuracy": accuracy_verdict(metrics[gain_of("accuracy")], metrics[ACCURACY_P_VALUE]),
-        "time": time_verdict(metrics[RATIO_LOW], metrics[RATIO_HIGH]),
-        # From the compressed bytes; under an exponent of 0 the gain holds no information.
-        "size": size_verdict(factor(float(run.params["score.size"]), -metrics[gain_of("size")])),
+        "accuracy": accuracy_verdict(metrics[ACCURACY_DIFFERENCE], metrics[ACCURACY_P_VALUE]),
+        "time": time_verdict(*both),
+        **({"train_time": time_verdict(*train)} if train else {}),
+        "test_time": time_verdict(*test),
+        "size": size_verdict(metrics[SIZE_RATIO]),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from pipelines.comparison import training_time
+from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import Comparison
 
 NONE_IN_BUDGET = "No cell keeps the budgets of its score profile."
@@ -20,10 +21,10 @@ def notes(comparison: Comparison) -> list[str]:
         kept = any(entry.feasible for entry in comparison.entries)
         reason = "No cell has learnt enough to be the fittest." if kept else NONE_IN_BUDGET
         return [reason, *found]
-    found = [f"Fittest: {winner.label}, {winner.score.value:.2f} dB.", *found]
+    found = [f"Highest score: {winner.label}, {winner.score.value:.2f} dB.", *found]
     tied = sorted(comparison.tied - {winner.label})
     if tied:
-        found.append(f"Its score does not differ significantly from that of {', '.join(tied)}.")
+        found.append(f"Tied with it, as their scores do not differ significantly: {', '.join(tied)}.")
     changing = [flip for flip in comparison.weight_flips if not math.isnan(flip.after)]
     for flip in changing:
         found.append(
@@ -32,21 +33,14 @@ def notes(comparison: Comparison) -> list[str]:
         )
     if not changing and len(comparison.entries) > 1:
         found.append("No change of one exponent alone would let another cell lead.")
-    if len(comparison.hardware) > 1:
+    trained = training_note([run for entry in comparison.entries for run in entry.runs])
+    if trained:
+        found.append(f"The cells were {trained}.")
+    older = [entry for entry in comparison.entries if entry.gains and not entry.marks]
+    if older:
         found.append(
-            f"Times are from {len(comparison.hardware)} machines and do not compare across them "
-            f"({'; '.join(comparison.hardware)}): choose one with filter=\"tags.hardware = '...'\"."
-        )
-    mixed = [entry.label for entry in comparison.entries if entry.mixed]
-    if mixed:
-        found.append(f"Seeds of {', '.join(mixed)} were timed on different machines, so their times are not averaged.")
-    tests = {(run.digest, run.test_images) for entry in comparison.entries for run in entry.runs}
-    if len(tests) > 1:
-        counts = ", ".join(f"{images:,}" for images in sorted({images for _, images in tests}))
-        found.append(
-            f"The cells were tested on {len(tests)} different sets of images ({counts} images), across which "
-            "accuracies and scores do not compare: choose one with "
-            f"filter=\"dataset.digest = '{max(tests, key=lambda one: one[1])[0]}'\" or the like."
+            f"{len(older)} cells were recorded before the ratios to their baselines were, so they are not marked "
+            "better or worse: the same command again measures them anew, without training."
         )
     if any(len(entry.runs) == 2 for entry in comparison.entries):
         found.append(

@@ -1,4 +1,4 @@
-"""The entries of one dataset ranked by score: ties, the Pareto front and the effect of the score's weights.
+"""The entries of a comparison ranked by score: ties, the Pareto front and the effect of the score's weights.
 
 Everything here is arithmetic on recorded cells; nothing is downloaded.
 """
@@ -6,7 +6,6 @@ Everything here is arithmetic on recorded cells; nothing is downloaded.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,9 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.comparison import training_time
 from pipelines.comparison.entries import Entry, entries_of
-from pipelines.results.metrics import ACCURACY, RATIO_HIGH, RATIO_LOW, SCORE, term_of
-from pipelines.results.score import CRITERIA, chance_behind, decibels, kappa
+from pipelines.comparison.groups import groups_of
+from pipelines.results.metrics import ACCURACY, CHANCE, RATIO_HIGH, RATIO_LOW, SCORE, term_of
+from pipelines.results.score import CRITERIA, TRAIN_FLOOR_S, decibels, kappa
 from pipelines.results.statistics import SIGNIFICANCE, Z, mean_error, t_quantile
 
 if TYPE_CHECKING:
@@ -27,18 +28,20 @@ Floats = npt.NDArray[np.float64]
 # Standard deviation of a log latency whose own interval is not known: two measurements of one exported model differed
 # by so much on a quiet machine.
 LATENCY_SPREAD = 0.02
-# Probability that an accuracy, a latency or the leader's score is beyond the bound by which an entry counts as untied
-# without a draw. The three together are half of what a tie takes, which is ten standard errors of the draws away.
-TAIL_PROBABILITY = SIGNIFICANCE / 12
+# Probability that an accuracy, a latency, a training time or the leader's score is beyond the bound by which an entry
+# counts as untied without a draw. Together they are half of what a tie takes, which is ten standard errors of the draws
+# away. The training time has two parts.
+TAIL_PROBABILITY = SIGNIFICANCE / 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The entries of one dataset, by falling score.
+    """Entries that compare with each other, by falling score.
 
-    tied: labels whose score does not differ significantly from the first one's. front: labels on the Pareto front over
-    accuracy, test time and compressed size. rank_acceptability: label -> share of all weights under which it ranks
-    first. hardware: the machines that timed them; times of different machines do not compare.
+    dataset: its name, with what tells the comparison from others of that name. tied: labels whose score does not differ
+    significantly from the first one's. front: labels on the Pareto front over accuracy, test time and compressed size.
+    rank_acceptability: label -> share of all weights under which it ranks first. hardware: the machine that timed them.
+    train_spread: standard deviation of the log time of a repeated training.
     """
 
     dataset: str
@@ -47,7 +50,8 @@ class Comparison:
     front: frozenset[str]
     rank_acceptability: Mapping[str, float]
     weight_flips: tuple[WeightFlip, ...]
-    hardware: tuple[str, ...]
+    hardware: str
+    train_spread: float
 
     @property
     def winner(self) -> Entry | None:
@@ -69,11 +73,11 @@ class WeightFlip:
 
 
 def compare(cells: Iterable[RecordedCell], *, draws: int = 10_000, seed: int = 0) -> list[Comparison]:
-    """One comparison for each dataset. draws: the number of random weights, and of scores for the ties."""
-    by_dataset: dict[str, list[RecordedCell]] = defaultdict(list)
-    for cell in cells:
-        by_dataset[cell.dataset].append(cell)
-    return [_compare(dataset, of_one, draws=draws, seed=seed) for dataset, of_one in sorted(by_dataset.items())]
+    """One comparison for each group of cells that compare (`groups`), by name.
+
+    draws: the number of random weights, and of scores for the ties.
+    """
+    return [_compare(title, of_one, draws=draws, seed=seed) for title, of_one in groups_of(cells).items()]
 
 
 def _compare(dataset: str, cells: Sequence[RecordedCell], *, draws: int, seed: int) -> Comparison:
@@ -85,14 +89,16 @@ def _compare(dataset: str, cells: Sequence[RecordedCell], *, draws: int, seed: i
     on_front = pareto_front(criteria.reshape(-1, 3))
     weights, values = _weighted(scored)
     shares = rank_acceptability(values, draws=draws, seed=seed)
+    spread = training_time.spread([entry.runs for entry in entries])
     return Comparison(
         dataset=dataset,
         entries=tuple(entries),
-        tied=frozenset(_tied(scored, draws=draws, seed=seed)),
+        tied=frozenset(_tied(scored, spread, draws=draws, seed=seed)),
         front=frozenset(entry.label for entry, on in zip(entries, on_front, strict=True) if on),
         rank_acceptability={entry.label: float(share) for entry, share in zip(scored, shares, strict=True)},
         weight_flips=tuple(_weight_flips(scored, weights, values)),
-        hardware=tuple(sorted({cell.hardware for cell in cells})),
+        hardware=cells[0].hardware,
+        train_spread=spread,
     )
 
 
@@ -160,7 +166,7 @@ def _weighted(entries: Sequence[Entry]) -> tuple[Floats, Floats]:
     return weights, np.divide(terms, weights, out=np.zeros_like(terms), where=weights > 0)
 
 
-def _tied(entries: Sequence[Entry], *, draws: int, seed: int) -> list[str]:
+def _tied(entries: Sequence[Entry], train_spread: float, *, draws: int, seed: int) -> list[str]:
     """Entries whose score may be as high as the first one's, the first one included.
 
     An entry can be as high only if it is above a bound or the first one is below it. Where both together are too
@@ -168,45 +174,49 @@ def _tied(entries: Sequence[Entry], *, draws: int, seed: int) -> list[str]:
     """
     if not entries:
         return []
-    leading = possible_scores(entries[0], draws, [seed, 0])
+    leading = possible_scores(entries[0], train_spread, draws, [seed, 0])
     bound = float(np.quantile(leading, TAIL_PROBABILITY))
     return [
         entry.label
         for place, entry in enumerate(entries)
         if place == 0
         or (
-            _highest_score(entry) >= bound
-            and np.mean(possible_scores(entry, draws, [seed, place]) >= leading) >= SIGNIFICANCE / 2
+            _highest_score(entry, train_spread) >= bound
+            and np.mean(possible_scores(entry, train_spread, draws, [seed, place]) >= leading) >= SIGNIFICANCE / 2
         )
     ]
 
 
-def possible_scores(entry: Entry, draws: int, seed: Sequence[int]) -> Floats:
+def possible_scores(entry: Entry, train_spread: float, draws: int, seed: Sequence[int]) -> Floats:
     """Draws of an entry's score. Each entry has a seed of its own, so that its draws do not depend on other entries.
 
     Several runs: the mean's t distribution. One run: accuracy from its binomial posterior under Jeffreys' prior,
-    latency from the interval of its ratio, independent of other entries. Entries share test images, so this finds too
-    many ties rather than too few.
+    latency from the interval of its ratio, both independent of other entries, and training times that scatter by
+    train_spread, in which a training that several entries share is the same draw for all. Entries share test images,
+    so this finds too many ties rather than too few.
     """
     rng = np.random.default_rng(seed)
     if len(entry.runs) > 1:
         mean, error = _mean_score(entry)
         return np.asarray(mean + error * rng.standard_t(len(entry.runs) - 1, size=draws))
     run = entry.runs[0]
-    return _scores(run, rng.beta(*_posterior(run), size=draws), rng.normal(size=draws))
+    accuracies, latencies = rng.beta(*_posterior(run), size=draws), rng.normal(size=draws)
+    trainings = [np.random.default_rng([*seed[:1], round(1e6 * part)]).normal(size=draws) for part in run.trainings]
+    return _scores(run, accuracies, latencies, train_spread * np.array(trainings))
 
 
-def _highest_score(entry: Entry) -> float:
-    """A bound that an entry's score exceeds with a probability of at most 2 * TAIL_PROBABILITY."""
+def _highest_score(entry: Entry, train_spread: float) -> float:
+    """A bound that an entry's score exceeds with a probability of at most 4 * TAIL_PROBABILITY."""
     from scipy.special import betaincinv, ndtri
 
     if len(entry.runs) > 1:
         mean, error = _mean_score(entry)
-        return mean + error * t_quantile(len(entry.runs) - 1, 1 - 2 * TAIL_PROBABILITY)
+        return mean + error * t_quantile(len(entry.runs) - 1, 1 - 4 * TAIL_PROBABILITY)
     run = entry.runs[0]
-    # The score is above the bound only if accuracy or latency is better than these.
-    accuracy, latency = betaincinv(*_posterior(run), 1 - TAIL_PROBABILITY), ndtri(TAIL_PROBABILITY)
-    return float(_scores(run, np.array([accuracy]), np.array([latency]))[0])
+    # The score is above the bound only if accuracy, latency or one of two training times is better than these.
+    accuracy, fast = betaincinv(*_posterior(run), 1 - TAIL_PROBABILITY), np.array([ndtri(TAIL_PROBABILITY)])
+    trainings = np.full((len(run.trainings), 1), train_spread * fast[0])
+    return float(_scores(run, np.array([accuracy]), fast, trainings)[0])
 
 
 def _mean_score(entry: Entry) -> tuple[float, float]:
@@ -220,18 +230,26 @@ def _posterior(run: RecordedCell) -> tuple[float, float]:
     return right + 0.5, run.test_images - right + 0.5
 
 
-def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats) -> Floats:
-    """A run's scores for accuracies and latencies, the latter as standard deviations of the measured log latency."""
+def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats, trainings: Floats) -> Floats:
+    """A run's scores for other accuracies and times.
+
+    accuracies: (n,). latencies: standard deviations of the measured log latency, (n,). trainings: changes of the log
+    time of each of `run.trainings`, (parts, n).
+    """
     weights = {name: float(run.params[f"score.{name}"]) for name in CRITERIA}
     score = np.full(len(accuracies), run.metrics[SCORE])
     if run.test_images and weights["accuracy"]:
         accuracy = run.metrics[ACCURACY]
-        chance = chance_behind(accuracy, weights["accuracy"], run.metrics[term_of("accuracy")])
-        corrected = kappa(np.append(accuracies, accuracy), chance)
+        # Cells that are older than its record: the term then varies a little less with the accuracy.
+        corrected = kappa(np.append(accuracies, accuracy), run.metrics.get(CHANCE, 0.0))
         score += decibels(weights["accuracy"], np.log10(corrected[:-1] / corrected[-1]))
     low, high = (run.metrics.get(name, math.nan) for name in (RATIO_LOW, RATIO_HIGH))
     spread = math.log(high / low) / (2 * Z) if low > 0 else LATENCY_SPREAD
-    return score + decibels(-weights["test_time"], spread * latencies / math.log(10))
+    score += decibels(-weights["test_time"], spread * latencies / math.log(10))
+    parts = np.array(run.trainings)
+    if weights["train_time"] and parts.sum() > TRAIN_FLOOR_S and term_of("train_time") in run.metrics:
+        score += decibels(-weights["train_time"], np.log10(parts @ np.exp(trainings) / parts.sum()))
+    return score
 
 
 def _weight_flips(entries: Sequence[Entry], weights: Floats, values: Floats) -> list[WeightFlip]:

@@ -1,16 +1,26 @@
-"""Unknown training times: scores with and without the training time do not compare, so a comparison leaves it out."""
+"""The training time in comparisons: how far it scatters, and what becomes of it where it is unknown.
+
+Scores with and without it do not compare, so a comparison in which one is unknown leaves it out.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipelines.results.metrics import GAIN, SCORE, TRAIN_TIME, gain_of, term_of
+import numpy as np
+
+from pipelines.results.metrics import GAIN, OWN_TRAIN_S, SCORE, TRAIN_TIME, gain_of, term_of
 from pipelines.results.score import STATE_TRAINED_S
+from pipelines.results.verdict import TRAIN_SPREAD
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
+
+
+MIN_DEGREES = 5
 
 
 def comparable(cells: Sequence[RecordedCell]) -> list[RecordedCell]:
@@ -18,6 +28,20 @@ def comparable(cells: Sequence[RecordedCell]) -> list[RecordedCell]:
     if not any(cell.train_unknown for cell in cells):
         return list(cells)
     return [_without_train_time(cell) for cell in cells]
+
+
+def spread(entries: Sequence[Sequence[RecordedCell]]) -> float:
+    """Standard deviation of the log time of a training that is repeated.
+
+    entries: the runs of each, which differ in their seed alone. Pooled over them, where they show it with
+    MIN_DEGREES degrees of freedom; else TRAIN_SPREAD.
+    """
+    own = [[run.metrics.get(OWN_TRAIN_S, 0.0) for run in runs] for runs in entries if len(runs) > 1]
+    logs = [np.log(seconds) for seconds in own if min(seconds) > 0]
+    degrees = sum(len(one) - 1 for one in logs)
+    if degrees < MIN_DEGREES:
+        return TRAIN_SPREAD
+    return math.sqrt(sum(float(np.sum((one - one.mean()) ** 2)) for one in logs) / degrees)
 
 
 def note(cells: Sequence[RecordedCell]) -> str | None:

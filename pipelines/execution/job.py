@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.cells.cell import describe
 from pipelines.execution import rehearsal
@@ -17,6 +17,7 @@ from pipelines.execution.scoring import cell_result
 from pipelines.litert.kernels import sparsity
 from pipelines.litert.session import Result, measure
 from pipelines.models import complexity
+from pipelines.results import agreement
 from pipelines.results.folder import Build, CellFiles, Finished, Trained
 from pipelines.results.records import Complexity, Timing
 from pipelines.system import runtime
@@ -74,6 +75,7 @@ class Job:
         result = cell_result(
             cell, self.data, fingerprint=self.fingerprint, build=build, measured=measured, baseline=baseline
         )
+        self._save_table("classes", agreement.by_class(measured.confusion, self.data.class_names))
         result.save(files.result)
         # The result holds everything that these files do.
         for path in (files.trained, files.build):
@@ -82,6 +84,10 @@ class Job:
 
     def _report(self, text: str) -> None:
         self.report(f"{self.cell.name}: {text}")
+
+    def _save_table(self, name: str, table: Mapping[str, Any]) -> None:
+        self.files.tables.mkdir(exist_ok=True)
+        (self.files.tables / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
 
     def _measure(self, baseline: Finished | None) -> Result:
         # Two cells that are timed at once on one machine slow each other down.
@@ -158,8 +164,7 @@ class Job:
         candidate = self._optimize(trainer)
         optimize_s = time.perf_counter() - started
         for name, table in candidate.tables.items():
-            files.tables.mkdir(exist_ok=True)
-            (files.tables / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
+            self._save_table(name, table)
         trained = Trained(
             fingerprint=self.fingerprint,
             train_s=trainer.seconds,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.results import statistics, verdict
+from pipelines.results import agreement, statistics, verdict
 from pipelines.results.folder import Build, Finished
-from pipelines.results.records import CellResult, Comparison, Measurement
+from pipelines.results.records import CellResult, Comparison, Measurement, Timing
 from pipelines.system import runtime
 
 if TYPE_CHECKING:
@@ -23,8 +23,16 @@ def cell_result(
 ) -> CellResult:
     """Score the measurement, and compare it with the baseline's where there is one."""
     # Shared fields have the same names in both classes.
-    shared = {one.name: getattr(measured, one.name) for one in fields(Measurement) if one.name != "test_images"}
-    measurement = Measurement(test_images=len(data.test), **shared)
+    own: dict[str, Any] = {
+        "test_images": len(data.test),
+        "chance": agreement.chance(measured.confusion),
+        "balanced_accuracy": agreement.balanced_accuracy(measured.confusion),
+    }
+    shared = {one.name: getattr(measured, one.name) for one in fields(Measurement) if one.name not in own}
+    measurement = Measurement(**shared, **own)
+    comparison = (
+        _comparison(cell, data, measured, measurement, timing=build.timing, baseline=baseline) if baseline else None
+    )
     train_total_s = build.timing.train_total_s
     return CellResult(
         model=cell.model.name,
@@ -36,13 +44,9 @@ def cell_result(
         measurement=measurement,
         timing=build.timing,
         complexity=build.complexity,
-        score=cell.score.terms(measurement, train_total_s=train_total_s, classes=len(data.class_names)),
-        violations=cell.score.violations(measurement, train_total_s=train_total_s),
-        comparison=(
-            _comparison(cell, data, measured, measurement, train_total_s=train_total_s, baseline=baseline)
-            if baseline
-            else None
-        ),
+        score=cell.score.terms(measurement, train_total_s=train_total_s),
+        violations=cell.score.violations(measurement, train_total_s=train_total_s, comparison=comparison),
+        comparison=comparison,
         epochs=build.epochs,
         metrics=build.metrics,
         joules=build.joules,
@@ -56,7 +60,7 @@ def _comparison(
     measured: Result,
     measurement: Measurement,
     *,
-    train_total_s: float | None,
+    timing: Timing,
     baseline: Finished,
 ) -> Comparison:
     other, baseline_train_s = baseline.result.measurement, baseline.result.timing.train_total_s
@@ -65,6 +69,11 @@ def _comparison(
     with np.load(baseline.files.predictions, allow_pickle=False) as arrays:
         baseline_right = arrays["logits"].argmax(axis=1) == data.test.labels
     p_value = statistics.mcnemar(measured.logits.argmax(axis=1) == data.test.labels, baseline_right)
+    train, test = _training_ratio(timing, baseline_train_s), (measured.ratio_low, measured.ratio_high)
+    times = verdict.both_times(
+        test, train and train[1:], test_weight=cell.score.test_time, train_weight=cell.score.train_time
+    )
+    ratio, low, high = train or (None, None, None)
     return Comparison(
         baseline_accuracy=other.accuracy,
         baseline_p50_ms=measured.reference_p50_ms,
@@ -76,14 +85,24 @@ def _comparison(
         ratio_high=measured.ratio_high,
         accuracy_p_value=p_value,
         accuracy=verdict.accuracy_verdict(measurement.accuracy - other.accuracy, p_value),
-        time=verdict.time_verdict(measured.ratio_low, measured.ratio_high),
+        time=verdict.time_verdict(*times),
         size=verdict.size_verdict(measurement.compressed_bytes / other.compressed_bytes),
         gain=cell.score.gain(
             measurement,
             other,
             baseline_p50_ms=measured.reference_p50_ms,
-            train_total_s=train_total_s,
+            train_total_s=timing.train_total_s,
             baseline_train_s=baseline_train_s,
-            classes=len(data.class_names),
         ),
+        train_ratio=ratio,
+        train_ratio_low=low,
+        train_ratio_high=high,
+        test_time=verdict.time_verdict(*test),
+        train_time=verdict.time_verdict(*train[1:]) if train else None,
     )
+
+
+def _training_ratio(timing: Timing, baseline_s: float | None) -> tuple[float, float, float] | None:
+    if timing.train_total_s is None or baseline_s is None:
+        return None
+    return verdict.training_ratio(timing.train_s, timing.train_total_s, baseline_s)

@@ -29,6 +29,7 @@ from pipelines.system import guard
 from pipelines.system.stopwatch import PARTS
 
 if TYPE_CHECKING:
+    from pipelines.results.recorded import RecordedCell
     from pipelines.tracking.sweep_run import SweepRun
 
 log = logging.getLogger("opscore")
@@ -150,9 +151,10 @@ class Sweep:
         problem = self._problem(outcomes, error)
         interrupted, failed = guard.is_interrupt(error), bool(problem or error)
         spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
-        summary = summary_of(outcomes, spent)
+        cells = self._cells(outcomes)
+        summary = "\n\n".join([*self._shortlists(cells), summary_of(outcomes, spent)])
         print(f"\n{summary}\n")
-        report = self._report(outcomes)
+        report = self._report(cells)
         self._run.close(
             outcomes,
             summary=summary,
@@ -178,16 +180,40 @@ class Sweep:
         counts = {"failed": sum(one.status == "failed" for one in outcomes), "did not run": missing}
         return ", ".join(f"{count} of {self._total} cells {what}" for what, count in counts.items() if count)
 
-    def _report(self, outcomes: Sequence[Outcome]) -> Path | None:
-        """The page of the report on the sweep's cells; None where there are no results or the report fails."""
+    def _cells(self, outcomes: Sequence[Outcome]) -> list[RecordedCell]:
+        """The sweep's cells with results, as the store has them; none where it does not answer."""
         runs = {outcome.run_id for outcome in outcomes if outcome.metrics}
         if not runs:
+            return []
+        try:
+            return [cell for cell in self._run.store.finished_cells() if cell.run_id in runs]
+        except Exception as error:  # noqa: BLE001 (the outcomes are known without them)
+            log.warning("the sweep's cells could not be read from the store: %s", error)
+            return []
+
+    def _shortlists(self, cells: Sequence[RecordedCell]) -> list[str]:
+        """The fittest cells for each loss of accuracy, for each dataset."""
+        from pipelines.comparison import shortlist_text
+        from pipelines.comparison.ranking import compare
+        from pipelines.comparison.shortlist import shortlist
+        from pipelines.tracking.registry import Registry
+
+        try:
+            read = Registry(self._run.store.uri, self._run.store.client).predictions
+            lists = [(comparison.dataset, shortlist(comparison, read)) for comparison in compare(cells)]
+            return [f"{dataset}\n{shortlist_text.text(listed)}" for dataset, listed in lists if listed]
+        except Exception as error:  # noqa: BLE001 (the outcomes matter more)
+            log.warning("the shortlist could not be made: %s", error)
+            return []
+
+    def _report(self, cells: Sequence[RecordedCell]) -> Path | None:
+        """The page of the report on the sweep's cells; None where there are none or the report fails."""
+        if not cells:
             return None
         try:
             from pipelines.report.page import write
 
-            cells = [cell for cell in self._run.store.finished_cells() if cell.run_id in runs]
-            return write(cells, self._folder / "report", chosen="of this sweep")[0] if cells else None
+            return write(cells, self._folder / "report", chosen="of this sweep")[0]
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)
             return None

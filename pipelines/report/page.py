@@ -236,7 +236,7 @@ def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
             "model": entry.model,
             "technique": entry.technique,
             "variation": variation(entry),
-            "marks": [(article.MARKS[entry.marks[name]], entry.marks[name]) for name in article.DIMENSIONS],
+            "marks": [(sign, entry.marks.get(name, "unknown")) for name, sign in article.marks(entry).items()],
             "improved": entry.improved,
         }
         for entry in sorted((entry for entry in comparison.entries if entry.marks), key=order)

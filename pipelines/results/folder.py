@@ -37,7 +37,7 @@ class CellFiles:
     trained = _File("trained.json")
     # The `Build`, JSON, while the cell is not finished.
     build = _File("build.json")
-    # A folder of the technique's tables, JSON, columns by name; absent where it has none.
+    # A folder of tables, JSON, columns by name: `classes`, and those of the technique.
     tables = _File("tables")
     # The exported model's answers over the test split, in its order: array `logits`, float32 (n, classes).
     predictions = _File("predictions.npz")

@@ -4,9 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pipelines.results.agreement import kappa
 from pipelines.results.records import CellResult, Comparison
 
 ACCURACY = "test/accuracy"
+# Cohen's kappa, and the agreement by chance in it.
+KAPPA, CHANCE = "test/kappa", "test/chance"
+BALANCED_ACCURACY = "test/balanced_accuracy"
 MAJORITY_SHARE, MAJORITY_P_VALUE = "test/majority_share", "test/majority_p_value"
 # The parameter with the SHA-256 of the file that a network's weights come from.
 FILE_HASH = "model.file_sha256"
@@ -17,8 +21,12 @@ FILE_BYTES, COMPRESSED_BYTES = "size/file_bytes", "size/compressed_bytes"
 TRAIN_TIME = "train_time"
 SCORES = "score/"
 SCORE, GAIN = f"{SCORES}operational", f"{SCORES}gain_db"
+TIME_RATIO = "baseline/time_ratio"
 RATIO_LOW, RATIO_HIGH = "baseline/time_ratio_low", "baseline/time_ratio_high"
-ACCURACY_P_VALUE = "baseline/accuracy_p_value"
+ACCURACY_DIFFERENCE, ACCURACY_P_VALUE = "baseline/accuracy_difference", "baseline/accuracy_p_value"
+SIZE_RATIO = "baseline/size_ratio"
+TRAIN_RATIO = "baseline/train_ratio"
+TRAIN_RATIO_LOW, TRAIN_RATIO_HIGH = f"{TRAIN_RATIO}_low", f"{TRAIN_RATIO}_high"
 IMPROVED = "baseline/dimensions_improved"
 
 
@@ -59,6 +67,9 @@ def metrics_of(result: CellResult) -> dict[str, float]:
         "model/sparsity": result.complexity.sparsity,
         SCORE: result.score.total,
     }
+    if measured.chance is not None and measured.balanced_accuracy is not None:
+        metrics[CHANCE], metrics[BALANCED_ACCURACY] = measured.chance, measured.balanced_accuracy
+        metrics[KAPPA] = kappa(measured.accuracy, measured.chance)
     if result.majority is not None:
         metrics[MAJORITY_SHARE] = result.majority.share
         metrics[MAJORITY_P_VALUE] = result.majority.p_value
@@ -70,17 +81,26 @@ def metrics_of(result: CellResult) -> dict[str, float]:
     metrics |= result.metrics
     metrics |= {f"energy/train_{name}_j": value for name, value in result.joules.items()}
     if result.comparison is not None:
-        metrics |= _compared(result.comparison)
+        metrics |= _compared(result, result.comparison)
         if timing.train_total_s is None or result.comparison.baseline_train_s is None:
             del metrics[gain_of(TRAIN_TIME)]
     return metrics
 
 
-def _compared(comparison: Comparison) -> dict[str, float]:
+def _compared(result: CellResult, comparison: Comparison) -> dict[str, float]:
+    measured = result.measurement
+    train = {
+        TRAIN_RATIO: comparison.train_ratio,
+        TRAIN_RATIO_LOW: comparison.train_ratio_low,
+        TRAIN_RATIO_HIGH: comparison.train_ratio_high,
+    }
     return {
+        ACCURACY_DIFFERENCE: measured.accuracy - comparison.baseline_accuracy,
+        SIZE_RATIO: measured.compressed_bytes / comparison.baseline_compressed_bytes,
+        **{name: value for name, value in train.items() if value is not None},
         GAIN: comparison.gain.total,
         **{gain_of(name): value for name, value in asdict(comparison.gain).items()},
-        "baseline/time_ratio": comparison.latency_ratio,
+        TIME_RATIO: comparison.latency_ratio,
         RATIO_LOW: comparison.ratio_low,
         RATIO_HIGH: comparison.ratio_high,
         ACCURACY_P_VALUE: comparison.accuracy_p_value,

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE, TRAIN_S
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.results.metrics import ACCURACY, MAJORITY_P_VALUE, MAJORITY_SHARE, OWN_TRAIN_S, TRAIN_S
 from pipelines.results.verdict import no_better_than_majority
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """An exported model's predictions on the test images: class numbers (n,), of which `correct` are right."""
+
+    predicted: npt.NDArray[np.int64]
+    correct: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +50,11 @@ class RecordedCell:
     majority: str = ""
 
     @property
+    def accuracy(self) -> float:
+        """The fraction of test images that it gets right."""
+        return self.metrics[ACCURACY]
+
+    @property
     def test_images(self) -> int:
         """The number of test images; 0 where it was not logged."""
         return self.test_shape[0] if self.test_shape else 0
@@ -48,8 +65,23 @@ class RecordedCell:
         return TRAIN_S not in self.metrics
 
     @property
+    def trainings(self) -> tuple[float, ...]:
+        """Seconds of the trainings that led to its exported model: of those before the cell, and its own.
+
+        Empty where a part is unknown. Cells that started from one training have equal first seconds.
+        """
+        if self.train_unknown:
+            return ()
+        total, own = self.metrics[TRAIN_S], self.metrics.get(OWN_TRAIN_S, 0.0)
+        return tuple(part for part in (round(total - own, 6), own) if part > 0)
+
+    @property
     def uninformed(self) -> str | None:
         """The finding that it is no better than one constant answer; None where it is better, or was not tested."""
         return no_better_than_majority(
             self.metrics.get(MAJORITY_P_VALUE), self.metrics.get(MAJORITY_SHARE), self.majority
         )
+
+
+# Reads a cell's predictions from the store. Raises StoreError where they are lost.
+PredictionsOf = Callable[[RecordedCell], Predictions]

@@ -12,9 +12,10 @@ Verdict = Literal["better", "tied", "worse"]
 class Measurement:
     """An exported model over the test split, measured by LiteRT.
 
-    accuracy, top5_accuracy: fractions in [0, 1]. p50_ms, p90_ms, p99_ms: latency of one image. images_per_s:
-    throughput of the accuracy pass on all cores. load_ms, first_call_ms: one reading each. compressed_bytes:
-    the file after DEFLATE at level 9.
+    accuracy, top5_accuracy: fractions in [0, 1]. chance: the accuracy to be expected of random answers as frequent as
+    the model's own (`agreement.chance`). balanced_accuracy: the mean recall over the classes. p50_ms, p90_ms, p99_ms:
+    latency of one image. images_per_s: throughput of the accuracy pass on all cores. load_ms, first_call_ms: one
+    reading each. compressed_bytes: the file after DEFLATE at level 9.
     """
 
     accuracy: float
@@ -29,6 +30,9 @@ class Measurement:
     first_call_ms: float
     file_bytes: int
     compressed_bytes: int
+    # None in records that are older than these.
+    chance: float | None = None
+    balanced_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +87,10 @@ class Comparison:
     """A cell compared with its baseline, both timed call by call in one process.
 
     latency_ratio: p50 over the baseline's p50, with a 95% bootstrap interval [ratio_low, ratio_high].
-    accuracy_p_value: two-sided exact McNemar test over the paired test images.
-    baseline_train_s: None if unknown. gain: score minus the baseline's score in dB, by criterion.
+    accuracy_p_value: two-sided exact McNemar test over the paired test images. train_ratio: training time over the
+    baseline's, with its interval, None if one of the two is unknown. gain: score minus the baseline's score in dB, by
+    criterion. accuracy, size, test_time, train_time, time: better, tied or worse; `time` is testing and training
+    together. Records older than the last two hold the verdict on testing in `time`.
     """
 
     baseline_accuracy: float
@@ -100,6 +106,11 @@ class Comparison:
     time: Verdict
     size: Verdict
     gain: Terms
+    train_ratio: float | None = None
+    train_ratio_low: float | None = None
+    train_ratio_high: float | None = None
+    test_time: Verdict | None = None
+    train_time: Verdict | None = None
 
     @property
     def dimensions_improved(self) -> int:

@@ -1,6 +1,6 @@
 """The operational score: accuracy, file size, testing time and training time in one number, in decibels.
 
-    kappa = max(1e-4, (A - 1/C) / (1 - 1/C))                                       accuracy corrected for chance
+    kappa = max(1e-4, (A - p_e) / (1 - p_e))                    Cohen's kappa: accuracy corrected for chance p_e
     score = 20 log10( (100 kappa)^a / (size_mb^s * test_ms^t * train_s^r) )
 
 The form and the default exponents are NetScore's (Wong 2018, arXiv:1806.05512), with measured bytes and times in
@@ -8,13 +8,15 @@ the place of parameter and operation counts. The article that opscore follows do
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.results.records import Measurement, Terms
+from pipelines.results import agreement
+from pipelines.results.records import Comparison, Measurement, Terms
 from pipelines.system import checks
 
 Floats = npt.NDArray[np.float64]
@@ -22,7 +24,11 @@ Number = TypeVar("Number", float, Floats)
 
 CRITERIA = tuple(field.name for field in fields(Terms))
 BUDGETS = ("min_accuracy", "max_size_mb", "max_test_ms", "max_train_s")
+# Budgets relative to the baseline.
+GOALS = ("max_accuracy_drop", "min_speedup", "min_size_reduction")
 KAPPA_FLOOR = 1e-4
+# Differences of accuracies are compared up to rounding: 0.9 - 0.88 is more than 0.02.
+ROUNDING = 1e-9
 # A cell that took no measurable time to train must not divide by zero.
 TRAIN_FLOOR_S = 1e-3
 # The setting that states an unknown training time.
@@ -34,21 +40,10 @@ def decibels(exponent: float, log10: Number) -> Number:
     return 20 * exponent * log10
 
 
-def factor(exponent: float, db: float) -> float:
-    """The factor that adds `db` to the score; 1 for an exponent of 0, under which every factor adds nothing."""
-    return float(10 ** (db / (20 * exponent))) if exponent else 1.0
-
-
 def kappa(accuracy: Number, chance: float) -> Number:
-    """Accuracy corrected for chance, at least KAPPA_FLOOR."""
-    corrected: Number = np.maximum(KAPPA_FLOOR, (accuracy - chance) / (1 - chance))
+    """Cohen's kappa, at least KAPPA_FLOOR."""
+    corrected: Number = np.maximum(KAPPA_FLOOR, agreement.kappa(accuracy, chance))
     return corrected
-
-
-def chance_behind(accuracy: float, exponent: float, db: float) -> float:
-    """The accuracy by chance, recovered from the score's accuracy term; 0 where the term does not show it."""
-    corrected = factor(exponent, db) / 100
-    return (accuracy - corrected) / (1 - corrected) if corrected < 1 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +52,10 @@ class OperationalScore:
 
     accuracy, size, test_time, train_time: exponents >= 0, not all zero. min_accuracy: fraction in (0, 1);
     max_size_mb: compressed, in 10^6 bytes; max_test_ms: p50 latency of an image; max_train_s: with the parent cell's.
-    An unknown training time adds nothing to a score, and keeps no `max_train_s`.
+    Goals relative to the baseline, which itself need not reach them: max_accuracy_drop: fraction in [0, 1);
+    min_speedup: the baseline's latency over the cell's; min_size_reduction: the baseline's compressed size over the
+    cell's; 2 means twice as fast, half the size. An unknown training time adds nothing to a score, and keeps no
+    `max_train_s`.
     """
 
     accuracy: float
@@ -68,6 +66,9 @@ class OperationalScore:
     max_size_mb: float | None = None
     max_test_ms: float | None = None
     max_train_s: float | None = None
+    max_accuracy_drop: float | None = None
+    min_speedup: float | None = None
+    min_size_reduction: float | None = None
 
     def __post_init__(self) -> None:
         """Check exponents and budgets."""
@@ -77,19 +78,15 @@ class OperationalScore:
             raise ValueError("score needs an exponent above 0, got all 0: set for example score.accuracy=2")
         if self.min_accuracy is not None:
             checks.fraction("score.min_accuracy", self.min_accuracy)
-        for name in BUDGETS[1:]:
+        if self.max_accuracy_drop is not None:
+            checks.fraction("score.max_accuracy_drop", self.max_accuracy_drop, zero=True)
+        for name in (*BUDGETS[1:], *GOALS[1:]):
             if getattr(self, name) is not None:
                 checks.number(f"score.{name}", getattr(self, name), exclusive_minimum=0)
 
-    def terms(self, measurement: Measurement, *, train_total_s: float | None, classes: int) -> Terms:
-        """The score's four terms in dB; `.total` is the score. train_total_s: None if unknown. classes: at least 2."""
-        return self._terms(
-            accuracy=measurement.accuracy,
-            compressed_bytes=measurement.compressed_bytes,
-            test_ms=measurement.p50_ms,
-            train_s=train_total_s,
-            classes=classes,
-        )
+    def terms(self, measurement: Measurement, *, train_total_s: float | None) -> Terms:
+        """The score's four terms in dB; `.total` is the score. train_total_s: None if unknown."""
+        return self._terms(measurement, test_ms=measurement.p50_ms, train_s=train_total_s)
 
     def gain(
         self,
@@ -99,7 +96,6 @@ class OperationalScore:
         baseline_p50_ms: float,
         train_total_s: float | None,
         baseline_train_s: float | None,
-        classes: int,
     ) -> Terms:
         """The score minus the baseline's in dB, by criterion; units cancel.
 
@@ -108,18 +104,16 @@ class OperationalScore:
         """
         if train_total_s is None or baseline_train_s is None:
             train_total_s = baseline_train_s = None
-        own = self.terms(measurement, train_total_s=train_total_s, classes=classes)
-        other = self._terms(
-            accuracy=baseline.accuracy,
-            compressed_bytes=baseline.compressed_bytes,
-            test_ms=baseline_p50_ms,
-            train_s=baseline_train_s,
-            classes=classes,
-        )
-        return own - other
+        own = self.terms(measurement, train_total_s=train_total_s)
+        return own - self._terms(baseline, test_ms=baseline_p50_ms, train_s=baseline_train_s)
 
-    def violations(self, measurement: Measurement, *, train_total_s: float | None) -> tuple[str, ...]:
-        """One sentence for each budget that is broken or cannot be checked; empty means feasible."""
+    def violations(
+        self, measurement: Measurement, *, train_total_s: float | None, comparison: Comparison | None = None
+    ) -> tuple[str, ...]:
+        """One sentence for each budget or goal that is missed or cannot be checked; empty means feasible.
+
+        comparison: with the baseline; None for a baseline, of which no goal is asked.
+        """
         size_mb = measurement.compressed_bytes / 1e6
         found = []
         if self.min_accuracy is not None and measurement.accuracy < self.min_accuracy:
@@ -133,14 +127,28 @@ class OperationalScore:
                 found.append(f"{what} is unknown and cannot keep its budget {budget:g}: {STATE_TRAINED_S} states it")
             elif budget is not None and value is not None and value > budget:
                 found.append(f"{what} {value:.4g} is above its budget {budget:g}")
-        return tuple(found)
+        return (*found, *self._missed_goals(measurement, comparison)) if comparison else tuple(found)
 
-    def _terms(
-        self, *, accuracy: float, compressed_bytes: int, test_ms: float, train_s: float | None, classes: int
-    ) -> Terms:
+    def _missed_goals(self, measurement: Measurement, comparison: Comparison) -> Iterator[str]:
+        drop = comparison.baseline_accuracy - measurement.accuracy
+        if self.max_accuracy_drop is not None and drop > self.max_accuracy_drop + ROUNDING:
+            yield (
+                f"accuracy is {100 * drop:.2f} points below the baseline's, more than max_accuracy_drop "
+                f"{self.max_accuracy_drop:g} allows"
+            )
+        smaller = comparison.baseline_compressed_bytes / measurement.compressed_bytes
+        for what, value, goal in (
+            ("speedup", 1 / comparison.latency_ratio, self.min_speedup),
+            ("size_reduction", smaller, self.min_size_reduction),
+        ):
+            if goal is not None and value < goal:
+                yield f"{what.replace('_', ' ')} over the baseline is {value:.3g}, less than min_{what} {goal:g}"
+
+    def _terms(self, measurement: Measurement, *, test_ms: float, train_s: float | None) -> Terms:
+        assert measurement.chance is not None  # only records that are not scored any more lack it
         return Terms(
-            accuracy=decibels(self.accuracy, math.log10(100 * kappa(accuracy, 1 / classes))),
-            size=decibels(-self.size, math.log10(compressed_bytes / 1e6)),
+            accuracy=decibels(self.accuracy, math.log10(100 * kappa(measurement.accuracy, measurement.chance))),
+            size=decibels(-self.size, math.log10(measurement.compressed_bytes / 1e6)),
             test_time=decibels(-self.test_time, math.log10(test_ms)),
             train_time=(
                 0.0 if train_s is None else decibels(-self.train_time, math.log10(max(TRAIN_FLOOR_S, train_s)))

@@ -98,12 +98,12 @@ def mcnemar(
     return tail if alternative == "greater" else min(1.0, 2 * tail)
 
 
-def paired_difference(difference: int, discordant: int, images: int) -> tuple[float, float]:
+def paired_difference(difference: float, discordant: float, images: int) -> tuple[float, float]:
     """Interval of the difference of two accuracies on the same images, fractions in [-1, 1].
 
     difference: right answers of the one minus those of the other. discordant: images that exactly one of the two got
     right. A number that is too high is allowed: it only widens the interval. So the number of images on which two
-    classifiers name different classes is enough, and true labels are not needed.
+    classifiers name different classes is enough, and true labels are not needed. Both may be means over seeds.
 
         p = difference / (n + 2),  q = (discordant + 2) / (n + 2),  p -+ z sqrt((q - p^2) / (n + 2))
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from wcwidth import width
 
 from pipelines.results.columns import UNKNOWN
-from pipelines.results.records import CellResult
+from pipelines.results.records import CellResult, Comparison, Measurement
 from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import aligned
 from pipelines.results.verdict import no_better_than_majority
 
+# A difference of accuracy and balanced accuracy that is worth a word.
+MIN_BALANCED = 0.005
 Row = tuple[str, str, str, str, str]
 
 
@@ -31,7 +33,8 @@ def note(result: CellResult) -> str:
     lines = [
         f"**{result.name}**: score **{result.score.total:.1f} dB**"
         + (f", {result.comparison.gain.total:+.1f} dB against its baseline." if result.comparison else "."),
-        f"Accuracy {measured.accuracy:.2%} on {measured.test_images:,} test images, {measured.p50_ms:.3g} ms an image, "
+        f"Accuracy {measured.accuracy:.2%} on {measured.test_images:,} test images{_balanced(measured)}, "
+        f"{measured.p50_ms:.3g} ms an image, "
         f"{_bytes(measured.file_bytes)} ({_bytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
     ]
     return "\n\n".join(lines + _verdict_lines(result))
@@ -69,9 +72,10 @@ def _verdict_lines(result: CellResult) -> list[str]:
     if result.comparison is not None:
         c = result.comparison
         lines.append(
-            f"Against its baseline: accuracy {c.accuracy} (p = {c.accuracy_p_value:.3g}), time {c.time} "
-            f"(x {c.latency_ratio:.3f}, 95% interval {c.ratio_low:.3f} to {c.ratio_high:.3f}), size {c.size}: "
-            f"better in {c.dimensions_improved} of 3 dimensions."
+            f"Against its baseline: accuracy {c.accuracy} (p = {c.accuracy_p_value:.3g}), testing time "
+            f"{c.test_time or c.time} (x {c.latency_ratio:.3f}, 95% interval {c.ratio_low:.3f} to {c.ratio_high:.3f}), "
+            f"{_training(c)}size {c.size}. Better in {c.dimensions_improved} of 3 dimensions, of which time "
+            f"({c.time}) is testing and training together."
         )
     if result.timing.train_total_s is None:
         lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")
@@ -79,6 +83,17 @@ def _verdict_lines(result: CellResult) -> list[str]:
         lines.append(f"It has learnt nothing detectable: {finding}.")
     lines.extend(f"Not feasible: {violation}." for violation in result.violations)
     return lines
+
+
+def _training(comparison: Comparison) -> str:
+    return "" if comparison.train_time is None else f"training time {comparison.train_time}, "
+
+
+def _balanced(measured: Measurement) -> str:
+    """The balanced accuracy where it is another one, as on a test set with unequally many images of each class."""
+    balanced = measured.balanced_accuracy
+    differs = balanced is not None and abs(balanced - measured.accuracy) >= MIN_BALANCED
+    return f" ({balanced:.2%} balanced over the classes)" if differs else ""
 
 
 def _trained(result: CellResult) -> str:

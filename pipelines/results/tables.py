@@ -10,16 +10,15 @@ from wcwidth import ljust, rjust, width
 _BAR = re.compile(r"(?<!\\)\|")
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equally many texts as lines, the first column aligned to the left, the rest to the right.
+def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Rows of equally many texts as lines, the first `left` columns aligned to the left, the rest to the right.
 
     The width of a character is that on a terminal: two columns for a Chinese one, none for a vowel sign.
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    sides = [ljust] * left + [rjust] * (len(widths) - left)
     return "\n".join(
-        "  ".join(
-            [ljust(row[0], widths[0]), *(rjust(text, w) for text, w in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
+        "  ".join(side(text, columns) for side, text, columns in zip(sides, row, widths, strict=True)).rstrip()
         for row in rows
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.results.records import Majority, Verdict
-from pipelines.results.statistics import SIGNIFICANCE, mcnemar
+from pipelines.results.score import TRAIN_FLOOR_S
+from pipelines.results.statistics import SIGNIFICANCE, Z, mcnemar
 
 TOLERANCE = 0.01
+# Standard deviation of the log time of one training that is repeated (benchmarks/repeats.py, docs/design.md).
+TRAIN_SPREAD = 0.12
 
 
 def majority(
@@ -52,13 +56,46 @@ def accuracy_verdict(difference: float, p_value: float) -> Verdict:
 
 
 def time_verdict(ratio_low: float, ratio_high: float) -> Verdict:
-    """The verdict on the interval of own latency over the baseline's: tied where it reaches within 1% of 1.
+    """The verdict on the interval of own time over the baseline's: tied where it reaches within 1% of 1.
 
     A smaller difference is no reason to change a model, and a model's place in memory changes latency by more.
     """
     if ratio_high < 1 - TOLERANCE:
         return "better"
     return "worse" if ratio_low > 1 + TOLERANCE else "tied"
+
+
+def training_ratio(own_s: float, total_s: float, baseline_s: float) -> tuple[float, float, float]:
+    """All training that led to a cell over that of its baseline, with a 95% interval, from one run of each.
+
+    own_s: the part that the cell itself trained for; total_s: with what it started from; baseline_s: the baseline's.
+    A single training has no spread of its own: repeated trainings are taken to scatter by TRAIN_SPREAD, and the ratio
+    of two by sqrt(2) times that. A cell that continues its baseline's training shares that time, which then cancels:
+    without training of its own, its ratio is 1 for certain.
+    """
+    baseline_s = max(TRAIN_FLOOR_S, baseline_s)
+    factor = math.exp(Z * math.sqrt(2) * TRAIN_SPREAD)
+    ratio = max(TRAIN_FLOOR_S, total_s) / baseline_s
+    if math.isclose(total_s - own_s, baseline_s, rel_tol=1e-6):
+        added = own_s / baseline_s
+        return ratio, 1 + added / factor, 1 + added * factor
+    return ratio, ratio / factor, ratio * factor
+
+
+def both_times(
+    test: tuple[float, float], train: tuple[float, float] | None, *, test_weight: float, train_weight: float
+) -> tuple[float, float]:
+    """The interval of testing and training time together, over the baseline's: their weighted geometric mean.
+
+    test, train: intervals of the two ratios; None for an unknown training time, which leaves testing alone. The
+    weights are the score's exponents; where both are 0, the two count alike. Both lower bounds together are less
+    likely than each, so the interval is rather too wide.
+    """
+    if train is None:
+        return test
+    weights = np.array([test_weight, train_weight]) if test_weight or train_weight else np.ones(2)
+    low, high = np.exp(weights / weights.sum() @ np.log([test, train]))
+    return float(low), float(high)
 
 
 def size_verdict(ratio: float) -> Verdict:

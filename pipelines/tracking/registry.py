@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.champion.gates import Predictions
 from pipelines.litert.size import sha256
 from pipelines.results.files import MODEL
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded import Predictions, RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError
 from pipelines.tracking import experiment

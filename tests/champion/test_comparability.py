@@ -31,3 +31,18 @@ def test_different_hardware_has_a_note() -> None:
     assert comparability.hardware_note([cell("a", 1), cell("b", 2)]) is None
     note = comparability.hardware_note([cell("a", 1), cell("b", 2, hardware="two, 8 cores")])
     assert note is not None and "one, 2 cores; two, 8 cores" in note
+
+
+def test_other_machines_and_measurements_are_refused() -> None:
+    with pytest.raises(ValueError, match="measured on different machines") as caught:
+        comparability.check_comparable([cell("a", 1), cell("b", 2, hardware="two, 8 cores")])
+    assert "tags.hardware = 'two, 8 cores'" in str(caught.value)
+    quick = {"measurement.min_calls": "50", "measurement.timeout_s": "60"}
+    default = {"measurement.min_calls": "1000", "measurement.timeout_s": "600"}
+    cells = [cell("a", 1, params=PROFILE | default), cell("b", 2, params=PROFILE | quick)]
+    with pytest.raises(ValueError, match="measured with different settings") as caught:
+        comparability.check_comparable(cells)
+    assert "params.`measurement.min_calls` = '50'" in str(caught.value) and "timeout" not in str(caught.value)
+    # A limit on the time changes nothing that is measured.
+    same = default | {"measurement.timeout_s": "60"}
+    comparability.check_comparable([cells[0], cell("b", 2, params=PROFILE | same)])

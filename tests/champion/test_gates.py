@@ -8,7 +8,7 @@ import pytest
 from pipelines.champion import gates
 from pipelines.comparison.training_time import comparable
 from pipelines.results.metrics import SCORE
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded import Predictions, RecordedCell
 from pipelines.system.errors import StoreError
 
 PROFILE = {
@@ -23,6 +23,7 @@ METRICS = {
     "time/train_total_s": 10.0,
 }
 IMAGES = 1000
+LIMITS = gates.Limits(max_drop=0.02, margin=0.01)
 
 
 def cell(run_id: str, score: float, *, feasible: bool = True, **changed: object) -> RecordedCell:
@@ -48,26 +49,26 @@ def cell(run_id: str, score: float, *, feasible: bool = True, **changed: object)
     return replace(made, **changed)  # type: ignore[arg-type]
 
 
-def predictions(correct: int, *, differing: int = 0) -> gates.Predictions:
+def predictions(correct: int, *, differing: int = 0) -> Predictions:
     """Of 1,000 images, `correct` are right; `differing` predictions are not those of `predictions(...)` with 0."""
     predicted = np.zeros(IMAGES, np.int64)
     predicted[:differing] = 1
-    return gates.Predictions(predicted=predicted, correct=correct)
+    return Predictions(predicted=predicted, correct=correct)
 
 
-def no_predictions(_: RecordedCell) -> gates.Predictions:
+def no_predictions(_: RecordedCell) -> Predictions:
     raise AssertionError("no predictions are needed")
 
 
 def decided(
-    cells: list[RecordedCell], champion: RecordedCell | None, given: dict[str, gates.Predictions] | None = None
+    cells: list[RecordedCell], champion: RecordedCell | None, given: dict[str, Predictions] | None = None
 ) -> gates.Decision:
     known = given or {}
     return gates.decide(
         cells,
         champion,
         predictions_of=lambda one: known.get(one.run_id, predictions(900)) if known else predictions(900),
-        margin=0.01,
+        limits=LIMITS,
     )
 
 
@@ -76,14 +77,14 @@ def test_without_a_champion_the_best_feasible_score_wins() -> None:
     decision = decided(cells, None)
     assert decision.winner is not None and decision.winner.cell.run_id == "c"
     assert decision.winner.gates[-1].reason == "90.00%, and no champion to compare with"
-    assert [gate.name for gate in decision.winner.gates] == ["effect", "learnt", "feasible", "score", "accuracy"]
+    assert [gate.name for gate in decision.winner.gates] == list(gates.ORDER)
     assert [one.cell.run_id for one in decision.misses] == ["b"]
 
 
 def test_better_score_at_equal_accuracy_replaces_champion() -> None:
     decision = decided([cell("old", 60), cell("new", 61), cell("worse", 59)], cell("old", 60))
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
-    assert "61.00 dB against 60.00 dB, +1.00 dB" in decision.winner.gates[3].reason
+    assert "61.00 dB against 60.00 dB, +1.00 dB" in decision.winner.gates[4].reason
 
 
 def test_next_best_wins_where_the_best_lost_accuracy() -> None:
@@ -97,11 +98,11 @@ def test_next_best_wins_where_the_best_lost_accuracy() -> None:
 
 def test_the_champion_remains_if_it_is_the_best_candidate() -> None:
     decision = gates.decide(
-        [cell("old", 60), cell("b", 50)], cell("old", 60), predictions_of=no_predictions, margin=0.01
+        [cell("old", 60), cell("b", 50)], cell("old", 60), predictions_of=no_predictions, limits=LIMITS
     )
     assert decision.winner is None and decision.stands
     # A champion that is no candidate does not count as a winner.
-    assert not gates.decide([cell("b", 50)], cell("old", 60), predictions_of=no_predictions, margin=0.01).stands
+    assert not gates.decide([cell("b", 50)], cell("old", 60), predictions_of=no_predictions, limits=LIMITS).stands
 
 
 def test_equal_fingerprint_is_the_champion_remeasured() -> None:
@@ -152,7 +153,7 @@ def test_misses_are_ordered_by_gate_and_shortfall() -> None:
         cell("close", 59, params=budget),
         cell("closer", 59.5, params=budget),
     ]
-    decision = gates.decide(cells, cell("old", 60, params=budget), predictions_of=no_predictions, margin=0.01)
+    decision = gates.decide(cells, cell("old", 60, params=budget), predictions_of=no_predictions, limits=LIMITS)
     assert [one.cell.run_id for one in decision.misses] == ["closer", "close", "near", "far"]
     assert decision.misses[-1].gates[-1].reason == "score.max_size_mb missed by a factor of 8"
 
@@ -160,21 +161,22 @@ def test_misses_are_ordered_by_gate_and_shortfall() -> None:
 def test_lost_files_disqualify_a_cell_but_not_the_champion() -> None:
     lost = cell("lost", 70)
 
-    def known(one: RecordedCell) -> gates.Predictions:
+    def known(one: RecordedCell) -> Predictions:
         if one is lost:
             raise StoreError("its files are lost")
         return predictions(900)
 
-    decision = gates.decide([lost, cell("new", 65)], cell("old", 60), predictions_of=known, margin=0.01)
+    decision = gates.decide([lost, cell("new", 65)], cell("old", 60), predictions_of=known, limits=LIMITS)
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
     assert decision.misses[0].gates[-1].reason == "unknown, as its files are lost"
     with pytest.raises(StoreError):
-        gates.decide([cell("new", 75)], lost, predictions_of=known, margin=0.01)
+        gates.decide([cell("new", 75)], lost, predictions_of=known, limits=LIMITS)
 
 
 def test_a_missed_accuracy_budget_is_named() -> None:
     low = cell("low", 50, feasible=False, params=PROFILE | {"score.min_accuracy": "0.99"})
-    gate = gates.assess(low, None, predictions_of=no_predictions, margin=0.01).gates[-1]
+    (miss,) = decided([low], None).misses
+    gate = miss.gates[-1]
     assert gate.name == "feasible" and gate.reason == "score.min_accuracy missed by a factor of 1.1"
 
 
@@ -234,5 +236,62 @@ def test_remeasured_champion_must_have_learnt() -> None:
 
 
 def test_a_cell_older_than_the_majority_test_passes_it() -> None:
-    gate = gates.assess(cell("a", 50), None, predictions_of=lambda _: predictions(900), margin=0.01).gates[1]
+    winner = decided([cell("a", 50)], None).winner
+    assert winner is not None
+    gate = winner.gates[1]
     assert gate.passed and "older than this test" in gate.reason
+
+
+def with_accuracy(run_id: str, score: float, accuracy: float, **changed: Any) -> RecordedCell:
+    return cell(run_id, score, metrics=METRICS | {SCORE: score, "test/accuracy": accuracy}, **changed)
+
+
+def test_a_cell_far_below_the_most_accurate_is_refused() -> None:
+    # 54.1% with the best score, as a quantized network of too few epochs had, against 65.1%.
+    cells = [with_accuracy("small", 70, 0.541), with_accuracy("int8", 69, 0.651), with_accuracy("float", 60, 0.661)]
+    decision = decided(cells, None)
+    assert decision.winner is not None and decision.winner.cell.run_id == "int8"
+    assert decision.most_accurate is cells[2]
+    (refused,) = decision.misses
+    assert refused.gates[-1].name == "drop"
+    assert refused.gates[-1].reason == (
+        "54.10%, 12.00 points below small_cnn-digits-float, the most accurate candidate; allowed 2.00"
+    )
+    assert refused.gates[-1].shortfall == pytest.approx(0.10)
+
+
+@pytest.mark.parametrize(("max_drop", "winner"), [(0.02, "a"), (0.0199, "b"), (0.0, "b")])
+def test_a_drop_of_exactly_max_drop_is_allowed(max_drop: float, winner: str) -> None:
+    # 0.9 - 0.88 is more than 0.02 in floating point.
+    cells = [with_accuracy("a", 70, 0.88), with_accuracy("b", 60, 0.9)]
+    limits = gates.Limits(max_drop=max_drop, margin=0.01)
+    decision = gates.decide(cells, None, predictions_of=lambda _: predictions(900), limits=limits)
+    assert decision.winner is not None and decision.winner.cell.run_id == winner
+
+
+def test_a_cell_that_learnt_nothing_sets_no_standard() -> None:
+    # Always right about the majority, but only that.
+    majority = with_majority("majority", 80, 0.3)
+    majority = replace(majority, metrics=majority.metrics | {"test/accuracy": 0.95})
+    decision = decided([majority, with_accuracy("a", 50, 0.9)], None)
+    assert decision.winner is not None and decision.winner.cell.run_id == "a"
+
+
+@pytest.mark.parametrize(
+    ("goal", "reason"),
+    [
+        ({"max_accuracy_drop": "0.01"}, "score.max_accuracy_drop missed by a factor of 3"),
+        ({"max_accuracy_drop": "0.0"}, "score.max_accuracy_drop missed"),
+        ({"min_speedup": "3.0"}, "score.min_speedup missed by a factor of 1.5"),
+        ({"min_size_reduction": "8.0"}, "score.min_size_reduction missed by a factor of 2"),
+    ],
+)
+def test_a_missed_goal_is_named(goal: dict[str, str], reason: str) -> None:
+    compared = {
+        "baseline/accuracy_difference": -0.03,
+        "baseline/time_ratio": 0.5,
+        "baseline/size_ratio": 0.25,
+    }
+    params = PROFILE | {f"score.{name}": value for name, value in goal.items()}
+    low = cell("low", 50, feasible=False, params=params, metrics=METRICS | compared | {SCORE: 50.0})
+    assert decided([low], None).misses[0].gates[-1].reason == reason

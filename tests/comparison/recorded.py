@@ -3,7 +3,9 @@
 import math
 
 from pipelines.comparison.ranking import Comparison, compare
+from pipelines.results.metrics import TRAIN_RATIO, TRAIN_RATIO_HIGH, TRAIN_RATIO_LOW
 from pipelines.results.recorded import RecordedCell
+from pipelines.results.verdict import training_ratio
 
 # a, s, t, r of the default profile, as MLflow keeps parameters.
 PARAMS = {"score.accuracy": "2", "score.size": "0.5", "score.test_time": "0.25", "score.train_time": "0.25"}
@@ -27,10 +29,12 @@ def recorded(
     digest: str = "d",
     training: str = "t",
     params: dict[str, str] | None = None,
+    own_s: float = 0.0,
+    dataset: str = "cifar10",
 ) -> RecordedCell:
     """A cell of ten classes with the terms of its score, compared with a baseline of 80%, 1 MB, 1 ms and 10 s.
 
-    train_s: None where it is unknown, as that of its baseline then is.
+    train_s: None where it is unknown, as that of its baseline then is. own_s: the part of it that the cell trained for.
     """
 
     def terms(accuracy: float, megabytes: float, test_ms: float, train_s: float | None) -> dict[str, float]:
@@ -46,6 +50,8 @@ def recorded(
     other = terms(0.8, 1.0, 1.0, None if train_s is None else 10.0)
     metrics = {
         "test/accuracy": accuracy,
+        "test/chance": 0.1,
+        "time/train_s": own_s,
         "size/file_bytes": megabytes * 1e6,
         "size/compressed_bytes": megabytes * 1e6,
         "time/test_ms_p50": test_ms,
@@ -55,6 +61,10 @@ def recorded(
     if train_s is not None:
         metrics["time/train_total_s"] = train_s
     if technique != "baseline":
+        metrics |= {"baseline/accuracy_difference": accuracy - 0.8, "baseline/size_ratio": megabytes}
+        if train_s is not None:
+            found = training_ratio(own_s, train_s, 10.0)
+            metrics |= dict(zip((TRAIN_RATIO, TRAIN_RATIO_LOW, TRAIN_RATIO_HIGH), found, strict=True))
         metrics |= {f"score/gain_{name}_db": own[name] - other[name] for name in own}
         metrics |= {
             "score/gain_db": sum(own.values()) - sum(other.values()),
@@ -65,9 +75,9 @@ def recorded(
     return RecordedCell(
         run_id=f"{technique}{seed}{started}0123456789",
         started=started,
-        name=f"{model}-cifar10-{technique}",
+        name=f"{model}-{dataset}-{technique}",
         model=model,
-        dataset="cifar10",
+        dataset=dataset,
         technique=technique,
         source="",
         seed=str(seed),

@@ -1,12 +1,12 @@
 """Seeds taken together, their labels, intervals and marks."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipelines.commands.compare import text
+from pipelines.comparison import article
 from pipelines.comparison.entries import entries_of
 from pipelines.comparison.notes import notes
 from pipelines.results.statistics import mean_share
@@ -23,29 +23,19 @@ def test_seeds_become_one_entry_and_a_repeated_run_counts_once() -> None:
     assert entry.score.value == pytest.approx(np.mean([cell.metrics["score/operational"] for cell in cells]))
 
 
-def test_seeds_on_other_images_are_separate_entries() -> None:
-    seeds = [
-        recorded("cluster", seed=0, digest="1234567890", accuracy=0.99),
-        recorded("cluster", seed=1, digest="abcdefghij", accuracy=0.15, images=50),
-        recorded("cluster", seed=2, digest="abcdefghij", accuracy=0.2, images=50, training="other images"),
-    ]
-    comparison = compared(*seeds, recorded("baseline", digest="1234567890"))
-    assert {entry.label: len(entry.runs) for entry in comparison.entries} == {
-        "vgg16-cifar10-baseline": 1,
-        "vgg16-cifar10-cluster test-images=12345678 training-images=t": 1,
-        "vgg16-cifar10-cluster test-images=abcdefgh training-images=t": 1,
-        "vgg16-cifar10-cluster test-images=abcdefgh training-images=other im": 1,
+def test_seeds_on_other_training_images_are_separate_entries() -> None:
+    cells = [recorded("cluster", seed=n, training=images) for n, images in enumerate(("t", "other images"))]
+    assert {entry.label: len(entry.runs) for entry in compared(*cells).entries} == {
+        "vgg16-cifar10-cluster training-images=t": 1,
+        "vgg16-cifar10-cluster training-images=other im": 1,
     }
-    (found,) = [note for note in notes(comparison) if "different sets of images" in note]
-    assert "2 different sets of images (50, 1,000 images)" in found
-    assert "filter=\"dataset.digest = '1234567890'\"" in found
 
 
 def test_label_omits_images_that_the_settings_determine() -> None:
-    cells = [recorded("cluster", digest=n, params={"dataset.limit_test": n}) for n in ("100", "200")]
+    cells = [recorded("cluster", training=n, params={"dataset.limit_train": n}) for n in ("100", "200")]
     assert {entry.label for entry in entries_of(cells)} == {
-        "vgg16-cifar10-cluster dataset.limit_test=100",
-        "vgg16-cifar10-cluster dataset.limit_test=200",
+        "vgg16-cifar10-cluster dataset.limit_train=100",
+        "vgg16-cifar10-cluster dataset.limit_train=200",
     }
 
 
@@ -65,18 +55,24 @@ def test_differing_settings_are_in_the_label() -> None:
     assert labels == {"vgg16-cifar10-cluster technique.clusters=16", "vgg16-cifar10-cluster technique.clusters=8"}
 
 
-def test_times_of_mixed_hardware_are_flagged_and_not_averaged() -> None:
-    cells = [recorded("cluster", seed=0), recorded("cluster", seed=1, hardware="another CPU")]
-    comparison = compared(*cells, recorded("baseline"))
-    (entry,) = [entry for entry in comparison.entries if entry.technique == "cluster"]
-    assert entry.mixed
-    for estimate in (entry.test_ms, entry.train_s, entry.score, entry.gain):
-        assert math.isnan(estimate.value)
-    assert entry.compressed_bytes.value == 1e6
-    assert comparison.winner is not None and comparison.winner.technique == "baseline"
-    assert any("not averaged" in note for note in notes(comparison))
-    assert any("2 machines" in note for note in notes(comparison))
-    assert "nan" not in text(comparison)
+def test_cells_older_than_the_ratios_have_no_marks() -> None:
+    older = recorded("cluster")
+    metrics = {name: value for name, value in older.metrics.items() if name != "baseline/accuracy_difference"}
+    comparison = compared(replace(older, metrics=metrics), recorded("prune"))
+    by_technique = {entry.technique: entry for entry in comparison.entries}
+    assert by_technique["cluster"].improved is None and by_technique["prune"].improved == 1
+    (sentence,) = [note for note in notes(comparison) if "recorded before" in note]
+    assert sentence.startswith("1 cells were recorded before the ratios")
+    assert article.table(comparison).count("vgg16") == 1 and "nan" not in text(comparison)
+
+
+def test_other_settings_of_training_are_named() -> None:
+    cells = [recorded("baseline", params={"training.epochs": n}) for n in ("2", "10")]
+    (sentence,) = [note for note in notes(compared(*cells)) if "trained with" in note]
+    assert sentence == (
+        "The cells were trained with different settings (training.epochs 10, 2), and a shorter training counts as "
+        "faster."
+    )
 
 
 def test_a_cell_that_learnt_nothing_is_named_and_not_the_fittest() -> None:

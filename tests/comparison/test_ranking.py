@@ -1,6 +1,7 @@
 """Ties, the Pareto front and the weights, against values by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,9 +100,13 @@ def test_ties_equal_those_of_drawing_for_every_entry(images: int) -> None:
     cells = [recorded(f"one_{n}", accuracy=a, images=images) for n, a in enumerate(rng.uniform(0.6, 0.9, 300))]
     # Two seeds have t's heavy tails: even from far below they may tie.
     for n, (middle, apart) in enumerate(zip(rng.uniform(0.6, 0.9, 100), rng.uniform(0, 0.2, 100), strict=True)):
-        cells += [recorded(f"two_{n}", accuracy=middle + side * apart / 2, seed=side) for side in (-1, 1)]
+        cells += [
+            recorded(f"two_{n}", accuracy=middle + side * apart / 2, seed=side, images=images) for side in (-1, 1)
+        ]
     comparison = compared(*cells)
-    leading, *scores = (possible_scores(entry, 10_000, [0, at]) for at, entry in enumerate(comparison.entries))
+    leading, *scores = (
+        possible_scores(entry, comparison.train_spread, 10_000, [0, at]) for at, entry in enumerate(comparison.entries)
+    )
     expected = {comparison.entries[0].label}
     expected |= {
         entry.label
@@ -132,3 +137,37 @@ def test_the_nearest_flip_changes_the_winner() -> None:
 
     for exponent, first in ((size.after + 0.001, cells[0]), (size.after - 0.001, cells[1])):
         assert max(cells, key=lambda cell: score(cell, exponent)) is first
+
+
+def test_the_noise_of_one_training_is_a_tie() -> None:
+    # The same cell run four times: 97.90 to 97.26 dB by training time alone, which scattered by a factor of 1.34.
+    repeats = [
+        recorded(f"repeat_{n}", train_s=seconds, own_s=seconds) for n, seconds in enumerate((7.5, 9.0, 8.8, 10.0))
+    ]
+    assert len(compared(*repeats).tied) == 4
+    # An eighth of the training time is no noise.
+    fast = recorded("transfer", train_s=1.25, own_s=1.25, images=10**7)
+    slow = recorded("baseline", train_s=10.0, own_s=10.0, images=10**7)
+    assert compared(fast, slow).tied == {"vgg16-cifar10-transfer"}
+
+
+def test_a_training_that_cells_share_does_not_tie_them() -> None:
+    # 2% smaller and 0.09 dB better, after the same training of 10 s, which scatters by 0.26 dB.
+    shared = [recorded("baseline", own_s=10.0), recorded("quantize_float16", megabytes=0.98)]
+    sharp = [replace(cell, test_shape=(10**8, 32, 32, 3)) for cell in shared]
+    exact = {"baseline/time_ratio_low": 0.9999, "baseline/time_ratio_high": 1.0001}
+    sharp = [replace(cell, metrics=cell.metrics | exact) for cell in sharp]
+    assert compared(*sharp).tied == {"vgg16-cifar10-quantize_float16"}
+    apart = [sharp[0], replace(sharp[1], metrics=sharp[1].metrics | {"time/train_s": 10.0})]
+    apart[0] = replace(apart[0], metrics=apart[0].metrics | {"time/train_total_s": 10.5, "time/train_s": 10.5})
+    assert len(compared(*apart).tied) == 2
+
+
+def test_an_unbalanced_test_set_widens_what_accuracy_scores() -> None:
+    # With p_e = 0.7 instead of 0.1, one point of 80% is a tenth of kappa instead of a seventieth.
+    even, uneven = (
+        replace(cell, metrics=cell.metrics | {"test/chance": chance})
+        for cell, chance in ((recorded("cluster"), 0.1), (recorded("prune"), 0.7))
+    )
+    narrow, wide = (np.std(possible_scores(compared(cell).entries[0], 0.0, 10_000, [0, 0])) for cell in (even, uneven))
+    assert wide > 5 * narrow

@@ -68,6 +68,9 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert "small_cnn-digits-quantize_float16" in parent.data.tags["mlflow.note.content"]
     # Of the four cells that had a process, with the baseline that they had run first.
     assert "processes took" in parent.data.tags["mlflow.note.content"]
+    # It opens with the shortlist.
+    summary = parent.data.tags["mlflow.note.content"]
+    assert re.match(r"```\ndigits\n(.*\n)?Most accurate: small_cnn-digits-\w+, \d+\.\d\d%\. ", summary), summary
     took = sum(float(seconds) for seconds in table["seconds"])
     # The end of a process, after its last figure, is in nothing.
     assert parent.data.metrics["wall/total_s"] == pytest.approx(took, abs=0.6 * 4)

@@ -24,6 +24,11 @@ COMPARISON = Comparison(
     time="better",
     size="better",
     gain=Terms(accuracy=1.0, size=2.0, test_time=3.0, train_time=0.0),
+    train_ratio=1.0,
+    train_ratio_low=1.0,
+    train_ratio_high=1.0,
+    test_time="better",
+    train_time="tied",
 )
 RESULT = CellResult(
     model="vgg16",
@@ -46,7 +51,14 @@ UNKNOWN = dataclasses.replace(
     RESULT,
     timing=dataclasses.replace(RESULT.timing, train_total_s=None),
     score=dataclasses.replace(RESULT.score, train_time=0.0),
-    comparison=dataclasses.replace(COMPARISON, baseline_train_s=None),
+    comparison=dataclasses.replace(
+        COMPARISON,
+        baseline_train_s=None,
+        train_ratio=None,
+        train_ratio_low=None,
+        train_ratio_high=None,
+        train_time=None,
+    ),
     epochs=(),
 )
 BASELINE = dataclasses.replace(RESULT, technique="baseline", comparison=None, violations=(), majority=None)
@@ -82,17 +94,29 @@ def test_table_has_the_baseline_in_a_column() -> None:
     ):
         (line,) = [line for line in text.splitlines() if line.startswith(f"{row[0]}  ")]
         assert all(cell in line for cell in row)
-    assert "better in 2 of 3 dimensions" in text
+    assert "testing time better (x 0.500, " in text and "training time tied, size better." in text
+    assert "Better in 2 of 3 dimensions, of which time (better) is testing and training together." in text
     assert "Not feasible: accuracy 0.55 is below min_accuracy 0.9." in text
 
 
-def test_a_record_older_than_the_test_against_one_answer_is_read(tmp_path: Path) -> None:
+def test_an_older_record_is_read(tmp_path: Path) -> None:
     files = CellFiles(tmp_path)
-    BASELINE.save(files.result)
+    RESULT.save(files.result)
     record = json.loads(files.result.read_text())
-    del record["majority"]
+    del record["majority"], record["measurement"]["chance"], record["measurement"]["balanced_accuracy"]
+    for name in ("train_ratio", "train_ratio_low", "train_ratio_high", "test_time", "train_time"):
+        del record["comparison"][name]
     files.result.write_text(json.dumps(record))
-    assert Finished.load(tmp_path).result == BASELINE
+    result = Finished.load(tmp_path).result
+    assert result.majority is None and result.measurement.chance is None
+    assert "testing time better" in table(result) and "training time, total" in table(result)
+    assert "test/kappa" not in metrics_of(result)
+
+
+def test_note_has_a_balanced_accuracy_that_differs() -> None:
+    unbalanced = dataclasses.replace(RESULT, measurement=dataclasses.replace(measurement(), balanced_accuracy=0.3))
+    assert "Accuracy 55.00% on 100 test images (30.00% balanced over the classes), 10 ms" in note(unbalanced)
+    assert "balanced" not in note(RESULT)
 
 
 def test_table_and_note_report_that_nothing_was_learnt() -> None:
@@ -131,7 +155,8 @@ def test_unknown_training_time_in_table_and_note() -> None:
 
 
 def test_unknown_training_time_is_no_metric() -> None:
-    left_out = {"time/train_total_s", "score/train_time_db", "score/gain_train_time_db"}
+    ratios = {f"baseline/train_ratio{end}" for end in ("", "_low", "_high")}
+    left_out = {"time/train_total_s", "score/train_time_db", "score/gain_train_time_db"} | ratios
     assert metrics_of(RESULT).keys() - metrics_of(UNKNOWN).keys() == left_out
     assert None not in metrics_of(UNKNOWN).values()
     assert metrics_of(UNKNOWN)["score/operational"] == 35.0

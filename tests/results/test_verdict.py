@@ -1,12 +1,17 @@
+import math
+
 import numpy as np
 import pytest
 
 from pipelines.results.verdict import (
+    TRAIN_SPREAD,
     accuracy_verdict,
+    both_times,
     majority,
     no_better_than_majority,
     size_verdict,
     time_verdict,
+    training_ratio,
 )
 
 
@@ -65,3 +70,51 @@ def test_no_better_than_majority_in_words() -> None:
     assert no_better_than_majority(0.049, 0.52, "cat") is None
     # An older record has no test against the majority.
     assert no_better_than_majority(None, None, "") is None
+
+
+# 1.96 standard deviations of the log ratio of two trainings, each of which scatters by 0.12.
+FACTOR = math.exp(1.959964 * math.sqrt(2) * 0.12)
+
+
+@pytest.mark.parametrize(
+    ("own_s", "total_s", "ratio", "low", "high", "mark"),
+    [
+        # The baseline's training and nothing else: the same seconds.
+        (0.0, 10.0, 1.0, 1.0, 1.0, "tied"),
+        # Three seconds of fine-tuning more.
+        (3.0, 13.0, 1.3, 1 + 0.3 / FACTOR, 1 + 0.3 * FACTOR, "worse"),
+        # Another training, of about the same time, and one of an eighth.
+        (11.0, 11.0, 1.1, 1.1 / FACTOR, 1.1 * FACTOR, "tied"),
+        (1.25, 1.25, 0.125, 0.125 / FACTOR, 0.125 * FACTOR, "better"),
+    ],
+)
+def test_training_ratio_by_hand(own_s: float, total_s: float, ratio: float, low: float, high: float, mark: str) -> None:
+    assert TRAIN_SPREAD == 0.12
+    found = training_ratio(own_s, total_s, 10.0)
+    assert found == pytest.approx((ratio, low, high), rel=1e-6)
+    assert time_verdict(*found[1:]) == mark
+
+
+def test_no_training_time_does_not_divide_by_zero() -> None:
+    assert training_ratio(0.0, 0.0, 0.0)[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("train", "weights", "expected"),
+    [
+        # Equal weights: the square roots of 0.5 * 2 and 0.6 * 3.
+        ((2.0, 3.0), (0.25, 0.25), (1.0, math.sqrt(1.8))),
+        # Testing counts three times as much: 0.5^0.75 * 2^0.25.
+        ((2.0, 3.0), (0.75, 0.25), (0.5**0.75 * 2**0.25, 0.6**0.75 * 3**0.25)),
+        # Without training time, by weight or as it is unknown.
+        ((2.0, 3.0), (0.5, 0.0), (0.5, 0.6)),
+        (None, (0.25, 0.25), (0.5, 0.6)),
+        # Where the score weighs neither, the two count alike.
+        ((2.0, 3.0), (0.0, 0.0), (1.0, math.sqrt(1.8))),
+    ],
+)
+def test_both_times_by_hand(
+    train: tuple[float, float] | None, weights: tuple[float, float], expected: tuple[float, float]
+) -> None:
+    found = both_times((0.5, 0.6), train, test_weight=weights[0], train_weight=weights[1])
+    assert found == pytest.approx(expected)

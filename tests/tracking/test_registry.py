@@ -133,14 +133,14 @@ def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, opscore
         np.savez(cell / "predictions.npz", logits=logits)
         return {"score/operational": 200.0}
 
-    clone = copy.clone(
-        copy.run("quantize_int8"), tmp_path, change=worse, technique="worse", fingerprint="f", hardware="another"
-    )
+    clone = copy.clone(copy.run("quantize_int8"), tmp_path, change=worse, technique="worse", fingerprint="f")
     message = opscore("promote", BY.format("worse"), fails=True)
     assert re.search(r"clone +0 +" + clone[:8] + r" +200\.00 +accuracy ", message), message
     assert copy.aliases() == {"champion": champion.info.run_id}
-    # The next best is promoted, and the version says that hardware was mixed.
-    out = opscore("promote", ALL)
+    # The next best is promoted, and the version says that the champion was measured on another machine.
+    copy.client.set_tag(champion.info.run_id, "hardware", "another")
+    assert "measured on different machines" in opscore("promote", ALL, fails=True)
+    out = opscore("promote", f"{ALL} and tags.hardware != 'another'")
     assert "With better scores, but refused:" in out and "Note: measured on different hardware (" in out
     assert copy.aliases()["champion"] != clone
     assert "another" in copy.versions()["2"]["hardware_note"]

@@ -1,0 +1,90 @@
+"""Recorded cells in groups that compare: the same test images, machine, settings of measurement and score."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.results.recorded import RecordedCell
+
+# Settings that change neither what is measured nor a score.
+IRRELEVANT = ("measurement.timeout_s", "measurement._target_", "score._target_")
+# So many values of a setting are listed.
+MAX_VALUES = 4
+Key = tuple[tuple[str, str], ...]
+
+
+def groups_of(cells: Iterable[RecordedCell]) -> dict[str, list[RecordedCell]]:
+    """Cells that compare with each other, by a title, in its order.
+
+    The title is the dataset's name, or the names where the same images have several; where the groups of a name differ
+    in more than that, what they differ in follows.
+    """
+    groups: dict[Key, list[RecordedCell]] = defaultdict(list)
+    for cell in cells:
+        groups[tuple(sorted(conditions(cell).items()))].append(cell)
+    titles = {key: ", ".join(sorted({cell.dataset for cell in of_one})) for key, of_one in groups.items()}
+    alike: dict[str, list[Key]] = defaultdict(list)
+    for key, title in titles.items():
+        alike[title].append(key)
+    named = {
+        f"{title} ({', '.join(_differences(key, keys))})" if len(keys) > 1 else title: groups[key]
+        for title, keys in alike.items()
+        for key in keys
+    }
+    return dict(sorted(named.items()))
+
+
+def conditions(cell: RecordedCell) -> dict[str, str]:
+    """What must be equal for two cells to compare, by name: test images, machine, settings of measurement and score."""
+    settings = {
+        name: value
+        for name, value in cell.params.items()
+        if name.startswith(("measurement.", "score.")) and name not in IRRELEVANT and value != "None"
+    }
+    # Without a digest, nothing but the dataset's name is known of the images.
+    return {
+        "images": cell.digest or cell.dataset,
+        "count": f"{cell.test_images:,}",
+        "hardware": cell.hardware,
+    } | settings
+
+
+def training_note(cells: Sequence[RecordedCell]) -> str | None:
+    """A sentence's end if cells were trained with different settings, so that a shorter training may decide."""
+    settings: Mapping[str, set[str]] = defaultdict(set)
+    for cell in cells:
+        for name, value in cell.params.items():
+            if name.startswith("training."):
+                settings[name].add(value)
+    differing = {name: sorted(values) for name, values in sorted(settings.items()) if len(values) > 1}
+    if not differing:
+        return None
+    values = "; ".join(f"{name} {_few(of_one)}" for name, of_one in differing.items())
+    return f"trained with different settings ({values}), and a shorter training counts as faster"
+
+
+def _few(values: Sequence[str]) -> str:
+    more = f" and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else ""
+    return ", ".join(values[:MAX_VALUES]) + more
+
+
+def _differences(key: Key, keys: Sequence[Key]) -> list[str]:
+    """In words, what a group has that not all groups have."""
+    own, others = dict(key), [dict(one) for one in keys]
+    differing = {name for one in others for name in one if any(one.get(name) != other.get(name) for other in others)}
+    words = {
+        "count": "{} test images",
+        "hardware": "on {}",
+        "images": "images {:.8}",
+    }
+    # The number of images tells two sets apart better than a digest, if it does.
+    counts = {(one["count"], one["images"]) for one in others}
+    if len({count for count, _ in counts}) == len(counts):
+        differing.discard("images")
+    return [
+        words.get(name, f"{name}={{}}").format(own.get(name, "null"))
+        for name in sorted(differing, key=lambda one: (one not in words, one))
+    ]

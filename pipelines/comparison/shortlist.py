@@ -1,0 +1,235 @@
+"""The shortlist: the fittest cell for each loss of accuracy that one can allow.
+
+People know how much accuracy they can give up; they do not know exponents. So the score ranks cells only within an
+allowance below the most accurate cell of a comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.comparison.entries import Entry
+from pipelines.results.recorded import PredictionsOf, RecordedCell
+from pipelines.results.score import ROUNDING
+from pipelines.results.statistics import Z, mean_interval, paired_difference
+from pipelines.system.errors import StoreError
+
+if TYPE_CHECKING:
+    from pipelines.comparison.ranking import Comparison
+
+# Fractions of accuracy below the most accurate cell; None: any.
+ALLOWANCES = (0.0, 0.01, 0.02, 0.05, 0.1, None)
+# A test set must be able to tell a difference of so much.
+TOLD_APART = 0.05
+# A test set that would have to be so many times larger is nobody's.
+MAX_TIMES_MORE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortlisted:
+    """The fittest cell within each of some allowances, which follow each other.
+
+    drop: fraction of accuracy below the most accurate cell's. times_smaller, times_faster: compressed bytes and test
+    time of the most accurate cell over its own. doubt: empty, or that the drop may be more than allowed.
+    """
+
+    allowances: tuple[float | None, ...]
+    entry: Entry
+    drop: float
+    times_smaller: float
+    times_faster: float
+    doubt: str
+
+    @property
+    def given_up(self) -> str:
+        """The allowances in words, such as `2 points`, `0 to 2 points`, `5 points or more`."""
+        first, last = self.allowances[0], self.allowances[-1]
+        if first is None:
+            return "any"
+        if last is None:
+            return f"{_points(first)} or more"
+        return f"{100 * first:g} to {_points(last)}" if first != last else _points(first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortlist:
+    """The fittest cells of a comparison by allowance.
+
+    rows: allowances within which there is no cell are left out. smallest, fastest: among all that may be operated.
+    warnings: what to know before reading it, a sentence each.
+    """
+
+    most_accurate: Entry
+    rows: tuple[Shortlisted, ...]
+    smallest: Entry
+    fastest: Entry
+    warnings: tuple[str, ...]
+
+    def drop(self, entry: Entry) -> float:
+        """The fraction of accuracy below the most accurate cell's."""
+        return self.most_accurate.accuracy.value - entry.accuracy.value
+
+
+def shortlist(comparison: Comparison, predictions_of: PredictionsOf | None = None) -> Shortlist | None:
+    """The shortlist of a comparison; None where no cell may be operated.
+
+    predictions_of: reads predictions from the store, for the few cells of the list; without them, and where they are
+    lost, the intervals of differences are wider.
+    """
+    learnt = [entry for entry in comparison.entries if not entry.uninformed]
+    fit = [entry for entry in learnt if entry.feasible and not math.isnan(entry.score.value)]
+    if not fit:
+        return None
+    # Entries come by falling score: of equally accurate ones the fitter is taken.
+    top = max(learnt, key=lambda entry: entry.accuracy.value)
+    return Shortlist(
+        most_accurate=top,
+        rows=tuple(_rows(fit, top, predictions_of)),
+        smallest=min(fit, key=lambda entry: entry.compressed_bytes.value),
+        fastest=min(fit, key=lambda entry: entry.test_ms.value),
+        warnings=tuple(_warnings(fit, top)),
+    )
+
+
+def within(allowance: float | None, drop: float) -> bool:
+    """Whether a measured drop is within an allowance, up to rounding."""
+    return allowance is None or drop <= allowance + ROUNDING
+
+
+def difference(
+    own: Sequence[RecordedCell], other: Sequence[RecordedCell], predictions_of: PredictionsOf | None
+) -> tuple[float, float, float]:
+    """The 95% interval of accuracy minus another's, and the share of images that exactly one of the two may get right.
+
+    own, other: the runs of two entries on the same test images. Runs of one seed are paired, else the newest ones;
+    over several pairs the interval is at least as wide as the spread of the pairs.
+    """
+    pairs = _pairs(own, other)
+    images = pairs[0][0].test_images
+    found = [_of_pair(one, two, predictions_of) for one, two in pairs]
+    differences, discordant = (np.array(values, float) for values in zip(*found, strict=True))
+    low, high = paired_difference(float(differences.mean()), float(discordant.mean()), images)
+    if len(pairs) > 1:
+        of_seeds = mean_interval((differences / images).tolist())
+        low, high = min(low, of_seeds[0]), max(high, of_seeds[1])
+    return low, high, float(discordant.mean()) / images
+
+
+def images_to_tell(drop: float, allowance: float, discordant: float) -> float:
+    """The number of test images on which a drop's 95% bound would be within an allowance; infinite where none is.
+
+    discordant: share of images that exactly one of the two gets right. From the half width of the paired difference,
+    z sqrt((q - d^2) / n) = allowance - d (`statistics.paired_difference`), with d and q as adjusted there.
+    """
+    room = allowance - drop
+    return Z**2 * (discordant - drop**2) / room**2 if room > ROUNDING else math.inf
+
+
+def images_for_points(accuracy: float, images: int, points: float = TOLD_APART) -> float:
+    """The number of test images that tells two models `points` apart that are about as accurate, erring independently.
+
+    z sqrt(2 A (1 - A) / n) = points, with A as Agresti and Coull have it, two right and two wrong answers added, so
+    that a small test set without an error does not count as certain (doi:10.1080/00031305.1998.10480550).
+    """
+    adjusted = (accuracy * images + 2) / (images + 4)
+    return Z**2 * 2 * adjusted * (1 - adjusted) / points**2
+
+
+def _rows(fit: Sequence[Entry], top: Entry, predictions_of: PredictionsOf | None) -> Iterator[Shortlisted]:
+    row: Shortlisted | None = None
+    for allowance in ALLOWANCES:
+        entry = next((one for one in fit if within(allowance, _drop(one, top))), None)
+        if entry is None:
+            continue
+        if row is not None and row.entry is entry:
+            row = replace(row, allowances=(*row.allowances, allowance))
+            continue
+        if row is not None:
+            yield row
+        row = _row(entry, top, allowance, predictions_of)
+    if row is not None:
+        yield row
+
+
+def _row(entry: Entry, top: Entry, allowance: float | None, predictions_of: PredictionsOf | None) -> Shortlisted:
+    return Shortlisted(
+        allowances=(allowance,),
+        entry=entry,
+        drop=_drop(entry, top),
+        times_smaller=top.compressed_bytes.value / entry.compressed_bytes.value,
+        times_faster=top.test_ms.value / entry.test_ms.value,
+        doubt="" if allowance is None or entry is top else doubt(entry.runs, top.runs, allowance, predictions_of),
+    )
+
+
+def doubt(
+    own: Sequence[RecordedCell],
+    top: Sequence[RecordedCell],
+    allowance: float,
+    predictions_of: PredictionsOf | None,
+) -> str:
+    """That more accuracy than allowed may be lost, and how many test images would tell; else empty."""
+    images = own[0].test_images
+    if not images:
+        return "not sure, as the number of test images is not recorded"
+    low, high, discordant = difference(own, top, predictions_of)
+    if -low <= allowance + ROUNDING:
+        return ""
+    adjusted = (discordant * images + 2) / (images + 2)
+    enough = max(images + 1, images_to_tell(-(low + high) / 2, allowance, adjusted))
+    told = f"; about {_two_digits(enough):,} would tell" if enough < MAX_TIMES_MORE * images else ""
+    return f"not sure on {images:,} images{told}"
+
+
+def _warnings(fit: Sequence[Entry], top: Entry) -> Iterator[str]:
+    images = top.runs[0].test_images
+    enough = images_for_points(top.accuracy.value, images) if images else 0
+    if images < enough:
+        yield (
+            f"{images:,} test images cannot tell {_points(TOLD_APART)} of accuracy apart, which takes about "
+            f"{_two_digits(enough):,}: the most accurate cell may be so by chance."
+        )
+    if not any(within(ALLOWANCES[-2], _drop(entry, top)) for entry in fit):
+        yield f"No cell within its budgets is within {_points(0.1)} of the most accurate, {top.label}."
+
+
+def _drop(entry: Entry, top: Entry) -> float:
+    return top.accuracy.value - entry.accuracy.value
+
+
+def _pairs(own: Sequence[RecordedCell], other: Sequence[RecordedCell]) -> list[tuple[RecordedCell, RecordedCell]]:
+    by_seed = {cell.seed: cell for cell in other}
+    common = [(cell, by_seed[cell.seed]) for cell in own if cell.seed in by_seed]
+    if common:
+        return common
+    newest: Callable[[RecordedCell], int] = lambda cell: cell.started  # noqa: E731
+    return [(max(own, key=newest), max(other, key=newest))]
+
+
+def _of_pair(own: RecordedCell, other: RecordedCell, predictions_of: PredictionsOf | None) -> tuple[int, int]:
+    """More right answers than another's, and the number of images that exactly one of the two may get right."""
+    images = own.test_images
+    if predictions_of is not None:
+        with suppress(StoreError):
+            one, two = predictions_of(own), predictions_of(other)
+            return one.correct - two.correct, int(np.count_nonzero(one.predicted != two.predicted))
+    right = [round(cell.accuracy * images) for cell in (own, other)]
+    # As if no image was wrong in both.
+    return right[0] - right[1], min(images, 2 * images - sum(right))
+
+
+def _points(fraction: float) -> str:
+    points = f"{100 * fraction:g}"
+    return f"{points} point{'' if points == '1' else 's'}"
+
+
+def _two_digits(count: float) -> int:
+    """Rounded up to two significant digits."""
+    unit: int = 10 ** max(0, math.floor(math.log10(count)) - 1)
+    return math.ceil(count / unit) * unit

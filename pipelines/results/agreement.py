@@ -1,0 +1,64 @@
+"""Agreement of answers with labels beyond accuracy, from a confusion matrix: chance, recall and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Confusion = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Number = TypeVar("Number", float, Floats)
+
+
+def chance(confusion: Confusion) -> float:
+    """The accuracy to be expected of random answers that name each class as often as the model does, in [0, 1].
+
+        p_e = sum over classes of (share of the images) * (share of the answers)
+
+    confusion: (classes, classes), rows are true classes; at least one image. On a test set with equally many images of
+    each of C classes this is 1/C. Source: Cohen 1960, doi:10.1177/001316446002000104.
+    """
+    images = confusion.sum()
+    return float(confusion.sum(axis=1) @ confusion.sum(axis=0) / images**2)
+
+
+def kappa(accuracy: Number, by_chance: float) -> Number:
+    """Cohen's kappa: the accuracy beyond `by_chance`, as a fraction of the most that is possible; 1 is perfect.
+
+    It is 0 where chance alone is always right, which happens only if one class is all there is.
+    """
+    beyond: Number = accuracy * 0 if by_chance == 1 else (accuracy - by_chance) / (1 - by_chance)
+    return beyond
+
+
+def balanced_accuracy(confusion: Confusion) -> float:
+    """The mean recall over the classes that occur. Source: Brodersen et al. 2010, doi:10.1109/ICPR.2010.764."""
+    return float(np.nanmean(recall(confusion)))
+
+
+def recall(confusion: Confusion) -> Floats:
+    """The fraction of each class's images that is answered correctly, (classes,); NaN for a class without images."""
+    return _shares(confusion, confusion.sum(axis=1))
+
+
+def precision(confusion: Confusion) -> Floats:
+    """The fraction of each class's answers that is correct, (classes,); NaN for a class that is never answered."""
+    return _shares(confusion, confusion.sum(axis=0))
+
+
+def by_class(confusion: Confusion, class_names: Sequence[str]) -> dict[str, list[Any]]:
+    """A table with a row for each class: its name, test images, recall and precision, None where there is none."""
+    return {
+        "class": list(class_names),
+        "test images": confusion.sum(axis=1).tolist(),
+        "recall": [None if np.isnan(one) else float(one) for one in recall(confusion)],
+        "precision": [None if np.isnan(one) else float(one) for one in precision(confusion)],
+    }
+
+
+def _shares(confusion: Confusion, counts: Confusion) -> Floats:
+    shares: Floats = np.full(len(counts), np.nan)
+    return np.divide(confusion.diagonal(), counts, out=shares, where=counts > 0)

@@ -1,0 +1,199 @@
+"""The shortlist, by hand and against all cells tried one by one."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pipelines.comparison import shortlist_text
+from pipelines.comparison.shortlist import (
+    ALLOWANCES,
+    Shortlist,
+    difference,
+    images_for_points,
+    images_to_tell,
+    shortlist,
+)
+from pipelines.results.recorded import Predictions, RecordedCell
+from pipelines.system.errors import StoreError
+from tests.comparison.recorded import compared, recorded
+
+IMAGES = 10_000
+
+
+def listed(*cells: RecordedCell) -> Shortlist:
+    found = shortlist(compared(*cells))
+    assert found is not None
+    return found
+
+
+def cell(technique: str, accuracy: float, megabytes: float, images: int = IMAGES, **changed: object) -> RecordedCell:
+    return recorded(technique, accuracy=accuracy, megabytes=megabytes, images=images, **changed)  # type: ignore[arg-type]
+
+
+def test_the_fittest_cell_within_each_allowance_by_hand() -> None:
+    found = listed(
+        cell("baseline", 0.66, 4.0, test_ms=2.0),
+        cell("quantize_dynamic", 0.66, 2.0, test_ms=1.0),
+        cell("quantize_int8", 0.651, 1.0),
+        # The best score by far, for a tenth of the training time and of the size.
+        cell("transfer_quantize_int8", 0.541, 0.1, train_s=1.0),
+    )
+    assert [(row.given_up, row.entry.technique) for row in found.rows] == [
+        ("0 points", "quantize_dynamic"),
+        ("1 to 10 points", "quantize_int8"),
+        ("any", "transfer_quantize_int8"),
+    ]
+    # Of equally accurate cells the fitter one is the one to compare with.
+    assert found.most_accurate.technique == "quantize_dynamic"
+    int8 = found.rows[1]
+    assert (int8.drop, int8.times_smaller, int8.times_faster) == pytest.approx((0.009, 2.0, 1.0))
+    assert found.smallest.technique == "transfer_quantize_int8" and found.fastest.test_ms.value == 1.0
+
+
+def test_a_drop_of_exactly_the_allowance_is_within_it() -> None:
+    found = listed(cell("baseline", 0.9, 4.0), cell("quantize_int8", 0.88, 1.0))
+    assert [row.given_up for row in found.rows] == ["0 to 1 point", "2 points or more"]
+
+
+def test_infeasible_and_uninformed_cells_are_left_out() -> None:
+    nothing = cell("cluster", 0.9, 0.1)
+    nothing.metrics.update({"test/majority_share": 0.9, "test/majority_p_value": 0.5})
+    found = listed(cell("baseline", 0.8, 4.0, feasible=False), cell("quantize_int8", 0.7, 1.0), nothing)
+    # The most accurate may break a budget: what is lost to it is lost all the same.
+    assert found.most_accurate.technique == "baseline"
+    assert [(row.given_up, row.entry.technique) for row in found.rows] == [("10 points or more", "quantize_int8")]
+    assert shortlist(compared(cell("baseline", 0.8, 4.0, feasible=False))) is None
+    far = listed(cell("baseline", 0.8, 4.0, feasible=False), cell("quantize_int8", 0.6, 1.0))
+    assert far.warnings == (
+        "No cell within its budgets is within 10 points of the most accurate, vgg16-cifar10-baseline.",
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_equal_those_of_trying_all_cells(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cells = [
+        cell(f"t{n}", round(accuracy, 3), size, test_ms=ms, feasible=bool(fits))
+        for n, (accuracy, size, ms, fits) in enumerate(
+            zip(
+                rng.uniform(0.6, 0.9, 40),
+                rng.uniform(0.1, 5, 40),
+                rng.uniform(0.1, 5, 40),
+                rng.random(40) < 0.8,
+                strict=True,
+            )
+        )
+    ]
+    found = listed(*cells)
+    best = max(one.metrics["test/accuracy"] for one in cells)
+    expected = {}
+    for allowance in ALLOWANCES:
+        within = [
+            one
+            for one in cells
+            if one.feasible == "True" and (allowance is None or best - one.metrics["test/accuracy"] <= allowance + 1e-9)
+        ]
+        if within:
+            expected[allowance] = max(within, key=lambda one: one.metrics["score/operational"]).technique
+    assert {allowance: row.entry.technique for row in found.rows for allowance in row.allowances} == expected
+    # Rows that repeat the row above are folded.
+    assert all(one.entry is not two.entry for one, two in zip(found.rows, found.rows[1:], strict=False))
+
+
+def answers(right: int, differing: int, images: int) -> Predictions:
+    predicted = np.zeros(images, np.int64)
+    predicted[:differing] = 1
+    return Predictions(predicted=predicted, correct=right)
+
+
+def test_interval_of_a_drop_by_hand() -> None:
+    own, top = cell("quantize_int8", 0.88, 1.0, images=1000), cell("baseline", 0.9, 4.0, images=1000)
+    known = {own.run_id: answers(880, 20, 1000), top.run_id: answers(900, 0, 1000)}
+    # p = -20/1002, q = 22/1002: -1.996 +- 0.909 points.
+    low, high, discordant = difference([own], [top], lambda one: known[one.run_id])
+    assert (100 * low, 100 * high) == pytest.approx((-2.905, -1.087), abs=1e-3)
+    assert discordant == 0.02
+    # Without predictions as if no image was wrong in both: 120 and 100 wrong answers.
+    assert difference([own], [top], None)[2] == pytest.approx(0.22)
+
+    def lost(_: RecordedCell) -> Predictions:
+        raise StoreError("its files are lost")
+
+    assert difference([own], [top], lost) == difference([own], [top], None)
+
+
+def test_seeds_are_paired_and_widen_the_interval() -> None:
+    top = [cell("baseline", accuracy, 4.0, seed=n) for n, accuracy in enumerate((0.90, 0.91, 0.92))]
+    own = [cell("quantize_int8", accuracy, 1.0, seed=n) for n, accuracy in enumerate((0.89, 0.90, 0.91))]
+
+    def known(one: RecordedCell) -> Predictions:
+        return answers(round(IMAGES * one.accuracy), 200 if one.technique == "quantize_int8" else 0, IMAGES)
+
+    agreeing = difference(own, top, known)
+    # Every pair loses one point: the interval is that of the images.
+    assert agreeing[0] < -0.01 < agreeing[1] and agreeing[1] - agreeing[0] < 0.006
+    scattered = [cell("quantize_int8", accuracy, 1.0, seed=n) for n, accuracy in enumerate((0.91, 0.90, 0.89))]
+    low, high, _ = difference(scattered, top, None)
+    # Differences of 0.01, -0.01, -0.03: mean -0.01, standard error 0.0115, t of two degrees 4.30.
+    assert (low, high) == pytest.approx((-0.0597, 0.0397), abs=2e-4)
+
+
+def test_images_that_would_tell_by_hand() -> None:
+    # z^2 (0.02 - 0.0001) / (0.02 - 0.01)^2
+    assert images_to_tell(0.01, 0.02, 0.02) == pytest.approx(1.959964**2 * 0.0199 / 0.0001)
+    assert math.isinf(images_to_tell(0.02, 0.02, 0.02))
+
+
+def test_a_row_that_the_images_do_not_show_is_doubted() -> None:
+    found = listed(cell("baseline", 0.9, 4.0, images=1000), cell("quantize_int8", 0.895, 1.0, images=1000))
+    row = found.rows[-1]
+    assert row.given_up == "1 point or more"
+    # q = (205 + 2) / 1002, p = -5/1002 adjusted; room 0.01 - 0.00499: 31,600 images, rounded up.
+    assert row.doubt == "not sure on 1,000 images; about 32,000 would tell"
+    text = shortlist_text.text(found)
+    assert "vgg16-cifar10-quantize_int8 (not sure)" in text
+    assert "1 point or more: not sure on 1,000 images; about 32,000 would tell." in text
+    sure = listed(cell("baseline", 0.9, 4.0, images=10**6), cell("quantize_int8", 0.895, 1.0, images=10**6))
+    assert sure.rows[-1].doubt == "" and "not sure" not in shortlist_text.text(sure)
+
+
+def test_a_small_test_set_is_named_first() -> None:
+    # A = 92/104: z^2 * 2 * 0.8846 * 0.1154 / 0.05^2 = 314.
+    assert images_for_points(0.9, 100) == pytest.approx(313.7, abs=0.1)
+    found = listed(cell("baseline", 0.9, 4.0, images=100), cell("quantize_int8", 0.85, 1.0, images=100))
+    assert found.warnings == (
+        "100 test images cannot tell 5 points of accuracy apart, which takes about 320: the most accurate cell may be "
+        "so by chance.",
+    )
+    assert shortlist_text.text(found).startswith("100 test images cannot tell")
+    # Ten images without an error are no proof.
+    assert listed(cell("baseline", 1.0, 4.0, images=10)).warnings
+    assert not listed(cell("baseline", 0.9, 4.0, images=1000)).warnings
+
+
+def test_text_of_the_shortlist() -> None:
+    found = listed(
+        cell("baseline", 0.9, 4.0, images=10**6, test_ms=2.0),
+        cell("quantize_int8", 0.885, 1.0, images=10**6, test_ms=0.5),
+    )
+    first, heading, *lines = shortlist_text.text(found).splitlines()
+    assert first == "Most accurate: vgg16-cifar10-baseline, 90.00%. The fittest cell that loses at most:"
+    assert heading.split()[:4] == ["lose", "cell", "accuracy", "95%"] and heading.endswith("smaller  faster")
+    assert " ".join(lines[0].split()) == (
+        "0 to 1 point vgg16-cifar10-baseline 90.00% 89.9% to 90.1% 2.000 4000.0 10.0 65.43"
+    )
+    # (0.885 - 0.1) / 0.9: 40 log10(87.22) - 10 log10(1) - 5 log10(0.5) - 5 log10(10) = 74.13.
+    assert " ".join(lines[1].split()) == (
+        "2 points or more vgg16-cifar10-quantize_int8 88.50% 88.4% to 88.6% 0.500 1000.0 10.0 74.13 x 4.00 x 4.00"
+    )
+    assert lines[2:] == [
+        "Smallest: vgg16-cifar10-quantize_int8, 1000.0 kB, 1.5 points less accurate.",
+        "Fastest: vgg16-cifar10-quantize_int8, 0.500 ms, 1.5 points less accurate.",
+    ]
+
+
+def test_no_number_is_given_that_nobody_has() -> None:
+    # Exactly two points are lost: no number of images would show that it is not more.
+    found = listed(cell("baseline", 0.9, 4.0), cell("quantize_int8", 0.88, 1.0))
+    assert found.rows[-1].doubt == "not sure on 10,000 images"
