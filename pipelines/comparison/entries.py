@@ -16,6 +16,7 @@ from pipelines.results.metrics import (
     ACCURACY,
     ACCURACY_DIFFERENCE,
     ACCURACY_P_VALUE,
+    CHANCE,
     COMPRESSED_BYTES,
     FILE_BYTES,
     FILE_HASH,
@@ -32,7 +33,7 @@ from pipelines.results.metrics import (
     gain_of,
     term_of,
 )
-from pipelines.results.score import CRITERIA
+from pipelines.results.score import CRITERIA, TRAIN_FLOOR_S, decibels, kappa
 from pipelines.results.statistics import mean_interval, mean_share, wilson
 from pipelines.results.verdict import accuracy_verdict, both_times, size_verdict, time_verdict
 
@@ -111,6 +112,15 @@ class Entry:
             for name in CRITERIA
             if all(term_of(name) in run.metrics for run in self.runs)
         }
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """What the exponents multiply: 20 log10 of each criterion in dB, as means over seeds, for those of `terms`.
+
+        From the measured values, so that a criterion that the score does not weigh has one too.
+        """
+        of_runs = [_factors(run) for run in self.runs]
+        return {name: float(np.mean([one[name] for one in of_runs])) for name in self.terms}
 
     def estimate(self, column: Column) -> Estimate:
         """The value of a column of `columns.MEASURED` or `columns.GAINS`, or of `columns.IMPROVED`."""
@@ -193,6 +203,22 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
         feasible=all(run.feasible == "True" for run in runs),
         uninformed=_uninformed(runs),
     )
+
+
+def _factors(run: RecordedCell) -> dict[str, float]:
+    metrics = run.metrics
+    if CHANCE in metrics:
+        accuracy = decibels(1.0, math.log10(100 * kappa(run.accuracy, metrics[CHANCE])))
+    else:
+        # A cell that is older than the record of its chance.
+        weight = float(run.params["score.accuracy"])
+        accuracy = metrics[term_of("accuracy")] / weight if weight else 0.0
+    return {
+        "accuracy": accuracy,
+        "size": decibels(-1.0, math.log10(metrics[COMPRESSED_BYTES] / 1e6)),
+        "test_time": decibels(-1.0, math.log10(metrics[TEST_MS])),
+        "train_time": decibels(-1.0, math.log10(max(TRAIN_FLOOR_S, metrics.get(TRAIN_S, 0.0)))),
+    }
 
 
 def _mean(values: Sequence[float]) -> Estimate:

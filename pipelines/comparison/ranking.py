@@ -158,12 +158,11 @@ def nearest_flip(weights: Floats, values: Floats, criterion: int) -> tuple[float
 
 
 def _weighted(entries: Sequence[Entry]) -> tuple[Floats, Floats]:
-    """The score's exponents and what they multiply, (n, criteria): 20 log10 of each criterion, in dB."""
+    """The score's exponents and what they multiply, (n, criteria), in dB."""
     if not entries:
         return np.ones(len(CRITERIA)), np.empty((0, len(CRITERIA)))
     weights = np.array([float(entries[0].runs[0].params[f"score.{name}"]) for name in entries[0].terms])
-    terms = np.array([list(entry.terms.values()) for entry in entries])
-    return weights, np.divide(terms, weights, out=np.zeros_like(terms), where=weights > 0)
+    return weights, np.array([list(entry.factors.values()) for entry in entries])
 
 
 def _tied(entries: Sequence[Entry], train_spread: float, *, draws: int, seed: int) -> list[str]:

@@ -171,3 +171,19 @@ def test_an_unbalanced_test_set_widens_what_accuracy_scores() -> None:
     )
     narrow, wide = (np.std(possible_scores(compared(cell).entries[0], 0.0, 10_000, [0, 0])) for cell in (even, uneven))
     assert wide > 5 * narrow
+
+
+def test_a_criterion_that_the_score_does_not_weigh_has_factors() -> None:
+    small = {"score.size": "0"}
+    cells = [recorded("baseline", megabytes=4.0, params=small), recorded("cluster", megabytes=0.5, params=small)]
+    comparison = compared(*cells)
+    by_technique = {entry.technique: entry for entry in comparison.entries}
+    assert by_technique["cluster"].factors["size"] == pytest.approx(-20 * math.log10(0.5))
+    # Among all weights, those of the size count too.
+    assert comparison.rank_acceptability["vgg16-cifar10-cluster"] == pytest.approx(1.0)
+
+
+def test_factors_times_exponents_are_the_score() -> None:
+    (entry,) = compared(recorded("quantize_int8", accuracy=0.7, megabytes=0.3, test_ms=0.2, train_s=7.0)).entries
+    exponents = {"accuracy": 2, "size": 0.5, "test_time": 0.25, "train_time": 0.25}
+    assert sum(exponents[name] * value for name, value in entry.factors.items()) == pytest.approx(entry.score.value)
