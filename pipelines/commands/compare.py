@@ -15,6 +15,7 @@ model.input_size=64, may follow the dataset.
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from pipelines.system import runtime
 if TYPE_CHECKING:
     from pipelines.results.recorded import PredictionsOf
 
+PROSE_COLUMNS = 100
 # Columns before and after the accuracy's interval.
 BEFORE = (columns.SCORE, columns.GAIN, *columns.GAINS.values(), columns.ACCURACY)
 AFTER = (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, columns.IMPROVED)
@@ -43,12 +45,14 @@ AFTER = (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, col
 def text(comparison: Comparison, predictions_of: PredictionsOf | None = None) -> str:
     """A comparison for the terminal: the shortlist, the table of all cells, and notes."""
     listed = shortlist(comparison, predictions_of)
-    heading = ["cell", "", "seeds", *(column.heading for column in BEFORE), "95%"]
+    heading = ["cell", "settings", "", "seeds", *(column.heading for column in BEFORE), "95%"]
     heading += [*(column.heading for column in AFTER), columns.FIRST.heading, "run"]
     rows = [heading, *(_row(entry, comparison) for entry in comparison.entries)]
+    settings = any(entry.settings for entry in comparison.entries)
+    rows = rows if settings else [[row[0], *row[2:]] for row in rows]
     lines = [f"{comparison.dataset}: {len(comparison.entries)} cells"]
     lines += ["", shortlist_text.text(listed), ""] if listed else []
-    return "\n".join([*lines, aligned(rows), *notes(comparison)])
+    return "\n".join([*lines, aligned(rows, left=2 if settings else 1), *map(_wrapped, notes(comparison))])
 
 
 @click.command("compare", cls=arguments.WordCommand, help=__doc__)
@@ -72,14 +76,19 @@ def command(chosen: Selection, into: Path | None) -> None:
         print(text(comparison, registry.predictions), end="\n\n")
         if any(entry.technique != BASELINE for entry in comparison.entries):
             print(article.table(comparison))
-    print(f"{article.RULE}\n\n{article.claims(comparisons)}")
+    print(f"{_wrapped(article.RULE)}\n\n{_wrapped(article.claims(comparisons))}")
+
+
+def _wrapped(sentence: str) -> str:
+    return textwrap.fill(sentence, PROSE_COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 def _row(entry: Entry, comparison: Comparison) -> list[str]:
     marks = ("=" if entry.label in comparison.tied else "") + ("P" if entry.label in comparison.front else "")
     low, high = entry.accuracy.low, entry.accuracy.high
     return [
-        entry.label + ("" if entry.feasible else " (not feasible)") + (" (nothing learnt)" if entry.uninformed else ""),
+        entry.name + ("" if entry.feasible else " (not feasible)") + (" (nothing learnt)" if entry.uninformed else ""),
+        entry.settings,
         marks,
         str(len(entry.runs)),
         *map(entry.format_estimate, BEFORE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,16 @@ class Entry:
     uninformed: str = ""
 
     @property
+    def name(self) -> str:
+        """Model, dataset and technique."""
+        return self.runs[0].name
+
+    @property
+    def settings(self) -> str:
+        """The settings in which it differs from other entries of its name, as `training.epochs=3`; empty for one."""
+        return self.label.removeprefix(self.name).strip()
+
+    @property
     def eligible(self) -> bool:
         """Whether it may be the fittest: it keeps its budgets and has learnt something in every seed."""
         return self.feasible and not self.uninformed
@@ -161,10 +171,18 @@ def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
 def _settings(cell: RecordedCell) -> dict[str, str]:
     """The configuration of a cell without its seed and without the names of its parts, which are in its own name.
 
-    A cell whose training time is stated later is the same cell, so that statement is left out too.
+    What all cells of a comparison have in common (`groups`) is left out, and so are parameters that `mlflow run` logs
+    beside the configuration. A cell whose training time is stated later is the same cell, so that statement is left out
+    too.
     """
     excluded = ("model.name", "dataset.name", "model.trained_s", "model.path")
-    settings = {key: value for key, value in cell.params.items() if key != "seed" and not key.endswith(excluded)}
+    settings = {
+        key: value
+        for key, value in cell.params.items()
+        if ("." in key or key == "deterministic")
+        and not key.startswith(("measurement.", "score."))
+        and not key.endswith(excluded)
+    }
     # Its content tells a model's file, not its place; a few digits of the hash are enough to tell two apart.
     if FILE_HASH in settings:
         settings[FILE_HASH] = settings[FILE_HASH][:8]
@@ -289,11 +307,41 @@ def _labels(groups: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[s
     by_name: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for settings, name in zip(groups, names, strict=True):
         by_name[name].append(settings)
-    differing = {
-        name: {key for key in set().union(*alike) if len({settings.get(key) for settings in alike}) > 1}
-        for name, alike in by_name.items()
-    }
+    differing = {name: _differing(alike) for name, alike in by_name.items()}
     return [
-        " ".join([name, *(f"{key}={settings[key]}" for key in sorted(settings.keys() & differing[name]))])
+        " ".join(
+            [
+                name,
+                *(f"{key}={differing[name][key][settings[key]]}" for key in sorted(settings.keys() & differing[name])),
+            ]
+        )
         for settings, name in zip(groups, names, strict=True)
     ]
+
+
+def _differing(alike: Sequence[Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """The settings in which cells of one name differ, with the short form of each value.
+
+    The class of a part is among them only where nothing else differs.
+    """
+    values = {key: {settings.get(key, "") for settings in alike} for key in set().union(*alike)}
+    several = {key: found for key, found in values.items() if len(found) > 1}
+    chosen = {key: found for key, found in several.items() if not key.endswith("_target_")} or several
+    return {key: _shortened(found) for key, found in chosen.items()}
+
+
+def _shortened(values: Collection[str]) -> dict[str, str]:
+    """Numbers of many digits with as few as tell them apart, by the number as it is written."""
+    for digits in (3, 4, 6):
+        short = {value: _rounded(value, digits) for value in values}
+        if len(set(short.values())) == len(values):
+            return short
+    return {value: value for value in values}
+
+
+def _rounded(value: str, digits: int) -> str:
+    try:
+        # No digest has a point.
+        return f"{float(value):.{digits}g}" if "." in value else value
+    except ValueError:
+        return value

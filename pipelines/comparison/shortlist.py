@@ -50,7 +50,7 @@ class Shortlisted:
     def given_up(self) -> str:
         """The allowances in words, such as `2 points`, `0 to 2 points`, `5 points or more`."""
         first, last = self.allowances[0], self.allowances[-1]
-        if first is None:
+        if first is None or (first == 0 and last is None):
             return "any"
         if last is None:
             return f"{_points(first)} or more"

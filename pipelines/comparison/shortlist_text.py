@@ -11,18 +11,20 @@ from pipelines.results import columns
 from pipelines.results.tables import aligned
 
 COLUMNS = (columns.TEST_MS, columns.COMPRESSED, columns.TRAIN_S, columns.SCORE)
-HEADING = ("lose", "cell", columns.ACCURACY.heading, "95%", *(column.heading for column in COLUMNS))
+HEADING = ("lose", "cell", "settings", columns.ACCURACY.heading, "95%", *(column.heading for column in COLUMNS))
 
 
 def text(shortlist: Shortlist) -> str:
     """Warnings, the table, doubts, and a line each for the smallest and the fastest cell."""
     top = shortlist.most_accurate
     rows = [[*HEADING, "smaller", "faster"], *(_row(row, top) for row in shortlist.rows)]
+    if not any(row.entry.settings for row in shortlist.rows):
+        rows = [[*row[:2], *row[3:]] for row in rows]
     lines = [
         *shortlist.warnings,
         f"Most accurate: {top.label}, {columns.ACCURACY.text(top.accuracy.value)}. "
         "The fittest cell that loses at most:",
-        aligned(rows, left=2),
+        aligned(rows, left=len(rows[0]) - len(COLUMNS) - 4),
         *(f"{row.given_up}: {row.doubt}." for row in shortlist.rows if row.doubt),
         *extremes(shortlist),
     ]
@@ -47,7 +49,8 @@ def _row(row: Shortlisted, top: Entry) -> list[str]:
     low, high = entry.accuracy.low, entry.accuracy.high
     return [
         row.given_up,
-        entry.label + (" (not sure)" if row.doubt else ""),
+        entry.name + (" (not sure)" if row.doubt else ""),
+        entry.settings,
         columns.ACCURACY.text(entry.accuracy.value),
         "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}",
         *map(entry.format_estimate, COLUMNS),

@@ -91,3 +91,22 @@ def test_a_cell_that_learnt_nothing_is_named_and_not_the_fittest() -> None:
     assert notes(compared(nothing)) == ["No cell has learnt enough to be the fittest.", sentence]
     (both,) = entries_of([nothing, recorded("quantize_int8", seed=1)])
     assert both.uninformed.endswith("with 1 of 2 seeds") and not both.eligible
+
+
+def test_labels_have_no_words_of_mlflow_run_nor_classes() -> None:
+    own = {"overrides": "'training.epochs=2'", "technique": "cluster", "measurement.timeout_s": "60"}
+    cells = [
+        recorded("cluster", params=own | {"technique.sparsity": "0.30000000000000004", "technique._target_": "a.B"}),
+        recorded("cluster", params={"technique.sparsity": "0.6123456789012345", "technique._target_": "a.C"}),
+    ]
+    (first, second) = sorted(entries_of(cells), key=lambda entry: entry.label)
+    assert first.settings == "technique.sparsity=0.3" and second.settings == "technique.sparsity=0.612"
+    assert first.label == f"{first.name} {first.settings}"
+    # The same cell, once by `mlflow run`, is one entry.
+    assert len(entries_of([recorded("cluster", params=own), recorded("cluster", started=1)])) == 1
+
+
+def test_rounding_leaves_settings_apart() -> None:
+    rates = ("0.1234567", "0.1234568", "0.2")
+    labels = [entry.settings for entry in entries_of([recorded("cluster", params={"training.x": x}) for x in rates])]
+    assert labels == [f"training.x={rate}" for rate in rates]

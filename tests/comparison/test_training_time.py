@@ -73,7 +73,7 @@ def test_terminal_shows_unknown() -> None:
     lines = text(compared(SLOW, FAST, UNKNOWN)).splitlines()
     rows = {line.split()[0]: line for line in lines[lines.index("") + 1 :] if line.startswith(("mine", "vgg16"))}
     assert " unknown " in rows["mine-cifar10-baseline"] and " 1.0 " in rows["vgg16-cifar10-cluster"]
-    assert NOTE in lines and "nan" not in "".join(lines)
+    assert NOTE in " ".join(lines) and "nan" not in "".join(lines)
 
 
 def test_time_stated_later_replaces_the_unknown_one() -> None:
