@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.litert.exported_model import append_labels
+from pipelines.system import runtime
 
 if TYPE_CHECKING:
     from pipelines.datasets.base import Images
     from pipelines.techniques.base import Candidate, Conversion
 
 
+@runtime.without_greetings()
 def export(candidate: Candidate, *, training_images: Images, labels: Sequence[str], path: Path) -> None:
     """Convert the candidate and write it to `path`, whole or not at all.
 

@@ -109,6 +109,7 @@ class Job:
 
     def _build(self, unfinished: CellFiles | None) -> Build:
         """Train and export. Each is kept as soon as it is done, so that a later failure costs neither."""
+        runtime.start_devices()
         if unfinished is not None:
             self._report(f"trained before, in {unfinished.folder}, so it goes on with exporting")
             candidate, trained = _resume_training(unfinished, self.files)

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import logging
 import os
 import platform
 import re
@@ -16,7 +17,16 @@ from typing import Any
 
 from pipelines.system import machine, stopwatch
 
-GREETING = re.compile(r"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+# What native libraries print although nothing is wrong: informational lines, that LiteRT uses its fast kernels, and the
+# converter's settings. On a machine without an NVIDIA driver, also that there is no CUDA.
+GREETING = re.compile(
+    r"I\d{4} |WARNING: All log messages before absl::InitializeLog|INFO: Created TensorFlow Lite XNNPACK delegate"
+    r"|fully_quantize: |INFO: Applying \d+ TensorFlow Lite delegate"
+)
+NO_CUDA = re.compile(r"E\d{4} .*failed call to cuInit")
+NVIDIA_DRIVER = Path("/dev/nvidiactl")
+# Its lines are in the log file alone (conf/config.yaml).
+native_log = logging.getLogger("native")
 
 
 def relax_gc(*, after: int = 2_000_000) -> None:
@@ -73,9 +83,10 @@ def prepare(*, onednn: bool, deterministic: bool) -> None:
 
 @contextmanager
 def without_greetings() -> Iterator[None]:
-    """Drop the informational lines that TensorFlow's libraries print before they read their log level.
+    """Keep what TensorFlow's and LiteRT's native code prints although nothing is wrong from the terminal.
 
-    Native code writes them to the file descriptor. Warnings and errors are passed on.
+    It writes to the file descriptor, some of it before it reads its log level. These lines go to the log file, all
+    others are passed on at the end of the block.
     """
     sys.stderr.flush()
     original = os.dup(2)
@@ -89,8 +100,18 @@ def without_greetings() -> Iterator[None]:
             os.close(original)
             caught.seek(0)
             for line in caught.read().decode(errors="replace").splitlines(keepends=True):
-                if not GREETING.match(line):
+                if GREETING.match(line) or (NO_CUDA.match(line) and not NVIDIA_DRIVER.exists()):
+                    native_log.info(line.rstrip())
+                else:
                     sys.stderr.write(line)
+
+
+def start_devices() -> None:
+    """Let TensorFlow start its devices, which it does at the first operation else, without greetings."""
+    import tensorflow as tf
+
+    with without_greetings():
+        tf.config.list_logical_devices()
 
 
 def forget_networks() -> None:

@@ -35,6 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     done = place.run("tracking.experiment=opscore", MLFLOW_RUN_ID=opened)
     assert done.returncode == 0, done.stdout + done.stderr
     place.output = done.stdout  # type: ignore[attr-defined]
+    place.errors = done.stderr  # type: ignore[attr-defined]
     return place
 
 
@@ -151,8 +152,17 @@ def test_pyfunc_maps_pixels_to_names_and_probabilities(place: Place) -> None:
 def test_the_terminal_shows_table_link_and_ui(place: Place) -> None:
     output = place.output  # type: ignore[attr-defined]
     run = place.runs()["small_cnn-digits-quantize_int8"]
-    for text in ("operational score", "better in", run.info.run_id, f"mlflow ui --backend-store-uri {place.uri}"):
+    for text in ("operational score", "Better in", run.info.run_id, f"mlflow ui --backend-store-uri {place.uri}"):
         assert text in output
+
+
+def test_the_terminal_has_no_line_of_a_library(place: Place) -> None:
+    shown = place.output + place.errors  # type: ignore[attr-defined]
+    for noise in ("RAPL", "NVML", "amdsmi", "cuInit", "XNNPACK", "fully_quantize", "WARNING", "I0000"):
+        assert noise not in shown
+    (log,) = place.folder.glob("out/opscore.log")
+    # It is all in the log file.
+    assert "fully_quantize: " in log.read_text() and "XNNPACK delegate" in log.read_text()
 
 
 def test_exported_model_contains_its_labels(place: Place) -> None:
