@@ -232,7 +232,7 @@ def _dataset(name: str, context: str, experiment_id: str) -> dict[str, Any]:
         "dataset_uuid": f"{name}-{context}",
         "experiment_id": int(experiment_id),
         "name": name,
-        "digest": context,
+        "digest": f"{name}-{context}",
         "dataset_source_type": "code",
         "dataset_source": "{}",
         "dataset_schema": "{}",
