@@ -31,11 +31,10 @@ def kernels(exported_model: Path) -> list[Kernel]:
     """All kernels of the exported model's main graph, in the order of its operators."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(bytearray(Path(exported_model).read_bytes()), 0)
+    model = parse(Path(exported_model).read_bytes())
     graph = model.subgraphs[0]
-    codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     types = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-    operators = [(codes[_code(model.operatorCodes[operator.opcodeIndex])], operator) for operator in graph.operators]
+    operators = named_operators(model)
     # float16 kernels pass through an operator that converts them to float32.
     widened = {operator.outputs[0]: operator.inputs[0] for name, operator in operators if name == "DEQUANTIZE"}
     found = []
@@ -49,6 +48,21 @@ def kernels(exported_model: Path) -> list[Kernel]:
         values = np.asarray(data, np.uint8).view(np.dtype(types[tensor.type])).reshape(tensor.shape)
         found.append(Kernel(name=tensor.name.decode(), operator=name, values=values))
     return found
+
+
+def parse(flatbuffer: bytes) -> Any:
+    """The content of an exported model as the `ModelT` of LiteRT's schema."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(bytearray(flatbuffer), 0)
+
+
+def named_operators(model: Any) -> list[tuple[str, Any]]:
+    """Name, such as `CONV_2D`, and `OperatorT` of all operators of the main graph of a `ModelT`, in order."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    return [(codes[_code(model.operatorCodes[one.opcodeIndex])], one) for one in model.subgraphs[0].operators]
 
 
 def sparsity(exported_model: Path) -> float:
