@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.litert.exported_model import append_labels
 from pipelines.litert.float_kernels import with_float_kernels
+from pipelines.litert.narrow_biases import with_narrow_biases
 from pipelines.techniques.base import Conversion
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def export(candidate: Candidate, *, training_images: Images, labels: Sequence[st
         flatbuffer = with_float_kernels(
             flatbuffer, lambda: _convert(candidate, Conversion(), ()), operator="DEPTHWISE_CONV_2D"
         )
+    if conversion.quantization == "int16x8":
+        flatbuffer = with_narrow_biases(flatbuffer)
     temporary = path.with_suffix(".partial")
     try:
         temporary.write_bytes(flatbuffer)

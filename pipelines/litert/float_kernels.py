@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from pipelines.litert.kernels import named_operators, parse
-
-# What LiteRT demands of the data of a buffer, `force_align` in its schema.
-ALIGNMENT = 16
+from pipelines.litert.flatbuffer import named_operators, packed, parse
 
 
 def with_float_kernels(quantized: bytes, original: Callable[[], bytes], *, operator: str) -> bytes:
@@ -43,30 +37,4 @@ def with_float_kernels(quantized: bytes, original: Callable[[], bytes], *, opera
             kernel, given = tensors[one.inputs[1]], source.subgraphs[0].tensors[other.inputs[1]]
             kernel.type, kernel.quantization, kernel.buffer = given.type, None, len(model.buffers)
             model.buffers.append(source.buffers[given.buffer])
-    _clear_unused(model)
-    return _packed(model)
-
-
-def _clear_unused(model: Any) -> None:
-    """Drop the data that no tensor refers to any more."""
-    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
-    used |= {entry.buffer for entry in model.metadata or ()}
-    for number, buffer in enumerate(model.buffers):
-        if number not in used:
-            buffer.data = None
-
-
-def _packed(model: Any) -> bytes:
-    import flatbuffers
-
-    class Aligned(flatbuffers.Builder):  # type: ignore[misc]
-        """The generated code aligns data to one byte, with which LiteRT would read floats from odd addresses."""
-
-        def CreateNumpyVector(self, x: npt.NDArray[Any]) -> Any:  # noqa: N802 (overrides)
-            if x.dtype == np.uint8:
-                self.Prep(ALIGNMENT, x.nbytes)
-            return super().CreateNumpyVector(x)
-
-    builder = Aligned(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.litert.flatbuffer import named_operators, parse
+
 # Operators with a kernel as their second input.
 _OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -50,27 +52,7 @@ def kernels(exported_model: Path) -> list[Kernel]:
     return found
 
 
-def parse(flatbuffer: bytes) -> Any:
-    """The content of an exported model as the `ModelT` of LiteRT's schema."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.ModelT.InitFromPackedBuf(bytearray(flatbuffer), 0)
-
-
-def named_operators(model: Any) -> list[tuple[str, Any]]:
-    """Name, such as `CONV_2D`, and `OperatorT` of all operators of the main graph of a `ModelT`, in order."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    return [(codes[_code(model.operatorCodes[one.opcodeIndex])], one) for one in model.subgraphs[0].operators]
-
-
 def sparsity(exported_model: Path) -> float:
     """Fraction of exactly-zero entries in all kernels, in [0, 1]. Source: Zhu & Gupta 2017, arXiv:1710.01878."""
     values = [kernel.values for kernel in kernels(exported_model)]
     return 1 - sum(int(np.count_nonzero(one)) for one in values) / sum(one.size for one in values)
-
-
-def _code(operator_code: Any) -> int:
-    # Codes up to 127 are in an older field of one byte; the newer one is then 0.
-    return int(max(operator_code.builtinCode, operator_code.deprecatedBuiltinCode))
