@@ -20,10 +20,11 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     findings = [
         (outside([found for _, found in group]), [entry.label for entry, _ in group]) for group in alike.values()
     ]
-    dense: dict[str | None, list[str]] = defaultdict(list)
+    others: dict[str | None, list[str]] = defaultdict(list)
     for entry in entries:
-        dense[no_faster(entry.technique, entry.marks.get("time"))].append(entry.label)
-    return [f"{_first(labels)}: {finding}." for finding, labels in [*findings, *dense.items()] if finding]
+        finding = no_faster(entry.technique, entry.marks.get("time"), entry.runs[-1].delegation)
+        others[finding].append(entry.label)
+    return [f"{_first(labels)}: {finding}." for finding, labels in [*findings, *others.items()] if finding]
 
 
 def _first(labels: Sequence[str]) -> str:

@@ -9,13 +9,15 @@ from pipelines.results.records import CellResult, Delegation, Verdict
 DELEGATE = "LiteRT's accelerated delegate (XNNPACK)"
 INT16 = f"{DELEGATE} has no kernels for 16-bit activations, so LiteRT's own kernels run the whole model: slow"
 NO_PART = f"{DELEGATE} runs no part of the model: slow"
+SLOW_TYPES = f"{DELEGATE} runs the whole model: on this processor its quantized kernels are slower than its float ones"
 DENSE = "LiteRT computes with every weight: zeros and shared values make the compressed file smaller, not faster"
 
 
 def sentences(result: CellResult) -> list[str]:
     """What slows a cell's exported model, or why it is no faster than its baseline; for most, nothing."""
     time = result.comparison.time if result.comparison else None
-    found = (outside([result.delegation] if result.delegation else []), no_faster(result.technique, time))
+    delegation = result.delegation
+    found = (outside([delegation] if delegation else []), no_faster(result.technique, time, delegation))
     return [f"{finding}." for finding in found if finding]
 
 
@@ -36,14 +38,17 @@ def outside(found: Sequence[Delegation]) -> str | None:
     return f"{operators} {verb} outside {DELEGATE}{split}: slower than inside it"
 
 
-def no_faster(technique: str, time: Verdict | None) -> str | None:
-    """Why a pruned or clustered model is not faster than its baseline; None where it is, or is neither.
+def no_faster(technique: str, time: Verdict | None, found: Delegation | None) -> str | None:
+    """Why a model is not faster than its baseline although the delegate runs all of it; None where it is, or may be.
 
     technique: its name. Pruning whole filters makes a smaller network, which is faster.
     """
-    words = set(technique.split("_"))
-    is_dense = not words.isdisjoint({"prune", "cluster"}) and "filters" not in words
-    return DENSE if is_dense and time in ("tied", "worse") else None
+    words = technique.split("_")
+    if not {"prune", "cluster"}.isdisjoint(words) and "filters" not in words and time in ("tied", "worse"):
+        return DENSE
+    is_quantized = "quantize" in words or words[-1].endswith("qat")
+    is_whole = found is not None and not found.undelegated
+    return SLOW_TYPES if is_quantized and is_whole and time == "worse" else None
 
 
 def _range(counts: Iterable[int]) -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.results.acceleration import DENSE, INT16, NO_PART, no_faster, outside, sentences
+from pipelines.results.acceleration import DENSE, INT16, NO_PART, SLOW_TYPES, no_faster, outside, sentences
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.metrics import metrics_of
 from pipelines.results.records import Delegation, Verdict
@@ -48,22 +48,28 @@ def test_outside(found: list[Delegation], expected: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("technique", "time", "expected"),
+    ("technique", "time", "found", "expected"),
     [
-        ("prune", "tied", DENSE),
-        ("prune_2_4", "worse", DENSE),
-        ("cluster", "tied", DENSE),
-        ("prune_cluster", "tied", DENSE),
-        ("prune_quantize_int8", "worse", DENSE),
-        ("prune_quantize_int8", "better", None),
-        ("prune", None, None),
-        ("prune_filters", "tied", None),
-        ("quantize_int8", "worse", None),
-        ("baseline", None, None),
+        ("prune", "tied", WHOLE, DENSE),
+        ("prune_2_4", "worse", None, DENSE),
+        ("cluster", "tied", WHOLE, DENSE),
+        ("prune_cluster", "tied", WHOLE, DENSE),
+        ("prune_quantize_int8", "worse", WHOLE, DENSE),
+        ("prune_quantize_int8", "better", WHOLE, None),
+        ("prune", None, WHOLE, None),
+        ("prune_filters", "tied", WHOLE, None),
+        ("quantize_int8", "worse", WHOLE, SLOW_TYPES),
+        ("pcqat", "worse", WHOLE, SLOW_TYPES),
+        ("prune_filters_quantize_int8", "worse", WHOLE, SLOW_TYPES),
+        ("quantize_int8", "tied", WHOLE, None),
+        ("quantize_int8", "worse", None, None),
+        ("quantize_dynamic", "worse", SPLIT, None),
+        ("distill", "worse", WHOLE, None),
+        ("baseline", None, WHOLE, None),
     ],
 )
-def test_no_faster(technique: str, time: Verdict | None, expected: str | None) -> None:
-    assert no_faster(technique, time) == expected
+def test_no_faster(technique: str, time: Verdict | None, found: Delegation | None, expected: str | None) -> None:
+    assert no_faster(technique, time, found) == expected
 
 
 def test_sentence_in_table_and_note() -> None:
