@@ -101,6 +101,7 @@ bench: $(VENV)/dev ## run the benchmarks; with PyTorch: make bench TORCH=../torc
 	$(BIN)/python -m benchmarks.settings
 	$(BIN)/python -m benchmarks.limits
 	$(BIN)/python -m benchmarks.conversion
+	$(BIN)/python -m benchmarks.acceleration
 	$(BIN)/python -m benchmarks.first_batch
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.tracking

@@ -12,8 +12,15 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-# Rooms whose code determines a network's weights. Images count by their content, not by the code that reads them.
-DETERMINING = ("pipelines.techniques", "pipelines.training", "pipelines.models")
+# What determines an exported model. Images count by their content, not by the code that reads them.
+DETERMINING = (
+    "pipelines.techniques",
+    "pipelines.training",
+    "pipelines.models",
+    "pipelines.litert.flatbuffer",
+    "pipelines.litert.float_kernels",
+    "pipelines.litert.narrow_biases",
+)
 # The last step to an exported model, in a room above this one.
 EXPORT = "pipelines.execution.export"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pipelines.comparison import training_time
+from pipelines.comparison import acceleration, training_time
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import Comparison
 
@@ -16,7 +16,7 @@ def notes(comparison: Comparison) -> list[str]:
     winner = comparison.winner
     uninformed = [f"{entry.label} is {entry.uninformed}." for entry in comparison.entries if entry.uninformed]
     left_out = training_time.note([run for entry in comparison.entries for run in entry.runs])
-    found = [*uninformed, *([left_out] if left_out else [])]
+    found = [*uninformed, *([left_out] if left_out else []), *acceleration.notes(comparison.entries)]
     if winner is None:
         kept = any(entry.feasible for entry in comparison.entries)
         reason = "No cell has learnt enough to be the fittest." if kept else NONE_IN_BUDGET

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from pipelines.device.session import Consumption, Load, Raw
 from pipelines.device.settings import Settings
 from pipelines.device.subjects import Subject
+from pipelines.litert.delegation import delegation
 from pipelines.litert.latency import Nanoseconds, Percentiles
+from pipelines.results.records import Delegation
 from pipelines.results.statistics import repeat_interval, resamples
 
 Floats = npt.NDArray[np.float64]
@@ -56,7 +58,7 @@ class DeviceResult:
 
     load_ms, first_call_ms: medians over fresh processes with one thread. peak_memory_mb: their maximum, in 10^6 bytes.
     latency, consumption: by number of threads. images_per_s: by batch, with `throughput_threads`. refused: by batch,
-    why it could not be measured.
+    why it could not be measured. delegation: which part of it this device's LiteRT accelerates.
     """
 
     label: str
@@ -72,6 +74,7 @@ class DeviceResult:
     images_per_s: dict[int, float]
     refused: dict[int, str]
     consumption: dict[int, Consumption]
+    delegation: Delegation
 
     @property
     def invalid(self) -> tuple[str, ...]:
@@ -85,6 +88,8 @@ class DeviceResult:
             "load_ms": self.load_ms,
             "first_call_ms": self.first_call_ms,
             "peak_memory_mb": self.peak_memory_mb,
+            "delegate_partitions": self.delegation.partitions,
+            "undelegated_operators": sum(self.delegation.undelegated.values()),
         }
         for threads, one in self.latency.items():
             values = asdict(one)
@@ -211,6 +216,7 @@ def _result(subject: Subject, raw: Raw, by_label: dict[str, Raw], settings: Sett
         images_per_s={batch: _rate(loads, batch) for batch, loads in raw.throughput.items()},
         refused=raw.refused,
         consumption=raw.consumption,
+        delegation=delegation(subject.path),
     )
 
 

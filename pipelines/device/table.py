@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.device.results import DeviceResult, Latency
+from pipelines.results.acceleration import outside
 from pipelines.results.columns import FILE
 from pipelines.results.tables import aligned
 
@@ -62,7 +63,7 @@ def _others(results: Sequence[DeviceResult]) -> str:
 
 
 def _notes(results: Sequence[DeviceResult]) -> list[str]:
-    """A line for each reason; if windows disagree or the limit was reached, also a remedy."""
+    """A line for each reason and each finding; if windows disagree or the limit was reached, also a remedy."""
     notes = [f"INVALID {one.label}, {why}" for one in results for why in one.invalid]
     if any("windows" in note for note in notes):
         notes.append(
@@ -70,4 +71,6 @@ def _notes(results: Sequence[DeviceResult]) -> list[str]:
         )
     if any("limit=" in note for note in notes):
         notes.append("Set a higher limit= for the missing calls.")
+    slowed = ((one.label, outside([one.delegation])) for one in results)
+    notes += [f"{label}: {finding}." for label, finding in slowed if finding]
     return notes + [f"No batch of {batch}: {why}" for one in results for batch, why in one.refused.items()]

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.litert.exported_model import append_labels
+from pipelines.litert.float_kernels import with_float_kernels
+from pipelines.litert.narrow_biases import with_narrow_biases
 from pipelines.system import runtime
+from pipelines.techniques.base import Conversion
 
 if TYPE_CHECKING:
     from pipelines.datasets.base import Images
-    from pipelines.techniques.base import Candidate, Conversion
+    from pipelines.techniques.base import Candidate
 
 
 @runtime.without_greetings()
@@ -24,7 +27,14 @@ def export(candidate: Candidate, *, training_images: Images, labels: Sequence[st
     training_images: uint8 (n, h, w, 3), from which calibration takes evenly spaced ones. labels: class names in the
     order of the logits. The conversion has a fixed batch of 1, which is how exported models are served and measured.
     """
-    flatbuffer = _convert(candidate, _calibration(training_images, candidate.conversion.calibration_images))
+    conversion = candidate.conversion
+    flatbuffer = _convert(candidate, conversion, _calibration(training_images, conversion.calibration_images))
+    if conversion.float_depthwise:
+        flatbuffer = with_float_kernels(
+            flatbuffer, lambda: _convert(candidate, Conversion(), ()), operator="DEPTHWISE_CONV_2D"
+        )
+    if conversion.quantization == "int16x8":
+        flatbuffer = with_narrow_biases(flatbuffer)
     temporary = path.with_suffix(".partial")
     try:
         temporary.write_bytes(flatbuffer)
@@ -34,7 +44,7 @@ def export(candidate: Candidate, *, training_images: Images, labels: Sequence[st
         temporary.unlink(missing_ok=True)
 
 
-def _convert(candidate: Candidate, calibration: Images) -> bytes:
+def _convert(candidate: Candidate, conversion: Conversion, calibration: Images | tuple[()]) -> bytes:
     import tensorflow as tf
 
     model = candidate.fake_quantized or candidate.model
@@ -44,14 +54,14 @@ def _convert(candidate: Candidate, calibration: Images) -> bytes:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
     # The default route writes a SavedModel and reads it back: three to ten times slower for the same bytes.
     converter.experimental_lower_to_saved_model = False
-    _configure(converter, candidate.conversion, calibration)
+    _configure(converter, conversion, calibration)
     with warnings.catch_warnings():
         # Says that statistics are missing although the representative dataset gives them.
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         return bytes(converter.convert())
 
 
-def _configure(converter: Any, conversion: Conversion, calibration: Images) -> None:
+def _configure(converter: Any, conversion: Conversion, calibration: Images | tuple[()]) -> None:
     import tensorflow as tf
 
     if conversion.quantization == "float32":

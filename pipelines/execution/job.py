@@ -14,6 +14,7 @@ from pipelines.cells.cell import describe
 from pipelines.execution import rehearsal
 from pipelines.execution.export import export
 from pipelines.execution.scoring import cell_result
+from pipelines.litert.delegation import delegation
 from pipelines.litert.kernels import sparsity
 from pipelines.litert.session import Result, measure
 from pipelines.models import complexity
@@ -71,9 +72,15 @@ class Job:
         else:
             build = self._build(unfinished)
         baseline = self.needed.get("baseline")
-        measured = self._measure(baseline)
+        measured, delegated = self._measure(baseline), delegation(files.exported_model)
         result = cell_result(
-            cell, self.data, fingerprint=self.fingerprint, build=build, measured=measured, baseline=baseline
+            cell,
+            self.data,
+            fingerprint=self.fingerprint,
+            build=build,
+            measured=measured,
+            delegation=delegated,
+            baseline=baseline,
         )
         self._save_table("classes", agreement.by_class(measured.confusion, self.data.class_names))
         result.save(files.result)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.results import agreement, statistics, verdict
 from pipelines.results.folder import Build, Finished
-from pipelines.results.records import CellResult, Comparison, Measurement, Timing
+from pipelines.results.records import CellResult, Comparison, Delegation, Measurement, Timing
 from pipelines.system import runtime
 
 if TYPE_CHECKING:
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def cell_result(
-    cell: Cell, data: ImageData, *, fingerprint: str, build: Build, measured: Result, baseline: Finished | None
+    cell: Cell,
+    data: ImageData,
+    *,
+    fingerprint: str,
+    build: Build,
+    measured: Result,
+    delegation: Delegation,
+    baseline: Finished | None,
 ) -> CellResult:
     """Score the measurement, and compare it with the baseline's where there is one."""
     # Shared fields have the same names in both classes.
@@ -51,6 +58,7 @@ def cell_result(
         metrics=build.metrics,
         joules=build.joules,
         majority=verdict.majority(measured.logits.argmax(axis=1), data.test.labels, data.class_names),
+        delegation=delegation,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.litert.flatbuffer import named_operators, parse
+
 # Operators with a kernel as their second input.
 _OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -31,11 +33,10 @@ def kernels(exported_model: Path) -> list[Kernel]:
     """All kernels of the exported model's main graph, in the order of its operators."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(bytearray(Path(exported_model).read_bytes()), 0)
+    model = parse(Path(exported_model).read_bytes())
     graph = model.subgraphs[0]
-    codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     types = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-    operators = [(codes[_code(model.operatorCodes[operator.opcodeIndex])], operator) for operator in graph.operators]
+    operators = named_operators(model)
     # float16 kernels pass through an operator that converts them to float32.
     widened = {operator.outputs[0]: operator.inputs[0] for name, operator in operators if name == "DEQUANTIZE"}
     found = []
@@ -55,8 +56,3 @@ def sparsity(exported_model: Path) -> float:
     """Fraction of exactly-zero entries in all kernels, in [0, 1]. Source: Zhu & Gupta 2017, arXiv:1710.01878."""
     values = [kernel.values for kernel in kernels(exported_model)]
     return 1 - sum(int(np.count_nonzero(one)) for one in values) / sum(one.size for one in values)
-
-
-def _code(operator_code: Any) -> int:
-    # Codes up to 127 are in an older field of one byte; the newer one is then 0.
-    return int(max(operator_code.builtinCode, operator_code.deprecatedBuiltinCode))

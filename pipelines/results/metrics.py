@@ -73,6 +73,9 @@ def metrics_of(result: CellResult) -> dict[str, float]:
     if result.majority is not None:
         metrics[MAJORITY_SHARE] = result.majority.share
         metrics[MAJORITY_P_VALUE] = result.majority.p_value
+    if result.delegation is not None:
+        metrics["model/delegate_partitions"] = result.delegation.partitions
+        metrics["model/undelegated_operators"] = sum(result.delegation.undelegated.values())
     metrics |= {term_of(name): value for name, value in asdict(result.score).items()}
     if timing.train_total_s is None:
         del metrics[term_of(TRAIN_TIME)]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.results.metrics import ACCURACY, MAJORITY_P_VALUE, MAJORITY_SHARE, OWN_TRAIN_S, TRAIN_S
+from pipelines.results.records import Delegation
 from pipelines.results.verdict import no_better_than_majority
 
 
@@ -28,6 +29,7 @@ class RecordedCell:
     that measured it. digest, test_shape: of the test split, training_digest, training_shape: of the training split;
     shapes are (n, height, width, 3), all empty where they were not logged. params: the configuration by dotted name.
     majority: the most frequent class of the test images, empty where the record is older than the test against it.
+    delegated: the `Delegation` as JSON, empty where the record is older than it.
     """
 
     run_id: str
@@ -48,6 +50,7 @@ class RecordedCell:
     params: dict[str, str]
     metrics: dict[str, float]
     majority: str = ""
+    delegated: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -58,6 +61,11 @@ class RecordedCell:
     def test_images(self) -> int:
         """The number of test images; 0 where it was not logged."""
         return self.test_shape[0] if self.test_shape else 0
+
+    @property
+    def delegation(self) -> Delegation | None:
+        """Which part of the exported model LiteRT's accelerated delegate runs; None where it is unknown."""
+        return Delegation.parse(self.delegated) if self.delegated else None
 
     @property
     def train_unknown(self) -> bool:

@@ -132,12 +132,26 @@ class Majority:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Delegation(Record):
+    """Which part of an exported model LiteRT runs in its accelerated delegate, XNNPACK, on the machine that measured.
+
+    partitions: number of pieces that XNNPACK computes; the fewer, the less copying between them. undelegated: number of
+    operators outside of them, by LiteRT's name, such as {"DEPTHWISE_CONV_2D": 14}; without those that only convert the
+    numbers of the input or the output. int16: whether the activations outside are of 16 bits.
+    """
+
+    partitions: int
+    undelegated: dict[str, int]
+    int16: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellResult(Record):
     """All results of one cell.
 
     violations: the budgets of its score profile that it breaks. comparison: None for a baseline. epochs: metrics of
     each training epoch. metrics: the technique's own. joules: energy of the cell's own training by `cpu`, `dram` and
-    `gpu`, as far as the machine has counters. majority: None where the record is older than that test.
+    `gpu`, as far as the machine has counters. majority, delegation: None where the record is older than them.
     """
 
     model: str
@@ -156,6 +170,7 @@ class CellResult(Record):
     metrics: dict[str, float]
     joules: dict[str, float] = field(default_factory=dict)
     majority: Majority | None = None
+    delegation: Delegation | None = None
 
     @property
     def name(self) -> str:

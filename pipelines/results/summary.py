@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from wcwidth import width
 
+from pipelines.results import acceleration
 from pipelines.results.columns import UNKNOWN
 from pipelines.results.records import CellResult, Comparison, Measurement
 from pipelines.results.score import STATE_TRAINED_S
@@ -81,6 +82,7 @@ def _verdict_lines(result: CellResult) -> list[str]:
         lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")
     if (one := result.majority) and (finding := no_better_than_majority(one.p_value, one.share, one.answer)):
         lines.append(f"It has learnt nothing detectable: {finding}.")
+    lines.extend(acceleration.sentences(result))
     lines.extend(f"Not feasible: {violation}." for violation in result.violations)
     return lines
 

@@ -30,10 +30,15 @@ class EffectError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """How a Keras model is converted; calibration_images: number of training images that set the ranges."""
+    """How a Keras model is converted.
+
+    calibration_images: number of training images that set the ranges. float_depthwise: with `dynamic`, whether
+    depthwise kernels stay in float.
+    """
 
     quantization: Quantization = "float32"
     calibration_images: int = 0
+    float_depthwise: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

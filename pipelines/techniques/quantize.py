@@ -15,6 +15,7 @@ from pipelines.techniques.base import Candidate, Context, Conversion, EffectErro
 from pipelines.techniques.baseline import Baseline
 
 CALIBRATED = ("int8", "int16x8")
+DEPTHWISE = ("float", "int8")
 # Stored and computed types by name.
 SCHEMES = {
     "dynamic": "int8 weights, float activations",
@@ -32,6 +33,9 @@ class Quantize(Technique):
     no loss), `int8` (integer throughout, uint8 in and out; a quarter of the size, may cost accuracy), `int16x8` (int16
     activations, int8 weights; close to float accuracy, slow on CPUs).
     calibration_images: training images that set the ranges of `int8` and `int16x8`, at least 1; else 0.
+    depthwise: of `dynamic` only, the type of depthwise kernels. LiteRT's accelerated delegate, XNNPACK, has no kernels
+    for int8 weights and float activations there: `int8` makes the file smaller and each such layer leave the delegate,
+    `float` (also None) keeps the network in one piece.
     """
 
     NAME = "quantize"
@@ -40,10 +44,19 @@ class Quantize(Technique):
 
     scheme: str
     calibration_images: int = 0
+    depthwise: str | None = None
 
     def __post_init__(self) -> None:
         checks.one_of("technique.scheme", self.scheme, SCHEMES)
         checks.integer("technique.calibration_images", self.calibration_images, minimum=int(self.scheme in CALIBRATED))
+        if self.depthwise is None:
+            return
+        checks.one_of("technique.depthwise", self.depthwise, DEPTHWISE)
+        if self.scheme != "dynamic":
+            raise ValueError(
+                f"technique.depthwise must be null with the scheme {self.scheme}, got {self.depthwise!r}: only "
+                "scheme=dynamic has a choice"
+            )
 
     @property
     def name(self) -> str:
@@ -57,10 +70,12 @@ class Quantize(Technique):
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Replace the conversion only."""
-        scheme = cast(Quantization, self.scheme)
-        return replace(
-            candidate, conversion=Conversion(quantization=scheme, calibration_images=self.calibration_images)
+        conversion = Conversion(
+            quantization=cast(Quantization, self.scheme),
+            calibration_images=self.calibration_images,
+            float_depthwise=self.scheme == "dynamic" and self.depthwise != "int8",
         )
+        return replace(candidate, conversion=conversion)
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The exported model's tensors must be of the scheme's types."""

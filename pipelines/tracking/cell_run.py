@@ -168,6 +168,7 @@ class CellRun:
         mlflow.log_metrics({name: value for name, value in metrics_of(result).items() if name not in recorded.metrics})
         tags = {"hardware": hardware_name(result.hardware), "mlflow.note.content": note(result)}
         tags |= {"majority": result.majority.answer} if result.majority else {}
+        tags |= {"delegated": result.delegation.text()} if result.delegation else {}
         mlflow.set_tags(tags | {"feasible": result.feasible})
         mlflow.log_artifacts(str(finished.files.folder), CELL_FOLDER)
         logged = {artifact.path for artifact in self._client.list_artifacts(self.run_id)}

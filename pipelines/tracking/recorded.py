@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 # Tags that are fields of RecordedCell.
-TAGS = ("model", "dataset", "technique", "source", "seed", "feasible", "hardware", "fingerprint", "majority")
+TAGS = (
+    "model",
+    "dataset",
+    "technique",
+    "source",
+    "seed",
+    "feasible",
+    "hardware",
+    "fingerprint",
+    "majority",
+    "delegated",
+)
 
 
 def recorded(run: Run) -> RecordedCell:

@@ -35,6 +35,7 @@ class TestFiles:
         assert set(records) == {"float32", "int8", "single"}
         int8 = records["int8"]["metrics"]
         assert {"valid", "load_ms", "first_call_ms", "peak_memory_mb", "images_per_s_b4_2t"} <= set(int8)
+        assert (int8["delegate_partitions"], int8["undelegated_operators"]) == (1, 0)
         for threads in ("1t", "2t"):
             assert int8[f"p50_low_ms_{threads}"] <= int8[f"p50_ms_{threads}"] <= int8[f"p50_high_ms_{threads}"]
             assert int8[f"p50_ms_{threads}"] <= int8[f"p90_ms_{threads}"]

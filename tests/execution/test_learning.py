@@ -1,5 +1,6 @@
 """Whether a cell has learnt anything: through the command, in processes of their own."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ def test_uninformed_cell_is_reported_everywhere(coins: tuple[Place, str]) -> Non
     assert f"{SENTENCE}55.0% of the test images)" in printed
     assert SENTENCE in run.data.tags["mlflow.note.content"]
     assert run.data.metrics["test/majority_share"] == 0.55
+    assert run.data.metrics["model/delegate_partitions"] == 1
+    assert json.loads(run.data.tags["delegated"]) == {"partitions": 1, "undelegated": {}, "int16": False}
     compared = place.opscore("compare", "dataset=coins", "experiment=mine")
     assert compared.returncode == 0 and SENTENCE in compared.stdout, compared.stdout + compared.stderr
     assert "Fittest" not in compared.stdout

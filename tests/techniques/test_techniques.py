@@ -74,6 +74,13 @@ def test_unquantized_export_is_refused(scheme: str, trained: Candidate, exported
         Quantize(scheme=scheme, calibration_images=1).verify(trained, exported_baseline)
 
 
+@pytest.mark.parametrize(("depthwise", "is_float"), [(None, True), ("float", True), ("int8", False)])
+def test_depthwise_kernels_of_dynamic_quantization(depthwise: str | None, is_float: bool) -> None:
+    technique = Quantize(scheme="dynamic", depthwise=depthwise)
+    conversion = technique.apply(Candidate(model=None), context()).conversion
+    assert conversion == Conversion(quantization="dynamic", float_depthwise=is_float)
+
+
 def test_chain_starts_from_the_cell_of_its_previous_steps() -> None:
     transfer = TRANSFER
     chain = Chain(steps={"transfer": transfer, "quantize": INT8})
@@ -116,6 +123,8 @@ def test_failed_export_leaves_no_file(trained: Candidate, tmp_path: Path) -> Non
     [
         (lambda: Quantize(scheme="int4", calibration_images=1), "technique.scheme must be one of"),
         (lambda: Quantize(scheme="int8", calibration_images=0), "technique.calibration_images must be"),
+        (lambda: Quantize(scheme="dynamic", depthwise="float16"), "technique.depthwise must be one of float, int8"),
+        (lambda: Quantize(scheme="float16", depthwise="float"), "technique.depthwise must be null with the scheme"),
     ],
 )
 def test_bad_values(make, message: str) -> None:
