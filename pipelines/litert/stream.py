@@ -1,8 +1,7 @@
 """Many exported models timed in turns, in one process: `python -m pipelines.litert.stream REQUEST.json`.
 
-A cell and its baseline take turns call by call on a dataset's images (`pipelines.litert.child`). Here each exported
-model has a burst of calls in its turn: single calls among many models would find the caches full of other models' data,
-unlike in deployment.
+Each exported model has a burst of calls in its turn: single calls in turns would find the caches full of other models'
+data, unlike in deployment. A cell and its baseline take the same turns (`pipelines.litert.child`).
 """
 
 import random
@@ -23,7 +22,7 @@ from pipelines.system.runtime import no_garbage_collection
 
 BURST_S = 0.025
 # Least number of counted calls of a burst.
-BURST_CALLS = 2
+BURST_CALLS = 5
 IMAGES = 16
 # Greatest difference of an image's logits alone and in a batch, in units of their range.
 MAX_DIFFERENCE = 0.02
@@ -94,8 +93,13 @@ def prepared(path: Path, request: StreamRequest) -> Callable[[], object]:
 def single(path: Path, threads: int, seed: int) -> Callable[[], object]:
     """A call of the loaded exported model that cycles through `IMAGES` random images."""
     exported_model = ExportedModel(path, threads)
-    images = cycle(random_images(exported_model.image_shape, IMAGES, seed))
-    return lambda: exported_model.query(next(images))
+    return in_turn(exported_model, random_images(exported_model.image_shape, IMAGES, seed))
+
+
+def in_turn(exported_model: ExportedModel, images: npt.NDArray[np.uint8]) -> Callable[[], object]:
+    """A call of the exported model with the next of the images, (n, h, w, 3), which begin again after the last."""
+    following = cycle(images)
+    return lambda: exported_model.query(next(following))
 
 
 def check_same(alone: npt.NDArray[np.float32], together: npt.NDArray[np.float32], path: Path) -> None:
@@ -119,8 +123,9 @@ def time_bursts(
     """Nanoseconds of all counted calls, and their number in each burst, for each of `calls`: int64 (calls,), (rounds,).
 
     In every round each has one burst, in random order, so that a slow phase of the machine affects all equally. A burst
-    takes at least `BURST_S` and two calls, after one that is not counted. Rounds continue until each has `min_calls`
-    and `min_duration_s` of counted calls, or until `limit_s` has passed since the start; there is always one round.
+    has at least `BURST_S` and `BURST_CALLS` of counted calls, after one that is not counted. Rounds continue until each
+    has `min_calls` and `min_duration_s` of counted calls, or until `limit_s` has passed since the start; there is
+    always one round.
     """
     for call in calls:
         for _ in range(warmup_calls):
@@ -145,14 +150,13 @@ def time_bursts(
 def _burst(call: Callable[[], object]) -> list[int]:
     call()
     taken: list[int] = []
-    end = perf_counter_ns() + int(BURST_S * 1e9)
-    while True:
+    left_ns = int(BURST_S * 1e9)
+    while left_ns > 0 or len(taken) < BURST_CALLS:
         start = perf_counter_ns()
         call()
-        now = perf_counter_ns()
-        taken.append(now - start)
-        if now >= end and len(taken) >= BURST_CALLS:
-            return taken
+        taken.append(perf_counter_ns() - start)
+        left_ns -= taken[-1]
+    return taken
 
 
 if __name__ == "__main__":
