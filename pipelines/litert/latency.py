@@ -23,6 +23,8 @@ Nanoseconds = npt.NDArray[np.int64]
 UNDISTURBED_QUANTILE = 0.1
 # Two sessions' ratios may differ by this much although each session alone has a narrower interval.
 MIN_HALF_WIDTH = 0.01
+# The same for measurements of a few seconds.
+SHORT_MIN_HALF_WIDTH = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,22 @@ def ratio(
     once = np.ones_like(drawn.ways[:1])
     value = float((own.ns(once) / other.ns(once)).item())
     return value, value * math.exp(low), value * math.exp(high)
+
+
+def short_ratio(
+    loads: Sequence[Load], reference: Sequence[Load], *, seed: int, min_half_width: float = SHORT_MIN_HALF_WIDTH
+) -> tuple[float, float, float]:
+    """`ratio` of a measurement of a few seconds, during which other programs may never rest.
+
+    The ratio of the medians of all calls is then off, and by how much shows how disturbed the measurement was. That
+    distance is a second error, added to the interval as an independent one, in quadrature on the log scale. So the
+    interval always contains the ratio of the medians.
+    """
+    value, low, high = ratio(loads, reference, seed=seed, min_half_width=min_half_width)
+    medians = [float(np.median(np.concatenate([load.ns for load in own]))) for own in (loads, reference)]
+    distance = math.log(medians[0] / medians[1] / value)
+    below, above = (math.hypot(math.log(bound / value), distance) for bound in (low, high))
+    return value, value * math.exp(-below), value * math.exp(above)
 
 
 @dataclass(frozen=True, kw_only=True)

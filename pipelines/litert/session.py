@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipelines.litert import process
 from pipelines.litert.accuracy import accuracy, confusion_matrix, top_k_accuracy
-from pipelines.litert.latency import Percentiles, loads_of, ratio
+from pipelines.litert.latency import Percentiles, loads_of, short_ratio
 from pipelines.litert.size import compressed_bytes
 from pipelines.system import checks, machine, mapped
 
@@ -166,12 +166,12 @@ def _summary(
     logits, latency_ns = found["logits"], found["latency_ns"]
     reference_ns = found.get("reference_latency_ns")
     times = Percentiles.of(latency_ns)
-    reference_p50_ms = compared = low = high = None
+    reference_p50_ms = ratio = low = high = None
     if reference_ns is not None:
         reference_p50_ms = Percentiles.of(reference_ns).p50_ms
         rounds = found["rounds"]
         own = loads_of(latency_ns, found["bursts"], rounds)
-        compared, low, high = ratio(own, loads_of(reference_ns, found["reference_bursts"], rounds), seed=seed)
+        ratio, low, high = short_ratio(own, loads_of(reference_ns, found["reference_bursts"], rounds), seed=seed)
     confusion = confusion_matrix(logits, labels, logits.shape[1])
     return Result(
         logits=logits,
@@ -183,7 +183,7 @@ def _summary(
         reference_latency_ns=reference_ns,
         **asdict(times),
         reference_p50_ms=reference_p50_ms,
-        ratio=compared,
+        ratio=ratio,
         ratio_low=low,
         ratio_high=high,
         load_ms=float(found["load_ms"]),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.litert.latency import Load, Percentiles, loads_of, ratio, windows
+from pipelines.litert.latency import Load, Percentiles, loads_of, ratio, short_ratio, windows
 from pipelines.results.statistics import approximate_t_quantile
 
 
@@ -67,6 +67,22 @@ class TestRatio:
     def test_one_window_is_refused(self):
         with pytest.raises(ValueError, match="there must be at least two windows, got 1"):
             ratio(self.loads(100), self.loads(200), seed=0)
+
+    def test_short_measurement_adds_the_distance_to_medians(self):
+        # Undisturbed: 100 and 200 us. In three of four bursts the first model takes 10% more: its median is 110 us.
+        own = [
+            Load(window=window, ns=np.repeat([100_000, 110_000, 110_000, 110_000], 10), bursts=np.full(4, 10))
+            for window in range(5)
+        ]
+        value, low, high = short_ratio(own, self.loads(*[200] * 5), seed=0)
+        assert value == pytest.approx(0.5)
+        assert math.log(high / 0.5) == pytest.approx(math.hypot(math.log(1.02), math.log(1.1)))
+        assert math.log(low / 0.5) == pytest.approx(-math.hypot(math.log(0.98), math.log(1.1)))
+        assert high > 110 / 200
+
+    def test_short_undisturbed_measurement_has_the_least_width(self):
+        own, reference = self.loads(*[100] * 5), self.loads(*[200] * 5)
+        assert short_ratio(own, reference, seed=0) == pytest.approx((0.5, 0.49, 0.51))
 
     def test_interrupted_calls_do_not_count(self):
         # First deciles 1 and 10: the second burst was disturbed as a whole.
