@@ -185,8 +185,9 @@ def possible_scores(entry: Entry, draws: int, seed: Sequence[int]) -> Floats:
     """Draws of an entry's score. Each entry has a seed of its own, so that its draws do not depend on other entries.
 
     Several runs: the mean's t distribution. One run: accuracy from its binomial posterior under Jeffreys' prior,
-    latency from the interval of its ratio, independent of other entries. Entries share test images, so this finds too
-    many ties rather than too few.
+    latency from the interval of its ratio, independent of other entries. Entries share test images, and the interval
+    is that of a repeat, sqrt(2) times as wide as the error of one measurement, so this finds too many ties rather than
+    too few.
     """
     rng = np.random.default_rng(seed)
     if len(entry.runs) > 1:

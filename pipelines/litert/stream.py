@@ -1,7 +1,7 @@
 """Many exported models timed in turns, in one process: `python -m pipelines.litert.stream REQUEST.json`.
 
 Each exported model has a burst of calls in its turn: single calls in turns would find the caches full of other models'
-data, unlike in deployment. A cell and its baseline take the same turns (`pipelines.litert.child`).
+data, unlike in deployment. A cell and its baseline take turns in bursts too (`pipelines.litert.child`).
 """
 
 import random

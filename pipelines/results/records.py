@@ -80,9 +80,10 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A cell compared with its baseline, both timed call by call in one process.
+    """A cell compared with its baseline, both timed in turns.
 
-    latency_ratio: p50 over the baseline's p50, with a 95% bootstrap interval [ratio_low, ratio_high].
+    latency_ratio: undisturbed time over the baseline's. ratio_low to ratio_high: 95% prediction interval of a repeated
+    measurement, which contains the ratio of the p50. Older records have the ratio of the p50 and a narrower interval.
     accuracy_p_value: two-sided exact McNemar test over the paired test images.
     baseline_train_s: None if unknown. gain: score minus the baseline's score in dB, by criterion.
     """

@@ -70,7 +70,7 @@ def _verdict_lines(result: CellResult) -> list[str]:
         c = result.comparison
         lines.append(
             f"Against its baseline: accuracy {c.accuracy} (p = {c.accuracy_p_value:.3g}), time {c.time} "
-            f"(x {c.latency_ratio:.3f}, 95% interval {c.ratio_low:.3f} to {c.ratio_high:.3f}), size {c.size}: "
+            f"(x {c.latency_ratio:.3f}, a repeat gives {c.ratio_low:.3f} to {c.ratio_high:.3f} in 95%), size {c.size}: "
             f"better in {c.dimensions_improved} of 3 dimensions."
         )
     if result.timing.train_total_s is None:
