@@ -41,7 +41,7 @@ class TestCopy:
             in_copy("window 2 of 5", work, argument)
 
     @LINUX
-    def test_that_dies_ends_the_measuring_process_without_a_traceback(self, tmp_path):
+    def test_that_dies_ends_the_measuring_process(self, tmp_path):
         code = (
             "import signal; from types import SimpleNamespace; from pipelines.litert.process import in_copy, serve; "
             "serve(SimpleNamespace, lambda _: in_copy('window 2 of 5', signal.raise_signal, signal.SIGKILL))"
