@@ -90,13 +90,14 @@ def short_ratio(
     """`ratio` of a measurement of a few seconds, during which other programs may never rest.
 
     The ratio of the medians of all calls is then off, and by how much shows how disturbed the measurement was. That
-    distance is a second error, added to the interval as an independent one, in quadrature on the log scale. So the
-    interval always contains the ratio of the medians.
+    distance d is a second error of this measurement, and its repeat has another one. They are added as independent
+    errors to the half width h, on the log scale: sqrt(h^2 + 2 d^2). So the interval always contains the ratio of the
+    medians.
     """
     value, low, high = ratio(loads, reference, seed=seed, min_half_width=min_half_width)
     medians = [float(np.median(np.concatenate([load.ns for load in own]))) for own in (loads, reference)]
     distance = math.log(medians[0] / medians[1] / value)
-    below, above = (math.hypot(math.log(bound / value), distance) for bound in (low, high))
+    below, above = (math.hypot(math.log(bound / value), math.sqrt(2) * distance) for bound in (low, high))
     return value, value * math.exp(-below), value * math.exp(above)
 
 

@@ -5,6 +5,7 @@ atomically.
 """
 
 import ctypes
+import gc
 import json
 import multiprocessing
 import os
@@ -90,6 +91,7 @@ def _answer(parent: int, sender: Connection, work: Callable[..., Any], arguments
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
+    gc.freeze()  # a collection need not go through what the parent has made
     try:
         sender.send((True, work(*arguments)))
     except (ValueError, RuntimeError, OSError, MemoryError) as error:

@@ -20,7 +20,8 @@ from pipelines.litert.latency import Nanoseconds
 from pipelines.litert.process import serve
 from pipelines.system.runtime import no_garbage_collection
 
-BURST_S = 0.025
+# The durations of all profiles, divided by their windows, are multiples of it.
+BURST_S = 0.02
 # Least number of counted calls of a burst.
 BURST_CALLS = 5
 IMAGES = 16

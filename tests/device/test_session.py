@@ -24,7 +24,7 @@ class TestSession:
         [
             # 5 processes x (50 calls of 0.2 s / 5, and one of six is not counted) x 2 numbers of threads.
             (200, 2 * 5 * (10 * 0.2 * 1.2)),
-            # Fast: 0.2 s of bursts of 25 ms in each.
+            # Fast: 0.2 s of bursts of 20 ms in each.
             (0.1, 2 * 5 * 0.2),
         ],
     )
