@@ -74,6 +74,7 @@ def time_window(
         min_calls=-(-settings.min_calls // WINDOWS),
         limit_s=settings.timeout_s,
         seed=request.seed + window,
+        on_average=True,
     )
 
 

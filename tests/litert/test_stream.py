@@ -46,6 +46,19 @@ class TestBursts:
         timed = time_bursts([lambda: None] * 2, warmup_calls=0, min_duration_s=0.06, min_calls=1, limit_s=60, seed=0)
         assert all(ns.sum() >= 0.06e9 for ns, _ in timed)
 
+    def test_duration_on_average(self):
+        def slow() -> None:
+            end = perf_counter() + BURST_S
+            while perf_counter() < end:
+                pass
+
+        # In each round 5 calls of 20 ms and a burst of 20 ms: 60 ms on average.
+        timed = time_bursts(
+            [slow, lambda: None],
+            warmup_calls=0, min_duration_s=0.1, min_calls=1, limit_s=60, seed=0, on_average=True,
+        )  # fmt: skip
+        assert [len(bursts) for _, bursts in timed] == [2, 2]
+
     def test_the_limit_ends_it_after_a_whole_round(self):
         timed = time_bursts([lambda: None] * 2, warmup_calls=0, min_duration_s=60, min_calls=1, limit_s=0, seed=0)
         assert [len(bursts) for _, bursts in timed] == [1, 1]
