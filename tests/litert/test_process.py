@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipelines.litert.process import in_copy
+from tests.places import until
 
 ROOT = Path(__file__).resolve().parents[2]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="copies are made on Linux only")
@@ -54,3 +56,14 @@ class TestCopy:
         assert done.returncode == 1
         assert done.stderr == "the process for window 2 of 5 was killed by SIGKILL and left no result\n"
         assert [path.name for path in tmp_path.iterdir()] == ["request.json"]
+
+    @LINUX
+    def test_dies_with_its_parent(self):
+        work = "lambda: (print(os.getpid(), flush=True), time.sleep(300))"
+        code = f"import os, time; from pipelines.litert.process import in_copy; in_copy('sleeping', {work})"
+        with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+            assert parent.stdout is not None
+            copy = int(parent.stdout.readline())
+            assert psutil.pid_exists(copy)
+            parent.kill()
+        assert until(lambda: not psutil.pid_exists(copy) or psutil.Process(copy).status() == psutil.STATUS_ZOMBIE)
