@@ -22,8 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.device import results
-from pipelines.device.session import Load
-from pipelines.litert.latency import Nanoseconds
+from pipelines.litert.latency import Load, Nanoseconds, ratio
 
 ROOT = Path(__file__).resolve().parents[1]
 WANTED = 0.9
@@ -113,7 +112,7 @@ def _claims(sessions: list[Figures]) -> list[Claim]:
 def _ratios(loads: dict[tuple[str, str], list[Load]]) -> Figures:
     """By threads and the two artifacts, what the session says of their ratio."""
     return {
-        (threads, one, other): results.ratio(loads[threads, one], loads[threads, other], seed=0)
+        (threads, one, other): ratio(loads[threads, one], loads[threads, other], seed=0)
         for threads in {threads for threads, _ in loads}
         for one, other in combinations(sorted({label for _, label in loads}), 2)
     }

@@ -205,11 +205,12 @@ def _measured(facts: Facts) -> str:
 
 
 def _baseline(comparison: Comparison) -> list[tuple[str, str]]:
-    ratio = f"x {comparison.latency_ratio:.3f}, 95% interval {comparison.ratio_low:.3f} to {comparison.ratio_high:.3f}"
+    low, high = comparison.ratio_low, comparison.ratio_high
+    ratio = f"x {comparison.latency_ratio:.3f}, a repeat gives {low:.3f} to {high:.3f} in 95%"
     file = f"{comparison.baseline_file_bytes:,} bytes, {comparison.baseline_compressed_bytes:,} after DEFLATE"
     accuracy = f"{comparison.baseline_accuracy:.2%}, McNemar test p = {comparison.accuracy_p_value:.3g}"
     return [
-        ("latency over the baseline's, timed in turns", ratio),
+        ("undisturbed latency over the baseline's, timed in turns", ratio),
         ("baseline's accuracy", accuracy),
         ("baseline's file", file),
     ]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.comparison.entries import DIMENSIONS, Entry
+from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
+from pipelines.results.records import DIMENSIONS
 from pipelines.results.tables import markdown
 from pipelines.results.verdict import TRAIN_SPREAD
 

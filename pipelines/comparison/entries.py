@@ -33,6 +33,7 @@ from pipelines.results.metrics import (
     gain_of,
     term_of,
 )
+from pipelines.results.records import DIMENSIONS
 from pipelines.results.score import CRITERIA, TRAIN_FLOOR_S, decibels, kappa
 from pipelines.results.statistics import mean_interval, mean_share, wilson
 from pipelines.results.verdict import accuracy_verdict, both_times, size_verdict, time_verdict
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from pipelines.results.records import Verdict
 
 BASELINE = "baseline"
-# The article's three dimensions, of which time is testing and training together.
-DIMENSIONS = ("accuracy", "time", "size")
 # The least number of seeds whose spread is taken for that of the training time.
 MIN_SEEDS = 3
 

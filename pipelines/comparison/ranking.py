@@ -192,7 +192,8 @@ def possible_scores(entry: Entry, train_spread: float, draws: int, seed: Sequenc
     Several runs: the mean's t distribution. One run: accuracy from its binomial posterior under Jeffreys' prior,
     latency from the interval of its ratio, both independent of other entries, and training times that scatter by
     train_spread, in which a training that several entries share is the same draw for all. Entries share test images,
-    so this finds too many ties rather than too few.
+    and the interval is that of a repeat, sqrt(2) times as wide as the error of one measurement, so this finds too many
+    ties rather than too few.
     """
     rng = np.random.default_rng(seed)
     if len(entry.runs) > 1:

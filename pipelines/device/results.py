@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from pipelines.device.session import Consumption, Load, Raw
+from pipelines.device.session import Consumption, Raw
 from pipelines.device.settings import Settings
 from pipelines.device.subjects import Subject
 from pipelines.litert.delegation import delegation
-from pipelines.litert.latency import Nanoseconds, Percentiles
+from pipelines.litert.latency import Load, Nanoseconds, Percentiles, ratio, windows
 from pipelines.results.records import Delegation
-from pipelines.results.statistics import repeat_interval, resamples
-
-Floats = npt.NDArray[np.float64]
+from pipelines.results.statistics import repeat_interval
 
 # Fewer calls do not determine a 99th percentile (conf/measurement/thorough.yaml).
 P99_CALLS = 662
 # Tolerance between the largest and the smallest median of the windows (docs/measuring.md).
 WINDOW_TOLERANCE = 0.10
-# This fastest share of a burst's calls, and of an exported model's bursts, counts as undisturbed by other programs.
-UNDISTURBED_QUANTILE = 0.1
-# Two sessions' ratios may differ by this much although each session alone has a narrower interval.
-MIN_HALF_WIDTH = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,49 +131,8 @@ def p50_ms(loads: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
 
 def medians_ms(loads: Sequence[Load]) -> list[float]:
     """The median of each window's calls."""
-    by_window = [np.concatenate([load.ns for load in loads if load.window == one]) for one in _windows(loads)]
+    by_window = [np.concatenate([load.ns for load in loads if load.window == one]) for one in windows(loads)]
     return [float(np.median(ns)) / 1e6 for ns in by_window]
-
-
-def ratio(loads: Sequence[Load], reference: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
-    """The exported model's undisturbed time over its reference's, with the prediction interval of a repeated session's.
-
-    Other programs slow one exported model by more than another, in one session and not in the next, which changes a
-    ratio of medians. The undisturbed times are the same in both sessions (docs/measuring.md). The bounds are at least
-    `MIN_HALF_WIDTH` away from the ratio.
-    """
-    drawn = resamples(len(_windows(loads)), seed=seed)
-    own, other = _Undisturbed.of(loads), _Undisturbed.of(reference)
-    low, high = drawn.interval(np.log(own.ns(drawn.ways) / other.ns(drawn.ways)))
-    low, high = min(low, math.log1p(-MIN_HALF_WIDTH)), max(high, math.log1p(MIN_HALF_WIDTH))
-    once = np.ones_like(drawn.ways[:1])
-    value = float((own.ns(once) / other.ns(once)).item())
-    return value, value * math.exp(low), value * math.exp(high)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Undisturbed:
-    """An exported model's bursts by rising time.
-
-    burst_ns: (bursts,), the first decile of each burst's calls. window: (bursts,), the place of its window.
-    """
-
-    burst_ns: Floats
-    window: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, loads: Sequence[Load]) -> _Undisturbed:
-        windows = _windows(loads)
-        by_load = [[np.quantile(burst, UNDISTURBED_QUANTILE) for burst in _split(load)] for load in loads]
-        burst_ns = np.concatenate(by_load)
-        window = np.repeat([windows.index(load.window) for load in loads], [len(one) for one in by_load])
-        order = np.argsort(burst_ns, kind="stable")
-        return cls(burst_ns=burst_ns[order], window=window[order])
-
-    def ns(self, ways: npt.NDArray[np.int64]) -> Floats:
-        """The first decile of all bursts, where each window counts `ways` times: (ways, windows) -> (ways,)."""
-        counted = np.cumsum(ways[:, self.window], axis=1)
-        return np.asarray(self.burst_ns[(counted >= UNDISTURBED_QUANTILE * counted[:, -1:]).argmax(axis=1)])
 
 
 def invalid(ns: Nanoseconds, medians_ms: Sequence[float], settings: Settings) -> tuple[str, ...]:
@@ -218,14 +169,6 @@ def _result(subject: Subject, raw: Raw, by_label: dict[str, Raw], settings: Sett
         consumption=raw.consumption,
         delegation=delegation(subject.path),
     )
-
-
-def _windows(loads: Sequence[Load]) -> list[int]:
-    return sorted({load.window for load in loads})
-
-
-def _split(load: Load) -> list[Nanoseconds]:
-    return np.split(load.ns, np.cumsum(load.bursts)[:-1])
 
 
 def _rate(loads: Sequence[Load], batch: int) -> float:

@@ -17,6 +17,7 @@ from pipelines.device.settings import Settings
 from pipelines.device.subjects import Subject
 from pipelines.litert import process
 from pipelines.litert.consumption import ConsumptionRequest
+from pipelines.litert.latency import Load
 from pipelines.litert.process import Arrays
 from pipelines.litert.start import StartRequest
 from pipelines.litert.stream import BURST_CALLS, BURST_S, StreamRequest, random_images
@@ -39,15 +40,6 @@ class Start:
     first_call_ms: float
     call_ms: float
     peak_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """One load of an exported model in one window: the times of all counted calls, and the calls in each burst."""
-
-    window: int
-    ns: npt.NDArray[np.int64]
-    bursts: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

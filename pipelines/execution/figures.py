@@ -43,7 +43,8 @@ def draw(finished: Finished, data: ImageData, folder: Path) -> None:
 
     def latencies() -> Figure:
         with np.load(files.latency, allow_pickle=False) as arrays:
-            return latency_histogram({name: arrays[name] / 1e6 for name in arrays.files}, result.technique)
+            timed = [name for name in ("candidate", "reference") if name in arrays.files]
+            return latency_histogram({name: arrays[name] / 1e6 for name in timed}, result.technique)
 
     if result.epochs:
         save(lambda: training_curves(result.epochs), folder / "training.png")

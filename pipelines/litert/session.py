@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from pipelines.litert import process
 from pipelines.litert.accuracy import accuracy, confusion_matrix, top_k_accuracy
-from pipelines.litert.latency import Percentiles
+from pipelines.litert.latency import Percentiles, loads_of, short_ratio
 from pipelines.litert.size import compressed_bytes
-from pipelines.results.statistics import ratio_interval
 from pipelines.system import checks, machine, mapped
 
 # A disk with less free space counts as full.
@@ -54,8 +53,9 @@ class Request:
 class Result:
     """The measurement of one exported model; fields of the reference are None where none was timed.
 
-    images_per_s: over all cores and the whole test split. Latencies are of single images. ratio: the candidate's p50
-    over the reference's, below 1 if the candidate is faster, with a 95% interval.
+    images_per_s: over all cores and the whole test split. Latencies are of single images. ratio: the candidate's
+    undisturbed time over the reference's, below 1 if the candidate is faster. ratio_low to ratio_high: 95% prediction
+    interval of a repeated measurement.
     """
 
     logits: npt.NDArray[np.float32]
@@ -92,7 +92,8 @@ def measure(
     """Accuracy, latency and size of an exported model, its latency interleaved with the reference's.
 
     images: uint8 (n, h, w, 3); labels: integers (n,). A reference that is the exported model itself is not timed.
-    `folder` receives `predictions.npz` (logits) and `latency.npz` (candidate, reference; nanoseconds).
+    `folder` receives `predictions.npz` (logits) and `latency.npz` (candidate, reference: nanoseconds of all counted
+    calls; candidate_bursts, reference_bursts: calls in each burst; rounds: bursts in each window).
 
     Raises ValueError for a missing file, invalid images or labels, and logits that are not finite; RuntimeError if the
     child process leaves no result.
@@ -103,10 +104,10 @@ def measure(
     found = _ask_child(exported_model, reference, images, settings, seed)
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "predictions.npz", allow_pickle=False, logits=found["logits"])
-    timed = {"candidate": found["latency_ns"]}
+    timed = {"candidate": found["latency_ns"], "candidate_bursts": found["bursts"]}
     if "reference_latency_ns" in found:
-        timed["reference"] = found["reference_latency_ns"]
-    np.savez(folder / "latency.npz", allow_pickle=False, **timed)
+        timed |= {"reference": found["reference_latency_ns"], "reference_bursts": found["reference_bursts"]}
+    np.savez(folder / "latency.npz", allow_pickle=False, **timed, rounds=found["rounds"])
     return _summary(exported_model, found, labels, seed)
 
 
@@ -168,7 +169,9 @@ def _summary(
     reference_p50_ms = ratio = low = high = None
     if reference_ns is not None:
         reference_p50_ms = Percentiles.of(reference_ns).p50_ms
-        ratio, low, high = ratio_interval(latency_ns, reference_ns, seed=seed)
+        rounds = found["rounds"]
+        own = loads_of(latency_ns, found["bursts"], rounds)
+        ratio, low, high = short_ratio(own, loads_of(reference_ns, found["reference_bursts"], rounds), seed=seed)
     confusion = confusion_matrix(logits, labels, logits.shape[1])
     return Result(
         logits=logits,

@@ -1,8 +1,7 @@
 """Many exported models timed in turns, in one process: `python -m pipelines.litert.stream REQUEST.json`.
 
-A cell and its baseline take turns call by call on a dataset's images (`pipelines.litert.child`). Here each exported
-model has a burst of calls in its turn: single calls among many models would find the caches full of other models' data,
-unlike in deployment.
+Each exported model has a burst of calls in its turn: single calls in turns would find the caches full of other models'
+data, unlike in deployment. A cell and its baseline take turns in bursts too (`pipelines.litert.child`).
 """
 
 import random
@@ -21,9 +20,10 @@ from pipelines.litert.latency import Nanoseconds
 from pipelines.litert.process import serve
 from pipelines.system.runtime import no_garbage_collection
 
-BURST_S = 0.025
+# The durations of all profiles, divided by their windows, are multiples of it.
+BURST_S = 0.02
 # Least number of counted calls of a burst.
-BURST_CALLS = 2
+BURST_CALLS = 5
 IMAGES = 16
 # Greatest difference of an image's logits alone and in a batch, in units of their range.
 MAX_DIFFERENCE = 0.02
@@ -94,8 +94,13 @@ def prepared(path: Path, request: StreamRequest) -> Callable[[], object]:
 def single(path: Path, threads: int, seed: int) -> Callable[[], object]:
     """A call of the loaded exported model that cycles through `IMAGES` random images."""
     exported_model = ExportedModel(path, threads)
-    images = cycle(random_images(exported_model.image_shape, IMAGES, seed))
-    return lambda: exported_model.query(next(images))
+    return in_turn(exported_model, random_images(exported_model.image_shape, IMAGES, seed))
+
+
+def in_turn(exported_model: ExportedModel, images: npt.NDArray[np.uint8]) -> Callable[[], object]:
+    """A call of the exported model with the next of the images, (n, h, w, 3), which begin again after the last."""
+    following = cycle(images)
+    return lambda: exported_model.query(next(following))
 
 
 def check_same(alone: npt.NDArray[np.float32], together: npt.NDArray[np.float32], path: Path) -> None:
@@ -115,12 +120,15 @@ def time_bursts(
     min_calls: int,
     limit_s: float,
     seed: int,
+    on_average: bool = False,
 ) -> list[tuple[Nanoseconds, npt.NDArray[np.int64]]]:
     """Nanoseconds of all counted calls, and their number in each burst, for each of `calls`: int64 (calls,), (rounds,).
 
     In every round each has one burst, in random order, so that a slow phase of the machine affects all equally. A burst
-    takes at least `BURST_S` and two calls, after one that is not counted. Rounds continue until each has `min_calls`
-    and `min_duration_s` of counted calls, or until `limit_s` has passed since the start; there is always one round.
+    has at least `BURST_S` and `BURST_CALLS` of counted calls, after one that is not counted. Rounds continue until each
+    has `min_calls` and `min_duration_s` of counted calls, or until `limit_s` has passed since the start; there is
+    always one round. on_average: the duration is that of the average model, so that a model with slow calls, whose
+    bursts are longer, does not wait for a fast one.
     """
     for call in calls:
         for _ in range(warmup_calls):
@@ -136,8 +144,10 @@ def time_bursts(
                 taken = _burst(calls[turn])
                 taken_ns[turn] += taken
                 bursts[turn].append(len(taken))
-            enough = all(len(one) >= min_calls and sum(one) >= min_duration_s * 1e9 for one in taken_ns)
-            if enough or perf_counter_ns() - began >= limit_s * 1e9:
+            sums_ns = [sum(one) for one in taken_ns] or [0]
+            duration_ns = sum(sums_ns) / len(sums_ns) if on_average else min(sums_ns)
+            enough = all(len(one) >= min_calls for one in taken_ns) and duration_ns >= min_duration_s * 1e9
+            if enough or not calls or perf_counter_ns() - began >= limit_s * 1e9:
                 break
     return [(np.array(ns, np.int64), np.array(counts, np.int64)) for ns, counts in zip(taken_ns, bursts, strict=True)]
 
@@ -145,14 +155,13 @@ def time_bursts(
 def _burst(call: Callable[[], object]) -> list[int]:
     call()
     taken: list[int] = []
-    end = perf_counter_ns() + int(BURST_S * 1e9)
-    while True:
+    left_ns = int(BURST_S * 1e9)
+    while left_ns > 0 or len(taken) < BURST_CALLS:
         start = perf_counter_ns()
         call()
-        now = perf_counter_ns()
-        taken.append(now - start)
-        if now >= end and len(taken) >= BURST_CALLS:
-            return taken
+        taken.append(perf_counter_ns() - start)
+        left_ns -= taken[-1]
+    return taken
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any, Literal
 from pipelines.results.record import Record
 
 Verdict = Literal["better", "tied", "worse"]
+# The article's three dimensions, of which time is testing and training together.
+DIMENSIONS = ("accuracy", "time", "size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +86,10 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A cell compared with its baseline, both timed call by call in one process.
+    """A cell compared with its baseline, both timed in turns.
 
-    latency_ratio: p50 over the baseline's p50, with a 95% bootstrap interval [ratio_low, ratio_high].
+    latency_ratio: undisturbed time over the baseline's. ratio_low to ratio_high: 95% prediction interval of a repeated
+    measurement, which contains the ratio of the p50. Older records have the ratio of the p50 and a narrower interval.
     accuracy_p_value: two-sided exact McNemar test over the paired test images. train_ratio: training time over the
     baseline's, with its interval, None if one of the two is unknown. gain: score minus the baseline's score in dB, by
     criterion. accuracy, size, test_time, train_time, time: better, tied or worse; `time` is testing and training
@@ -115,7 +118,7 @@ class Comparison:
     @property
     def dimensions_improved(self) -> int:
         """How many of accuracy, time and size are better than the baseline's, 0..3."""
-        return [self.accuracy, self.time, self.size].count("better")
+        return [getattr(self, name) for name in DIMENSIONS].count("better")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,6 @@ CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 # The 97.5% quantile of the standard normal distribution.
 Z = 1.959963984540054
-# The block of the moving-block bootstrap.
-BLOCK_ROUNDS = 20
-CHUNK_VALUES = 4_000_000  # 32 MB of int64 at a time, whatever the number of rounds
 # Pairs of resamples of whole windows.
 PAIRS = 10_000
 
@@ -118,47 +115,6 @@ def paired_difference(difference: float, discordant: float, images: int) -> tupl
     p, q = difference / n, (discordant + 2) / n
     half = Z * math.sqrt((q - p**2) / n)
     return max(-1.0, p - half), min(1.0, p + half)
-
-
-def ratio_interval(
-    candidate: Integers, reference: Integers, *, seed: int, resamples: int = 1000
-) -> tuple[float, float, float]:
-    """Median of the candidate over median of the reference, and the bounds of its confidence interval.
-
-    Both are (rounds,) and paired by round. A percentile bootstrap that draws whole blocks of 20 rounds, or of a
-    tenth of all rounds if there are fewer than 200, so that slow drifts of the machine widen the interval too.
-    Source: moving blocks, Künsch 1989, Annals of Statistics 17(3), doi:10.1214/aos/1176347265.
-
-    Raises ValueError if the two are empty or differ in length.
-    """
-    rounds = len(candidate)
-    if candidate.shape != reference.shape or candidate.ndim != 1 or rounds == 0:
-        raise ValueError(
-            f"both latencies must be (rounds,) with at least one round, got {candidate.shape} and "
-            f"{reference.shape}: time them together"
-        )
-    block = max(1, min(BLOCK_ROUNDS, rounds // 10))
-    generator = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_VALUES // rounds)
-    ratios = np.concatenate(
-        [
-            _resampled_ratios(candidate, reference, block, min(chunk, resamples - done), generator)
-            for done in range(0, resamples, chunk)
-        ]
-    )
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(ratios, (tail, 1 - tail))
-    return float(np.median(candidate) / np.median(reference)), float(low), float(high)
-
-
-def _resampled_ratios(
-    candidate: Integers, reference: Integers, block: int, resamples: int, generator: np.random.Generator
-) -> Floats:
-    rounds = len(candidate)
-    starts = generator.integers(0, rounds - block + 1, (resamples, -(-rounds // block), 1))
-    drawn = (starts + np.arange(block)).reshape(resamples, -1)[:, :rounds]
-    medians = [np.median(times[drawn], axis=1, overwrite_input=True) for times in (candidate, reference)]
-    return np.asarray(medians[0] / medians[1], np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from wcwidth import width
 
 from pipelines.results import acceleration
 from pipelines.results.columns import UNKNOWN
-from pipelines.results.records import CellResult, Comparison, Measurement
+from pipelines.results.records import DIMENSIONS, CellResult, Comparison, Measurement, Verdict
 from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import aligned
 from pipelines.results.verdict import no_better_than_majority
@@ -72,12 +72,7 @@ def _verdict_lines(result: CellResult) -> list[str]:
     lines = []
     if result.comparison is not None:
         c = result.comparison
-        lines.append(
-            f"Against its baseline: accuracy {c.accuracy} (p = {c.accuracy_p_value:.3g}), testing time "
-            f"{c.test_time or c.time} (x {c.latency_ratio:.3f}, 95% interval {c.ratio_low:.3f} to {c.ratio_high:.3f}), "
-            f"{_training(c)}size {c.size}. Better in {c.dimensions_improved} of 3 dimensions, of which time "
-            f"({c.time}) is testing and training together."
-        )
+        lines += [_verdict(result, c), _repeat(c), _dimensions(c)]
     if result.timing.train_total_s is None:
         lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")
     if (one := result.majority) and (finding := no_better_than_majority(one.p_value, one.share, one.answer)):
@@ -87,8 +82,42 @@ def _verdict_lines(result: CellResult) -> list[str]:
     return lines
 
 
-def _training(comparison: Comparison) -> str:
-    return "" if comparison.train_time is None else f"training time {comparison.train_time}, "
+def _verdict(result: CellResult, comparison: Comparison) -> str:
+    """Size, test time and accuracy against the baseline's, in at most 80 columns."""
+    size_ratio = result.measurement.compressed_bytes / comparison.baseline_compressed_bytes
+    points = 100 * (result.measurement.accuracy - comparison.baseline_accuracy)
+    accuracy = {
+        "tied": f"accuracy unchanged ({result.measurement.accuracy:.1%}",
+        "better": f"accuracy better by {points:.1f} points (",
+        "worse": f"accuracy worse by {-points:.1f} points (",
+    }[comparison.accuracy]
+    parts = (
+        _times(size_ratio, comparison.size, ("smaller", "larger", "equally large")),
+        _times(comparison.latency_ratio, comparison.test_time or comparison.time, ("faster", "slower", "equally fast")),
+        f"{accuracy}{', ' if comparison.accuracy == 'tied' else ''}p = {comparison.accuracy_p_value:.2g})",
+    )
+    return f"Against its baseline: {', '.join(parts)}."
+
+
+def _times(ratio: float, verdict: Verdict, words: tuple[str, str, str]) -> str:
+    smaller, larger, equal = words
+    if verdict == "tied":
+        return equal
+    return f"{1 / ratio:.2f} times {smaller}" if verdict == "better" else f"{ratio:.2f} times {larger}"
+
+
+def _repeat(comparison: Comparison) -> str:
+    low, high = comparison.ratio_low, comparison.ratio_high
+    return f"Test time x {comparison.latency_ratio:.3f}; a repeat gives x {low:.3f} to {high:.3f} in 95%."
+
+
+def _dimensions(comparison: Comparison) -> str:
+    """In which of the article's dimensions the cell is worse, and in which better. What is worse comes first."""
+    marks = {name: getattr(comparison, name) for name in DIMENSIONS}
+    found = {mark: [name for name in DIMENSIONS if marks[name] == mark] for mark in ("worse", "better")}
+    parts = [f"{mark} in {' and '.join(names)}" for mark, names in found.items() if names] or ["tied in all"]
+    line = "; ".join(parts)
+    return f"{line[0].upper()}{line[1:]} (of 3 dimensions; time is testing and training together)."
 
 
 def _balanced(measured: Measurement) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.device import results
-from pipelines.device.session import Load
+from pipelines.litert.latency import Load
 from pipelines.results.statistics import approximate_t_quantile
 from tests.device.recorded_runs import FAST
 
@@ -20,23 +20,6 @@ def loads_of(*medians_ms: float, calls: int = 40, windows: Sequence[int] | None 
         Load(window=window, ns=np.full(calls, int(ms * 1e6)), bursts=np.full(4, calls // 4))
         for ms, window in zip(medians_ms, windows, strict=True)
     ]
-
-
-def shared_machine(generator: np.random.Generator) -> tuple[list[Load], list[Load]]:
-    """A session of two exported models, 5 windows of 2 loads of 8 bursts of 5 calls, on a shared machine.
-
-    The place in memory of each load is random. During some bursts one model takes up to twice as long and the other up
-    to half as long again. Single calls are interrupted.
-    """
-    sessions: tuple[list[Load], list[Load]] = ([], [])
-    for window in range(5):
-        for _ in range(2):
-            load = np.repeat(generator.random() * (generator.random(8) < 0.6), 5)
-            for loads, base_ns, slowdown in zip(sessions, (1e6, 3e6), (1.0, 0.5), strict=True):
-                ns = base_ns * np.exp(generator.normal(0, 0.01)) * (1 + slowdown * load)
-                ns = ns * (1 + 3 * (generator.random(40) < 0.2)) * np.exp(generator.normal(0, 0.005, 40))
-                loads.append(Load(window=window, ns=ns.astype(np.int64), bursts=np.full(8, 5)))
-    return sessions
 
 
 class TestLatency:
@@ -84,23 +67,6 @@ class TestLatency:
         assert found.ratio_low <= 1 / 3 <= found.ratio_high
         # A repeated session may well have no undisturbed window: the interval includes it.
         assert (found.ratio_high >= 1 / 2) == (disturbed > 2)
-
-    def test_interrupted_calls_do_not_count(self):
-        # First deciles 1 and 10: the second burst was disturbed as a whole.
-        own = [Load(window=w, ns=np.array([1, 900, 1, 1, 10, 900, 10]), bursts=np.array([4, 3])) for w in range(5)]
-        reference = [Load(window=w, ns=np.array([2, 400]), bursts=np.array([1, 1])) for w in range(5)]
-        assert results.ratio(own, reference, seed=0)[0] == pytest.approx(0.5)
-
-    @pytest.mark.slow
-    def test_interval_contains_a_repeated_session(self):
-        inside = 0
-        for seed in range(200):
-            generator = np.random.default_rng(seed)
-            first, second = (shared_machine(generator) for _ in "ab")
-            _, low, high = results.ratio(*first, seed=0)
-            inside += low <= results.ratio(*second, seed=0)[0] <= high
-        # Three standard errors of 200 cases are 5%.
-        assert inside / 200 >= 0.9
 
     @pytest.mark.parametrize(
         ("loads", "settings", "reasons"),

@@ -22,9 +22,9 @@ class TestSession:
     @pytest.mark.parametrize(
         ("call_ms", "expected"),
         [
-            # 5 processes x (50 calls of 0.2 s / 5, and one of three is not counted) x 2 numbers of threads.
-            (200, 2 * 5 * (10 * 0.2 * 1.5)),
-            # Fast: 0.2 s of bursts of 25 ms in each.
+            # 5 processes x (50 calls of 0.2 s / 5, and one of six is not counted) x 2 numbers of threads.
+            (200, 2 * 5 * (10 * 0.2 * 1.2)),
+            # Fast: 0.2 s of bursts of 20 ms in each.
             (0.1, 2 * 5 * 0.2),
         ],
     )

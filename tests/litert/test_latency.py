@@ -1,91 +1,102 @@
-import gc
-from time import perf_counter_ns
+"""Percentiles and ratios, against values by hand."""
+
+import math
 
 import numpy as np
 import pytest
 
-from pipelines.litert.latency import Percentiles, time_interleaved
-from pipelines.results.statistics import ratio_interval
+from pipelines.litert.latency import Load, Percentiles, loads_of, ratio, short_ratio, windows
+from pipelines.results.statistics import approximate_t_quantile
 
 
-def busy(microseconds: int):
-    def query(image: np.ndarray) -> None:
-        end = perf_counter_ns() + 1000 * microseconds
-        while perf_counter_ns() < end:
-            pass
+def shared_machine(generator: np.random.Generator) -> tuple[list[Load], list[Load]]:
+    """A session of two exported models, 5 windows of 2 loads of 8 bursts of 5 calls, on a shared machine.
 
-    return query
+    The place in memory of each load is random. During some bursts one model takes up to twice as long and the other up
+    to half as long again. Single calls are interrupted.
+    """
+    sessions: tuple[list[Load], list[Load]] = ([], [])
+    for window in range(5):
+        for _ in range(2):
+            load = np.repeat(generator.random() * (generator.random(8) < 0.6), 5)
+            for loads, base_ns, slowdown in zip(sessions, (1e6, 3e6), (1.0, 0.5), strict=True):
+                ns = base_ns * np.exp(generator.normal(0, 0.01)) * (1 + slowdown * load)
+                ns = ns * (1 + 3 * (generator.random(40) < 0.2)) * np.exp(generator.normal(0, 0.005, 40))
+                loads.append(Load(window=window, ns=ns.astype(np.int64), bursts=np.full(8, 5)))
+    return sessions
 
 
-class TestTiming:
-    IMAGES = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+def test_percentiles_by_hand() -> None:
+    found = Percentiles.of(np.arange(0, 101_000_000, 1_000_000))
+    assert (found.p50_ms, found.p90_ms, found.p99_ms) == pytest.approx((50, 90, 99))
+    assert Percentiles.of(np.array([1_000_000, 2_000_000])).p90_ms == pytest.approx(1.9)
 
-    def trace(self, seed: int, calls: int = 20) -> list[tuple[str, int]]:
-        seen: list[tuple[str, int]] = []
-        queries = [lambda image, name=name: seen.append((name, int(image[0, 0, 0]))) for name in "ab"]
-        time_interleaved(queries, self.IMAGES, warmup_calls=4, min_duration_s=0, min_calls=calls, seed=seed)
-        return seen
 
-    def test_each_round_asks_all_about_one_image(self):
-        seen = self.trace(seed=0)[8:]
-        for index in range(20):
-            pair = seen[2 * index : 2 * index + 2]
-            assert {name for name, _ in pair} == {"a", "b"}
-            assert {image for _, image in pair} == {index % 3}
+def test_loads_of_windows_by_hand() -> None:
+    ns, bursts = np.arange(7), np.array([2, 1, 4])
+    first, second = loads_of(ns, bursts, rounds=np.array([2, 1]))
+    assert (first.window, first.ns.tolist(), first.bursts.tolist()) == (0, [0, 1, 2], [2, 1])
+    assert (second.window, second.ns.tolist(), second.bursts.tolist()) == (1, [3, 4, 5, 6], [4])
+    assert windows([second, first, second]) == [0, 1]
 
-    def test_warm_up_comes_first_and_is_not_counted(self):
-        seen = self.trace(seed=0, calls=1)
-        assert seen[:8] == [(name, index % 3) for index in range(4) for name in "ab"]
-        assert len(seen) == 10
+
+class TestRatio:
+    def loads(self, *medians_us: float) -> list[Load]:
+        """A window of four bursts of ten equal calls for each."""
+        return [
+            Load(window=window, ns=np.full(40, round(us * 1e3)), bursts=np.full(4, 10))
+            for window, us in enumerate(medians_us)
+        ]
+
+    def test_equal_windows_have_the_least_width(self):
+        assert ratio(self.loads(*[100] * 5), self.loads(*[200] * 5), seed=0) == pytest.approx((0.5, 0.495, 0.505))
+
+    def test_windows_that_disagree_widen_it(self):
+        value, low, high = ratio(self.loads(100, 110, 120, 130, 140), self.loads(*[200] * 5), seed=0)
+        assert value == pytest.approx(0.5)
+        assert low < 0.45 and high > 0.55
+
+    def test_two_windows_by_hand(self):
+        # Resamples are both first, both second, or one of each, whose first decile is that of the faster window. Of
+        # two sessions, one has the faster window and the other has not with probability 2 * 3/4 * 1/4.
+        value, low, high = ratio(self.loads(100, 110), self.loads(200, 200), seed=0)
+        widest = math.log(1.1) * math.sqrt(2) * approximate_t_quantile(1) / 1.959963984540054
+        assert value == pytest.approx(0.5)
+        assert (math.log(low / 0.5), math.log(high / 0.5)) == pytest.approx((-widest, widest))
+
+    def test_one_window_is_refused(self):
+        with pytest.raises(ValueError, match="there must be at least two windows, got 1"):
+            ratio(self.loads(100), self.loads(200), seed=0)
+
+    def test_short_measurement_adds_the_distance_to_medians(self):
+        # Undisturbed: 100 and 200 us. In three of four bursts the first model takes 10% more: its median is 110 us.
+        own = [
+            Load(window=window, ns=np.repeat([100_000, 110_000, 110_000, 110_000], 10), bursts=np.full(4, 10))
+            for window in range(5)
+        ]
+        value, low, high = short_ratio(own, self.loads(*[200] * 5), seed=0)
+        assert value == pytest.approx(0.5)
+        assert math.log(high / 0.5) == pytest.approx(math.sqrt(math.log(1.02) ** 2 + 2 * math.log(1.1) ** 2))
+        assert math.log(0.5 / low) == pytest.approx(math.sqrt(math.log(0.98) ** 2 + 2 * math.log(1.1) ** 2))
+        assert high > 110 / 200
+
+    def test_short_undisturbed_measurement_has_the_least_width(self):
+        own, reference = self.loads(*[100] * 5), self.loads(*[200] * 5)
+        assert short_ratio(own, reference, seed=0) == pytest.approx((0.5, 0.49, 0.51))
+
+    def test_interrupted_calls_do_not_count(self):
+        # First deciles 1 and 10: the second burst was disturbed as a whole.
+        own = [Load(window=w, ns=np.array([1, 900, 1, 1, 10, 900, 10]), bursts=np.array([4, 3])) for w in range(5)]
+        reference = [Load(window=w, ns=np.array([2, 400]), bursts=np.array([1, 1])) for w in range(5)]
+        assert ratio(own, reference, seed=0)[0] == pytest.approx(0.5)
 
     @pytest.mark.slow
-    def test_order_is_random_and_follows_the_seed(self):
-        assert self.trace(seed=1) == self.trace(seed=1)
-        assert self.trace(seed=1) != self.trace(seed=2)
-        assert {name for name, _ in self.trace(seed=1)[8::2]} == {"a", "b"}
-
-    @pytest.mark.parametrize(("min_duration_s", "min_calls", "least"), [(0.0, 7, 7), (0.02, 1, 40), (0.001, 30, 30)])
-    def test_goes_on_until_duration_and_calls_are_met(self, min_duration_s, min_calls, least):
-        times = time_interleaved(
-            [busy(500), busy(1000)],
-            self.IMAGES,
-            warmup_calls=0,
-            min_duration_s=min_duration_s,
-            min_calls=min_calls,
-            seed=0,
-        )
-        assert len(times[0]) == len(times[1]) >= min_calls
-        assert all(taken.dtype == np.int64 for taken in times)
-        assert sum(taken.sum() for taken in times) >= min_duration_s * 1e9 * len(times)
-        # The last round was needed.
-        assert len(times[0]) == min_calls or sum(taken[:-1].sum() for taken in times) < (
-            min_duration_s * 1e9 * len(times)
-        )
-        assert len(times[0]) <= least
-        assert times[0].min() >= 500_000
-
-    def test_ratio_of_known_durations(self):
-        times = time_interleaved(
-            [busy(150), busy(300)], self.IMAGES, warmup_calls=5, min_duration_s=0, min_calls=400, seed=0
-        )
-        ratio, low, high = ratio_interval(times[0], times[1], seed=0)
-        assert low <= ratio <= high
-        assert ratio == pytest.approx(0.5, rel=0.1)
-
-    def test_garbage_collection_comes_back(self):
-        seen = []
-        time_interleaved(
-            [lambda image: seen.append(gc.isenabled())],
-            self.IMAGES,
-            warmup_calls=0,
-            min_duration_s=0,
-            min_calls=1,
-            seed=0,
-        )
-        assert seen == [False]
-        assert gc.isenabled()
-
-    def test_percentiles_by_hand(self):
-        found = Percentiles.of(np.arange(0, 101_000_000, 1_000_000))
-        assert (found.p50_ms, found.p90_ms, found.p99_ms) == pytest.approx((50, 90, 99))
-        assert Percentiles.of(np.array([1_000_000, 2_000_000])).p90_ms == pytest.approx(1.9)
+    def test_interval_contains_a_repeated_session(self):
+        inside = 0
+        for seed in range(200):
+            generator = np.random.default_rng(seed)
+            first, second = (shared_machine(generator) for _ in "ab")
+            _, low, high = ratio(*first, seed=0)
+            inside += low <= ratio(*second, seed=0)[0] <= high
+        # Three standard errors of 200 cases are 5%.
+        assert inside / 200 >= 0.9

@@ -29,22 +29,35 @@ class TestBursts:
             assert seen.count(name) == len(ns) + 4
 
     @pytest.mark.slow
-    def test_slow_calls_have_two_per_burst_and_fast_ones_many(self):
+    def test_slow_calls_have_five_per_burst_and_fast_ones_many(self):
         def slow() -> None:
             end = perf_counter() + 2 * BURST_S
             while perf_counter() < end:
                 pass
 
         (slow_ns, slow_bursts), (_, fast_bursts) = time_bursts(
-            [slow, lambda: None], warmup_calls=0, min_duration_s=0, min_calls=6, limit_s=60, seed=0
+            [slow, lambda: None], warmup_calls=0, min_duration_s=0, min_calls=15, limit_s=60, seed=0
         )
-        assert slow_bursts.tolist() == [2, 2, 2]
+        assert slow_bursts.tolist() == [5, 5, 5]
         assert len(fast_bursts) == 3 and fast_bursts.min() > 10
         assert slow_ns.min() >= 2 * BURST_S * 1e9
 
     def test_goes_on_until_the_duration_is_met(self):
         timed = time_bursts([lambda: None] * 2, warmup_calls=0, min_duration_s=0.06, min_calls=1, limit_s=60, seed=0)
         assert all(ns.sum() >= 0.06e9 for ns, _ in timed)
+
+    def test_duration_on_average(self):
+        def slow() -> None:
+            end = perf_counter() + BURST_S
+            while perf_counter() < end:
+                pass
+
+        # In each round 5 calls of 20 ms and a burst of 20 ms: 60 ms on average.
+        timed = time_bursts(
+            [slow, lambda: None],
+            warmup_calls=0, min_duration_s=0.1, min_calls=1, limit_s=60, seed=0, on_average=True,
+        )  # fmt: skip
+        assert [len(bursts) for _, bursts in timed] == [2, 2]
 
     def test_the_limit_ends_it_after_a_whole_round(self):
         timed = time_bursts([lambda: None] * 2, warmup_calls=0, min_duration_s=60, min_calls=1, limit_s=0, seed=0)

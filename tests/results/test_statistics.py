@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from time import perf_counter
 from typing import Literal
 
 import numpy as np
@@ -16,7 +15,6 @@ from pipelines.results.statistics import (
     mean_interval,
     mean_share,
     paired_difference,
-    ratio_interval,
     repeat_interval,
     t_quantile,
     wilson,
@@ -111,56 +109,6 @@ def test_mcnemar_is_scipys(gained: int, lost: int, alternative: Literal["two-sid
 def test_mcnemar_refuses_unequal_lengths() -> None:
     with pytest.raises(ValueError, match="equally many"):
         mcnemar(np.ones(3, bool), np.ones(4, bool))
-
-
-class TestRatioInterval:
-    def test_by_hand(self):
-        candidate, reference = np.array([1, 2, 3, 100]), np.array([5, 4, 6, 5])
-        assert ratio_interval(candidate, reference, seed=0)[0] == 2.5 / 5
-
-    def test_constant_times_have_an_interval_of_width_zero(self):
-        assert ratio_interval(np.full(300, 20), np.full(300, 80), seed=0) == (0.25, 0.25, 0.25)
-
-    def test_identical_distributions_contain_one(self):
-        one, other = np.random.default_rng(0).gamma(50, 20_000, (2, 2000)).astype(np.int64)
-        ratio, low, high = ratio_interval(one, other, seed=0)
-        assert low < 1 < high
-        assert low < ratio < high
-        assert high - low < 0.05
-
-    def test_is_determined_by_the_seed(self):
-        one, other = np.random.default_rng(0).gamma(50, 20_000, (2, 100)).astype(np.int64)
-        assert ratio_interval(one, other, seed=1) == ratio_interval(one, other, seed=1)
-        assert ratio_interval(one, other, seed=1) != ratio_interval(one, other, seed=2)
-
-    def test_a_common_drift_cancels(self):
-        generator = np.random.default_rng(0)
-        drift = 1 + np.sin(np.linspace(0, 20, 4000))[:, np.newaxis] / 2
-        times = (drift * generator.normal((1e6, 2e6), 1e4, (4000, 2))).astype(np.int64)
-        ratio, low, high = ratio_interval(times[:, 0], times[:, 1], seed=0)
-        assert ratio == pytest.approx(0.5, rel=0.02)
-        assert high - low < 0.02
-
-    def test_slow_drift_of_one_widens_the_interval(self):
-        generator = np.random.default_rng(0)
-        steady = generator.normal(1e6, 1e5, 2000)
-        spells = np.repeat(generator.normal(1e6, 1e5, 100), 20)  # as variable, but in spells of 20 rounds
-        reference = np.full(2000, 1_000_000)
-        widths = [np.diff(ratio_interval(x.astype(np.int64), reference, seed=0)[1:]) for x in (steady, spells)]
-        assert widths[1] > 1.5 * widths[0]  # drawing single rounds would give about 1
-
-    def test_many_rounds_and_few(self):
-        generator = np.random.default_rng(0)
-        times = generator.gamma(50, 20_000, (2, 5000)).astype(np.int64)
-        start = perf_counter()
-        ratio_interval(*times, seed=0)
-        assert perf_counter() - start < 2  # 0.2 s on a quiet machine
-        assert ratio_interval(times[0, :1], times[0, :1], seed=0) == (1.0, 1.0, 1.0)
-
-    @pytest.mark.parametrize(("one", "other"), [([], []), ([1], [1, 2]), ([[1]], [[1]])])
-    def test_refuses_unpaired(self, one, other):
-        with pytest.raises(ValueError, match="time them together"):
-            ratio_interval(np.array(one, np.int64), np.array(other, np.int64), seed=0)
 
 
 class TestRepeatInterval:

@@ -94,8 +94,11 @@ def test_table_has_the_baseline_in_a_column() -> None:
     ):
         (line,) = [line for line in text.splitlines() if line.startswith(f"{row[0]}  ")]
         assert all(cell in line for cell in row)
-    assert "testing time better (x 0.500, " in text and "training time tied, size better." in text
-    assert "Better in 2 of 3 dimensions, of which time (better) is testing and training together." in text
+    assert text.splitlines()[-5:-2] == [
+        "Against its baseline: 2.00 times smaller, 2.00 times faster, accuracy unchanged (55.0%, p = 0.2).",
+        "Test time x 0.500; a repeat gives x 0.400 to 0.600 in 95%.",
+        "Better in time and size (of 3 dimensions; time is testing and training together).",
+    ]
     assert "Not feasible: accuracy 0.55 is below min_accuracy 0.9." in text
 
 
@@ -109,7 +112,7 @@ def test_an_older_record_is_read(tmp_path: Path) -> None:
     files.result.write_text(json.dumps(record))
     result = Finished.load(tmp_path).result
     assert result.majority is None and result.measurement.chance is None
-    assert "testing time better" in table(result) and "training time, total" in table(result)
+    assert "2.00 times faster" in table(result) and "training time, total" in table(result)
     assert "test/kappa" not in metrics_of(result)
 
 
@@ -167,3 +170,17 @@ def test_unknown_training_time_is_no_metric() -> None:
 
 def test_flatten() -> None:
     assert dict(flatten({"a": {"b": 1, "c": {"d": None}}, "e": 2})) == {"a.b": 1, "a.c.d": None, "e": 2}
+
+
+def test_verdict_begins_with_what_is_worse() -> None:
+    lost = dataclasses.replace(
+        COMPARISON, accuracy="worse", accuracy_p_value=1e-9, baseline_accuracy=0.8, test_time="worse", latency_ratio=1.6
+    )
+    *_, first, _, last = table(dataclasses.replace(RESULT, comparison=lost, violations=(), majority=None)).splitlines()
+    assert first == (
+        "Against its baseline: 2.00 times smaller, 1.60 times slower, accuracy worse by 25.0 points (p = 1e-09)."
+    )
+    assert last.startswith("Worse in accuracy; better in time and size (of 3 ")
+    same = dataclasses.replace(COMPARISON, time="tied", test_time="tied", size="tied")
+    text = table(dataclasses.replace(RESULT, comparison=same, violations=(), majority=None))
+    assert "equally large, equally fast, accuracy unchanged" in text and "Tied in all (of 3 dimensions" in text
