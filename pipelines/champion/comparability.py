@@ -7,9 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipelines.comparison.groups import IRRELEVANT
+from pipelines.results.metrics import CHANCE
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
+
+
+# The condition of cells that this version has timed.
+NEW = f"metrics.`{CHANCE}` >= 0"
 
 
 def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
@@ -45,6 +50,9 @@ def check_comparable(cells: Sequence[RecordedCell]) -> None:
     if len(by_hardware) > 1:
         conditions = {hardware: f"tags.hardware = '{hardware}'" for hardware in by_hardware}
         raise _mixed("were measured on different machines", by_hardware, conditions)
+    by_method = _groups(cells, lambda cell: NEW if cell.is_in_bursts else "")
+    if len(by_method) > 1:
+        raise _mixed("were timed in two ways, by an older version and by this one,", by_method, {NEW: NEW})
     for what, prefix in (
         ("measured with different settings", "measurement."),
         ("scored by different profiles", "score."),

@@ -38,7 +38,10 @@ def groups_of(cells: Iterable[RecordedCell]) -> dict[str, list[RecordedCell]]:
 
 
 def conditions(cell: RecordedCell) -> dict[str, str]:
-    """What must be equal for two cells to compare, by name: test images, machine, settings of measurement and score."""
+    """What must be equal for two cells to compare, by name: test images, machine, settings of measurement and score.
+
+    Latencies that were taken call by call, as by older versions, are up to a third longer than those in bursts.
+    """
     settings = {
         name: value
         for name, value in cell.params.items()
@@ -49,6 +52,7 @@ def conditions(cell: RecordedCell) -> dict[str, str]:
         "images": cell.digest or cell.dataset,
         "count": f"{cell.test_images:,}",
         "hardware": cell.hardware,
+        "timed": "in bursts" if cell.is_in_bursts else "call by call, by an older version",
     } | settings
 
 
@@ -79,6 +83,7 @@ def _differences(key: Key, keys: Sequence[Key]) -> list[str]:
         "count": "{} test images",
         "hardware": "on {}",
         "images": "images {:.8}",
+        "timed": "timed {}",
     }
     # The number of images tells two sets apart better than a digest, if it does.
     counts = {(one["count"], one["images"]) for one in others}

@@ -1,7 +1,8 @@
 import pytest
 
 from pipelines.champion import comparability
-from tests.champion.test_gates import PROFILE, cell
+from pipelines.results.metrics import SCORE
+from tests.champion.test_gates import METRICS, PROFILE, cell
 
 
 def test_different_test_images_are_refused_with_filters() -> None:
@@ -46,3 +47,10 @@ def test_other_machines_and_measurements_are_refused() -> None:
     # A limit on the time changes nothing that is measured.
     same = default | {"measurement.timeout_s": "60"}
     comparability.check_comparable([cells[0], cell("b", 2, params=PROFILE | same)])
+
+
+def test_cells_timed_by_an_older_version_are_refused() -> None:
+    new = cell("b", 2, metrics=METRICS | {SCORE: 2.0, "test/chance": 0.1})
+    with pytest.raises(ValueError, match="timed in two ways") as caught:
+        comparability.check_comparable([cell("a", 1), new])
+    assert 'filter="metrics.`test/chance` >= 0" (1 cells)' in str(caught.value)

@@ -66,3 +66,12 @@ def test_without_a_digest_the_name_counts() -> None:
 def test_two_contents_of_one_name_are_not_averaged_as_seeds() -> None:
     seeds = [recorded("cluster", seed=n, digest=str(n), accuracy=accuracy) for n, accuracy in ((0, 0.99), (1, 0.15))]
     assert [len(comparison.entries[0].runs) for comparison in compare(seeds)] == [1, 1]
+
+
+def test_latencies_of_an_older_version_are_apart() -> None:
+    older = recorded("cluster")
+    del older.metrics["test/chance"]
+    assert list(titles(recorded("baseline"), older)) == [
+        "cifar10 (timed call by call, by an older version)",
+        "cifar10 (timed in bursts)",
+    ]
