@@ -14,6 +14,7 @@ import pytest
 
 from pipelines.datasets.base import Dataset, ImageData
 from pipelines.models.small_cnn import SmallCNN
+from pipelines.system.machine import cores
 from pipelines.techniques.base import Candidate, Chain, Context
 from tests.places import end_what_was_started
 
@@ -187,3 +188,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: the quick ones fill what is left, and no worker waits for another at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for processes and servers."""
+    return cores() + 1
