@@ -87,6 +87,12 @@ def size(count: float) -> str:
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as s, min or h."""
+    unit, factor = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
+    return f"{seconds / factor:.3g} {unit}"
+
+
 def listed(words: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *others, last = words
