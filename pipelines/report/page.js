@@ -131,7 +131,7 @@
           .map(([left, middle]) => ({ text, left, middle, box: [left, middle - 7, left + width, middle + 7] }))
           .filter(({ box }) => box[0] >= edges[0] && box[1] >= edges[1] && box[2] <= edges[2] && box[3] <= edges[3]
             && !taken.some((other) => meet(box, other)))
-          .map((one) => ({ ...one, cost: around.filter((other) => meet(one.box, other)).length + (most ? 3 * at : 0) }));
+          .map((one) => ({ ...one, cost: around.filter((other) => meet(one.box, other)).length + (most ? 5 * at : 0) }));
       }).sort((a, b) => a.cost - b.cost);
       if (!found.length || found[0].cost > most) continue;
       const [{ text, left, middle, box }] = found;
@@ -370,7 +370,7 @@
     html("div", "", box).className = "area";
   }
   const choose = document.getElementById("choose");
-  choose.open = choose.open || document.documentElement.clientWidth > 760;
+  choose.open = choose.open || document.documentElement.clientWidth > 600;
   filters.addEventListener("change", draw);
   filters.addEventListener("submit", (event) => event.preventDefault());
   // The form's fields are reset only after the event.
