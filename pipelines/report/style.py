@@ -71,7 +71,7 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # A palette takes a third of the bytes.
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    picture = Image.fromarray(pixels[:, :, :3]).quantize(COLOURS_IN_A_FILE)
+    picture = Image.fromarray(pixels[:, :, :3]).quantize(COLOURS_IN_A_FILE, Image.Quantize.FASTOCTREE)
     picture.save(buffer, "png", dpi=(DPI, DPI))
     return buffer.getvalue()
 
