@@ -120,7 +120,8 @@
     pen.font = `${TEXT}px ${getComputedStyle(document.body).fontFamily}`;
     const boxOf = ({ x, y, room }) => [x - room, y - room, x + room, y + room];
     const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
-    const taken = wanted.map(({ point }) => boxOf(point));
+    // Points whose label may be left out do not keep the others' away.
+    const taken = wanted.filter(({ most }) => most === undefined).map(({ point }) => boxOf(point));
     const around = [...points.map(boxOf), ...lines];
     for (const { point, words, most = Infinity } of wanted) {
       const found = words.flatMap((text, at) => {
