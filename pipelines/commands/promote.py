@@ -28,7 +28,7 @@ from pipelines.commands.selection import Selection
 from pipelines.comparison import shortlist_text, training_time
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import compare
-from pipelines.comparison.shortlist import doubt, shortlist
+from pipelines.comparison.shortlist import MAX_DROP, doubt, shortlist
 from pipelines.results import metrics
 from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
@@ -167,7 +167,7 @@ class _Promote(arguments.WordCommand):
 @arguments.setting(
     "--max-drop",
     metavar="FRACTION",
-    default="0.02",
+    default=f"{MAX_DROP:g}",
     show_default=True,
     help="Accuracy that may be lost to the most accurate candidate; 0.02 is two points.",
 )

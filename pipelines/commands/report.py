@@ -23,10 +23,13 @@ from pipelines.system import runtime
 @arguments.setting("--out", metavar="FOLDER", default="report", show_default=True, help="Where the report goes.")
 def command(chosen: Selection, out: str) -> None:
     """Write the report of the chosen cells."""
-    # Here, because Matplotlib takes a second to load, and a refusal should not.
+    # Here, because Matplotlib and MLflow take seconds to load, and a refusal should not.
     from pipelines.report.page import write
+    from pipelines.tracking.registry import Registry
 
     runtime.relax_gc()
     folder = Path(out)
-    page, *figures = write(chosen.cells(), folder, chosen=str(chosen))
+    store = chosen.store()
+    read = Registry(store.uri, store.client).predictions
+    page, *figures = write(chosen.cells(store), folder, chosen=str(chosen), predictions_of=read)
     print(f"{page}\n{len(figures)} figures as PNG in {folder}")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Fractions of accuracy below the most accurate cell; None: any.
 ALLOWANCES = (0.0, 0.01, 0.02, 0.05, 0.1, None)
+# Accuracy that may be lost if nothing else is said: peers default to about a point.
+MAX_DROP = 0.02
 # A test set must be able to tell a difference of so much.
 TOLD_APART = 0.05
 # A test set that would have to be so many times larger is nobody's.
@@ -70,6 +72,12 @@ class Shortlist:
     smallest: Entry
     fastest: Entry
     warnings: tuple[str, ...]
+
+    @property
+    def recommended(self) -> Shortlisted:
+        """The fittest cell within MAX_DROP; without one, the nearest to it."""
+        near = [row for row in self.rows if row.allowances[0] is not None and row.allowances[0] <= MAX_DROP]
+        return near[-1] if near else self.rows[0]
 
     def drop(self, entry: Entry) -> float:
         """The fraction of accuracy below the most accurate cell's."""

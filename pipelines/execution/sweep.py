@@ -29,7 +29,7 @@ from pipelines.system import guard
 from pipelines.system.stopwatch import PARTS
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded import PredictionsOf, RecordedCell
     from pipelines.tracking.sweep_run import SweepRun
 
 log = logging.getLogger("opscore")
@@ -191,15 +191,19 @@ class Sweep:
             log.warning("the sweep's cells could not be read from the store: %s", error)
             return []
 
+    def _predictions(self) -> PredictionsOf:
+        from pipelines.tracking.registry import Registry
+
+        return Registry(self._run.store.uri, self._run.store.client).predictions
+
     def _shortlists(self, cells: Sequence[RecordedCell]) -> list[str]:
         """The fittest cells for each loss of accuracy, for each dataset."""
         from pipelines.comparison import shortlist_text
         from pipelines.comparison.ranking import compare
         from pipelines.comparison.shortlist import shortlist
-        from pipelines.tracking.registry import Registry
 
         try:
-            read = Registry(self._run.store.uri, self._run.store.client).predictions
+            read = self._predictions()
             lists = [(comparison.dataset, shortlist(comparison, read)) for comparison in compare(cells)]
             return [f"{dataset}\n{shortlist_text.text(listed)}" for dataset, listed in lists if listed]
         except Exception as error:  # noqa: BLE001 (the outcomes matter more)
@@ -213,7 +217,8 @@ class Sweep:
         try:
             from pipelines.report.page import write
 
-            return write(cells, self._folder / "report", chosen="of this sweep")[0]
+            folder, chosen = self._folder / "report", f"sweep={self._run.run_id}"
+            return write(cells, folder, chosen=chosen, predictions_of=self._predictions())[0]
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)
             return None

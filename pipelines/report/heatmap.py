@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 from pipelines.comparison.ranking import Comparison
-from pipelines.report.style import WIDTH_IN, lowest_shown, without_data
+from pipelines.report.style import WIDTH_IN, without_data
 from pipelines.report.words import shorten
 
 MAX_TECHNIQUES, MAX_MODELS = 30, 12
@@ -36,7 +36,9 @@ def heatmap(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(WIDTH_IN, 1.5 + 0.26 * len(techniques)), layout=ConstrainedLayoutEngine(h_pad=0.1))
     axes = figure.subplots()
     known = values[~np.isnan(values)]
-    low, high = lowest_shown(list(known)), float(known.max())
+    high = float(known.max())
+    # Scores far below the upper half are of cells that learnt nothing.
+    low = max(float(known.min()), 3 * float(np.median(known)) - 2 * high)
     axes.imshow(values, cmap="Blues", vmin=low, vmax=max(high, low + 1e-9), aspect="auto", zorder=1)
     for (row, column), value in np.ndenumerate(values):
         if math.isnan(value):

@@ -2,19 +2,20 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const filters = document.getElementById("filters");
-  const across = document.getElementById("across");
   const frontOnly = document.getElementById("front-only");
-  const plots = document.getElementById("plots");
+  const boxes = [...document.querySelectorAll(".plot")];
   const tooltip = document.getElementById("tooltip");
   const table = document.getElementById("table");
   const body = table.tBodies[0];
   const rows = [...body.rows];
   const choices = [...filters.querySelectorAll("details")];
   const scroll = document.getElementById("scroll");
-  const NEAR = 16, HEIGHT = 350, MARGIN = { left: 52, right: 14, top: 24, bottom: 44 };
+  const NEAR = 18, MARGIN = { left: 46, right: 12, top: 22, bottom: 42 };
   // Pixels that a power of ten needs for the ticks 1, 2 and 5.
   const ROOM = 120;
-  const GREY = data.grey;
+  // Radii of points by number of cells; above MANY, only the front's cells are joined to their baselines.
+  const MANY = 60, RADII = (count) => (count > MANY ? [3, 8] : [4.5, 12]);
+  const TEXT = 12, MAX_NAME = 34, MAX_MODELS = 12, GREY = data.grey;
 
   // Shapes of size 1 around 0, by matplotlib's names.
   const polygon = (n, inner, turn = 0) => {
@@ -48,15 +49,25 @@
     parent.append(made);
     return made;
   };
+  const radiusOf = (cells) => {
+    const sizes = cells.map((cell) => Math.log(cell.compressed_bytes || 1));
+    const least = Math.min(...sizes), spread = Math.max(...sizes) - least, [small, large] = RADII(cells.length);
+    const share = (bytes) => (spread ? (Math.log(bytes || 1) - least) / spread : 0.2);
+    return (bytes) => Math.sqrt(small ** 2 + share(bytes) * (large ** 2 - small ** 2));
+  };
   const marker = (cell, x, y, size, parent) => {
-    const look = data.looks[cell.model];
+    const look = data.looks[cell.model] || { colour: "#000", shape: "o" };
     const colour = cell.feasible ? look.colour : GREY;
     return svg("path", {
       d: SHAPES[look.shape],
-      transform: `translate(${x.toFixed(1)},${y.toFixed(1)}) scale(${size})${look.shape === "X" ? " rotate(45)" : ""}`,
-      fill: cell.front ? colour : "#fff", stroke: cell.front ? "#000" : colour,
+      transform: `translate(${x.toFixed(1)},${y.toFixed(1)}) scale(${size.toFixed(2)})${look.shape === "X" ? " rotate(45)" : ""}`,
+      fill: cell.front ? colour : "#fff", "fill-opacity": cell.front ? 0.9 : 0.6, stroke: cell.front ? "#000" : colour,
       "stroke-width": 1.4, "vector-effect": "non-scaling-stroke",
     }, parent);
+  };
+  const named = (cells, value) => {
+    const shown = cells.slice(0, 3).map((cell) => `${cell.name} (${value(cell)})`).join(", ");
+    return cells.length > 3 ? `${shown} and ${cells.length - 3} more, which are in the table` : shown;
   };
 
   // The chosen cells.
@@ -80,7 +91,7 @@
     let low = Math.min(...values), high = Math.max(...values);
     const log = mayBeLog && low > 0 && high / low >= 3;
     const scaled = log ? Math.log10 : (value) => value;
-    const pad = log ? 0.06 * (scaled(high) - scaled(low)) : 0.06 * (high - low) || Math.abs(high) * 0.1 || 1;
+    const pad = log ? 0.06 * (scaled(high) - scaled(low)) : 0.06 * (high - low) || Math.abs(high) * 0.03 || 1;
     const first = scaled(low) - pad, last = scaled(high) + pad;
     const place = (value) => from + ((scaled(value) - first) / (last - first)) * (to - from);
     let ticks;
@@ -94,38 +105,127 @@
     return { place, ticks };
   };
 
-  const drawPlot = (box, dataset, cells, chosen) => {
-    html("h3", dataset, box);
-    const known = cells.filter((cell) => cell[chosen.key] !== null && cell.accuracy !== null);
-    if (!known.length) { html("p", "No cell has both values.", box); return; }
-    const missing = cells.length - known.length;
-    const width = Math.max(260, box.clientWidth);
-    const plot = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", tabindex: 0 }, box);
-    svg("title", {}, plot, `${dataset}: accuracy over ${chosen.label}, ${known.length} cells`);
-    const right = width - MARGIN.right, bottom = HEIGHT - MARGIN.bottom;
-    const x = axis(known.map((cell) => cell[chosen.key] * chosen.factor), MARGIN.left, right, true);
-    const y = axis(known.map((cell) => cell.accuracy), bottom, MARGIN.top, false);
+  // The least accuracy on the axis: cells below a gap of more than half of it, few and none of the front, are left out.
+  const lowest = (cells) => {
+    const sorted = [...cells].sort((a, b) => a.accuracy - b.accuracy), values = sorted.map((cell) => cell.accuracy);
+    const span = values[values.length - 1] - values[0];
+    const at = values.findIndex((one, below) => below && one - values[below - 1] > span / 2);
+    const few = at * 3 <= values.length && !sorted.slice(0, at).some((cell) => cell.front && cell.learnt);
+    return at > 0 && span > 0.2 && few ? values[at] : values[0];
+  };
+
+  // Names next to points: the first words of each that fit, where they cover the fewest other points.
+  const pen = document.createElement("canvas").getContext("2d");
+  const putLabels = (plot, wanted, lines, points, edges) => {
+    pen.font = `${TEXT}px ${getComputedStyle(document.body).fontFamily}`;
+    const boxOf = ({ x, y, room }) => [x - room, y - room, x + room, y + room];
+    const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+    // Points whose label may be left out do not keep the others' away.
+    const taken = wanted.filter(({ most }) => most === undefined).map(({ point }) => boxOf(point));
+    const around = [...points.map(boxOf), ...lines];
+    for (const { point, words, most = Infinity } of wanted) {
+      const found = words.flatMap((text, at) => {
+        const width = pen.measureText(text).width + 2, { x, y } = point, far = point.room + 3, diagonal = 0.7 * point.room + 3;
+        return [[x + far, y], [x - far - width, y], [x - width / 2, y - far - 7], [x - width / 2, y + far + 7],
+          [x + diagonal, y - diagonal - 5], [x + diagonal, y + diagonal + 5],
+          [x - diagonal - width, y - diagonal - 5], [x - diagonal - width, y + diagonal + 5]]
+          .map(([left, middle]) => ({ text, left, middle, box: [left, middle - 7, left + width, middle + 7] }))
+          .filter(({ box }) => box[0] >= edges[0] && box[1] >= edges[1] && box[2] <= edges[2] && box[3] <= edges[3]
+            && !taken.some((other) => meet(box, other)))
+          .map((one) => ({ ...one, cost: around.filter((other) => meet(one.box, other)).length + (most ? 5 * at : 0) }));
+      }).sort((a, b) => a.cost - b.cost);
+      if (!found.length || found[0].cost > most) continue;
+      const [{ text, left, middle, box }] = found;
+      taken.push(box);
+      svg("text", { x: left + 1, y: middle + 4, class: "label" }, plot, text);
+    }
+  };
+
+  const drawAxes = (plot, x, y, chosen, width, height) => {
+    const right = width - MARGIN.right, bottom = height - MARGIN.bottom;
     for (const tick of x.ticks) {
-      svg("line", { x1: x.place(tick), x2: x.place(tick), y1: MARGIN.top, y2: bottom, stroke: "#e2e2e2" }, plot);
+      svg("line", { x1: x.place(tick), x2: x.place(tick), y1: MARGIN.top, y2: bottom, stroke: "#e6e6e6" }, plot);
       svg("text", { x: x.place(tick), y: bottom + 16, "text-anchor": "middle" }, plot, String(tick));
     }
-    for (const tick of y.ticks) {
-      svg("line", { x1: MARGIN.left, x2: right, y1: y.place(tick), y2: y.place(tick), stroke: "#e2e2e2" }, plot);
+    for (const tick of y.ticks.filter((one) => one <= 1)) {
+      svg("line", { x1: MARGIN.left, x2: right, y1: y.place(tick), y2: y.place(tick), stroke: "#e6e6e6" }, plot);
       const words = `${Number((tick * 100).toPrecision(6))}%`;
       svg("text", { x: MARGIN.left - 6, y: y.place(tick) + 4, "text-anchor": "end" }, plot, words);
     }
-    svg("text", { x: 0, y: 13 }, plot, "accuracy");
+    svg("text", { x: 0, y: 12 }, plot, "accuracy");
     svg("path", { d: `M${MARGIN.left},${MARGIN.top}V${bottom}H${right}`, fill: "none", stroke: "#000" }, plot);
-    svg("text", { x: (MARGIN.left + right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, plot, chosen.label);
-    const ordered = [...known].sort((a, b) => a.front - b.front || b.rank - a.rank);
-    const points = ordered.map((cell) => {
-      const point = { cell, x: x.place(cell[chosen.key] * chosen.factor), y: y.place(cell.accuracy) };
-      point.path = marker(cell, point.x, point.y, 5.5, plot);
+    svg("text", { x: (MARGIN.left + right) / 2, y: height - 6, "text-anchor": "middle" }, plot, chosen.label);
+  };
+
+  // The line along the cells that no other beats in the two quantities of the axes.
+  const drawFront = (plot, points) => {
+    let path = "", last = null;
+    const lines = [];
+    for (const point of [...points].sort((a, b) => a.x - b.x || a.y - b.y)) {
+      const { x, y } = point;
+      if (last && y >= last.y) continue;
+      path += last ? `H${x.toFixed(1)}V${y.toFixed(1)}` : `M${x.toFixed(1)},${y.toFixed(1)}`;
+      if (last) lines.push([last.x, last.y - 1, x, last.y + 1], [x - 1, y, x + 1, last.y]);
+      last = point;
+    }
+    svg("path", { d: path, class: "front" }, plot);
+    return lines;
+  };
+
+  const drawPlot = (box, cells) => {
+    const { dataset } = box.dataset;
+    const chosen = data.across[box.querySelector(".across").selectedIndex];
+    const area = box.querySelector(".area");
+    area.replaceChildren();
+    const known = cells.filter((cell) => cell[chosen.key] !== null && cell.accuracy !== null);
+    if (!known.length) { html("p", cells.length ? "No cell has both values." : "No cell is chosen.", area); return; }
+    const width = Math.max(260, area.clientWidth), height = width < 500 ? 380 : 460;
+    const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0 }, area);
+    svg("title", {}, plot, `${dataset}: accuracy over ${chosen.label}, ${known.length} cells. Arrow keys walk through them.`);
+    const right = width - MARGIN.right, bottom = height - MARGIN.bottom;
+    const least = lowest(known), low = known.filter((cell) => cell.accuracy < least);
+    const x = axis(known.map((cell) => cell[chosen.key] * chosen.factor), MARGIN.left, right, true);
+    const y = axis(known.map((cell) => cell.accuracy).filter((one) => one >= least), bottom, MARGIN.top, false);
+    drawAxes(plot, x, y, chosen, width, height);
+    const radius = radiusOf(known);
+    const place = (cell) => {
+      const r = radius(cell.compressed_bytes), room = listed.has(cell) ? 1.2 * r + 3 : r;
+      return { cell, r, room, x: x.place(cell[chosen.key] * chosen.factor), y: cell.accuracy < least ? bottom : y.place(cell.accuracy) };
+    };
+    const points = known.map(place).sort((a, b) => a.cell.front - b.cell.front || b.r - a.r);
+    const of = new Map(points.map((point) => [point.cell, point]));
+    const few = points.length <= MANY, bases = new Set();
+    for (const point of points) {
+      const base = of.get(data.cells[point.cell.base]);
+      if (!base || !(few || point.cell.front)) continue;
+      bases.add(base);
+      svg("line", {
+        x1: base.x.toFixed(1), y1: base.y.toFixed(1), x2: point.x.toFixed(1), y2: point.y.toFixed(1),
+        stroke: data.looks[point.cell.model].colour, class: "link",
+      }, plot);
+    }
+    const lines = drawFront(plot, points);
+    for (const point of points) {
+      point.path = marker(point.cell, point.x, point.y, point.r, plot);
       point.path.setAttribute("class", "point");
-      return point;
-    });
-    const subject = missing === 1 ? "1 cell without both values is" : `${missing} cells without both values are`;
-    if (missing) html("p", `${subject} not drawn.`, box).className = "caption";
+      if (listed.has(point.cell)) svg("circle", { cx: point.x, cy: point.y, r: point.room - 0.5, class: "ring" }, plot);
+    }
+    const order = (a, b) => listed.has(b.cell) - listed.has(a.cell) || a.cell.rank - b.cell.rank;
+    const front = points.filter(({ cell }) => cell.front || listed.has(cell)).sort(order);
+    const others = few ? points.filter((point) => !front.includes(point)).sort((a, b) => bases.has(b) - bases.has(a) || order(a, b)) : [];
+    const words = ({ cell }) => [cell.name, cell.technique].filter((text) => text.length <= MAX_NAME);
+    putLabels(plot, [
+      ...front.map((point) => ({ point, words: [...words(point), `#${point.cell.rank}`] })),
+      ...others.map((point) => ({ point, words: bases.has(point) ? words(point) : words(point).slice(-1), most: 0 })),
+    ], lines, points, [MARGIN.left, 0, width, bottom]);
+    drawLegend(area, known, radius, few);
+    const missing = cells.filter((cell) => !of.has(cell)), percent = (cell) => `${(cell.accuracy * 100).toFixed(1)}%`;
+    const count = (of) => `${of.length} cell${of.length === 1 ? "" : "s"}`, are = (of) => (of.length === 1 ? "is" : "are");
+    if (low.length) html("p", `${count(low)} below ${(least * 100).toFixed(1)}% ${are(low)} drawn on the lower edge: ${named(low, percent)}.`, area);
+    if (missing.length) {
+      const why = chosen.key === "train_s" ? "of unknown training time" : "without both values";
+      html("p", `${count(missing)} ${why} ${are(missing)} not drawn: ${named(missing, percent)}.`, area);
+    }
     interact(plot, points, width);
   };
 
@@ -136,7 +236,7 @@
     if (hit) { hit.path.setAttribute("stroke-width", 1.4); rows[hit.row].classList.remove("hit"); }
     hit = null;
   };
-    const bringIntoTable = (row) => {
+  const bringIntoTable = (row) => {
     const at = row.getBoundingClientRect(), within = scroll.getBoundingClientRect();
     const heading = table.tHead.offsetHeight;
     if (at.top >= within.top + heading && at.bottom <= within.bottom) return;
@@ -163,6 +263,7 @@
     addLine("score", cell.score, 2, " dB");
     addLine("gain", cell.gain, 2, " dB");
     if (!cell.feasible) html("div", "over its budget", tooltip);
+    if (!cell.learnt) html("div", "no better than a constant answer", tooltip);
     tooltip.hidden = false;
     const at = plot.getBoundingClientRect(), scale = at.width / width;
     const left = at.left + point.x * scale + 14, top = at.top + point.y * scale;
@@ -202,39 +303,38 @@
     });
   };
 
-  const drawLegend = (cells) => {
-    const legend = document.getElementById("legend");
-    legend.replaceChildren();
-    const add = (cell, words) => {
-      const item = html("span", "", legend);
-      const icon = svg("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, item);
-      marker(cell, 0, 0, 5.5, icon);
+  const drawLegend = (parent, cells, radius, few) => {
+    const legend = html("p", "", parent);
+    legend.className = "legend";
+    const add = (cell, words, size = 5.5) => {
+      const item = html("span", "", legend), half = Math.max(7, size + 1);
+      const icon = svg("svg", { viewBox: `${-half} ${-half} ${2 * half} ${2 * half}`, width: 2 * half, height: 2 * half, "aria-hidden": "true" }, item);
+      if (cell) marker(cell, 0, 0, size, icon);
+      else svg("circle", { r: size, class: "ring" }, icon);
       item.append(words);
     };
-    for (const model of Object.keys(data.looks))
-      if (cells.some((cell) => cell.model === model)) add({ model, front: true, feasible: true }, model);
-    const [model] = Object.keys(data.looks);
-    add({ model, front: false, feasible: true }, "hollow: dominated");
-    if (cells.some((cell) => !cell.feasible)) add({ model, front: true, feasible: false }, "grey: over budget");
+    const models = Object.keys(data.looks).filter((model) => cells.some((cell) => cell.model === model));
+    for (const model of models.slice(0, MAX_MODELS)) add({ model, front: true, feasible: true }, model);
+    if (models.length > MAX_MODELS) html("span", `and ${models.length - MAX_MODELS} more models`, legend);
+    add({ model: "", front: true, feasible: true }, "filled: on the Pareto front");
+    if (cells.some((cell) => !cell.front)) add({ model: "", front: false, feasible: true }, "hollow: beaten by another cell");
+    if (cells.some((cell) => !cell.feasible)) add({ model: "", front: true, feasible: false }, "grey: over budget");
+    if (cells.some((cell) => listed.has(cell))) add(null, "ringed: on the shortlist");
+    const sizes = cells.map((cell) => cell.compressed_bytes).filter(Boolean);
+    for (const bytes of sizes.length ? new Set([Math.min(...sizes), Math.max(...sizes)]) : [])
+      add({ model: "", front: false, feasible: true }, bytes < 1e6 ? `${(bytes / 1e3).toPrecision(3)} kB` : `${(bytes / 1e6).toPrecision(3)} MB`, radius(bytes));
+    html("p", `Area: compressed size. Thin lines join a baseline to its optimized cells${few ? "" : " on the front"}. The stepped line `
+      + "runs along the best cells in the two quantities drawn. #: rank by score. Point at a cell, tap it, or press the arrow keys, to read its values.", parent);
   };
 
   const draw = () => {
     leave();
     const visible = shown();
-    rows.forEach((row, at) => { row.hidden = !visible[at]; });
+    rows.forEach((row) => { if (row.hidden === visible[row.dataset.at]) row.hidden = !visible[row.dataset.at]; });
     const cells = data.cells.filter((_, at) => visible[at]);
     document.getElementById("count").textContent = `${cells.length} of ${data.cells.length} cells`;
     for (const choice of choices) choice.querySelector("b").textContent = ticked(choice).join(", ") || "all";
-    const chosen = data.across[across.selectedIndex];
-    plots.replaceChildren();
-    // The width of a box depends on the number of boxes, so all are made first.
-    const drawn = data.datasets.filter((dataset) => cells.some((cell) => cell.dataset === dataset));
-    const boxes = drawn.map(() => html("section", "", plots));
-    drawn.forEach((dataset, at) => {
-      drawPlot(boxes[at], dataset, cells.filter((cell) => cell.dataset === dataset), chosen);
-    });
-    if (!cells.length) html("p", "No cell is left: choose less narrowly.", plots);
-    drawLegend(cells);
+    for (const box of boxes) drawPlot(box, cells.filter((cell) => cell.dataset === box.dataset.dataset));
   };
 
   // Sorting; unknown values go last.
@@ -255,7 +355,23 @@
     }));
   });
 
-  for (const { label } of data.across) html("option", label, across);
+  // The shortlist's cells have the same mark as in the plot.
+  const listed = new Set();
+  for (const icon of document.querySelectorAll(".icon")) {
+    const cell = data.cells.find((one) => one.dataset === icon.dataset.dataset && one.rank === Number(icon.dataset.at) + 1);
+    listed.add(cell);
+    icon.setAttribute("viewBox", "-7 -7 14 14");
+    marker(cell, 0, 0, 5.5, icon);
+  }
+  for (const box of boxes) {
+    const label = html("label", "accuracy over ", box), select = html("select", "", label);
+    select.className = "across";
+    for (const { label: words } of data.across) html("option", words, select);
+    select.addEventListener("change", draw);
+    html("div", "", box).className = "area";
+  }
+  const choose = document.getElementById("choose");
+  choose.open = choose.open || document.documentElement.clientWidth > 600;
   filters.addEventListener("change", draw);
   filters.addEventListener("submit", (event) => event.preventDefault());
   // The form's fields are reset only after the event.
@@ -270,6 +386,6 @@
   // In the next frame: changing the observed box during the notification is an error.
   let width = 0;
   new ResizeObserver(() => requestAnimationFrame(() => {
-    if (plots.clientWidth !== width) { width = plots.clientWidth; draw(); }
-  })).observe(plots);
+    if (boxes[0].clientWidth !== width) { width = boxes[0].clientWidth; draw(); }
+  })).observe(boxes[0]);
 })();

@@ -20,16 +20,18 @@ from pipelines.comparison import article
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison, compare
+from pipelines.comparison.shortlist import shortlist
+from pipelines.report.answer import first_screen
 from pipelines.report.bars import ranking, sensitivity
 from pipelines.report.heatmap import heatmap
 from pipelines.report.rows import COLUMNS, Row, rows
-from pipelines.report.scatter import MAX_NUMBERED, SIZE, TEST, TRAIN, scatter
+from pipelines.report.scatter import MAX_LABELLED, SIZE, TEST, TRAIN, scatter
 from pipelines.report.style import GREY, VERMILION, Look, in_style, looks, png, without_data
-from pipelines.report.words import cautions, profiles, reasons, variation
+from pipelines.report.words import profile, reasons
 from pipelines.system import fonts
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded import PredictionsOf, RecordedCell
 
 log = logging.getLogger("opscore")
 
@@ -40,12 +42,17 @@ NOT_IN_A_FILE_NAME = re.compile(r"[^\w.-]")
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A figure that every dataset has. caption: its explanation for readers who do not know opscore."""
+    """A figure that every dataset has.
+
+    caption: its explanation for readers who do not know opscore. without_script: the page's own plot shows the same, so
+    that the page has the figure for browsers without JavaScript alone.
+    """
 
     name: str
     title: str
     caption: str
     draw: Callable[[Comparison, Mapping[str, Look]], Figure]
+    without_script: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,57 +70,55 @@ class Picture:
 
 
 POINTS = (
-    "Each point is a cell; shape and colour show the model. Filled points are on the Pareto front: no other cell "
-    "is at least as good in accuracy, test time and compressed size and better in one. The numbers are the ranks "
-    f"by score of the best {MAX_NUMBERED} on the front, where there is room."
+    "Filled points are on the Pareto front: no other cell is at least as good in accuracy, test time and compressed "
+    f"size and better in one. Names, or ranks by score, are those of the best {MAX_LABELLED} on the front, where there "
+    "is room."
 )
 KINDS = (
     Kind(
         name="ranking",
         title="Ranking, and the parts of the score",
-        caption="The operational score weighs four criteria in decibels: a higher accuracy, a smaller file and shorter "
-        "times all add to it. Each bar holds the four terms, negative ones to the left of 0; the diamond is "
-        "their sum, the score. The zero of a term depends on its unit (MB, ms, s), so only differences between cells "
-        "have a meaning: 6 dB are a factor of 2 in the ratio whose logarithm is the score. A line through the diamond "
+        caption="A higher accuracy, a smaller file and shorter times all add to the score. Each bar holds these four "
+        "parts, negative ones to the left of 0; the diamond is their sum, the score. Only differences between cells "
+        "have a meaning, as the zero of a part depends on its unit: 6 dB are a factor of 2. A line through the diamond "
         "is the 95% interval over seeds.",
         draw=lambda comparison, _: ranking(comparison),
-    ),
-    Kind(
-        name="pareto",
-        title="Pareto front: accuracy, test time and size",
-        caption=f"Up and to the left is better; the smaller the point, the smaller the compressed file. {POINTS}",
-        draw=lambda comparison, of: scatter(comparison, TEST, of, bubbles=True),
     ),
     Kind(
         name="heatmap",
         title="Model by technique",
         caption="The best score of each model with each technique, in dB; the darker, the better, and the best of all "
-        "is framed. Hatched: no cell within its budgets. Scores far below the upper half, of models that learnt almost "
-        "nothing, share the palest colour.",
+        "is framed. Hatched: no cell within its budgets. Scores far below the upper half share the palest colour.",
         draw=lambda comparison, _: heatmap(comparison),
+    ),
+    Kind(
+        name="sensitivity",
+        title="What other weights would change",
+        caption="Above: the share of all weights of the four criteria, drawn uniformly, under which a cell ranks "
+        "first; near 100%, it leads whatever the weights are. Below: how far one exponent alone must move until "
+        "another cell leads, and which. A long arrow, or none: that exponent hardly matters.",
+        draw=lambda comparison, _: sensitivity(comparison),
+    ),
+    Kind(
+        name="pareto",
+        title="Accuracy, test time and size",
+        caption=f"Up and to the left is better; the smaller the point, the smaller the compressed file. {POINTS}",
+        draw=lambda comparison, of: scatter(comparison, TEST, of, bubbles=True),
+        without_script=True,
     ),
     Kind(
         name="accuracy_size",
         title="Accuracy against size",
-        caption="Up and to the left is better. The size is that of the deployed file after compression (DEFLATE). "
-        f"Vertical lines are 95% intervals of the accuracy. {POINTS}",
+        caption=f"Up and to the left is better. Vertical lines are 95% intervals of the accuracy. {POINTS}",
         draw=lambda comparison, of: scatter(comparison, SIZE, of),
+        without_script=True,
     ),
     Kind(
         name="training_accuracy",
         title="Training time against accuracy",
-        caption="Up and to the left is better. The time is all training that led to the file, including that of the "
-        f"model that a technique started from. Vertical lines are 95% intervals of the accuracy. {POINTS}",
+        caption=f"Up and to the left is better. Vertical lines are 95% intervals of the accuracy. {POINTS}",
         draw=lambda comparison, of: scatter(comparison, TRAIN, of),
-    ),
-    Kind(
-        name="sensitivity",
-        title="Sensitivity to the weights",
-        caption="Above: the share of all weights of the four criteria, drawn uniformly, under which a cell ranks "
-        "first; a cell near 100% leads whatever the weights are. Below: the nearest exponent of one criterion, with "
-        "the other exponents unchanged, beyond which another cell leads, and that cell. A long arrow, or none, means "
-        "that the answer is robust against that exponent.",
-        draw=lambda comparison, _: sensitivity(comparison),
+        without_script=True,
     ),
 )
 # The quantities of the interactive plot: key of a row, label, factor to the label's unit.
@@ -124,16 +129,18 @@ ACROSS = (
 )
 
 
-def write(cells: Iterable[RecordedCell], folder: Path, *, chosen: str) -> list[Path]:
+def write(
+    cells: Iterable[RecordedCell], folder: Path, *, chosen: str, predictions_of: PredictionsOf | None = None
+) -> list[Path]:
     """Write the report on the cells into `folder` and return the path of the page, then those of the figures.
 
-    chosen: how the cells were chosen, in words.
+    chosen: how the cells were chosen, in words of the command. predictions_of: as in `shortlist`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     comparisons = compare(cells)
     pictures = {comparison.dataset: drawn(comparison, looks_of(comparisons)) for comparison in comparisons}
     paths = [folder / PAGE]
-    paths[0].write_text(page(comparisons, pictures, chosen=chosen), encoding="utf-8")
+    paths[0].write_text(page(comparisons, pictures, chosen=chosen, predictions_of=predictions_of), encoding="utf-8")
     for dataset, of_one in pictures.items():
         stem = NOT_IN_A_FILE_NAME.sub("_", dataset)
         # `a b` and `a_b` are two datasets.
@@ -153,7 +160,7 @@ def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
 def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
     """All figures of one dataset."""
     winner = comparison.winner
-    leading = f"The fittest is {winner.label}." if winner else "No cell is eligible."
+    leading = f"The highest score is that of {winner.label}." if winner else "No cell is eligible."
     names = {name for entry in comparison.entries for name in (entry.label, entry.dataset, entry.model)}
     families, missing = fonts.find_families(names)
     with in_style(families):
@@ -180,7 +187,13 @@ def _png(kind: Kind, comparison: Comparison, of: Mapping[str, Look], missing: fr
         return png(without_data(kind.title, "It could not be drawn."))
 
 
-def page(comparisons: Sequence[Comparison], pictures: Mapping[str, Sequence[Picture]], *, chosen: str) -> str:
+def page(
+    comparisons: Sequence[Comparison],
+    pictures: Mapping[str, Sequence[Picture]],
+    *,
+    chosen: str,
+    predictions_of: PredictionsOf | None = None,
+) -> str:
     """The page as HTML. pictures: by dataset."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -196,10 +209,12 @@ def page(comparisons: Sequence[Comparison], pictures: Mapping[str, Sequence[Pict
         focus=VERMILION,
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         data=_data(comparisons, all_rows),
-        sections=[_section(comparison, pictures[comparison.dataset]) for comparison in comparisons],
+        sections=[_section(comparison, pictures[comparison.dataset], predictions_of) for comparison in comparisons],
         columns=_columns(all_rows),
         rows=all_rows,
         claims=article.claims(comparisons),
+        rule=article.RULE,
+        criteria=article.HEADINGS,
         chosen=chosen,
         version=__version__,
         runs=len(runs),
@@ -208,18 +223,18 @@ def page(comparisons: Sequence[Comparison], pictures: Mapping[str, Sequence[Pict
     )
 
 
-def _section(comparison: Comparison, pictures: Sequence[Picture]) -> dict[str, object]:
+def _section(
+    comparison: Comparison, pictures: Sequence[Picture], predictions_of: PredictionsOf | None
+) -> dict[str, object]:
     """The values of the template for one dataset."""
     answer, *more = notes(comparison)
     return {
         "dataset": comparison.dataset,
-        "count": len(comparison.entries),
-        "answer": answer,
-        "reasons": reasons(comparison),
-        "notes": [*more, *cautions(comparison)],
+        "first": first_screen(comparison, shortlist(comparison, predictions_of)),
+        "notes": [answer, *reasons(comparison), *more],
         "dimensions": _dimensions(comparison),
         "hardware": comparison.hardware,
-        "profiles": profiles(comparison),
+        "profile": profile(comparison),
         "images": sorted({run.test_images for entry in comparison.entries for run in entry.runs}),
         "pictures": pictures,
     }
@@ -235,7 +250,7 @@ def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
         {
             "model": entry.model,
             "technique": entry.technique,
-            "variation": variation(entry),
+            "variation": entry.settings,
             "marks": [(sign, entry.marks.get(name, "unknown")) for name, sign in article.marks(entry).items()],
             "improved": entry.improved,
         }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from pipelines.comparison.entries import Entry
+from pipelines.comparison.entries import BASELINE, Entry
 from pipelines.comparison.ranking import Comparison
-from pipelines.report.words import variation
+from pipelines.report.words import short_names
 from pipelines.results import columns
 
 Value = float | int | str | bool | None
@@ -75,20 +76,40 @@ COLUMNS = (
 
 
 def rows(comparisons: Sequence[Comparison]) -> list[Row]:
-    """Every cell of every dataset by falling score; a value that does not exist is None."""
+    """Every cell of every dataset by falling score; a value that does not exist is None.
+
+    `base` of an optimized cell is the place of its baseline among the rows.
+    """
+    found: list[Row] = []
+    for comparison in comparisons:
+        first, bases, names = len(found), baselines(comparison.entries), short_names(comparison)
+        for at, (entry, base) in enumerate(zip(comparison.entries, bases, strict=True)):
+            row = _row(entry, comparison, rank=at + 1)
+            found.append(row | {"name": names[entry.label], "base": None if base is None else first + base})
+    return found
+
+
+def baselines(entries: Sequence[Entry]) -> list[int | None]:
+    """The place of each entry's baseline: of those of its model, the one with the most settings in common."""
+    of_model: dict[str, list[int]] = defaultdict(list)
+    settings = [frozenset(entry.runs[0].params.items()) for entry in entries]
+    for at, entry in enumerate(entries):
+        if entry.technique == BASELINE:
+            of_model[entry.model].append(at)
     return [
-        _row(entry, comparison, rank)
-        for comparison in comparisons
-        for rank, entry in enumerate(comparison.entries, start=1)
+        max(of_model[entry.model], key=lambda base: len(settings[base] & settings[at]), default=None)
+        if entry.technique != BASELINE
+        else None
+        for at, entry in enumerate(entries)
     ]
 
 
-def _row(entry: Entry, comparison: Comparison, rank: int) -> Row:
+def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:
     row: Row = {
         "rank": rank,
         "model": entry.model,
         "technique": entry.technique + (f" from {entry.source}" if entry.source else ""),
-        "variation": variation(entry),
+        "variation": entry.settings,
         "dataset": entry.dataset,
         "improved": entry.improved,
         "front": entry.label in comparison.front,

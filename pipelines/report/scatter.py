@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
@@ -16,16 +17,22 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
-from pipelines.report.style import GREY, WIDTH_IN, Look, lowest_shown, without_data
+from pipelines.report.rows import baselines
+from pipelines.report.style import GREY, WIDTH_IN, Look, without_data
+from pipelines.report.words import short_names
 
 # Below this ratio of the largest to the smallest value a logarithmic axis has too few ticks.
 MIN_RATIO = 3.0
 AREA, MIN_AREA, MAX_AREA = 38.0, 18.0, 190.0
-MAX_MODELS = 12
+MAX_MODELS, MAX_NAME = 12, 28
 HEIGHT_IN = 4.3
 LEGEND_COLUMNS, LEGEND_ROW_IN = 3, 0.165
-# Each number takes 10 ms to place.
-MAX_NUMBERED = 30
+# Each label takes 10 ms to place.
+MAX_LABELLED = 30
+# With more cells the lines to their baselines hide the rest.
+MAX_LINKED = 60
+# An axis of accuracies up to this long has all cells.
+MIN_SPAN = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ TRAIN = Across(name="train_s", title="training time against accuracy", label="tr
 
 
 def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *, bubbles: bool = False) -> Figure:
-    """Accuracy of all cells over `across`. Cells on the Pareto front are filled, and the best of them have their rank.
+    """Accuracy of all cells over `across`. Cells on the Pareto front are filled, and the best have their name or rank.
 
     bubbles: a point's area grows with the compressed size; else vertical lines give the front's 95% intervals.
     """
@@ -61,12 +68,24 @@ def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     axes = figure.add_axes((0, 0, 1, 1))
     areas = _areas([entry for _, entry, _ in drawn]) if bubbles else [AREA] * len(drawn)
-    front = [(rank, x, e.accuracy.value) for rank, e, x in drawn if e.label in comparison.front]
-    lowest = min(lowest_shown([e.accuracy.value for _, e, _ in drawn]), *(y for _, _, y in front), 1.0)
+    names = short_names(comparison)
+    front = [
+        ([t for t in (names[e.label], e.technique) if len(t) <= MAX_NAME] + [f"#{rank}"], x, e.accuracy.value)
+        for rank, e, x in drawn
+        if e.label in comparison.front
+    ]
+    best = [e.accuracy.value for _, e, _ in drawn if e.label in comparison.front and not e.uninformed]
+    lowest = _lowest([e.accuracy.value for _, e, _ in drawn], best)
     # The front is on top, its best cells last.
     order = sorted(range(len(drawn)), key=lambda at: (drawn[at][1].label in comparison.front, -drawn[at][0]))
     shown = [at for at in order if drawn[at][1].accuracy.value >= lowest]
     points = [(entry, x, entry.label in comparison.front) for _, entry, x in (drawn[at] for at in shown)]
+    if bubbles and len(points) <= MAX_LINKED:
+        bases = baselines(comparison.entries)
+        place = {entry.label: (x, max(lowest, entry.accuracy.value)) for entry, x, _ in points}
+        pairs = [(e, comparison.entries[at]) for e, at in zip(comparison.entries, bases, strict=True) if at is not None]
+        links = [(place[e.label], place[base.label]) for e, base in pairs if {e.label, base.label} <= place.keys()]
+        axes.add_collection(LineCollection(links, colors="#b0b0b0", linewidths=0.7, zorder=2))
     if not bubbles:
         _intervals(axes, [(entry, x) for entry, x, on_front in points if on_front])
     _points(axes, points, looks, [areas[at] for at in shown])
@@ -81,8 +100,18 @@ def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *
     axes.set_axisbelow(True)
     _scale(axes, [x for _, _, x in drawn])
     _place(axes, _legend(figure, [entry for _, entry, _ in drawn], looks, below=len(below), unknown=unknown))
-    _number(axes, front[:MAX_NUMBERED])
+    _label(axes, front[:MAX_LABELLED])
     return figure
+
+
+def _lowest(accuracies: Sequence[float], front: Sequence[float]) -> float:
+    """The least accuracy on the axis: cells below a gap of more than half of it, few and none of the front, are not."""
+    values = np.sort(accuracies)
+    span = values[-1] - values[0]
+    gaps = np.flatnonzero(np.diff(values) > span / 2)
+    if not len(gaps) or span <= MIN_SPAN or (gaps[0] + 1) * 3 > len(values) or min(front, default=1) <= values[gaps[0]]:
+        return float(values[0])
+    return float(values[gaps[0] + 1])
 
 
 def _points(
@@ -153,7 +182,7 @@ def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look],
     if not all(entry.feasible for entry in entries):
         handles.append(handle("grey: over budget", face=GREY, edge=GREY))
     if below:
-        handles.append(handle(f"{below} further below", "v", face=GREY, edge=GREY))
+        handles.append(handle(f"{below} far below, on the lower edge", "v", face=GREY, edge=GREY))
     if unknown:
         handles.append(Line2D([], [], linestyle="", label=f"{unknown} of unknown training time"))
     figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=7.5)
@@ -164,29 +193,36 @@ def _place(axes: Axes, legend_rows: int) -> None:
     """Place the axes within labels and legend by hand: Matplotlib's own layout takes a third of a second."""
     left, right, top, bottom = 0.75 / WIDTH_IN, 0.08 / WIDTH_IN, 0.32, 0.65 + LEGEND_ROW_IN * legend_rows
     axes.set_position((left, bottom / HEIGHT_IN, 1 - left - right, (HEIGHT_IN - bottom - top) / HEIGHT_IN))
-    # The places of the numbers depend on the scale, which is otherwise set when the figure is drawn.
+    # The places of the labels depend on the scale, which is otherwise set when the figure is drawn.
     axes.autoscale_view()
 
 
-def _number(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
-    """Write each point's number next to it, unless it would cover a point or another number."""
+def _label(axes: Axes, points: Sequence[tuple[Sequence[str], float, float]]) -> None:
+    """Write the first of each point's words that cover no such point and no other label."""
     per_pt = axes.figure.dpi / 72
     places = [axes.transData.transform((x, y)) / per_pt for _, x, y in points]
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
-    for (rank, *point), (x, y) in zip(points, places, strict=True):
-        width = 4.8 * len(str(rank))
-        for right, up in ((6, 0), (-6 - width, 0), (-width / 2, 9), (-width / 2, -9), (5, 7), (5, -7), (-5 - width, 7)):
-            box = (x + right, y + up - 3.5, x + right + width, y + up + 3.5)
-            if not any(_overlap(box, other) for other in taken):
+    edges = axes.bbox.transformed(axes.figure.dpi_scale_trans.inverted()).extents * 72
+    for (words, *point), (x, y) in zip(points, places, strict=True):
+        for text in words:
+            width = 4.2 * len(text)
+            offsets = ((6, 0), (-6 - width, 0), (-width / 2, 9), (-width / 2, -9), (5, 7), (5, -7), (-5 - width, 7))
+            boxes = {at: (x + at[0], y + at[1] - 4, x + at[0] + width, y + at[1] + 4) for at in offsets}
+            free = [
+                (at, box)
+                for at, box in boxes.items()
+                if box[0] >= edges[0] and box[2] <= edges[2] and not any(_overlap(box, other) for other in taken)
+            ]
+            if free:
+                at, box = free[0]
                 taken.append(box)
                 axes.annotate(
-                    str(rank),
+                    text,
                     (point[0], point[1]),
-                    xytext=(right, up),
+                    xytext=at,
                     textcoords="offset points",
                     va="center",
                     fontsize=7,
-                    fontweight="bold",
                     zorder=4,
                     path_effects=[withStroke(linewidth=1.5, foreground="white")],
                 )

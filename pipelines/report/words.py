@@ -1,4 +1,4 @@
-"""The sentences of a report: short names, why the winner leads, and which cells do not compare."""
+"""The sentences of a report: short names, and why the winner leads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.columns import CRITERION
-from pipelines.results.score import BUDGETS, CRITERIA
+from pipelines.results.records import DIMENSIONS
+from pipelines.results.score import BUDGETS, CRITERIA, GOALS
 
 # Scores that differ by less in a criterion count as equal in it.
 MIN_DB = 0.05
@@ -17,15 +18,10 @@ MAX_LENGTH = 64
 _SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
 
 
-def variation(entry: Entry) -> str:
-    """The settings in which a cell differs from others of the same model, dataset and technique, if any."""
-    return entry.label.removeprefix(entry.runs[0].name).strip()
-
-
 def short_names(comparison: Comparison) -> dict[str, str]:
     """Names for figures by label: without the dataset, and with the last part of the settings' names."""
     return {
-        entry.label: " ".join(filter(None, (entry.model, entry.technique, _shortened(variation(entry)))))
+        entry.label: " ".join(filter(None, (entry.model, entry.technique, _shortened(entry.settings))))
         for entry in comparison.entries
     }
 
@@ -43,7 +39,7 @@ def reasons(comparison: Comparison) -> list[str]:
     sentences = []
     rivals = [entry for entry in comparison.entries if entry.eligible and not math.isnan(entry.score.value)][1:]
     if rivals:
-        sentences.append(_lead(winner, rivals[0]))
+        sentences.append(_lead(winner, rivals[0], tied=rivals[0].label in comparison.tied))
     sentences.append(
         f"It is right on {winner.accuracy.value:.2%} of the test images{_interval(winner)}, takes "
         f"{winner.test_ms.value:.3g} ms an image and {size(winner.compressed_bytes.value)} compressed, and "
@@ -52,39 +48,32 @@ def reasons(comparison: Comparison) -> list[str]:
     if winner.improved is not None:
         sentences.append(
             f"It gains {winner.gain.value:+.2f} dB over its own baseline and is better in {winner.improved} of 3 "
-            f"dimensions ({', '.join(f'{name} {mark}' for name, mark in winner.marks.items())})."
+            f"dimensions ({', '.join(f'{name} {winner.marks[name]}' for name in DIMENSIONS)})."
         )
     return sentences
 
 
-def cautions(comparison: Comparison) -> list[str]:
-    """Differences among the cells that make their numbers incomparable, a sentence each."""
-    if len(profiles(comparison)) < 2:
-        return []
-    return [
-        "The cells were scored with different exponents or budgets, so their scores do not compare: choose one profile "
-        "with filter=\"params.`score.size` = '0.5'\" or the like."
+def profile(comparison: Comparison) -> str:
+    """The exponents, budgets and goals of the cells' scores, in words."""
+    params = comparison.entries[0].runs[0].params
+    exponents = ", ".join(f"{CRITERION[name]} {float(params[f'score.{name}']):g}" for name in CRITERIA)
+    limits = [
+        f"{name} {params[f'score.{name}']}"
+        for name in (*BUDGETS, *GOALS)
+        if params.get(f"score.{name}", "None") != "None"
     ]
-
-
-def profiles(comparison: Comparison) -> list[str]:
-    """The exponents and budgets of the cells' scores, in words; most comparisons have one profile."""
-    found = set()
-    for entry in comparison.entries:
-        for run in entry.runs:
-            exponents = ", ".join(f"{CRITERION[name]} {float(run.params[f'score.{name}']):g}" for name in CRITERIA)
-            budgets = [
-                f"{name} {run.params[f'score.{name}']}"
-                for name in BUDGETS
-                if run.params.get(f"score.{name}", "None") != "None"
-            ]
-            found.add(f"exponents {exponents}; " + (f"budgets {', '.join(budgets)}" if budgets else "no budget"))
-    return sorted(found)
+    return f"exponents {exponents}; " + (f"budgets {', '.join(limits)}" if limits else "no budget")
 
 
 def size(count: float) -> str:
     """Bytes as kB or MB, of 1,000 and 1,000,000 bytes."""
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as s, min or h."""
+    unit, factor = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
+    return f"{seconds / factor:.3g} {unit}"
 
 
 def listed(words: Iterable[str]) -> str:
@@ -99,10 +88,15 @@ def _shortened(settings: str) -> str:
     return _SETTING.sub(lambda found: f"{found[2]}=" if lasts.count(found[2]) == 1 else found[0], settings)
 
 
-def _lead(winner: Entry, rival: Entry) -> str:
+def _lead(winner: Entry, rival: Entry, *, tied: bool) -> str:
     own, other = winner.terms, rival.terms
     differences = sorted(((CRITERION[name], own[name] - other[name]) for name in own), key=lambda d: -abs(d[1]))
-    sentences = [f"It leads {rival.label} by {winner.score.value - rival.score.value:.2f} dB"]
+    by = f"{winner.score.value - rival.score.value:.2f} dB"
+    sentences = [
+        f"Its score is level with that of {rival.label}: {by} more are within the noise"
+        if tied
+        else f"Its score is {by} above that of {rival.label}"
+    ]
     for sign, where in ((1, "ahead"), (-1, "behind")):
         of_sign = [f"{name} ({value:+.2f} dB)" for name, value in differences if sign * value >= MIN_DB]
         sentences += [f"{where} in {listed(of_sign)}"] if of_sign else []

@@ -22,7 +22,7 @@ CELLS = [
     recorded("baseline"),
     recorded("quantize_int8", megabytes=0.25, accuracy=0.79),
     recorded("cluster", megabytes=0.4, accuracy=0.7, p_value=0.001),
-    replace(recorded("baseline", model="resnet50"), dataset="digits"),
+    replace(recorded("baseline", model="resnet50"), dataset="digits", digest="digits"),
 ]
 FIGURES = {"ranking", "pareto", "heatmap", "accuracy_size", "training_accuracy", "sensitivity"}
 
@@ -36,10 +36,15 @@ def test_the_page_loads_nothing_and_every_figure_is_there(tmp_path: Path) -> Non
     assert "@import" not in html and "url(http" not in html
     assert {path.name for path in figures} == {f"{d}-{f}.png" for d in ("cifar10", "digits") for f in FIGURES}
     assert html.count("data:image/png;base64,") == len(figures)
+    # What the page's own plot shows is a figure for browsers without JavaScript alone.
+    shown = re.sub(r"<noscript>.*?</noscript>", "", html, flags=re.DOTALL)
+    assert shown.count("data:image/png;base64,") == len(figures) / 2
     for path in figures:
-        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 2000
     assert html.count("<img") == len(re.findall(r"<img[^>]+alt=\"[^\"]+\"", html))
-    assert "Fittest: vgg16-cifar10-quantize_int8" in html
+    assert "Which of these 3 cells is fit to be operated on cifar10?" in html
+    assert "Is the one cell fit to be operated on digits?" in html
+    assert "Highest score: vgg16-cifar10-quantize_int8" in html
     assert "2-D" in html and "cannot be tested" in html
 
 
@@ -57,7 +62,9 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 def test_names_in_other_scripts_have_glyphs(tmp_path: Path) -> None:
     def named(model: str, dataset: str) -> list[RecordedCell]:
         cells = [recorded(technique, model=model) for technique in ("baseline", "cluster", "prune")]
-        return [replace(cell, dataset=dataset, name=f"{model}-{dataset}-{cell.technique}") for cell in cells]
+        return [
+            replace(cell, dataset=dataset, digest=dataset, name=f"{model}-{dataset}-{cell.technique}") for cell in cells
+        ]
 
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Glyph")
@@ -83,11 +90,10 @@ def test_a_figure_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pyte
     [
         [recorded("baseline")],
         [recorded("cluster", feasible=False)],
-        [recorded("cluster", seed=0), recorded("cluster", seed=1, hardware="another")],
         [recorded(f"cluster_{n}", accuracy=0.5 + n / 1000) for n in range(200)],
         [recorded("baseline", train_s=None), recorded("cluster", train_s=None)],
     ],
-    ids=["a baseline alone", "nothing feasible", "mixed hardware", "two hundred cells", "unknown training times"],
+    ids=["a baseline alone", "nothing feasible", "two hundred cells", "unknown training times"],
 )
 def test_unusual_selections(cells: list, tmp_path: Path) -> None:
     page, *figures = write(cells, tmp_path, chosen="")
@@ -117,15 +123,16 @@ def test_unknown_training_time_in_words_rows_and_figures() -> None:
 
 
 @pytest.mark.slow
-def test_two_thousand_cells_do_not_make_a_heavy_page(tmp_path: Path) -> None:
+def test_pages_of_many_cells_are_light(tmp_path: Path) -> None:
     cells = [
         recorded(
             f"technique_{n % 20}", accuracy=0.2 + n / 4000, model=f"model_{n % 9}", params={"technique.knob": str(n)}
         )
         for n in range(2000)
     ]
+    assert write(cells[::10], tmp_path, chosen="")[0].stat().st_size < 1e6
     page, *_ = write(cells, tmp_path, chosen="")
-    assert page.stat().st_size < 5e6
+    assert page.stat().st_size < 4e6
     assert (
         len(json.loads(re.findall(r"<script[^>]*json[^>]*>(.*?)</script>", page.read_text(), re.DOTALL)[0])["cells"])
         == 2000

@@ -1,0 +1,155 @@
+"""The first screen of a report: question, shortlist and reason in words."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.comparison.shortlist import Shortlist, shortlist
+from pipelines.report.answer import first_screen, points, question, why
+from pipelines.report.page import write
+from pipelines.report.rows import baselines
+from pipelines.report.words import duration
+from tests.comparison.recorded import compared, recorded
+
+SMALL = recorded("quantize_int8", megabytes=0.25, accuracy=0.79, test_ms=0.5)
+COMPARISON = compared(recorded("baseline"), SMALL, recorded("cluster", megabytes=0.4, accuracy=0.7))
+
+
+def found(**changes: object) -> Shortlist:
+    """The shortlist of COMPARISON with another second row."""
+    made = shortlist(COMPARISON)
+    assert made is not None
+    first, second = made.rows
+    return replace(made, rows=(first, replace(second, **changes)))  # type: ignore[arg-type]
+
+
+def table(**changes: object) -> Any:
+    """The rows of the first screen with that shortlist."""
+    return first_screen(COMPARISON, found(**changes))["rows"]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "words"), [(0, "0 points"), (0.01, "1 point"), (0.0123, "1.2 points"), (2e-4, "0.02 points")]
+)
+def test_points_in_words(fraction: float, words: str) -> None:
+    assert points(fraction) == words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(4.1, "4.1 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_questions() -> None:
+    assert question(1234, "digits") == "Which of these 1,234 cells is fit to be operated on digits?"
+    assert question(1, "digits") == "Is the one cell fit to be operated on digits?"
+
+
+def test_rows_of_the_shortlist() -> None:
+    first, second = table(doubt="not sure on 1,000 images")
+    assert first == {
+        "allowance": "0 points",
+        "name": "vgg16 baseline",
+        "setting": "",
+        "doubt": "",
+        "accuracy": "80.0%",
+        "interval": "77.4 to 82.4%",
+        "test": "1 ms",
+        "size": "1.00 MB",
+        "training": "10 s",
+        "score": "70.6 dB",
+        "smaller": ("same", ""),
+        "faster": ("same", ""),
+        "at": 2,
+        "fittest": False,
+    }
+    assert (second["allowance"], second["doubt"]) == ("1 point or more", "not sure on 1,000 images")
+    assert (second["smaller"], second["faster"]) == (("4.0x", ""), ("2.0x", ""))
+    assert (second["at"], second["fittest"]) == (0, True)
+
+
+def test_ratios_below_one_and_unknown_ones() -> None:
+    *_, row = table(times_smaller=0.4, times_faster=math.nan)
+    assert (row["smaller"], row["faster"]) == (("2.5x", "larger"), ("–", ""))  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {},
+            "1 point less accurate than vgg16 baseline, the most accurate, and 4.0 times smaller and 2.0 times faster.",
+        ),
+        ({"drop": 0.0}, "as accurate as vgg16 baseline"),
+        ({"times_smaller": 0.5, "times_faster": math.nan}, "the most accurate, and 2.0 times larger."),
+        ({"times_smaller": 1.0, "times_faster": 1.01}, "and neither smaller nor faster."),
+    ],
+)
+def test_why_the_winner_is_the_answer(changes: dict[str, object], sentence: str) -> None:
+    words = why(COMPARISON, found(**changes))
+    assert words.startswith("vgg16 quantize_int8: the fittest cell within 2 points, ") and sentence in words
+
+
+def test_why_without_a_choice() -> None:
+    alone = compared(recorded("baseline"))
+    assert (
+        why(alone, shortlist(alone)) == "vgg16 baseline is the only cell here: it is right on 80.0% of the test images."
+    )
+    best = compared(recorded("baseline"), recorded("cluster", accuracy=0.7))
+    assert why(best, shortlist(best)) == (
+        "vgg16 baseline: the most accurate cell (80.0%), and the fittest within 2 points of it."
+    )
+    nothing = compared(recorded("cluster", feasible=False))
+    assert shortlist(nothing) is None
+    assert why(nothing, None) == "No cell keeps the budgets of its score profile."
+    assert first_screen(nothing, None)["rows"] == []
+
+
+def test_warning_and_doubt_are_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    doubtful = replace(found(doubt="not sure on 1,000 images"), warnings=("The test set is small.",))
+    monkeypatch.setattr("pipelines.report.page.shortlist", lambda *_: doubtful)
+    cells = [run for entry in COMPARISON.entries for run in entry.runs]
+    html = write(cells, tmp_path, chosen="")[0].read_text()
+    assert "? not sure on 1,000 images" in html
+    assert "<b>Caution:</b> The test set is small." in html
+
+
+def test_baseline_of_a_cell_has_its_model_and_settings() -> None:
+    rate = {"training.learning_rate": "0.1"}
+    comparison = compared(
+        recorded("baseline"),
+        recorded("cluster", params=rate),
+        recorded("baseline", params=rate, accuracy=0.75),
+        recorded("cluster", model="resnet50"),
+    )
+    of = {
+        (entry.model, entry.technique): None if base is None else comparison.entries[base].label
+        for entry, base in zip(comparison.entries, baselines(comparison.entries), strict=True)
+    }
+    assert of["vgg16", "cluster"] == "vgg16-cifar10-baseline training.learning_rate=0.1"
+    assert of["vgg16", "baseline"] is None and of["resnet50", "cluster"] is None
+
+
+def test_the_answer_is_not_the_highest_score_far_below() -> None:
+    comparison = compared(
+        recorded("baseline", accuracy=0.661, megabytes=4.0),
+        recorded("quantize_int8", accuracy=0.651),
+        recorded("transfer_quantize_int8", accuracy=0.541, megabytes=0.05, train_s=1.0),
+    )
+    assert comparison.winner is not None and comparison.winner.technique == "transfer_quantize_int8"
+    assert why(comparison, shortlist(comparison)) == (
+        "vgg16 quantize_int8: the fittest cell within 2 points, 1 point less accurate than vgg16 baseline, the most "
+        "accurate, and 4.0 times smaller."
+    )
+    marked = [row["name"] for row in first_screen(comparison, shortlist(comparison))["rows"] if row["fittest"]]  # type: ignore[attr-defined]
+    assert marked == ["vgg16 quantize_int8"]
+
+
+def test_without_a_cell_near_the_most_accurate_the_nearest_is_named() -> None:
+    comparison = compared(recorded("baseline", accuracy=0.9, feasible=False), recorded("cluster", accuracy=0.84))
+    assert why(comparison, shortlist(comparison)).startswith(
+        "vgg16 cluster: the nearest cell within its budgets, 6 points less accurate than vgg16 baseline"
+    )
