@@ -10,6 +10,7 @@
   const rows = [...body.rows];
   const choices = [...filters.querySelectorAll("details")];
   const scroll = document.getElementById("scroll");
+  const MIN_POINTS = 0.02;
   const NEAR = 18, MARGIN = { left: 46, right: 12, top: 22, bottom: 42 };
   // Pixels that a power of ten needs for the ticks 1, 2 and 5.
   const ROOM = 120;
@@ -105,6 +106,12 @@
     return { place, ticks };
   };
 
+  // With values added so that the axis is MIN_POINTS long: one test image must not fill it.
+  function atLeastApart(values) {
+    const low = Math.min(...values), high = Math.max(...values), room = (MIN_POINTS - (high - low)) / 2;
+    return values.length && room > 0 ? [...values, Math.max(0, low - room), Math.min(1, high + room)] : values;
+  }
+
   // The least accuracy on the axis: cells below a gap of more than half of it, few and none of the front, are left out.
   const lowest = (cells) => {
     const sorted = [...cells].sort((a, b) => a.accuracy - b.accuracy), values = sorted.map((cell) => cell.accuracy);
@@ -185,7 +192,7 @@
     const right = width - MARGIN.right, bottom = height - MARGIN.bottom;
     const least = lowest(known), low = known.filter((cell) => cell.accuracy < least);
     const x = axis(known.map((cell) => cell[chosen.key] * chosen.factor), MARGIN.left, right, true);
-    const y = axis(known.map((cell) => cell.accuracy).filter((one) => one >= least), bottom, MARGIN.top, false);
+    const y = axis(atLeastApart(known.map((cell) => cell.accuracy).filter((one) => one >= least)), bottom, MARGIN.top, false);
     drawAxes(plot, x, y, chosen, width, height);
     const radius = radiusOf(known);
     const place = (cell) => {
