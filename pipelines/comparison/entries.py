@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.comparison import training_time
+from pipelines.comparison.labels import images_of, labelled, settings_of
+from pipelines.comparison.marks import marks_of
 from pipelines.results import columns
 from pipelines.results.metrics import (
     ACCURACY,
-    ACCURACY_DIFFERENCE,
-    ACCURACY_P_VALUE,
     CHANCE,
     COMPRESSED_BYTES,
     FILE_BYTES,
-    FILE_HASH,
     GAIN,
-    RATIO_HIGH,
-    RATIO_LOW,
     SCORE,
-    SIZE_RATIO,
     TEST_MS,
-    TRAIN_RATIO,
-    TRAIN_RATIO_HIGH,
-    TRAIN_RATIO_LOW,
     TRAIN_S,
     gain_of,
     term_of,
@@ -36,7 +29,6 @@ from pipelines.results.metrics import (
 from pipelines.results.records import DIMENSIONS
 from pipelines.results.score import CRITERIA, TRAIN_FLOOR_S, decibels, kappa
 from pipelines.results.statistics import mean_interval, mean_share, wilson
-from pipelines.results.verdict import accuracy_verdict, both_times, size_verdict, time_verdict
 
 if TYPE_CHECKING:
     from pipelines.results.columns import Column
@@ -44,8 +36,6 @@ if TYPE_CHECKING:
     from pipelines.results.records import Verdict
 
 BASELINE = "baseline"
-# The least number of seeds whose spread is taken for that of the training time.
-MIN_SEEDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,41 +146,15 @@ def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     """
     groups: dict[frozenset[tuple[str, str]], dict[str, RecordedCell]] = defaultdict(dict)
     for cell in sorted(cells, key=lambda cell: cell.started):
-        groups[frozenset((_settings(cell) | _images(cell) | {"name": cell.name}).items())][cell.seed] = cell
+        groups[frozenset((settings_of(cell) | images_of(cell) | {"name": cell.name}).items())][cell.seed] = cell
     newest = iter(training_time.comparable([cell for by_seed in groups.values() for cell in by_seed.values()]))
     runs = [tuple(next(newest) for _ in by_seed) for by_seed in groups.values()]
-    labels = _labels([_settings(of_one[0]) for of_one in runs], [of_one[0].name for of_one in runs])
+    labels = labelled([settings_of(of_one[0]) for of_one in runs], [of_one[0].name for of_one in runs])
     # Images are in the label only where the settings do not tell two entries apart.
     twice = {label for label in labels if labels.count(label) > 1}
-    images = _labels([_images(of_one[0]) for of_one in runs], labels)
+    images = labelled([images_of(of_one[0]) for of_one in runs], labels)
     labels = [known if label in twice else label for label, known in zip(labels, images, strict=True)]
     return [_entry(label, of_one) for label, of_one in zip(labels, runs, strict=True)]
-
-
-def _settings(cell: RecordedCell) -> dict[str, str]:
-    """The configuration of a cell without its seed and without the names of its parts, which are in its own name.
-
-    What all cells of a comparison have in common (`groups`) is left out, and so are parameters that `mlflow run` logs
-    beside the configuration. A cell whose training time is stated later is the same cell, so that statement is left out
-    too.
-    """
-    excluded = ("model.name", "dataset.name", "model.trained_s", "model.path")
-    settings = {
-        key: value
-        for key, value in cell.params.items()
-        if ("." in key or key == "deterministic")
-        and not key.startswith(("measurement.", "score."))
-        and not key.endswith(excluded)
-    }
-    # Its content tells a model's file, not its place; a few digits of the hash are enough to tell two apart.
-    if FILE_HASH in settings:
-        settings[FILE_HASH] = settings[FILE_HASH][:8]
-    return settings | {"source": cell.source}
-
-
-def _images(cell: RecordedCell) -> dict[str, str]:
-    """The digests of the images that a cell was trained and tested on; empty where they were not recorded."""
-    return {"training-images": cell.training_digest[:8], "test-images": cell.digest[:8]}
 
 
 def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
@@ -216,7 +180,7 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
         score=over_seeds(SCORE),
         gain=over_seeds(GAIN),
         gains={name: over_seeds(gain_of(name)).value for name in CRITERIA} if compared else {},
-        marks=_marks(runs) if compared else {},
+        marks=marks_of(runs) if compared else {},
         feasible=all(run.feasible == "True" for run in runs),
         uninformed=_uninformed(runs),
     )
@@ -261,86 +225,3 @@ def _accuracy(runs: Sequence[RecordedCell]) -> Estimate:
         return Estimate(value=mean)
     low, high = mean_share(values, images) if len(values) > 1 else wilson(mean * images, images)
     return Estimate(value=mean, low=low, high=high)
-
-
-def _marks(runs: Sequence[RecordedCell]) -> dict[str, Verdict]:
-    """Better or worse than the baseline where more than half of the seeds are, else tied."""
-    if any(ACCURACY_DIFFERENCE not in run.metrics for run in runs):
-        return {}
-    train = [_train_interval(run) for run in runs]
-    if len(runs) >= MIN_SEEDS and all(train):
-        # Repeated trainings show how far their times scatter.
-        over_seeds = np.exp(mean_interval([math.log(run.metrics[TRAIN_RATIO]) for run in runs]))
-        train = [(float(over_seeds[0]), float(over_seeds[1]))] * len(runs)
-    by_run = [_marks_of(run, interval) for run, interval in zip(runs, train, strict=True)]
-    marks: dict[str, Verdict] = {}
-    for name in by_run[0]:
-        verdicts = [one[name] for one in by_run if name in one]
-        if len(verdicts) == len(runs):
-            marks[name] = next((mark for mark in ("better", "worse") if verdicts.count(mark) * 2 > len(runs)), "tied")
-    return marks
-
-
-def _train_interval(run: RecordedCell) -> tuple[float, float] | None:
-    if TRAIN_RATIO not in run.metrics or run.train_unknown:
-        return None
-    return run.metrics[TRAIN_RATIO_LOW], run.metrics[TRAIN_RATIO_HIGH]
-
-
-def _marks_of(run: RecordedCell, train: tuple[float, float] | None) -> dict[str, Verdict]:
-    metrics = run.metrics
-    test = metrics[RATIO_LOW], metrics[RATIO_HIGH]
-    test_weight, train_weight = (float(run.params[f"score.{name}"]) for name in ("test_time", "train_time"))
-    both = both_times(test, train, test_weight=test_weight, train_weight=train_weight)
-    return {
-        "accuracy": accuracy_verdict(metrics[ACCURACY_DIFFERENCE], metrics[ACCURACY_P_VALUE]),
-        "time": time_verdict(*both),
-        **({"train_time": time_verdict(*train)} if train else {}),
-        "test_time": time_verdict(*test),
-        "size": size_verdict(metrics[SIZE_RATIO]),
-    }
-
-
-def _labels(groups: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
-    """The cells' names, each with the settings in which cells of that name differ."""
-    by_name: dict[str, list[Mapping[str, str]]] = defaultdict(list)
-    for settings, name in zip(groups, names, strict=True):
-        by_name[name].append(settings)
-    differing = {name: _differing(alike) for name, alike in by_name.items()}
-    return [
-        " ".join(
-            [
-                name,
-                *(f"{key}={differing[name][key][settings[key]]}" for key in sorted(settings.keys() & differing[name])),
-            ]
-        )
-        for settings, name in zip(groups, names, strict=True)
-    ]
-
-
-def _differing(alike: Sequence[Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """The settings in which cells of one name differ, with the short form of each value.
-
-    The class of a part is among them only where nothing else differs.
-    """
-    values = {key: {settings.get(key, "") for settings in alike} for key in set().union(*alike)}
-    several = {key: found for key, found in values.items() if len(found) > 1}
-    chosen = {key: found for key, found in several.items() if not key.endswith("_target_")} or several
-    return {key: _shortened(found) for key, found in chosen.items()}
-
-
-def _shortened(values: Collection[str]) -> dict[str, str]:
-    """Numbers of many digits with as few as tell them apart, by the number as it is written."""
-    for digits in (3, 4, 6):
-        short = {value: _rounded(value, digits) for value in values}
-        if len(set(short.values())) == len(values):
-            return short
-    return {value: value for value in values}
-
-
-def _rounded(value: str, digits: int) -> str:
-    try:
-        # No digest has a point.
-        return f"{float(value):.{digits}g}" if "." in value else value
-    except ValueError:
-        return value

@@ -148,7 +148,7 @@ def test_the_answer_is_not_the_highest_score_far_below() -> None:
     assert marked == ["vgg16 quantize_int8"]
 
 
-def test_without_a_cell_near_the_most_accurate_the_nearest_is_named() -> None:
+def test_the_nearest_cell_is_named_where_none_is_near_enough() -> None:
     comparison = compared(recorded("baseline", accuracy=0.9, feasible=False), recorded("cluster", accuracy=0.84))
     assert why(comparison, shortlist(comparison)).startswith(
         "vgg16 cluster: the nearest cell within its budgets, 6 points less accurate than vgg16 baseline"
