@@ -9,7 +9,7 @@ from pipelines.comparison.entries import Entry
 from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted
-from pipelines.report.words import duration, short_names, size
+from pipelines.report.words import duration, listed, short_names, size
 
 # Ratios this close to 1 are within what two measurements of one model differ by.
 SAME = 0.02
@@ -59,7 +59,8 @@ def why(comparison: Comparison, found: Shortlist | None) -> str:
     loss = f"{points(row.drop)} less accurate than" if points(row.drop) != points(0) else "as accurate as"
     ratios = _times(row.times_smaller, "smaller", "larger"), _times(row.times_faster, "faster", "slower")
     gains = [f"{text.replace('x', ' times')} {word}" for text, word in ratios if word] or ["neither smaller nor faster"]
-    return f"{name}: {reason}, {loss} {names[best.label]}, the most accurate, and {' and '.join(gains)}."
+    gains += [f"{text.replace('x', ' times')} {word} training" for text, word in [_training(row, best)] if word]
+    return f"{name}: {reason}, {loss} {names[best.label]}, the most accurate, and {listed(gains)}."
 
 
 def points(fraction: float) -> str:
@@ -95,6 +96,12 @@ def _times(ratio: float, more: str, less: str) -> tuple[str, str]:
     factor = max(ratio, 1 / ratio)
     digits = 2 if factor < 1.05 else 1 if factor < 100 else 0
     return f"{factor:,.{digits}f}x", more if ratio > 1 else less
+
+
+def _training(row: Shortlisted, best: Entry) -> tuple[str, str]:
+    """How much less training led to it than to the most accurate cell, as a factor and its word."""
+    own, other = row.entry.train_s.value, best.train_s.value
+    return _times(other / own if own > 0 else math.nan, "less", "more")
 
 
 def _size_and_time(entry: Entry) -> str:

@@ -83,6 +83,11 @@ def test_ratios_below_one_and_unknown_ones() -> None:
             {},
             "1 point less accurate than vgg16 baseline, the most accurate, and 4.0 times smaller and 2.0 times faster.",
         ),
+        # It continues the baseline's training: no more and no less.
+        (
+            {"times_smaller": 0.9},
+            "the most accurate, and 1.1 times larger and 2.0 times faster.",
+        ),
         ({"drop": 0.0}, "as accurate as vgg16 baseline"),
         ({"times_smaller": 0.5, "times_faster": math.nan}, "the most accurate, and 2.0 times larger."),
         ({"times_smaller": 1.0, "times_faster": 1.01}, "and neither smaller nor faster."),
@@ -152,4 +157,15 @@ def test_the_nearest_cell_is_named_where_none_is_near_enough() -> None:
     comparison = compared(recorded("baseline", accuracy=0.9, feasible=False), recorded("cluster", accuracy=0.84))
     assert why(comparison, shortlist(comparison)).startswith(
         "vgg16 cluster: the nearest cell within its budgets, 6 points less accurate than vgg16 baseline"
+    )
+
+
+def test_why_names_the_training_that_decides() -> None:
+    # Larger and no faster, but a third of the training.
+    comparison = compared(
+        recorded("qat", accuracy=0.668, megabytes=3.2, train_s=64.0, own_s=43.0),
+        recorded("quantize_dynamic", accuracy=0.6515, megabytes=3.7, train_s=20.7),
+    )
+    assert why(comparison, shortlist(comparison)).endswith(
+        "the most accurate, and 1.2 times larger and 3.1 times less training."
     )
