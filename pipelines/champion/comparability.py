@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.comparison.groups import IRRELEVANT
+from pipelines.comparison.groups import IRRELEVANT, conditions
 from pipelines.results.metrics import CHANCE
+from pipelines.results.words import listed
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
-
-
-# The condition of cells that this version has timed.
-NEW = f"metrics.`{CHANCE}` >= 0"
 
 
 def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
@@ -26,7 +22,7 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
         if own != other:
             raise ValueError(
                 f"the champion, {champion.name} of run {champion.run_id}, was {what} than the candidates ({own} and "
-                f"{other}): run its cell again with their settings, choose candidates with its settings by filter=, or "
+                f"{other}): run its cell again with their settings, choose such candidates by --filter, or "
                 "add --anew to the command to replace it by the best candidate"
             )
 
@@ -37,29 +33,63 @@ def check_comparable(cells: Sequence[RecordedCell]) -> None:
     Accuracies compare on the same test images, times on the same machine under the same settings of measurement, scores
     under the same exponents and budgets.
     """
-    by_digest = _groups(cells, lambda cell: cell.digest)
-    if len(by_digest) > 1:
-        conditions = {digest: f"dataset.digest = '{digest}'" for digest in by_digest}
-        raise _mixed("were tested on different images", by_digest, conditions)
-    if "" in by_digest:
+    if not any(cell.digest for cell in cells):
         raise ValueError(
             f"the digest of the test images must be recorded for cells to be compared, got none for all {len(cells)}: "
             "run them again with resume=false"
         )
-    by_hardware = _groups(cells, lambda cell: cell.hardware)
-    if len(by_hardware) > 1:
-        conditions = {hardware: f"tags.hardware = '{hardware}'" for hardware in by_hardware}
-        raise _mixed("were measured on different machines", by_hardware, conditions)
-    by_method = _groups(cells, lambda cell: NEW if cell.is_in_bursts else "")
-    if len(by_method) > 1:
-        raise _mixed("were timed in two ways, by an older version and by this one,", by_method, {NEW: NEW})
-    for what, prefix in (
-        ("measured with different settings", "measurement."),
-        ("scored by different profiles", "score."),
-    ):
-        by_settings = _groups(cells, partial(_settings, prefix=prefix))
-        if len(by_settings) > 1:
-            raise _mixed(f"were {what}", by_settings, _filters(by_settings, prefix))
+    groups: dict[tuple[tuple[str, str], ...], list[RecordedCell]] = {}
+    for cell in cells:
+        groups.setdefault(tuple(sorted(conditions(cell).items())), []).append(cell)
+    if len(groups) == 1:
+        return
+    of_groups = {key: dict(key) for key in groups}
+    names = sorted(
+        name
+        for name in set().union(*of_groups.values())
+        if len({of_one.get(name) for of_one in of_groups.values()}) > 1
+    )
+    what = listed(dict.fromkeys(words for name in names if (words := _what(name))))
+    # The largest first; four are enough to choose from.
+    largest = sorted(groups.items(), key=lambda item: -len(item[1]))
+    shown = [
+        f"--filter '{chosen}' ({len(group)} cell{'s' if len(group) > 1 else ''})"
+        for key, group in largest
+        if (chosen := _filter(names, of_groups[key]))
+    ][:4]
+    raise ValueError(
+        f"the {len(cells)} cells were {what} and cannot be compared: choose some of them with {' or '.join(shown)}, or "
+        "with --sweep last, or --sweep and the id of a sweep's run"
+    )
+
+
+def _what(name: str) -> str:
+    """How cells differ that do not have the same condition of this name (`groups.conditions`); empty for the number."""
+    if name.startswith("measurement."):
+        return "measured with different settings"
+    if name.startswith("score."):
+        return "scored by different profiles"
+    return {
+        "images": "tested on different images",
+        "hardware": "measured on different machines",
+        "timed": "timed in two ways, by an older version and by this one",
+    }.get(name, "")
+
+
+def _filter(names: Sequence[str], of_group: Mapping[str, str]) -> str:
+    """The condition, in MLflow's syntax, that chooses a group by the names in which groups differ; empty for none."""
+    parts = []
+    for name in names:
+        value = of_group.get(name, "None")
+        if name == "timed":
+            # No filter finds runs without a metric.
+            if value != "in bursts":
+                return ""
+            parts.append(f'metrics."{CHANCE}" >= 0')
+        elif name != "count":
+            key = {"images": "dataset.digest", "hardware": "tags.hardware"}.get(name, f'params."{name}"')
+            parts.append(f'{key} = "{value}"')
+    return " and ".join(parts)
 
 
 def profile(cell: RecordedCell) -> str:
@@ -86,34 +116,3 @@ def _settings(cell: RecordedCell, *, prefix: str) -> str:
         if name.startswith(prefix) and name not in IRRELEVANT and value != "None"
     }
     return " ".join(f"{name}={number:g}" for name, number in sorted(chosen.items()))
-
-
-def _filters(groups: dict[str, list[RecordedCell]], prefix: str) -> dict[str, str]:
-    """For each group the condition that chooses it by the settings in which groups differ."""
-    params_of = {key: group[0].params for key, group in groups.items()}
-    differing = sorted(
-        name
-        for name in {name for params in params_of.values() for name in params if name.startswith(prefix)}
-        if name not in IRRELEVANT and len({params.get(name) for params in params_of.values()}) > 1
-    )
-    return {
-        key: " and ".join(f"params.`{name}` = '{params.get(name)}'" for name in differing)
-        for key, params in params_of.items()
-    }
-
-
-def _groups(cells: Sequence[RecordedCell], key: Callable[[RecordedCell], str]) -> dict[str, list[RecordedCell]]:
-    """Cells by their `key`, the largest group first."""
-    groups: dict[str, list[RecordedCell]] = {}
-    for cell in cells:
-        groups.setdefault(key(cell), []).append(cell)
-    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
-
-
-def _mixed(what: str, groups: dict[str, list[RecordedCell]], conditions: dict[str, str]) -> ValueError:
-    # A run without a digest has no such filter. Four groups are enough to choose from.
-    shown = [f'filter="{conditions[key]}" ({len(group)} cells)' for key, group in groups.items() if key][:4]
-    return ValueError(
-        f"the {sum(map(len, groups.values()))} cells {what} and cannot be compared: choose some of them with "
-        f"{' or '.join(shown)}, or with sweep=last, or sweep= and the id of a sweep's run"
-    )

@@ -10,13 +10,14 @@ champion's by more than a margin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from pipelines.champion.comparability import check_champion
+from pipelines.comparison.entries import BASELINE, Entry, entries_of
 from pipelines.comparison.shortlist import within
 from pipelines.results import statistics
 from pipelines.results.metrics import (
@@ -93,28 +94,30 @@ class Decision:
     misses: tuple[Assessment, ...]
     champion: RecordedCell | None
     stands: bool
-    most_accurate: RecordedCell | None
+    most_accurate: Entry | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
     """Takes cells through the gates.
 
-    champion, most_accurate: the cells that they are compared with. predictions_of: called only for the last gate.
+    champion, most_accurate: what they are compared with. accuracies: the mean over its seeds by run id. predictions_of:
+    called only for the last gate.
     """
 
     champion: RecordedCell | None
-    most_accurate: RecordedCell | None
+    most_accurate: Entry | None
+    accuracies: Mapping[str, float]
     limits: Limits
     predictions_of: PredictionsOf
 
     def assess(self, cell: RecordedCell) -> Assessment:
         """Take one cell through the gates, up to the first that it fails."""
         steps: tuple[Callable[[], Gate], ...] = (
-            lambda: Gate(name="effect", passed=True, reason="its technique had one, else its run would have failed"),
+            lambda: Gate(name="effect", passed=True, reason=_effect(cell)),
             lambda: _learnt(cell),
             lambda: _feasible(cell),
-            lambda: _drop(cell, self.most_accurate, self.limits.max_drop),
+            lambda: _drop(self.accuracies.get(cell.run_id, cell.accuracy), self.most_accurate, self.limits.max_drop),
             lambda: _score(cell, self.champion),
             # It costs a download.
             lambda: _accuracy(cell, self.champion, predictions_of=self.predictions_of, margin=self.limits.margin),
@@ -144,9 +147,13 @@ def decide(
     remeasured = [cell for cell in cells if champion is not None and cell.fingerprint == champion.fingerprint]
     if remeasured:
         champion = max(remeasured, key=lambda cell: cell.started)
-    learnt = [cell for cell in cells if _learnt(cell).passed]
-    top = max(learnt, key=lambda cell: cell.accuracy, default=None)
-    judge = Judge(champion=champion, most_accurate=top, limits=limits, predictions_of=predictions_of)
+    # As in the shortlist: seeds are averaged, and of equally accurate cells the one with the best score is taken.
+    entries = [entry for entry in entries_of(cells) if not entry.uninformed]
+    best = max(entries, key=lambda entry: (entry.accuracy.value, entry.score.value), default=None)
+    accuracies = {run.run_id: entry.accuracy.value for entry in entries for run in entry.runs}
+    judge = Judge(
+        champion=champion, most_accurate=best, accuracies=accuracies, limits=limits, predictions_of=predictions_of
+    )
     failed: list[Assessment] = []
     for cell in sorted((cell for cell in cells if cell not in remeasured), key=lambda cell: -cell.metrics[SCORE]):
         if champion is not None and _eligible(cell):
@@ -154,13 +161,13 @@ def decide(
         one = judge.assess(cell)
         if one.passed:
             misses = _nearest_first(failed)
-            return Decision(winner=one, misses=misses, champion=champion, stands=False, most_accurate=top)
+            return Decision(winner=one, misses=misses, champion=champion, stands=False, most_accurate=best)
         failed.append(one)
     ineligible = [cell for cell in remeasured if not _eligible(cell)]
     failed += map(judge.assess, ineligible)
     stands = len(remeasured) > len(ineligible)
     misses = _nearest_first(failed)
-    return Decision(winner=None, misses=misses, champion=champion, stands=stands, most_accurate=top)
+    return Decision(winner=None, misses=misses, champion=champion, stands=stands, most_accurate=best)
 
 
 def accuracy(own: Predictions, champion: Predictions, *, margin: float) -> Gate:
@@ -184,6 +191,12 @@ def accuracy(own: Predictions, champion: Predictions, *, margin: float) -> Gate:
 def _eligible(cell: RecordedCell) -> bool:
     """Whether it passes the gates that depend on nothing but the cell."""
     return _learnt(cell).passed and _feasible(cell).passed
+
+
+def _effect(cell: RecordedCell) -> str:
+    if cell.technique == BASELINE:
+        return "none is asked of a baseline"
+    return "its technique had one, else its run would have failed"
 
 
 def _learnt(cell: RecordedCell) -> Gate:
@@ -231,30 +244,28 @@ def _budgets(cell: RecordedCell) -> dict[str, float]:
 
 
 def _goals(cell: RecordedCell) -> dict[str, float]:
-    """As `_budgets`, of the goals relative to the baseline; empty for a baseline."""
+    """As `_budgets`, of the goals relative to the baseline. A baseline is as fast and as large as itself."""
     given = {name: cell.params.get(f"score.{name}", "None") for name in GOALS}
     goals = {name: float(value) for name, value in given.items() if value != "None"}
-    if ACCURACY_DIFFERENCE not in cell.metrics:
-        return {}
-    drop, goal = -cell.metrics[ACCURACY_DIFFERENCE], goals.get("max_accuracy_drop", 0.0)
+    drop, goal = -cell.metrics.get(ACCURACY_DIFFERENCE, 0.0), goals.get("max_accuracy_drop", 0.0)
     used = {
         # A goal of 0 is missed by any drop.
         "max_accuracy_drop": 0.0 if within(goal, drop) else drop / goal if goal else math.inf,
-        "min_speedup": goals.get("min_speedup", 0.0) * cell.metrics[TIME_RATIO],
-        "min_size_reduction": goals.get("min_size_reduction", 0.0) * cell.metrics[SIZE_RATIO],
+        "min_speedup": goals.get("min_speedup", 0.0) * cell.metrics.get(TIME_RATIO, 1.0),
+        "min_size_reduction": goals.get("min_size_reduction", 0.0) * cell.metrics.get(SIZE_RATIO, 1.0),
     }
     return {name: used[name] for name in goals}
 
 
-def _drop(cell: RecordedCell, top: RecordedCell | None, max_drop: float) -> Gate:
-    assert top is not None  # the cell itself has learnt something
-    drop = top.accuracy - cell.accuracy
-    against = "the most accurate candidate" if top is cell else f"{100 * drop:.2f} points below {top.name}"
-    allowed = "" if top is cell else f", the most accurate candidate; allowed {100 * max_drop:.2f}"
+def _drop(accuracy: float, top: Entry | None, max_drop: float) -> Gate:
+    """accuracy: the mean over the cell's seeds."""
+    drop = top.accuracy.value - accuracy if top else 0.0
+    seeds = f" over {len(top.runs)} seeds" if top and len(top.runs) > 1 else ""
+    below = f"{100 * drop:.2f} points below {top.label}, the most accurate candidate{seeds}" if top and drop else ""
     return Gate(
         name="drop",
         passed=within(max_drop, drop),
-        reason=f"{cell.accuracy:.2%}, {against}{allowed}",
+        reason=f"{accuracy:.2%}, {below or 'the most accurate candidate'}; allowed {100 * max_drop:.2f}",
         shortfall=drop - max_drop,
     )
 
@@ -271,15 +282,14 @@ def _score(cell: RecordedCell, champion: RecordedCell | None) -> Gate:
 def _accuracy(
     cell: RecordedCell, champion: RecordedCell | None, *, predictions_of: PredictionsOf, margin: float
 ) -> Gate:
+    if champion is None:
+        return Gate(name="accuracy", passed=True, reason=f"{cell.accuracy:.2%}, compared with no champion")
     try:
         own = predictions_of(cell)
     except StoreError as error:
         # The other candidates are still assessed.
         return Gate(name="accuracy", passed=False, reason=f"unknown, as {error}", shortfall=math.inf)
-    if champion is not None:
-        return accuracy(own, predictions_of(champion), margin=margin)
-    reason = f"{own.correct / len(own.predicted):.2%}, and no champion to compare with"
-    return Gate(name="accuracy", passed=True, reason=reason)
+    return accuracy(own, predictions_of(champion), margin=margin)
 
 
 def _nearest_first(failed: Sequence[Assessment]) -> tuple[Assessment, ...]:

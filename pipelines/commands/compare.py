@@ -2,7 +2,7 @@
 
   opscore compare                     all finished cells of the experiment
   opscore compare --sweep last        those of the newest sweep, or --sweep <run id>
-  opscore compare --dataset cifar10 --filter "params.`model.input_size` = '64'"
+  opscore compare --dataset cifar10 --filter 'params."model.input_size" = "64"'
 
 = marks cells whose score does not differ significantly from the winner's, P those on the Pareto front over accuracy,
 test time and compressed size. "first" is the share of all weights of the four criteria under which a cell ranks first.

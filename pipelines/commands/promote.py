@@ -7,7 +7,7 @@ as opscore-<dataset> with the alias champion, and the former champion gets the a
 
   opscore promote --dataset cifar10 --sweep last --dry-run       shows the shortlist, changes nothing
   opscore promote --dataset cifar10 --max-drop 0.005
-  opscore promote --dataset cifar10 --filter "tags.model = 'resnet50'" --margin 0.005
+  opscore promote --dataset cifar10 --filter 'tags.model = "resnet50"' --margin 0.005
   opscore promote --dataset cifar10 --anew       ignores the champion, for example if its run is lost
 
 `opscore rollback` returns to an earlier champion.
@@ -26,9 +26,10 @@ from pipelines.champion import comparability, gates
 from pipelines.commands import arguments, rollback, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison import shortlist_text, training_time
+from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import compare
-from pipelines.comparison.shortlist import MAX_DROP, doubt, shortlist
+from pipelines.comparison.shortlist import MAX_DROP, doubt, points, shortlist
 from pipelines.results import metrics
 from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
@@ -67,6 +68,8 @@ def promoted(chosen: Selection, *, limits: gates.Limits, dry_run: bool, anew: bo
     lines += [train_time_note] if train_time_note else []
     if dry_run:
         lines += [*_shortlists(cells, registry), ""]
+    if any(len(entry.runs) > 1 for entry in entries_of(cells)):
+        lines.append("Note: accuracies of seeds are averaged; the version that is promoted is that of a single seed.")
     winner = decision.winner
     if winner is None:
         return "\n".join([*lines, _nobody(decision, version, name, registry)])
@@ -93,12 +96,12 @@ def _shortlists(cells: Sequence[RecordedCell], registry: Registry) -> Iterator[s
             yield "\n" + shortlist_text.text(listed)
 
 
-def _unsure(winner: RecordedCell, top: RecordedCell | None, limits: gates.Limits, registry: Registry) -> str | None:
+def _unsure(winner: RecordedCell, top: Entry | None, limits: gates.Limits, registry: Registry) -> str | None:
     """That the winner may lose more accuracy than allowed, where it is not sure on so few images."""
-    if top is None or top is winner:
+    if top is None or any(run.run_id == winner.run_id for run in top.runs):
         return None
-    unsure = doubt([winner], [top], limits.max_drop, registry.predictions)
-    return f"that it loses at most {100 * limits.max_drop:g} points is {unsure}" if unsure else None
+    unsure = doubt([winner], top.runs, limits.max_drop, registry.predictions)
+    return f"that it loses at most {points(limits.max_drop)} is {unsure}" if unsure else None
 
 
 def _reasons(
@@ -183,7 +186,7 @@ class _Promote(arguments.WordCommand):
 def command(chosen: Selection, max_drop: str, margin: str, dry_run: bool, anew: bool) -> None:
     """Promote, and print the report."""
     with arguments.checked():
-        limits = gates.Limits(max_drop=_fraction("max_drop", max_drop), margin=_fraction("margin", margin))
+        limits = gates.Limits(max_drop=_fraction("--max-drop", max_drop), margin=_fraction("--margin", margin))
     print(promoted(chosen, limits=limits, dry_run=dry_run, anew=anew))
 
 

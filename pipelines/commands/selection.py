@@ -60,7 +60,7 @@ _OPTIONS = (
     arguments.setting("--dataset", metavar="NAME", help="Cells of this dataset; default: of all."),
     arguments.setting("--sweep", metavar="RUN", help="Cells of the sweep with this run id, or of the last."),
     arguments.setting(
-        "--filter", metavar="CONDITION", help="In MLflow's syntax: params.`model.input_size` = '64'."
+        "--filter", metavar="CONDITION", help='In MLflow\'s syntax: \'params."model.input_size" = "64"\'.'
     ),
     arguments.setting("--experiment", metavar="NAME", default="opscore", show_default=True, help="MLflow's."),
     arguments.STORE(),

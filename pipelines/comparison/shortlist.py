@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.comparison.entries import Entry
+from pipelines.comparison.entries import BASELINE, Entry
+from pipelines.comparison.labels import settings_of
+from pipelines.results.metrics import TIME_RATIO
 from pipelines.results.recorded import PredictionsOf, RecordedCell
 from pipelines.results.score import ROUNDING
 from pipelines.results.statistics import Z, mean_interval, paired_difference
@@ -55,8 +57,8 @@ class Shortlisted:
         if first is None or (first == 0 and last is None):
             return "any"
         if last is None:
-            return f"{_points(first)} or more"
-        return f"{100 * first:g} to {_points(last)}" if first != last else _points(first)
+            return f"{points(first)} or more"
+        return f"{100 * first:g} to {points(last)}" if first != last else points(first)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ def shortlist(comparison: Comparison, predictions_of: PredictionsOf | None = Non
         rows=tuple(_rows(fit, top, predictions_of)),
         smallest=min(fit, key=lambda entry: entry.compressed_bytes.value),
         fastest=min(fit, key=lambda entry: entry.test_ms.value),
-        warnings=tuple(_warnings(fit, top)),
+        warnings=tuple(_warnings(fit, top, sum(not entry.feasible for entry in learnt))),
     )
 
 
@@ -171,9 +173,31 @@ def _row(entry: Entry, top: Entry, allowance: float | None, predictions_of: Pred
         entry=entry,
         drop=_drop(entry, top),
         times_smaller=top.compressed_bytes.value / entry.compressed_bytes.value,
-        times_faster=top.test_ms.value / entry.test_ms.value,
+        times_faster=_times_faster(entry, top),
         doubt="" if allowance is None or entry is top else doubt(entry.runs, top.runs, allowance, predictions_of),
     )
+
+
+def _times_faster(entry: Entry, top: Entry) -> float:
+    """From the ratios to their baseline, timed side by side, where the two have the same; else from their own times."""
+    own, other = _baseline_ratio(entry), _baseline_ratio(top)
+    if own and other and _baseline_of(entry) == _baseline_of(top):
+        return other / own
+    return top.test_ms.value / entry.test_ms.value
+
+
+def _baseline_ratio(entry: Entry) -> float | None:
+    """Test time over the baseline's, as the mean over seeds."""
+    if entry.technique == BASELINE:
+        return 1.0
+    ratios = [run.metrics[TIME_RATIO] for run in entry.runs if TIME_RATIO in run.metrics]
+    return float(np.mean(ratios)) if len(ratios) == len(entry.runs) else None
+
+
+def _baseline_of(entry: Entry) -> dict[str, str]:
+    """What tells two baselines apart, seeds aside."""
+    settings = settings_of(entry.runs[0]) | {"model": entry.model, "source": ""}
+    return {name: value for name, value in settings.items() if not name.startswith("technique.")}
 
 
 def doubt(
@@ -189,22 +213,26 @@ def doubt(
     low, high, discordant = difference(own, top, predictions_of)
     if -low <= allowance + ROUNDING:
         return ""
+    loses = f"not sure on {images:,} images, where it may lose {-100 * low:.1f} points"
     adjusted = (discordant * images + 2) / (images + 2)
     enough = max(images + 1, images_to_tell(-(low + high) / 2, allowance, adjusted))
     told = f"; about {_two_digits(enough):,} would tell" if enough < MAX_TIMES_MORE * images else ""
-    return f"not sure on {images:,} images{told}"
+    return f"{loses}{told}"
 
 
-def _warnings(fit: Sequence[Entry], top: Entry) -> Iterator[str]:
+def _warnings(fit: Sequence[Entry], top: Entry, infeasible: int) -> Iterator[str]:
     images = top.runs[0].test_images
     enough = images_for_points(top.accuracy.value, images) if images else 0
     if images < enough:
         yield (
-            f"{images:,} test images cannot tell {_points(TOLD_APART)} of accuracy apart, which takes about "
+            f"{images:,} test images cannot tell {points(TOLD_APART)} of accuracy apart, which takes about "
             f"{_two_digits(enough):,}: the most accurate cell may be so by chance."
         )
+    if infeasible:
+        cells = "1 cell misses" if infeasible == 1 else f"{infeasible} cells miss"
+        yield f"{cells} a budget or goal of the score profile and cannot be chosen."
     if not any(within(ALLOWANCES[-2], _drop(entry, top)) for entry in fit):
-        yield f"No cell within its budgets is within {_points(0.1)} of the most accurate, {top.label}."
+        yield f"No cell within its budgets is within {points(0.1)} of the most accurate, {top.label}."
 
 
 def _drop(entry: Entry, top: Entry) -> float:
@@ -232,9 +260,10 @@ def _of_pair(own: RecordedCell, other: RecordedCell, predictions_of: Predictions
     return right[0] - right[1], min(images, 2 * images - sum(right))
 
 
-def _points(fraction: float) -> str:
-    points = f"{100 * fraction:g}"
-    return f"{points} point{'' if points == '1' else 's'}"
+def points(fraction: float) -> str:
+    """A fraction of accuracy as `1 point`, `2.5 points`."""
+    count = f"{100 * fraction:g}"
+    return f"{count} point{'' if count == '1' else 's'}"
 
 
 def _two_digits(count: float) -> int:

@@ -25,7 +25,7 @@ def text(shortlist: Shortlist) -> str:
         f"Most accurate: {top.label}, {columns.ACCURACY.text(top.accuracy.value)}. "
         "The fittest cell that loses at most:",
         aligned(rows, left=len(rows[0]) - len(COLUMNS) - 4),
-        *(f"{row.given_up}: {row.doubt}." for row in shortlist.rows if row.doubt),
+        *(f"{row.entry.label}: {row.doubt}." for row in shortlist.rows if row.doubt),
         *extremes(shortlist),
     ]
     return "\n".join(lines)
@@ -41,6 +41,7 @@ def extremes(shortlist: Shortlist) -> Iterator[str]:
         value = entry.estimate(column).value
         lost = shortlist.drop(entry)
         less = "as accurate" if math.isclose(lost, 0, abs_tol=5e-5) else f"{100 * lost:.1f} points less accurate"
+        less = "the most accurate" if entry is shortlist.most_accurate else less
         yield f"{what}: {entry.label}, {column.text(value)} {unit}, {less}."
 
 

@@ -72,7 +72,9 @@ class Job:
         else:
             build = self._build(unfinished)
         baseline = self.needed.get("baseline")
-        measured, delegated = self._measure(baseline), delegation(files.exported_model)
+        measured = self._measure(baseline)
+        with runtime.without_greetings():
+            delegated = delegation(files.exported_model)
         result = cell_result(
             cell,
             self.data,

@@ -74,6 +74,11 @@ def _comparison(
     other, baseline_train_s = baseline.result.measurement, baseline.result.timing.train_total_s
     assert measured.reference_p50_ms is not None  # a baseline was given, so it was timed
     assert measured.ratio is not None and measured.ratio_low is not None and measured.ratio_high is not None
+    if not baseline.files.predictions.is_file():
+        raise RuntimeError(
+            f"the baseline's answers to the test images are lost, as {baseline.files.predictions.name} is no artifact "
+            "of its run any more: run the baseline again with the same settings, technique=baseline and resume=false"
+        )
     with np.load(baseline.files.predictions, allow_pickle=False) as arrays:
         baseline_right = arrays["logits"].argmax(axis=1) == data.test.labels
     p_value = statistics.mcnemar(measured.logits.argmax(axis=1) == data.test.labels, baseline_right)

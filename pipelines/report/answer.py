@@ -9,7 +9,8 @@ from pipelines.comparison.entries import Entry
 from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted
-from pipelines.report.words import duration, listed, short_names, size
+from pipelines.report.words import duration, short_names, size
+from pipelines.results.words import listed
 
 # Ratios this close to 1 are within what two measurements of one model differ by.
 SAME = 0.02

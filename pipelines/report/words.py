@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.columns import CRITERION
 from pipelines.results.records import DIMENSIONS
 from pipelines.results.score import BUDGETS, CRITERIA, GOALS
+from pipelines.results.words import listed
 
 # Scores that differ by less in a criterion count as equal in it.
 MIN_DB = 0.05
@@ -74,12 +74,6 @@ def duration(seconds: float) -> str:
     """Seconds as s, min or h."""
     unit, factor = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
     return f"{seconds / factor:.3g} {unit}"
-
-
-def listed(words: Iterable[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _shortened(settings: str) -> str:

@@ -52,10 +52,9 @@ class OperationalScore:
 
     accuracy, size, test_time, train_time: exponents >= 0, not all zero. min_accuracy: fraction in (0, 1);
     max_size_mb: compressed, in 10^6 bytes; max_test_ms: p50 latency of an image; max_train_s: with the parent cell's.
-    Goals relative to the baseline, which itself need not reach them: max_accuracy_drop: fraction in [0, 1);
-    min_speedup: the baseline's latency over the cell's; min_size_reduction: the baseline's compressed size over the
-    cell's; 2 means twice as fast, half the size. An unknown training time adds nothing to a score, and keeps no
-    `max_train_s`.
+    Goals relative to the baseline: max_accuracy_drop: fraction in [0, 1); min_speedup: the baseline's latency over the
+    cell's; min_size_reduction: the baseline's compressed size over the cell's; 2 means twice as fast, half the size.
+    An unknown training time adds nothing to a score, and keeps no `max_train_s`.
     """
 
     accuracy: float
@@ -112,7 +111,7 @@ class OperationalScore:
     ) -> tuple[str, ...]:
         """One sentence for each budget or goal that is missed or cannot be checked; empty means feasible.
 
-        comparison: with the baseline; None for a baseline, of which no goal is asked.
+        comparison: with the baseline; None for a baseline, which is as fast and as large as itself.
         """
         size_mb = measurement.compressed_bytes / 1e6
         found = []
@@ -127,18 +126,19 @@ class OperationalScore:
                 found.append(f"{what} is unknown and cannot keep its budget {budget:g}: {STATE_TRAINED_S} states it")
             elif budget is not None and value is not None and value > budget:
                 found.append(f"{what} {value:.4g} is above its budget {budget:g}")
-        return (*found, *self._missed_goals(measurement, comparison)) if comparison else tuple(found)
+        return *found, *self._missed_goals(measurement, comparison)
 
-    def _missed_goals(self, measurement: Measurement, comparison: Comparison) -> Iterator[str]:
-        drop = comparison.baseline_accuracy - measurement.accuracy
+    def _missed_goals(self, measurement: Measurement, comparison: Comparison | None) -> Iterator[str]:
+        drop = comparison.baseline_accuracy - measurement.accuracy if comparison else 0.0
         if self.max_accuracy_drop is not None and drop > self.max_accuracy_drop + ROUNDING:
             yield (
                 f"accuracy is {100 * drop:.2f} points below the baseline's, more than max_accuracy_drop "
                 f"{self.max_accuracy_drop:g} allows"
             )
-        smaller = comparison.baseline_compressed_bytes / measurement.compressed_bytes
+        smaller = comparison.baseline_compressed_bytes / measurement.compressed_bytes if comparison else 1.0
+        faster = 1 / comparison.latency_ratio if comparison else 1.0
         for what, value, goal in (
-            ("speedup", 1 / comparison.latency_ratio, self.min_speedup),
+            ("speedup", faster, self.min_speedup),
             ("size_reduction", smaller, self.min_size_reduction),
         ):
             if goal is not None and value < goal:

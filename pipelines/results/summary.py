@@ -59,7 +59,9 @@ def _rows(result: CellResult) -> list[Row]:
         if own is None or other is None:
             rows.append((name, _known(own, form), _known(other, form), "", ""))
             continue
-        change = f"{100 * (own - other):+.2f} points" if name == "accuracy" else f"x {own / other:.3f}"
+        # Of the test time, the ratio of the undisturbed times, as in the verdict.
+        ratio = baseline.latency_ratio if field == "p50_ms" else own / other
+        change = f"{100 * (own - other):+.2f} points" if name == "accuracy" else f"x {ratio:.3f}"
         part = f"{getattr(baseline.gain, criterion):+.2f} dB" if criterion else ""
         rows.append((name, form(own), form(other), change, part))
     if baseline is None:
@@ -86,15 +88,18 @@ def _verdict(result: CellResult, comparison: Comparison) -> str:
     """Size, test time and accuracy against the baseline's, in at most 80 columns."""
     size_ratio = result.measurement.compressed_bytes / comparison.baseline_compressed_bytes
     points = 100 * (result.measurement.accuracy - comparison.baseline_accuracy)
+    value, p_value = f"{result.measurement.accuracy:.1%}", f"p = {comparison.accuracy_p_value:.2g}"
     accuracy = {
-        "tied": f"accuracy unchanged ({result.measurement.accuracy:.1%}",
-        "better": f"accuracy better by {points:.1f} points (",
-        "worse": f"accuracy worse by {-points:.1f} points (",
+        "tied": f"accuracy tied ({value}, {points:+.1f} points, {p_value})",
+        "better": f"accuracy better by {points:.1f} points ({p_value})",
+        "worse": f"accuracy worse by {-points:.1f} points ({p_value})",
     }[comparison.accuracy]
+    if not points:
+        accuracy = f"accuracy unchanged ({value}, {p_value})"
     parts = (
         _times(size_ratio, comparison.size, ("smaller", "larger", "equally large")),
         _times(comparison.latency_ratio, comparison.test_time or comparison.time, ("faster", "slower", "equally fast")),
-        f"{accuracy}{', ' if comparison.accuracy == 'tied' else ''}p = {comparison.accuracy_p_value:.2g})",
+        accuracy,
     )
     return f"Against its baseline: {', '.join(parts)}."
 

@@ -12,6 +12,8 @@ from pipelines.results.recorded import Predictions, RecordedCell
 from pipelines.system.errors import StoreError
 
 PROFILE = {
+    "score.test_time": "0.25",
+    "score.train_time": "0.25",
     "score._target_": "pipelines.results.score.OperationalScore",
     "score.accuracy": "2.0",
     "score.max_size_mb": "None",
@@ -76,7 +78,7 @@ def test_without_a_champion_the_best_feasible_score_wins() -> None:
     cells = [cell("a", 50), cell("b", 70, feasible=False), cell("c", 60)]
     decision = decided(cells, None)
     assert decision.winner is not None and decision.winner.cell.run_id == "c"
-    assert decision.winner.gates[-1].reason == "90.00%, and no champion to compare with"
+    assert decision.winner.gates[-1].reason == "90.00%, compared with no champion"
     assert [gate.name for gate in decision.winner.gates] == list(gates.ORDER)
     assert [one.cell.run_id for one in decision.misses] == ["b"]
 
@@ -251,7 +253,7 @@ def test_a_cell_far_below_the_most_accurate_is_refused() -> None:
     cells = [with_accuracy("small", 70, 0.541), with_accuracy("int8", 69, 0.651), with_accuracy("float", 60, 0.661)]
     decision = decided(cells, None)
     assert decision.winner is not None and decision.winner.cell.run_id == "int8"
-    assert decision.most_accurate is cells[2]
+    assert decision.most_accurate is not None and decision.most_accurate.runs == (cells[2],)
     (refused,) = decision.misses
     assert refused.gates[-1].name == "drop"
     assert refused.gates[-1].reason == (
@@ -289,9 +291,41 @@ def test_a_cell_that_learnt_nothing_sets_no_standard() -> None:
 def test_a_missed_goal_is_named(goal: dict[str, str], reason: str) -> None:
     compared = {
         "baseline/accuracy_difference": -0.03,
+        "baseline/accuracy_p_value": 0.01,
         "baseline/time_ratio": 0.5,
+        "baseline/time_ratio_low": 0.5,
+        "baseline/time_ratio_high": 0.5,
         "baseline/size_ratio": 0.25,
     }
     params = PROFILE | {f"score.{name}": value for name, value in goal.items()}
     low = cell("low", 50, feasible=False, params=params, metrics=METRICS | compared | {SCORE: 50.0})
     assert decided([low], None).misses[0].gates[-1].reason == reason
+
+
+def test_a_baseline_does_not_reach_goals_over_itself() -> None:
+    params = PROFILE | {"score.min_size_reduction": "4.0"}
+    baseline = cell("baseline", 50, feasible=False, params=params)
+    (miss,) = decided([baseline], None).misses
+    assert miss.gates[0].reason == "none is asked of a baseline"
+    assert miss.gates[-1].reason == "score.min_size_reduction missed by a factor of 4"
+
+
+def test_the_mean_over_seeds_decides_and_not_a_lucky_one() -> None:
+    lucky = [with_accuracy(f"seed{n}", 70 + n, a, seed=str(n), name="lucky", technique="lucky")
+             for n, a in enumerate((0.95, 0.80, 0.80))]  # fmt: skip
+    steady = with_accuracy("steady", 60, 0.9)
+    decision = decided([*lucky, steady], None)
+    # 85% on average, five points below the steady one.
+    assert decision.winner is not None and decision.winner.cell is steady
+    reasons = {miss.gates[-1].reason for miss in decision.misses}
+    assert reasons == {"85.00%, 5.00 points below small_cnn-digits-steady, the most accurate candidate; allowed 2.00"}
+
+
+def test_of_equally_accurate_cells_the_fittest_is_the_reference() -> None:
+    decision = decided([cell("a", 50), cell("b", 60)], None)
+    assert decision.most_accurate is not None and decision.most_accurate.technique == "b"
+
+
+def test_without_a_champion_no_predictions_are_needed() -> None:
+    decision = gates.decide([cell("a", 50)], None, predictions_of=no_predictions, limits=LIMITS)
+    assert decision.winner is not None

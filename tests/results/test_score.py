@@ -110,10 +110,11 @@ def test_goals_relative_to_the_baseline(goal: dict[str, float], kept: float, sen
     profile = dataclasses.replace(DEFAULT, **goal)
     (found,) = profile.violations(measurement(), train_total_s=1.0, comparison=compared())
     assert sentence in found
-    # Exactly reached, and no goal for a baseline.
     reached = dataclasses.replace(DEFAULT, **dict.fromkeys(goal, kept))
     assert reached.violations(measurement(), train_total_s=1.0, comparison=compared()) == ()
-    assert profile.violations(measurement(), train_total_s=1.0) == ()
+    # A baseline is as accurate, as fast and as large as itself.
+    own = profile.violations(measurement(), train_total_s=1.0)
+    assert len(own) == ("max_accuracy_drop" not in goal) and all("over the baseline is 1, less" in one for one in own)
 
 
 def test_majority_answer_on_unbalanced_images_scores_nothing() -> None:

@@ -95,7 +95,7 @@ def test_table_has_the_baseline_in_a_column() -> None:
         (line,) = [line for line in text.splitlines() if line.startswith(f"{row[0]}  ")]
         assert all(cell in line for cell in row)
     assert text.splitlines()[-5:-2] == [
-        "Against its baseline: 2.00 times smaller, 2.00 times faster, accuracy unchanged (55.0%, p = 0.2).",
+        "Against its baseline: 2.00 times smaller, 2.00 times faster, accuracy tied (55.0%, +5.0 points, p = 0.2).",
         "Test time x 0.500; a repeat gives x 0.400 to 0.600 in 95%.",
         "Better in time and size (of 3 dimensions; time is testing and training together).",
     ]
@@ -183,4 +183,12 @@ def test_verdict_begins_with_what_is_worse() -> None:
     assert last.startswith("Worse in accuracy; better in time and size (of 3 ")
     same = dataclasses.replace(COMPARISON, time="tied", test_time="tied", size="tied")
     text = table(dataclasses.replace(RESULT, comparison=same, violations=(), majority=None))
-    assert "equally large, equally fast, accuracy unchanged" in text and "Tied in all (of 3 dimensions" in text
+    assert (
+        "equally large, equally fast, accuracy tied (55.0%, +5.0 points" in text
+        and "Tied in all (of 3 dimensions" in text
+    )
+
+
+def test_only_an_equal_accuracy_is_unchanged() -> None:
+    same = dataclasses.replace(COMPARISON, baseline_accuracy=0.55, accuracy_p_value=1.0)
+    assert "accuracy unchanged (55.0%, p = 1)." in table(dataclasses.replace(RESULT, comparison=same))
