@@ -93,7 +93,7 @@ def test_a_sweeps_report_works_in_mlflows_frame(store: Store, address: str, brow
     # Neither a page of the same origin nor one that may open windows: what works here works without either.
     assert frame.get_attribute("sandbox") == "allow-scripts"
     browser.driver.switch_to.frame(frame)
-    browser.until(lambda: len(browser.all(".point")) == 6)
+    browser.until(lambda: len(browser.all(".point")) == 7)
     browser.one("#front-only").click()
     assert browser.one("#count").text == "5 of 7 cells"
     browser.one("button[type=reset]").click()
