@@ -98,6 +98,7 @@ def test_files_and_figures_are_kept(place: Place) -> None:
         expected = {
             "model.tflite", "result.json", "config.json", "predictions.npz", "latency.npz",
             "figures/confusion_matrix.png", "figures/latency.png", "figures/breakdown.png", "breakdown.json",
+            "tables/classes.json",
         }  # fmt: skip
         assert kept == expected | extra
 
