@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.comparison.groups import IRRELEVANT, conditions
+from pipelines.comparison.groups import by_conditions, conditions, differing
 from pipelines.results.metrics import CHANCE
 from pipelines.results.words import listed
 
@@ -38,24 +38,16 @@ def check_comparable(cells: Sequence[RecordedCell]) -> None:
             f"the digest of the test images must be recorded for cells to be compared, got none for all {len(cells)}: "
             "run them again with resume=false"
         )
-    groups: dict[tuple[tuple[str, str], ...], list[RecordedCell]] = {}
-    for cell in cells:
-        groups.setdefault(tuple(sorted(conditions(cell).items())), []).append(cell)
+    groups = by_conditions(cells)
     if len(groups) == 1:
         return
-    of_groups = {key: dict(key) for key in groups}
-    names = sorted(
-        name
-        for name in set().union(*of_groups.values())
-        if len({of_one.get(name) for of_one in of_groups.values()}) > 1
-    )
+    names = sorted(differing(groups))
     what = listed(dict.fromkeys(words for name in names if (words := _what(name))))
     # The largest first; four are enough to choose from.
-    largest = sorted(groups.items(), key=lambda item: -len(item[1]))
     shown = [
         f"--filter '{chosen}' ({len(group)} cell{'s' if len(group) > 1 else ''})"
-        for key, group in largest
-        if (chosen := _filter(names, of_groups[key]))
+        for group in sorted(groups.values(), key=lambda group: -len(group))
+        if (chosen := _filter(names, group[0]))
     ][:4]
     raise ValueError(
         f"the {len(cells)} cells were {what} and cannot be compared: choose some of them with {' or '.join(shown)}, or "
@@ -76,25 +68,24 @@ def _what(name: str) -> str:
     }.get(name, "")
 
 
-def _filter(names: Sequence[str], of_group: Mapping[str, str]) -> str:
-    """The condition, in MLflow's syntax, that chooses a group by the names in which groups differ; empty for none."""
-    parts = []
-    for name in names:
-        value = of_group.get(name, "None")
-        if name == "timed":
-            # No filter finds runs without a metric.
-            if value != "in bursts":
-                return ""
-            parts.append(f'metrics."{CHANCE}" >= 0')
-        elif name != "count":
-            key = {"images": "dataset.digest", "hardware": "tags.hardware"}.get(name, f'params."{name}"')
-            parts.append(f'{key} = "{value}"')
-    return " and ".join(parts)
+def _filter(names: Sequence[str], cell: RecordedCell) -> str:
+    """The condition, in MLflow's syntax, that chooses a cell's group by the names in which groups differ; or empty."""
+    # No filter finds runs without a metric.
+    if "timed" in names and not cell.is_in_bursts:
+        return ""
+    known = {
+        "images": f'dataset.digest = "{cell.digest}"',
+        "hardware": f'tags.hardware = "{cell.hardware}"',
+        "timed": f'metrics."{CHANCE}" >= 0',
+    }
+    own = [known.get(name, f'params."{name}" = "{cell.params.get(name)}"') for name in names if name != "count"]
+    return " and ".join(own)
 
 
 def profile(cell: RecordedCell) -> str:
     """The score's exponents and the budgets that are set, such as `accuracy=2 size=0.5`."""
-    return _settings(cell, prefix="score.")
+    chosen = {name: value for name, value in conditions(cell).items() if name.startswith("score.")}
+    return " ".join(f"{name.removeprefix('score.')}={value}" for name, value in sorted(chosen.items()))
 
 
 def hardware_note(cells: Sequence[RecordedCell]) -> str | None:
@@ -106,13 +97,3 @@ def hardware_note(cells: Sequence[RecordedCell]) -> str | None:
         f"measured on different hardware ({'; '.join(machines)}): accuracy and size compare, times and their part of "
         "the score do not"
     )
-
-
-def _settings(cell: RecordedCell, *, prefix: str) -> str:
-    """The settings of a group that are set and matter, such as `accuracy=2 size=0.5`."""
-    chosen = {
-        name.removeprefix(prefix): float(value)
-        for name, value in cell.params.items()
-        if name.startswith(prefix) and name not in IRRELEVANT and value != "None"
-    }
-    return " ".join(f"{name}={number:g}" for name, number in sorted(chosen.items()))

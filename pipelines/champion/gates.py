@@ -18,7 +18,7 @@ import numpy as np
 
 from pipelines.champion.comparability import check_champion
 from pipelines.comparison.entries import BASELINE, Entry, entries_of
-from pipelines.comparison.shortlist import within
+from pipelines.comparison.shortlist import most_accurate, within
 from pipelines.results import statistics
 from pipelines.results.metrics import (
     ACCURACY,
@@ -147,9 +147,9 @@ def decide(
     remeasured = [cell for cell in cells if champion is not None and cell.fingerprint == champion.fingerprint]
     if remeasured:
         champion = max(remeasured, key=lambda cell: cell.started)
-    # As in the shortlist: seeds are averaged, and of equally accurate cells the one with the best score is taken.
+    # As in the shortlist, seeds are averaged.
     entries = [entry for entry in entries_of(cells) if not entry.uninformed]
-    best = max(entries, key=lambda entry: (entry.accuracy.value, entry.score.value), default=None)
+    best = most_accurate(entries) if entries else None
     accuracies = {run.run_id: entry.accuracy.value for entry in entries for run in entry.runs}
     judge = Judge(
         champion=champion, most_accurate=best, accuracies=accuracies, limits=limits, predictions_of=predictions_of

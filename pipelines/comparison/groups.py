@@ -22,9 +22,7 @@ def groups_of(cells: Iterable[RecordedCell]) -> dict[str, list[RecordedCell]]:
     The title is the dataset's name, or the names where the same images have several; where the groups of a name differ
     in more than that, what they differ in follows.
     """
-    groups: dict[Key, list[RecordedCell]] = defaultdict(list)
-    for cell in cells:
-        groups[tuple(sorted(conditions(cell).items()))].append(cell)
+    groups = by_conditions(cells)
     titles = {key: ", ".join(sorted({cell.dataset for cell in of_one})) for key, of_one in groups.items()}
     alike: dict[str, list[Key]] = defaultdict(list)
     for key, title in titles.items():
@@ -37,13 +35,28 @@ def groups_of(cells: Iterable[RecordedCell]) -> dict[str, list[RecordedCell]]:
     return dict(sorted(named.items()))
 
 
+def by_conditions(cells: Iterable[RecordedCell]) -> dict[Key, list[RecordedCell]]:
+    """Cells by their `conditions`, as sorted pairs."""
+    groups: dict[Key, list[RecordedCell]] = defaultdict(list)
+    for cell in cells:
+        groups[tuple(sorted(conditions(cell).items()))].append(cell)
+    return groups
+
+
+def differing(keys: Iterable[Key]) -> set[str]:
+    """The names of the conditions in which groups differ."""
+    groups = [dict(key) for key in keys]
+    return {name for name in set().union(*groups) if len({of_one.get(name) for of_one in groups}) > 1}
+
+
 def conditions(cell: RecordedCell) -> dict[str, str]:
     """What must be equal for two cells to compare, by name: test images, machine, settings of measurement and score.
 
-    Latencies that were taken call by call, as by older versions, are up to a third longer than those in bursts.
+    Latencies that were taken call by call, as by older versions, are up to a third longer than those in bursts. Numbers
+    are as text by their value: 2 and 2.0 are equal.
     """
     settings = {
-        name: value
+        name: _by_value(value)
         for name, value in cell.params.items()
         if name.startswith(("measurement.", "score.")) and name not in IRRELEVANT and value != "None"
     }
@@ -54,6 +67,13 @@ def conditions(cell: RecordedCell) -> dict[str, str]:
         "hardware": cell.hardware,
         "timed": "in bursts" if cell.is_in_bursts else "call by call, by an older version",
     } | settings
+
+
+def _by_value(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
 def training_note(cells: Sequence[RecordedCell]) -> str | None:
@@ -77,8 +97,7 @@ def _few(values: Sequence[str]) -> str:
 
 def _differences(key: Key, keys: Sequence[Key]) -> list[str]:
     """In words, what a group has that not all groups have."""
-    own, others = dict(key), [dict(one) for one in keys]
-    differing = {name for one in others for name in one if any(one.get(name) != other.get(name) for other in others)}
+    own, others, names = dict(key), [dict(one) for one in keys], differing(keys)
     words = {
         "count": "{} test images",
         "hardware": "on {}",
@@ -88,8 +107,8 @@ def _differences(key: Key, keys: Sequence[Key]) -> list[str]:
     # The number of images tells two sets apart better than a digest, if it does.
     counts = {(one["count"], one["images"]) for one in others}
     if len({count for count, _ in counts}) == len(counts):
-        differing.discard("images")
+        names.discard("images")
     return [
         words.get(name, f"{name}={{}}").format(own.get(name, "null"))
-        for name in sorted(differing, key=lambda one: (one not in words, one))
+        for name in sorted(names, key=lambda one: (one not in words, one))
     ]

@@ -7,9 +7,10 @@ allowance below the most accurate cell of a comparison.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +52,11 @@ class Shortlisted:
     doubt: str
 
     @property
+    def is_near(self) -> bool:
+        """Whether it loses at most MAX_DROP."""
+        return within(MAX_DROP, self.drop)
+
+    @property
     def given_up(self) -> str:
         """The allowances in words, such as `2 points`, `0 to 2 points`, `5 points or more`."""
         first, last = self.allowances[0], self.allowances[-1]
@@ -78,12 +84,12 @@ class Shortlist:
     @property
     def recommended(self) -> Shortlisted:
         """The fittest cell within MAX_DROP; without one, the nearest to it."""
-        near = [row for row in self.rows if row.allowances[0] is not None and row.allowances[0] <= MAX_DROP]
+        near = [row for row in self.rows if row.is_near]
         return near[-1] if near else self.rows[0]
 
     def drop(self, entry: Entry) -> float:
         """The fraction of accuracy below the most accurate cell's."""
-        return self.most_accurate.accuracy.value - entry.accuracy.value
+        return _drop(entry, self.most_accurate)
 
 
 def shortlist(comparison: Comparison, predictions_of: PredictionsOf | None = None) -> Shortlist | None:
@@ -96,8 +102,7 @@ def shortlist(comparison: Comparison, predictions_of: PredictionsOf | None = Non
     fit = [entry for entry in learnt if entry.feasible and not math.isnan(entry.score.value)]
     if not fit:
         return None
-    # Entries come by falling score: of equally accurate ones the fitter is taken.
-    top = max(learnt, key=lambda entry: entry.accuracy.value)
+    top = most_accurate(learnt)
     return Shortlist(
         most_accurate=top,
         rows=tuple(_rows(fit, top, predictions_of)),
@@ -105,6 +110,11 @@ def shortlist(comparison: Comparison, predictions_of: PredictionsOf | None = Non
         fastest=min(fit, key=lambda entry: entry.test_ms.value),
         warnings=tuple(_warnings(fit, top, sum(not entry.feasible for entry in learnt))),
     )
+
+
+def most_accurate(entries: Sequence[Entry]) -> Entry:
+    """The one that losses are measured from; of equally accurate ones the fitter. entries: at least one."""
+    return max(entries, key=lambda entry: (entry.accuracy.value, entry.score.value))
 
 
 def within(allowance: float | None, drop: float) -> bool:
@@ -244,7 +254,7 @@ def _pairs(own: Sequence[RecordedCell], other: Sequence[RecordedCell]) -> list[t
     common = [(cell, by_seed[cell.seed]) for cell in own if cell.seed in by_seed]
     if common:
         return common
-    newest: Callable[[RecordedCell], int] = lambda cell: cell.started  # noqa: E731
+    newest = attrgetter("started")
     return [(max(own, key=newest), max(other, key=newest))]
 
 

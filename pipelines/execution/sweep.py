@@ -151,10 +151,10 @@ class Sweep:
         problem = self._problem(outcomes, error)
         interrupted, failed = guard.is_interrupt(error), bool(problem or error)
         spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
-        cells = self._cells(outcomes)
-        summary = "\n\n".join([*self._shortlists(cells), summary_of(outcomes, spent)])
+        cells, read = self._cells(outcomes), self._predictions()
+        summary = "\n\n".join([*self._shortlists(cells, read), summary_of(outcomes, spent)])
         print(f"\n{summary}\n")
-        report = self._report(cells)
+        report = self._report(cells, read)
         self._run.close(
             outcomes,
             summary=summary,
@@ -196,21 +196,20 @@ class Sweep:
 
         return Registry(self._run.store.uri, self._run.store.client).predictions
 
-    def _shortlists(self, cells: Sequence[RecordedCell]) -> list[str]:
+    def _shortlists(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> list[str]:
         """The fittest cells for each loss of accuracy, for each dataset."""
         from pipelines.comparison import shortlist_text
         from pipelines.comparison.ranking import compare
         from pipelines.comparison.shortlist import shortlist
 
         try:
-            read = self._predictions()
             lists = [(comparison.dataset, shortlist(comparison, read)) for comparison in compare(cells)]
             return [f"{dataset}\n{shortlist_text.text(listed)}" for dataset, listed in lists if listed]
         except Exception as error:  # noqa: BLE001 (the outcomes matter more)
             log.warning("the shortlist could not be made: %s", error)
             return []
 
-    def _report(self, cells: Sequence[RecordedCell]) -> Path | None:
+    def _report(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> Path | None:
         """The page of the report on the sweep's cells; None where there are none or the report fails."""
         if not cells:
             return None
@@ -218,7 +217,7 @@ class Sweep:
             from pipelines.report.page import write
 
             folder, chosen = self._folder / "report", f"sweep={self._run.run_id}"
-            return write(cells, folder, chosen=chosen, predictions_of=self._predictions())[0]
+            return write(cells, folder, chosen=chosen, predictions_of=read)[0]
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)
             return None

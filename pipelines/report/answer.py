@@ -55,8 +55,7 @@ def why(comparison: Comparison, found: Shortlist | None) -> str:
         return f"{name} is the only cell here: it is right on {right} of the test images."
     if row.entry is best:
         return f"{name}: the most accurate cell ({right}), and the fittest within {points(MAX_DROP)} of it."
-    within = row.allowances[0] is not None and row.allowances[0] <= MAX_DROP
-    reason = f"the fittest cell within {points(MAX_DROP)}" if within else "the nearest cell within its budgets"
+    reason = f"the fittest cell within {points(MAX_DROP)}" if row.is_near else "the nearest cell within its budgets"
     loss = f"{points(row.drop)} less accurate than" if points(row.drop) != points(0) else "as accurate as"
     ratios = _times(row.times_smaller, "smaller", "larger"), _times(row.times_faster, "faster", "slower")
     gains = [f"{text.replace('x', ' times')} {word}" for text, word in ratios if word] or ["neither smaller nor faster"]

@@ -139,7 +139,7 @@ def _server(variables: Mapping[str, str], *, onednn: bool) -> Server | None:
 
 def _is_safe() -> bool:
     """macOS forbids copies that use its frameworks, and a driver of CUDA may be in use from its loading on."""
-    return sys.platform == "linux" and not Path("/dev/nvidiactl").exists()
+    return sys.platform == "linux" and not runtime.NVIDIA_DRIVER.exists()
 
 
 def send(to: socket.socket, number: int) -> None:

@@ -71,6 +71,7 @@ class Registry(RunFiles):
     def __init__(self, uri: str, client: MlflowClient | None = None) -> None:
         super().__init__(client or experiment.reading_client(uri))
         self.uri = uri
+        self._predictions: dict[str, Predictions] = {}
 
     def aliased(self, name: str, alias: str) -> Version | None:
         """The version with the alias; None where no version has it, or the version was deleted."""
@@ -106,17 +107,23 @@ class Registry(RunFiles):
         )
 
     def predictions(self, cell: RecordedCell) -> Predictions:
-        """The answers of a cell's exported model to the test images. Raises StoreError where they are lost."""
+        """The answers of a cell's exported model to the test images. Raises StoreError where they are lost.
+
+        They are read once: a shortlist compares several cells with one.
+        """
+        if cell.run_id in self._predictions:
+            return self._predictions[cell.run_id]
 
         def predicted(path: Path) -> npt.NDArray[np.int64]:
             with np.load(path, allow_pickle=False) as arrays:
                 classes: npt.NDArray[np.int64] = arrays["logits"].argmax(axis=1)
             return classes
 
-        return Predictions(
+        found = self._predictions[cell.run_id] = Predictions(
             predicted=self.read(cell.run_id, f"/{NAMES.predictions}", predicted),
             correct=self.result(cell.run_id).measurement.correct,
         )
+        return found
 
     def exported_sha256(self, run_id: str) -> str:
         """SHA-256, in hexadecimal, of a cell's exported model. Raises StoreError where it is lost."""

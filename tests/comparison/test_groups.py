@@ -75,3 +75,9 @@ def test_latencies_of_an_older_version_are_apart() -> None:
         "cifar10 (timed call by call, by an older version)",
         "cifar10 (timed in bursts)",
     ]
+
+
+def test_numbers_are_compared_by_their_value() -> None:
+    # As a command line and a yaml file write them.
+    cells = [recorded("baseline", params={"score.size": "1"}), recorded("cluster", params={"score.size": "1.0"})]
+    assert titles(*cells) == {"cifar10": ["baseline", "cluster"]}

@@ -6,23 +6,17 @@ import pytest
 
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.metrics import flatten, metrics_of
-from pipelines.results.records import CellResult, Comparison, Complexity, Majority, Terms, Timing
+from pipelines.results.records import CellResult, Complexity, Majority, Terms, Timing
 from pipelines.results.summary import note, table
-from tests.results.test_score import measurement
+from tests.results.test_score import compared, measurement
 
-COMPARISON = Comparison(
+COMPARISON = dataclasses.replace(
+    compared(),
     baseline_accuracy=0.5,
-    baseline_p50_ms=20.0,
-    baseline_file_bytes=20_000_000,
-    baseline_compressed_bytes=20_000_000,
     baseline_train_s=100.0,
-    latency_ratio=0.5,
     ratio_low=0.4,
     ratio_high=0.6,
     accuracy_p_value=0.2,
-    accuracy="tied",
-    time="better",
-    size="better",
     gain=Terms(accuracy=1.0, size=2.0, test_time=3.0, train_time=0.0),
     train_ratio=1.0,
     train_ratio_low=1.0,
