@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+# A number of columns would make the commands' tables narrow, as in a terminal.
+os.environ.pop("COLUMNS", None)
+
 import pytest
 
 from pipelines.datasets.base import Dataset, ImageData

@@ -2,11 +2,13 @@
 
 import atexit
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -109,6 +111,21 @@ class Place:
             )
         STARTED.append(self.folder)
         return started
+
+    def in_terminal(self, *arguments: str, out: str = "out", columns: int = 80) -> subprocess.CompletedProcess[str]:
+        """The command in a terminal, to its end, with what it wrote there but for colours and movements."""
+        here, there = os.openpty()
+        termios.tcsetwinsize(there, (24, columns))
+        command, variables = self.command(*arguments, out=out), self.environment(TERM="xterm")
+        started = subprocess.Popen(command, stdin=there, stdout=there, stderr=there, cwd=ROOT, env=variables)
+        os.close(there)
+        parts = []
+        # Linux ends a terminal that no process holds with an error.
+        with suppress(OSError), os.fdopen(here, "rb", buffering=0) as terminal:
+            while part := terminal.read(4096):
+                parts.append(part)
+        text = b"".join(parts).decode().replace("\r\n", "\n")
+        return subprocess.CompletedProcess(command, started.wait(), re.sub(r"\x1b\[[?\d;]*\w", "", text))
 
     def opscore(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command of opscore on this store, called in the folder."""

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipelines.system import guard
+from pipelines.system import guard, terminal
 from pipelines.system.checks import nearest
 from pipelines.system.errors import StoreError
 from pipelines.system.guard import MisuseError
@@ -109,6 +109,15 @@ STORE = functools.partial(
     help="The store; default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db.",
 )  # fmt: skip
 DRY_RUN = functools.partial(click.option, "--dry-run", is_flag=True, help="Show the result, change nothing.")
+# Gives `width`, the number of columns for tables. A pipe or a file gets all columns.
+WIDE = functools.partial(
+    click.option,
+    "--wide",
+    "width",
+    is_flag=True,
+    callback=lambda _context, _option, wide: terminal.UNLIMITED if wide else terminal.columns(),
+    help="Show all columns, however narrow the terminal is.",
+)
 
 
 @contextmanager

@@ -4,6 +4,9 @@
   opscore compare --sweep last        those of the newest sweep, or --sweep <run id>
   opscore compare --dataset cifar10 --filter 'params."model.input_size" = "64"'
 
+A narrow terminal shows the columns that decide. --wide shows all columns, and what holds of the claims of the article
+behind opscore; so does a pipe or a file.
+
 = marks cells whose score does not differ significantly from the winner's, P those on the Pareto front over accuracy,
 test time and compressed size. "first" is the share of all weights of the four criteria under which a cell ranks first.
 
@@ -14,8 +17,6 @@ model.input_size=64, may follow the dataset.
 
 from __future__ import annotations
 
-import math
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,35 +25,71 @@ import click
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison import article, shortlist_text
-from pipelines.comparison.entries import BASELINE, Entry
+from pipelines.comparison.entries import Entry
 from pipelines.comparison.notes import notes
 from pipelines.comparison.pages import rewrite
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.shortlist import shortlist
 from pipelines.results import columns
-from pipelines.results.tables import aligned
-from pipelines.system import runtime
+from pipelines.results.tables import TextColumn, fitted, wrapped
+from pipelines.system import runtime, terminal
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import PredictionsOf
 
-PROSE_COLUMNS = 100
-# Columns before and after the accuracy's interval.
-BEFORE = (columns.SCORE, columns.GAIN, *columns.GAINS.values(), columns.ACCURACY)
-AFTER = (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, columns.IMPROVED)
+# The columns of figures, with the rank by which a narrow table leaves them out.
+COLUMNS = (
+    (columns.SCORE, 0),
+    (columns.ACCURACY, 0),
+    (columns.TEST_MS, 0),
+    (columns.COMPRESSED, 0),
+    (columns.GAIN, 1),
+    (columns.TRAIN_S, 3),
+    (columns.IMPROVED, 4),
+    (columns.FILE, 6),
+    *((column, 9) for column in columns.GAINS.values()),
+)
 
 
-def text(comparison: Comparison, predictions_of: PredictionsOf | None = None) -> str:
-    """A comparison for the terminal: the shortlist, the table of all cells, and notes."""
+def text(
+    comparison: Comparison, predictions_of: PredictionsOf | None = None, *, width: float = terminal.UNLIMITED
+) -> str:
+    """A comparison for a terminal of `width` columns: the shortlist, the table of all cells, and notes."""
     listed = shortlist(comparison, predictions_of)
-    heading = ["cell", "settings", "", "seeds", *(column.heading for column in BEFORE), "95%"]
-    heading += [*(column.heading for column in AFTER), columns.FIRST.heading, "run"]
-    rows = [heading, *(_row(entry, comparison) for entry in comparison.entries)]
-    settings = any(entry.settings for entry in comparison.entries)
-    rows = rows if settings else [[row[0], *row[2:]] for row in rows]
-    lines = [f"{comparison.dataset}: {len(comparison.entries)} cells"]
-    lines += ["", shortlist_text.text(listed), ""] if listed else []
-    return "\n".join([*lines, aligned(rows, left=2 if settings else 1), *map(_wrapped, notes(comparison))])
+    lines = [wrapped(f"{comparison.dataset}: {len(comparison.entries)} cells", width)]
+    lines += ["", shortlist_text.text(listed, width=width), ""] if listed else []
+    return "\n".join([*lines, _table(comparison, width), "", *(wrapped(note, width) for note in notes(comparison))])
+
+
+def _table(comparison: Comparison, width: float) -> str:
+    entries = comparison.entries
+    figures = [
+        TextColumn(heading=column.heading, texts=[entry.format_estimate(column) for entry in entries], rank=rank)
+        for column, rank in COLUMNS
+    ]
+    first = [columns.FIRST.text(comparison.rank_acceptability.get(entry.label)) for entry in entries]
+    table = [
+        TextColumn(heading="model", texts=[entry.model for entry in entries], left=True),
+        TextColumn(heading="technique", texts=[_technique(entry) for entry in entries], left=True),
+        TextColumn(heading="settings", texts=[entry.settings for entry in entries], left=True),
+        TextColumn(heading="", texts=[_marks(entry, comparison) for entry in entries], left=True),
+        *figures[:2],
+        TextColumn(heading="95%", texts=[entry.format_interval() for entry in entries], rank=2),
+        *figures[2:],
+        TextColumn(heading=columns.FIRST.heading, texts=first, rank=8),
+        TextColumn(heading="seeds", texts=[str(len(entry.runs)) for entry in entries], rank=7),
+        TextColumn(heading="run", texts=[entry.runs[-1].run_id[:8] for entry in entries], rank=5),
+    ]
+    return fitted(table, width)
+
+
+def _technique(entry: Entry) -> str:
+    remarks = ("" if entry.feasible else " (not feasible)") + (" (nothing learnt)" if entry.uninformed else "")
+    return entry.optimized_with + remarks
+
+
+def _marks(entry: Entry, comparison: Comparison) -> str:
+    return ("=" if entry.label in comparison.tied else "") + ("P" if entry.label in comparison.front else "")
 
 
 @click.command("compare", cls=arguments.WordCommand, help=__doc__)
@@ -60,7 +97,8 @@ def text(comparison: Comparison, predictions_of: PredictionsOf | None = None) ->
 @click.option(
     "--into", type=click.Path(path_type=Path), metavar="FILE", help="A markdown file whose marked tables are rewritten."
 )
-def command(chosen: Selection, into: Path | None) -> None:
+@arguments.WIDE()
+def command(chosen: Selection, into: Path | None, width: float) -> None:
     """Print the comparison of the chosen cells, or rewrite a file's tables."""
     # It loads MLflow, which a refused argument should not wait for.
     from pipelines.tracking.registry import Registry
@@ -73,27 +111,8 @@ def command(chosen: Selection, into: Path | None) -> None:
         return
     comparisons, registry = compare(cells), Registry(store.uri, store.client)
     for comparison in comparisons:
-        print(text(comparison, registry.predictions), end="\n\n")
-        if any(entry.technique != BASELINE for entry in comparison.entries):
-            print(article.table(comparison))
-    print(f"{_wrapped(article.RULE)}\n\n{_wrapped(article.claims(comparisons))}")
-
-
-def _wrapped(sentence: str) -> str:
-    return textwrap.fill(sentence, PROSE_COLUMNS, break_long_words=False, break_on_hyphens=False)
-
-
-def _row(entry: Entry, comparison: Comparison) -> list[str]:
-    marks = ("=" if entry.label in comparison.tied else "") + ("P" if entry.label in comparison.front else "")
-    low, high = entry.accuracy.low, entry.accuracy.high
-    return [
-        entry.name + ("" if entry.feasible else " (not feasible)") + (" (nothing learnt)" if entry.uninformed else ""),
-        entry.settings,
-        marks,
-        str(len(entry.runs)),
-        *map(entry.format_estimate, BEFORE),
-        "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}",
-        *map(entry.format_estimate, AFTER),
-        columns.FIRST.text(comparison.rank_acceptability.get(entry.label)),
-        entry.runs[-1].run_id[:8],
-    ]
+        print(text(comparison, registry.predictions, width=width), end="\n\n")
+        if marks := article.table(comparison, width=width):
+            print(f"{marks}\n{wrapped(article.LEGEND, width)}\n")
+    if width == terminal.UNLIMITED:
+        print(f"{wrapped(article.RULE, width)}\n\n{wrapped(article.claims(comparisons), width)}")

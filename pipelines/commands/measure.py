@@ -49,6 +49,7 @@ from pipelines.tracking.store import Store
 @arguments.setting(
     "--out", metavar="FOLDER", default="measured", show_default=True, help="Gets a folder for the session."
 )
+@arguments.WIDE()
 @arguments.setting("--send", metavar="FOLDER", help="Send a session that its store missed; nothing is measured.")
 def command(
     chosen: Selection,
@@ -60,6 +61,7 @@ def command(
     target: str | None,
     out: str,
     send: str | None,
+    width: float,
     **limits: str | None,
 ) -> None:
     """Measure, or send the figures of an earlier session."""
@@ -73,13 +75,15 @@ def command(
         name = device_name(target)
     try:
         subjects, store = _subjects(chosen, named, reference)
-        _measure(subjects, settings, name, store, Path(out))
+        _measure(subjects, settings, name, store, out=Path(out), width=width)
     except KeyboardInterrupt:
         print("opscore: interrupted: nothing was recorded", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
-def _measure(subjects: Sequence[Subject], settings: Settings, target: str, store: Store | None, out: Path) -> None:
+def _measure(
+    subjects: Sequence[Subject], settings: Settings, target: str, store: Store | None, *, out: Path, width: float
+) -> None:
     """Measure exported models and save the results. store: holds their files; None for files on disk."""
 
     def on_wait() -> None:
@@ -94,7 +98,7 @@ def _measure(subjects: Sequence[Subject], settings: Settings, target: str, store
     results = summarize(subjects, raws, settings)
     folder = recording.new_folder(out)
     recording.save(folder, begun, subjects, raws, results)
-    print(table.text(results))
+    print(table.text(results, width=width))
     print(f"\nresults and the time of every call: {folder}")
     if store is not None:
         sent = recording.send(folder)

@@ -27,22 +27,29 @@ from pipelines.commands import arguments, rollback, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison import shortlist_text, training_time
 from pipelines.comparison.entries import Entry, entries_of
-from pipelines.comparison.groups import training_note
+from pipelines.comparison.groups import by_conditions, training_note
 from pipelines.comparison.ranking import compare
 from pipelines.comparison.shortlist import MAX_DROP, doubt, points, shortlist
 from pipelines.results import metrics
 from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
-from pipelines.results.tables import aligned
-from pipelines.system import checks
+from pipelines.results.tables import TextColumn, fitted, wrapped
+from pipelines.system import checks, terminal
 from pipelines.system.errors import StoreError
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACTERS, Registry, Version, model_name
 
 MAX_MISSES = 5
 
 
-def promoted(chosen: Selection, *, limits: gates.Limits, dry_run: bool, anew: bool) -> str:
-    """Promote the winner among the cells of a dataset; gives a report.
+def promoted(
+    chosen: Selection,
+    *,
+    limits: gates.Limits,
+    dry_run: bool,
+    anew: bool,
+    width: float = terminal.UNLIMITED,
+) -> str:
+    """Promote the winner among the cells of a dataset; gives a report for a terminal of `width` columns.
 
     anew: ignore the champion. Raises MisuseError, or ValueError where no cell passes the gates, with the nearest
     misses, or the cells cannot be compared.
@@ -50,7 +57,7 @@ def promoted(chosen: Selection, *, limits: gates.Limits, dry_run: bool, anew: bo
     with arguments.checked():
         name = model_name(arguments.required_dataset(chosen.dataset))
     store = chosen.store()
-    cells = chosen.cells(store)
+    cells = _newest(chosen.cells(store))
     comparability.check_comparable(cells)
     registry = Registry(store.uri, store.client)
     version = registry.aliased(name, CHAMPION)
@@ -66,34 +73,43 @@ def promoted(chosen: Selection, *, limits: gates.Limits, dry_run: bool, anew: bo
     trained = training_note(cells)
     lines += [f"Note: the candidates were {trained}."] if trained else []
     lines += [train_time_note] if train_time_note else []
-    if dry_run:
-        lines += [*_shortlists(cells, registry), ""]
     if any(len(entry.runs) > 1 for entry in entries_of(cells)):
         lines.append("Note: accuracies of seeds are averaged; the version that is promoted is that of a single seed.")
+    lines = [wrapped(line, width) for line in lines]
+    if dry_run:
+        lines += [*_shortlists(cells, registry, width), ""]
     winner = decision.winner
     if winner is None:
-        return "\n".join([*lines, _nobody(decision, version, name, registry)])
+        return "\n".join([*lines, _nobody(decision, version, name, registry, width)])
     if decision.misses:
-        lines.append("With better scores, but refused:\n" + _misses(decision.misses, registry))
-    lines.append(f"{_named(winner.cell)} passes all gates:\n" + _passed(winner))
+        lines.append("With better scores, but refused:\n" + _misses(decision.misses, registry, width))
+    lines.append(wrapped(f"{_named(winner.cell)} passes all gates:", width) + "\n" + _passed(winner, width))
     unsure = _unsure(winner.cell, decision.most_accurate, limits, registry)
-    lines += [f"Note: {unsure}."] if unsure else []
+    lines += [wrapped(f"Note: {unsure}.", width)] if unsure else []
     if dry_run:
         instead = f" in the place of version {version.number}" if version else ""
-        return "\n".join([*lines, f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."])
+        ending = f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."
+        return "\n".join([*lines, wrapped(ending, width)])
     reasons = _reasons(winner, cells, decision.champion, version, note)
     reasons |= {"train_time_note": train_time_note} if train_time_note else {}
     reasons[SHA256] = registry.exported_sha256(winner.cell.run_id)
     made = registry.promote(name, winner.cell.run_id, tags=reasons, description=_description(winner, reasons))
     former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
-    return "\n".join([*lines, f"It is version {made.number} of {name} now, the {CHAMPION}{former}."])
+    return "\n".join([*lines, wrapped(f"It is version {made.number} of {name} now, the {CHAMPION}{former}.", width)])
 
 
-def _shortlists(cells: Sequence[RecordedCell], registry: Registry) -> Iterator[str]:
+def _newest(cells: Sequence[RecordedCell]) -> list[RecordedCell]:
+    """Of a cell that was run twice with one seed, the newest run, as in a comparison."""
+    groups = by_conditions(cells).values()
+    newest = {run.run_id for of_one in groups for entry in entries_of(of_one) for run in entry.runs}
+    return [cell for cell in cells if cell.run_id in newest]
+
+
+def _shortlists(cells: Sequence[RecordedCell], registry: Registry, width: float) -> Iterator[str]:
     for comparison in compare(cells):
         listed = shortlist(comparison, registry.predictions)
         if listed is not None:
-            yield "\n" + shortlist_text.text(listed)
+            yield "\n" + shortlist_text.text(listed, width=width)
 
 
 def _unsure(winner: RecordedCell, top: Entry | None, limits: gates.Limits, registry: Registry) -> str | None:
@@ -135,20 +151,25 @@ def _description(winner: gates.Assessment, reasons: dict[str, str]) -> str:
     return "\n".join([heading, "", *(f"- {gate.name}: {gate.reason}" for gate in winner.gates)])
 
 
-def _misses(judged: Sequence[gates.Assessment], registry: Registry) -> str:
+def _misses(judged: Sequence[gates.Assessment], registry: Registry, width: float) -> str:
     """A table of the nearest misses, with the gate that each failed and by how much."""
-    rows = [["cell", "seed", "run", SCORE.heading, "failed"]]
-    sentences = ["by"]
-    for one in judged[:MAX_MISSES]:
-        cell, failed = one.cell, one.gates[-1]
-        budgets = _broken_budgets(cell, registry) if failed.name == "feasible" else ""
-        score = SCORE.text(cell.metrics[SCORE.metric])
-        rows.append([cell.name, cell.seed, cell.run_id[:8], score, failed.name])
-        sentences.append(budgets or failed.reason)
-    # `aligned` would put the sentences to the right.
-    lines = [f"{line}  {sentence}" for line, sentence in zip(aligned(rows).splitlines(), sentences, strict=True)]
+    nearest = judged[:MAX_MISSES]
+    failed = [one.gates[-1] for one in nearest]
+    reasons = [
+        (_broken_budgets(one.cell, registry) if gate.name == "feasible" else "") or gate.reason
+        for one, gate in zip(nearest, failed, strict=True)
+    ]
+    scores = [SCORE.text(one.cell.metrics[SCORE.metric]) for one in nearest]
+    columns = [
+        TextColumn(heading="cell", texts=[one.cell.name for one in nearest], left=True),
+        TextColumn(heading="seed", texts=[one.cell.seed for one in nearest]),
+        TextColumn(heading="run", texts=[one.cell.run_id[:8] for one in nearest]),
+        TextColumn(heading=SCORE.heading, texts=scores),
+        TextColumn(heading="failed", texts=[gate.name for gate in failed]),
+        TextColumn(heading="by", texts=reasons, left=True),
+    ]
     more = f"\nand {len(judged) - MAX_MISSES} more" if len(judged) > MAX_MISSES else ""
-    return "\n".join(lines) + more
+    return fitted(columns, width) + more
 
 
 class _Promote(arguments.WordCommand):
@@ -187,7 +208,7 @@ def command(chosen: Selection, max_drop: str, margin: str, dry_run: bool, anew: 
     """Promote, and print the report."""
     with arguments.checked():
         limits = gates.Limits(max_drop=_fraction("--max-drop", max_drop), margin=_fraction("--margin", margin))
-    print(promoted(chosen, limits=limits, dry_run=dry_run, anew=anew))
+    print(promoted(chosen, limits=limits, dry_run=dry_run, anew=anew, width=terminal.columns()))
 
 
 def _fraction(name: str, text: str) -> float:
@@ -203,11 +224,12 @@ def _named(cell: RecordedCell) -> str:
     return f"{cell.name}, seed {cell.seed}, run {cell.run_id}"
 
 
-def _nobody(decision: gates.Decision, version: Version | None, name: str, registry: Registry) -> str:
-    nearest = _misses(decision.misses, registry) if decision.misses else ""
+def _nobody(decision: gates.Decision, version: Version | None, name: str, registry: Registry, width: float) -> str:
+    nearest = _misses(decision.misses, registry, width) if decision.misses else ""
     if version is None or decision.champion is None or not decision.stands:
         raise ValueError(f"none of the candidates for {name} passes all gates, the nearest misses:\n{nearest}")
     standing = f"Nothing to do: version {version.number}, {_named(decision.champion)}, stays the champion."
+    standing = wrapped(standing, width)
     return f"Not passing all gates:\n{nearest}\n{standing}" if nearest else standing
 
 
@@ -218,9 +240,12 @@ def _broken_budgets(cell: RecordedCell, registry: Registry) -> str:
     return ""
 
 
-def _passed(winner: gates.Assessment) -> str:
-    width = max(len(gate.name) for gate in winner.gates)
-    return "\n".join(f"  {gate.name.ljust(width)}  {gate.reason}" for gate in winner.gates)
+def _passed(winner: gates.Assessment, width: float) -> str:
+    columns = [
+        TextColumn(heading="  gate", texts=[f"  {gate.name}" for gate in winner.gates], left=True),
+        TextColumn(heading="reason", texts=[gate.reason for gate in winner.gates], left=True),
+    ]
+    return fitted(columns, width)
 
 
 def _listed(run_ids: Sequence[str]) -> str:

@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.records import DIMENSIONS
-from pipelines.results.tables import markdown
+from pipelines.results.tables import TextColumn, fitted
 from pipelines.results.verdict import TRAIN_SPREAD
+from pipelines.system import terminal
 
 MARKS = {"better": "+", "tied": "=", "worse": "-"}
 # The columns of the table: the article's dimensions, of which time is both times.
 CRITERIA = ("accuracy", "train_time", "test_time", "time", "size")
 HEADINGS = ("accuracy", "training", "testing", "time", "size")
+LEGEND = "Each cell against its baseline: better (+), tied (=) or worse (-)."
 RULE = (
-    "Each cell against its baseline: better (+), tied (=) or worse (-). The article's three dimensions are accuracy, "
+    f"{LEGEND} The article's three dimensions are accuracy, "
     "time and size, and time is training and testing together: the product of their ratios to the baseline's, each "
     "raised to its exponent in the score. A time is tied if its 95% interval reaches within 1% of 1. One training "
     f"shows no interval, so the time of a training is taken to scatter by {TRAIN_SPREAD:.0%} when it is repeated; "
@@ -31,13 +33,22 @@ QUANTIZATION = ("quantize_dynamic", "quantize_float16", "quantize_int8", "quanti
 CLUSTERING, TRANSFER = ("cluster",), ("transfer",)
 
 
-def table(comparison: Comparison) -> str:
-    """Rows of model and technique as a markdown table: each criterion better (+), tied (=) or worse (-), and "k-D"."""
-    rows = [["model", "technique", *HEADINGS, "useful in"]]
+def table(comparison: Comparison, *, width: float = terminal.UNLIMITED) -> str:
+    """Rows of model and technique: each criterion better (+), tied (=) or worse (-), and "k-D"; empty without any."""
     compared = [entry for entry in comparison.entries if entry.marks]
-    for entry in sorted(compared, key=lambda entry: (entry.model, -(entry.improved or 0), entry.technique)):
-        rows.append([entry.model, entry.technique, *marks(entry).values(), f"{entry.improved}-D"])
-    return markdown(rows) + "\n"
+    compared.sort(key=lambda entry: (entry.model, -(entry.improved or 0), entry.technique))
+    signs = [marks(entry) for entry in compared]
+    columns = [
+        TextColumn(heading="model", texts=[entry.model for entry in compared], left=True),
+        TextColumn(heading="technique", texts=[entry.optimized_with for entry in compared], left=True),
+        TextColumn(heading="settings", texts=[entry.settings for entry in compared], left=True),
+        *(
+            TextColumn(heading=heading, texts=[sign[name] for sign in signs])
+            for heading, name in zip(HEADINGS, CRITERIA, strict=True)
+        ),
+        TextColumn(heading="useful in", texts=[f"{entry.improved}-D" for entry in compared]),
+    ]
+    return fitted(columns, width) if compared else ""
 
 
 def marks(entry: Entry) -> dict[str, str]:

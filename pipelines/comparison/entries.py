@@ -84,6 +84,11 @@ class Entry:
         return self.runs[0].name
 
     @property
+    def optimized_with(self) -> str:
+        """The technique, with its teacher or donor."""
+        return self.technique + (f" from {self.source}" if self.source else "")
+
+    @property
     def settings(self) -> str:
         """The settings in which it differs from other entries of its name, as `training.epochs=3`; empty for one."""
         return self.label.removeprefix(self.name).strip()
@@ -130,6 +135,11 @@ class Entry:
                 return Estimate(value=self.gains.get(name, math.nan))
         own: Estimate = getattr(self, column.key)
         return own
+
+    def format_interval(self) -> str:
+        """The accuracy's interval, `98.1% to 98.9%`; a dash where it cannot be computed."""
+        low, high = self.accuracy.low, self.accuracy.high
+        return "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}"
 
     def format_estimate(self, column: Column) -> str:
         """The same as text, a dash where it does not exist, `unknown` for an unknown training time."""

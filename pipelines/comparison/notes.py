@@ -7,6 +7,7 @@ import math
 from pipelines.comparison import acceleration, training_time
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import Comparison
+from pipelines.results import columns
 
 NONE_IN_BUDGET = "No cell keeps the budgets of its score profile."
 
@@ -21,7 +22,7 @@ def notes(comparison: Comparison) -> list[str]:
         kept = any(entry.feasible for entry in comparison.entries)
         reason = "No cell has learnt enough to be the fittest." if kept else NONE_IN_BUDGET
         return [reason, *found]
-    found = [f"Highest score: {winner.label}, {winner.score.value:.2f} dB.", *found]
+    found = [f"Highest score: {winner.label}, {columns.SCORE.text(winner.score.value)} dB.", *found]
     tied = sorted(comparison.tied - {winner.label})
     if tied:
         found.append(f"Tied with it, as their scores do not differ significantly: {', '.join(tied)}.")

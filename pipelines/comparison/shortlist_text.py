@@ -5,30 +5,59 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from pipelines.comparison.entries import Entry
-from pipelines.comparison.shortlist import Shortlist, Shortlisted
+from pipelines.comparison.shortlist import Shortlist
 from pipelines.results import columns
-from pipelines.results.tables import aligned
+from pipelines.results.tables import TextColumn, fitted, wrapped
+from pipelines.system import terminal
 
-COLUMNS = (columns.TEST_MS, columns.COMPRESSED, columns.TRAIN_S, columns.SCORE)
-HEADING = ("lose", "cell", "settings", columns.ACCURACY.heading, "95%", *(column.heading for column in COLUMNS))
+# The columns of figures, with the rank by which a narrow table leaves them out.
+COLUMNS = ((columns.TEST_MS, 0), (columns.COMPRESSED, 0), (columns.TRAIN_S, 4), (columns.SCORE, 1))
 
 
-def text(shortlist: Shortlist) -> str:
-    """Warnings, the table, doubts, and a line each for the smallest and the fastest cell."""
+def text(shortlist: Shortlist, *, width: float = terminal.UNLIMITED) -> str:
+    """For a terminal of `width` columns: warnings, the table, doubts, and a line for the smallest and fastest cell."""
     top = shortlist.most_accurate
-    rows = [[*HEADING, "smaller", "faster"], *(_row(row, top) for row in shortlist.rows)]
-    if not any(row.entry.settings for row in shortlist.rows):
-        rows = [[*row[:2], *row[3:]] for row in rows]
     lines = [
         *shortlist.warnings,
         f"Most accurate: {top.label}, {columns.ACCURACY.text(top.accuracy.value)}. "
         "The fittest cell that loses at most:",
-        aligned(rows, left=len(rows[0]) - len(COLUMNS) - 4),
+        "",
         *(f"{row.entry.label}: {row.doubt}." for row in shortlist.rows if row.doubt),
         *extremes(shortlist),
     ]
-    return "\n".join(lines)
+    return "\n".join(wrapped(line, width) if line else _table(shortlist, width) for line in lines)
+
+
+def titled(dataset: str, shortlist: Shortlist, width: float) -> str:
+    """The same below the name of its comparison."""
+    return f"{wrapped(dataset, width)}\n{text(shortlist, width=width)}"
+
+
+def _table(shortlist: Shortlist, width: float) -> str:
+    rows, top = shortlist.rows, shortlist.most_accurate
+    entries = [row.entry for row in rows]
+    others = [row for row in rows if row.entry is not top]
+    return fitted(
+        [
+            TextColumn(heading="lose", texts=[row.given_up for row in rows], left=True),
+            TextColumn(heading="model", texts=[entry.model for entry in entries], left=True),
+            TextColumn(
+                heading="technique",
+                texts=[row.entry.optimized_with + (" (not sure)" if row.doubt else "") for row in rows],
+                left=True,
+            ),
+            TextColumn(heading="settings", texts=[entry.settings for entry in entries], left=True),
+            TextColumn(heading="accuracy", texts=[columns.ACCURACY.text(entry.accuracy.value) for entry in entries]),
+            TextColumn(heading="95%", texts=[entry.format_interval() for entry in entries], rank=3),
+            *(
+                TextColumn(heading=one.heading, texts=[entry.format_estimate(one) for entry in entries], rank=rank)
+                for one, rank in COLUMNS
+            ),
+            TextColumn(heading="smaller", texts=[_times(row.times_smaller, row in others) for row in rows], rank=2),
+            TextColumn(heading="faster", texts=[_times(row.times_faster, row in others) for row in rows], rank=2),
+        ],
+        width,
+    )
 
 
 def extremes(shortlist: Shortlist) -> Iterator[str]:
@@ -45,19 +74,7 @@ def extremes(shortlist: Shortlist) -> Iterator[str]:
         yield f"{what}: {entry.label}, {column.text(value)} {unit}, {less}."
 
 
-def _row(row: Shortlisted, top: Entry) -> list[str]:
-    entry = row.entry
-    low, high = entry.accuracy.low, entry.accuracy.high
-    return [
-        row.given_up,
-        entry.name + (" (not sure)" if row.doubt else ""),
-        entry.settings,
-        columns.ACCURACY.text(entry.accuracy.value),
-        "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}",
-        *map(entry.format_estimate, COLUMNS),
-        *(["", ""] if entry is top else [_times(row.times_smaller), _times(row.times_faster)]),
-    ]
-
-
-def _times(ratio: float) -> str:
-    return "-" if math.isnan(ratio) else f"x {ratio:.2f}"
+def _times(ratio: float, shown: bool) -> str:
+    if not shown:
+        return ""
+    return "-" if math.isnan(ratio) else f"x {columns.three_digits(ratio)}"

@@ -6,60 +6,64 @@ from collections.abc import Sequence
 
 from pipelines.device.results import DeviceResult, Latency
 from pipelines.results.acceleration import outside
-from pipelines.results.columns import FILE
-from pipelines.results.tables import aligned
+from pipelines.results.columns import FILE, three_digits
+from pipelines.results.tables import TextColumn, fitted, wrapped
+from pipelines.system import terminal
 
 
-def text(results: Sequence[DeviceResult]) -> str:
-    """Latency, then all other figures, then why figures are INVALID or missing."""
-    return "\n\n".join(part for part in (_latency(results), _others(results), "\n".join(_notes(results))) if part)
+def text(results: Sequence[DeviceResult], *, width: float = terminal.UNLIMITED) -> str:
+    """For a terminal of `width` columns: latency, then all other figures, then why figures are INVALID or missing."""
+    notes = "\n".join(wrapped(note, width) for note in _notes(results))
+    return "\n\n".join(part for part in (_latency(results, width), _others(results, width), notes) if part)
 
 
-def _latency(results: Sequence[DeviceResult]) -> str:
-    rows = [["model", "threads", "p50 ms", "95% repeat", "p90 ms", "p99 ms", "ratio", "95% repeat", "calls", ""]]
-    for measured in results:
-        for threads, one in measured.latency.items():
-            rows.append([measured.label, str(threads), *_row(one, measured.reference is None)])
-    return aligned(rows)
-
-
-def _row(one: Latency, is_reference: bool) -> list[str]:
-    ratio, interval = ("1" if is_reference else "-"), ""
-    if one.ratio is not None:
-        ratio, interval = f"{one.ratio:.4g}", f"{one.ratio_low:.4g} to {one.ratio_high:.4g}"
-    return [
-        f"{one.p50_ms:.4g}",
-        f"{one.p50_low_ms:.4g} to {one.p50_high_ms:.4g}",
-        f"{one.p90_ms:.4g}",
-        "-" if one.p99_ms is None else f"{one.p99_ms:.4g}",
-        ratio,
-        interval,
-        str(one.calls),
-        "INVALID" if one.invalid else "",
+def _latency(results: Sequence[DeviceResult], width: float) -> str:
+    rows = [(one, threads, latency) for one in results for threads, latency in one.latency.items()]
+    latencies = [latency for *_, latency in rows]
+    intervals = [f"{three_digits(one.p50_low_ms)} to {three_digits(one.p50_high_ms)}" for one in latencies]
+    p99s = ["-" if one.p99_ms is None else three_digits(one.p99_ms) for one in latencies]
+    ratios = [_ratio(latency, is_reference=one.reference is None) for one, _, latency in rows]
+    columns = [
+        TextColumn(heading="model", texts=[one.label for one, *_ in rows], left=True),
+        TextColumn(heading="threads", texts=[str(threads) for _, threads, _ in rows]),
+        TextColumn(heading="p50 ms", texts=[three_digits(one.p50_ms) for one in latencies]),
+        TextColumn(heading="95% repeat", texts=intervals, rank=2),
+        TextColumn(heading="p90 ms", texts=[three_digits(one.p90_ms) for one in latencies], rank=3),
+        TextColumn(heading="p99 ms", texts=p99s, rank=3),
+        TextColumn(heading="ratio", texts=[ratio for ratio, _ in ratios]),
+        TextColumn(heading="95% repeat", texts=[interval for _, interval in ratios], rank=1),
+        TextColumn(heading="calls", texts=[str(one.calls) for one in latencies], rank=4),
+        TextColumn(heading="", texts=["INVALID" if one.invalid else "" for one in latencies], left=True),
     ]
+    return fitted(columns, width)
 
 
-def _others(results: Sequence[DeviceResult]) -> str:
-    batches = sorted({batch for one in results for batch in (*one.images_per_s, *one.refused)})
+def _ratio(one: Latency, *, is_reference: bool) -> tuple[str, str]:
+    """The ratio to the reference and its interval."""
+    if one.ratio is None:
+        return ("1" if is_reference else "-"), ""
+    assert one.ratio_low is not None and one.ratio_high is not None
+    return three_digits(one.ratio), f"{three_digits(one.ratio_low)} to {three_digits(one.ratio_high)}"
+
+
+def _others(results: Sequence[DeviceResult], width: float) -> str:
     threads = results[0].throughput_threads
-    rates = [f"images/s, {batch} at once, {threads}t" for batch in batches]
+    columns = [
+        TextColumn(heading="model", texts=[one.label for one in results], left=True),
+        TextColumn(heading="load ms", texts=[three_digits(one.load_ms) for one in results]),
+        TextColumn(heading="first call ms", texts=[three_digits(one.first_call_ms) for one in results]),
+        TextColumn(heading="memory MB", texts=[three_digits(one.peak_memory_mb) for one in results]),
+        TextColumn(heading=FILE.heading, texts=[FILE.text(one.file_bytes) for one in results]),
+    ]
+    for batch in sorted({batch for one in results for batch in (*one.images_per_s, *one.refused)}):
+        rates = [three_digits(one.images_per_s[batch]) if batch in one.images_per_s else "-" for one in results]
+        columns.append(TextColumn(heading=f"images/s, {batch} at once, {threads}t", texts=rates, rank=1))
     # A machine has the same counters for all exported models.
-    used = [(name, threads) for threads, one in results[0].consumption.items() for name in one.joules]
-    energies = [f"{name} mJ, {threads}t" for name, threads in used]
-    rows = [["model", "load ms", "first call ms", "memory MB", FILE.heading, *rates, *energies]]
-    for one in results:
-        rows.append(
-            [
-                one.label,
-                f"{one.load_ms:.4g}",
-                f"{one.first_call_ms:.4g}",
-                f"{one.peak_memory_mb:.1f}",
-                FILE.text(one.file_bytes),
-                *(f"{one.images_per_s[batch]:,.0f}" if batch in one.images_per_s else "-" for batch in batches),
-                *(f"{one.consumption[threads].mj_per_image[name]:.4g}" for name, threads in used),
-            ]
-        )
-    return aligned(rows)
+    for count, consumption in results[0].consumption.items():
+        for name in consumption.joules:
+            used = [three_digits(one.consumption[count].mj_per_image[name]) for one in results]
+            columns.append(TextColumn(heading=f"{name} mJ, {count}t", texts=used, rank=2))
+    return fitted(columns, width)
 
 
 def _notes(results: Sequence[DeviceResult]) -> list[str]:

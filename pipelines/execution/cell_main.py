@@ -43,13 +43,18 @@ def checked_store(request: CellRequest, *, run_id: str | None = None) -> Store:
 
 
 def execute(request: CellRequest, store: Store, folder: Path, *, run_id: str | None = None) -> Executed:
-    """Reuse the cell, or run and record it after the cells that it needs, and show each of them."""
+    """Reuse the cell, or run and record it after the cells that it needs, and show it."""
     from pipelines.cells.plan import Plan
     from pipelines.execution.executor import Executor
     from pipelines.execution.preflight import digest_of
 
     request = replace(request, experiment=store.experiment)
-    executor = Executor(store=store, request=request, folder=folder, show=lambda executed: _show(executed, store))
+
+    def show(executed: Executed) -> None:
+        if not request.needed:
+            _show(executed, store)
+
+    executor = Executor(store=store, request=request, folder=folder, show=show)
     return executor.execute(Plan.of(request.cell, digest_of), run_id=run_id)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.execution.cell_process import run_in_subprocess
 from pipelines.execution.preflight import loaded
+from pipelines.results import summary
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
@@ -51,7 +52,7 @@ class Executor:
     """Runs cells against a store.
 
     request: its store, sweep and limits also hold for the cells that its cell needs. folder: receives one subfolder per
-    cell. show: shows a finished cell.
+    cell. show: shows the finished cell that was asked for; those that it needs are reported in a line each.
     """
 
     store: Store
@@ -64,9 +65,12 @@ class Executor:
 
         run_id: an open MLflow run to adopt for this cell, which is then not reused.
         """
-        executed = self._reuse(plan, run_id) or self._execute(plan, run_id)
+        executed = self._obtain(plan, run_id)
         self.show(executed)
         return executed
+
+    def _obtain(self, plan: Plan, run_id: str | None = None) -> Executed:
+        return self._reuse(plan, run_id) or self._execute(plan, run_id)
 
     def _reuse(self, plan: Plan, run_id: str | None) -> Executed | None:
         if run_id:
@@ -243,22 +247,21 @@ class Executor:
         # A teacher or donor may have any name; a parent cell and a baseline are compared with the cell by name.
         found = self._found(fingerprint=plan.fingerprint, **({} if is_source else cell.tags))
         if found is not None:
-            seconds = found.result.timing.train_total_s
-            trained = "its training time is unknown" if seconds is None else f"trained in {seconds:.1f} s"
-            log.info("%s: reused, %s", cell.name, trained)
+            log.info("%s, reused", summary.brief(found.result))
             return found
         log.info("%s: not in the store, so it is run first", cell.name)
         if is_source:
             # TensorFlow reads its oneDNN setting once per process, and another network may need another setting.
             folder = self._new_folder(f"source-{plan.fingerprint[:8]}")
             with stopwatch.part("wait"):
-                run_in_subprocess(replace(self.request, cell=cell), folder)
+                run_in_subprocess(replace(self.request, cell=cell, needed=True), folder)
         else:
             with stopwatch.cell():
-                self.execute(plan)
+                self._obtain(plan)
         found = self._trained(plan)
         if found is None:
             raise RuntimeError(f"{cell.name}, which is needed first, did not finish: see its message above")
+        log.info("%s", summary.brief(found.result))
         return found
 
 

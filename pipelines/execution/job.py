@@ -73,15 +73,13 @@ class Job:
             build = self._build(unfinished)
         baseline = self.needed.get("baseline")
         measured = self._measure(baseline)
-        with runtime.without_greetings():
-            delegated = delegation(files.exported_model)
         result = cell_result(
             cell,
             self.data,
             fingerprint=self.fingerprint,
             build=build,
             measured=measured,
-            delegation=delegated,
+            delegation=delegation(files.exported_model),
             baseline=baseline,
         )
         self._save_table("classes", agreement.by_class(measured.confusion, self.data.class_names))
@@ -105,7 +103,7 @@ class Job:
 
         exported_model, test = self.files.exported_model, self.data.test
         with part("measure"), runtime.machine_lock("measuring", on_wait=on_wait):
-            self._report(f"measuring {exported_model.stat().st_size / 1e6:.2f} MB on {len(test):,} test images")
+            self._report(f"measuring {exported_model.stat().st_size / 1e3:,.0f} kB on {len(test):,} test images")
             return measure(
                 exported_model,
                 reference=baseline.files.exported_model if baseline else None,

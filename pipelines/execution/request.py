@@ -35,7 +35,7 @@ class CellRequest:
     """A cell for any process to run.
 
     uri, experiment, since, sweep_id: as in SweepContext. patience_s: how long recording waits for a store that does not
-    answer.
+    answer. needed: another cell needs it, and the process of that cell shows its result.
     """
 
     cell: Cell
@@ -44,6 +44,7 @@ class CellRequest:
     since: int
     patience_s: float
     sweep_id: str | None = None
+    needed: bool = False
 
     def store(self, *, adopted: str | None = None) -> Store:
         """Open the store. adopted: the open run that a single cell takes as its own. Raises StoreError."""

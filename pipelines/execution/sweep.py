@@ -11,21 +11,22 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from pipelines.execution import cell_process, folders, grid, grid_preflight
+from pipelines.execution import cell_process, folders, grid, grid_preflight, progress
 from pipelines.execution.request import SweepContext
 from pipelines.execution.settings import check_no_password, check_settings
 from pipelines.execution.sweep_cell import OUTCOME
-from pipelines.execution.sweep_table import duration, progress_line, summary_of
+from pipelines.execution.sweep_table import count_line, progress_line, summary_of
 from pipelines.results.outcome import Outcome
-from pipelines.system import guard
+from pipelines.system import guard, terminal
 from pipelines.system.stopwatch import PARTS
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ class SweepCallback(Callback):
 class Sweep:
     """A sweep in the process that started it: watches for outcomes, prints and records them."""
 
-    def __init__(self, context: SweepContext, run: SweepRun, folder: Path, total: int, *, search: bool) -> None:
+    def __init__(
+        self, context: SweepContext, run: SweepRun, folder: Path, total: int, *, search: bool, isolated: bool
+    ) -> None:
         self.context = context
         self._search = search
         self._run = run
@@ -97,6 +100,9 @@ class Sweep:
         self._total = total
         self._outcomes: dict[int, Outcome] = {}
         self._began = self._last_news = self._looked_at_store = time.monotonic()
+        self._began_at = time.time()
+        # Cells in this process print to the terminal themselves.
+        self._live = progress.live(self._at_work) if isolated else None
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="sweep", daemon=True)
         self._watcher.start()
@@ -140,24 +146,36 @@ class Sweep:
         since = 0 if config.resume else store.started(run.run_id)
         print(f"{total} cells, in {folder}\nrun     {store.link(run.run_id)}\n", flush=True)
         context = SweepContext(sweep_id=run.run_id, uri=uri, experiment=store.experiment, since=since)
-        return cls(context, run, folder, total, search=grid.is_search(config))
+        isolated = config.sweep.isolation == "process"
+        return cls(context, run, folder, total, search=grid.is_search(config), isolated=isolated)
 
     def finish(self, error: BaseException | None) -> int:
         """Print and record the results; gives the exit status. error: why the sweep was broken off, if it was."""
         self._stop.set()
         self._watcher.join()
         self._look(at_store=True)
+        if self._live is not None:
+            self._live.stop()
         outcomes = [self._outcomes[number] for number in sorted(self._outcomes)]
         problem = self._problem(outcomes, error)
         interrupted, failed = guard.is_interrupt(error), bool(problem or error)
         spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
         cells, read = self._cells(outcomes), self._predictions()
-        summary = "\n\n".join([*self._shortlists(cells, read), summary_of(outcomes, spent)])
-        print(f"\n{summary}\n")
+        shortlists = self._shortlists(cells, read)
+
+        datasets = {cell.dataset for cell in cells}
+        dataset = datasets.pop() if len(datasets) == 1 else ""
+
+        def summary(width: float) -> str:
+            left_out = dataset if width < terminal.UNLIMITED else ""
+            table = summary_of(outcomes, spent, dataset=left_out, width=width)
+            return "\n\n".join([*(of_one(width) for of_one in shortlists), table])
+
+        print(f"\n{summary(terminal.columns())}\n")
         report = self._report(cells, read)
         self._run.close(
             outcomes,
-            summary=summary,
+            summary=summary(terminal.UNLIMITED),
             files=list(self._folder.glob("pareto.json")),
             report=report.parent if report else None,
             seconds=time.monotonic() - self._began,
@@ -196,15 +214,15 @@ class Sweep:
 
         return Registry(self._run.store.uri, self._run.store.client).predictions
 
-    def _shortlists(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> list[str]:
-        """The fittest cells for each loss of accuracy, for each dataset."""
+    def _shortlists(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> list[Callable[[float], str]]:
+        """The fittest cells for each loss of accuracy, for each dataset, as text for a number of columns."""
         from pipelines.comparison import shortlist_text
         from pipelines.comparison.ranking import compare
         from pipelines.comparison.shortlist import shortlist
 
         try:
             lists = [(comparison.dataset, shortlist(comparison, read)) for comparison in compare(cells)]
-            return [f"{dataset}\n{shortlist_text.text(listed)}" for dataset, listed in lists if listed]
+            return [partial(shortlist_text.titled, dataset, listed) for dataset, listed in lists if listed]
         except Exception as error:  # noqa: BLE001 (the outcomes matter more)
             log.warning("the shortlist could not be made: %s", error)
             return []
@@ -231,7 +249,13 @@ class Sweep:
             self._look(at_store=at_store)
             if now - self._last_news > STILL_AT_WORK_S:
                 self._last_news = now
-                print(f"{len(self._outcomes)} of {self._total} cells after {duration(now - self._began)}", flush=True)
+                if self._live is None:
+                    print("\n".join(self._at_work()), flush=True)
+
+    def _at_work(self) -> list[str]:
+        """How far the sweep is, and what its cells do."""
+        count = count_line(list(self._outcomes.values()), self._total, time.monotonic() - self._began)
+        return [count, *progress.lines(progress.running(self._folder, self._began_at))]
 
     def _look(self, *, at_store: bool) -> None:
         """Print the outcomes that are new in the jobs' folders and, with `at_store`, on the parent run."""
@@ -242,7 +266,7 @@ class Sweep:
             if outcome.number not in self._outcomes:
                 self._outcomes[outcome.number] = outcome
                 self._last_news = time.monotonic()
-                print(progress_line(outcome, self._outcomes, self._total, self._last_news - self._began), flush=True)
+                print(progress_line(outcome, len(self._outcomes), self._total), flush=True)
         if found:
             self._run.count(Counter(outcome.status for outcome in self._outcomes.values()), self._total)
 

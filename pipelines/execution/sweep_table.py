@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pipelines.results.columns import GAIN, HEADLINE, SCORE
 from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE, TRAIN_S
 from pipelines.results.outcome import Outcome
 from pipelines.results.score import STATE_TRAINED_S
+from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.results.verdict import no_better_than_majority
+from pipelines.system import terminal
 
 # Overrides that a cell's name shows already.
 IN_THE_NAME = ("model=", "dataset=", "technique=")
 
 
-def summary_of(outcomes: Sequence[Outcome], spent: Mapping[str, float]) -> str:
-    """The table of the outcomes, notes on them, and the time. spent: seconds by part."""
+def summary_of(
+    outcomes: Sequence[Outcome], spent: Mapping[str, float], *, dataset: str = "", width: float = terminal.UNLIMITED
+) -> str:
+    """The table of the outcomes, notes on them, and the time, for a terminal of `width` columns.
+
+    spent: seconds by part. dataset: the name of the only dataset, which the table leaves out.
+    """
     if not outcomes:
         return "no cell has run"
-    return "\n".join([_table(outcomes), *_uninformed(outcomes), *_train_unknown(outcomes), _spent(spent)]).strip()
+    notes = (*_uninformed(outcomes), *_train_unknown(outcomes), _spent(spent))
+    return "\n".join([_table(outcomes, dataset, width), *(wrapped(note, width) for note in notes if note)])
 
 
-def progress_line(outcome: Outcome, outcomes: Mapping[int, Outcome], total: int, seconds: float) -> str:
-    """A new outcome, with an estimate of the time left. outcomes: all so far. seconds: since the sweep began."""
-    parts = [f"[{len(outcomes):{len(str(total))}d}/{total}]", f"{outcome.status:7}", outcome.name]
+def progress_line(outcome: Outcome, count: int, total: int) -> str:
+    """A new outcome. count: of the outcomes so far."""
+    line = f"[{count:{len(str(total))}d}/{total}] {outcome.status:7} {outcome.name}"
     if outcome.metrics:
-        parts.append(f"{SCORE.text(outcome.metrics[SCORE.metric])} dB")
+        line += f"  {SCORE.text(outcome.metrics[SCORE.metric])} dB"
     if GAIN.metric in outcome.metrics:
-        parts.append(f"({GAIN.text(outcome.metrics[GAIN.metric])})")
-    parts.append(duration(outcome.seconds))
+        line += f" ({GAIN.text(outcome.metrics[GAIN.metric])})"
+    return f"{line}  {duration(outcome.seconds)}" + (f"\n    {outcome.message}" if outcome.message else "")
+
+
+def count_line(outcomes: Collection[Outcome], total: int, seconds: float) -> str:
+    """How many cells have an outcome, and an estimate of the time left. seconds: since the sweep began."""
+    line = f"{len(outcomes)} of {total} cells after {duration(seconds)}"
     # Cells that were reused or skipped took no time.
-    computed = sum(one.status in ("done", "failed") for one in outcomes.values())
+    computed = sum(one.status in ("done", "failed") for one in outcomes)
     left = total - len(outcomes)
-    if computed and left:
-        parts.append(f"about {duration(seconds / computed * left)} left")
-    return "  ".join(parts) + (f"\n    {outcome.message}" if outcome.message else "")
+    return f"{line}, about {duration(seconds / computed * left)} left" if computed and left else line
 
 
 def duration(seconds: float) -> str:
@@ -47,20 +58,34 @@ def duration(seconds: float) -> str:
     return f"{rounded // 3600} h {rounded % 3600 // 60} min"
 
 
-def _table(outcomes: Sequence[Outcome]) -> str:
+def _table(outcomes: Sequence[Outcome], dataset: str, width: float) -> str:
     """A row per cell, without the overrides that all cells share or that the cell's name shows."""
-    from pipelines.results.tables import aligned
-
     shared = set.intersection(*(set(outcome.overrides) for outcome in outcomes))
-    rows = [["cell", "with", "status", *(column.heading for column in HEADLINE), "took", "run"]]
-    for outcome in outcomes:
-        own = [one for one in outcome.overrides if one not in shared and not one.startswith(IN_THE_NAME)]
-        figures = [column.text(outcome.metrics.get(column.metric)) for column in HEADLINE]
-        took = duration(outcome.seconds)
-        rows.append([outcome.name, " ".join(own), outcome.status, *figures, took, outcome.run_id[:8]])
-    if not any(row[1] for row in rows[1:]):
-        rows = [[row[0], *row[2:]] for row in rows]
-    return aligned(rows)
+    own = [
+        " ".join(one for one in outcome.overrides if one not in shared and not one.startswith(IN_THE_NAME))
+        for outcome in outcomes
+    ]
+    figures = [
+        TextColumn(
+            heading=column.heading,
+            texts=[column.text(one.metrics.get(column.metric)) for one in outcomes],
+            rank=1 if column is GAIN else 0,
+        )
+        for column in HEADLINE
+    ]
+    columns = [
+        TextColumn(
+            heading="cell",
+            texts=[outcome.name.replace(f"-{dataset}-", "-", 1) if dataset else outcome.name for outcome in outcomes],
+            left=True,
+        ),
+        TextColumn(heading="settings", texts=own, left=True),
+        TextColumn(heading="status", texts=[outcome.status for outcome in outcomes], left=True),
+        *figures,
+        TextColumn(heading="took", texts=[duration(outcome.seconds) for outcome in outcomes], rank=2),
+        TextColumn(heading="run", texts=[outcome.run_id[:8] for outcome in outcomes], rank=3),
+    ]
+    return fitted(columns, width, more="`opscore compare --sweep last --wide`")
 
 
 def _uninformed(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.results.records import Delegation
+from pipelines.system import runtime
 
 # How LiteRT names the node that stands for one partition.
 _PARTITION = "DELEGATE"
@@ -25,7 +26,8 @@ def delegation(exported_model: Path) -> Delegation:
     Takes about as long as loading the model once. Raises ValueError as ExportedModel does.
     """
     # LiteRT prints dozens of lines where `CompiledModel.is_fully_accelerated` is asked, and it names no operator.
-    return _delegation(ExportedModel(exported_model)._interpreter)
+    with runtime.without_greetings():
+        return _delegation(ExportedModel(exported_model)._interpreter)
 
 
 def _delegation(interpreter: Any) -> Delegation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelines.results import metrics
@@ -13,25 +14,40 @@ from pipelines.results.score import CRITERIA
 class Column:
     """A column of a table.
 
-    key: of the value in a row. heading: with the unit. about: a description. form, factor: format of a number, after
-    multiplication by the factor; empty for text. A `z` in a form shows a rounded -0.00 as 0.00. metric: its name in
-    MLflow, empty where the value is no metric of a run.
+    key: of the value in a row. heading: with the unit. about: a description. form: the text of a number, after
+    multiplication by `factor`; None for text. metric: its name in MLflow, empty where the value is no metric of a run.
     """
 
     key: str
     heading: str
     about: str
-    form: str = ""
+    form: Callable[[float], str] | None = None
     factor: float = 1.0
     metric: str = ""
 
     def text(self, value: float | None) -> str:
         """The number in this column's format, a dash where there is none."""
-        return "-" if value is None or math.isnan(value) else self.form.format(value * self.factor)
+        if value is None or math.isnan(value):
+            return "-"
+        return (self.form or str)(value * self.factor)
 
 
-SCORE = Column(key="score", heading="score dB", about="operational score", form="{:.2f}", metric=metrics.SCORE)
-GAIN = Column(key="gain", heading="gain dB", about="score minus the baseline's", form="{:+z.2f}", metric=metrics.GAIN)
+def three_digits(value: float) -> str:
+    """A number with three significant digits and no exponent: `0.0128`, `2.84`, `89.8`, `13,500`."""
+    if not value or not math.isfinite(value):
+        return f"{value:g}"
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    places = 2 - int(exponent)
+    return f"{float(f'{mantissa}e{exponent}'):,.{max(0, places)}f}"
+
+
+# A `z` shows a rounded -0.0 as 0.0.
+_DECIBELS, _GAIN = "{:.1f}".format, "{:+z.1f}".format
+_PERCENT = "{:.1%}".format
+
+
+SCORE = Column(key="score", heading="score dB", about="operational score", form=_DECIBELS, metric=metrics.SCORE)
+GAIN = Column(key="gain", heading="gain dB", about="score minus the baseline's", form=_GAIN, metric=metrics.GAIN)
 _SHORT = {"accuracy": "accuracy", "size": "size", "test_time": "test", "train_time": "train"}
 # The score's criteria in sentences.
 CRITERION = {
@@ -54,28 +70,28 @@ ACCURACY = Column(
     key="accuracy",
     heading="accuracy",
     about="fraction of test images that are classified correctly, and its 95% interval",
-    form="{:.2%}",
+    form=_PERCENT,
     metric=metrics.ACCURACY,
 )
 TEST_MS = Column(
     key="test_ms",
     heading="test ms",
     about="median time to classify one image, in ms",
-    form="{:.3f}",
+    form=three_digits,
     metric=metrics.TEST_MS,
 )
 TRAIN_S = Column(
     key="train_s",
     heading="train s",
     about="all training that led to the file, in s",
-    form="{:.1f}",
+    form=three_digits,
     metric=metrics.TRAIN_S,
 )
 FILE = Column(
     key="file_bytes",
     heading="file kB",
     about="the deployed file, in 1,000 bytes",
-    form="{:.1f}",
+    form=three_digits,
     factor=1e-3,
     metric=metrics.FILE_BYTES,
 )
@@ -83,7 +99,7 @@ COMPRESSED = Column(
     key="compressed_bytes",
     heading="compressed kB",
     about="the file after DEFLATE, in 1,000 bytes",
-    form="{:.1f}",
+    form=three_digits,
     factor=1e-3,
     metric=metrics.COMPRESSED_BYTES,
 )
@@ -91,12 +107,14 @@ IMPROVED = Column(
     key="improved",
     heading="better in",
     about="the number of accuracy, time and size that improve on the baseline",
-    form="{:.0f} of 3",
+    form="{:.0f} of 3".format,
     metric=metrics.IMPROVED,
 )
-FIRST = Column(key="first", heading="first", about="share of all weights under which it ranks first", form="{:.0%}")
+FIRST = Column(
+    key="first", heading="first", about="share of all weights under which it ranks first", form="{:.0%}".format
+)
 # The text of a training time that nobody knows, in place of the figure.
 UNKNOWN = "unknown"
 # For tables with few columns.
-HEADLINE = (SCORE, GAIN, ACCURACY, TEST_MS, COMPRESSED)
+HEADLINE = (SCORE, ACCURACY, TEST_MS, COMPRESSED, GAIN)
 MEASURED = (SCORE, GAIN, ACCURACY, TEST_MS, TRAIN_S, FILE, COMPRESSED)

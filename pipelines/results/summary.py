@@ -7,25 +7,46 @@ from collections.abc import Callable
 from wcwidth import width
 
 from pipelines.results import acceleration
-from pipelines.results.columns import UNKNOWN
+from pipelines.results.columns import ACCURACY, COMPRESSED, GAIN, SCORE, UNKNOWN, three_digits
 from pipelines.results.records import DIMENSIONS, CellResult, Comparison, Measurement, Verdict
 from pipelines.results.score import STATE_TRAINED_S
-from pipelines.results.tables import aligned
+from pipelines.results.tables import aligned, wrapped
 from pipelines.results.verdict import no_better_than_majority
 
 # A difference of accuracy and balanced accuracy that is worth a word.
 MIN_BALANCED = 0.005
+# Of a terminal.
+COLUMNS = 80
+# Smaller p-values are not written out.
+MIN_P_VALUE = 0.001
+# From here on, a ratio has no decimals in a sentence.
+MAX_DECIMALS = 9.995
 Row = tuple[str, str, str, str, str]
 
 
 def table(result: CellResult) -> str:
-    """The result table for a terminal, with the baseline's values where the cell has a baseline."""
-    rows = [("", result.technique, "baseline", "change", "score gain"), *_rows(result)]
-    lines = aligned(rows if result.comparison else [row[:2] for row in rows]).splitlines()
+    """The result table for a terminal of 80 columns, with the baseline's values where the cell has a baseline."""
+    rows = [("", "this cell", "baseline", "change", "score gain"), *_rows(result)]
+    lines = aligned(rows if result.comparison else [row[:2] for row in rows[1:]]).splitlines()
     rule = "-" * max(map(width, lines))
-    title = f"{result.name}, seed {result.seed}"
+    heading = [lines.pop(0), rule] if result.comparison else []
     own = [f"{name} {value:,.4g}" for name, value in result.metrics.items()]
-    return "\n".join([title, rule, lines[0], rule, *lines[1:], rule, *own, *_verdict_lines(result)])
+    return "\n".join(
+        [f"{result.name}, seed {result.seed}", rule, *heading, *lines, rule, *own]
+        + [wrapped(line, COLUMNS) for line in _verdict_lines(result)]
+    )
+
+
+def brief(result: CellResult) -> str:
+    """The result in one line, of a cell that another cell needs."""
+    measured = result.measurement
+    figures = (
+        ACCURACY.text(measured.accuracy),
+        _milliseconds(measured.p50_ms),
+        _kilobytes(measured.compressed_bytes),
+        _trained(result),
+    )
+    return f"{result.name}: {', '.join(figures)}"
 
 
 def note(result: CellResult) -> str:
@@ -34,9 +55,9 @@ def note(result: CellResult) -> str:
     lines = [
         f"**{result.name}**: score **{result.score.total:.1f} dB**"
         + (f", {result.comparison.gain.total:+.1f} dB against its baseline." if result.comparison else "."),
-        f"Accuracy {measured.accuracy:.2%} on {measured.test_images:,} test images{_balanced(measured)}, "
-        f"{measured.p50_ms:.3g} ms an image, "
-        f"{_bytes(measured.file_bytes)} ({_bytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
+        f"Accuracy {ACCURACY.text(measured.accuracy)} on {measured.test_images:,} test images{_balanced(measured)}, "
+        f"{_milliseconds(measured.p50_ms)} an image, "
+        f"{_kilobytes(measured.file_bytes)} ({_kilobytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
     ]
     return "\n\n".join(lines + _verdict_lines(result))
 
@@ -46,11 +67,11 @@ def _rows(result: CellResult) -> list[Row]:
     m, baseline, score = result.measurement, result.comparison, result.score.total
     rows: list[Row] = []
     for name, own, field, form, criterion in (
-        ("accuracy", m.accuracy, "accuracy", "{:.2%}".format, "accuracy"),
-        ("test time, p50", m.p50_ms, "p50_ms", "{:.4g} ms".format, "test_time"),
-        ("training time, total", result.timing.train_total_s, "train_s", "{:.1f} s".format, "train_time"),
-        ("file", m.file_bytes, "file_bytes", _bytes, ""),
-        ("file, compressed", m.compressed_bytes, "compressed_bytes", _bytes, "size"),
+        ("accuracy", m.accuracy, "accuracy", ACCURACY.text, "accuracy"),
+        ("test time, median", m.p50_ms, "p50_ms", _milliseconds, "test_time"),
+        ("training time", result.timing.train_total_s, "train_s", _seconds, "train_time"),
+        ("file size", m.file_bytes, "file_bytes", _kilobytes, ""),
+        ("compressed size", m.compressed_bytes, "compressed_bytes", _kilobytes, "size"),
     ):
         if baseline is None:
             rows.append((name, _known(own, form), "", "", ""))
@@ -61,13 +82,13 @@ def _rows(result: CellResult) -> list[Row]:
             continue
         # Of the test time, the ratio of the undisturbed times, as in the verdict.
         ratio = baseline.latency_ratio if field == "p50_ms" else own / other
-        change = f"{100 * (own - other):+.2f} points" if name == "accuracy" else f"x {ratio:.3f}"
-        part = f"{getattr(baseline.gain, criterion):+.2f} dB" if criterion else ""
+        change = f"{100 * (own - other):+z.1f} points" if name == "accuracy" else f"x {three_digits(ratio)}"
+        part = f"{GAIN.text(getattr(baseline.gain, criterion))} dB" if criterion else ""
         rows.append((name, form(own), form(other), change, part))
     if baseline is None:
-        return [*rows, ("operational score", f"{score:.2f} dB", "", "", "")]
+        return [*rows, ("score", f"{SCORE.text(score)} dB", "", "", "")]
     gain = baseline.gain.total
-    return [*rows, ("operational score", f"{score:.2f} dB", f"{score - gain:.2f} dB", "", f"{gain:+.2f} dB")]
+    return [*rows, ("score", f"{SCORE.text(score)} dB", f"{SCORE.text(score - gain)} dB", "", f"{GAIN.text(gain)} dB")]
 
 
 def _verdict_lines(result: CellResult) -> list[str]:
@@ -85,35 +106,39 @@ def _verdict_lines(result: CellResult) -> list[str]:
 
 
 def _verdict(result: CellResult, comparison: Comparison) -> str:
-    """Size, test time and accuracy against the baseline's, in at most 80 columns."""
+    """Size, test time and accuracy against the baseline's, in at most 80 columns. What is worse comes first."""
     size_ratio = result.measurement.compressed_bytes / comparison.baseline_compressed_bytes
-    points = 100 * (result.measurement.accuracy - comparison.baseline_accuracy)
-    value, p_value = f"{result.measurement.accuracy:.1%}", f"p = {comparison.accuracy_p_value:.2g}"
-    accuracy = {
-        "tied": f"accuracy tied ({value}, {points:+.1f} points, {p_value})",
-        "better": f"accuracy better by {points:.1f} points ({p_value})",
-        "worse": f"accuracy worse by {-points:.1f} points ({p_value})",
-    }[comparison.accuracy]
-    if not points:
-        accuracy = f"accuracy unchanged ({value}, {p_value})"
+    time = comparison.test_time or comparison.time
     parts = (
-        _times(size_ratio, comparison.size, ("smaller", "larger", "equally large")),
-        _times(comparison.latency_ratio, comparison.test_time or comparison.time, ("faster", "slower", "equally fast")),
-        accuracy,
+        (comparison.size, _times(size_ratio, comparison.size, ("smaller", "larger", "equally large"))),
+        (time, _times(comparison.latency_ratio, time, ("faster", "slower", "equally fast"))),
+        (comparison.accuracy, _accuracy(result.measurement.accuracy, comparison)),
     )
-    return f"Against its baseline: {', '.join(parts)}."
+    line = ", ".join(text for verdict, text in sorted(parts, key=lambda part: part[0] != "worse"))
+    return f"{line[0].upper()}{line[1:]}."
+
+
+def _accuracy(value: float, comparison: Comparison) -> str:
+    p_value = comparison.accuracy_p_value
+    probability = f"p = {p_value:.2g}" if p_value >= MIN_P_VALUE else f"p < {MIN_P_VALUE:g}"
+    points = 100 * (value - comparison.baseline_accuracy)
+    if comparison.accuracy == "tied":
+        tied = f"tied ({points:+z.1f} points" if points else f"unchanged ({ACCURACY.text(value)}"
+        return f"accuracy {tied}, {probability})"
+    return f"accuracy {abs(points):.1f} points {comparison.accuracy} ({probability})"
 
 
 def _times(ratio: float, verdict: Verdict, words: tuple[str, str, str]) -> str:
     smaller, larger, equal = words
     if verdict == "tied":
         return equal
-    return f"{1 / ratio:.2f} times {smaller}" if verdict == "better" else f"{ratio:.2f} times {larger}"
+    times, word = (1 / ratio, smaller) if verdict == "better" else (ratio, larger)
+    return f"{three_digits(times) if times < MAX_DECIMALS else round(times)} times {word}"
 
 
 def _repeat(comparison: Comparison) -> str:
-    low, high = comparison.ratio_low, comparison.ratio_high
-    return f"Test time x {comparison.latency_ratio:.3f}; a repeat gives x {low:.3f} to {high:.3f} in 95%."
+    ratio, low, high = map(three_digits, (comparison.latency_ratio, comparison.ratio_low, comparison.ratio_high))
+    return f"Test time x {ratio}; a repeat gives x {low} to {high} in 95%."
 
 
 def _dimensions(comparison: Comparison) -> str:
@@ -122,24 +147,32 @@ def _dimensions(comparison: Comparison) -> str:
     found = {mark: [name for name in DIMENSIONS if marks[name] == mark] for mark in ("worse", "better")}
     parts = [f"{mark} in {' and '.join(names)}" for mark, names in found.items() if names] or ["tied in all"]
     line = "; ".join(parts)
-    return f"{line[0].upper()}{line[1:]} (of 3 dimensions; time is testing and training together)."
+    return f"{line[0].upper()}{line[1:]} (time is testing and training together)."
 
 
 def _balanced(measured: Measurement) -> str:
     """The balanced accuracy where it is another one, as on a test set with unequally many images of each class."""
     balanced = measured.balanced_accuracy
     differs = balanced is not None and abs(balanced - measured.accuracy) >= MIN_BALANCED
-    return f" ({balanced:.2%} balanced over the classes)" if differs else ""
+    return f" ({ACCURACY.text(balanced)} balanced over the classes)" if differs else ""
 
 
 def _trained(result: CellResult) -> str:
     seconds = result.timing.train_total_s
-    return "training time unknown" if seconds is None else f"trained in {seconds:.1f} s"
+    return "training time unknown" if seconds is None else f"trained in {three_digits(seconds)} s"
 
 
 def _known(value: float | None, form: Callable[[float], str]) -> str:
     return UNKNOWN if value is None else form(value)
 
 
-def _bytes(count: float) -> str:
-    return f"{count / 1e6:.3f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+def _milliseconds(value: float) -> str:
+    return f"{three_digits(value)} ms"
+
+
+def _seconds(value: float) -> str:
+    return f"{three_digits(value)} s"
+
+
+def _kilobytes(count: float) -> str:
+    return f"{COMPRESSED.text(count)} kB"

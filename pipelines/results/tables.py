@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
-from wcwidth import ljust, rjust, width
+from wcwidth import ljust, rjust, width, wrap
 
+from pipelines.system import terminal
+
+# No column is folded to fewer columns of the terminal.
+MIN_FOLDED = 16
 _BAR = re.compile(r"(?<!\\)\|")
 
 
@@ -15,12 +23,96 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
 
     The width of a character is that on a terminal: two columns for a Chinese one, none for a vowel sign.
     """
+    return _aligned(rows, [ljust] * left + [rjust] * (len(rows[0]) - left))
+
+
+def _aligned(rows: Sequence[Sequence[str]], sides: Sequence[Callable[[str, int], str]]) -> str:
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    sides = [ljust] * left + [rjust] * (len(widths) - left)
     return "\n".join(
         "  ".join(side(text, columns) for side, text, columns in zip(sides, row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextColumn:
+    """A column of a table that adapts to the terminal.
+
+    rank: 0 for a column that is always shown; of the others, those of the highest rank are left out first. left: align
+    to the left, and fold long texts where the table is too wide even so.
+    """
+
+    heading: str
+    texts: Sequence[str]
+    rank: int = 0
+    left: bool = False
+
+
+def fitted(columns: Sequence[TextColumn], limit: float, *, more: str = "--wide") -> str:
+    """A table of at most `limit` columns of the terminal, as far as that goes, with a line on what it leaves out.
+
+    columns: of equally many texts. A column without any text is left out. more: the option that shows all columns.
+    """
+    filled = [column for column in columns if any(column.texts)]
+    if _total(filled) > limit:
+        filled = [column if column.left else replace(column, heading=_in_two(column.heading)) for column in filled]
+    shown = filled
+    for rank in sorted({column.rank for column in filled if column.rank}, reverse=True):
+        if _total(shown) > limit:
+            shown = [column for column in shown if column.rank != rank]
+    text = _table(_folded(shown, limit))
+    hidden = len(filled) - len(shown)
+    return f"{text}\n({hidden} more column{'s' if hidden > 1 else ''}: {more})" if hidden else text
+
+
+def wrapped(sentence: str, limit: float) -> str:
+    """A paragraph for a terminal of `limit` columns."""
+    return textwrap.fill(sentence, terminal.prose_columns(limit), break_long_words=False, break_on_hyphens=False)
+
+
+def _width(column: TextColumn) -> int:
+    return max(width(line) for text in (column.heading, *column.texts) for line in text.split("\n"))
+
+
+def _total(columns: Sequence[TextColumn]) -> int:
+    return sum(map(_width, columns)) + 2 * (len(columns) - 1)
+
+
+def _in_two(heading: str) -> str:
+    """A heading with its last word, most often a unit, on a line of its own."""
+    return "\n".join(heading.rsplit(" ", 1))
+
+
+def _folded(columns: Sequence[TextColumn], limit: float) -> list[TextColumn]:
+    """The columns with long texts of those to the left folded, the widest column first."""
+    folded = list(columns)
+    for at in sorted((at for at, column in enumerate(columns) if column.left), key=lambda at: -_width(columns[at])):
+        excess = _total(folded) - limit
+        if excess > 0:
+            room = max(MIN_FOLDED, _width(folded[at]) - math.ceil(excess))
+            folded[at] = replace(folded[at], texts=["\n".join(_lines(text, room)) for text in folded[at].texts])
+    return folded
+
+
+def _lines(text: str, room: int) -> list[str]:
+    """The text in lines, broken at spaces and, in long words, after `-`, `_`, `,` and `.`, else anywhere."""
+    lines: list[str] = []
+    for piece in re.findall(r"\S+?(?:[-_,.=](?=\S)|(?=\s)|$)\s*", text):
+        if lines and width(lines[-1] + piece.rstrip()) <= room:
+            lines[-1] += piece
+        elif width(piece.rstrip()) <= room:
+            lines.append(piece)
+        else:
+            lines.extend(wrap(piece, room))
+    return [line.rstrip() for line in lines] or [""]
+
+
+def _table(columns: Sequence[TextColumn]) -> str:
+    rows: list[list[str]] = []
+    for texts in zip(*((column.heading, *column.texts) for column in columns), strict=True):
+        rows += map(list, zip_longest(*(text.split("\n") for text in texts), fillvalue=""))
+    sides = [ljust if column.left else rjust for column in columns]
+    return _aligned(rows, sides)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

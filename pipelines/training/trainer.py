@@ -133,9 +133,13 @@ class Trainer:
                 batches.training,
                 validation_data=batches.validation,
                 epochs=epochs,
-                # A bar in a terminal, one line per epoch in a log.
-                verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[_recorder(self, rate), *([stop_early] if keep_best else []), *callbacks],
+                verbose=0,
+                callbacks=[
+                    _recorder(self, rate),
+                    _progress(epochs, self.steps_per_epoch),
+                    *([stop_early] if keep_best else []),
+                    *callbacks,
+                ],
             )
 
     def batches(self) -> Batches:
@@ -204,6 +208,44 @@ def _early_stopping(patience: int) -> tf_keras.callbacks.Callback:
             return monitor_value > reference_value
 
     return EarlyStopping(monitor="val_accuracy", mode="max", patience=patience, restore_best_weights=True)
+
+
+def _progress(epochs: int, steps: int) -> tf_keras.callbacks.Callback:
+    """Prints a line for each epoch and, in a terminal, shows a bar of the epoch's steps."""
+    import tf_keras
+    from tqdm import tqdm
+
+    class Progress(tf_keras.callbacks.Callback):  # type: ignore[misc]
+        # Keras would otherwise wait for each step's results to convert them for this callback.
+        _supports_tf_logs = True
+
+        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+            print(f"training for {epochs} epochs of {steps} steps", flush=True)
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.started = time.perf_counter()
+            self.bar = tqdm(
+                desc=f"epoch {epoch + 1} of {epochs}",
+                total=steps,
+                unit="step",
+                leave=False,
+                file=sys.stdout,
+                disable=not sys.stdout.isatty(),
+            )
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.bar.update()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.bar.close()
+            validation = f", validation {float(logs['val_accuracy']):.1%}" if "val_accuracy" in logs else ""
+            print(
+                f"epoch {epoch + 1} of {epochs}: loss {float(logs['loss']):.3g}, "
+                f"accuracy {float(logs['accuracy']):.1%}{validation}, {time.perf_counter() - self.started:.3g} s",
+                flush=True,
+            )
+
+    return Progress()
 
 
 def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callback:

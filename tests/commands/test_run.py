@@ -153,7 +153,7 @@ def test_pyfunc_maps_pixels_to_names_and_probabilities(place: Place) -> None:
 def test_the_terminal_shows_table_link_and_ui(place: Place) -> None:
     output = place.output  # type: ignore[attr-defined]
     run = place.runs()["small_cnn-digits-quantize_int8"]
-    for text in ("operational score", "Better in", run.info.run_id, f"mlflow ui --backend-store-uri {place.uri}"):
+    for text in ("score  ", "Better in", run.info.run_id, f"mlflow ui --backend-store-uri {place.uri}"):
         assert text in output
 
 
@@ -238,7 +238,7 @@ def test_deterministic_runs_give_the_same_weights(tmp_path: Path) -> None:
 def test_results_survive_a_store_that_fails(tmp_path: Path) -> None:
     place = Place(tmp_path)
     started = place.start("technique=baseline", "training.epochs=40", "training.patience=40")
-    until(lambda: "Epoch 1/" in (tmp_path / "out.txt").read_text())
+    until(lambda: "training for 40 epochs" in (tmp_path / "out.txt").read_text())
     # Exported models cannot be written below a file.
     shutil.rmtree(tmp_path / "artifacts")
     (tmp_path / "artifacts").write_text("in the way")

@@ -87,7 +87,7 @@ def test_a_cell_that_learnt_nothing_is_named_and_not_the_fittest() -> None:
     assert comparison.winner is not None and comparison.winner.technique == "baseline"
     sentence = "vgg16-cifar10-quantize_int8 is no better than always answering 'cat' (79.0% of the test images)."
     assert sentence in notes(comparison)
-    assert "vgg16-cifar10-quantize_int8 (nothing learnt)" in text(comparison)
+    assert "quantize_int8 (nothing learnt)" in text(comparison)
     assert notes(compared(nothing)) == ["No cell has learnt enough to be the fittest.", sentence]
     (both,) = entries_of([nothing, recorded("quantize_int8", seed=1)])
     assert both.uninformed.endswith("with 1 of 2 seeds") and not both.eligible

@@ -20,8 +20,8 @@ def test_tables_of_a_page_hold_the_newest_cells() -> None:
     assert [line.split(" |")[0] for line in lines[4:-2]] == [
         "| `baseline`", "| `distill` from `a-b-baseline`", "| `prune`",
     ]  # fmt: skip
-    assert "+3.01" in lines[6] and "+10.00" not in written
-    assert lines[6].endswith("| 500.0 | 500.0 | 2 of 3 |")
+    assert "+3.0" in lines[6] and "+10.0" not in written
+    assert lines[6].endswith("| 500 | 500 | 2 of 3 |")
     assert rewrite(written, cells) == written
 
 

@@ -13,7 +13,7 @@ from tests.places import Place
 pytestmark = pytest.mark.slow
 
 # What Keras prints of a training.
-EPOCH = re.compile(r"Epoch \d+/\d+")
+EPOCH = re.compile(r"epoch \d+ of \d+")
 
 
 @pytest.fixture

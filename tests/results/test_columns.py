@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.results.columns import FILE, FIRST, GAIN, GAINS, HEADLINE, IMPROVED, MEASURED, SCORE, Column
+from pipelines.results.columns import (
+    FILE,
+    FIRST,
+    GAIN,
+    GAINS,
+    HEADLINE,
+    IMPROVED,
+    MEASURED,
+    SCORE,
+    Column,
+    three_digits,
+)
 from pipelines.results.metrics import metrics_of
 from tests.results.test_summary import RESULT
 
@@ -23,9 +34,9 @@ def test_every_metric_is_recorded() -> None:
 @pytest.mark.parametrize(
     ("column", "value", "text"),
     [
-        (SCORE, 97.918, "97.92"),
-        (GAIN, -0.001, "+0.00"),
-        (GAIN, -7.315, "-7.32"),
+        (SCORE, 97.918, "97.9"),
+        (GAIN, -0.001, "+0.0"),
+        (GAIN, -7.315, "-7.3"),
         (FILE, 89_812, "89.8"),
         (IMPROVED, 2, "2 of 3"),
         (FIRST, 0.996, "100%"),
@@ -35,3 +46,22 @@ def test_every_metric_is_recorded() -> None:
 )
 def test_numbers_are_formatted(column: Column, value: float | None, text: str) -> None:
     assert column.text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0128312, "0.0128"),
+        (0.99961, "1.00"),
+        (2.0, "2.00"),
+        (89.812, "89.8"),
+        (305.3, "305"),
+        (999.6, "1,000"),
+        (13_484.0, "13,500"),
+        (-0.409, "-0.409"),
+        (0.0, "0"),
+        (math.inf, "inf"),
+    ],
+)
+def test_three_digits(value: float, text: str) -> None:
+    assert three_digits(value) == text

@@ -6,8 +6,8 @@ import pytest
 
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.metrics import flatten, metrics_of
-from pipelines.results.records import CellResult, Complexity, Majority, Terms, Timing
-from pipelines.results.summary import note, table
+from pipelines.results.records import CellResult, Complexity, Majority, Terms, Timing, Verdict
+from pipelines.results.summary import brief, note, table
 from tests.results.test_score import compared, measurement
 
 COMPARISON = dataclasses.replace(
@@ -80,18 +80,20 @@ def test_table_has_the_baseline_in_a_column() -> None:
     text = table(RESULT)
     assert "vgg16-cifar10-quantize_int8, seed 3" in text
     for row in (
-        ("accuracy", "55.00%", "50.00%", "+5.00 points", "+1.00 dB"),
-        ("test time, p50", "10 ms", "20 ms", "x 0.500", "+3.00 dB"),
-        ("training time, total", "100.0 s", "100.0 s", "x 1.000", "+0.00 dB"),
-        ("file, compressed", "10.000 MB", "20.000 MB", "x 0.500", "+2.00 dB"),
-        ("operational score", "25.00 dB", "19.00 dB", "+6.00 dB"),
+        ("accuracy", "55.0%", "50.0%", "+5.0 points", "+1.0 dB"),
+        ("test time, median", "10.0 ms", "20.0 ms", "x 0.500", "+3.0 dB"),
+        ("training time", "100 s", "100 s", "x 1.00", "+0.0 dB"),
+        ("compressed size", "10,000 kB", "20,000 kB", "x 0.500", "+2.0 dB"),
+        ("score", "25.0 dB", "19.0 dB", "+6.0 dB"),
     ):
         (line,) = [line for line in text.splitlines() if line.startswith(f"{row[0]}  ")]
         assert all(cell in line for cell in row)
-    assert text.splitlines()[-5:-2] == [
-        "Against its baseline: 2.00 times smaller, 2.00 times faster, accuracy tied (55.0%, +5.0 points, p = 0.2).",
+    lines = text.splitlines()
+    assert lines[lines.index("-" * len(lines[1]), 4) + 1 :][:4] == [
+        "transfer/parameters_share 0.5",
+        "2.00 times smaller, 2.00 times faster, accuracy tied (+5.0 points, p = 0.2).",
         "Test time x 0.500; a repeat gives x 0.400 to 0.600 in 95%.",
-        "Better in time and size (of 3 dimensions; time is testing and training together).",
+        "Better in time and size (time is testing and training together).",
     ]
     assert "Not feasible: accuracy 0.55 is below min_accuracy 0.9." in text
 
@@ -106,26 +108,26 @@ def test_an_older_record_is_read(tmp_path: Path) -> None:
     files.result.write_text(json.dumps(record))
     result = Finished.load(tmp_path).result
     assert result.majority is None and result.measurement.chance is None
-    assert "2.00 times faster" in table(result) and "training time, total" in table(result)
+    assert "2.00 times faster" in table(result) and "training time" in table(result)
     assert "test/kappa" not in metrics_of(result)
 
 
 def test_note_has_a_balanced_accuracy_that_differs() -> None:
     unbalanced = dataclasses.replace(RESULT, measurement=dataclasses.replace(measurement(), balanced_accuracy=0.3))
-    assert "Accuracy 55.00% on 100 test images (30.00% balanced over the classes), 10 ms" in note(unbalanced)
+    assert "Accuracy 55.0% on 100 test images (30.0% balanced over the classes), 10.0 ms" in note(unbalanced)
     assert "balanced" not in note(RESULT)
 
 
 def test_table_and_note_report_that_nothing_was_learnt() -> None:
     for text in (table(RESULT), note(RESULT)):
-        assert "no better than always answering 'cat' (52.0% of the test images)." in text
+        assert "no better than always answering 'cat' (52.0% of the test images)." in " ".join(text.split())
     for text in (table(BASELINE), note(BASELINE)):
         assert "always" not in text
 
 
 def test_table_of_a_baseline_has_two_columns() -> None:
     text = table(BASELINE)
-    assert "change" not in text and "operational score" in text
+    assert "change" not in text and "score  " in text
     assert max(map(len, text.splitlines())) < 60
 
 
@@ -142,13 +144,13 @@ def test_missing_metrics_are_absent() -> None:
 
 def test_unknown_training_time_in_table_and_note() -> None:
     sentence = "The training time is unknown, so the score leaves it out: model.trained_s=<seconds> counts it."
-    (row,) = [line for line in table(UNKNOWN).splitlines() if line.startswith("training time, total")]
-    assert row.split() == ["training", "time,", "total", "unknown", "unknown"]
+    (row,) = [line for line in table(UNKNOWN).splitlines() if line.startswith("training time")]
+    assert row.split() == ["training", "time", "unknown", "unknown"]
     baseline = table(dataclasses.replace(UNKNOWN, comparison=None))
     for text in (table(UNKNOWN), baseline, note(UNKNOWN)):
-        assert text.count(sentence) == 1 and "None" not in text
-    assert "(10.000 MB compressed), training time unknown." in note(UNKNOWN)
-    assert sentence not in table(RESULT) + note(RESULT)
+        assert " ".join(text.split()).count(sentence) == 1 and "None" not in text
+    assert "(10,000 kB compressed), training time unknown." in note(UNKNOWN)
+    assert sentence not in " ".join((table(RESULT) + note(RESULT)).split())
 
 
 def test_unknown_training_time_is_no_metric() -> None:
@@ -170,17 +172,30 @@ def test_verdict_begins_with_what_is_worse() -> None:
     lost = dataclasses.replace(
         COMPARISON, accuracy="worse", accuracy_p_value=1e-9, baseline_accuracy=0.8, test_time="worse", latency_ratio=1.6
     )
-    *_, first, _, last = table(dataclasses.replace(RESULT, comparison=lost, violations=(), majority=None)).splitlines()
-    assert first == (
-        "Against its baseline: 2.00 times smaller, 1.60 times slower, accuracy worse by 25.0 points (p = 1e-09)."
-    )
-    assert last.startswith("Worse in accuracy; better in time and size (of 3 ")
+    *_, first, _, last, _ = table(
+        dataclasses.replace(RESULT, comparison=lost, violations=(), majority=None)
+    ).splitlines()
+    assert first == "1.60 times slower, accuracy 25.0 points worse (p < 0.001), 2.00 times smaller."
+    assert len(first) <= 80
+    assert last == "Worse in accuracy; better in time and size (time is testing and training"
     same = dataclasses.replace(COMPARISON, time="tied", test_time="tied", size="tied")
     text = table(dataclasses.replace(RESULT, comparison=same, violations=(), majority=None))
-    assert (
-        "equally large, equally fast, accuracy tied (55.0%, +5.0 points" in text
-        and "Tied in all (of 3 dimensions" in text
+    assert "Equally large, equally fast, accuracy tied (+5.0 points" in text
+    assert "Tied in all (time is" in text
+
+
+def test_brief_is_one_line() -> None:
+    assert brief(RESULT) == "vgg16-cifar10-quantize_int8: 55.0%, 10.0 ms, 10,000 kB, trained in 100 s"
+    assert brief(UNKNOWN).endswith("10,000 kB, training time unknown")
+
+
+@pytest.mark.parametrize("accuracy", ["better", "tied", "worse"])
+def test_table_fits_a_terminal_of_80_columns(accuracy: Verdict) -> None:
+    lost = dataclasses.replace(
+        COMPARISON, accuracy=accuracy, accuracy_p_value=0.00012, baseline_accuracy=0.999, latency_ratio=0.0312
     )
+    result = dataclasses.replace(RESULT, model="efficientnet_lite0", technique="prune_filters_quantize_int8")
+    assert max(map(len, table(dataclasses.replace(result, comparison=lost)).splitlines())) <= 80
 
 
 def test_only_an_equal_accuracy_is_unchanged() -> None:

@@ -1,6 +1,9 @@
+import math
+
+import pytest
 from wcwidth import width
 
-from pipelines.results.tables import aligned, markdown
+from pipelines.results.tables import TextColumn, aligned, fitted, markdown
 
 
 def test_columns_of_wide_characters_are_aligned() -> None:
@@ -11,3 +14,63 @@ def test_columns_of_wide_characters_are_aligned() -> None:
 
 def test_a_bar_starts_no_column_of_a_markdown_table() -> None:
     assert markdown([("a", "b"), ("1|2", "\\|")]) == "| a | b |\n|---|---|\n| 1\\|2 | \\| |"
+
+
+CELLS = [
+    TextColumn(heading="model", texts=["efficientnet_lite0", "vgg16"], left=True),
+    TextColumn(heading="technique", texts=["prune_filters_quantize_int8", "cluster k=4"], left=True),
+    TextColumn(heading="nothing", texts=["", ""]),
+    TextColumn(heading="accuracy", texts=["90.1%", "9.0%"]),
+    TextColumn(heading="test ms", texts=["0.1", "1.25"]),
+    TextColumn(heading="run", texts=["0123abcd", "4567abcd"], rank=2),
+    TextColumn(heading="score dB", texts=["91.0", "88.1"], rank=1),
+]
+
+
+@pytest.mark.parametrize(
+    ("limit", "lines"),
+    [
+        (
+            math.inf,
+            [
+                "model               technique                    accuracy  test ms       run  score dB",
+                "efficientnet_lite0  prune_filters_quantize_int8     90.1%      0.1  0123abcd      91.0",
+                "vgg16               cluster k=4                      9.0%     1.25  4567abcd      88.1",
+            ],
+        ),
+        (
+            70,
+            [
+                "model               technique                    accuracy  test  score",
+                "                                                             ms     dB",
+                "efficientnet_lite0  prune_filters_quantize_int8     90.1%   0.1   91.0",
+                "vgg16               cluster k=4                      9.0%  1.25   88.1",
+                "(1 more column: --wide)",
+            ],
+        ),
+        (
+            50,
+            [
+                "model               technique       accuracy  test",
+                "                                                ms",
+                "efficientnet_lite0  prune_filters_     90.1%   0.1",
+                "                    quantize_int8",
+                "vgg16               cluster k=4         9.0%  1.25",
+                "(2 more columns: --wide)",
+            ],
+        ),
+    ],
+)
+def test_table_fits_its_limit(limit: float, lines: list[str]) -> None:
+    assert fitted(CELLS, limit).splitlines() == lines
+
+
+def test_a_folded_text_keeps_its_spaces() -> None:
+    column = TextColumn(heading="model", texts=["a_long_name_of_a_cell seed 0 花花花花花花花花花花"], left=True)
+    assert fitted([column], 16).splitlines() == [
+        "model",
+        "a_long_name_of_",
+        "a_cell seed 0",
+        "花花花花花花花花",
+        "花花",
+    ]

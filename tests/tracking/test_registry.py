@@ -27,7 +27,7 @@ def test_unknown_training_time_is_left_out_of_all_scores(copy: Copy, opscore: Co
     copy.forget(forgotten, "time/train_total_s", term, "score/gain_train_time_db")
     out = opscore("promote", ALL)
     note = "The training time of 1 of 3 runs (small_cnn) is unknown, so all scores here leave the training time out"
-    assert note in out
+    assert note in " ".join(out.split())
     without = {technique: metrics[score] - metrics[term] for technique, metrics in before.items()}
     best = max(techniques, key=lambda technique: without[technique])
     assert copy.aliases() == {"champion": copy.run(best).info.run_id}
@@ -139,7 +139,7 @@ def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, opscore
 
     clone = copy.clone(copy.run("quantize_int8"), tmp_path, change=worse, technique="worse", fingerprint="f")
     message = opscore("promote", BY.format("worse"), fails=True)
-    assert re.search(r"clone +0 +" + clone[:8] + r" +200\.00 +accuracy ", message), message
+    assert re.search(r"clone +0 +" + clone[:8] + r" +200\.0 +accuracy ", message), message
     assert copy.aliases() == {"champion": champion.info.run_id}
     # The next best is promoted, and the version says that the champion was measured on another machine.
     copy.client.set_tag(champion.info.run_id, "hardware", "another")

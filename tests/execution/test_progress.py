@@ -1,0 +1,61 @@
+"""What a sweep's cells do, read from their logs."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines.execution.progress import MAX_CELLS, lines, running
+from pipelines.execution.sweep_cell import OUTCOME
+
+
+def job(folder: Path, number: int, log: str) -> Path:
+    path = folder / str(number) / "cell.log"
+    path.parent.mkdir()
+    path.write_text(log)
+    return path
+
+
+BASELINE = "[18:00:01] small_cnn-digits-baseline: not in the store, so it is run first\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        ("", "starting"),
+        ("WARNING: a line of a library\n", "starting"),
+        (BASELINE, "small_cnn-digits-baseline: not in the store, so it is run first"),
+        (
+            f"{BASELINE}training for 9 epochs of 2 steps\n",
+            "small_cnn-digits-baseline: training for 9 epochs of 2 steps",
+        ),
+        (f"{BASELINE}epoch 8 of 9: loss 0.1\nepoch 9 of 9: loss 0.1\n", "small_cnn-digits-baseline: epoch 9 of 9"),
+        (
+            f"{BASELINE}epoch 9 of 9: loss 0.1\n[18:00:02] small_cnn-digits-baseline: exporting\n",
+            "small_cnn-digits-baseline: exporting",
+        ),
+    ],
+)
+def test_last_report_is_shown(log: str, shown: str, tmp_path: Path) -> None:
+    path = job(tmp_path, 0, log)
+    (cell,) = running(tmp_path, since=0)
+    assert (str(cell), cell.log_path) == (shown, path)
+
+
+def test_finished_and_former_cells_do_not_run(tmp_path: Path) -> None:
+    now = time.time()
+    for number in (10, 2, 0, 1):
+        job(tmp_path, number, BASELINE)
+    (tmp_path / "0" / OUTCOME).write_text("{}")
+    # Of a former sweep in the same folder.
+    os.utime(tmp_path / "1" / "cell.log", (now - 60, now - 60))
+    assert [cell.log_path.parent.name for cell in running(tmp_path, since=now - 10)] == ["2", "10"]
+
+
+def test_many_cells_take_few_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(MAX_CELLS + 3):
+        job(tmp_path, number, BASELINE)
+    shown = lines(running(tmp_path, since=0))
+    assert len(shown) == 2 * MAX_CELLS + 1 and shown[1] == "    0/cell.log" and shown[-1] == "  and 3 more cells"
