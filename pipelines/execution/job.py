@@ -121,6 +121,7 @@ class Job:
             self._report(f"trained before, in {unfinished.folder}, so it goes on with exporting")
             candidate, trained = _resume_training(unfinished, self.files)
         else:
+            self._report("starting")
             candidate, trained = self._train()
         self._report("exporting")
         exported_model, data = self.files.exported_model, self.data
