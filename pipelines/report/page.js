@@ -13,6 +13,8 @@
   const heads = new Map([...table.tHead.rows[0].cells].map((head) => [head.dataset.key, head]));
   // An axis is at least so long: one test image, or the noise of one time, must not fill it.
   const MIN_POINTS = 0.02, MIN_FACTOR = 1.2;
+  // The place of the vertical axis' title.
+  const TITLE = [0, 0, 60, 16];
   const NEAR = 18, RIGHT = 12, TOP = 22, BOTTOM = 42;
   // Pixels that a power of ten needs for the ticks 1, 2 and 5; more need four times as many.
   const ROOM = 120;
@@ -136,7 +138,7 @@
     const boxOf = ({ x, y, room }) => [x - room, y - room, x + room, y + room];
     const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
     // Points whose label may be left out do not keep the others' away.
-    const taken = wanted.filter(({ most }) => most === undefined).map(({ point }) => boxOf(point));
+    const taken = [TITLE, ...wanted.filter(({ most }) => most === undefined).map(({ point }) => boxOf(point))];
     const around = [...points.map(boxOf), ...lines];
     for (const { point, words, most = Infinity } of wanted) {
       const found = words.flatMap((text, at) => {
@@ -240,7 +242,7 @@
     putLabels(plot, [
       ...front.map((point) => ({ point, words: [...words(point), `#${point.cell.rank}`] })),
       ...others.map((point) => ({ point, words: bases.has(point) ? words(point) : words(point).slice(-1), most: 0 })),
-    ], lines, points, [left, 15, width, bottom]);
+    ], lines, points, [left, 0, width, bottom]);
     drawLegend(area, known, radius, few);
     const missing = cells.filter((cell) => !of.has(cell)), limit = known.find((cell) => cell.accuracy === least);
     const count = (of) => `${of.length} cell${of.length === 1 ? "" : "s"}`, are = (of) => (of.length === 1 ? "is" : "are");

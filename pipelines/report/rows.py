@@ -61,7 +61,7 @@ class Column:
         low, high = (row.get(f"{self.key}_{end}") for end in ("low", "high"))
         if self.text is None or low is None or high is None:
             return ""
-        return f"{self.text(float(low))} to {self.text(float(high))}"
+        return f"{self.text(float(low)).removesuffix(' dB')} to {self.text(float(high))}"
 
 
 def dataset_and_conditions(title: str) -> tuple[str, str]:
