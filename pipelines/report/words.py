@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
@@ -82,34 +83,13 @@ def number(value: float) -> str:
     return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}" if rounded else "0"
 
 
-def percent(fraction: float) -> str:
-    """A fraction as `98.6%`."""
-    return f"{fraction:.1%}"
+def _measure(unit: str, value: float, *, factor: float = 1.0) -> str:
+    return f"{number(value * factor)} {unit}"
 
 
-def decibels(value: float) -> str:
-    """A score as `97.8 dB`."""
-    return f"{value:.1f} dB"
-
-
-def difference(value: float) -> str:
-    """A difference of scores as `+7.4 dB`."""
-    return f"{value:+z.1f} dB"
-
-
-def milliseconds(value: float) -> str:
-    """A time as `0.0128 ms`."""
-    return f"{number(value)} ms"
-
-
-def seconds(value: float) -> str:
-    """A time as `20.7 s`."""
-    return f"{number(value)} s"
-
-
-def kilobytes(count: float) -> str:
-    """Bytes as kB of 1,000 bytes: `79.1 kB`."""
-    return f"{number(count / 1e3)} kB"
+# The text of each quantity: a fraction, a score, a difference of scores, times, and bytes.
+percent, decibels, difference = "{:.1%}".format, "{:.1f} dB".format, "{:+z.1f} dB".format
+milliseconds, seconds, kilobytes = partial(_measure, "ms"), partial(_measure, "s"), partial(_measure, "kB", factor=1e-3)
 
 
 def _shortened(settings: str) -> str:
