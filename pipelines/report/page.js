@@ -389,7 +389,6 @@
     html("div", "", box).className = "area";
   }
   const choose = document.getElementById("choose");
-  choose.open = choose.open || document.documentElement.clientWidth > 600;
   filters.addEventListener("change", draw);
   filters.addEventListener("submit", (event) => event.preventDefault());
   // The form's fields are reset only after the event.
@@ -404,6 +403,8 @@
   // In the next frame: changing the observed box during the notification is an error.
   let width = 0;
   new ResizeObserver(() => requestAnimationFrame(() => {
+    // A frame may have no width at first.
+    choose.open = choose.open || document.documentElement.clientWidth > 600;
     if (boxes[0].clientWidth !== width) { width = boxes[0].clientWidth; draw(); }
   })).observe(boxes[0]);
 })();

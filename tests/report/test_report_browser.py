@@ -417,6 +417,14 @@ def test_first_screen_holds_question_shortlist_plot_and_why(page: Browser) -> No
     assert page.one(".answer:first-child .area .ring")
 
 
+def test_choices_appear_when_the_window_grows(page: Browser) -> None:
+    page.open(page.driver.current_url, width=PHONE)
+    page.until(lambda: page.all(".point"))
+    assert not page.visible(".choice")
+    page.resize(WIDE)
+    page.until(lambda: page.visible(".choice"))
+
+
 def test_lines_join_a_baseline_to_its_cells(page: Browser) -> None:
     starts = (
         "return [...document.querySelectorAll('.link')].map((line) => [line.x1, line.y1].map((at) => at.baseVal.value))"
