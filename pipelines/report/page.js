@@ -400,11 +400,13 @@
   document.querySelector("nav").addEventListener("click", (event) => {
     if (event.target.hash) document.querySelector(event.target.hash).scrollIntoView();
   });
-  // In the next frame: changing the observed box during the notification is an error.
   let width = 0;
-  new ResizeObserver(() => requestAnimationFrame(() => {
+  const fit = () => {
     // A frame may have no width at first.
     choose.open = choose.open || document.documentElement.clientWidth > 600;
     if (boxes[0].clientWidth !== width) { width = boxes[0].clientWidth; draw(); }
-  })).observe(boxes[0]);
+  };
+  fit();
+  // In the next frame: changing the observed box during the notification is an error.
+  new ResizeObserver(() => requestAnimationFrame(fit)).observe(boxes[0]);
 })();
