@@ -9,7 +9,8 @@ from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, points
 from pipelines.report.rows import dataset_and_conditions
-from pipelines.report.words import decibels, kilobytes, milliseconds, number, percent, seconds, short_names
+from pipelines.report.words import decibels, kilobytes, milliseconds, percent, seconds, short_names
+from pipelines.results.columns import three_digits
 from pipelines.results.score import ROUNDING
 from pipelines.results.words import listed
 
@@ -88,7 +89,7 @@ def _times(ratio: float, more: str, less: str) -> str:
     """A ratio as `4.00 times smaller`; empty where it is unknown or about 1."""
     if math.isnan(ratio) or abs(ratio - 1) < SAME:
         return ""
-    return f"{number(max(ratio, 1 / ratio))} times {more if ratio > 1 else less}"
+    return f"{three_digits(max(ratio, 1 / ratio))} times {more if ratio > 1 else less}"
 
 
 def _extremes(found: Shortlist, names: Mapping[str, str]) -> list[str]:

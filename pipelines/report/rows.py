@@ -142,7 +142,7 @@ def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:
     row: Row = {
         "rank": rank,
         "model": entry.model,
-        "technique": entry.technique + (f" from {entry.source}" if entry.source else ""),
+        "technique": entry.optimized_with,
         "variation": entry.settings,
         "dataset": comparison.dataset,
         "improved": entry.improved,

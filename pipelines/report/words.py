@@ -8,7 +8,7 @@ from functools import partial
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
-from pipelines.results.columns import CRITERION
+from pipelines.results.columns import CRITERION, three_digits
 from pipelines.results.records import DIMENSIONS
 from pipelines.results.score import BUDGETS, CRITERIA, GOALS
 from pipelines.results.words import listed
@@ -77,14 +77,8 @@ def profile(comparison: Comparison) -> str:
     )
 
 
-def number(value: float) -> str:
-    """A number with three digits: `0.0128`, `79.1`, `12,500`."""
-    rounded = float(f"{value:.3g}")
-    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}" if rounded else "0"
-
-
 def _measure(unit: str, value: float, *, factor: float = 1.0) -> str:
-    return f"{number(value * factor)} {unit}"
+    return f"{three_digits(value * factor)} {unit}"
 
 
 # The text of each quantity: a fraction, a score, a difference of scores, times, and bytes.

@@ -11,7 +11,6 @@ from pipelines.comparison.shortlist import Shortlist, points, shortlist
 from pipelines.report.answer import first_screen, question, why
 from pipelines.report.page import write
 from pipelines.report.rows import baselines
-from pipelines.report.words import number
 from tests.comparison.recorded import compared, recorded
 
 SMALL = recorded("quantize_int8", megabytes=0.25, accuracy=0.79, test_ms=0.5)
@@ -36,22 +35,6 @@ def table(**changes: object) -> Any:
 )
 def test_points_in_words(fraction: float, words: str) -> None:
     assert points(fraction) == words
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (0.012834, "0.0128"),
-        (0.9996, "1.00"),
-        (4.1, "4.10"),
-        (79.06, "79.1"),
-        (12488, "12,500"),
-        (0, "0"),
-        (-2.5, "-2.50"),
-    ],
-)
-def test_numbers_have_three_digits(value: float, words: str) -> None:
-    assert number(value) == words
 
 
 def test_questions() -> None:
