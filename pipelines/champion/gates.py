@@ -17,23 +17,17 @@ from typing import Literal
 import numpy as np
 
 from pipelines.champion.comparability import check_champion
+from pipelines.comparison.budgets import used_budgets
 from pipelines.comparison.entries import BASELINE, Entry, entries_of
 from pipelines.comparison.shortlist import most_accurate, within
 from pipelines.results import statistics
 from pipelines.results.metrics import (
-    ACCURACY,
-    ACCURACY_DIFFERENCE,
-    COMPRESSED_BYTES,
     MAJORITY_P_VALUE,
     MAJORITY_SHARE,
     SCORE,
-    SIZE_RATIO,
-    TEST_MS,
-    TIME_RATIO,
-    TRAIN_S,
 )
 from pipelines.results.recorded import Predictions, PredictionsOf, RecordedCell
-from pipelines.results.score import BUDGETS, GOALS
+from pipelines.results.score import GOALS
 from pipelines.system.errors import StoreError
 
 Name = Literal["effect", "learnt", "feasible", "drop", "score", "accuracy"]
@@ -213,7 +207,7 @@ def _learnt(cell: RecordedCell) -> Gate:
 
 
 def _feasible(cell: RecordedCell) -> Gate:
-    budgets = _budgets(cell)
+    budgets = used_budgets(cell)
     excess = {name: ratio for name, ratio in budgets.items() if ratio > 1}
     if cell.feasible == "True":
         kept = ", ".join(f"score.{name}={cell.params[f'score.{name}']}" for name in budgets)
@@ -227,34 +221,6 @@ def _feasible(cell: RecordedCell) -> Gate:
         for name, ratio in excess.items()
     )
     return Gate(name="feasible", passed=False, reason=reason, shortfall=max(excess.values(), default=1.0))
-
-
-def _budgets(cell: RecordedCell) -> dict[str, float]:
-    """The used fraction of each budget that is set; above 1 the budget is broken. Infinite for an unknown time."""
-    used = {
-        "max_size_mb": cell.metrics[COMPRESSED_BYTES] / 1e6,
-        "max_test_ms": cell.metrics[TEST_MS],
-        "max_train_s": cell.metrics.get(TRAIN_S, math.inf),
-    }
-    given = {name: cell.params.get(f"score.{name}", "None") for name in BUDGETS}
-    ratios = {name: used[name] / float(given[name]) for name in used if given[name] != "None"}
-    if given["min_accuracy"] != "None":
-        ratios["min_accuracy"] = float(given["min_accuracy"]) / max(cell.metrics[ACCURACY], 1e-9)
-    return ratios | _goals(cell)
-
-
-def _goals(cell: RecordedCell) -> dict[str, float]:
-    """As `_budgets`, of the goals relative to the baseline. A baseline is as fast and as large as itself."""
-    given = {name: cell.params.get(f"score.{name}", "None") for name in GOALS}
-    goals = {name: float(value) for name, value in given.items() if value != "None"}
-    drop, goal = -cell.metrics.get(ACCURACY_DIFFERENCE, 0.0), goals.get("max_accuracy_drop", 0.0)
-    used = {
-        # A goal of 0 is missed by any drop.
-        "max_accuracy_drop": 0.0 if within(goal, drop) else drop / goal if goal else math.inf,
-        "min_speedup": goals.get("min_speedup", 0.0) * cell.metrics.get(TIME_RATIO, 1.0),
-        "min_size_reduction": goals.get("min_size_reduction", 0.0) * cell.metrics.get(SIZE_RATIO, 1.0),
-    }
-    return {name: used[name] for name in goals}
 
 
 def _drop(accuracy: float, top: Entry | None, max_drop: float) -> Gate:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.comparison import training_time
+from pipelines.comparison.budgets import used_budgets
 from pipelines.comparison.labels import images_of, labelled, settings_of
 from pipelines.comparison.marks import marks_of
 from pipelines.results import columns
@@ -97,6 +98,11 @@ class Entry:
     def eligible(self) -> bool:
         """Whether it may be the fittest: it keeps its budgets and has learnt something in every seed."""
         return self.feasible and not self.uninformed
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """The budgets and goals that it misses in one seed or more, by their names in the score profile."""
+        return tuple(dict.fromkeys(name for run in self.runs for name, used in used_budgets(run).items() if used > 1))
 
     @property
     def improved(self) -> int | None:

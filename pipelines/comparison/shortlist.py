@@ -271,8 +271,8 @@ def _of_pair(own: RecordedCell, other: RecordedCell, predictions_of: Predictions
 
 
 def points(fraction: float) -> str:
-    """A fraction of accuracy as `1 point`, `2.5 points`."""
-    count = f"{100 * fraction:g}"
+    """A fraction of accuracy as `1 point`, `2.5 points`, with three digits."""
+    count = f"{100 * fraction:.3g}"
     return f"{count} point{'' if count == '1' else 's'}"
 
 

@@ -14,8 +14,8 @@ from matplotlib.path import Path
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
-from pipelines.report.style import BLUE, CRITERIA_LOOK, ROW_IN, WIDTH_IN, row_axes, row_words, without_data
-from pipelines.report.words import short_names, shorten
+from pipelines.report.style import BLUE, CRITERIA_LOOK, ROW_IN, WIDTH_IN, heading, row_axes, row_words, without_data
+from pipelines.report.words import decibels, short_names, shorten, titled
 from pipelines.results.columns import CRITERION
 
 MAX_RANKED = 30
@@ -30,12 +30,12 @@ MAX_FACTOR = 30.0
 def ranking(comparison: Comparison) -> Figure:
     """The score as a bar of its terms, the best cell first; the diamond is their sum."""
     ranked = [(rank, e) for rank, e in enumerate(comparison.entries, start=1) if not math.isnan(e.score.value)]
-    title = f"{comparison.dataset}: score by criterion"
+    what = "score by criterion"
     if not ranked:
-        return without_data(title, "No cell has a score.")
+        return without_data(titled(comparison.dataset, what), "No cell has a score.")
     shown = ranked[:MAX_RANKED]
     if len(shown) < len(comparison.entries):
-        title += f", the best {len(shown)} of {len(comparison.entries)} cells"
+        what += f", best {len(shown)} of {len(comparison.entries)}"
     figure = Figure(figsize=(WIDTH_IN, 0.75 + len(shown) * ROW_IN + 0.5))
     axes = row_axes(figure, len(shown), top_in=0.75)
     rows = -np.arange(len(shown), dtype=np.float64) - BELOW
@@ -48,14 +48,14 @@ def ranking(comparison: Comparison) -> Figure:
     row_words(
         axes,
         [f"{rank}. {shorten(names[e.label])}{_remark(e, comparison)}" for rank, e in shown],
-        [f"{entry.score.value:.2f} dB" for _, entry in shown],
+        [decibels(entry.score.value) for _, entry in shown],
     )
     handles = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="black", linewidth=0.4, label=CRITERION[name])
         for name, (colour, hatch) in CRITERIA_LOOK.items()
         if name in shown[0][1].terms
     ]
-    _heading(figure, title)
+    heading(figure, titled(comparison.dataset, what))
     height = figure.get_size_inches()[1]
     figure.legend(handles=handles, ncols=4, loc="center", bbox_to_anchor=(0.5, 1 - 0.48 / height), frameon=False)
     return figure
@@ -63,7 +63,7 @@ def ranking(comparison: Comparison) -> Figure:
 
 def sensitivity(comparison: Comparison) -> Figure:
     """Which cells lead under other weights, and the change of one exponent that makes another cell lead."""
-    title = f"{comparison.dataset}: how far the answer depends on the weights"
+    title = titled(comparison.dataset, "what other weights would change")
     names = {label: shorten(name) for label, name in short_names(comparison).items()}
     shares = sorted(comparison.rank_acceptability.items(), key=lambda item: -item[1])
     shown = [(names[label], share) for label, share in shares[:MAX_FIRST] if share >= MIN_SHARE]
@@ -75,7 +75,7 @@ def sensitivity(comparison: Comparison) -> Figure:
     gap, top = 0.8, 0.45
     rows = len(shown) + len(comparison.weight_flips)
     figure = Figure(figsize=(WIDTH_IN, top + rows * ROW_IN + gap + 0.5))
-    _heading(figure, title)
+    heading(figure, title)
     upper = row_axes(figure, len(shown), top_in=top)
     upper.barh([-index - BELOW for index in range(len(shown))], [share for _, share in shown], height=BAR, color=BLUE)
     upper.set(xlim=(0, 1), xlabel="share of all weightings under which the cell ranks first")
@@ -143,8 +143,3 @@ def _weight_flips(axes: Axes, comparison: Comparison, names: dict[str, str]) -> 
     axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
     axes.minorticks_off()
     row_words(axes, words, [""] * len(words))
-
-
-def _heading(figure: Figure, title: str) -> None:
-    height = figure.get_size_inches()[1]
-    figure.text(0.5, 1 - 0.2 / height, title, ha="center", va="center", fontsize=9.5, fontweight="bold")

@@ -12,14 +12,15 @@ from matplotlib.patches import Rectangle
 
 from pipelines.comparison.ranking import Comparison
 from pipelines.report.style import WIDTH_IN, without_data
-from pipelines.report.words import shorten
+from pipelines.report.words import shorten, titled
 
 MAX_TECHNIQUES, MAX_MODELS = 30, 12
+MIN_SPAN_DB = 3.0
 
 
 def heatmap(comparison: Comparison) -> Figure:
     """The score of the best eligible cell of each model and technique; pairs without one are hatched."""
-    title = f"{comparison.dataset}: best score in dB"
+    title = titled(comparison.dataset, "best score in dB")
     best: dict[tuple[str, str], float] = {}
     for entry in comparison.entries:
         if entry.eligible and not math.isnan(entry.score.value):
@@ -31,21 +32,21 @@ def heatmap(comparison: Comparison) -> Figure:
     left_out = max(0, len(techniques) - MAX_TECHNIQUES), max(0, len(models) - MAX_MODELS)
     techniques, models = techniques[:MAX_TECHNIQUES], models[:MAX_MODELS]
     if any(left_out):
-        title += f" (without the weakest {left_out[0]} techniques and {left_out[1]} models)"
+        title += f"\nwithout the weakest {left_out[0]} techniques and {left_out[1]} models"
     values = np.array([[best.get((t, m), math.nan) for m in models] for t in techniques])
     figure = Figure(figsize=(WIDTH_IN, 1.5 + 0.26 * len(techniques)), layout=ConstrainedLayoutEngine(h_pad=0.1))
     axes = figure.subplots()
     known = values[~np.isnan(values)]
     high = float(known.max())
-    # Scores far below the upper half are of cells that learnt nothing.
-    low = max(float(known.min()), 3 * float(np.median(known)) - 2 * high)
-    axes.imshow(values, cmap="Blues", vmin=low, vmax=max(high, low + 1e-9), aspect="auto", zorder=1)
+    # Scores far below the upper half are of cells that learnt nothing. A small difference must not look large.
+    low = min(max(float(known.min()), 3 * float(np.median(known)) - 2 * high), high - MIN_SPAN_DB)
+    axes.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto", zorder=1)
     for (row, column), value in np.ndenumerate(values):
         if math.isnan(value):
             hatched: dict[str, Any] = {"hatch": "////", "facecolor": "white", "edgecolor": "#c8c8c8", "linewidth": 0}
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **hatched))
             continue
-        dark = (value - low) / max(high - low, 1e-9) > 0.55
+        dark = (value - low) / (high - low) > 0.55
         first = value == high
         axes.text(
             column,
@@ -66,5 +67,5 @@ def heatmap(comparison: Comparison) -> Figure:
     axes.set_yticks(range(len(techniques)), [shorten(t, 30) for t in techniques], fontsize=7.5)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(title, pad=8)
+    figure.suptitle(title, fontsize=9.5, fontweight="bold")
     return figure

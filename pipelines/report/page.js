@@ -10,9 +10,13 @@
   const rows = [...body.rows];
   const choices = [...filters.querySelectorAll("details")];
   const scroll = document.getElementById("scroll");
-  const MIN_POINTS = 0.02;
-  const NEAR = 18, MARGIN = { left: 46, right: 12, top: 22, bottom: 42 };
-  // Pixels that a power of ten needs for the ticks 1, 2 and 5.
+  const heads = new Map([...table.tHead.rows[0].cells].map((head) => [head.dataset.key, head]));
+  // An axis is at least so long: one test image, or the noise of one time, must not fill it.
+  const MIN_POINTS = 0.02, MIN_FACTOR = 1.2;
+  // The place of the vertical axis' title.
+  const TITLE = [0, 0, 60, 16];
+  const NEAR = 18, RIGHT = 12, TOP = 22, BOTTOM = 42;
+  // Pixels that a power of ten needs for the ticks 1, 2 and 5; more need four times as many.
   const ROOM = 120;
   // Radii of points by number of cells; above MANY, only the front's cells are joined to their baselines.
   const MANY = 60, RADII = (count) => (count > MANY ? [3, 8] : [4.5, 12]);
@@ -66,8 +70,10 @@
       "stroke-width": 1.4, "vector-effect": "non-scaling-stroke",
     }, parent);
   };
-  const named = (cells, value) => {
-    const shown = cells.slice(0, 3).map((cell) => `${cell.name} (${value(cell)})`).join(", ");
+  // A value as the table has it, without its small print.
+  const read = (cell, key) => rows[data.cells.indexOf(cell)].cells[heads.get(key).cellIndex].firstChild.textContent;
+  const named = (cells) => {
+    const shown = cells.slice(0, 3).map((cell) => `${cell.name} (${read(cell, "accuracy")})`).join(", ");
     return cells.length > 3 ? `${shown} and ${cells.length - 3} more, which are in the table` : shown;
   };
 
@@ -98,7 +104,8 @@
     let ticks;
     if (log) {
       ticks = [];
-      const factors = Math.abs(to - from) / (last - first) >= ROOM ? [1, 2, 5] : [1];
+      const decade = Math.abs(to - from) / (last - first);
+      const factors = decade >= 4 * ROOM ? [1, 1.5, 2, 3, 5, 7] : decade >= ROOM ? [1, 2, 5] : [1];
       for (let power = Math.floor(first); power <= Math.ceil(last); power += 1)
         for (const factor of factors) ticks.push(Number((factor * 10 ** power).toPrecision(6)));
       ticks = ticks.filter((tick) => scaled(tick) >= first && scaled(tick) <= last);
@@ -106,11 +113,11 @@
     return { place, ticks };
   };
 
-  // With values added so that the axis is MIN_POINTS long: one test image must not fill it.
-  function atLeastApart(values) {
-    const low = Math.min(...values), high = Math.max(...values), room = (MIN_POINTS - (high - low)) / 2;
-    return values.length && room > 0 ? [...values, Math.max(0, low - room), Math.min(1, high + room)] : values;
-  }
+  // With values added so that the axis is at least so long.
+  const atLeastApart = (values, apart, most = Infinity) => {
+    const low = Math.min(...values), high = Math.max(...values), room = (apart - (high - low)) / 2;
+    return room > 0 ? [...values, Math.max(0, low - room), Math.min(most, high + room)] : values;
+  };
 
   // The least accuracy on the axis: cells below a gap of more than half of it, few and none of the front, are left out.
   const lowest = (cells) => {
@@ -123,16 +130,19 @@
 
   // Names next to points: the first words of each that fit, where they cover the fewest other points.
   const pen = document.createElement("canvas").getContext("2d");
-  const putLabels = (plot, wanted, lines, points, edges) => {
+  const widthOf = (text) => {
     pen.font = `${TEXT}px ${getComputedStyle(document.body).fontFamily}`;
+    return pen.measureText(text).width;
+  };
+  const putLabels = (plot, wanted, lines, points, edges) => {
     const boxOf = ({ x, y, room }) => [x - room, y - room, x + room, y + room];
     const meet = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
     // Points whose label may be left out do not keep the others' away.
-    const taken = wanted.filter(({ most }) => most === undefined).map(({ point }) => boxOf(point));
+    const taken = [TITLE, ...wanted.filter(({ most }) => most === undefined).map(({ point }) => boxOf(point))];
     const around = [...points.map(boxOf), ...lines];
     for (const { point, words, most = Infinity } of wanted) {
       const found = words.flatMap((text, at) => {
-        const width = pen.measureText(text).width + 2, { x, y } = point, far = point.room + 3, diagonal = 0.7 * point.room + 3;
+        const width = widthOf(text) + 2, { x, y } = point, far = point.room + 3, diagonal = 0.7 * point.room + 3;
         return [[x + far, y], [x - far - width, y], [x - width / 2, y - far - 7], [x - width / 2, y + far + 7],
           [x + diagonal, y - diagonal - 5], [x + diagonal, y + diagonal + 5],
           [x - diagonal - width, y - diagonal - 5], [x - diagonal - width, y + diagonal + 5]]
@@ -148,20 +158,24 @@
     }
   };
 
-  const drawAxes = (plot, x, y, chosen, width, height) => {
-    const right = width - MARGIN.right, bottom = height - MARGIN.bottom;
+  const percent = (tick) => `${Number((tick * 100).toPrecision(6))}%`;
+  const drawAxes = (plot, x, y, chosen, [left, right, bottom]) => {
+    let end = 0;
     for (const tick of x.ticks) {
-      svg("line", { x1: x.place(tick), x2: x.place(tick), y1: MARGIN.top, y2: bottom, stroke: "#e6e6e6" }, plot);
-      svg("text", { x: x.place(tick), y: bottom + 16, "text-anchor": "middle" }, plot, String(tick));
+      const words = tick.toLocaleString("en-US", { maximumSignificantDigits: 6 }), wide = widthOf(words) + 2;
+      svg("line", { x1: x.place(tick), x2: x.place(tick), y1: TOP, y2: bottom, stroke: "#e6e6e6" }, plot);
+      const start = Math.min(x.place(tick) - wide / 2, right + RIGHT - wide);
+      if (start < end) continue;
+      end = start + wide + 4;
+      svg("text", { x: start + wide / 2, y: bottom + 16, "text-anchor": "middle" }, plot, words);
     }
-    for (const tick of y.ticks.filter((one) => one <= 1)) {
-      svg("line", { x1: MARGIN.left, x2: right, y1: y.place(tick), y2: y.place(tick), stroke: "#e6e6e6" }, plot);
-      const words = `${Number((tick * 100).toPrecision(6))}%`;
-      svg("text", { x: MARGIN.left - 6, y: y.place(tick) + 4, "text-anchor": "end" }, plot, words);
+    for (const tick of y.ticks) {
+      svg("line", { x1: left, x2: right, y1: y.place(tick), y2: y.place(tick), stroke: "#e6e6e6" }, plot);
+      svg("text", { x: left - 6, y: y.place(tick) + 4, "text-anchor": "end" }, plot, percent(tick));
     }
     svg("text", { x: 0, y: 12 }, plot, "accuracy");
-    svg("path", { d: `M${MARGIN.left},${MARGIN.top}V${bottom}H${right}`, fill: "none", stroke: "#000" }, plot);
-    svg("text", { x: (MARGIN.left + right) / 2, y: height - 6, "text-anchor": "middle" }, plot, chosen.label);
+    svg("path", { d: `M${left},${TOP}V${bottom}H${right}`, fill: "none", stroke: "#000" }, plot);
+    svg("text", { x: (left + right) / 2, y: bottom + BOTTOM - 6, "text-anchor": "middle" }, plot, chosen.label);
   };
 
   // The line along the cells that no other beats in the two quantities of the axes.
@@ -189,11 +203,15 @@
     const width = Math.max(260, area.clientWidth), height = width < 500 ? 380 : 460;
     const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0 }, area);
     svg("title", {}, plot, `${dataset}: accuracy over ${chosen.label}, ${known.length} cells. Arrow keys walk through them.`);
-    const right = width - MARGIN.right, bottom = height - MARGIN.bottom;
+    const right = width - RIGHT, bottom = height - BOTTOM;
     const least = lowest(known), low = known.filter((cell) => cell.accuracy < least);
-    const x = axis(known.map((cell) => cell[chosen.key] * chosen.factor), MARGIN.left, right, true);
-    const y = axis(atLeastApart(known.map((cell) => cell.accuracy).filter((one) => one >= least)), bottom, MARGIN.top, false);
-    drawAxes(plot, x, y, chosen, width, height);
+    const accuracies = known.map((cell) => cell.accuracy).filter((one) => one >= least);
+    const y = axis(atLeastApart(accuracies, MIN_POINTS, 1), bottom, TOP, false);
+    y.ticks = y.ticks.filter((tick) => tick >= 0 && tick <= 1);
+    const left = 8 + Math.max(...y.ticks.map((tick) => widthOf(percent(tick))));
+    const values = known.map((cell) => cell[chosen.key] * chosen.factor);
+    const x = axis(atLeastApart(values, (MIN_FACTOR - 1) * Math.min(...values)), left, right, true);
+    drawAxes(plot, x, y, chosen, [left, right, bottom]);
     const radius = radiusOf(known);
     const place = (cell) => {
       const r = radius(cell.compressed_bytes), room = listed.has(cell) ? 1.2 * r + 3 : r;
@@ -224,14 +242,14 @@
     putLabels(plot, [
       ...front.map((point) => ({ point, words: [...words(point), `#${point.cell.rank}`] })),
       ...others.map((point) => ({ point, words: bases.has(point) ? words(point) : words(point).slice(-1), most: 0 })),
-    ], lines, points, [MARGIN.left, 0, width, bottom]);
+    ], lines, points, [left, 0, width, bottom]);
     drawLegend(area, known, radius, few);
-    const missing = cells.filter((cell) => !of.has(cell)), percent = (cell) => `${(cell.accuracy * 100).toFixed(1)}%`;
+    const missing = cells.filter((cell) => !of.has(cell)), limit = known.find((cell) => cell.accuracy === least);
     const count = (of) => `${of.length} cell${of.length === 1 ? "" : "s"}`, are = (of) => (of.length === 1 ? "is" : "are");
-    if (low.length) html("p", `${count(low)} below ${(least * 100).toFixed(1)}% ${are(low)} drawn on the lower edge: ${named(low, percent)}.`, area);
+    if (low.length) html("p", `${count(low)} below ${read(limit, "accuracy")} ${are(low)} drawn on the lower edge: ${named(low)}.`, area);
     if (missing.length) {
       const why = chosen.key === "train_s" ? "of unknown training time" : "without both values";
-      html("p", `${count(missing)} ${why} ${are(missing)} not drawn: ${named(missing, percent)}.`, area);
+      html("p", `${count(missing)} ${why} ${are(missing)} not drawn: ${named(missing)}.`, area);
     }
     interact(plot, points, width);
   };
@@ -257,19 +275,11 @@
     rows[hit.row].classList.add("hit");
     bringIntoTable(rows[hit.row]);
     tooltip.replaceChildren();
-    html("b", `${cell.rank}. ${cell.model} ${cell.technique}`, tooltip);
+    html("b", read(cell, "rank"), tooltip);
     if (cell.variation) html("div", cell.variation, tooltip);
-    const addLine = (name, value, digits, unit = "", factor = 1) => {
-      if (value !== null) html("div", `${name} ${(value * factor).toFixed(digits)}${unit}`, tooltip);
-    };
-    addLine("accuracy", cell.accuracy, 2, "%", 100);
-    addLine("test time", cell.test_ms, 3, " ms");
-    addLine("compressed", cell.compressed_bytes, 1, " kB", 1e-3);
-    addLine("training", cell.train_s, 1, " s");
-    if (cell.train_unknown) html("div", "training unknown", tooltip);
-    addLine("score", cell.score, 2, " dB");
-    addLine("gain", cell.gain, 2, " dB");
-    if (!cell.feasible) html("div", "over its budget", tooltip);
+    for (const key of ["accuracy", "test_ms", "compressed_bytes", "train_s", "score", "gain"])
+      if (cell[key] !== null || key === "train_s") html("div", `${heads.get(key).textContent.trim()} ${read(cell, key)}`, tooltip);
+    if (!cell.feasible) html("div", `misses ${cell.missed || "a budget"}`, tooltip);
     if (!cell.learnt) html("div", "no better than a constant answer", tooltip);
     tooltip.hidden = false;
     const at = plot.getBoundingClientRect(), scale = at.width / width;
@@ -327,11 +337,12 @@
     if (cells.some((cell) => !cell.front)) add({ model: "", front: false, feasible: true }, "hollow: beaten by another cell");
     if (cells.some((cell) => !cell.feasible)) add({ model: "", front: true, feasible: false }, "grey: over budget");
     if (cells.some((cell) => listed.has(cell))) add(null, "ringed: on the shortlist");
-    const sizes = cells.map((cell) => cell.compressed_bytes).filter(Boolean);
-    for (const bytes of sizes.length ? new Set([Math.min(...sizes), Math.max(...sizes)]) : [])
-      add({ model: "", front: false, feasible: true }, bytes < 1e6 ? `${(bytes / 1e3).toPrecision(3)} kB` : `${(bytes / 1e6).toPrecision(3)} MB`, radius(bytes));
-    html("p", `Area: compressed size. Thin lines join a baseline to its optimized cells${few ? "" : " on the front"}. The stepped line `
-      + "runs along the best cells in the two quantities drawn. #: rank by score. Point at a cell, tap it, or press the arrow keys, to read its values.", parent);
+    const sized = cells.filter((cell) => cell.compressed_bytes).sort((a, b) => a.compressed_bytes - b.compressed_bytes);
+    const ends = sized.filter((cell, at) => !at || (at === sized.length - 1 && cell.compressed_bytes > sized[0].compressed_bytes));
+    for (const cell of ends) add({ model: "", front: false, feasible: true }, read(cell, "compressed_bytes"), radius(cell.compressed_bytes));
+    html("p", `The area of a point grows with the compressed size. Thin lines join a baseline to its optimized cells${few ? "" : " on the front"}. `
+      + "The stepped line runs along the best cells in the two quantities drawn. A number after # is the rank by score. "
+      + "Point at a cell, tap it, or press the arrow keys, to read its values.", parent);
   };
 
   const draw = () => {
@@ -378,7 +389,6 @@
     html("div", "", box).className = "area";
   }
   const choose = document.getElementById("choose");
-  choose.open = choose.open || document.documentElement.clientWidth > 600;
   filters.addEventListener("change", draw);
   filters.addEventListener("submit", (event) => event.preventDefault());
   // The form's fields are reset only after the event.
@@ -390,9 +400,13 @@
   document.querySelector("nav").addEventListener("click", (event) => {
     if (event.target.hash) document.querySelector(event.target.hash).scrollIntoView();
   });
-  // In the next frame: changing the observed box during the notification is an error.
   let width = 0;
-  new ResizeObserver(() => requestAnimationFrame(() => {
+  const fit = () => {
+    // A frame may have no width at first.
+    choose.open = choose.open || document.documentElement.clientWidth > 600;
     if (boxes[0].clientWidth !== width) { width = boxes[0].clientWidth; draw(); }
-  })).observe(boxes[0]);
+  };
+  fit();
+  // In the next frame: changing the observed box during the notification is an error.
+  new ResizeObserver(() => requestAnimationFrame(fit)).observe(boxes[0]);
 })();

@@ -25,7 +25,7 @@ from pipelines.report.answer import first_screen
 from pipelines.report.bars import ranking, sensitivity
 from pipelines.report.heatmap import heatmap
 from pipelines.report.rows import COLUMNS, Row, rows
-from pipelines.report.scatter import MAX_LABELLED, SIZE, TEST, TRAIN, scatter
+from pipelines.report.scatter import MAX_LABELLED, scatter
 from pipelines.report.style import GREY, VERMILION, Look, in_style, looks, png, without_data
 from pipelines.report.words import profile, reasons
 from pipelines.system import fonts
@@ -69,63 +69,47 @@ class Picture:
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
-POINTS = (
-    "Filled points are on the Pareto front: no other cell is at least as good in accuracy, test time and compressed "
-    f"size and better in one. Names, or ranks by score, are those of the best {MAX_LABELLED} on the front, where there "
-    "is room."
-)
 KINDS = (
     Kind(
         name="ranking",
         title="Ranking, and the parts of the score",
         caption="A higher accuracy, a smaller file and shorter times all add to the score. Each bar holds these four "
-        "parts, negative ones to the left of 0; the diamond is their sum, the score. Only differences between cells "
-        "have a meaning, as the zero of a part depends on its unit: 6 dB are a factor of 2. A line through the diamond "
-        "is the 95% interval over seeds.",
+        "parts, negative ones to the left of 0. The diamond is their sum, the score, and a line through it is the 95% "
+        "interval over seeds. Only differences between cells count, as the zero of a part depends on its unit.",
         draw=lambda comparison, _: ranking(comparison),
     ),
     Kind(
         name="heatmap",
         title="Model by technique",
-        caption="The best score of each model with each technique, in dB; the darker, the better, and the best of all "
-        "is framed. Hatched: no cell within its budgets. Scores far below the upper half share the palest colour.",
+        caption="Each field has the best score of a model with a technique, in dB. A darker field is better, and the "
+        "best one is framed. A hatched field has no cell within its budgets. Scores far below the upper half share the "
+        "palest colour.",
         draw=lambda comparison, _: heatmap(comparison),
     ),
     Kind(
         name="sensitivity",
         title="What other weights would change",
-        caption="Above: the share of all weights of the four criteria, drawn uniformly, under which a cell ranks "
-        "first; near 100%, it leads whatever the weights are. Below: how far one exponent alone must move until "
-        "another cell leads, and which. A long arrow, or none: that exponent hardly matters.",
+        caption="The upper part shows under which share of all weights of the four criteria, drawn uniformly, a cell "
+        "ranks first. Near 100%, it leads whatever the weights are. The lower part shows how far one exponent alone "
+        "must move until another cell leads, and which one. If the arrow is long or missing, the exponent hardly "
+        "matters.",
         draw=lambda comparison, _: sensitivity(comparison),
     ),
     Kind(
         name="pareto",
         title="Accuracy, test time and size",
-        caption=f"Up and to the left is better; the smaller the point, the smaller the compressed file. {POINTS}",
-        draw=lambda comparison, of: scatter(comparison, TEST, of, bubbles=True),
-        without_script=True,
-    ),
-    Kind(
-        name="accuracy_size",
-        title="Accuracy against size",
-        caption=f"Up and to the left is better. Vertical lines are 95% intervals of the accuracy. {POINTS}",
-        draw=lambda comparison, of: scatter(comparison, SIZE, of),
-        without_script=True,
-    ),
-    Kind(
-        name="training_accuracy",
-        title="Training time against accuracy",
-        caption=f"Up and to the left is better. Vertical lines are 95% intervals of the accuracy. {POINTS}",
-        draw=lambda comparison, of: scatter(comparison, TRAIN, of),
+        caption="Up and to the left is better. The smaller the point, the smaller the compressed file. Filled points "
+        "are on the Pareto front: no other cell is at least as good in accuracy, test time and compressed size and "
+        f"better in one. The best {MAX_LABELLED} of them have their name, or their rank by score, where there is room.",
+        draw=scatter,
         without_script=True,
     ),
 )
 # The quantities of the interactive plot: key of a row, label, factor to the label's unit.
 ACROSS = (
-    ("test_ms", TEST.label, 1.0),
-    ("compressed_bytes", SIZE.label, SIZE.factor),
-    ("train_s", TRAIN.label, 1.0),
+    ("test_ms", "test time of one image in ms", 1.0),
+    ("compressed_bytes", "compressed size in kB", 1e-3),
+    ("train_s", "training time in s", 1.0),
 )
 
 

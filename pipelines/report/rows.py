@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from pipelines.comparison.entries import BASELINE, Entry
 from pipelines.comparison.ranking import Comparison
-from pipelines.report.words import short_names
+from pipelines.report import words
 from pipelines.results import columns
 
 Value = float | int | str | bool | None
@@ -19,59 +19,93 @@ UNKNOWN = "–"  # noqa: RUF001 (a dash, as tables have it)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column(columns.Column):
-    """A column of the report's table. interval: whether a row's `<key>_low` and `<key>_high` are below its value."""
+class Column:
+    """A column of the report's table.
 
-    interval: bool = False
+    key: of its value in a row. text: a number in words with its unit; None for a column of words. more: whether it is
+    shown on demand only.
+    """
 
-    @classmethod
-    def of(cls, column: columns.Column) -> Column:
-        """A column of all tables as one of the report's."""
-        return cls(**asdict(column), interval=column in WITH_INTERVAL)
+    key: str
+    heading: str
+    about: str
+    text: Callable[[float], str] | None = None
+    more: bool = False
+
+    @property
+    def look(self) -> str:
+        """The classes of its cells in the page's style."""
+        return " ".join(name for name, on in (("n", self.text is not None), ("more", self.more)) if on)
 
     def cell(self, row: Row) -> str:
         """The text of this column's value."""
+        value = row[self.key]
+        if self.key == "rank":
+            return f"{value}. {row['model']} {row['technique']}"
         if self.key == columns.TRAIN_S.key and row["train_unknown"]:
             return columns.UNKNOWN
-        return self._text(row[self.key])
+        if self.key == "dataset":
+            return dataset_and_conditions(str(value))[0]
+        if isinstance(value, bool):
+            return "yes" if value else "no" if self.key in ("learnt", "feasible") else ""
+        return UNKNOWN if value is None else str(value) if self.text is None else self.text(float(value))
 
     def below(self, row: Row) -> str:
-        """The small print below the value: its interval, or the settings in which similar cells differ."""
-        if self.key == "technique":
+        """The small print below the value."""
+        if self.key == "rank":
             return str(row["variation"])
+        if self.key == "dataset":
+            return dataset_and_conditions(str(row["dataset"]))[1]
+        if self.key == "feasible":
+            return f"misses {row['missed']}" if row["missed"] else ""
         low, high = (row.get(f"{self.key}_{end}") for end in ("low", "high"))
-        return f"{self._text(low)} to {self._text(high)}" if self.interval and low is not None else ""
+        if self.text is None or low is None or high is None:
+            return ""
+        return f"{self.text(float(low)).removesuffix(' dB')} to {self.text(float(high))}"
 
-    def _text(self, value: Value) -> str:
-        if isinstance(value, bool):
-            return "yes" if value else ""
-        if value is None:
-            return UNKNOWN
-        return self.text(value) if self.form and not isinstance(value, str) else str(value)
+
+def dataset_and_conditions(title: str) -> tuple[str, str]:
+    """A comparison's title in its parts: the dataset, and what sets the comparison apart from others on it, if any."""
+    dataset, _, conditions = title.partition(" (")
+    return dataset, conditions.removesuffix(")")
+
+
+def _measured(column: columns.Column, heading: str, text: Callable[[float], str], *, more: bool = False) -> Column:
+    return Column(key=column.key, heading=heading, about=column.about, text=text, more=more)
 
 
 COLUMNS = (
-    Column(key="rank", heading="#", about="place by score within the dataset; the figures use the same numbers"),
-    Column(key="model", heading="model", about="the network"),
     Column(
-        key="technique",
-        heading="technique",
-        about="how it was optimized, and the settings in which similar cells differ",
+        key="rank",
+        heading="cell",
+        about="place by score within the dataset, which the figures use too; below: the settings in which cells differ",
     ),
     Column(key="dataset", heading="dataset", about="the images that it was trained and tested on"),
-    *map(Column.of, (columns.SCORE, columns.GAIN, *columns.GAINS.values(), columns.ACCURACY)),
-    *map(Column.of, (columns.TEST_MS, columns.TRAIN_S, columns.FILE, columns.COMPRESSED, columns.IMPROVED)),
+    _measured(columns.ACCURACY, "accuracy", words.percent),
+    _measured(columns.TEST_MS, "test time", words.milliseconds),
+    _measured(columns.COMPRESSED, "size", words.kilobytes),
+    _measured(columns.SCORE, "score", words.decibels),
+    _measured(columns.GAIN, "gain", words.difference),
+    _measured(columns.TRAIN_S, "training", words.seconds),
+    _measured(columns.IMPROVED, "better in", columns.IMPROVED.text),
     Column(key="front", heading="Pareto", about="no other cell is as good in accuracy, test time and compressed size"),
-    Column(key="tied", heading="tied", about="its score does not differ significantly from the first one's"),
-    Column.of(columns.FIRST),
     Column(
         key="learnt",
         heading="learnt",
         about="right more often than always answering the most frequent class (p < 0.05)",
     ),
-    Column(key="feasible", heading="in budget", about="keeps the budgets of its score profile"),
-    Column(key="seeds", heading="seeds", about="how many runs, with different random seeds, were averaged"),
-    Column(key="run", heading="run", about="the newest run's id in MLflow"),
+    Column(key="feasible", heading="in budget", about="keeps the budgets and goals of its score profile"),
+    *(
+        _measured(column, f"gain from {name.replace('_', ' ')}", words.difference, more=True)
+        for name, column in columns.GAINS.items()
+    ),
+    _measured(columns.FILE, "file", words.kilobytes, more=True),
+    Column(key="tied", heading="tied", about="its score does not differ significantly from the first one's", more=True),
+    _measured(columns.FIRST, "first", columns.FIRST.text, more=True),
+    Column(key="seeds", heading="seeds", about="how many runs, with different random seeds, were averaged", more=True),
+    Column(key="model", heading="model", about="the network", more=True),
+    Column(key="technique", heading="technique", about="how it was optimized", more=True),
+    Column(key="run", heading="run", about="the newest run's id in MLflow", more=True),
 )
 
 
@@ -82,7 +116,7 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
     """
     found: list[Row] = []
     for comparison in comparisons:
-        first, bases, names = len(found), baselines(comparison.entries), short_names(comparison)
+        first, bases, names = len(found), baselines(comparison.entries), words.short_names(comparison)
         for at, (entry, base) in enumerate(zip(comparison.entries, bases, strict=True)):
             row = _row(entry, comparison, rank=at + 1)
             found.append(row | {"name": names[entry.label], "base": None if base is None else first + base})
@@ -108,15 +142,16 @@ def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:
     row: Row = {
         "rank": rank,
         "model": entry.model,
-        "technique": entry.technique + (f" from {entry.source}" if entry.source else ""),
+        "technique": entry.optimized_with,
         "variation": entry.settings,
-        "dataset": entry.dataset,
+        "dataset": comparison.dataset,
         "improved": entry.improved,
         "front": entry.label in comparison.front,
         "tied": entry.label in comparison.tied and len(comparison.tied) > 1,
         "first": comparison.rank_acceptability.get(entry.label),
         "learnt": not entry.uninformed,
         "feasible": entry.feasible,
+        "missed": ", ".join(entry.missed),
         "seeds": len(entry.runs),
         "train_unknown": entry.train_unknown,
         "run": entry.runs[-1].run_id[:8],

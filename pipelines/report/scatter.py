@@ -1,10 +1,9 @@
-"""Figures of a comparison as points: accuracy against test time, size and training time."""
+"""The figure of a comparison as points: accuracy against test time and size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,12 +17,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
 from pipelines.report.rows import baselines
-from pipelines.report.style import GREY, WIDTH_IN, Look, without_data
-from pipelines.report.words import short_names
+from pipelines.report.style import GREY, WIDTH_IN, Look, heading
+from pipelines.report.words import short_names, titled
 
 # Below this ratio of the largest to the smallest value a logarithmic axis has too few ticks.
 MIN_RATIO = 3.0
-AREA, MIN_AREA, MAX_AREA = 38.0, 18.0, 190.0
+MIN_AREA, MAX_AREA = 18.0, 190.0
 MAX_MODELS, MAX_NAME = 12, 28
 HEIGHT_IN = 4.3
 LEGEND_COLUMNS, LEGEND_ROW_IN = 3, 0.165
@@ -33,75 +32,57 @@ MAX_LABELLED = 30
 MAX_LINKED = 60
 # An axis of accuracies up to this long has all cells.
 MIN_SPAN = 0.2
+# An axis is at least so long: one test image, or the noise of one time, must not fill it.
+MIN_POINTS, MIN_FACTOR = 0.02, 1.2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Across:
-    """The quantity of a horizontal axis: its name in an Entry, title and label, and the factor to the label's unit."""
+def scatter(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
+    """Accuracy of all cells over test time; a point's area grows with the compressed size.
 
-    name: str
-    title: str
-    label: str
-    factor: float = 1.0
-
-
-TEST = Across(name="test_ms", title="accuracy against test time", label="test time of one image in ms")
-SIZE = Across(name="compressed_bytes", title="accuracy against size", label="compressed file in MB", factor=1e-6)
-TRAIN = Across(name="train_s", title="training time against accuracy", label="training time in s")
-
-
-def scatter(comparison: Comparison, across: Across, looks: Mapping[str, Look], *, bubbles: bool = False) -> Figure:
-    """Accuracy of all cells over `across`. Cells on the Pareto front are filled, and the best have their name or rank.
-
-    bubbles: a point's area grows with the compressed size; else vertical lines give the front's 95% intervals.
+    Cells on the Pareto front are filled, and the best have their name or rank.
     """
-    title = f"{comparison.dataset}: {across.title}" + (" (area: compressed size)" if bubbles else "")
-    drawn = [
-        (rank, entry, getattr(entry, across.name).value * across.factor)
-        for rank, entry in enumerate(comparison.entries, start=1)
-        if not math.isnan(getattr(entry, across.name).value)
-    ]
-    unknown = sum(entry.train_unknown for entry in comparison.entries) if across is TRAIN else 0
-    if not drawn:
-        reason = "The training time of no cell is known." if unknown else "No cell has both values."
-        return without_data(title, reason)
+    entries = comparison.entries
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     axes = figure.add_axes((0, 0, 1, 1))
-    areas = _areas([entry for _, entry, _ in drawn]) if bubbles else [AREA] * len(drawn)
-    names = short_names(comparison)
-    front = [
-        ([t for t in (names[e.label], e.technique) if len(t) <= MAX_NAME] + [f"#{rank}"], x, e.accuracy.value)
-        for rank, e, x in drawn
-        if e.label in comparison.front
-    ]
-    best = [e.accuracy.value for _, e, _ in drawn if e.label in comparison.front and not e.uninformed]
-    lowest = _lowest([e.accuracy.value for _, e, _ in drawn], best)
+    areas, names, times = _areas(entries), short_names(comparison), [entry.test_ms.value for entry in entries]
+    on_front = [entry.label in comparison.front for entry in entries]
+    best = [e.accuracy.value for e, on in zip(entries, on_front, strict=True) if on and not e.uninformed]
+    lowest = _lowest([entry.accuracy.value for entry in entries], best)
     # The front is on top, its best cells last.
-    order = sorted(range(len(drawn)), key=lambda at: (drawn[at][1].label in comparison.front, -drawn[at][0]))
-    shown = [at for at in order if drawn[at][1].accuracy.value >= lowest]
-    points = [(entry, x, entry.label in comparison.front) for _, entry, x in (drawn[at] for at in shown)]
-    if bubbles and len(points) <= MAX_LINKED:
-        bases = baselines(comparison.entries)
-        place = {entry.label: (x, max(lowest, entry.accuracy.value)) for entry, x, _ in points}
-        pairs = [(e, comparison.entries[at]) for e, at in zip(comparison.entries, bases, strict=True) if at is not None]
-        links = [(place[e.label], place[base.label]) for e, base in pairs if {e.label, base.label} <= place.keys()]
+    order = sorted(range(len(entries)), key=lambda at: (on_front[at], -at))
+    shown = [at for at in order if entries[at].accuracy.value >= lowest]
+    if len(shown) <= MAX_LINKED:
+        place = {at: (times[at], entries[at].accuracy.value) for at in shown}
+        pairs = [(at, base) for at, base in enumerate(baselines(entries)) if base is not None]
+        links = [(place[at], place[base]) for at, base in pairs if {at, base} <= place.keys()]
         axes.add_collection(LineCollection(links, colors="#b0b0b0", linewidths=0.7, zorder=2))
-    if not bubbles:
-        _intervals(axes, [(entry, x) for entry, x, on_front in points if on_front])
-    _points(axes, points, looks, [areas[at] for at in shown])
-    below = [x for _, e, x in drawn if e.accuracy.value < lowest]
+    _points(axes, [(entries[at], on_front[at]) for at in shown], looks, [areas[at] for at in shown])
+    below = [time for time, entry in zip(times, entries, strict=True) if entry.accuracy.value < lowest]
+    low, high = _ends([entries[at].accuracy.value for at in shown], MIN_POINTS)
+    fastest, slowest = _ends(times, (MIN_FACTOR - 1) * min(times))
+    axes.update_datalim([(fastest, max(0.0, low)), (slowest, min(1.0, high))])
     axes.margins(0.06)
     if below:
         axes.set_ylim(axes.get_ylim())
         axes.plot(below, [0.02] * len(below), "v", color=GREY, markersize=4, transform=axes.get_xaxis_transform())
-    axes.set(xlabel=across.label, ylabel="accuracy", title=title)
+    axes.set(xlabel="test time of one image in ms", ylabel="accuracy")
+    heading(figure, titled(comparison.dataset, "accuracy against test time"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
-    _scale(axes, [x for _, _, x in drawn])
-    _place(axes, _legend(figure, [entry for _, entry, _ in drawn], looks, below=len(below), unknown=unknown))
-    _label(axes, front[:MAX_LABELLED])
+    _scale(axes, times)
+    _place(axes, _legend(figure, entries, looks, below=len(below)))
+    words = [[text for text in (names[e.label], e.technique) if len(text) <= MAX_NAME] for e in entries]
+    front = [at for at, on in enumerate(on_front) if on][:MAX_LABELLED]
+    _label(axes, [([*words[at], f"#{at + 1}"], times[at], entries[at].accuracy.value) for at in front])
     return figure
+
+
+def _ends(values: Sequence[float], least: float) -> tuple[float, float]:
+    """The ends of an axis that holds the values and is at least so long."""
+    low, high = min(values), max(values)
+    room = max(0.0, least - (high - low)) / 2
+    return low - room, high + room
 
 
 def _lowest(accuracies: Sequence[float], front: Sequence[float]) -> float:
@@ -115,17 +96,17 @@ def _lowest(accuracies: Sequence[float], front: Sequence[float]) -> float:
 
 
 def _points(
-    axes: Axes, points: Sequence[tuple[Entry, float, bool]], looks: Mapping[str, Look], areas: Sequence[float]
+    axes: Axes, points: Sequence[tuple[Entry, bool]], looks: Mapping[str, Look], areas: Sequence[float]
 ) -> None:
-    """Draw entries with their places across and whether they are on the front, the last ones on top.
+    """Draw entries, each with whether it is on the front, the last ones on top.
 
     They are one collection: thousands of collections take Matplotlib half a minute.
     """
-    colours = [looks[entry.model].colour if entry.feasible else GREY for entry, _, _ in points]
-    fronts = [on_front for _, _, on_front in points]
+    colours = [looks[entry.model].colour if entry.feasible else GREY for entry, _ in points]
+    fronts = [on_front for _, on_front in points]
     collection = axes.scatter(
-        [x for _, x, _ in points],
-        [entry.accuracy.value for entry, _, _ in points],
+        [entry.test_ms.value for entry, _ in points],
+        [entry.accuracy.value for entry, _ in points],
         s=areas,
         facecolors=[colour if on_front else "white" for colour, on_front in zip(colours, fronts, strict=True)],
         edgecolors=["black" if on_front else colour for colour, on_front in zip(colours, fronts, strict=True)],
@@ -134,13 +115,7 @@ def _points(
     )
     markers = {look.shape: MarkerStyle(look.shape) for look in looks.values()}
     paths = {shape: marker.get_path().transformed(marker.get_transform()) for shape, marker in markers.items()}
-    collection.set_paths([paths[looks[entry.model].shape] for entry, _, _ in points])
-
-
-def _intervals(axes: Axes, points: Sequence[tuple[Entry, float]]) -> None:
-    known = [(x, entry.accuracy.low, entry.accuracy.high) for entry, x in points if not math.isnan(entry.accuracy.low)]
-    if known:
-        axes.vlines(*zip(*known, strict=True), color=GREY, linewidth=0.9, zorder=2)
+    collection.set_paths([paths[looks[entry.model].shape] for entry, _ in points])
 
 
 def _areas(entries: Sequence[Entry]) -> list[float]:
@@ -165,7 +140,7 @@ def _scale(axes: Axes, values: Sequence[float]) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look], *, below: int, unknown: int) -> int:
+def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look], *, below: int) -> int:
     """Draw the legend below the axes and return its number of rows."""
 
     def handle(label: str, shape: str = "o", *, face: str = "white", edge: str = "black") -> Line2D:
@@ -183,8 +158,6 @@ def _legend(figure: Figure, entries: Sequence[Entry], looks: Mapping[str, Look],
         handles.append(handle("grey: over budget", face=GREY, edge=GREY))
     if below:
         handles.append(handle(f"{below} far below, on the lower edge", "v", face=GREY, edge=GREY))
-    if unknown:
-        handles.append(Line2D([], [], linestyle="", label=f"{unknown} of unknown training time"))
     figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=7.5)
     return math.ceil(len(handles) / LEGEND_COLUMNS)
 

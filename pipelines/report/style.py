@@ -81,6 +81,12 @@ def in_style(families: Sequence[str] = ()) -> AbstractContextManager[object]:
     return mpl.rc_context(RC | fonts.style(families))
 
 
+def heading(figure: Figure, title: str) -> None:
+    """Write the title across the whole figure: centred on the axes, a long one would be cut."""
+    height = figure.get_size_inches()[1]
+    figure.text(0.5, 1 - 0.2 / height, title, ha="center", va="center", fontsize=9.5, fontweight="bold")
+
+
 def row_axes(figure: Figure, rows: int, *, top_in: float) -> Axes:
     """Axes as wide as the figure for `rows` rows; row i is centred on y = -i. top_in: from the figure's top edge."""
     width, height = figure.get_size_inches()

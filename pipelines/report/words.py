@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
-from pipelines.results.columns import CRITERION
+from pipelines.results.columns import CRITERION, three_digits
 from pipelines.results.records import DIMENSIONS
 from pipelines.results.score import BUDGETS, CRITERIA, GOALS
 from pipelines.results.words import listed
 
 # Scores that differ by less in a criterion count as equal in it.
 MIN_DB = 0.05
-MAX_LENGTH = 64
+MAX_LENGTH, MAX_TITLE = 64, 52
 _SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
 
 
@@ -31,6 +32,11 @@ def shorten(name: str, longest: int = MAX_LENGTH) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
+def titled(dataset: str, what: str) -> str:
+    """A figure's title, with as much of the dataset's name as fits."""
+    return f"{shorten(dataset, MAX_TITLE - len(what))}: {what}"
+
+
 def reasons(comparison: Comparison) -> list[str]:
     """Why the winner leads, a sentence each; empty without a winner."""
     winner = comparison.winner
@@ -41,13 +47,17 @@ def reasons(comparison: Comparison) -> list[str]:
     if rivals:
         sentences.append(_lead(winner, rivals[0], tied=rivals[0].label in comparison.tied))
     sentences.append(
-        f"It is right on {winner.accuracy.value:.2%} of the test images{_interval(winner)}, takes "
-        f"{winner.test_ms.value:.3g} ms an image and {size(winner.compressed_bytes.value)} compressed, and "
-        + ("its training time is unknown." if winner.train_unknown else f"took {winner.train_s.value:.3g} s to train.")
+        f"It is right on {percent(winner.accuracy.value)} of the test images{_interval(winner)}, takes "
+        f"{milliseconds(winner.test_ms.value)} an image and {kilobytes(winner.compressed_bytes.value)} compressed, and "
+        + (
+            "its training time is unknown."
+            if winner.train_unknown
+            else f"took {seconds(winner.train_s.value)} to train."
+        )
     )
     if winner.improved is not None:
         sentences.append(
-            f"It gains {winner.gain.value:+.2f} dB over its own baseline and is better in {winner.improved} of 3 "
+            f"It gains {difference(winner.gain.value)} over its own baseline and is better in {winner.improved} of 3 "
             f"dimensions ({', '.join(f'{name} {winner.marks[name]}' for name in DIMENSIONS)})."
         )
     return sentences
@@ -62,18 +72,18 @@ def profile(comparison: Comparison) -> str:
         for name in (*BUDGETS, *GOALS)
         if params.get(f"score.{name}", "None") != "None"
     ]
-    return f"exponents {exponents}; " + (f"budgets {', '.join(limits)}" if limits else "no budget")
+    return f"the exponents are {exponents}, and " + (
+        f"the budgets are {', '.join(limits)}" if limits else "there is no budget"
+    )
 
 
-def size(count: float) -> str:
-    """Bytes as kB or MB, of 1,000 and 1,000,000 bytes."""
-    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+def _measure(unit: str, value: float, *, factor: float = 1.0) -> str:
+    return f"{three_digits(value * factor)} {unit}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as s, min or h."""
-    unit, factor = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
-    return f"{seconds / factor:.3g} {unit}"
+# The text of each quantity: a fraction, a score, a difference of scores, times, and bytes.
+percent, decibels, difference = "{:.1%}".format, "{:.1f} dB".format, "{:+z.1f} dB".format
+milliseconds, seconds, kilobytes = partial(_measure, "ms"), partial(_measure, "s"), partial(_measure, "kB", factor=1e-3)
 
 
 def _shortened(settings: str) -> str:
@@ -85,18 +95,18 @@ def _shortened(settings: str) -> str:
 def _lead(winner: Entry, rival: Entry, *, tied: bool) -> str:
     own, other = winner.terms, rival.terms
     differences = sorted(((CRITERION[name], own[name] - other[name]) for name in own), key=lambda d: -abs(d[1]))
-    by = f"{winner.score.value - rival.score.value:.2f} dB"
-    sentences = [
-        f"Its score is level with that of {rival.label}: {by} more are within the noise"
+    by = decibels(winner.score.value - rival.score.value)
+    parts = [
+        f"Its score is level with that of {rival.label}, as a lead of {by} is within the noise"
         if tied
         else f"Its score is {by} above that of {rival.label}"
     ]
     for sign, where in ((1, "ahead"), (-1, "behind")):
-        of_sign = [f"{name} ({value:+.2f} dB)" for name, value in differences if sign * value >= MIN_DB]
-        sentences += [f"{where} in {listed(of_sign)}"] if of_sign else []
-    return ", ".join(sentences) + "."
+        of_sign = [f"{name} ({difference(value)})" for name, value in differences if sign * value >= MIN_DB]
+        parts += [f"it is {where} in {listed(of_sign)}"] if of_sign else []
+    return "; ".join(parts) + "."
 
 
 def _interval(entry: Entry) -> str:
     low, high = entry.accuracy.low, entry.accuracy.high
-    return "" if math.isnan(low) else f" (95% interval {low:.1%} to {high:.1%})"
+    return "" if math.isnan(low) else f" (95% interval {percent(low)} to {percent(high)})"

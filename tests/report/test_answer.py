@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.comparison.shortlist import Shortlist, shortlist
-from pipelines.report.answer import first_screen, points, question, why
+from pipelines.comparison.shortlist import Shortlist, points, shortlist
+from pipelines.report.answer import first_screen, question, why
 from pipelines.report.page import write
 from pipelines.report.rows import baselines
-from pipelines.report.words import duration
 from tests.comparison.recorded import compared, recorded
 
 SMALL = recorded("quantize_int8", megabytes=0.25, accuracy=0.79, test_ms=0.5)
@@ -32,15 +31,10 @@ def table(**changes: object) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "words"), [(0, "0 points"), (0.01, "1 point"), (0.0123, "1.2 points"), (2e-4, "0.02 points")]
+    ("fraction", "words"), [(0, "0 points"), (0.01, "1 point"), (0.012345, "1.23 points"), (2e-4, "0.02 points")]
 )
 def test_points_in_words(fraction: float, words: str) -> None:
     assert points(fraction) == words
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(4.1, "4.1 s"), (600, "10 min"), (9000, "2.5 h")])
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
 
 
 def test_questions() -> None:
@@ -56,24 +50,24 @@ def test_rows_of_the_shortlist() -> None:
         "setting": "",
         "doubt": "",
         "accuracy": "80.0%",
-        "interval": "77.4 to 82.4%",
-        "test": "1 ms",
-        "size": "1.00 MB",
-        "training": "10 s",
+        "interval": "77.4% to 82.4%",
+        "test": "1.00 ms",
+        "size": "1,000 kB",
+        "training": "10.0 s",
         "score": "70.6 dB",
-        "smaller": ("same", ""),
-        "faster": ("same", ""),
+        "smaller": "",
+        "faster": "",
         "at": 2,
         "fittest": False,
     }
     assert (second["allowance"], second["doubt"]) == ("1 point or more", "not sure on 1,000 images")
-    assert (second["smaller"], second["faster"]) == (("4.0x", ""), ("2.0x", ""))
+    assert (second["smaller"], second["faster"]) == ("4.00 times smaller", "2.00 times faster")
     assert (second["at"], second["fittest"]) == (0, True)
 
 
 def test_ratios_below_one_and_unknown_ones() -> None:
     *_, row = table(times_smaller=0.4, times_faster=math.nan)
-    assert (row["smaller"], row["faster"]) == (("2.5x", "larger"), ("–", ""))  # noqa: RUF001
+    assert (row["smaller"], row["faster"]) == ("2.50 times larger", "")
 
 
 @pytest.mark.parametrize(
@@ -81,21 +75,22 @@ def test_ratios_below_one_and_unknown_ones() -> None:
     [
         (
             {},
-            "1 point less accurate than vgg16 baseline, the most accurate, and 4.0 times smaller and 2.0 times faster.",
+            "1 point less accurate than vgg16 baseline, and 4.00 times smaller and 2.00 times faster.",
         ),
         # It continues the baseline's training: no more and no less.
         (
             {"times_smaller": 0.9},
-            "the most accurate, and 1.1 times larger and 2.0 times faster.",
+            "vgg16 baseline, and 1.11 times larger and 2.00 times faster.",
         ),
         ({"drop": 0.0}, "as accurate as vgg16 baseline"),
-        ({"times_smaller": 0.5, "times_faster": math.nan}, "the most accurate, and 2.0 times larger."),
+        ({"times_smaller": 0.5, "times_faster": math.nan}, "vgg16 baseline, and 2.00 times larger."),
         ({"times_smaller": 1.0, "times_faster": 1.01}, "and neither smaller nor faster."),
     ],
 )
 def test_why_the_winner_is_the_answer(changes: dict[str, object], sentence: str) -> None:
     words = why(COMPARISON, found(**changes))
-    assert words.startswith("vgg16 quantize_int8: the fittest cell within 2 points, ") and sentence in words
+    assert words.startswith("vgg16 quantize_int8 is the fittest cell within 2 points of the most accurate: it is ")
+    assert sentence in words
 
 
 def test_why_without_a_choice() -> None:
@@ -105,7 +100,7 @@ def test_why_without_a_choice() -> None:
     )
     best = compared(recorded("baseline"), recorded("cluster", accuracy=0.7))
     assert why(best, shortlist(best)) == (
-        "vgg16 baseline: the most accurate cell (80.0%), and the fittest within 2 points of it."
+        "vgg16 baseline is the most accurate cell (80.0%), and the fittest within 2 points of it."
     )
     nothing = compared(recorded("cluster", feasible=False))
     assert shortlist(nothing) is None
@@ -118,7 +113,7 @@ def test_warning_and_doubt_are_on_the_page(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("pipelines.report.page.shortlist", lambda *_: doubtful)
     cells = [run for entry in COMPARISON.entries for run in entry.runs]
     html = write(cells, tmp_path, chosen="")[0].read_text()
-    assert "? not sure on 1,000 images" in html
+    assert "This is not sure on 1,000 images." in html
     assert "<b>Caution:</b> The test set is small." in html
 
 
@@ -146,8 +141,8 @@ def test_the_answer_is_not_the_highest_score_far_below() -> None:
     )
     assert comparison.winner is not None and comparison.winner.technique == "transfer_quantize_int8"
     assert why(comparison, shortlist(comparison)) == (
-        "vgg16 quantize_int8: the fittest cell within 2 points, 1 point less accurate than vgg16 baseline, the most "
-        "accurate, and 4.0 times smaller."
+        "vgg16 quantize_int8 is the fittest cell within 2 points of the most accurate: it is 1 point less accurate "
+        "than vgg16 baseline, and 4.00 times smaller."
     )
     marked = [row["name"] for row in first_screen(comparison, shortlist(comparison))["rows"] if row["fittest"]]  # type: ignore[attr-defined]
     assert marked == ["vgg16 quantize_int8"]
@@ -156,7 +151,7 @@ def test_the_answer_is_not_the_highest_score_far_below() -> None:
 def test_the_nearest_cell_is_named_where_none_is_near_enough() -> None:
     comparison = compared(recorded("baseline", accuracy=0.9, feasible=False), recorded("cluster", accuracy=0.84))
     assert why(comparison, shortlist(comparison)).startswith(
-        "vgg16 cluster: the nearest cell within its budgets, 6 points less accurate than vgg16 baseline"
+        "vgg16 cluster comes nearest to the most accurate cell, of those within their budgets: it is 6 points less "
     )
 
 
@@ -167,5 +162,5 @@ def test_why_names_the_training_that_decides() -> None:
         recorded("quantize_dynamic", accuracy=0.6515, megabytes=3.7, train_s=20.7),
     )
     assert why(comparison, shortlist(comparison)).endswith(
-        "the most accurate, and 1.2 times larger and 3.1 times less training."
+        "vgg16 qat, and 1.16 times larger. It took 3.09 times less training."
     )
