@@ -216,7 +216,7 @@ def doubt(
     allowance: float,
     predictions_of: PredictionsOf | None,
 ) -> str:
-    """That more accuracy than allowed may be lost, and how many test images would tell; else empty."""
+    """That more accuracy than allowed may be lost, and how many test images would decide it; else empty."""
     images = own[0].test_images
     if not images:
         return "not sure, as the number of test images is not recorded"
@@ -226,8 +226,8 @@ def doubt(
     loses = f"not sure on {images:,} images, where it may lose {-100 * low:.1f} points"
     adjusted = (discordant * images + 2) / (images + 2)
     enough = max(images + 1, images_to_tell(-(low + high) / 2, allowance, adjusted))
-    told = f"; about {_two_digits(enough):,} would tell" if enough < MAX_TIMES_MORE * images else ""
-    return f"{loses}{told}"
+    decisive = f"; about {_two_digits(enough):,} would decide it" if enough < MAX_TIMES_MORE * images else ""
+    return f"{loses}{decisive}"
 
 
 def _warnings(fit: Sequence[Entry], top: Entry, infeasible: int) -> Iterator[str]:
