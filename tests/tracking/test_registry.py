@@ -48,11 +48,11 @@ def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, opscore: Co
     for gate in ("effect", "learnt", "feasible", "score", "accuracy"):
         assert tags[f"gate/{gate}"].startswith("passed: ")
     others = {run.info.run_id for run in cells} - {best.info.run_id}
-    assert set(tags["compared_runs"].split(",")) == others
+    assert set(tags["opscore.compared_runs"].split(",")) == others
     digests = [one.dataset.digest for one in logged_data(best) if one.tags[0].value == "testing"]
-    assert [tags["data_digest"]] == digests
+    assert [tags["opscore.data_digest"]] == digests
     exported_model = mlflow.artifacts.download_artifacts(run_id=best.info.run_id, artifact_path="cell/model.tflite")
-    assert tags["artifact_sha256"] == hashlib.sha256(Path(exported_model).read_bytes()).hexdigest()
+    assert tags["opscore.artifact_sha256"] == hashlib.sha256(Path(exported_model).read_bytes()).hexdigest()
     version = copy.client.get_model_version(NAME, "1")
     assert str(best.info.run_name) in str(version.description) and version.run_id == best.info.run_id
 
@@ -137,7 +137,9 @@ def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, opscore
         np.savez(cell / "predictions.npz", logits=logits)
         return {"score/operational": 200.0}
 
-    clone = copy.clone(copy.run("quantize_int8"), tmp_path, change=worse, technique="worse", fingerprint="f")
+    clone = copy.clone(
+        copy.run("quantize_int8"), tmp_path, change=worse, technique="worse", **{"opscore.fingerprint": "f"}
+    )
     message = opscore("promote", BY.format("worse"), fails=True)
     assert re.search(r"clone +0 +" + clone[:8] + r" +200\.0 +accuracy ", message), message
     assert copy.aliases() == {"champion": champion.info.run_id}
