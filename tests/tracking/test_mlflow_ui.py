@@ -168,7 +168,7 @@ def test_shared_view_lists_cells_by_score(store: Store, address: str, browser: B
     assert browser.texts(shown)[2:] == ["Run Name", "score dB", "accuracy", "test ms", "size kB", "gain dB", "seed"]
     for heading, words in zip(shown[3:], [*view.ROUNDED, "seed"], strict=True):
         assert in_full(browser, heading, words), words
-    assert any(in_full(browser, cell, "resnet50-cifar10-quantize_int8") for cell in browser.all(name))
+    assert any(in_full(browser, cell, "vgg16-cifar10-quantize_int8") for cell in browser.all(name))
     cells = sorted(browser.all(".ag-row [col-id='metrics.`score dB`']"), key=lambda cell: cell.rect["y"])
     texts = [text for text in browser.texts(cells) if text != "-"]
     assert len(texts) == len(CELLS) + 1 and max(map(len, texts)) <= 5
