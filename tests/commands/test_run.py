@@ -91,7 +91,7 @@ def test_files_and_figures_are_kept(place: Place) -> None:
     runs = place.runs()
     for run, extra in (
         (runs["small_cnn-digits-baseline"], {"checkpoint.keras", "figures/training.png"}),
-        (runs["small_cnn-digits-quantize_int8"], set()),
+        (runs["small_cnn-digits-quantize_int8"], {"figures/against_baseline.png"}),
     ):
         folder = place.files(run) / "cell"
         kept = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
