@@ -58,7 +58,7 @@ def _run(folder: Path, grids: list[str], overrides: str) -> tuple[float, int]:
         started = time.perf_counter()
         subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=sys.stderr)
         seconds += time.perf_counter() - started
-        cells = client.search_runs([experiment], "tags.fingerprint != ''")
+        cells = client.search_runs([experiment], "tags.technique != ''")
         trainings += sum(run.data.metrics[OWN_TRAIN_S] > 0 for run in cells)
     return seconds, trainings
 

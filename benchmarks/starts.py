@@ -53,7 +53,7 @@ def _sweep(first: str, seeds: int) -> tuple[float, list[float]]:
             cwd=ROOT, env=os.environ | {"MLFLOW_TRACKING_URI": uri}, check=True, stdout=sys.stderr,
         )  # fmt: skip
         seconds = time.perf_counter() - started
-        cells = client.search_runs([experiment], "tags.fingerprint != ''", order_by=["attributes.start_time"])
+        cells = client.search_runs([experiment], "tags.technique != ''", order_by=["attributes.start_time"])
         return seconds, [run.data.metrics["wall/start_s"] for run in cells[1:]]
 
 

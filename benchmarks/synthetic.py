@@ -90,7 +90,7 @@ class MadeUp:
             "dataset": result.dataset,
             "technique": result.technique,
             "seed": str(result.seed),
-            "fingerprint": result.fingerprint,
+            "opscore.fingerprint": result.fingerprint,
             "feasible": str(result.feasible),
             "hardware": hardware_name(result.hardware),
         }

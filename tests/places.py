@@ -136,7 +136,7 @@ class Place:
 
     def cells(self, condition: str = "") -> list[Run]:
         """The runs of cells, without the sweeps'."""
-        return [run for run in self.all(condition) if "fingerprint" in run.data.tags]
+        return [run for run in self.all(condition) if "opscore.fingerprint" in run.data.tags]
 
     def sweeps(self) -> list[Run]:
         """The sweeps' runs, the newest first."""

@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from pipelines.champion import comparability, gates
+from pipelines.champion import comparability, description, gates
 from pipelines.commands import arguments, rollback, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison import shortlist_text, training_time
@@ -37,6 +37,7 @@ from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import checks, terminal
 from pipelines.system.errors import StoreError
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACTERS, Registry, Version, model_name
+from pipelines.tracking.tags import PREFIX
 
 MAX_MISSES = 5
 
@@ -93,7 +94,15 @@ def promoted(
     reasons = _reasons(winner, cells, decision.champion, version, note)
     reasons |= {"train_time_note": train_time_note} if train_time_note else {}
     reasons[SHA256] = registry.exported_sha256(winner.cell.run_id)
-    made = registry.promote(name, winner.cell.run_id, tags=reasons, description=_description(winner, reasons))
+    made = registry.promote(
+        name,
+        winner.cell.run_id,
+        reasons=reasons,
+        description=description.of_version(
+            registry.result(winner.cell.run_id), winner.gates, candidates=len(cells), replaced=reasons["replaced"]
+        ),
+        about=_about(name, winner.cell, registry),
+    )
     former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
     return "\n".join([*lines, wrapped(f"It is version {made.number} of {name} now, the {CHAMPION}{former}.", width)])
 
@@ -137,18 +146,16 @@ def _reasons(
         "score_profile": comparability.profile(cell),
         **{f"gate/{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
         "replaced": f"version {version.number}, run {version.run_id}" if version else "nothing, it is the first",
-        "compared_runs": _listed(sorted(compared)) or "none",
-        "data_digest": cell.digest,
         "hardware": cell.hardware,
         "hardware_note": note or "all were measured on the same hardware",
+        f"{PREFIX}compared_runs": _listed(sorted(compared)) or "none",
+        f"{PREFIX}data_digest": cell.digest,
     }
 
 
-def _description(winner: gates.Assessment, reasons: dict[str, str]) -> str:
-    """The version's description in MLflow's UI, markdown."""
-    score = SCORE.text(winner.cell.metrics[SCORE.metric])
-    heading = f"**{_named(winner.cell)}**: {score} dB. Replaced: {reasons['replaced']}."
-    return "\n".join([heading, "", *(f"- {gate.name}: {gate.reason}" for gate in winner.gates)])
+def _about(name: str, cell: RecordedCell, registry: Registry) -> str:
+    """The registered model's description."""
+    return description.of_model(name, cell.dataset, cell.test_shape[1:], registry.labels(cell.run_id))
 
 
 def _misses(judged: Sequence[gates.Assessment], registry: Registry, width: float) -> str:

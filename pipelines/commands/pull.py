@@ -19,7 +19,7 @@ import click
 from pipelines.champion.model_card import Facts, card, title
 from pipelines.commands import arguments
 from pipelines.results.files import LABELS, MODEL
-from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, dataset_option, model_name
+from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, dataset_option, model_name
 
 # The card is written first, because it identifies even an interrupted pull.
 CARD = "MODEL_CARD.md"
@@ -101,7 +101,7 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
         result=registry.result(version.run_id),
         tags=version.tags,
         labels=labels,
-        sha256=version.tags[SHA256],
+        sha256=version.sha256,
     )
 
 

@@ -59,8 +59,8 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     store = Store(receipt.uri, receipt.experiment)
     if not finished.files.folder.joinpath("figures").exists():
         figures.draw(finished, data, folder / "figures")
-    tags = {"fingerprint": finished.result.fingerprint, "identity": Plan.of(cell, digest_of).result_key}
-    with store.resumed(receipt.run_id, cell, data, folder, tags) as run:
+    keys = {"fingerprint": finished.result.fingerprint, "identity": Plan.of(cell, digest_of).result_key}
+    with store.resumed(receipt.run_id, cell, data, folder, **keys) as run:
         run.record(finished, data)
         run.record_breakdown(finished)
     return run.run_id

@@ -1,4 +1,4 @@
-"""Figures of one cell: training curves, confusion matrix, latency histogram."""
+"""Figures of one cell: comparison with its baseline, training curves, confusion matrix, latency histogram."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pipelines.system import fonts
 if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData
     from pipelines.results.folder import Finished
+    from pipelines.results.records import Comparison, Measurement
 
 MAX_TICKS = 25
 # A longer class name is cut, in columns of a terminal: Chinese characters take two.
@@ -46,6 +47,9 @@ def draw(finished: Finished, data: ImageData, folder: Path) -> None:
             timed = [name for name in ("candidate", "reference") if name in arrays.files]
             return latency_histogram({name: arrays[name] / 1e6 for name in timed}, result.technique)
 
+    if (comparison := result.comparison) is not None:
+        # MLflow lists files by name, so this one is the first.
+        save(lambda: against_baseline(result.measurement, comparison), folder / "against_baseline.png")
     if result.epochs:
         save(lambda: training_curves(result.epochs), folder / "training.png")
     save(confusion, folder / "confusion_matrix.png")
@@ -75,6 +79,25 @@ def class_labels(class_names: Sequence[str]) -> tuple[list[str], tuple[str, ...]
     families, missing = fonts.find_families(class_names)
     labels = [f"class {number}" if missing & set(name) else _cut(name) for number, name in enumerate(class_names)]
     return labels, families
+
+
+def against_baseline(measurement: Measurement, comparison: Comparison) -> Figure:
+    """Test time and compressed size as shares of the baseline's, with both accuracies in the title."""
+    size = measurement.compressed_bytes / comparison.baseline_compressed_bytes
+    shares = {"test time": comparison.latency_ratio, "compressed size": size}
+    figure = Figure(figsize=(7, 2.4), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(list(shares), list(shares.values()), height=0.5, color=BLUE)
+    axes.bar_label(bars, [f"x {share:.3f}" for share in shares.values()], padding=3)
+    axes.axvline(1, color=VERMILION, linestyle="--", label="baseline")
+    axes.invert_yaxis()
+    axes.set(
+        xlabel="share of the baseline's",
+        xlim=(0, 1.2 * max(1.0, *shares.values())),
+        title=f"accuracy {measurement.accuracy:.2%}, its baseline's {comparison.baseline_accuracy:.2%}",
+    )
+    axes.legend(frameon=False, loc="lower right")
+    return figure
 
 
 def training_curves(epochs: Sequence[dict[str, float]]) -> Figure:

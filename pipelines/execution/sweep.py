@@ -176,6 +176,7 @@ class Sweep:
         self._run.close(
             outcomes,
             summary=summary(terminal.UNLIMITED),
+            note=self._note(cells, read),
             files=list(self._folder.glob("pareto.json")),
             report=report.parent if report else None,
             seconds=time.monotonic() - self._began,
@@ -226,6 +227,16 @@ class Sweep:
         except Exception as error:  # noqa: BLE001 (the outcomes matter more)
             log.warning("the shortlist could not be made: %s", error)
             return []
+
+    def _note(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> str:
+        """The answer for MLflow's page of the sweep; empty where there is none."""
+        from pipelines.comparison import shortlist_note
+
+        try:
+            return shortlist_note.note(cells, read)
+        except Exception as error:  # noqa: BLE001 (the outcomes matter more)
+            log.warning("the note could not be made: %s", error)
+            return ""
 
     def _report(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> Path | None:
         """The page of the report on the sweep's cells; None where there are none or the report fails."""

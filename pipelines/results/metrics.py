@@ -52,7 +52,6 @@ def metrics_of(result: CellResult) -> dict[str, float]:
         ACCURACY: measured.accuracy,
         "test/top5_accuracy": measured.top5_accuracy,
         OWN_TRAIN_S: timing.train_s,
-        "time/optimize_s": timing.optimize_s,
         "time/convert_s": timing.convert_s,
         TEST_MS: measured.p50_ms,
         "time/test_ms_p90": measured.p90_ms,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import time
 import traceback
@@ -23,8 +24,10 @@ from pipelines.system import guard, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.system.places import PACKAGE
 from pipelines.system.runtime import hardware_name
+from pipelines.tracking import view
 from pipelines.tracking.client import retry_on_conflict
-from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
+from pipelines.tracking.liveness import Pulse, identity
+from pipelines.tracking.tags import DELEGATED, HEARTBEAT, MAJORITY, PROCESS
 
 if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
@@ -35,10 +38,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CELL_FOLDER = "cell"
-# The tag with the folder of the cell's files, on the machine of its process.
-FOLDER = "folder"
 # MLflow's limit for the digest of a dataset. It takes two datasets of one name and digest as the same.
 DIGEST_CHARACTERS = 32
+NOTE = "mlflow.note.content"
+REMARK = re.compile(r" \(of 3 dimensions[^)]*\)")
+# The tags `hardware` and `feasible` of a cell that is not measured.
+NOT_MEASURED = "not measured"
 # How long no epoch is sent after the store failed to take one, so that training does not wait for each.
 QUIET_S = 60.0
 
@@ -67,6 +72,19 @@ class CellRun:
         self._uri = store.uri
         self._quiet_until = 0.0
 
+    @staticmethod
+    def tags(cell: Cell) -> dict[str, str]:
+        """The tags for people. MLflow shows tags in the order of their first values, so these are set first."""
+        source = cell.technique.source_cell
+        return {
+            **cell.tags,
+            "technique": cell.technique.name,
+            "seed": str(cell.seed),
+            **({"source": cell.source.name if cell.source else str(source.uri)} if source else {}),
+            "hardware": NOT_MEASURED,
+            "feasible": NOT_MEASURED,
+        }
+
     @classmethod
     @contextmanager
     def opened(
@@ -85,7 +103,7 @@ class CellRun:
         import mlflow
 
         mlflow.set_system_metrics_sampling_interval(5)  # type: ignore[no-untyped-call]
-        all_tags = {PROCESS: identity(), **(tags or {})}
+        all_tags = {**(tags or {}), PROCESS: identity()}
         active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=all_tags)
         run = cls(store, active.info.run_id)
         receipt = RunReceipt(uri=store.uri, experiment=store.experiment, run_id=run.run_id, recorded=False)
@@ -103,14 +121,10 @@ class CellRun:
         replace(receipt, recorded=True).save(RunReceipt.path(folder))
 
     def start(self, cell: Cell, data: ImageData) -> None:
-        """Record name, tags, parameters and datasets, which are known before anything is computed."""
+        """Record name, parameters and datasets, which are known before anything is computed."""
         import mlflow
 
         self._client.set_tag(self.run_id, "mlflow.runName", cell.name)
-        tags = cell.tags | {"technique": cell.technique.name, "seed": str(cell.seed)}
-        if source_cell := cell.technique.source_cell:
-            tags["source"] = cell.source.name if cell.source else str(source_cell.uri)
-        mlflow.set_tags(tags)
         files = [content(origin) for origin in cell.model.origin if isinstance(origin, Path)]
         mlflow.log_params(dict(flatten(parts_of(cell))) | ({FILE_HASH: files[0]} if files else {}))
         self._log_dataset(cell, data.train, "training")
@@ -165,10 +179,13 @@ class CellRun:
         recorded = self._client.get_run(self.run_id).data
         if "failure" in recorded.tags:
             self._client.delete_tag(self.run_id, "failure")
-        mlflow.log_metrics({name: value for name, value in metrics_of(result).items() if name not in recorded.metrics})
-        tags = {"hardware": hardware_name(result.hardware), "mlflow.note.content": note(result)}
-        tags |= {"majority": result.majority.answer} if result.majority else {}
-        tags |= {"delegated": result.delegation.text()} if result.delegation else {}
+        metrics = metrics_of(result)
+        # MLflow shows metrics in the order of their first values.
+        metrics = view.rounded(metrics) | metrics
+        mlflow.log_metrics({name: value for name, value in metrics.items() if name not in recorded.metrics})
+        tags = {"hardware": hardware_name(result.hardware), NOTE: _short(note(result))}
+        tags |= {MAJORITY: result.majority.answer} if result.majority else {}
+        tags |= {DELEGATED: result.delegation.text()} if result.delegation else {}
         mlflow.set_tags(tags | {"feasible": result.feasible})
         mlflow.log_artifacts(str(finished.files.folder), CELL_FOLDER)
         logged = {artifact.path for artifact in self._client.list_artifacts(self.run_id)}
@@ -197,7 +214,7 @@ class CellRun:
                 python_model=str(PACKAGE / "tracking" / "serving.py"),
                 artifacts={"artifact": str(finished.files.exported_model)},
                 code_paths=[str(code)],
-                signature=signature(len(data.class_names)),
+                signature=signature(data.image_shape, len(data.class_names)),
                 input_example=data.test.images[:2],
                 pip_requirements=requirements,
             )
@@ -246,3 +263,8 @@ class CellRun:
         for epoch, metrics in enumerate(epochs, start=1):
             if epoch not in steps:
                 self._send_epoch(epoch, metrics)
+
+
+def _short(note: str) -> str:
+    """A note in one paragraph without its remark on the dimensions: MLflow cuts it after four lines."""
+    return REMARK.sub("", note.replace("\n\n", " "))

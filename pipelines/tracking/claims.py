@@ -1,9 +1,12 @@
 """Claims on trainings, so that processes that need the same model train it once.
 
-MLflow has one operation that only one of several callers can win: creating a registered model under a new name. A claim
-is such an entry, `opscore-claim-<fingerprint>-<generation>`, which exists while its owner works. Its tags hold the
-owner's process and heartbeat. A process that finds the owner dead creates the next generation, which again only one
+MLflow has one operation that only one of several callers can win: creating an entry of its registry under a new name. A
+claim is such an entry, `opscore-claim-<fingerprint>-<generation>`, which exists while its owner works. Its tags hold
+the owner's process and heartbeat. A process that finds the owner dead creates the next generation, which again only one
 process can do.
+
+The entry is a prompt and not a model, so that MLflow does not list it among the models. Prompts and models share their
+names, so a claim of an older version, which is a model, excludes one of this version too.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, Pulse, identity, is_gone
+from pipelines.tracking.liveness import DEAD_AFTER_S, Pulse, identity, is_gone
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import RegisteredModel
+    from mlflow.entities.model_registry import Prompt, RegisteredModel
 
 PREFIX = "opscore-claim-"
-DESCRIPTION = "opscore is training this model, and deletes this entry afterwards. It has no versions."
+DESCRIPTION = "opscore is training a model, and deletes this entry afterwards. It is no prompt and has no versions."
+# Tags of a claim, under the names by which older versions read them too.
+PROCESS, HEARTBEAT = "process", "heartbeat"
 
 
 class Claims:
@@ -43,7 +48,7 @@ class Claims:
             yield False
             return
         try:
-            with Pulse(lambda: self._client.set_registered_model_tag(name, HEARTBEAT, f"{time.time():.0f}")):
+            with Pulse(lambda: self._client.set_prompt_tag(name, HEARTBEAT, f"{time.time():.0f}")):
                 yield True
         finally:
             # After the last heartbeat, because a database refuses to delete an entry that is getting a tag.
@@ -73,9 +78,10 @@ class Claims:
 
         tags = {PROCESS: identity(), HEARTBEAT: f"{time.time():.0f}"}
         try:
-            self._client.create_registered_model(name, tags=tags, description=DESCRIPTION)
+            self._client.create_prompt(name, DESCRIPTION, tags)
         except MlflowException as error:
-            if error.error_code == "RESOURCE_ALREADY_EXISTS":
+            # The other one may be deleted before MLflow looks at what it is.
+            if error.error_code in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
                 return False
             raise
         return True
@@ -85,9 +91,10 @@ class Claims:
 
         # Another process may have found the owner dead and deleted it. If the store does not answer, one will later.
         with suppress(MlflowException):
-            self._client.delete_registered_model(name)
+            # A model of an older version too.
+            self._client.delete_prompt(name)
 
-    def _is_dead(self, entry: RegisteredModel) -> bool:
+    def _is_dead(self, entry: Prompt | RegisteredModel) -> bool:
         if is_gone(entry.tags.get(PROCESS, "")):
             return True
         heartbeat, now = entry.tags.get(HEARTBEAT, ""), time.monotonic()
@@ -97,9 +104,11 @@ class Claims:
             return False
         return now - since > DEAD_AFTER_S
 
-    def _entries(self, prefix: str) -> Sequence[RegisteredModel]:
+    def _entries(self, prefix: str) -> Sequence[Prompt | RegisteredModel]:
+        named = f"name LIKE '{prefix}%'"
         try:
-            return self._client.search_registered_models(f"name LIKE '{prefix}%'")
+            # Those of older versions are models.
+            return [*self._client.search_prompts(named), *self._client.search_registered_models(named)]
         except Exception:
             # While the store did not answer, no heartbeat could be seen.
             self._seen.clear()

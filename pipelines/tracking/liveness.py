@@ -12,7 +12,6 @@ import psutil
 
 log = logging.getLogger(__name__)
 
-PROCESS, HEARTBEAT = "process", "heartbeat"
 BEAT_S = 10.0
 # A process without a heartbeat for this long is dead. Its disk or network may hang for a shorter time.
 DEAD_AFTER_S = 90.0

@@ -11,23 +11,18 @@ from typing import TYPE_CHECKING
 from pipelines.cells.targets import current
 from pipelines.results.recorded import RecordedCell
 from pipelines.system.errors import StoreError
+from pipelines.tracking import tags as tag_names
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-# Tags that are fields of RecordedCell.
-TAGS = (
-    "model",
-    "dataset",
-    "technique",
-    "source",
-    "seed",
-    "feasible",
-    "hardware",
-    "fingerprint",
-    "majority",
-    "delegated",
-)
+# Fields of RecordedCell that are tags, by the tag's name.
+TAGS = {
+    **{name: name for name in ("model", "dataset", "technique", "source", "seed", "feasible", "hardware")},
+    tag_names.FINGERPRINT: "fingerprint",
+    tag_names.MAJORITY: "majority",
+    tag_names.DELEGATED: "delegated",
+}
 
 
 def recorded(run: Run) -> RecordedCell:
@@ -48,7 +43,7 @@ def recorded(run: Run) -> RecordedCell:
             for name, value in run.data.params.items()
         },
         metrics={sys.intern(name): value for name, value in run.data.metrics.items()},
-        **{name: sys.intern(tags.get(name, "")) for name in TAGS},
+        **{field: sys.intern(tag_names.read(tags, name)) for name, field in TAGS.items()},
     )
 
 

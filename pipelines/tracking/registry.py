@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shlex
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.champion.description import OPENING
 from pipelines.litert.size import sha256
-from pipelines.results.files import MODEL
+from pipelines.results.files import LABELS, MODEL
 from pipelines.results.recorded import Predictions, RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError
-from pipelines.tracking import experiment
+from pipelines.tracking import experiment, tags
 from pipelines.tracking.client import existing
 from pipelines.tracking.recorded import recorded
 from pipelines.tracking.run_files import NAMES, RunFiles
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 CHAMPION, PREVIOUS = "champion", "previous"
 PREFIX = "opscore-"
-SHA256 = "artifact_sha256"
+SHA256 = f"{tags.PREFIX}artifact_sha256"
 # MLflow's limit for the texts of a version, on every kind of store.
 TEXT_CHARACTERS = 5000
 # The exported model in the logged pyfunc.
@@ -60,6 +62,11 @@ class Version:
     number: str
     run_id: str
     tags: dict[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256, in hexadecimal, of the exported model that was promoted; empty where opscore did not register it."""
+        return tags.read(self.tags, SHA256)
 
 
 class Registry(RunFiles):
@@ -125,12 +132,24 @@ class Registry(RunFiles):
         )
         return found
 
+    def labels(self, run_id: str) -> list[str]:
+        """The class names inside a cell's exported model. Raises StoreError where it is lost or has none."""
+
+        def read(path: Path) -> list[str]:
+            with zipfile.ZipFile(path) as archive:
+                return archive.read(LABELS).decode("utf-8").splitlines()
+
+        return self.read(run_id, f"/{NAMES.exported_model}", read)
+
     def exported_sha256(self, run_id: str) -> str:
         """SHA-256, in hexadecimal, of a cell's exported model. Raises StoreError where it is lost."""
         return sha256(self.exported_model(run_id))
 
-    def promote(self, name: str, run_id: str, *, tags: Mapping[str, str], description: str) -> Version:
+    def promote(self, name: str, run_id: str, *, reasons: Mapping[str, str], description: str, about: str) -> Version:
         """Make the run's model the champion, and the current champion the previous one.
+
+        reasons: become tags of the version. description: of the version. about: the description of the registered
+        model, unless a person wrote one.
 
         A run that is a version already is not registered again, but its tags and description are overwritten. An
         interrupted call leaves a champion where there was one, and may be repeated. Raises StoreError where the run
@@ -138,9 +157,12 @@ class Registry(RunFiles):
         """
         champion = self.aliased(name, CHAMPION)
         made = self._version_of(name, run_id) or self._registered(name, run_id)
-        for key, value in tags.items():
+        for key, value in reasons.items():
             self.client.set_model_version_tag(name, made.number, key, value[:TEXT_CHARACTERS])
         self.client.update_model_version(name, made.number, description[:TEXT_CHARACTERS])
+        written = self.client.get_registered_model(name).description or ""
+        if not written or written.startswith(OPENING):
+            self.client.update_registered_model(name, about[:TEXT_CHARACTERS])
         if champion is not None and champion.number != made.number:
             self.client.set_registered_model_alias(name, PREVIOUS, champion.number)
         # Last, and in one step, so that there is always a champion, and one with all its tags.
@@ -162,8 +184,8 @@ class Registry(RunFiles):
         """Download the exported model that MLflow serves. Raises StoreError where it is not the one promoted."""
         import mlflow
 
-        expected = version.tags.get(SHA256)
-        if expected is None:
+        expected = version.sha256
+        if not expected:
             raise StoreError(
                 f"version {version.number} of {name} must have the tag {SHA256}, got none, as opscore did not register "
                 f"it: {self._another(name, version)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +50,7 @@ class RunFiles:
 
         try:
             return load(self._downloaded(run_id, CELL_FOLDER + below))
-        except (OSError, ValueError, KeyError, TypeError, mlflow.MlflowException) as error:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, mlflow.MlflowException) as error:
             raise StoreError(f"the files of run {run_id} are lost or of another version ({error})") from error
 
     def _downloaded(self, run_id: str, path: str) -> Path:

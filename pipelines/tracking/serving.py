@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import LifoQueue
@@ -74,14 +74,18 @@ class ServedModel(PythonModel):
         }
 
 
-def signature(classes: int) -> ModelSignature:
-    """The outputs of `ServedModel`.
+def signature(image_shape: Sequence[int], classes: int) -> ModelSignature:
+    """The input and the outputs of `ServedModel`, which MLflow shows and does not enforce.
 
-    The inputs are left out, because MLflow would cast JSON's numbers to uint8 before `predict` checks them: 0.5 to 0.
+    MLflow would cast JSON's numbers to uint8 before `predict` checks them: 0.5 to 0. It leaves the input to `predict`
+    where a signature is marked as one of type hints.
     """
+    images = TensorSpec(np.dtype(np.uint8), (-1, *image_shape), name="images")
     names = TensorSpec(np.dtype(np.str_), (-1,), name="class")
     probabilities = TensorSpec(np.dtype(np.float32), (-1, classes), name="probabilities")
-    return ModelSignature(outputs=Schema([names, probabilities]))
+    made = ModelSignature(inputs=Schema([images]), outputs=Schema([names, probabilities]))
+    made._is_signature_from_type_hint = True
+    return made
 
 
 @contextmanager
@@ -97,8 +101,13 @@ def needed_code() -> Iterator[Path]:
 
 
 def _images(given: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
-    images = np.asarray(given)
-    got = f"{images.dtype} of shape {images.shape}" if isinstance(given, np.ndarray | list) else type(given).__name__
+    try:
+        images = np.asarray(given)
+    except ValueError:
+        images, got = np.empty(0), "lists of unequal lengths"
+    else:
+        shown = isinstance(given, np.ndarray | list)
+        got = f"{images.dtype} of shape {images.shape}" if shown else type(given).__name__
     if images.dtype.kind in "iu" and images.shape[1:] == image_shape and len(images):
         low, high = images.min(), images.max()
         if low >= 0 and high <= 255:

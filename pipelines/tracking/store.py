@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ from pipelines.results.recorded import RecordedCell
 from pipelines.system.errors import StoreError
 from pipelines.system.runtime import no_garbage_collection
 from pipelines.tracking import experiment as experiments
-from pipelines.tracking import moved, schema, view
+from pipelines.tracking import moved, schema, tags, view
 from pipelines.tracking.artifacts import check_writable
-from pipelines.tracking.cell_run import FOLDER, CellRun
+from pipelines.tracking.cell_run import CellRun
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import connected, existing
-from pipelines.tracking.liveness import DEAD_AFTER_S, HEARTBEAT, PROCESS, is_gone, stem
+from pipelines.tracking.liveness import DEAD_AFTER_S, is_gone, stem
 from pipelines.tracking.recorded import quoted, recorded
 from pipelines.tracking.run_files import RunFiles
 
@@ -36,6 +36,8 @@ PARENT = "mlflow.parentRunId"
 # A table of the outcomes of a sweep's cells, on the sweep's run.
 TABLE = "cells.json"
 NEWEST_FIRST = ("attributes.start_time DESC",)
+# The tags by which `find` looks for a cell, by the words of its callers.
+SOUGHT = {"fingerprint": tags.FINGERPRINT, "identity": tags.IDENTITY}
 
 
 class Store(RunFiles):
@@ -84,12 +86,14 @@ class Store(RunFiles):
             raise StoreError(str(error)) from error
         self._artifacts_checked = True
 
-    def find(self, *, since: int = 0, **tags: str) -> str | None:
+    def find(self, *, since: int = 0, **values: str) -> str | None:
         """The id of the newest finished run with these tags and a readable result; None where there is none.
 
-        since: milliseconds since 1970; runs that began earlier do not count.
+        since: milliseconds since 1970; runs that began earlier do not count. values: of `fingerprint` or `identity`,
+        and of tags for people.
         """
-        condition = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+        named = {SOUGHT.get(key, key): value for key, value in values.items()}
+        condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in named.items())
         run = self._newest(f"{condition} and attributes.status = 'FINISHED' and attributes.start_time >= {since}")
         if run is None:
             return None
@@ -106,10 +110,9 @@ class Store(RunFiles):
 
         Hold the claim of the fingerprint, so that no other process works on such a cell. since: as in `find`.
         """
-        condition = f"tags.fingerprint = '{fingerprint}' and attributes.status != 'FINISHED'"
-        condition += f" and attributes.start_time >= {since}"
-        for run in self.client.search_runs([self.experiment_id], condition, order_by=list(NEWEST_FIRST)):
-            files = CellFiles(Path(run.data.tags.get(FOLDER, "/nowhere")))
+        condition = f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and attributes.status != 'FINISHED'"
+        for run in self._found(f"{condition} and attributes.start_time >= {since}", order_by=NEWEST_FIRST):
+            files = CellFiles(Path(tags.read(run.data.tags, tags.FOLDER) or "/nowhere"))
             if any(_is_of(fingerprint, path) for path in (files.result, files.build, files.trained)):
                 return files
         return None
@@ -137,15 +140,16 @@ class Store(RunFiles):
         """
         import mlflow
 
-        conditions = ["attributes.status = 'FINISHED'", "tags.fingerprint != ''"]
+        conditions = ["attributes.status = 'FINISHED'", "tags.technique != ''"]
         conditions += [f"tags.dataset = {quoted(dataset)}"] if dataset is not None else []
         conditions += [condition] if condition else []
         try:
             # MLflow builds a hundred objects per run, none of them in a cycle.
             with no_garbage_collection():
-                return [recorded(run) for run in self._found(" and ".join(conditions))]
+                found = [recorded(run) for run in self._found(" and ".join(conditions))]
         except mlflow.MlflowException as error:
             raise StoreError(f"the filter {condition!r} must be one of MLflow's, which says: {error}") from error
+        return [cell for cell in found if cell.fingerprint]
 
     def cells_of_sweep(self, parent: str) -> list[str]:
         """The run ids of a sweep's cells, reused ones included. Raises StoreError unless `parent` is an ended sweep."""
@@ -177,20 +181,22 @@ class Store(RunFiles):
         *,
         run_id: str | None = None,
         parent: str | None = None,
-        **tags: str,
+        fingerprint: str,
+        identity: str,
     ) -> Iterator[CellRun]:
         """A run for `cell`, which ends as `CellRun.opened` says.
 
-        folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep.
+        folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. identity: the result key.
         """
-        tags |= {FOLDER: str(folder.resolve())} | ({PARENT: parent} if parent else {})
-        with CellRun.opened(self, folder=folder, run_id=run_id, tags=tags) as run:
+        named = CellRun.tags(cell) | ({PARENT: parent} if parent else {})
+        named |= {tags.FINGERPRINT: fingerprint, tags.IDENTITY: identity, tags.FOLDER: str(folder.resolve())}
+        with CellRun.opened(self, folder=folder, run_id=run_id, tags=named) as run:
             run.start(cell, data)
             yield run
 
     @contextmanager
     def resumed(
-        self, run_id: str, cell: Cell, data: ImageData, folder: Path, tags: Mapping[str, str]
+        self, run_id: str, cell: Cell, data: ImageData, folder: Path, *, fingerprint: str, identity: str
     ) -> Iterator[CellRun]:
         """The run of a finished cell that was not recorded completely, or a new one if the store has lost it.
 
@@ -198,18 +204,19 @@ class Store(RunFiles):
         """
         there = existing(lambda: self.client.get_run(run_id))
         if there is not None:
-            process = there.data.tags.get(PROCESS, "")
+            process = tags.read(there.data.tags, tags.PROCESS)
             if there.info.status == "RUNNING" and not is_gone(process):
                 raise StoreError(f"its run {run_id} is still being recorded by the process {process}: let it finish")
         opened_id = run_id if there else None
-        with CellRun.opened(self, folder=folder, run_id=opened_id, tags=tags, monitored=False) as run:
+        named = ({} if there else CellRun.tags(cell)) | {tags.FINGERPRINT: fingerprint, tags.IDENTITY: identity}
+        with CellRun.opened(self, folder=folder, run_id=opened_id, tags=named, monitored=False) as run:
             if there is None:
                 run.start(cell, data)
             yield run
 
     def failure(self, parent: str, fingerprint: str) -> str | None:
         """Why the cell with this fingerprint failed in the sweep `parent`; None if it did not."""
-        condition = f"tags.fingerprint = '{fingerprint}' and tags.`{PARENT}` = '{parent}'"
+        condition = f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and tags.`{PARENT}` = '{parent}'"
         run = self._newest(f"{condition} and attributes.status = 'FAILED'")
         return run.data.tags.get("failure", "no reason is recorded") if run else None
 
@@ -222,7 +229,7 @@ class Store(RunFiles):
 
         log_path: the process's output, which becomes an artifact of each run.
         """
-        runs = list(self._found(f"attributes.status = 'RUNNING' and tags.{PROCESS} LIKE '{stem(pid)}%'"))
+        runs = list(self._found(f"attributes.status = 'RUNNING' and tags.`{tags.PROCESS}` LIKE '{stem(pid)}%'"))
         for run in runs:
             if log_path is not None:
                 self.client.log_artifact(run.info.run_id, str(log_path))
@@ -232,9 +239,9 @@ class Store(RunFiles):
     def close_dead(self) -> int:
         """Mark the open runs of dead processes as KILLED and delete their claims; gives the number of runs."""
         closed = 0
-        for run in list(self._found(f"attributes.status = 'RUNNING' and tags.{PROCESS} != ''")):
-            process = run.data.tags[PROCESS]
-            silent_s = time.time() - float(run.data.tags.get(HEARTBEAT, run.info.start_time / 1e3))
+        for run in list(self._found(f"attributes.status = 'RUNNING' and tags.`{tags.PROCESS}` != ''")):
+            process = tags.read(run.data.tags, tags.PROCESS)
+            silent_s = time.time() - float(tags.read(run.data.tags, tags.HEARTBEAT) or run.info.start_time / 1e3)
             # The clocks of two machines differ, so the limit is generous.
             if is_gone(process) or silent_s > 10 * DEAD_AFTER_S:
                 self._end(run, "KILLED", f"the process that worked on it ({process}) ended without closing it")
@@ -260,21 +267,29 @@ class Store(RunFiles):
         self.client.set_terminated(run.info.run_id, status)
 
     def _newest(self, condition: str) -> Run | None:
-        runs = self.client.search_runs([self.experiment_id], condition, order_by=list(NEWEST_FIRST), max_results=1)
-        return runs[0] if runs else None
+        """The newest run of this version that meets the condition; where there is none, the newest older one."""
+        for one in tags.filters(condition):
+            runs = self.client.search_runs([self.experiment_id], one, order_by=list(NEWEST_FIRST), max_results=1)
+            if runs:
+                return runs[0]
+        return None
 
-    def _found(self, condition: str) -> Iterator[Run]:
-        """The runs that meet the condition, read page by page.
+    def _found(self, condition: str, *, order_by: Sequence[str] = ()) -> Iterator[Run]:
+        """The runs that meet the condition, read page by page, those of older versions last.
 
-        Larger pages cost memory here and on the server; with smaller ones the store sorts all runs more often.
+        condition: with the names of tags as `tags.filters` takes them. Larger pages cost memory here and on the server;
+        with smaller ones the store sorts all runs more often.
         """
-        token = None
-        while True:
-            page = self.client.search_runs([self.experiment_id], condition, max_results=1000, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        for one in tags.filters(condition):
+            token = None
+            while True:
+                page = self.client.search_runs(
+                    [self.experiment_id], one, max_results=1000, order_by=list(order_by), page_token=token
+                )
+                yield from page
+                token = page.token
+                if not token:
+                    break
 
 
 def _is_of(fingerprint: str, path: Path) -> bool:

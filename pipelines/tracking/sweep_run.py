@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 from pipelines.results.columns import HEADLINE
 from pipelines.results.outcome import Outcome
 from pipelines.system import stopwatch
-from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity
+from pipelines.tracking.cell_run import NOTE
+from pipelines.tracking.liveness import Pulse, identity
 from pipelines.tracking.store import TABLE
+from pipelines.tracking.tags import HEARTBEAT, PROCESS
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
@@ -41,7 +44,7 @@ class SweepRun:
     @classmethod
     def open(cls, store: Store, *, name: str, overrides: Sequence[str], config: str, run_id: str | None) -> SweepRun:
         """Open the parent run, or adopt the open run `run_id`. config: the composed configuration, YAML."""
-        tags = {PROCESS: identity(), "sweep": " ".join(overrides), "mlflow.runName": name}
+        tags = {"sweep": " ".join(overrides), "mlflow.runName": name, PROCESS: identity()}
         client = store.client
         if run_id is None:
             run_id = client.create_run(store.experiment_id).info.run_id
@@ -87,6 +90,7 @@ class SweepRun:
         outcomes: Sequence[Outcome],
         *,
         summary: str,
+        note: str,
         files: Sequence[Path],
         report: Path | None,
         seconds: float,
@@ -96,8 +100,9 @@ class SweepRun:
     ) -> None:
         """Record the summary and end the run.
 
-        files, report (a folder): become its artifacts. seconds: the sweep's wall time. spent: seconds of its cells'
-        processes by part. problem: why it FAILED or was KILLED.
+        note: the answer in markdown; empty where no cell has one. files, report (a folder): become its artifacts.
+        seconds: the sweep's wall time. spent: seconds of its cells' processes by part. problem: why it FAILED or was
+        KILLED.
         """
         import mlflow
 
@@ -111,12 +116,23 @@ class SweepRun:
                 self._client.log_artifact(self.run_id, str(path))
             if report is not None:
                 self._client.log_artifacts(self.run_id, str(report), "report")
-            self._client.set_tag(self.run_id, "mlflow.note.content", f"```\n{summary}\n```")
+            self._client.set_tag(self.run_id, NOTE, _note(note, outcomes, seconds, problem))
             if problem:
                 self._client.set_tag(self.run_id, "failure", problem)
             self._client.set_terminated(self.run_id, status)
         except Exception as error:  # noqa: BLE001 (the summary was printed, and the cells have runs of their own)
             log.warning("the sweep's summary could not be recorded in %s: %s", self.store.uri, error)
+
+
+def _note(answer: str, outcomes: Sequence[Outcome], seconds: float, problem: str) -> str:
+    """The note: the answer, how many cells ended how, and where the rest is."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    ended = ", ".join(f"{count} {status}" for status, count in counts.items())
+    cells = f"{len(outcomes)} cell{'' if len(outcomes) == 1 else 's'} in {seconds:,.0f} s: {ended}."
+    failed = "" if answer else "No cell may be operated. "
+    more = "Artifacts: `report/report.html` has the figures, `summary.txt` and `cells.json` every cell."
+    ends = [f"{failed}{cells}" if outcomes else "No cell has run.", *([f"{problem}."] if problem else [])]
+    return "\n\n".join([*([answer] if answer else []), " ".join(ends), more])
 
 
 def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:

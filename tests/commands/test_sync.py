@@ -53,7 +53,7 @@ def test_cells_of_a_sweep_at_the_same_time(served: tuple[Path, int], tmp_path: P
         assert parent.data.metrics["cells/done"] == 4
         # Exported models came through the server, which alone has a place for them.
         assert (place.files(cells[0]) / "cell" / "model.tflite").stat().st_size > 0
-        assert not place.client.search_registered_models()
+        assert not place.client.search_prompts()
 
 
 def test_processes_open_one_experiment_at_the_same_time(served: tuple[Path, int], tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_processes_open_one_experiment_at_the_same_time(served: tuple[Path, int]
         together.wait(timeout=60)
         try:
             store = Store(server.uri, f"rivals {turn}")
-            with store.run(cell, replace(data, test=test), tmp_path / f"{turn} {rival}"):
+            with store.run(cell, replace(data, test=test), tmp_path / f"{turn} {rival}", fingerprint="f", identity="i"):
                 pass
         except Exception as error:  # noqa: BLE001 (whatever it is, the assertion shows it)
             refused.append(error)

@@ -12,9 +12,11 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from pipelines.execution import figures
 from pipelines.system import fonts
+from tests.results.test_summary import COMPARISON, RESULT
 
 SHIPPED = ["$\\frac{$", "a|b", "<b>", " blanks ", "a_b^c", "100%, or", "Blüten", "שלום", "زهور وردة"]
 
@@ -106,3 +108,12 @@ def test_missing_characters_leave_no_boxes_in_any_figure() -> None:
         figure.canvas.draw()
     assert axes.get_title() == "? of roses"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["?", "b"]
+
+
+def test_bars_are_shares_of_the_baseline() -> None:
+    figure = figures.against_baseline(RESULT.measurement, COMPARISON)
+    (axes,) = figure.axes
+    size = RESULT.measurement.compressed_bytes / COMPARISON.baseline_compressed_bytes
+    widths = [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]
+    assert widths == [COMPARISON.latency_ratio, size]
+    assert axes.get_title() == f"accuracy {RESULT.measurement.accuracy:.2%}, its baseline's 50.00%"

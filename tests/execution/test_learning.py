@@ -43,7 +43,7 @@ def test_uninformed_cell_is_reported_everywhere(coins: tuple[Place, str]) -> Non
     assert SENTENCE in run.data.tags["mlflow.note.content"]
     assert run.data.metrics["test/majority_share"] == 0.55
     assert run.data.metrics["model/delegate_partitions"] == 1
-    assert json.loads(run.data.tags["delegated"]) == {"partitions": 1, "undelegated": {}, "int16": False}
+    assert json.loads(run.data.tags["opscore.delegated"]) == {"partitions": 1, "undelegated": {}, "int16": False}
     compared = place.opscore("compare", "dataset=coins", "experiment=mine")
     assert compared.returncode == 0 and SENTENCE in compared.stdout, compared.stdout + compared.stderr
     assert "Fittest" not in compared.stdout
@@ -54,7 +54,7 @@ def test_uninformed_cell_is_not_promoted(coins: tuple[Place, str]) -> None:
     assert refused.returncode == 1
     assert SENTENCE in refused.stderr and "none of the candidates" in refused.stderr
     assert "Traceback" not in refused.stderr
-    assert not coins[0].client.search_registered_models()
+    assert not coins[0].client.search_prompts()
 
 
 def test_vgg_learns_from_random_weights_with_the_defaults(tmp_path: Path) -> None:

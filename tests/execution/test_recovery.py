@@ -91,7 +91,7 @@ def test_an_edited_technique_gets_a_new_result(tmp_path: Path) -> None:
     edited = place.run(*given, PYTHONPATH=str(tmp_path))
     assert edited.returncode == 0 and "reused" not in edited.stdout, edited.stderr
     # Its name is the one of the class that it extends.
-    assert len({run.data.tags["fingerprint"] for run in place.cells("tags.technique = 'baseline'")}) == 2
+    assert len({run.data.tags["opscore.fingerprint"] for run in place.cells("tags.technique = 'baseline'")}) == 2
 
 
 def test_resume_false_trains_a_teacher_again_too(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_renamed_cell_is_used_everywhere_without_training(place: Place) -> None:
         assert (new.data.tags["model"], new.data.tags["dataset"]) == ("tiny", "Blüten")
         same = {name: value for name, value in old.data.metrics.items() if not name.startswith(("wall/", "system/"))}
         assert same == {name: new.data.metrics[name] for name in same} and same
-        assert new.data.tags["identity"] == old.data.tags["identity"]
+        assert new.data.tags["opscore.identity"] == old.data.tags["opscore.identity"]
         assert new.data.params["dataset.name"] == "Blüten"
     again = place.run(*overrides(place), f'dataset.name="{DECOMPOSED}"', "model.name=tiny", out="third")
     assert "reused  finished before" in again.stdout

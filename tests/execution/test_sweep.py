@@ -64,12 +64,15 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert sorted(table["status"]) == ["done", "done", "failed", "failed", "skipped", "skipped"]
     done = [run_id for run_id, status in zip(table["run_id"], table["status"], strict=True) if status == "done"]
     assert {place.client.get_run(run_id).info.status for run_id in done} == {"FINISHED"}
-    assert "small_cnn-digits-quantize_float16" in parent.data.tags["mlflow.note.content"]
-    # Of the four cells that had a process, with the baseline that they had run first.
-    assert "processes took" in parent.data.tags["mlflow.note.content"]
+    summary = (place.files(parent) / "summary.txt").read_text()
     # It opens with the shortlist.
-    summary = parent.data.tags["mlflow.note.content"]
-    assert re.match(r"```\ndigits\n(.*\n)?Most accurate: small_cnn-digits-\w+, \d+\.\d%\. ", summary), summary
+    assert re.match(r"digits\n(.*\n)?Most accurate: small_cnn-digits-\w+, \d+\.\d%\. ", summary), summary
+    # Of the four cells that had a process, with the baseline that they had run first.
+    assert "small_cnn-digits-quantize_float16" in summary and "processes took" in summary
+    # The note opens with the answer.
+    note = parent.data.tags["mlflow.note.content"]
+    assert re.match(r"\*\*Fittest for digits: small_cnn-digits-\w+\*\*, \d+\.\d+% accurate \(95%: .*\), ", note), note
+    assert "| lose at most | cell |" in note and "6 cells in " in note and "2 failed, " in note
     took = sum(float(seconds) for seconds in table["seconds"])
     # The end of a process, after its last figure, is in nothing.
     assert parent.data.metrics["wall/total_s"] == pytest.approx(took, abs=0.6 * 4)
@@ -120,8 +123,8 @@ def test_another_score_measures_again_and_trains_nothing(place: Place) -> None:
     new, old = place.cells("tags.technique = 'cluster'")
     assert new.data.metrics["time/train_s"] == old.data.metrics["time/train_s"] > 0
     assert new.data.metrics["score/operational"] != old.data.metrics["score/operational"]
-    assert new.data.tags["fingerprint"] == old.data.tags["fingerprint"]
-    assert new.data.tags["identity"] != old.data.tags["identity"]
+    assert new.data.tags["opscore.fingerprint"] == old.data.tags["opscore.fingerprint"]
+    assert new.data.tags["opscore.identity"] != old.data.tags["opscore.identity"]
     assert (place.files(new) / "cell" / "checkpoint.keras").is_file()
     assert trainings(place) == before + 1
 
@@ -158,7 +161,7 @@ def test_inline_runs_all_cells_in_one_process(tmp_path: Path) -> None:
     place = Place(tmp_path)
     done = place.run("-m", "technique=quantize_dynamic,quantize_float16", "sweep.isolation=inline")
     assert done.returncode == 0, done.stdout + done.stderr
-    processes = {run.data.tags["process"] for run in place.cells()}
+    processes = {run.data.tags["opscore.process"] for run in place.cells()}
     assert len(place.cells()) == 3 and len(processes) == 1
     assert not (tmp_path / "out" / "0" / "cell.log").exists()
 
@@ -170,20 +173,20 @@ def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     cells = place.cells()
     assert len(cells) == 3 and {run.info.status for run in cells} == {"FINISHED"}
-    assert len({run.data.tags["process"] for run in cells}) >= 2
+    assert len({run.data.tags["opscore.process"] for run in cells}) >= 2
     assert trainings(place) == 1
     logs = [path.read_text() for path in tmp_path.glob("out/*/cell.log")]
     assert len(logs) == 3
     assert any("waiting, another process works on it" in text for text in logs)
     assert not any("database is locked" in text for text in logs)
-    assert not place.client.search_registered_models()
+    assert not place.client.search_prompts()
 
 
 def test_a_cell_that_is_killed_does_not_touch_the_others(tmp_path: Path) -> None:
     place = Place(tmp_path)
     sweep = place.start("-m", "technique=baseline", "training.epochs=4000,2", "training.patience=4000")
     (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
-    os.kill(int(training.data.tags["process"].split()[-2]), signal.SIGKILL)
+    os.kill(int(training.data.tags["opscore.process"].split()[-2]), signal.SIGKILL)
     assert sweep.wait(timeout=150) == 1
     printed = (tmp_path / "out.txt").read_text()
     assert re.findall(r"\] +(\w+)", printed) == ["failed", "done"], printed
@@ -221,7 +224,7 @@ def test_killed_sweep_is_resumed(tmp_path: Path) -> None:
     new, old = place.sweeps()
     assert (new.info.status, old.info.status) == ("FINISHED", "KILLED")
     assert "ended without closing it" in old.data.tags["failure"]
-    assert len({run.data.tags["fingerprint"] for run in place.cells()}) == len(place.cells()) == 3
+    assert len({run.data.tags["opscore.fingerprint"] for run in place.cells()}) == len(place.cells()) == 3
 
 
 def test_after_sweep_and_cell_are_killed_the_claim_is_taken_over(tmp_path: Path) -> None:
@@ -229,18 +232,18 @@ def test_after_sweep_and_cell_are_killed_the_claim_is_taken_over(tmp_path: Path)
     grid = ("-m", "technique=quantize_dynamic,quantize_float16")
     sweep = place.start(*grid, *LONG)
     (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
-    assert [model.name for model in place.client.search_registered_models()] == [
-        f"opscore-claim-{training.data.tags['fingerprint'][:32]}-0"
+    assert [model.name for model in place.client.search_prompts()] == [
+        f"opscore-claim-{training.data.tags['opscore.fingerprint'][:32]}-0"
     ]
     sweep.kill()
-    os.kill(int(training.data.tags["process"].split()[-2]), signal.SIGKILL)
+    os.kill(int(training.data.tags["opscore.process"].split()[-2]), signal.SIGKILL)
     sweep.wait()
     again = place.run(*grid, *LONG, out="again")
     assert again.returncode == 0, again.stdout + again.stderr
     killed = place.client.get_run(training.info.run_id)
     assert killed.info.status == "KILLED" and "ended without closing it" in killed.data.tags["failure"]
     assert trainings(place) == 1
-    assert not place.client.search_registered_models()
+    assert not place.client.search_prompts()
 
 
 def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path) -> None:
@@ -252,4 +255,4 @@ def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path) -> 
     (cell,) = place.cells()
     (parent,) = place.sweeps()
     assert cell.info.status == parent.info.status == "KILLED"
-    assert not place.client.search_registered_models()
+    assert not place.client.search_prompts()

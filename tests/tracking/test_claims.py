@@ -13,9 +13,9 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.tracking import claims as module
-from pipelines.tracking import liveness
-from pipelines.tracking.claims import PREFIX, Claims
-from pipelines.tracking.liveness import HEARTBEAT, PROCESS, Pulse, identity, is_gone
+from pipelines.tracking import liveness, tags
+from pipelines.tracking.claims import HEARTBEAT, PREFIX, PROCESS, Claims
+from pipelines.tracking.liveness import Pulse, identity, is_gone
 from pipelines.tracking.store import Store
 
 FINGERPRINT = "ab" * 32
@@ -30,8 +30,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture
 def client(store: Store) -> Iterator[MlflowClient]:
     yield store.client
-    for model in store.client.search_registered_models():
-        store.client.delete_registered_model(model.name)
+    for claim in [*store.client.search_prompts(), *store.client.search_registered_models()]:
+        store.client.delete_prompt(claim.name)
 
 
 def dead_process() -> str:
@@ -42,12 +42,12 @@ def dead_process() -> str:
 
 def leave(client: MlflowClient, process: str, generation: int = 0) -> str:
     name = f"{PREFIX}{FINGERPRINT[:32]}-{generation}"
-    client.create_registered_model(name, tags={PROCESS: process, HEARTBEAT: "1"})
+    client.create_prompt(name, tags={PROCESS: process, HEARTBEAT: "1"})
     return name
 
 
 def names(client: MlflowClient) -> list[str]:
-    return [model.name.removeprefix(PREFIX) for model in client.search_registered_models()]
+    return [model.name.removeprefix(PREFIX) for model in client.search_prompts()]
 
 
 @pytest.mark.slow
@@ -64,12 +64,12 @@ def test_one_at_a_time_holds_a_claim(client: MlflowClient) -> None:
 def test_claim_being_deleted_still_belongs_to_its_owner(client: MlflowClient) -> None:
     """A search finds the entry, and then no tags of it: both are not read at one moment."""
     name = f"{PREFIX}{FINGERPRINT[:32]}-0"
-    client.create_registered_model(name)
+    client.create_prompt(name)
     claims = Claims(client)
     claims.clear_dead()
     with claims.held(FINGERPRINT) as held:
         assert not held
-    client.delete_registered_model(name)
+    client.delete_prompt(name)
     with claims.held(FINGERPRINT) as held:
         assert held
 
@@ -100,7 +100,7 @@ def test_remote_owner_without_heartbeat_is_dead(client: MlflowClient, monkeypatc
     name = leave(client, ELSEWHERE)
     waiting = Claims(client)
     for beat in range(4):
-        client.set_registered_model_tag(name, HEARTBEAT, str(beat))
+        client.set_prompt_tag(name, HEARTBEAT, str(beat))
         time.sleep(0.2)
         with waiting.held(FINGERPRINT) as held:
             assert not held
@@ -113,12 +113,27 @@ def test_remote_owner_without_heartbeat_is_dead(client: MlflowClient, monkeypatc
 def test_a_claim_shows_that_its_owner_lives(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liveness, "BEAT_S", 0.1)
     with Claims(client).held(FINGERPRINT):
-        (model,) = client.search_registered_models()
-        assert model.tags[PROCESS] == identity()
-        client.set_registered_model_tag(model.name, HEARTBEAT, "0")
+        (claim,) = client.search_prompts()
+        assert claim.tags[PROCESS] == identity()
+        client.set_prompt_tag(claim.name, HEARTBEAT, "0")
         time.sleep(1)
-        (model,) = client.search_registered_models()
-        assert float(model.tags[HEARTBEAT]) > 0
+        (claim,) = client.search_prompts()
+        assert float(claim.tags[HEARTBEAT]) > 0
+
+
+def test_claim_is_not_among_the_models(client: MlflowClient) -> None:
+    with Claims(client).held(FINGERPRINT):
+        assert list(client.search_registered_models()) == []
+        assert names(client) == [f"{FINGERPRINT[:32]}-0"]
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_living_older_claim_excludes_others(client: MlflowClient, alive: bool) -> None:
+    older = {PROCESS: ELSEWHERE if alive else dead_process(), HEARTBEAT: "1"}
+    client.create_registered_model(f"{PREFIX}{FINGERPRINT[:32]}-0", tags=older)
+    with Claims(client).held(FINGERPRINT) as held:
+        assert held is not alive
+    assert [model.name[-2:] for model in client.search_registered_models()] == (["-0"] if alive else [])
 
 
 def test_failed_heartbeat_stops_neither_work_nor_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,17 +162,24 @@ def test_liveness_of_local_and_remote_processes() -> None:
 
 def test_only_runs_of_dead_processes_are_closed(store: Store) -> None:
     client = store.client
-    processes = {"dead": dead_process(), "alive": identity(), "elsewhere": ELSEWHERE, "silent": ELSEWHERE}
-    runs = {
-        name: client.create_run(store.experiment_id, tags={PROCESS: process, HEARTBEAT: str(time.time())}).info.run_id
-        for name, process in processes.items()
-    }
-    client.set_tag(runs["silent"], HEARTBEAT, str(time.time() - 3600))
+    processes = {"dead": dead_process(), "alive": identity(), "elsewhere": ELSEWHERE}
+    now, long_ago = str(time.time()), str(time.time() - 3600)
+
+    def opened(process: str, heartbeat: str, prefix: str = tags.PREFIX) -> str:
+        named = {f"{prefix}process": process, f"{prefix}heartbeat": heartbeat}
+        run_id: str = client.create_run(store.experiment_id, tags=named).info.run_id
+        return run_id
+
+    runs = {name: opened(process, now) for name, process in processes.items()}
+    runs["silent"] = opened(ELSEWHERE, long_ago)
+    # As older versions named the tags.
+    runs |= {"older, dead": opened(processes["dead"], now, ""), "older, alive": opened(ELSEWHERE, now, "")}
     claim = leave(client, processes["dead"])
-    assert store.close_dead() == 2
+    assert store.close_dead() == 3
     states = {name: client.get_run(run_id) for name, run_id in runs.items()}
     assert {name: run.info.status for name, run in states.items()} == {
         "dead": "KILLED", "alive": "RUNNING", "elsewhere": "RUNNING", "silent": "KILLED",
+        "older, dead": "KILLED", "older, alive": "RUNNING",
     }  # fmt: skip
     assert "ended without closing it" in states["dead"].data.tags["failure"]
     with pytest.raises(mlflow.MlflowException, match="not found"):

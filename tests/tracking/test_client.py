@@ -15,7 +15,7 @@ import sys
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import connected
 with Claims(connected(sys.argv[1])).held("abc") as held:
-    print(held, [one.name for one in connected(sys.argv[1]).search_registered_models()])
+    print(held, [one.name for one in connected(sys.argv[1]).search_prompts()])
 """
 
 

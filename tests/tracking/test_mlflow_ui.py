@@ -1,46 +1,109 @@
-"""What MLflow's own pages show of opscore's runs: the list of cells, and a sweep's report among its files."""
+"""What MLflow's own pages show of opscore's runs: the list of cells, a cell, a sweep with its report, the registry."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow.entities import Metric, RunTag
 from selenium.webdriver.remote.webelement import WebElement
 
+from pipelines.champion import description
+from pipelines.champion.gates import Gate
+from pipelines.comparison import shortlist_note
 from pipelines.report.page import write
-from pipelines.tracking import view
+from pipelines.results.folder import CellFiles, Finished
+from pipelines.results.outcome import Outcome
+from pipelines.results.recorded import Predictions, RecordedCell
+from pipelines.system.errors import StoreError
+from pipelines.tracking import tags, view
+from pipelines.tracking.cell_run import CellRun
+from pipelines.tracking.registry import Registry
+from pipelines.tracking.serving import signature
 from pipelines.tracking.store import Store
+from pipelines.tracking.sweep_run import SweepRun
 from tests.browser import Browser, chromium
+from tests.cells.test_config import composed
+from tests.conftest import small_data
 from tests.report.test_report_browser import CELLS
+from tests.results.test_summary import RESULT
 from tests.servers import ui
 
 pytestmark = pytest.mark.slow
 
-MAX_LENGTH = "efficientnet_lite0-cifar100-prune_filters_quantize_int8"
 # MLflow's scripts are megabytes, and other tests run at the same time.
 PATIENCE_S = 60
+HARDWARE = {"processor": "AMD EPYC", "cores": 2, "memory_gib": 24.0, "gpus": []}
+MODEL = "opscore-digits"
+
+
+def no_predictions(_: RecordedCell) -> Predictions:
+    raise StoreError("nobody has predicted")
+
+
+def record_cell(store: Store, folder: Path) -> str:
+    """The run of a cell whose result is made up, with a model that is never loaded."""
+    files = CellFiles(folder / "cell")
+    files.folder.mkdir()
+    result = replace(RESULT, hardware=HARDWARE, violations=(), majority=None, epochs=(), metrics={})
+    data, _ = small_data()
+    cell = composed("dataset=digits", "technique=quantize_int8")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        store.run(cell, data, files.folder, fingerprint="f" * 64, identity="1" * 64) as run,
+    ):
+        patch.setattr(CellRun, "_has_model", lambda _: True)
+        run.record(Finished(result=result, files=files), data)
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=mlflow.pyfunc.PythonModel(),
+            signature=signature((8, 8, 3), 10),
+            pip_requirements=[],
+        )
+    return run.run_id
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """The cells of the report as runs, one under the longest name there is, and the sweep's run with the report."""
+    """The cells of the report as runs, a sweep's run with the report, and a cell's that is registered."""
     folder = tmp_path_factory.mktemp("store")
     store = Store(f"sqlite:///{folder / 'mlflow.db'}", "mine")
     for number, cell in enumerate(CELLS):
-        names = {"model": cell.model, "dataset": cell.dataset, "technique": cell.technique, "fingerprint": str(number)}
-        tags = names | {"seed": cell.seed, "feasible": cell.feasible}
-        run_id = store.client.create_run(store.experiment_id, run_name=cell.name if number else MAX_LENGTH).info.run_id
+        named = {"model": cell.model, "dataset": cell.dataset, "technique": cell.technique}
+        named |= {"seed": cell.seed, "feasible": cell.feasible, tags.FINGERPRINT: str(number)}
+        run_id = store.client.create_run(store.experiment_id, run_name=cell.name).info.run_id
         store.client.log_batch(
             run_id,
-            # A cell logs the last one too; a report works it out anew.
-            metrics=[Metric(n, v, 0, 0) for n, v in (cell.metrics | {"baseline/dimensions_improved": 1}).items()],
-            tags=[RunTag(name, value) for name, value in tags.items()],
+            metrics=[Metric(n, v, 0, 0) for n, v in (view.rounded(cell.metrics) | cell.metrics).items()],
+            tags=[RunTag(name, value) for name, value in named.items()],
         )
         store.client.set_terminated(run_id)
-    sweep = store.client.create_run(store.experiment_id, run_name="sweep").info.run_id
-    store.client.set_tag(sweep, "sweep", "technique=baseline,cluster")
+    sweep = SweepRun.open(store, name="sweep", overrides=["technique=baseline,cluster"], config="", run_id=None)
     write(CELLS, folder / "report", chosen="")
-    store.client.log_artifacts(sweep, str(folder / "report"), "report")
-    store.client.set_terminated(sweep)
+    outcomes = [Outcome(number=0, name="a", overrides=(), status="done", seconds=1, run_id="", metrics={}, spent={})]
+    sweep.close(
+        outcomes,
+        summary="",
+        note=shortlist_note.note(CELLS[:6], no_predictions),
+        files=[],
+        report=folder / "report",
+        seconds=1,
+        spent={},
+        status="FINISHED",
+        problem="",
+    )
+    run_id = record_cell(store, folder)
+    Registry(store.uri, store.client).promote(
+        MODEL,
+        run_id,
+        reasons={"cell": RESULT.name},
+        description=description.of_version(
+            RESULT, [Gate(name="score", passed=True, reason="the best")], candidates=3, replaced="nothing"
+        ),
+        about=description.of_model(MODEL, "digits", (8, 8, 3), list("0123456789")),
+    )
     return store
 
 
@@ -70,19 +133,97 @@ def in_full(browser: Browser, cell: WebElement, words: str) -> bool:
     return bool(browser.run(script, cell, words))
 
 
-def test_shared_view_lists_cells_by_score_with_full_headings(store: Store, address: str, browser: Browser) -> None:
-    # MLflow makes only the columns that are in view.
-    browser.open(view.link(address, store.experiment_id), width=2800)
+def open_run(browser: Browser, store: Store, address: str, condition: str, *, width: int) -> None:
+    """Open the page of the only run that meets a condition, and wait for its description."""
+    (run,) = store.client.search_runs([store.experiment_id], condition)
+    browser.open("about:blank")
+    browser.open(f"{address}/#/experiments/{store.experiment_id}/runs/{run.info.run_id}", width=width)
+    browser.until(lambda: "Description" in headings(browser), seconds=PATIENCE_S)
+
+
+def headings(browser: Browser) -> list[str]:
+    return browser.texts(browser.all("h4"))
+
+
+def scrolls_sideways(browser: Browser) -> bool:
+    """Whether anything in the page is wider than the part of it that is seen."""
+    script = """
+        return [...document.querySelectorAll("main *")].some((one) =>
+            one.scrollWidth > one.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(one).overflowX));
+    """
+    return bool(browser.run(script))
+
+
+def test_shared_view_lists_cells_by_score(store: Store, address: str, browser: Browser) -> None:
+    # The assistant's panel is open.
+    browser.open(view.link(address, store.experiment_id), width=1400)
     name = f".ag-row [col-id='{view.NAME}']"
-    browser.until(lambda: len(browser.all(name)) == len(CELLS) + 1, seconds=PATIENCE_S)
-    headings = {one.get_attribute("col-id"): one for one in browser.all(".ag-header-cell")}
-    for column in view.COLUMNS:
-        assert in_full(browser, headings[column], column.split("`")[1]), column
-    assert [in_full(browser, cell, MAX_LENGTH) for cell in browser.all(name)].count(True) == 1
-    cells = sorted(browser.all(".ag-row [col-id='metrics.`score/operational`']"), key=lambda cell: cell.rect["y"])
-    scores = [float(text) for text in browser.texts(cells) if text != "-"]
-    assert len(scores) == len(CELLS)
-    assert scores == sorted(scores, reverse=True)
+    browser.until(lambda: len(browser.all(name)) == len(CELLS) + 2, seconds=PATIENCE_S)
+    assert "MLflow Assistant" in browser.one("body").text
+    edge = browser.run("return document.querySelector('.ag-root').getBoundingClientRect().right")
+    shown = [one for one in browser.all(".ag-header-cell") if one.rect["x"] + one.rect["width"] <= edge + 1]
+    shown.sort(key=lambda one: one.rect["x"])
+    named = [one.get_attribute("col-id") for one in shown]
+    assert named[1:] == [view.CREATED, view.NAME, *(f"metrics.`{one}`" for one in view.ROUNDED), "tags.`seed`"]
+    assert browser.texts(shown)[2:] == ["Run Name", "score dB", "accuracy", "test ms", "size kB", "gain dB", "seed"]
+    for heading, words in zip(shown[3:], [*view.ROUNDED, "seed"], strict=True):
+        assert in_full(browser, heading, words), words
+    assert any(in_full(browser, cell, "vgg16-cifar10-quantize_int8") for cell in browser.all(name))
+    cells = sorted(browser.all(".ag-row [col-id='metrics.`score dB`']"), key=lambda cell: cell.rect["y"])
+    texts = [text for text in browser.texts(cells) if text != "-"]
+    assert len(texts) == len(CELLS) + 1 and max(map(len, texts)) <= 5
+    assert [float(text) for text in texts] == sorted(map(float, texts), reverse=True)
+
+
+def test_cell_page_opens_with_its_whole_note(store: Store, address: str, browser: Browser) -> None:
+    open_run(browser, store, address, "tags.`opscore.identity` != ''", width=1920)
+    shown = browser.until(lambda: browser.texts(browser.all("[role=status] [title]:first-child")), seconds=PATIENCE_S)
+    assert headings(browser)[0] == "Description"
+    first = browser.one("main p")
+    assert browser.texts([first])[0].startswith("vgg16-cifar10-quantize_int8: score 25.0 dB")
+    # MLflow cuts a long one.
+    assert not browser.all("[data-testid=show-comment-toggle]")
+    people = list(takewhile(lambda one: not one.startswith(tags.PREFIX), shown))
+    assert people == ["model", "dataset", "technique", "seed", "hardware", "feasible"], shown
+    assert all(one.startswith(tags.PREFIX) for one in shown[len(people) :])
+
+
+def test_sweep_page_names_the_fittest_first(store: Store, address: str, browser: Browser) -> None:
+    open_run(browser, store, address, "tags.sweep != ''", width=1400)
+    first, *_ = browser.texts(browser.all("main p"))
+    assert first.startswith("Fittest for cifar10: resnet50-cifar10-baseline, 90")
+    assert " ms an image, " in first and " kB compressed." in first
+    assert browser.texts(browser.all("main table th"))[:2] == ["lose at most", "cell"]
+    assert not scrolls_sideways(browser)
+
+
+def test_registry_says_what_the_model_is(store: Store, address: str, browser: Browser) -> None:
+    browser.open("about:blank")
+    browser.open(f"{address}/#/models/{MODEL}", width=1400)
+    browser.until(lambda: "Classifies images into the 10 classes" in browser.one("main").text, seconds=PATIENCE_S)
+    about = browser.one("main").text
+    for words in ("uint8, not scaled, of shape (n, 8, 8, 3)", "probabilities", f"models:/{MODEL}@champion"):
+        assert words in about
+    browser.open(f"{address}/#/models/{MODEL}/versions/1", width=1400)
+    browser.until(lambda: "Inputs (1)" in browser.one("main").text, seconds=PATIENCE_S)
+    page = browser.one("main").text
+    for words in ("95% interval", " ms an image", " kB", "compared with 2 other candidates"):
+        assert words in page
+    for part in ("Inputs (1)", "Outputs (2)"):
+        (row,) = [one for one in browser.all("main *") if one.text == part][-1:]
+        row.click()
+    rows = browser.until(lambda: browser.one("main").text.partition("Outputs (2)")[2] and browser.one("main").text)
+    assert "images (required)" in rows and "Tensor (dtype: uint8, shape: [-1,8,8,3])" in rows
+    assert "Tensor (dtype: float32, shape: [-1,10])" in rows
+
+
+def test_models_page_shows_no_claim(store: Store, address: str, browser: Browser) -> None:
+    with store.claims.held("ab" * 32) as held:
+        assert held
+        browser.open("about:blank")
+        browser.open(f"{address}/#/models", width=1400)
+        browser.until(lambda: browser.all(f"a[href='#/models/{MODEL}']"), seconds=PATIENCE_S)
+        assert [one for one in browser.all("main a") if "claim" in (one.get_attribute("href") or "")] == []
 
 
 def test_a_sweeps_report_works_in_mlflows_frame(store: Store, address: str, browser: Browser) -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient, MlflowException
 
-from pipelines.tracking.registry import model_name
+from pipelines.tracking.registry import Registry, model_name
+from pipelines.tracking.store import Store
 from tests.conftest import small_data
 from tests.places import logged_data
 from tests.tracking.promotion import ALL, BY, NAME, Command, Copy
@@ -48,13 +51,46 @@ def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, opscore: Co
     for gate in ("effect", "learnt", "feasible", "score", "accuracy"):
         assert tags[f"gate/{gate}"].startswith("passed: ")
     others = {run.info.run_id for run in cells} - {best.info.run_id}
-    assert set(tags["compared_runs"].split(",")) == others
+    assert set(tags["opscore.compared_runs"].split(",")) == others
     digests = [one.dataset.digest for one in logged_data(best) if one.tags[0].value == "testing"]
-    assert [tags["data_digest"]] == digests
+    assert [tags["opscore.data_digest"]] == digests
     exported_model = mlflow.artifacts.download_artifacts(run_id=best.info.run_id, artifact_path="cell/model.tflite")
-    assert tags["artifact_sha256"] == hashlib.sha256(Path(exported_model).read_bytes()).hexdigest()
+    assert tags["opscore.artifact_sha256"] == hashlib.sha256(Path(exported_model).read_bytes()).hexdigest()
     version = copy.client.get_model_version(NAME, "1")
     assert str(best.info.run_name) in str(version.description) and version.run_id == best.info.run_id
+
+
+def test_runs_of_older_versions_are_found_and_promoted(copy: Copy, opscore: Command) -> None:
+    with closing(sqlite3.connect(copy.uri.removeprefix("sqlite:///"))) as database, database:
+        database.execute("UPDATE tags SET key = substr(key, length('opscore.') + 1) WHERE key LIKE 'opscore.%'")
+    run = copy.run("quantize_int8")
+    fingerprint, identity = (run.data.tags[name] for name in ("fingerprint", "identity"))
+    store = Store.existing(copy.uri, "mine")
+    found = store.find(fingerprint=fingerprint, identity=identity, model="small_cnn", dataset="digits")
+    assert found == run.info.run_id
+    assert store.find(fingerprint="0" * 64) is None
+    (cell,) = [one for one in store.finished_cells("digits") if one.run_id == run.info.run_id]
+    assert cell.fingerprint == fingerprint and cell.majority and cell.delegation
+    assert len(store.finished_cells(condition="tags.model = 'small_cnn'")) == 5
+    assert "3 cells" in opscore("compare", "experiment=mine", ALL)
+    opscore("promote", ALL)
+    # A version of an older version, too.
+    with closing(sqlite3.connect(copy.uri.removeprefix("sqlite:///"))) as database, database:
+        database.execute(
+            "UPDATE model_version_tags SET key = substr(key, length('opscore.') + 1) WHERE key LIKE 'opscore.%'"
+        )
+    assert "Nothing to do: version 1" in opscore("promote", ALL)
+    registry = Registry(copy.uri)
+    version = registry.aliased(NAME, "champion")
+    assert version is not None and version.sha256 == registry.exported_sha256(version.run_id)
+
+
+def test_a_persons_description_of_the_model_stays(copy: Copy, opscore: Command) -> None:
+    opscore("promote", BY.format("baseline"))
+    assert str(copy.client.get_registered_model(NAME).description).startswith("Classifies images into the 10 classes")
+    copy.client.update_registered_model(NAME, "Ours")
+    opscore("promote", BY.format("quantize_int8"))
+    assert copy.client.get_registered_model(NAME).description == "Ours"
 
 
 def test_promoting_again_has_nothing_to_do(copy: Copy, opscore: Command) -> None:
@@ -137,7 +173,9 @@ def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, opscore
         np.savez(cell / "predictions.npz", logits=logits)
         return {"score/operational": 200.0}
 
-    clone = copy.clone(copy.run("quantize_int8"), tmp_path, change=worse, technique="worse", fingerprint="f")
+    clone = copy.clone(
+        copy.run("quantize_int8"), tmp_path, change=worse, technique="worse", **{"opscore.fingerprint": "f"}
+    )
     message = opscore("promote", BY.format("worse"), fails=True)
     assert re.search(r"clone +0 +" + clone[:8] + r" +200\.0 +accuracy ", message), message
     assert copy.aliases() == {"champion": champion.info.run_id}

@@ -76,7 +76,7 @@ def all_at_once(uri: str, folder: Path) -> Counter[str]:
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
-    return Counter(run.info.run_name for run in runs if "fingerprint" in run.data.tags)
+    return Counter(run.info.run_name for run in runs if "opscore.fingerprint" in run.data.tags)
 
 
 ONCE_EACH = {"small_cnn-digits-baseline": 1, "small_cnn-digits-quantize_int8": 1}

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 def far_below(copy: Copy, run: Run) -> str:
     """A finished cell like `run`, 12 points less accurate, with the best score of all."""
-    tags = {"technique": "transfer_quantize_int8", "fingerprint": "f", "mlflow.runName": "far_below"}
+    tags = {"technique": "transfer_quantize_int8", "opscore.fingerprint": "f", "mlflow.runName": "far_below"}
     accuracy = run.data.metrics["test/accuracy"] - 0.12
     return recorded_like(copy, run, tags, {"test/accuracy": accuracy, "score/operational": 200.0})
 

@@ -1,0 +1,63 @@
+"""The descriptions of a registered model and of its versions in MLflow's UI, markdown. This module reads no store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.champion.gates import Gate
+from pipelines.champion.model_card import code, plain
+from pipelines.results.columns import SCORE
+from pipelines.results.records import CellResult, Comparison
+from pipelines.results.statistics import wilson
+
+# By its beginning, a description of opscore's is told from one that a person wrote.
+OPENING = "Classifies images into the "
+MAX_CLASSES = 20
+
+
+def of_model(name: str, dataset: str, image_shape: Sequence[int], labels: Sequence[str]) -> str:
+    """What the registered model answers, its input and output, and how to load it."""
+    shape = ", ".join(map(str, image_shape or ("height", "width", 3)))
+    more = f" and {len(labels) - MAX_CLASSES} more" if len(labels) > MAX_CLASSES else ""
+    return "\n".join(
+        [
+            f"{OPENING}{len(labels)} classes of the dataset {plain(dataset)}: "
+            f"{', '.join(map(code, labels[:MAX_CLASSES]))}{more}.",
+            "",
+            f"- Input: RGB pixels 0 to 255, uint8, not scaled, of shape (n, {shape}).",
+            f"- Output: `class` (n), the name of the most probable class, and `probabilities` (n, {len(labels)}), "
+            "float32, in the order of the classes. The probabilities are not calibrated.",
+            f'- Load: `mlflow.pyfunc.load_model("models:/{name}@champion").predict(images)`.',
+            "",
+            "The version with the alias `champion` is in operation. The alias `previous` is the one before.",
+        ]
+    )
+
+
+def of_version(result: CellResult, gates: Sequence[Gate], *, candidates: int, replaced: str) -> str:
+    """The figures of a promoted cell, what it was compared with, and why it passed.
+
+    candidates: the number of cells that were compared, itself included. replaced: the former champion, in words.
+    """
+    m = result.measurement
+    low, high = wilson(m.correct, m.test_images)
+    others = candidates - 1
+    compared = f"{others} other candidate{'' if others == 1 else 's'} on the same test images" if others else "no other"
+    lines = [
+        f"**{plain(result.name)}**, seed {result.seed}: accuracy **{m.accuracy:.2%}** (95% interval {low:.2%} to "
+        f"{high:.2%}, {m.correct:,} of {m.test_images:,} test images), **{m.p50_ms:.3g} ms** an image, "
+        f"**{m.file_bytes / 1e3:,.1f} kB** ({m.compressed_bytes / 1e3:,.1f} kB compressed), score "
+        f"{SCORE.text(result.score.total)} dB.",
+        *([_baseline(result.comparison)] if result.comparison else []),
+        f"It was compared with {compared}. It replaced {replaced}. It passed these gates:",
+    ]
+    return "\n".join(["\n\n".join(lines), "", *(f"- {gate.name}: {gate.reason}" for gate in gates)])
+
+
+def _baseline(comparison: Comparison) -> str:
+    low, high = comparison.ratio_low, comparison.ratio_high
+    return (
+        f"Its baseline has {comparison.baseline_accuracy:.2%}, {comparison.baseline_p50_ms:.3g} ms and "
+        f"{comparison.baseline_compressed_bytes / 1e3:,.1f} kB compressed. Timed in turns, it takes "
+        f"{comparison.latency_ratio:.3f} of its baseline's time (95%: {low:.3f} to {high:.3f})."
+    )

@@ -1,0 +1,75 @@
+"""The shortlist as a note in MLflow, markdown. It is narrow: MLflow's page would scroll sideways for a wide one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from pipelines.comparison.entries import Entry
+from pipelines.comparison.ranking import compare
+from pipelines.comparison.shortlist import Shortlist, Shortlisted, shortlist
+from pipelines.comparison.shortlist_text import extremes
+from pipelines.results import columns, words
+from pipelines.results.recorded import PredictionsOf, RecordedCell
+from pipelines.results.tables import markdown
+
+HEADING = ("lose at most", "cell", columns.ACCURACY.heading, columns.TEST_MS.heading, columns.COMPRESSED.heading)
+
+
+def note(cells: Iterable[RecordedCell], predictions_of: PredictionsOf) -> str:
+    """The answer, the table and the doubts, for each comparison of the cells; empty where no cell may be operated."""
+    lists = [(comparison.dataset, shortlist(comparison, predictions_of)) for comparison in compare(cells)]
+    return "\n\n".join(_section(dataset, listed) for dataset, listed in lists if listed)
+
+
+def _section(dataset: str, listed: Shortlist) -> str:
+    chosen = listed.recommended
+    doubts = [f"{row.entry.label}: {row.doubt}." for row in listed.rows if row.doubt]
+    table = markdown([HEADING, *map(_row, listed.rows)])
+    return "\n\n".join([" ".join(_answer(dataset, listed, chosen)), table, *_paragraphs([*listed.warnings, *doubts])])
+
+
+def _answer(dataset: str, listed: Shortlist, chosen: Shortlisted) -> Iterator[str]:
+    """Which cell is fittest, with its figures, and the most accurate, smallest and fastest cells."""
+    entry, top = chosen.entry, listed.most_accurate
+    yield f"**Fittest for {dataset}: {entry.label}**, {_accuracy(entry)}, {_ms(entry)}, {_kb(entry)}."
+    if entry is not top:
+        yield (
+            f"It loses {100 * chosen.drop:.1f} points to the most accurate cell, {top.label}, and is "
+            f"{chosen.times_smaller:.2f} times smaller and {chosen.times_faster:.2f} times faster."
+        )
+    ends = {"most accurate": top, "smallest": listed.smallest, "fastest": listed.fastest}
+    if own := [what for what, other in ends.items() if other is entry]:
+        yield f"It is the {words.listed(own)} cell."
+    for sentence, other in zip(extremes(listed), (listed.smallest, listed.fastest), strict=True):
+        if other is not entry:
+            yield sentence
+
+
+def _row(row: Shortlisted) -> list[str]:
+    entry = row.entry
+    return [
+        row.given_up,
+        entry.label + (" (not sure)" if row.doubt else ""),
+        columns.ACCURACY.text(entry.accuracy.value),
+        columns.TEST_MS.text(entry.test_ms.value),
+        columns.COMPRESSED.text(entry.compressed_bytes.value),
+    ]
+
+
+def _accuracy(entry: Entry) -> str:
+    low, high = entry.accuracy.low, entry.accuracy.high
+    interval = "" if math.isnan(low) else f" (95%: {low:.1%} to {high:.1%})"
+    return f"{columns.ACCURACY.text(entry.accuracy.value)} accurate{interval}"
+
+
+def _ms(entry: Entry) -> str:
+    return f"{columns.TEST_MS.text(entry.test_ms.value)} ms an image"
+
+
+def _kb(entry: Entry) -> str:
+    return f"{columns.COMPRESSED.text(entry.compressed_bytes.value)} kB compressed"
+
+
+def _paragraphs(sentences: list[str]) -> list[str]:
+    return [" ".join(sentences)] if sentences else []
