@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 from pipelines.comparison.entries import Entry
-from pipelines.comparison.ranking import compare
-from pipelines.comparison.shortlist import Shortlist, Shortlisted, shortlist
+from pipelines.comparison.shortlist import Shortlist, Shortlisted
 from pipelines.comparison.shortlist_text import extremes
 from pipelines.results import columns, words
-from pipelines.results.recorded import PredictionsOf, RecordedCell
 from pipelines.results.tables import markdown
 
 HEADING = ("lose at most", "cell", columns.ACCURACY.heading, columns.TEST_MS.heading, columns.COMPRESSED.heading)
 
 
-def note(cells: Iterable[RecordedCell], predictions_of: PredictionsOf) -> str:
-    """The answer, the table and the doubts, for each comparison of the cells; empty where no cell may be operated."""
-    lists = [(comparison.dataset, shortlist(comparison, predictions_of)) for comparison in compare(cells)]
-    return "\n\n".join(_section(dataset, listed) for dataset, listed in lists if listed)
+def note(lists: Mapping[str, Shortlist]) -> str:
+    """The answer, the table and the doubts of each shortlist, by the name of its comparison."""
+    return "\n\n".join(_section(dataset, listed) for dataset, listed in lists.items())
 
 
 def _section(dataset: str, listed: Shortlist) -> str:

@@ -11,9 +11,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from pipelines.system import guard, terminal
 from pipelines.system.stopwatch import PARTS
 
 if TYPE_CHECKING:
+    from pipelines.comparison.shortlist import Shortlist
     from pipelines.results.recorded import PredictionsOf, RecordedCell
     from pipelines.tracking.sweep_run import SweepRun
 
@@ -151,6 +151,8 @@ class Sweep:
 
     def finish(self, error: BaseException | None) -> int:
         """Print and record the results; gives the exit status. error: why the sweep was broken off, if it was."""
+        from pipelines.comparison import shortlist_note, shortlist_text
+
         self._stop.set()
         self._watcher.join()
         self._look(at_store=True)
@@ -162,21 +164,19 @@ class Sweep:
         spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
         cells, read = self._cells(outcomes), self._predictions()
         shortlists = self._shortlists(cells, read)
-
         datasets = {cell.dataset for cell in cells}
-        dataset = datasets.pop() if len(datasets) == 1 else ""
 
         def summary(width: float) -> str:
-            left_out = dataset if width < terminal.UNLIMITED else ""
-            table = summary_of(outcomes, spent, dataset=left_out, width=width)
-            return "\n\n".join([*(of_one(width) for of_one in shortlists), table])
+            lists = (shortlist_text.titled(dataset, listed, width) for dataset, listed in shortlists.items())
+            only = "".join(datasets) if len(datasets) == 1 and width < terminal.UNLIMITED else ""
+            return "\n\n".join([*lists, summary_of(outcomes, spent, dataset=only, width=width)])
 
         print(f"\n{summary(terminal.columns())}\n")
         report = self._report(cells, read)
         self._run.close(
             outcomes,
             summary=summary(terminal.UNLIMITED),
-            note=self._note(cells, read),
+            note=shortlist_note.note(shortlists),
             files=list(self._folder.glob("pareto.json")),
             report=report.parent if report else None,
             seconds=time.monotonic() - self._began,
@@ -215,28 +215,17 @@ class Sweep:
 
         return Registry(self._run.store.uri, self._run.store.client).predictions
 
-    def _shortlists(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> list[Callable[[float], str]]:
-        """The fittest cells for each loss of accuracy, for each dataset, as text for a number of columns."""
-        from pipelines.comparison import shortlist_text
+    def _shortlists(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> dict[str, Shortlist]:
+        """The fittest cells for each loss of accuracy, by the name of their comparison."""
         from pipelines.comparison.ranking import compare
         from pipelines.comparison.shortlist import shortlist
 
         try:
-            lists = [(comparison.dataset, shortlist(comparison, read)) for comparison in compare(cells)]
-            return [partial(shortlist_text.titled, dataset, listed) for dataset, listed in lists if listed]
+            lists = {comparison.dataset: shortlist(comparison, read) for comparison in compare(cells)}
         except Exception as error:  # noqa: BLE001 (the outcomes matter more)
             log.warning("the shortlist could not be made: %s", error)
-            return []
-
-    def _note(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> str:
-        """The answer for MLflow's page of the sweep; empty where there is none."""
-        from pipelines.comparison import shortlist_note
-
-        try:
-            return shortlist_note.note(cells, read)
-        except Exception as error:  # noqa: BLE001 (the outcomes matter more)
-            log.warning("the note could not be made: %s", error)
-            return ""
+            return {}
+        return {dataset: listed for dataset, listed in lists.items() if listed}
 
     def _report(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> Path | None:
         """The page of the report on the sweep's cells; None where there are none or the report fails."""

@@ -50,7 +50,7 @@ def brief(result: CellResult) -> str:
 
 
 def note(result: CellResult) -> str:
-    """The result in three lines of markdown."""
+    """The result in one paragraph of markdown, as MLflow's page shows four lines of a note at first."""
     measured = result.measurement
     lines = [
         f"**{result.name}**: score **{result.score.total:.1f} dB**"
@@ -59,7 +59,7 @@ def note(result: CellResult) -> str:
         f"{_milliseconds(measured.p50_ms)} an image, "
         f"{_kilobytes(measured.file_bytes)} ({_kilobytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
     ]
-    return "\n\n".join(lines + _verdict_lines(result))
+    return " ".join(lines + _verdict_lines(result, remark=""))
 
 
 def _rows(result: CellResult) -> list[Row]:
@@ -91,11 +91,11 @@ def _rows(result: CellResult) -> list[Row]:
     return [*rows, ("score", f"{SCORE.text(score)} dB", f"{SCORE.text(score - gain)} dB", "", f"{GAIN.text(gain)} dB")]
 
 
-def _verdict_lines(result: CellResult) -> list[str]:
+def _verdict_lines(result: CellResult, *, remark: str = " (time is testing and training together)") -> list[str]:
     lines = []
     if result.comparison is not None:
         c = result.comparison
-        lines += [_verdict(result, c), _repeat(c), _dimensions(c)]
+        lines += [_verdict(result, c), _repeat(c), _dimensions(c) + remark + "."]
     if result.timing.train_total_s is None:
         lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")
     if (one := result.majority) and (finding := no_better_than_majority(one.p_value, one.share, one.answer)):
@@ -147,7 +147,7 @@ def _dimensions(comparison: Comparison) -> str:
     found = {mark: [name for name in DIMENSIONS if marks[name] == mark] for mark in ("worse", "better")}
     parts = [f"{mark} in {' and '.join(names)}" for mark, names in found.items() if names] or ["tied in all"]
     line = "; ".join(parts)
-    return f"{line[0].upper()}{line[1:]} (time is testing and training together)."
+    return f"{line[0].upper()}{line[1:]}"
 
 
 def _balanced(measured: Measurement) -> str:

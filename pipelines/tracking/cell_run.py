@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shlex
 import time
 import traceback
@@ -41,7 +40,6 @@ CELL_FOLDER = "cell"
 # MLflow's limit for the digest of a dataset. It takes two datasets of one name and digest as the same.
 DIGEST_CHARACTERS = 32
 NOTE = "mlflow.note.content"
-REMARK = re.compile(r" \(of 3 dimensions[^)]*\)")
 # The tags `hardware` and `feasible` of a cell that is not measured.
 NOT_MEASURED = "not measured"
 # How long no epoch is sent after the store failed to take one, so that training does not wait for each.
@@ -183,7 +181,7 @@ class CellRun:
         # MLflow shows metrics in the order of their first values.
         metrics = view.rounded(metrics) | metrics
         mlflow.log_metrics({name: value for name, value in metrics.items() if name not in recorded.metrics})
-        tags = {"hardware": hardware_name(result.hardware), NOTE: _short(note(result))}
+        tags = {"hardware": hardware_name(result.hardware), NOTE: note(result)}
         tags |= {MAJORITY: result.majority.answer} if result.majority else {}
         tags |= {DELEGATED: result.delegation.text()} if result.delegation else {}
         mlflow.set_tags(tags | {"feasible": result.feasible})
@@ -263,8 +261,3 @@ class CellRun:
         for epoch, metrics in enumerate(epochs, start=1):
             if epoch not in steps:
                 self._send_epoch(epoch, metrics)
-
-
-def _short(note: str) -> str:
-    """A note in one paragraph without its remark on the dimensions: MLflow cuts it after four lines."""
-    return REMARK.sub("", note.replace("\n\n", " "))

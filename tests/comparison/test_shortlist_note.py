@@ -1,22 +1,15 @@
+from pipelines.comparison.shortlist import shortlist
 from pipelines.comparison.shortlist_note import note
-from pipelines.results.recorded import Predictions, RecordedCell
-from pipelines.system.errors import StoreError
-from tests.comparison.recorded import recorded
-
-
-def lost(_: RecordedCell) -> Predictions:
-    raise StoreError("lost")
+from tests.comparison.recorded import compared, recorded
 
 
 def test_first_sentence_is_the_answer_with_its_figures() -> None:
     cells = [recorded("baseline"), recorded("quantize_int8", megabytes=0.25, accuracy=0.79, test_ms=0.75)]
-    first, table, *_ = note(cells, lost).split("\n\n")
+    listed = shortlist(compared(*cells))
+    assert listed is not None
+    first, table, *_ = note({"cifar10": listed}).split("\n\n")
     start = "**Fittest for cifar10: vgg16-cifar10-quantize_int8**, 79"
     assert first.startswith(start) and " ms an image, 250" in first and " kB compressed. " in first
     assert "loses 1.0 points to the most accurate cell, vgg16-cifar10-baseline" in first
     assert first.endswith("It is the smallest and fastest cell.")
     assert table.splitlines()[0].count("|") == 6
-
-
-def test_nothing_to_operate_gives_no_note() -> None:
-    assert note([recorded("baseline", feasible=False)], lost) == ""

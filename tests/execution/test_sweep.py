@@ -66,7 +66,7 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert {place.client.get_run(run_id).info.status for run_id in done} == {"FINISHED"}
     summary = (place.files(parent) / "summary.txt").read_text()
     # It opens with the shortlist.
-    assert re.match(r"digits\n(.*\n)?Most accurate: small_cnn-digits-\w+, \d+\.\d%\. ", summary), summary
+    assert re.match(r"digits\n(.*\n)*?Most accurate: small_cnn-digits-\w+, \d+\.\d%\. ", summary), summary
     # Of the four cells that had a process, with the baseline that they had run first.
     assert "small_cnn-digits-quantize_float16" in summary and "processes took" in summary
     # The note opens with the answer.

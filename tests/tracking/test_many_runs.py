@@ -85,4 +85,4 @@ def test_a_report_opens_no_artifact(uri: str, tmp_path: Path, monkeypatch: pytes
     html = page.read_text()
     assert html.count("<tr data-at=") == len(chosen) == sum(cell.dataset == "cifar10" for cell in chosen)
     assert html.rstrip().endswith("</html>")
-    assert len(figures) == 6
+    assert len(figures) == 4

@@ -13,11 +13,10 @@ from selenium.webdriver.remote.webelement import WebElement
 from pipelines.champion import description
 from pipelines.champion.gates import Gate
 from pipelines.comparison import shortlist_note
+from pipelines.comparison.shortlist import shortlist
 from pipelines.report.page import write
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.outcome import Outcome
-from pipelines.results.recorded import Predictions, RecordedCell
-from pipelines.system.errors import StoreError
 from pipelines.tracking import tags, view
 from pipelines.tracking.cell_run import CellRun
 from pipelines.tracking.registry import Registry
@@ -26,6 +25,7 @@ from pipelines.tracking.store import Store
 from pipelines.tracking.sweep_run import SweepRun
 from tests.browser import Browser, chromium
 from tests.cells.test_config import composed
+from tests.comparison.recorded import compared
 from tests.conftest import small_data
 from tests.report.test_report_browser import CELLS
 from tests.results.test_summary import RESULT
@@ -37,10 +37,6 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 60
 HARDWARE = {"processor": "AMD EPYC", "cores": 2, "memory_gib": 24.0, "gpus": []}
 MODEL = "opscore-digits"
-
-
-def no_predictions(_: RecordedCell) -> Predictions:
-    raise StoreError("nobody has predicted")
 
 
 def record_cell(store: Store, folder: Path) -> str:
@@ -82,11 +78,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         store.client.set_terminated(run_id)
     sweep = SweepRun.open(store, name="sweep", overrides=["technique=baseline,cluster"], config="", run_id=None)
     write(CELLS, folder / "report", chosen="")
+    listed = shortlist(compared(*CELLS[:6]))
+    assert listed is not None
     outcomes = [Outcome(number=0, name="a", overrides=(), status="done", seconds=1, run_id="", metrics={}, spent={})]
     sweep.close(
         outcomes,
         summary="",
-        note=shortlist_note.note(CELLS[:6], no_predictions),
+        note=shortlist_note.note({"cifar10": listed}),
         files=[],
         report=folder / "report",
         seconds=1,
