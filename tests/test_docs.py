@@ -27,7 +27,8 @@ from tests.markdown import Block, blocks, commands, files, write_files
 from tests.places import ROOT, until
 from tests.servers import answers, free_port
 
-PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+PAGES = ["README.md", "CONTRIBUTING.md", *DOCS]
 BLOCKS = [block for page in PAGES for block in blocks(page, (ROOT / page).read_text())]
 WRITTEN = {path for page in PAGES for path in files((ROOT / page).read_text())}
 RUN = [block for block in BLOCKS if block.runs]
