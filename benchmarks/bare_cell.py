@@ -59,7 +59,7 @@ def fit(model: Any, images: Any, labels: Any, validation: tuple[Any, Any], epoch
         shifted = tf.image.random_crop(padded, image.shape)
         return tf.cast(tf.image.random_flip_left_right(shifted), tf.float32), label
 
-    # As in opscore, or every epoch would wait for the autotuner at its end (docs/performance.md).
+    # As in opscore, or every epoch would wait for the autotuner at its end (docs/lab-notes/training-speed.md).
     options = tf.data.Options()
     options.autotune.enabled = False
     training = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images))

@@ -1,4 +1,4 @@
-"""Imports point downward only, and heavy libraries stay where they belong (docs/design.md)."""
+"""Imports point downward only, and heavy libraries stay where they belong (docs/maintainers/design.md)."""
 
 import ast
 from collections.abc import Iterator

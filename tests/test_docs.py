@@ -1,33 +1,24 @@
 """README and docs, typed as they are written."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
-from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlflow import MlflowClient
 
-import pipelines.models
-import pipelines.techniques
-from pipelines.cells.cell import IncompatibleError
-from pipelines.cells.compose import CONF, cell_of
+from tests.documented import check, conf_of
 from tests.markdown import Block, blocks, commands, files, write_files
 from tests.places import ROOT, until
 from tests.servers import answers, free_port
 
-PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+PAGES = ["README.md", "CONTRIBUTING.md", *DOCS]
 BLOCKS = [block for page in PAGES for block in blocks(page, (ROOT / page).read_text())]
 WRITTEN = {path for page in PAGES for path in files((ROOT / page).read_text())}
 RUN = [block for block in BLOCKS if block.runs]
@@ -78,94 +69,7 @@ def test_commands_are_taken(block: Block, tmp_path: Path, monkeypatch: pytest.Mo
     """Each command has a program, options and a configuration that are there; nothing is run."""
     conf = conf_of(block.page, tmp_path, monkeypatch)
     for command in commands(block, tmp_path):
-        check(command, conf)
-
-
-def conf_of(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The configuration, with what the page has its reader write."""
-    text = (ROOT / page).read_text()
-    if not files(text):
-        return CONF
-    shutil.copytree(CONF, folder / "conf")
-    write_files(text, folder)
-    for package in (pipelines.models, pipelines.techniques):
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder / package.__name__.replace(".", "/"))])
-    return folder / "conf"
-
-
-def check(command: list[str], conf: Path) -> None:
-    match command:
-        case ["opscore", "sweep", *words]:
-            check_run(["-m", *words], conf)
-        case ["opscore", "run", *words] | ["python", "-m", "pipelines.run", *words]:
-            check_run(words, conf)
-        case ["opscore", option] if option.startswith("--"):
-            help_of("pipelines", option)
-        case ["opscore", word, *_] if "=" in word:
-            check_run(command[1:], conf)
-        case ["opscore", name, *words]:
-            check_words(f"opscore {name}", help_of("pipelines", name, "--help"), words)
-        case ["python", "-m", module, *words] if module.startswith("pipelines."):
-            check_words(module, help_of(module, "--help"), words)
-        case ["python", script] if script.endswith(".py"):
-            assert script in WRITTEN, f"no page has the reader write {script}"
-        case ["python", "-m", module, *_] | ["python", module, *_]:
-            assert find_spec(module) is not None, module
-        case ["make", target, *words]:
-            assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
-            assert all(re.match(r"[A-Z]+=", word) for word in words), words
-        case ["mlflow", "run", ".", *words]:
-            check_project(words)
-
-
-def check_words(name: str, taken: str, words: list[str]) -> None:
-    """Each word is one that the help of a command names."""
-    # An option's own value is no setting.
-    values = [word for option, word in pairwise(words) if option.startswith("--") and "=" not in word]
-    for word in [one for one in words if one not in values]:
-        known = word.endswith(".tflite") or re.search(rf"(?<![\w.]){re.escape(word.partition('=')[0])}\b", taken)
-        assert known, f"{name} does not take {word}"
-
-
-def check_run(words: list[str], conf: Path) -> None:
-    """Every value of a grid composes and makes a cell, or one that a sweep would skip."""
-    if "--info" in words:
-        return
-    flags = [word for word in words if word.startswith("-")]
-    assert set(flags) <= {"-m", "--multirun"}, flags
-    # Launchers and sweepers come from packages that need not be there.
-    own = [word for word in words if not word.startswith(("-", "hydra"))]
-    values = []
-    for override in OverridesParser.create().parse_overrides(own):
-        key = override.get_key_element()
-        swept = override.is_sweep_override()
-        assert not swept or flags, f"a grid needs -m: {words}"
-        if swept and not override.is_discrete_sweep():
-            continue
-        found = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        values.append([f"{key}={value}" for value in found])
-    for number in range(max(map(len, values), default=1)):
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            config = compose("config", [one[number % len(one)] for one in values], return_hydra_config=True)
-            HydraConfig.instance().set_config(config)
-            try:
-                cell_of(config)
-            except IncompatibleError:
-                assert flags, words
-
-
-def check_project(words: list[str]) -> None:
-    project = yaml.safe_load((ROOT / "MLproject").read_text())
-    pairs = list(pairwise(words))
-    entry = next((value for option, value in pairs if option == "-e"), "main")
-    given = {value.partition("=")[0] for option, value in pairs if option == "-P"}
-    assert given <= set(project["entry_points"][entry]["parameters"]), words
-
-
-@cache
-def help_of(module: str, *words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
+        check(command, conf, WRITTEN)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,18 @@
 
 import re
 import tomllib
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
+MAX_LINES, MAX_COLUMNS = 119, 100
 
 
 def test_conda_yaml_repeats_the_dependencies_of_training() -> None:
@@ -67,3 +72,40 @@ def requirement(entry: dict[str, Any]) -> Requirement:
 def test_lock_names_the_public_registry_alone() -> None:
     hosts = re.findall(r'https?://([^/"]+)', (ROOT / "uv.lock").read_text())
     assert set(hosts) == {"pypi.org", "files.pythonhosted.org"}
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_page_is_short_and_in_the_index(page: Path) -> None:
+    index = ROOT / "docs" / "index.md"
+    lines = page.read_text().splitlines()
+    assert len(lines) <= MAX_LINES
+    # A row of a table cannot be broken, and neither can a generated note.
+    assert [line for line in lines if len(line) > MAX_COLUMNS and not re.match(r"\||- \[\d+\] ", line)] == []
+    assert page == index or page in {target for target, _ in links(index)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_pages_and_headings(page: Path) -> None:
+    for target, anchor in links(page):
+        assert target.is_file(), f"{page}: {target}"
+        assert not anchor or anchor in anchors(target), f"{page}: {target}#{anchor}"
+
+
+def links(page: Path) -> list[tuple[Path, str]]:
+    """The files in the repository that a page links to, each with an anchor or an empty text."""
+    found = re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", prose(page))
+    return [((page.parent / path).resolve() if path else page, anchor) for path, anchor in found]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code, in which `#` begins a comment."""
+    parts = re.split(r"^```.*$", page.read_text(), flags=re.MULTILINE)[::2]
+    lines = "\n".join(parts).splitlines()
+    paragraphs = [list(of_one) for filled, of_one in groupby(lines, key=lambda line: bool(line.strip())) if filled]
+    return "\n\n".join("\n".join(one) for one in paragraphs if not one[0].startswith("    "))

@@ -2,7 +2,7 @@
 
 Finished cells of a tracking store and their baselines, or files on disk, take turns in one session. The figures go into
 a new folder below `out`, and those of cells also onto their runs as measure/<device>/... . The command needs no
-TensorFlow and no dataset, as calls get random images. docs/measuring.md explains each figure.
+TensorFlow and no dataset, as calls get random images. docs/reference/measurement.md explains each figure.
 
   opscore measure --dataset cifar10 --filter "tags.model = 'resnet50'" --profile thorough
   opscore measure --sweep last --tracking-uri http://server:5000 --target kitchen-pi

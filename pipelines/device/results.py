@@ -17,7 +17,7 @@ from pipelines.results.statistics import repeat_interval
 
 # Fewer calls do not determine a 99th percentile (conf/measurement/thorough.yaml).
 P99_CALLS = 662
-# Tolerance between the largest and the smallest median of the windows (docs/measuring.md).
+# Tolerance between the largest and the smallest median of the windows (docs/reference/measurement.md).
 WINDOW_TOLERANCE = 0.10
 
 

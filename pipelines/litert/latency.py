@@ -72,8 +72,8 @@ def ratio(
     """The exported model's undisturbed time over its reference's, with the prediction interval of a repeated session's.
 
     Other programs slow one exported model by more than another, in one session and not in the next, which changes a
-    ratio of medians. The undisturbed times are the same in both sessions (docs/measuring.md). The bounds are at least
-    `min_half_width` away from the ratio. Raises ValueError for fewer than two windows.
+    ratio of medians. The undisturbed times are the same in both sessions (docs/lab-notes/intervals.md). The bounds are
+    at least `min_half_width` away from the ratio. Raises ValueError for fewer than two windows.
     """
     drawn = resamples(len(windows(loads)), seed=seed)
     own, other = _Undisturbed.of(loads), _Undisturbed.of(reference)

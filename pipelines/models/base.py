@@ -22,7 +22,7 @@ class Model(ABC):
     name: used in tables and in MLflow; `default_name` if not given.
     input_size: side in pixels to which images are resized inside the graph; None keeps their size.
     onednn: whether to use TensorFlow's oneDNN kernels, which train these networks faster on a CPU
-        (docs/performance.md).
+        (docs/maintainers/performance-training.md).
     """
 
     # Learning rates for Adam and batches of 64 images, from random and from pretrained weights.

@@ -14,7 +14,8 @@ from pipelines.results.score import TRAIN_FLOOR_S
 from pipelines.results.statistics import SIGNIFICANCE, Z, mcnemar
 
 TOLERANCE = 0.01
-# Standard deviation of the log time of one training that is repeated (benchmarks/repeats.py, docs/design.md).
+# Standard deviation of the log time of one training that is repeated (benchmarks/repeats.py; docs/reference/verdicts.md
+# has the measurement).
 TRAIN_SPREAD = 0.12
 
 

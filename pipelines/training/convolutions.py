@@ -8,7 +8,7 @@ TensorFlow uses oneDNN, which is slow for operations that are frequent in networ
   convolutions, which expands each channel to 16 x 16. With a map padded beforehand, and strips of 3 columns, it uses
   its code for depthwise convolutions.
 
-Measured gains: docs/performance.md.
+Measured gains: docs/maintainers/performance-training.md.
 """
 
 from __future__ import annotations

@@ -192,8 +192,8 @@ def test_data_of_another_version_are_refused() -> None:
         (folder / "postgres" / "PG_VERSION").write_text("15\n")
         message = refused("--port", str(free_port()), "--folder", str(folder))
         assert f"opscore: {folder}/postgres must hold data of PostgreSQL 18, got data of 15: move" in message
-        (section,) = re.findall(r"docs/sweeps.md says under '(.*?)'", message)
-        assert f"## {section}\n" in (ROOT / "docs" / "sweeps.md").read_text()
+        (section,) = re.findall(r"docs/reference/server.md says under '(.*?)'", message)
+        assert f"## {section}\n" in (ROOT / "docs" / "reference" / "server.md").read_text()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as another user")
