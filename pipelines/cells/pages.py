@@ -28,7 +28,7 @@ def written(root: Path, conf: Path) -> Iterator[tuple[Path, str]]:
     """The path and the new text of each page below `root` that has parts generated from the folder `conf`."""
     yield root / "docs/reference/compatibility.md", Compatibility.of(conf).markdown()
     for page, name, table in (
-        ("README.md", "choices", choices_table(conf)),
+        ("docs/reference/configuration.md", "choices", choices_table(conf)),
         ("docs/reference/techniques.md", "techniques", technique_table(conf)),
     ):
         yield root / page, replaced((root / page).read_text(), name, table)
