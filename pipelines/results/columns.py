@@ -59,7 +59,7 @@ CRITERION = {
 GAINS = {
     name: Column(
         key=f"gain_{_SHORT[name]}",
-        heading=f"of {_SHORT[name]}",
+        heading=f"gain from {_SHORT[name]}",
         about=f"the gain's part from {CRITERION[name]}",
         form=GAIN.form,
         metric=metrics.gain_of(name),
