@@ -32,7 +32,7 @@ def _table(cache: Cache) -> str:
     stored = cache.stored()
     rows = [_row(one) for one in reversed(stored) if one.facts]
     taken = f"{amount(sum(one.bytes for one in stored))} of at most {cache.limit_bytes / GB:g} GB"
-    return "\n".join([*([aligned(rows)] if rows else []), f"{taken} are taken in {cache.folder}"])
+    return "\n".join([*([aligned(rows, left=len(rows[0]))] if rows else []), f"{taken} are taken in {cache.folder}"])
 
 
 def _row(one: Stored) -> tuple[str, ...]:

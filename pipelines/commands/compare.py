@@ -26,6 +26,7 @@ from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison import article, shortlist_text
 from pipelines.comparison.entries import Entry
+from pipelines.comparison.labels import short_settings
 from pipelines.comparison.notes import notes
 from pipelines.comparison.pages import rewrite
 from pipelines.comparison.ranking import Comparison, compare
@@ -37,6 +38,7 @@ from pipelines.system import runtime, terminal
 if TYPE_CHECKING:
     from pipelines.results.recorded import PredictionsOf
 
+MARKS = "=: its score is tied with the first one's. P: no other cell is as accurate, as fast and as small."
 # The columns of figures, with the rank by which a narrow table leaves them out.
 COLUMNS = (
     (columns.SCORE, 0),
@@ -58,7 +60,15 @@ def text(
     listed = shortlist(comparison, predictions_of)
     lines = [wrapped(f"{comparison.dataset}: {len(comparison.entries)} cells", width)]
     lines += ["", shortlist_text.text(listed, width=width), ""] if listed else []
-    return "\n".join([*lines, _table(comparison, width), "", *(wrapped(note, width) for note in notes(comparison))])
+    return "\n".join(
+        [
+            *lines,
+            _table(comparison, width),
+            wrapped(MARKS, width),
+            "",
+            *(wrapped(note, width) for note in notes(comparison)),
+        ]
+    )
 
 
 def _table(comparison: Comparison, width: float) -> str:
@@ -71,7 +81,7 @@ def _table(comparison: Comparison, width: float) -> str:
     table = [
         TextColumn(heading="model", texts=[entry.model for entry in entries], left=True),
         TextColumn(heading="technique", texts=[_technique(entry) for entry in entries], left=True),
-        TextColumn(heading="settings", texts=[entry.settings for entry in entries], left=True),
+        TextColumn(heading="settings", texts=[short_settings(entry.settings) for entry in entries], left=True),
         TextColumn(heading="", texts=[_marks(entry, comparison) for entry in entries], left=True),
         *figures[:2],
         TextColumn(heading="95%", texts=[entry.format_interval() for entry in entries], rank=2),
@@ -113,6 +123,7 @@ def command(chosen: Selection, into: Path | None, width: float) -> None:
     for comparison in comparisons:
         print(text(comparison, registry.predictions, width=width), end="\n\n")
         if marks := article.table(comparison, width=width):
-            print(f"{marks}\n{wrapped(article.LEGEND, width)}\n")
+            legend = "" if width == terminal.UNLIMITED else f"\n{wrapped(article.LEGEND, width)}"
+            print(f"{marks}{legend}\n")
     if width == terminal.UNLIMITED:
         print(f"{wrapped(article.RULE, width)}\n\n{wrapped(article.claims(comparisons), width)}")

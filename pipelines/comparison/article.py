@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.comparison.entries import Entry
+from pipelines.comparison.labels import short_settings
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.records import DIMENSIONS
 from pipelines.results.tables import TextColumn, fitted
@@ -41,9 +42,10 @@ def table(comparison: Comparison, *, width: float = terminal.UNLIMITED) -> str:
     columns = [
         TextColumn(heading="model", texts=[entry.model for entry in compared], left=True),
         TextColumn(heading="technique", texts=[entry.optimized_with for entry in compared], left=True),
-        TextColumn(heading="settings", texts=[entry.settings for entry in compared], left=True),
+        TextColumn(heading="settings", texts=[short_settings(entry.settings) for entry in compared], left=True),
         *(
-            TextColumn(heading=heading, texts=[sign[name] for sign in signs])
+            # Time is both times together.
+            TextColumn(heading=heading, texts=[sign[name] for sign in signs], rank=int(name.endswith("_time")))
             for heading, name in zip(HEADINGS, CRITERIA, strict=True)
         ),
         TextColumn(heading="useful in", texts=[f"{entry.improved}-D" for entry in compared]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -82,12 +83,20 @@ def training_note(cells: Sequence[RecordedCell]) -> str | None:
     for cell in cells:
         for name, value in cell.params.items():
             if name.startswith("training."):
-                settings[name].add(value)
-    differing = {name: sorted(values) for name, values in sorted(settings.items()) if len(values) > 1}
+                settings[name].add("null" if value == "None" else value)
+    differing = {name: sorted(values, key=_in_order) for name, values in sorted(settings.items()) if len(values) > 1}
     if not differing:
         return None
     values = "; ".join(f"{name} {_few(of_one)}" for name, of_one in differing.items())
     return f"trained with different settings ({values}), and a shorter training counts as faster"
+
+
+def _in_order(text: str) -> tuple[float, str]:
+    """Numbers by their value, before other texts."""
+    try:
+        return float(text), ""
+    except ValueError:
+        return math.inf, text
 
 
 def _few(values: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +11,15 @@ from pipelines.results.metrics import FILE_HASH
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
+
+
+_SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
+
+
+def short_settings(settings: str) -> str:
+    """`technique.epochs=3` as `epochs=3`, unless another setting has the same last part."""
+    lasts = [found[2] for found in _SETTING.finditer(settings)]
+    return _SETTING.sub(lambda found: f"{found[2]}=" if lasts.count(found[2]) == 1 else found[0], settings)
 
 
 def settings_of(cell: RecordedCell) -> dict[str, str]:
@@ -39,31 +49,26 @@ def images_of(cell: RecordedCell) -> dict[str, str]:
 
 
 def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
-    """The cells' names, each with the settings in which cells of that name differ."""
+    """The cells' names, each with its values of the settings in which cells of any one name differ.
+
+    So a cell without a value beside one with `training.epochs=3` has no such setting; it is not the default's.
+    """
     by_name: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for settings, name in zip(groups, names, strict=True):
         by_name[name].append(settings)
-    differing = {name: _differing(alike) for name, alike in by_name.items()}
+    keys = set().union(*(_differing(alike) for alike in by_name.values()))
+    short = {key: _shortened({settings[key] for settings in groups if key in settings}) for key in keys}
     return [
-        " ".join(
-            [
-                name,
-                *(f"{key}={differing[name][key][settings[key]]}" for key in sorted(settings.keys() & differing[name])),
-            ]
-        )
+        " ".join([name, *(f"{key}={short[key][settings[key]]}" for key in sorted(settings.keys() & keys))])
         for settings, name in zip(groups, names, strict=True)
     ]
 
 
-def _differing(alike: Sequence[Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """The settings in which cells of one name differ, with the short form of each value.
-
-    The class of a part is among them only where nothing else differs.
-    """
+def _differing(alike: Sequence[Mapping[str, str]]) -> set[str]:
+    """The settings in which cells of one name differ. The class of a part is one only where nothing else differs."""
     values = {key: {settings.get(key, "") for settings in alike} for key in set().union(*alike)}
-    several = {key: found for key, found in values.items() if len(found) > 1}
-    chosen = {key: found for key, found in several.items() if not key.endswith("_target_")} or several
-    return {key: _shortened(found) for key, found in chosen.items()}
+    several = {key for key, found in values.items() if len(found) > 1}
+    return {key for key in several if not key.endswith("_target_")} or several
 
 
 def _shortened(values: Collection[str]) -> dict[str, str]:

@@ -48,7 +48,4 @@ def notes(comparison: Comparison) -> list[str]:
             "Two seeds give a single difference, so intervals over them are very wide: run three or more, for example "
             "seed=0,1,2."
         )
-    infeasible = sum(not entry.feasible for entry in comparison.entries)
-    if infeasible:
-        found.append(f"{infeasible} cells break a budget of their score profile and cannot be the fittest.")
     return found

@@ -7,7 +7,7 @@ allowance below the most accurate cell of a comparison.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -21,6 +21,7 @@ from pipelines.results.metrics import TIME_RATIO
 from pipelines.results.recorded import PredictionsOf, RecordedCell
 from pipelines.results.score import ROUNDING
 from pipelines.results.statistics import Z, mean_interval, paired_difference
+from pipelines.results.verdict import TOLERANCE
 from pipelines.system.errors import StoreError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ MAX_DROP = 0.02
 TOLD_APART = 0.05
 # A test set that would have to be so many times larger is nobody's.
 MAX_TIMES_MORE = 1000
+MIN_TIMES_MORE = 1.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +108,16 @@ def shortlist(comparison: Comparison, predictions_of: PredictionsOf | None = Non
     return Shortlist(
         most_accurate=top,
         rows=tuple(_rows(fit, top, predictions_of)),
-        smallest=min(fit, key=lambda entry: entry.compressed_bytes.value),
-        fastest=min(fit, key=lambda entry: entry.test_ms.value),
+        smallest=_least(fit, lambda entry: entry.compressed_bytes.value),
+        fastest=_least(fit, lambda entry: entry.test_ms.value),
         warnings=tuple(_warnings(fit, top, sum(not entry.feasible for entry in learnt))),
     )
+
+
+def _least(entries: Sequence[Entry], value_of: Callable[[Entry], float]) -> Entry:
+    """The entry with the least value; of those that tie with it, the most accurate."""
+    least = min(map(value_of, entries))
+    return most_accurate([entry for entry in entries if value_of(entry) <= least * (1 + TOLERANCE)])
 
 
 def most_accurate(entries: Sequence[Entry]) -> Entry:
@@ -225,8 +233,10 @@ def doubt(
         return ""
     loses = f"not sure on {images:,} images, where it may lose {-100 * low:.1f} points"
     adjusted = (discordant * images + 2) / (images + 2)
-    enough = max(images + 1, images_to_tell(-(low + high) / 2, allowance, adjusted))
-    decisive = f"; about {_two_digits(enough):,} would decide it" if enough < MAX_TIMES_MORE * images else ""
+    enough = images_to_tell(-(low + high) / 2, allowance, adjusted)
+    # Next to the number of images, the approximation says nothing.
+    is_known = MIN_TIMES_MORE * images < enough < MAX_TIMES_MORE * images
+    decisive = f"; about {_two_digits(enough):,} would decide it" if is_known else ""
     return f"{loses}{decisive}"
 
 

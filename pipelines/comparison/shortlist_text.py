@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from pipelines.comparison.labels import short_settings
 from pipelines.comparison.shortlist import Shortlist
 from pipelines.results import columns
 from pipelines.results.tables import TextColumn, fitted, wrapped
@@ -46,7 +47,7 @@ def _table(shortlist: Shortlist, width: float) -> str:
                 texts=[row.entry.optimized_with + (" (not sure)" if row.doubt else "") for row in rows],
                 left=True,
             ),
-            TextColumn(heading="settings", texts=[entry.settings for entry in entries], left=True),
+            TextColumn(heading="settings", texts=[short_settings(entry.settings) for entry in entries], left=True),
             TextColumn(heading="accuracy", texts=[columns.ACCURACY.text(entry.accuracy.value) for entry in entries]),
             TextColumn(heading="95%", texts=[entry.format_interval() for entry in entries], rank=3),
             *(

@@ -99,14 +99,18 @@ def _existing(path: Path) -> Path:
 
 
 def _baselines(cells: Sequence[RecordedCell], store: Store) -> dict[str, RecordedCell]:
-    """The newest baseline that differs from a cell in the technique alone, by the run id of the cell."""
+    """The newest baseline of each optimized cell, by the run id of the cell.
+
+    It is the one of the recorded fingerprint. An older record lacks it: then it differs in the technique alone.
+    """
     optimized = [cell for cell in cells if cell.technique != BASELINE]
-    known: dict[frozenset[tuple[str, str]], RecordedCell] = {}
+    known: dict[str | frozenset[tuple[str, str]], RecordedCell] = {}
     for dataset in sorted({cell.dataset for cell in optimized}):
         found = store.finished_cells(dataset, condition=f"tags.technique = '{BASELINE}'")
         for cell in sorted(found, key=lambda one: one.started):
-            known[_setting(cell)] = cell
-    return {cell.run_id: known[_setting(cell)] for cell in optimized if _setting(cell) in known}
+            known[cell.fingerprint] = known[_setting(cell)] = cell
+    pairs = ((cell, known.get(cell.baseline) or known.get(_setting(cell))) for cell in optimized)
+    return {cell.run_id: baseline for cell, baseline in pairs if baseline is not None}
 
 
 def _setting(cell: RecordedCell) -> frozenset[tuple[str, str]]:

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
 
 
-def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell | None:
+def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell:
     """The first cell that can run. Raises ValueError where none can, with each reason and its number of cells.
 
-    cells: the overrides of each. Pairs of technique and model that do not go together do not count, as a sweep skips
-    them: None where there are no others.
+    cells: the overrides of each, of which there is at least one.
     """
     reasons: Counter[str] = Counter()
     for overrides in cells:
@@ -33,9 +32,6 @@ def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell | None:
         if not isinstance(found, str):
             return found
         reasons[found] += 1
-    reasons.pop("", None)
-    if not reasons:
-        return None
     total = sum(reasons.values())
     if len(reasons) == 1:
         only = next(iter(reasons))
@@ -45,15 +41,12 @@ def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell | None:
 
 
 def _cell_or_reason(config: DictConfig) -> Cell | str:
-    """The cell, or why it cannot run, which is empty where it is skipped."""
-    from pipelines.cells.cell import IncompatibleError
+    """The cell, or why it cannot run."""
     from pipelines.execution.preflight import preflight
 
     try:
         cell = cell_of(config)
         preflight(cell)
-    except IncompatibleError:
-        return ""
     except (ValueError, OSError) as error:
         return str(error)
     return cell

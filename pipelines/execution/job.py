@@ -19,6 +19,7 @@ from pipelines.litert.kernels import sparsity
 from pipelines.litert.session import Result, measure
 from pipelines.models import complexity
 from pipelines.results import agreement
+from pipelines.results.columns import FILE
 from pipelines.results.folder import Build, CellFiles, Finished, Trained
 from pipelines.results.records import Complexity, Timing
 from pipelines.system import runtime
@@ -103,7 +104,7 @@ class Job:
 
         exported_model, test = self.files.exported_model, self.data.test
         with part("measure"), runtime.machine_lock("measuring", on_wait=on_wait):
-            self._report(f"measuring {exported_model.stat().st_size / 1e3:,.0f} kB on {len(test):,} test images")
+            self._report(f"measuring {FILE.text(exported_model.stat().st_size)} kB on {len(test):,} test images")
             return measure(
                 exported_model,
                 reference=baseline.files.exported_model if baseline else None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 # What a cell reports (`executor`), and what its trainer prints after an epoch.
-_REPORT = re.compile(r"\[\d\d:\d\d:\d\d\] (\S+): (.+)")
+_REPORT = re.compile(r"\[\d\d:\d\d:\d\d\] ([^:]*-[^:]*-[^:]*): (.+)")
 _EPOCH = re.compile(r"epoch \d+ of \d+(?=:)|training for .*")
 MAX_CELLS = 4
 
@@ -83,6 +83,8 @@ def live(text: Callable[[], list[str]]) -> Live | None:
 
     shown = Live(get_renderable=renderable, console=Console(highlight=False), refresh_per_second=2, transient=True)
     shown.start()
+    # A process that is terminated could not show it again.
+    shown.console.show_cursor(True)
     return shown
 
 

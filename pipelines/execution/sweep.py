@@ -90,11 +90,11 @@ class SweepCallback(Callback):
 class Sweep:
     """A sweep in the process that started it: watches for outcomes, prints and records them."""
 
-    def __init__(
-        self, context: SweepContext, run: SweepRun, folder: Path, total: int, *, search: bool, isolated: bool
-    ) -> None:
+    def __init__(self, context: SweepContext, run: SweepRun, folder: Path, total: int, config: DictConfig) -> None:
         self.context = context
-        self._search = search
+        self._search = grid.is_search(config)
+        # The settings that tell its cells apart.
+        self._swept = [] if self._search else [key for key, values in grid.axes(config).items() if len(values) > 1]
         self._run = run
         self._folder = folder
         self._total = total
@@ -102,7 +102,7 @@ class Sweep:
         self._began = self._last_news = self._looked_at_store = time.monotonic()
         self._began_at = time.time()
         # Cells in this process print to the terminal themselves.
-        self._live = progress.live(self._at_work) if isolated else None
+        self._live = progress.live(self._at_work) if config.sweep.isolation == "process" else None
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="sweep", daemon=True)
         self._watcher.start()
@@ -121,7 +121,7 @@ class Sweep:
         check_usable(uri)
         if not grid.is_search(config):
             first = grid_preflight.first_that_can_run(grid.cells(config))
-            if first and config.sweep.isolation == "process" and "BasicLauncher" in config.hydra.launcher._target_:
+            if config.sweep.isolation == "process" and "BasicLauncher" in config.hydra.launcher._target_:
                 # It loads TensorFlow while this process loads MLflow.
                 cell_process.prepare(first)
         folder = Path(config.hydra.sweep.dir)
@@ -146,8 +146,7 @@ class Sweep:
         since = 0 if config.resume else store.started(run.run_id)
         print(f"{total} cells, in {folder}\nrun     {store.link(run.run_id)}\n", flush=True)
         context = SweepContext(sweep_id=run.run_id, uri=uri, experiment=store.experiment, since=since)
-        isolated = config.sweep.isolation == "process"
-        return cls(context, run, folder, total, search=grid.is_search(config), isolated=isolated)
+        return cls(context, run, folder, total, config)
 
     def finish(self, error: BaseException | None) -> int:
         """Print and record the results; gives the exit status. error: why the sweep was broken off, if it was."""
@@ -189,7 +188,8 @@ class Sweep:
         store = self._run.store
         print(f"run     {store.link(self._run.run_id)}\nlist    {store.list_link}", flush=True)
         if problem:
-            print(f"opscore: {problem}; the same command again runs only these", file=sys.stderr)
+            reason = "interrupted, " if interrupted else ""
+            print(f"opscore: {reason}{problem}; the same command again runs only these", file=sys.stderr)
         return guard.INTERRUPTED if interrupted else guard.FAILURE if failed else 0
 
     def _problem(self, outcomes: Sequence[Outcome], error: BaseException | None) -> str:

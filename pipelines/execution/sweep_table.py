@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from pipelines.results.columns import GAIN, HEADLINE, SCORE
 from pipelines.results.metrics import MAJORITY_P_VALUE, MAJORITY_SHARE, TRAIN_S
@@ -29,14 +30,20 @@ def summary_of(
     return "\n".join([_table(outcomes, dataset, width), *(wrapped(note, width) for note in notes if note)])
 
 
-def progress_line(outcome: Outcome, count: int, total: int) -> str:
-    """A new outcome. count: of the outcomes so far."""
-    line = f"[{count:{len(str(total))}d}/{total}] {outcome.status:7} {outcome.name}"
+def progress_line(
+    outcome: Outcome, count: int, total: int, *, swept: Collection[str] = (), log: Path | None = None
+) -> str:
+    """A new outcome. count: of the outcomes so far. swept: the keys of the grid. log: the output of a failed cell."""
+    own = [one for one in outcome.overrides if one.partition("=")[0] in swept and not one.startswith(IN_THE_NAME)]
+    line = f"[{count:{len(str(total))}d}/{total}] {outcome.status:7} {' '.join([outcome.name, *own])}"
     if outcome.metrics:
         line += f"  {SCORE.text(outcome.metrics[SCORE.metric])} dB"
     if GAIN.metric in outcome.metrics:
         line += f" ({GAIN.text(outcome.metrics[GAIN.metric])})"
-    return f"{line}  {duration(outcome.seconds)}" + (f"\n    {outcome.message}" if outcome.message else "")
+    lines = [f"{line}  {duration(outcome.seconds)}", outcome.message]
+    if outcome.status == "failed" and log and str(log) not in outcome.message:
+        lines.append(f"its output is in {log}")
+    return "\n    ".join(filter(None, lines))
 
 
 def count_line(outcomes: Collection[Outcome], total: int, seconds: float) -> str:
@@ -85,7 +92,7 @@ def _table(outcomes: Sequence[Outcome], dataset: str, width: float) -> str:
         TextColumn(heading="took", texts=[duration(outcome.seconds) for outcome in outcomes], rank=2),
         TextColumn(heading="run", texts=[outcome.run_id[:8] for outcome in outcomes], rank=3),
     ]
-    return fitted(columns, width, more="`opscore compare --sweep last --wide`")
+    return fitted(columns, width, more="a wider terminal, or `opscore compare --sweep last --wide`")
 
 
 def _uninformed(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from functools import partial
 
 from pipelines.comparison.entries import Entry
+from pipelines.comparison.labels import short_settings
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.columns import CRITERION, three_digits
 from pipelines.results.records import DIMENSIONS
@@ -16,13 +16,12 @@ from pipelines.results.words import listed
 # Scores that differ by less in a criterion count as equal in it.
 MIN_DB = 0.05
 MAX_LENGTH, MAX_TITLE = 64, 52
-_SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
 
 
 def short_names(comparison: Comparison) -> dict[str, str]:
     """Names for figures by label: without the dataset, and with the last part of the settings' names."""
     return {
-        entry.label: " ".join(filter(None, (entry.model, entry.technique, _shortened(entry.settings))))
+        entry.label: " ".join(filter(None, (entry.model, entry.technique, short_settings(entry.settings))))
         for entry in comparison.entries
     }
 
@@ -84,12 +83,6 @@ def _measure(unit: str, value: float, *, factor: float = 1.0) -> str:
 # The text of each quantity: a fraction, a score, a difference of scores, times, and bytes.
 percent, decibels, difference = "{:.1%}".format, "{:.1f} dB".format, "{:+z.1f} dB".format
 milliseconds, seconds, kilobytes = partial(_measure, "ms"), partial(_measure, "s"), partial(_measure, "kB", factor=1e-3)
-
-
-def _shortened(settings: str) -> str:
-    """`technique.epochs=3` as `epochs=3`, unless another setting has the same last part."""
-    lasts = [found[2] for found in _SETTING.finditer(settings)]
-    return _SETTING.sub(lambda found: f"{found[2]}=" if lasts.count(found[2]) == 1 else found[0], settings)
 
 
 def _lead(winner: Entry, rival: Entry, *, tied: bool) -> str:

@@ -28,6 +28,7 @@ class RecordedCell:
     started: milliseconds since 1970. source: its teacher or donor cell, empty where it has none. hardware: the machine
     that measured it. digest, test_shape: of the test split, training_digest, training_shape: of the training split;
     shapes are (n, height, width, 3), all empty where they were not logged. params: the configuration by dotted name.
+    baseline: the fingerprint of its baseline, empty for a baseline and where the record is older.
     majority: the most frequent class of the test images, empty where the record is older than the test against it.
     delegated: the `Delegation` as JSON, empty where the record is older than it.
     """
@@ -49,6 +50,7 @@ class RecordedCell:
     training_shape: tuple[int, ...]
     params: dict[str, str]
     metrics: dict[str, float]
+    baseline: str = ""
     majority: str = ""
     delegated: str = ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from wcwidth import ljust, rjust, width, wrap
 from pipelines.system import terminal
 
 # No column is folded to fewer columns of the terminal.
-MIN_FOLDED = 16
+MIN_FOLDED = 10
 _BAR = re.compile(r"(?<!\\)\|")
 
 
@@ -85,13 +84,16 @@ def _in_two(heading: str) -> str:
 
 def _folded(columns: Sequence[TextColumn], limit: float) -> list[TextColumn]:
     """The columns with long texts of those to the left folded, the widest column first."""
-    folded = list(columns)
-    for at in sorted((at for at, column in enumerate(columns) if column.left), key=lambda at: -_width(columns[at])):
-        excess = _total(folded) - limit
-        if excess > 0:
-            room = max(MIN_FOLDED, _width(folded[at]) - math.ceil(excess))
-            folded[at] = replace(folded[at], texts=["\n".join(_lines(text, room)) for text in folded[at].texts])
-    return folded
+    rooms = {at: _width(column) for at, column in enumerate(columns) if column.left}
+    excess = _total(columns) - limit
+    while excess > 0 and any(room > MIN_FOLDED for room in rooms.values()):
+        widest = max(rooms, key=lambda at: rooms[at])
+        rooms[widest] -= 1
+        excess -= 1
+    return [
+        replace(column, texts=["\n".join(_lines(text, rooms[at])) for text in column.texts]) if at in rooms else column
+        for at, column in enumerate(columns)
+    ]
 
 
 def _lines(text: str, room: int) -> list[str]:

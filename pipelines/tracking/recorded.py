@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TAGS = {
     **{name: name for name in ("model", "dataset", "technique", "source", "seed", "feasible", "hardware")},
     tag_names.FINGERPRINT: "fingerprint",
+    tag_names.BASELINE: "baseline",
     tag_names.MAJORITY: "majority",
     tag_names.DELEGATED: "delegated",
 }

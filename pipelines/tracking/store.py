@@ -158,7 +158,10 @@ class Store(RunFiles):
         try:
             table = mlflow.artifacts.load_dict(f"runs:/{parent}/{TABLE}")
         except (OSError, ValueError, mlflow.MlflowException) as error:
-            raise StoreError(f"{parent!r} must be the run of a sweep that has ended ({error})") from error
+            raise StoreError(
+                f"sweep must be a run of a sweep that has ended with results, got {parent!r}, which has no list of its "
+                "cells: run the same sweep again, or choose cells with --dataset or --filter"
+            ) from error
         at = table["columns"].index("run_id")
         return [row[at] for row in table["data"] if row[at]]
 
@@ -183,12 +186,15 @@ class Store(RunFiles):
         parent: str | None = None,
         fingerprint: str,
         identity: str,
+        baseline: str = "",
     ) -> Iterator[CellRun]:
         """A run for `cell`, which ends as `CellRun.opened` says.
 
         folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. identity: the result key.
+        baseline: the fingerprint of its baseline, empty where it has none.
         """
-        named = CellRun.tags(cell) | ({PARENT: parent} if parent else {})
+        optional = {PARENT: parent, tags.BASELINE: baseline}
+        named = CellRun.tags(cell) | {name: value for name, value in optional.items() if value}
         named |= {tags.FINGERPRINT: fingerprint, tags.IDENTITY: identity, tags.FOLDER: str(folder.resolve())}
         with CellRun.opened(self, folder=folder, run_id=run_id, tags=named) as run:
             run.start(cell, data)

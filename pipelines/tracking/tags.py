@@ -11,6 +11,8 @@ PREFIX = "opscore."
 FINGERPRINT = f"{PREFIX}fingerprint"
 # The result key.
 IDENTITY = f"{PREFIX}identity"
+# The fingerprint of the cell's baseline.
+BASELINE = f"{PREFIX}baseline"
 PROCESS = f"{PREFIX}process"
 HEARTBEAT = f"{PREFIX}heartbeat"
 # The folder of the cell's files, on the machine of its process.

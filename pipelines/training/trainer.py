@@ -128,19 +128,23 @@ class Trainer:
             metrics=["accuracy"],
         )
         stop_early = _early_stopping(self.settings.patience)
+        progress = _progress(epochs, self.steps_per_epoch)
         with self.clock(), self.convolutions(), self._batch_norm(model, epochs):
-            model.fit(
-                batches.training,
-                validation_data=batches.validation,
-                epochs=epochs,
-                verbose=0,
-                callbacks=[
-                    _recorder(self, rate),
-                    _progress(epochs, self.steps_per_epoch),
-                    *([stop_early] if keep_best else []),
-                    *callbacks,
-                ],
-            )
+            try:
+                model.fit(
+                    batches.training,
+                    validation_data=batches.validation,
+                    epochs=epochs,
+                    verbose=0,
+                    callbacks=[
+                        _recorder(self, rate),
+                        progress,
+                        *([stop_early] if keep_best else []),
+                        *callbacks,
+                    ],
+                )
+            finally:
+                progress.close()
 
     def batches(self) -> Batches:
         """The dataset's images, augmented for training."""
@@ -218,6 +222,11 @@ def _progress(epochs: int, steps: int) -> tf_keras.callbacks.Callback:
     class Progress(tf_keras.callbacks.Callback):  # type: ignore[misc]
         # Keras would otherwise wait for each step's results to convert them for this callback.
         _supports_tf_logs = True
+
+        def close(self) -> None:
+            """Remove the bar of an epoch that was broken off."""
+            if hasattr(self, "bar"):
+                self.bar.close()
 
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
             print(f"training for {epochs} epochs of {steps} steps", flush=True)

@@ -55,6 +55,14 @@ def test_differing_settings_are_in_the_label() -> None:
     assert labels == {"vgg16-cifar10-cluster technique.clusters=16", "vgg16-cifar10-cluster technique.clusters=8"}
 
 
+def test_cell_shows_a_setting_that_varies_elsewhere() -> None:
+    cells = [recorded("baseline", params={"training.epochs": n}) for n in ("1", "3")]
+    cells.append(recorded("prune", params={"training.epochs": "2", "technique.sparsity": "0.5"}))
+    by_technique = {entry.technique: entry.settings for entry in entries_of(cells)}
+    # Without it, the one of prune would read as the default.
+    assert by_technique["prune"] == "training.epochs=2"
+
+
 def test_cells_older_than_the_ratios_have_no_marks() -> None:
     older = recorded("cluster")
     metrics = {name: value for name, value in older.metrics.items() if name != "baseline/accuracy_difference"}
@@ -70,7 +78,7 @@ def test_other_settings_of_training_are_named() -> None:
     cells = [recorded("baseline", params={"training.epochs": n}) for n in ("2", "10")]
     (sentence,) = [note for note in notes(compared(*cells)) if "trained with" in note]
     assert sentence == (
-        "The cells were trained with different settings (training.epochs 10, 2), and a shorter training counts as "
+        "The cells were trained with different settings (training.epochs 2, 10), and a shorter training counts as "
         "faster."
     )
 

@@ -158,6 +158,21 @@ def test_a_row_that_the_images_do_not_show_is_doubted() -> None:
     assert sure.rows[-1].doubt == "" and "not sure" not in shortlist_text.text(sure)
 
 
+def test_no_number_of_images_next_to_their_own() -> None:
+    # The approximation gives 4,900: next to 4,500 that is no advice.
+    found = listed(cell("baseline", 0.95, 4.0, images=4500), cell("quantize_int8", 0.949, 1.0, images=4500))
+    assert found.rows[-1].doubt == "not sure on 4,500 images, where it may lose 1.0 points"
+
+
+def test_the_fastest_of_those_that_tie_is_the_most_accurate() -> None:
+    found = listed(
+        cell("qat", 0.90, 1.0, test_ms=1.004),
+        cell("quantize_int8", 0.87, 1.0, test_ms=1.0),
+        cell("baseline", 0.89, 4.0),
+    )
+    assert found.fastest.technique == "qat" and found.smallest.technique == "qat"
+
+
 def test_a_small_test_set_is_named_first() -> None:
     # A = 92/104: z^2 * 2 * 0.8846 * 0.1154 / 0.05^2 = 314.
     assert images_for_points(0.9, 100) == pytest.approx(313.7, abs=0.1)

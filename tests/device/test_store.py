@@ -56,6 +56,14 @@ class TestStore:
         assert "ratio_1t" in cells.metrics(cells.int8, machine.slug())
         assert cells.metrics(newer, machine.slug()) and not cells.metrics(cells.baseline, machine.slug())
 
+    def test_baseline_is_found_by_its_fingerprint(self, cells, measure, made):
+        # Reused under a setting that is spelled differently and means the same.
+        cell = cells.add("quantize_float16", made / "uint8.tflite", **{"training.learning_rate": "0.001"})
+        cells.client.set_tag(cell, "opscore.baseline", cells.baseline)
+        chosen = "filter=tags.technique = 'quantize_float16'"
+        measure(chosen, f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here")
+        assert "ratio_1t" in cells.metrics(cell, "here")
+
     def test_one_exported_model_of_two_runs_is_measured_once(self, cells, measure, made):
         again = cells.add("quantize_int8", made / "int8.tflite", **{"score.size": "1"})
         measure(f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here")

@@ -39,5 +39,10 @@ def test_reasons_are_reported_with_cell_counts(tmp_path: Path) -> None:
         tmp_path, "dataset=npz", "dataset.path=absent.npz,nowhere.npz", "technique=transfer,baseline,quantize_int8"
     )
     first, *reasons = refusal.splitlines()
-    assert first == "opscore: none of the 4 cells can run:", "the two of transfer would be skipped"
-    assert [reason.split(":")[0] for reason in reasons] == ["  2 cells", "  2 cells"]
+    assert first == "opscore: none of the 6 cells can run:"
+    assert [reason.split(":")[0] for reason in reasons] == ["  2 cells"] * 3
+
+
+def test_grid_of_nothing_but_skipped_cells_is_refused(tmp_path: Path) -> None:
+    refusal = refused(tmp_path, "technique=transfer", "seed=0,1")
+    assert refusal.startswith("opscore: none of the 2 cells can run: ") and "pretrained" in refusal

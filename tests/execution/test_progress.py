@@ -8,6 +8,8 @@ import pytest
 
 from pipelines.execution.progress import MAX_CELLS, lines, running
 from pipelines.execution.sweep_cell import OUTCOME
+from pipelines.execution.sweep_table import progress_line
+from pipelines.results.outcome import Outcome
 
 
 def job(folder: Path, number: int, log: str) -> Path:
@@ -25,6 +27,7 @@ BASELINE = "[18:00:01] small_cnn-digits-baseline: not in the store, so it is run
     [
         ("", "starting"),
         ("WARNING: a line of a library\n", "starting"),
+        ("[18:00:01] INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n", "starting"),
         (BASELINE, "small_cnn-digits-baseline: not in the store, so it is run first"),
         (
             f"{BASELINE}training for 9 epochs of 2 steps\n",
@@ -59,3 +62,20 @@ def test_many_cells_take_few_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         job(tmp_path, number, BASELINE)
     shown = lines(running(tmp_path, since=0))
     assert len(shown) == 2 * MAX_CELLS + 1 and shown[1] == "    0/cell.log" and shown[-1] == "  and 3 more cells"
+
+
+def test_line_of_a_cell_names_what_tells_it_apart(tmp_path: Path) -> None:
+    outcome = Outcome(
+        number=3,
+        name="small_cnn-digits-baseline",
+        overrides=("technique=baseline", "seed=1", "training.epochs=2"),
+        status="failed",
+        seconds=3.2,
+        message="the training loss became nan",
+    )
+    log = tmp_path / "cell.log"
+    assert progress_line(outcome, 3, 12, swept=("technique", "seed"), log=log).splitlines() == [
+        "[ 3/12] failed  small_cnn-digits-baseline seed=1  3 s",
+        "    the training loss became nan",
+        f"    its output is in {log}",
+    ]

@@ -75,7 +75,7 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert "| lose at most | cell |" in note and "6 cells in " in note and "2 failed, " in note
     took = sum(float(seconds) for seconds in table["seconds"])
     # The end of a process, after its last figure, is in nothing.
-    assert parent.data.metrics["wall/total_s"] == pytest.approx(took, abs=0.6 * 4)
+    assert parent.data.metrics["wall/total_s"] == pytest.approx(took, abs=0.9 * 4)
     assert parent.data.metrics["wall/train_s"] > 0
 
 

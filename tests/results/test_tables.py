@@ -51,11 +51,11 @@ CELLS = [
         (
             50,
             [
-                "model               technique       accuracy  test",
-                "                                                ms",
-                "efficientnet_lite0  prune_filters_     90.1%   0.1",
-                "                    quantize_int8",
-                "vgg16               cluster k=4         9.0%  1.25",
+                "model          technique       accuracy  test",
+                "                                           ms",
+                "efficientnet_  prune_filters_     90.1%   0.1",
+                "lite0          quantize_int8",
+                "vgg16          cluster k=4         9.0%  1.25",
                 "(2 more columns: --wide)",
             ],
         ),
@@ -63,6 +63,14 @@ CELLS = [
 )
 def test_table_fits_its_limit(limit: float, lines: list[str]) -> None:
     assert fitted(CELLS, limit).splitlines() == lines
+
+
+@pytest.mark.parametrize("limit", [60, 80, 100])
+def test_long_settings_are_folded_too(limit: int) -> None:
+    settings = TextColumn(
+        heading="settings", texts=["training.batch_size=32 training.epochs=1", "technique.sparsity=0.5"], left=True
+    )
+    assert max(map(len, fitted([*CELLS[:2], settings, *CELLS[3:]], limit).splitlines())) <= limit
 
 
 def test_a_folded_text_keeps_its_spaces() -> None:
