@@ -28,8 +28,6 @@ CASES = (
     ("efficientnet_b0", 64, "model.input_size=224", "training.batch_size=32"),
     ("efficientnet_lite0", 64, "model.input_size=224", "training.batch_size=32"),
     ("mobilenet_v2", 128, "model.input_size=224", "training.batch_size=32"),
-    ("efficientnet_b0", 1024, "training.mixed_precision=true"),
-    ("resnet50", 512, "training.mixed_precision=true"),
     ("efficientnet_b0", 1024, "model.onednn=false"),
     ("efficientnet_lite0", 1024, "model.onednn=false"),
     ("mobilenet_v2", 1024, "model.onednn=false"),
