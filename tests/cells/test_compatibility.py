@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -50,11 +49,3 @@ def test_hydras_own_info_still_works() -> None:
         check=False,
     )
     assert done.returncode == 0 and "technique/quantize_int8" in done.stdout
-
-
-@pytest.mark.slow
-def test_a_sweep_skips_what_does_not_go_together(tmp_path: Path) -> None:
-    store = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
-    done = run("-m", "technique=transfer,transfer_quantize_int8", f"hydra.sweep.dir={tmp_path}", store)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("transfer needs pretrained weights") == 2

@@ -135,7 +135,7 @@ def test_incomparable_cells_are_refused_in_one_sentence(copy: Copy, opscore: Com
     for word, expected in (
         ("filter=nonsense", "must be one of MLflow's"),
         ("filter=tags.model = 'vgg16'", "no finished cell"),
-        ("sweep=nonsense", "must be the run of a sweep"),
+        ("sweep=nonsense", "must be a run of a sweep"),
         ("margin=2", "--margin must be a fraction"),
         ("margin=much", "--margin must be a fraction"),
         ("experiment=other", "got 'other', which is not in"),
