@@ -266,7 +266,11 @@ class Sweep:
             if outcome.number not in self._outcomes:
                 self._outcomes[outcome.number] = outcome
                 self._last_news = time.monotonic()
-                print(progress_line(outcome, len(self._outcomes), self._total), flush=True)
+                log_path = self._folder / str(outcome.number) / cell_process.LOG
+                output = log_path if log_path.exists() else None
+                print(
+                    progress_line(outcome, len(self._outcomes), self._total, swept=self._swept, log=output), flush=True
+                )
         if found:
             self._run.count(Counter(outcome.status for outcome in self._outcomes.values()), self._total)
 

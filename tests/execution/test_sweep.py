@@ -44,6 +44,9 @@ def test_failed_cell_stops_no_other_and_is_in_the_status(place: Place) -> None:
     assert "opscore: 2 of 6 cells failed; the same command again runs only these" in done.stderr
     assert done.stdout.count("transfer needs pretrained weights") == 2
     assert "lower training.learning_rate" in done.stdout
+    failed = re.search(r"^\[\d/6\] failed  small_cnn-digits-quantize_dynamic (.*)\n((    .*\n)+)", done.stdout, re.M)
+    assert failed is not None and failed[1].startswith("training.learning_rate=1e+38  ")
+    assert re.search(r"^    its output is in (\S+/cell\.log)$", failed[2], re.M)
     assert re.search(r"\[6/6\]", done.stdout)
     # The table at the end: one row per cell, with the override that distinguishes them.
     table = done.stdout.split("\n\n")[-2]
