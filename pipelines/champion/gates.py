@@ -175,7 +175,7 @@ def accuracy(own: Predictions, champion: Predictions, *, margin: float) -> Gate:
     difference = own.correct - champion.correct
     low, high = statistics.paired_difference(difference, differing, images)
     reason = (
-        f"{own.correct / images:.2%} against {champion.correct / images:.2%}, 95% interval of the difference "
+        f"{own.correct / images:.1%} against {champion.correct / images:.1%}, 95% interval of the difference "
         f"{100 * low:+.2f} to {100 * high:+.2f} points ({differing} of {images} predictions differ), allowed "
         f"{-100 * margin:+.2f}"
     )
@@ -195,7 +195,7 @@ def _effect(cell: RecordedCell) -> str:
 
 def _learnt(cell: RecordedCell) -> Gate:
     p_value, share = (cell.metrics.get(name) for name in (MAJORITY_P_VALUE, MAJORITY_SHARE))
-    accuracy = f"{cell.accuracy:.2%}"
+    accuracy = f"{cell.accuracy:.1%}"
     if p_value is None or share is None:
         reason = "not tested, as the cell is older than this test: resume=false runs it again"
         return Gate(name="learnt", passed=True, reason=reason)
@@ -231,7 +231,7 @@ def _drop(accuracy: float, top: Entry | None, max_drop: float) -> Gate:
     return Gate(
         name="drop",
         passed=within(max_drop, drop),
-        reason=f"{accuracy:.2%}, {below or 'the most accurate candidate'}; allowed {100 * max_drop:.2f}",
+        reason=f"{accuracy:.1%}, {below or 'the most accurate candidate'}; allowed {100 * max_drop:.2f}",
         shortfall=drop - max_drop,
     )
 
@@ -239,7 +239,7 @@ def _drop(accuracy: float, top: Entry | None, max_drop: float) -> Gate:
 def _score(cell: RecordedCell, champion: RecordedCell | None) -> Gate:
     own = cell.metrics[SCORE]
     if champion is None:
-        return Gate(name="score", passed=True, reason=f"{own:.2f} dB, the best of the feasible")
+        return Gate(name="score", passed=True, reason=f"{own:.1f} dB, the best of the feasible")
     more = own - champion.metrics[SCORE]
     reason = f"{own:.2f} dB against {champion.metrics[SCORE]:.2f} dB, {more:+.2f} dB"
     return Gate(name="score", passed=more > 0, reason=reason, shortfall=-more)
@@ -249,7 +249,7 @@ def _accuracy(
     cell: RecordedCell, champion: RecordedCell | None, *, predictions_of: PredictionsOf, margin: float
 ) -> Gate:
     if champion is None:
-        return Gate(name="accuracy", passed=True, reason=f"{cell.accuracy:.2%}, compared with no champion")
+        return Gate(name="accuracy", passed=True, reason=f"{cell.accuracy:.1%}, compared with no champion")
     try:
         own = predictions_of(cell)
     except StoreError as error:

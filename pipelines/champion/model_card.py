@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.champion.licences import of_weights
 from pipelines.datasets import picture
-from pipelines.results.columns import UNKNOWN
+from pipelines.results.columns import UNKNOWN, three_digits
 from pipelines.results.files import LABELS, MODEL
 from pipelines.results.metrics import FILE_HASH
 from pipelines.results.recorded import RecordedCell
@@ -150,7 +150,7 @@ def _training(facts: Facts) -> str:
         ("technique", f"{result.technique}: {_listed(_part(params, 'technique')) or 'nothing to set'}"),
         ("training", _listed(_part(params, "training"))),
         ("seed", f"{result.seed}, deterministic={params.get('deterministic', 'False')}"),
-        ("its own training", f"{len(result.epochs)} epochs, {timing.train_s:.1f} s"),
+        ("its own training", f"{len(result.epochs)} epochs, {three_digits(timing.train_s)} s"),
         ("training before it", _earlier(timing)),
     ]
     rows += [("teacher or donor", plain(facts.cell.source))] if facts.cell.source else []
@@ -179,7 +179,7 @@ def _earlier(timing: Timing) -> str:
     if timing.train_total_s is None:
         return UNKNOWN
     earlier_s = timing.train_total_s - timing.train_s
-    return f"{earlier_s:.1f} s" if earlier_s > 0 else "none, it starts from no cell"
+    return f"{three_digits(earlier_s)} s" if earlier_s > 0 else "none, it starts from no cell"
 
 
 def _measured(facts: Facts) -> str:
@@ -188,10 +188,13 @@ def _measured(facts: Facts) -> str:
     rows = [
         (
             "accuracy",
-            f"{m.accuracy:.2%}, 95% interval {low:.2%} to {high:.2%} ({m.correct} of {m.test_images:,} right)",
+            f"{m.accuracy:.1%}, 95% interval {low:.1%} to {high:.1%} ({m.correct} of {m.test_images:,} right)",
         ),
-        ("top-5 accuracy", f"{m.top5_accuracy:.2%}"),
-        ("latency of one image", f"{m.p50_ms:.4g} ms (p50), {m.p90_ms:.4g} ms (p90), {m.p99_ms:.4g} ms (p99)"),
+        ("top-5 accuracy", f"{m.top5_accuracy:.1%}"),
+        (
+            "latency of one image",
+            f"{three_digits(m.p50_ms)} ms (p50), {three_digits(m.p90_ms)} ms (p90), {three_digits(m.p99_ms)} ms (p99)",
+        ),
         ("throughput, all cores", f"{m.images_per_s:,.0f} images/s"),
         ("loading, first call", f"{m.load_ms:.3g} ms, {m.first_call_ms:.3g} ms (one reading each)"),
         ("file", f"{m.file_bytes:,} bytes, {m.compressed_bytes:,} after DEFLATE"),
@@ -208,7 +211,7 @@ def _baseline(comparison: Comparison) -> list[tuple[str, str]]:
     low, high = comparison.ratio_low, comparison.ratio_high
     ratio = f"x {comparison.latency_ratio:.3f}, a repeat gives {low:.3f} to {high:.3f} in 95%"
     file = f"{comparison.baseline_file_bytes:,} bytes, {comparison.baseline_compressed_bytes:,} after DEFLATE"
-    accuracy = f"{comparison.baseline_accuracy:.2%}, McNemar test p = {comparison.accuracy_p_value:.3g}"
+    accuracy = f"{comparison.baseline_accuracy:.1%}, McNemar test p = {comparison.accuracy_p_value:.3g}"
     return [
         ("undisturbed latency over the baseline's, timed in turns", ratio),
         ("baseline's accuracy", accuracy),
@@ -222,7 +225,7 @@ def _promotion(facts: Facts) -> str:
     unknown = facts.result.timing.train_total_s is None
     train_time = "left out, as it is unknown" if unknown else f"{score.train_time:+.2f}"
     rows = [
-        ("operational score", f"{score.total:.2f} dB: {terms}, training time {train_time}"),
+        ("operational score", f"{score.total:.1f} dB: {terms}, training time {train_time}"),
         *((heading, plain(facts.tags[key])) for key, heading in CARD_TAGS.items() if key in facts.tags),
         *((f"gate: {key[5:]}", plain(value)) for key, value in facts.tags.items() if key.startswith("gate/")),
         ("hardware of the compared cells", plain(facts.tags.get("hardware_note", "not recorded"))),

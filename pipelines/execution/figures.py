@@ -94,7 +94,7 @@ def against_baseline(measurement: Measurement, comparison: Comparison) -> Figure
     axes.set(
         xlabel="share of the baseline's",
         xlim=(0, 1.2 * max(1.0, *shares.values())),
-        title=f"accuracy {measurement.accuracy:.2%}, its baseline's {comparison.baseline_accuracy:.2%}",
+        title=f"accuracy {measurement.accuracy:.1%}, its baseline's {comparison.baseline_accuracy:.1%}",
     )
     axes.legend(frameon=False, loc="lower right")
     return figure
@@ -130,7 +130,7 @@ def confusion_matrix(confusion: npt.NDArray[np.int64], class_names: Sequence[str
     style: dict[str, Any] = {"fontsize": 8, "fontfamily": [fonts.DEFAULT, *families]}
     axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=90, **style)
     axes.set_yticks(ticks, [labels[i] for i in ticks], **style)
-    axes.set(xlabel=f"predicted{where}", ylabel="true", title=f"accuracy {np.trace(confusion) / confusion.sum():.2%}")
+    axes.set(xlabel=f"predicted{where}", ylabel="true", title=f"accuracy {np.trace(confusion) / confusion.sum():.1%}")
     if classes <= MAX_TICKS:
         for (row, column), count in np.ndenumerate(confusion):
             if count:

@@ -23,8 +23,8 @@ def test_version_has_figures_with_interval_and_what_was_compared() -> None:
     result = replace(RESULT, measurement=replace(RESULT.measurement, test_images=400, correct=300, accuracy=0.75))
     text = of_version(result, GATES, candidates=4, replaced="version 1, run abc")
     # Wilson's interval of 300 in 400.
-    assert "accuracy **75.00%** (95% interval 70.53% to 78.99%, 300 of 400 test images)" in text
-    assert " ms** an image" in text and " kB** (" in text and "Its baseline has 50.00%, " in text
+    assert "accuracy **75.0%** (95% interval 70.5% to 79.0%, 300 of 400 test images)" in text
+    assert " ms** an image" in text and " kB** (" in text and "Its baseline has 50.0%, " in text
     assert "compared with 3 other candidates on the same test images. It replaced version 1, run abc." in text
     assert text.endswith("- score: 25.00 dB, the best of the feasible")
 

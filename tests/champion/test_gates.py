@@ -78,7 +78,7 @@ def test_without_a_champion_the_best_feasible_score_wins() -> None:
     cells = [cell("a", 50), cell("b", 70, feasible=False), cell("c", 60)]
     decision = decided(cells, None)
     assert decision.winner is not None and decision.winner.cell.run_id == "c"
-    assert decision.winner.gates[-1].reason == "90.00%, compared with no champion"
+    assert decision.winner.gates[-1].reason == "90.0%, compared with no champion"
     assert [gate.name for gate in decision.winner.gates] == list(gates.ORDER)
     assert [one.cell.run_id for one in decision.misses] == ["b"]
 
@@ -95,7 +95,7 @@ def test_next_best_wins_where_the_best_lost_accuracy() -> None:
     decision = decided(cells, cells[0], given)
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
     (refused,) = decision.misses
-    assert refused.gates[-1].name == "accuracy" and "80.00% against 95.00%" in refused.gates[-1].reason
+    assert refused.gates[-1].name == "accuracy" and "80.0% against 95.0%" in refused.gates[-1].reason
 
 
 def test_the_champion_remains_if_it_is_the_best_candidate() -> None:
@@ -227,10 +227,10 @@ def with_majority(run_id: str, score: float, p_value: float) -> RecordedCell:
 def test_a_cell_no_better_than_one_answer_cannot_become_champion() -> None:
     decision = decided([with_majority("a", 70, 0.3), with_majority("b", 60, 0.01)], None)
     assert decision.winner is not None and decision.winner.cell.run_id == "b"
-    assert decision.winner.gates[1].reason == "90.00%, better than always answering '7' (90.0% of the test images)"
+    assert decision.winner.gates[1].reason == "90.0%, better than always answering '7' (90.0% of the test images)"
     (refused,) = decision.misses
     assert refused.gates[-1].name == "learnt"
-    assert refused.gates[-1].reason == "90.00%, no better than always answering '7' (90.0% of the test images)"
+    assert refused.gates[-1].reason == "90.0%, no better than always answering '7' (90.0% of the test images)"
 
 
 def test_remeasured_champion_must_have_learnt() -> None:
@@ -257,7 +257,7 @@ def test_a_cell_far_below_the_most_accurate_is_refused() -> None:
     (refused,) = decision.misses
     assert refused.gates[-1].name == "drop"
     assert refused.gates[-1].reason == (
-        "54.10%, 12.00 points below small_cnn-digits-float, the most accurate candidate; allowed 2.00"
+        "54.1%, 12.00 points below small_cnn-digits-float, the most accurate candidate; allowed 2.00"
     )
     assert refused.gates[-1].shortfall == pytest.approx(0.10)
 
@@ -318,7 +318,7 @@ def test_the_mean_over_seeds_decides_and_not_a_lucky_one() -> None:
     # 85% on average, five points below the steady one.
     assert decision.winner is not None and decision.winner.cell is steady
     reasons = {miss.gates[-1].reason for miss in decision.misses}
-    assert reasons == {"85.00%, 5.00 points below small_cnn-digits-steady, the most accurate candidate; allowed 2.00"}
+    assert reasons == {"85.0%, 5.00 points below small_cnn-digits-steady, the most accurate candidate; allowed 2.00"}
 
 
 def test_of_equally_accurate_cells_the_fittest_is_the_reference() -> None:

@@ -116,4 +116,4 @@ def test_bars_are_shares_of_the_baseline() -> None:
     size = RESULT.measurement.compressed_bytes / COMPARISON.baseline_compressed_bytes
     widths = [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]
     assert widths == [COMPARISON.latency_ratio, size]
-    assert axes.get_title() == f"accuracy {RESULT.measurement.accuracy:.2%}, its baseline's 50.00%"
+    assert axes.get_title() == f"accuracy {RESULT.measurement.accuracy:.1%}, its baseline's 50.0%"

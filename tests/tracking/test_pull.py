@@ -37,10 +37,10 @@ def test_pulled_model_runs_as_its_card_says(
     digest = hashlib.sha256((out / "model.tflite").read_bytes()).hexdigest()
     card = (out / "MODEL_CARD.md").read_text()
     m = run.data.metrics
-    accuracy = f"{m['test/accuracy']:.2%}, 95% interval"
+    accuracy = f"{m['test/accuracy']:.1%}, 95% interval"
     for text in (digest, run.info.run_id, run.data.tags["hardware"].split(",")[0], accuracy, "limit_train=300",
                  "8 x 8 x 3", "random weights", "nobody else's licence", "240", "latency over the baseline's",
-                 f"{m['score/operational']:.2f} dB", copy.versions()["1"]["opscore.data_digest"]):  # fmt: skip
+                 f"{m['score/operational']:.1f} dB", copy.versions()["1"]["opscore.data_digest"]):  # fmt: skip
         assert text in card, text
     assert "=None" not in card and "_target_" not in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
