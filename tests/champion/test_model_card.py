@@ -49,7 +49,7 @@ def test_a_network_without_a_known_licence() -> None:
 @pytest.mark.parametrize(
     ("result", "before", "term"),
     [
-        (RESULT, "100.0 s", "training time -10.00"),
+        (RESULT, "100 s", "training time -10.00"),
         (UNKNOWN, "unknown", "training time left out, as it is unknown"),
         (replace(RESULT, timing=replace(RESULT.timing, train_total_s=0.0)), "none, it starts from no cell", "-10.00"),
     ],
