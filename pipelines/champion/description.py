@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipelines.champion.gates import Gate
 from pipelines.champion.model_card import code, plain
-from pipelines.results.columns import SCORE, three_digits
+from pipelines.results.columns import SCORE, kilobytes, milliseconds
 from pipelines.results.records import CellResult, Comparison
 from pipelines.results.statistics import wilson
 
@@ -45,8 +45,8 @@ def of_version(result: CellResult, gates: Sequence[Gate], *, candidates: int, re
     compared = f"{others} other candidate{'' if others == 1 else 's'} on the same test images" if others else "no other"
     lines = [
         f"**{plain(result.name)}**, seed {result.seed}: accuracy **{m.accuracy:.1%}** (95% interval {low:.1%} to "
-        f"{high:.1%}, {m.correct:,} of {m.test_images:,} test images), **{three_digits(m.p50_ms)} ms** an image, "
-        f"**{three_digits(m.file_bytes / 1e3)} kB** ({three_digits(m.compressed_bytes / 1e3)} kB compressed), score "
+        f"{high:.1%}, {m.correct:,} of {m.test_images:,} test images), **{milliseconds(m.p50_ms)}** an image, "
+        f"**{kilobytes(m.file_bytes)}** ({kilobytes(m.compressed_bytes)} compressed), score "
         f"{SCORE.text(result.score.total)} dB.",
         *([_baseline(result.comparison)] if result.comparison else []),
         f"It was compared with {compared}. It replaced {replaced}. It passed these gates:",
@@ -57,7 +57,7 @@ def of_version(result: CellResult, gates: Sequence[Gate], *, candidates: int, re
 def _baseline(comparison: Comparison) -> str:
     low, high = comparison.ratio_low, comparison.ratio_high
     return (
-        f"Its baseline has {comparison.baseline_accuracy:.1%}, {three_digits(comparison.baseline_p50_ms)} ms and "
-        f"{three_digits(comparison.baseline_compressed_bytes / 1e3)} kB compressed. Timed in turns, it takes "
+        f"Its baseline has {comparison.baseline_accuracy:.1%}, {milliseconds(comparison.baseline_p50_ms)} and "
+        f"{kilobytes(comparison.baseline_compressed_bytes)} compressed. Timed in turns, it takes "
         f"{comparison.latency_ratio:.3f} of its baseline's time (95%: {low:.3f} to {high:.3f})."
     )

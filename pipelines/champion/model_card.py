@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.champion.licences import of_weights
 from pipelines.datasets import picture
-from pipelines.results.columns import UNKNOWN, three_digits
+from pipelines.results.columns import UNKNOWN, milliseconds, seconds
 from pipelines.results.files import LABELS, MODEL
 from pipelines.results.metrics import FILE_HASH
 from pipelines.results.recorded import RecordedCell
@@ -150,7 +150,7 @@ def _training(facts: Facts) -> str:
         ("technique", f"{result.technique}: {_listed(_part(params, 'technique')) or 'nothing to set'}"),
         ("training", _listed(_part(params, "training"))),
         ("seed", f"{result.seed}, deterministic={params.get('deterministic', 'False')}"),
-        ("its own training", f"{len(result.epochs)} epochs, {three_digits(timing.train_s)} s"),
+        ("its own training", f"{len(result.epochs)} epochs, {seconds(timing.train_s)}"),
         ("training before it", _earlier(timing)),
     ]
     rows += [("teacher or donor", plain(facts.cell.source))] if facts.cell.source else []
@@ -179,7 +179,7 @@ def _earlier(timing: Timing) -> str:
     if timing.train_total_s is None:
         return UNKNOWN
     earlier_s = timing.train_total_s - timing.train_s
-    return f"{three_digits(earlier_s)} s" if earlier_s > 0 else "none, it starts from no cell"
+    return seconds(earlier_s) if earlier_s > 0 else "none, it starts from no cell"
 
 
 def _measured(facts: Facts) -> str:
@@ -193,7 +193,7 @@ def _measured(facts: Facts) -> str:
         ("top-5 accuracy", f"{m.top5_accuracy:.1%}"),
         (
             "latency of one image",
-            f"{three_digits(m.p50_ms)} ms (p50), {three_digits(m.p90_ms)} ms (p90), {three_digits(m.p99_ms)} ms (p99)",
+            f"{milliseconds(m.p50_ms)} (p50), {milliseconds(m.p90_ms)} (p90), {milliseconds(m.p99_ms)} (p99)",
         ),
         ("throughput, all cores", f"{m.images_per_s:,.0f} images/s"),
         ("loading, first call", f"{m.load_ms:.3g} ms, {m.first_call_ms:.3g} ms (one reading each)"),

@@ -18,7 +18,7 @@ import click
 
 from pipelines.champion.model_card import Facts, card, title
 from pipelines.commands import arguments
-from pipelines.results.columns import three_digits
+from pipelines.results.columns import kilobytes
 from pipelines.results.files import LABELS, MODEL
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, dataset_option, model_name
 
@@ -64,7 +64,7 @@ def pulled(dataset: str, out: Path | None, *, alias: str, uri: str | None) -> st
     m = facts.result.measurement
     return (
         f"{name} version {version.number}, the {alias}: {facts.result.name}, accuracy {m.accuracy:.1%} on "
-        f"{m.test_images:,} test images, {three_digits(m.file_bytes / 1e3)} kB, SHA-256 verified\n"
+        f"{m.test_images:,} test images, {kilobytes(m.file_bytes)}, SHA-256 verified\n"
         + "\n".join(str(out / file) for file in reversed(FILES))
     )
 

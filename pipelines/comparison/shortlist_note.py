@@ -55,8 +55,7 @@ def _row(row: Shortlisted) -> list[str]:
 
 
 def _accuracy(entry: Entry) -> str:
-    low, high = entry.accuracy.low, entry.accuracy.high
-    interval = "" if math.isnan(low) else f" (95%: {low:.1%} to {high:.1%})"
+    interval = "" if math.isnan(entry.accuracy.low) else f" (95%: {entry.format_interval()})"
     return f"{columns.ACCURACY.text(entry.accuracy.value)} accurate{interval}"
 
 

@@ -9,8 +9,8 @@ from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, points
 from pipelines.report.rows import dataset_and_conditions
-from pipelines.report.words import decibels, kilobytes, milliseconds, percent, seconds, short_names
-from pipelines.results.columns import three_digits
+from pipelines.report.words import decibels, percent, short_names
+from pipelines.results.columns import kilobytes, milliseconds, seconds, three_digits
 from pipelines.results.score import ROUNDING
 from pipelines.results.words import listed
 

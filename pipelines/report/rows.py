@@ -82,11 +82,11 @@ COLUMNS = (
     ),
     Column(key="dataset", heading="dataset", about="the images that it was trained and tested on"),
     _measured(columns.ACCURACY, "accuracy", words.percent),
-    _measured(columns.TEST_MS, "test time", words.milliseconds),
-    _measured(columns.COMPRESSED, "size", words.kilobytes),
+    _measured(columns.TEST_MS, "test time", columns.milliseconds),
+    _measured(columns.COMPRESSED, "size", columns.kilobytes),
     _measured(columns.SCORE, "score", words.decibels),
     _measured(columns.GAIN, "gain", words.difference),
-    _measured(columns.TRAIN_S, "training", words.seconds),
+    _measured(columns.TRAIN_S, "training", columns.seconds),
     _measured(columns.IMPROVED, "better in", columns.IMPROVED.text),
     Column(key="front", heading="Pareto", about="no other cell is as good in accuracy, test time and compressed size"),
     Column(
@@ -99,7 +99,7 @@ COLUMNS = (
         _measured(column, f"gain from {name.replace('_', ' ')}", words.difference, more=True)
         for name, column in columns.GAINS.items()
     ),
-    _measured(columns.FILE, "file", words.kilobytes, more=True),
+    _measured(columns.FILE, "file", columns.kilobytes, more=True),
     Column(key="tied", heading="tied", about="its score does not differ significantly from the first one's", more=True),
     _measured(columns.FIRST, "first", columns.FIRST.text, more=True),
     Column(key="seeds", heading="seeds", about="how many runs, with different random seeds, were averaged", more=True),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.labels import short_settings
 from pipelines.comparison.ranking import Comparison
-from pipelines.results.columns import CRITERION, three_digits
+from pipelines.results.columns import CRITERION, kilobytes, milliseconds, seconds
 from pipelines.results.records import DIMENSIONS
 from pipelines.results.score import BUDGETS, CRITERIA, GOALS
 from pipelines.results.words import listed
@@ -76,13 +75,8 @@ def profile(comparison: Comparison) -> str:
     )
 
 
-def _measure(unit: str, value: float, *, factor: float = 1.0) -> str:
-    return f"{three_digits(value * factor)} {unit}"
-
-
-# The text of each quantity: a fraction, a score, a difference of scores, times, and bytes.
+# The text of a fraction, a score, and a difference of scores.
 percent, decibels, difference = "{:.1%}".format, "{:.1f} dB".format, "{:+z.1f} dB".format
-milliseconds, seconds, kilobytes = partial(_measure, "ms"), partial(_measure, "s"), partial(_measure, "kB", factor=1e-3)
 
 
 def _lead(winner: Entry, rival: Entry, *, tied: bool) -> str:

@@ -41,6 +41,21 @@ def three_digits(value: float) -> str:
     return f"{float(f'{mantissa}e{exponent}'):,.{max(0, places)}f}"
 
 
+def milliseconds(value: float) -> str:
+    """A time in ms with its unit."""
+    return f"{three_digits(value)} ms"
+
+
+def seconds(value: float) -> str:
+    """A time in s with its unit."""
+    return f"{three_digits(value)} s"
+
+
+def kilobytes(count: float) -> str:
+    """A number of bytes in kB of 1,000 bytes, with its unit."""
+    return f"{three_digits(count / 1e3)} kB"
+
+
 # A `z` shows a rounded -0.0 as 0.0.
 _DECIBELS, _GAIN = "{:.1f}".format, "{:+z.1f}".format
 _PERCENT = "{:.1%}".format

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from wcwidth import width
 
 from pipelines.results import acceleration
-from pipelines.results.columns import ACCURACY, COMPRESSED, GAIN, SCORE, UNKNOWN, three_digits
+from pipelines.results.columns import ACCURACY, GAIN, SCORE, UNKNOWN, kilobytes, milliseconds, seconds, three_digits
 from pipelines.results.records import DIMENSIONS, CellResult, Comparison, Measurement, Verdict
 from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import aligned, wrapped
@@ -42,8 +42,8 @@ def brief(result: CellResult) -> str:
     measured = result.measurement
     figures = (
         ACCURACY.text(measured.accuracy),
-        _milliseconds(measured.p50_ms),
-        _kilobytes(measured.compressed_bytes),
+        milliseconds(measured.p50_ms),
+        kilobytes(measured.compressed_bytes),
         _trained(result),
     )
     return f"{result.name}: {', '.join(figures)}"
@@ -56,8 +56,8 @@ def note(result: CellResult) -> str:
         f"**{result.name}**: score **{result.score.total:.1f} dB**"
         + (f", {result.comparison.gain.total:+.1f} dB against its baseline." if result.comparison else "."),
         f"Accuracy {ACCURACY.text(measured.accuracy)} on {measured.test_images:,} test images{_balanced(measured)}, "
-        f"{_milliseconds(measured.p50_ms)} an image, "
-        f"{_kilobytes(measured.file_bytes)} ({_kilobytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
+        f"{milliseconds(measured.p50_ms)} an image, "
+        f"{kilobytes(measured.file_bytes)} ({kilobytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
     ]
     return " ".join(lines + _verdict_lines(result, remark=""))
 
@@ -68,10 +68,10 @@ def _rows(result: CellResult) -> list[Row]:
     rows: list[Row] = []
     for name, own, field, form, criterion in (
         ("accuracy", m.accuracy, "accuracy", ACCURACY.text, "accuracy"),
-        ("test time, median", m.p50_ms, "p50_ms", _milliseconds, "test_time"),
-        ("training time", result.timing.train_total_s, "train_s", _seconds, "train_time"),
-        ("file size", m.file_bytes, "file_bytes", _kilobytes, ""),
-        ("compressed size", m.compressed_bytes, "compressed_bytes", _kilobytes, "size"),
+        ("test time, median", m.p50_ms, "p50_ms", milliseconds, "test_time"),
+        ("training time", result.timing.train_total_s, "train_s", seconds, "train_time"),
+        ("file size", m.file_bytes, "file_bytes", kilobytes, ""),
+        ("compressed size", m.compressed_bytes, "compressed_bytes", kilobytes, "size"),
     ):
         if baseline is None:
             rows.append((name, _known(own, form), "", "", ""))
@@ -158,21 +158,9 @@ def _balanced(measured: Measurement) -> str:
 
 
 def _trained(result: CellResult) -> str:
-    seconds = result.timing.train_total_s
-    return "training time unknown" if seconds is None else f"trained in {three_digits(seconds)} s"
+    total_s = result.timing.train_total_s
+    return "training time unknown" if total_s is None else f"trained in {seconds(total_s)}"
 
 
 def _known(value: float | None, form: Callable[[float], str]) -> str:
     return UNKNOWN if value is None else form(value)
-
-
-def _milliseconds(value: float) -> str:
-    return f"{three_digits(value)} ms"
-
-
-def _seconds(value: float) -> str:
-    return f"{three_digits(value)} s"
-
-
-def _kilobytes(count: float) -> str:
-    return f"{COMPRESSED.text(count)} kB"
