@@ -98,6 +98,8 @@ def _folded(columns: Sequence[TextColumn], limit: float) -> list[TextColumn]:
 
 def _lines(text: str, room: int) -> list[str]:
     """The text in lines, broken at spaces and, in long words, after `-`, `_`, `,` and `.`, else anywhere."""
+    if width(text) <= room:
+        return [text]
     lines: list[str] = []
     for piece in re.findall(r"\S+?(?:[-_,.=](?=\S)|(?=\s)|$)\s*", text):
         if lines and width(lines[-1] + piece.rstrip()) <= room:
@@ -106,7 +108,7 @@ def _lines(text: str, room: int) -> list[str]:
             lines.append(piece)
         else:
             lines.extend(wrap(piece, room))
-    return [line.rstrip() for line in lines] or [""]
+    return [line.rstrip() for line in lines]
 
 
 def _table(columns: Sequence[TextColumn]) -> str:

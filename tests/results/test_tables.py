@@ -82,3 +82,9 @@ def test_a_folded_text_keeps_its_spaces() -> None:
         "花花花花花花花花",
         "花花",
     ]
+
+
+def test_a_text_that_fits_keeps_its_indent() -> None:
+    gates = TextColumn(heading="  gate", texts=["  learnt"], left=True)
+    reasons = TextColumn(heading="reason", texts=["better than always answering 'flower'"], left=True)
+    assert fitted([gates, reasons], 30).splitlines()[1].startswith("  learnt  better")
