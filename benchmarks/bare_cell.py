@@ -24,6 +24,7 @@ from ai_edge_litert.interpreter import Interpreter
 from pipelines.models.base import Model
 from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
+from pipelines.training import precision
 from pipelines.training.convolutions import quick_convolutions
 
 BATCH, SHIFT, RATE = 128, 4, 1e-3
@@ -43,9 +44,11 @@ def main() -> None:
     with np.load(path) as arrays:
         images, labels = arrays["x_train"], arrays["y_train"]
         test_images, test_labels = arrays["x_test"], arrays["y_test"]
-    model = MODELS[name].build(images.shape[1:], int(labels.max()) + 1)
+    with precision.policy(precision.chosen("auto", gains=MODELS[name].gains_by_bfloat16)):
+        model = MODELS[name].build(images.shape[1:], int(labels.max()) + 1)
+    print("training in", precision.used(model))
     fit(model, images[validation:], labels[validation:], (images[:validation], labels[:validation]), epochs)
-    convert(model, exported_model)
+    convert(precision.as_float32(model), exported_model)
     accuracy, p50_ms = measure(exported_model, test_images, test_labels)
     began = time.perf_counter()
     compressed = len(zlib.compress(exported_model.read_bytes()))

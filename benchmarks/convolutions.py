@@ -44,8 +44,14 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for model, images, *overrides in CASES:
         fittings = {
-            "quick": Fitting.of_opscore(model, images, *overrides),
-            "own": Fitting.of_opscore(model, images, "--own-convolutions", *overrides),
+            name: Fitting.of_opscore(
+                model,
+                images,
+                f"training.fast_convolutions={str(fast).lower()}",
+                *overrides,
+                expected={"convolutions": whose, "onednn": "off" if "model.onednn=false" in overrides else "on"},
+            )
+            for name, fast, whose in (("quick", True, "opscore's"), ("own", False, "TensorFlow's"))
         }
         quick, own = rates_in_turns(fittings, arguments.epochs).values()
         ratio = of_neighbours(quick, own)

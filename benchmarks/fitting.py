@@ -1,14 +1,16 @@
 """Trainings that go on an epoch at a time, each in a process of its own, so that several can take turns.
 
-    python -m benchmarks.fitting MODEL IMAGES [--steps-per-execution N] [--own-convolutions] [OVERRIDE ...]
+    python -m benchmarks.fitting MODEL IMAGES [--steps-per-execution N] [OVERRIDE ...]
 
 is opscore's side: the trainer of every cell, random images of 32x32 pixels, 10 classes, random weights, batch 128,
-augmented, and the model's own settings unless overridden (`--own-convolutions`: training.fast_convolutions=false). It
-prints the MACs of one image, then trains an epoch for each line that it reads and prints its images per second.
+augmented, and the model's own settings unless overridden. It prints the MACs of one image, then trains an epoch for
+each line that it reads and prints its images per second and what the training used, which it reads from the network
+and from TensorFlow: precision, oneDNN and whose convolutions.
 """
 
 import argparse
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -28,9 +30,19 @@ EPOCHS = 1000
 
 
 class Fitting:
-    """A process that trains an epoch on request."""
+    """A process that trains an epoch on request.
 
-    def __init__(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
+    expected: what it must use, by name; an epoch that used something else raises RuntimeError. environment: is added.
+    """
+
+    def __init__(
+        self,
+        *command: str,
+        expected: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command, self._expected = command, dict(expected or {})
+        self.used: dict[str, str] = {}
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -44,18 +56,27 @@ class Fitting:
 
     @classmethod
     def of_opscore(
-        cls, model: str, images: int, *settings: str, environment: Mapping[str, str] | None = None
+        cls,
+        model: str,
+        images: int,
+        *settings: str,
+        expected: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> "Fitting":
-        """Our trainer. settings: options and overrides of `python -m benchmarks.fitting`. environment: is added."""
+        """Our trainer. settings: options and overrides of `python -m benchmarks.fitting`."""
         command = (sys.executable, "-m", "benchmarks.fitting", model, str(images), *settings)
-        return cls(*command, environment=environment)
+        return cls(*command, expected=expected, environment=environment)
 
     def epoch(self) -> float:
         """Images per second of one more epoch."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        return float(self._told("RATE"))
+        rate, *used = self._told("RATE").split()
+        self.used = dict(each.split("=") for each in used)
+        if not self._expected.items() <= self.used.items():
+            raise RuntimeError(f"{shlex.join(self._command)} must use {self._expected}, got {self.used}")
+        return float(rate)
 
     def end(self) -> None:
         """Let the process end."""
@@ -68,6 +89,13 @@ class Fitting:
             if word == what:
                 return value
         raise RuntimeError(f"a training must report its {what}, but it ended with status {self._process.wait()}")
+
+
+def told(fittings: Mapping[str, Fitting]) -> str:
+    """What each training used, in a line each."""
+    return "\n".join(
+        f"{name}: {', '.join(f'{what} {value}' for what, value in one.used.items())}" for name, one in fittings.items()
+    )
 
 
 def rates_in_turns(fittings: Mapping[str, Fitting], epochs: int) -> dict[str, list[float]]:
@@ -106,31 +134,42 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("images", type=int)
     parser.add_argument("--steps-per-execution", type=int, default=1)
-    parser.add_argument("--own-convolutions", action="store_true")
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
 
+    from pipelines.execution.job import network_of, trainer_of
     from pipelines.models.complexity import macs
-    from pipelines.training.trainer import Trainer
 
-    if arguments.own_convolutions:
-        arguments.overrides.append("training.fast_convolutions=false")
     cell, data = random_cell(
         arguments.model, training=arguments.images, test=CLASSES, epochs=EPOCHS, overrides=arguments.overrides
     )
     import tf_keras
 
     tf_keras.Model.compile = partialmethod(tf_keras.Model.compile, steps_per_execution=arguments.steps_per_execution)
-    model = cell.model.build(data.image_shape, CLASSES)
+    model = network_of(cell, data)
     print("MACS", macs(model), flush=True)
     _wait()
 
     def report(_: int, metrics: dict[str, float]) -> None:
-        print("RATE", metrics["images_per_s"], flush=True)
+        print("RATE", metrics["images_per_s"], *(f"{what}={value}" for what, value in used(model).items()), flush=True)
         _wait()
 
-    trainer = Trainer(settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=report)
-    trainer.fit(model, keep_best=False)
+    trainer_of(cell, data, on_epoch=report).fit(model, keep_best=False)
+
+
+def used(model: Any) -> dict[str, str]:
+    """What a training uses that is going on in this process."""
+    from tensorflow.compat.v2 import nn
+    from tensorflow.python.util import _pywrap_util_port
+
+    from pipelines.training import convolutions, precision
+
+    ours = nn.convolution.__module__ == convolutions.__name__
+    return {
+        "precision": precision.used(model),
+        "onednn": "on" if _pywrap_util_port.IsMklEnabled() else "off",
+        "convolutions": "opscore's" if ours else "TensorFlow's",
+    }
 
 
 def _wait() -> None:

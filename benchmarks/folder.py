@@ -169,10 +169,10 @@ def _fit(photos: Path, side: int, *, in_memory: bool) -> None:
     from hydra import compose, initialize_config_dir
 
     from pipelines.cells.compose import CONF, cell_of
+    from pipelines.execution.job import network_of, trainer_of
     from pipelines.execution.preflight import loaded
     from pipelines.models.complexity import macs
     from pipelines.system import runtime
-    from pipelines.training.trainer import Trainer
 
     overrides = [*_overrides(photos, side), f"dataset.limit_train={FITTING}", f"dataset.limit_test={CLASSES}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -182,7 +182,7 @@ def _fit(photos: Path, side: int, *, in_memory: bool) -> None:
         train, validation = (replace(one, images=np.array(one.images)) for one in (data.train, data.validation))
         data = replace(data, train=train, validation=validation)
     runtime.prepare(onednn=cell.model.onednn, deterministic=False)
-    model = cell.model.build(data.image_shape, CLASSES)
+    model = network_of(cell, data)
     print("MACS", macs(model), flush=True)
     _wait()
 
@@ -190,9 +190,7 @@ def _fit(photos: Path, side: int, *, in_memory: bool) -> None:
         print("RATE", metrics["images_per_s"], flush=True)
         _wait()
 
-    settings = replace(cell.training, learning_rate=cell.learning_rate)
-    trainer = Trainer(settings=settings, data=data, dataset=cell.dataset, seed=0, on_epoch=report)
-    trainer.fit(model, keep_best=False)
+    trainer_of(cell, data, on_epoch=report).fit(model, keep_best=False)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@
 
 Convention: one multiply-accumulate is two floating-point operations; a training step is three forward passes (forward,
 gradient of the inputs, gradient of the kernels), so that an image counts 6 x MACs in training and 2 x MACs in
-inference, those of padding included. Normalization, activations and optimizer count nothing. The peak is NumPy's
-(OpenBLAS's) float32 product of two 2048 x 2048 matrices, on one thread and on all, taken by the same process before and
-after everything that is compared with it: shares are medians of such neighbours, rates the best.
+inference, those of padding included. Normalization, activations and optimizer count nothing. The peak is that of
+the product of two 2048 x 2048 matrices, on one thread and on all, taken by the same process before and after everything
+that is compared with it: shares are medians of such neighbours, rates the best. It is NumPy's (OpenBLAS's) in float32,
+and TensorFlow's (oneDNN's) in bfloat16 for a training that computes in that.
 
-Training: the trainer of every cell, 32x32 pixels, batch 128, augmented, with the model's own oneDNN setting; the best
-epoch but the first. Inference: LiteRT, float32, single images, on one thread, and one interpreter a core. A second
+Training: the trainer of every cell, 32x32 pixels, batch 128, augmented, with the model's own settings; the best epoch
+but the first. Inference: LiteRT, float32, single images, on one thread, and one interpreter a core. A second
 table says where a training step goes, by TensorFlow's own profiler, and how long reading the weights once from memory
 takes.
 """
@@ -31,8 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fitting import random_cell
-from benchmarks.images import CLASSES
+from benchmarks.fitting import random_cell, used
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("vgg16", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_b0", "efficientnet_lite0", "small_cnn")
@@ -62,10 +62,13 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Of one model. bandwidth: bytes per second that one thread reads. shares: of a training step's time."""
+    """Of one model. used: by its training. bandwidth: bytes per second that one thread reads. shares: of a training
+    step's time.
+    """
 
     macs: int
     weight_bytes: int
+    used: dict[str, str]
     training: Rates
     single: Rates
     all_cores: Rates
@@ -104,11 +107,12 @@ def _widest_products() -> dict[str, str]:
 
 
 def _tell(found: dict[str, Found]) -> None:
-    print("| model | MACs | training | of peak | inference, 1 thread | of peak | inference, all cores | of peak |")
-    print("|---|---|---|---|---|---|---|---|")
+    heads = ("training", "inference, 1 thread", "inference, all cores")
+    print(f"| model | MACs | training in | {' | '.join(f'{head} | of peak' for head in heads)} |")
+    print("|---" * (3 + 2 * len(heads)) + "|")
     for model, one in found.items():
         print(
-            f"| {model} | {one.macs / 1e6:.1f} M | {one.training.format(6 * one.macs)} "
+            f"| {model} | {one.macs / 1e6:.1f} M | {one.used['precision']} | {one.training.format(6 * one.macs)} "
             f"| {one.single.format(2 * one.macs)} | {one.all_cores.format(2 * one.macs)} |"
         )
     print(f"\n| model | training images/s | {' | '.join([*GROUPS, 'the rest'])} | one image | weights from memory |")
@@ -120,27 +124,37 @@ def _tell(found: dict[str, Found]) -> None:
             f"| {1e3 / max(one.single.images_per_s):.2f} ms | {1e3 * one.weight_bytes / one.bandwidth:.2f} ms |"
         )
     single = max(peak for one in found.values() for peak in one.single.peaks)
-    every = max(peak for one in found.values() for peak in one.training.peaks)
+    every = {
+        precision: max(
+            peak for one in found.values() if one.used["precision"] == precision for peak in one.training.peaks
+        )
+        for precision in sorted({one.used["precision"] for one in found.values()})
+    }
     bandwidth = max(one.bandwidth for one in found.values())
-    print(f"\nbest peak: {single / 1e9:.0f} GFLOP/s on one thread, {every / 1e9:.0f} on all", end="; ")
+    print(f"\nbest peak: {single / 1e9:.0f} GFLOP/s on one thread; on all", end=" ")
+    print(", ".join(f"{peak / 1e9:.0f} in {precision}" for precision, peak in every.items()), end="; ")
     print(f"{bandwidth / 1e9:.1f} GB/s read by one thread")
 
 
 def _measured(name: str, epochs: int) -> Found:
     from pipelines.execution.export import export
+    from pipelines.execution.job import network_of
     from pipelines.models import complexity
     from pipelines.techniques.base import Candidate
+    from pipelines.training import precision
 
     cell, data = random_cell(name, training=IMAGES, test=TEST, epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:
-        model = cell.model.build(data.image_shape, CLASSES)
-        training, shares = _trained(cell, data, model)
+        model = network_of(cell, data)
+        training, shares, used_by = _trained(cell, data, model)
+        model = precision.as_float32(model)
         exported_model = Path(folder) / "artifact.tflite"
         export(Candidate(model=model), training_images=data.train.images, labels=data.class_names, path=exported_model)
         single, all_cores = _answering(exported_model, data.test.images)
         return Found(
             macs=complexity.macs(model),
             weight_bytes=4 * complexity.parameters(model),
+            used=used_by,
             training=training,
             single=single,
             all_cores=all_cores,
@@ -149,16 +163,22 @@ def _measured(name: str, epochs: int) -> Found:
         )
 
 
-def _trained(cell: Any, data: Any, model: Any) -> tuple[Rates, dict[str, float]]:
-    """Rates of all epochs but the first, and shares of the operators' time in one more epoch."""
+def _trained(cell: Any, data: Any, model: Any) -> tuple[Rates, dict[str, float], dict[str, str]]:
+    """Rates of all epochs but the first, shares of the operators' time in one more epoch, and what it used."""
     import tensorflow as tf
 
-    from pipelines.training.trainer import Trainer
+    from pipelines.execution.job import trainer_of
+    from pipelines.training import precision
 
+    in_bfloat16 = precision.used(model) == precision.BFLOAT16
     peaks: list[float] = []
-    trainer = Trainer(
-        settings=cell.training, data=data, dataset=cell.dataset, seed=0, on_epoch=lambda *_: peaks.append(_peak())
-    )
+    used_by: dict[str, str] = {}
+
+    def after_epoch(*_: object) -> None:
+        used_by.update(used(model))
+        peaks.append(_peak_bfloat16() if in_bfloat16 else _peak())
+
+    trainer = trainer_of(cell, data, on_epoch=after_epoch)
     trainer.fit(model, keep_best=False)
     rates = Rates(
         images_per_s=[epoch["images_per_s"] for epoch in trainer.epochs[1:]],
@@ -170,7 +190,7 @@ def _trained(cell: Any, data: Any, model: Any) -> tuple[Rates, dict[str, float]]
         with tf.profiler.experimental.Profile(logs):
             model.fit(batches, verbose=0)
         (path,) = Path(logs).rglob("*.xplane.pb")
-        return rates, _shares(path)
+        return rates, _shares(path), used_by
 
 
 def _shares(path: Path) -> dict[str, float]:
@@ -228,6 +248,20 @@ def _peak() -> float:
     # OpenBLAS's threads keep their cores busy for a moment after a product, in case there is another.
     time.sleep(0.3)
     return rate
+
+
+def _peak_bfloat16() -> float:
+    """The same in bfloat16, on all cores."""
+    import tensorflow as tf
+
+    size, products = 2048, 0
+    matrix = tf.ones((size, size), tf.bfloat16)
+    started = time.perf_counter()
+    while time.perf_counter() - started < 0.5:
+        # TensorFlow may return before the product is there.
+        tf.matmul(matrix, matrix)[0, 0].numpy()
+        products += 1
+    return products * 2 * size**3 / (time.perf_counter() - started)
 
 
 def _bandwidth() -> float:

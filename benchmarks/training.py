@@ -1,4 +1,4 @@
-"""Training throughput inside a cell against a bare Keras `fit`, with oneDNN and with TensorFlow's defaults.
+"""Training throughput inside a cell against a bare Keras `fit`: oneDNN in float32 and bfloat16, TensorFlow's defaults.
 
     python -m benchmarks.training [--models resnet50 vgg16] [--repeats 2]
 
@@ -24,18 +24,22 @@ EPOCHS = 6
 # TensorFlow's defaults are so slow that a shorter epoch must do; the rate is of whole epochs all the same.
 DEFAULTS_IMAGES = 512
 VALIDATION = IMAGES // 8
+CELL = "cell"
 
 BARE = """
 import sys, time
 import numpy as np
 import tf_keras
-name, path, images, batch, epochs = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+name, path, policy, images, batch, epochs = *sys.argv[1:4], *map(int, sys.argv[4:])
+tf_keras.mixed_precision.set_global_policy(policy)
 with np.load(path) as arrays:
     x, y = arrays["x_train"][:images].astype("float32"), arrays["y_train"][:images]
 make = {"resnet50": tf_keras.applications.ResNet50, "vgg16": tf_keras.applications.VGG16}[name]
 backbone = make(include_top=False, weights=None, input_shape=x.shape[1:])
 pooled = tf_keras.layers.GlobalAveragePooling2D()(backbone.output)
-model = tf_keras.Model(backbone.input, tf_keras.layers.Dense(10)(pooled))
+model = tf_keras.Model(backbone.input, tf_keras.layers.Dense(10, dtype="float32")(pooled))
+computed = {layer.compute_dtype for layer in model.layers if "conv" in layer.name}
+assert computed == {policy.removeprefix("mixed_")}, computed
 model.compile("adam", tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
 
 class Clock(tf_keras.callbacks.Callback):
@@ -53,39 +57,45 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()
     print("images/s of the best epoch; ratios of the cell to the bare fits of this run\n")
-    print("| model | cell | bare, oneDNN | bare, defaults | cell / oneDNN | cell / defaults |")
-    print("|---|---|---|---|---|---|")
+    bare = ("bare, oneDNN", "bare, oneDNN, bfloat16", "bare, defaults")
+    print(f"| model | cell in | cell | {' | '.join(bare)} | {' | '.join(f'cell / {name}' for name in bare)} |")
+    print("|---" * (3 + 2 * len(bare)) + "|")
     with tempfile.TemporaryDirectory() as scratch:
         data, fraction = random_npz(Path(scratch), training=IMAGES, validation=VALIDATION, test=CLASSES)
         for model in arguments.models:
-            cell: list[float] = []
-            onednn: list[float] = []
-            defaults: list[float] = []
+            rates: dict[str, list[float]] = {name: [] for name in (CELL, *bare)}
             for repeat in range(arguments.repeats):
-                cell += _cell(model, (data, fraction), Path(scratch) / f"{model}-{repeat}")
-                onednn += _bare(model, data, onednn=True, images=IMAGES, epochs=EPOCHS)
-                defaults += _bare(model, data, onednn=False, images=DEFAULTS_IMAGES, epochs=3)
-            a, b, c = map(max, (cell, onednn, defaults))
-            print(f"| {model} | {a:.1f} | {b:.1f} | {c:.1f} | {a / b:.2f} | {a / c:.2f} |", flush=True)
+                precision, taken = _cell(model, (data, fraction), Path(scratch) / f"{model}-{repeat}")
+                rates[CELL] += taken
+                rates[bare[0]] += _bare(model, data, onednn=True, images=IMAGES, epochs=EPOCHS)
+                rates[bare[1]] += _bare(model, data, onednn=True, images=IMAGES, epochs=EPOCHS, policy="mixed_bfloat16")
+                rates[bare[2]] += _bare(model, data, onednn=False, images=DEFAULTS_IMAGES, epochs=3)
+            best = {name: max(taken) for name, taken in rates.items()}
+            print(
+                f"| {model} | {precision} | {' | '.join(f'{rate:.1f}' for rate in best.values())} "
+                f"| {' | '.join(f'{best[CELL] / best[name]:.2f}' for name in bare)} |",
+                flush=True,
+            )
 
 
-def _cell(model: str, data: tuple[Path, float], folder: Path) -> list[float]:
-    """Images per second of each epoch but the first."""
+def _cell(model: str, data: tuple[Path, float], folder: Path) -> tuple[str, list[float]]:
+    """The precision that the run recorded, and images per second of each epoch but the first."""
     command = [
         *(sys.executable, "-m", "pipelines.run", *random_overrides(model, data, epochs=EPOCHS)),
         *("measurement=quick", f"tracking.uri=sqlite:///{folder}/mlflow.db", f"hydra.run.dir={folder}"),
     ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (result,) = folder.glob("*/result.json")
-    return [epoch["images_per_s"] for epoch in json.loads(result.read_text())["epochs"][1:]]
+    (path,) = folder.glob("*/result.json")
+    result = json.loads(path.read_text())
+    return result["precision"], [epoch["images_per_s"] for epoch in result["epochs"][1:]]
 
 
-def _bare(model: str, data: Path, *, onednn: bool, images: int, epochs: int) -> list[float]:
+def _bare(model: str, data: Path, *, onednn: bool, images: int, epochs: int, policy: str = "float32") -> list[float]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
     environment["TF_USE_LEGACY_KERAS"] = "1"
     if onednn:
         environment["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    command = [sys.executable, "-c", BARE, model, str(data), str(images), str(BATCH), str(epochs)]
+    command = [sys.executable, "-c", BARE, model, str(data), policy, str(images), str(BATCH), str(epochs)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     rates = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("RATE")]
     return rates[1:]

@@ -13,6 +13,7 @@ from pipelines.results.score import OperationalScore
 from pipelines.system import checks
 from pipelines.techniques.base import Technique
 from pipelines.techniques.baseline import Baseline
+from pipelines.training import precision
 from pipelines.training.trainer import Training
 
 
@@ -60,6 +61,15 @@ class Cell:
     def learning_rate(self) -> float:
         """The training's learning rate, or the model's own where that is null."""
         return self.training.learning_rate or self.model.learning_rate
+
+    @property
+    def precision(self) -> str:
+        """Keras's dtype policy while it trains, on this machine (`pipelines/training/precision.py`)."""
+        # The checkpoint that a technique starts from computes in float32.
+        if self.parent is not None:
+            return precision.FLOAT32
+        gains = self.model.onednn and self.model.gains_by_bfloat16
+        return precision.chosen(self.training.mixed_precision, gains=gains)
 
     @property
     def baseline(self) -> Cell | None:

@@ -61,6 +61,7 @@ def _fingerprint(cell: Cell, digest_of: Callable[[Dataset], str], needs: Mapping
             "dataset": describe(cell.dataset, determining=True),
             "technique": describe(cell.technique, determining=True),
             "training": describe(cell.training, determining=True) | {"learning_rate": cell.learning_rate},
+            "precision": cell.precision,
             "seed": cell.seed,
             "deterministic": cell.deterministic,
             "parent": needs["parent"].fingerprint if "parent" in needs else None,

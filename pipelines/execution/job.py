@@ -25,6 +25,7 @@ from pipelines.results.records import Complexity, Timing
 from pipelines.system import runtime
 from pipelines.system.stopwatch import part
 from pipelines.techniques.base import Candidate, Context, Conversion
+from pipelines.training import precision
 from pipelines.training.trainer import OnEpoch, Trainer
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class Job:
             epochs=trained.epochs,
             metrics=trained.metrics,
             joules=trained.joules,
+            precision=trained.precision,
         )
         build.save(self.files.build)
         return build
@@ -182,6 +184,7 @@ class Job:
             epochs=tuple(trainer.epochs),
             metrics=dict(candidate.metrics),
             joules=trainer.joules,
+            precision=cell.precision if trainer.epochs else None,
             conversion=asdict(candidate.conversion),
         )
         # A technique that only quantizes leaves the weights as they were.
@@ -201,17 +204,19 @@ class Job:
             if parent is not None:
                 model = tf_keras.models.load_model(parent.files.checkpoint, compile=False)
             else:
-                tf_keras.mixed_precision.set_global_policy(self.cell.training.precision_policy())
-                try:
-                    model = self.cell.model.build(self.data.image_shape, len(self.data.class_names))
-                finally:
-                    tf_keras.mixed_precision.set_global_policy("float32")
+                model = network_of(self.cell, self.data)
                 self.cell.model.arrange(model, self.data.class_names)
         with part("optimize"):
             trained = self.cell.model.trained
             context = Context(trainer=trainer, source=source, baseline=baseline, trained=trained, report=self.report)
             candidate = self.cell.technique.apply(Candidate(model=model), context)
-            return replace(candidate, model=_as_float32(candidate.model))
+            return replace(candidate, model=precision.as_float32(candidate.model))
+
+
+def network_of(cell: Cell, data: ImageData) -> tf_keras.Model:
+    """The network that a cell without parent trains, computing in the cell's precision."""
+    with precision.policy(cell.precision):
+        return cell.model.build(data.image_shape, len(data.class_names))
 
 
 def trainer_of(cell: Cell, data: ImageData, *, on_epoch: OnEpoch) -> Trainer:
@@ -263,18 +268,3 @@ def _copy(paths: Sequence[Path], folder: Path) -> None:
             shutil.copytree(path, folder / path.name)
         elif path.exists():
             shutil.copy2(path, folder)
-
-
-def _as_float32(model: tf_keras.Model) -> tf_keras.Model:
-    """The model with every layer computing in float32: half precision serves training only."""
-    import tf_keras
-
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
-        return model
-
-    def in_float32(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
-
-    clone = tf_keras.models.clone_model(model, clone_function=in_float32)
-    clone.set_weights(model.get_weights())
-    return clone

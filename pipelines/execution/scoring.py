@@ -57,6 +57,7 @@ def cell_result(
         epochs=build.epochs,
         metrics=build.metrics,
         joules=build.joules,
+        precision=build.precision,
         majority=verdict.majority(measured.logits.argmax(axis=1), data.test.labels, data.class_names),
         delegation=delegation,
     )

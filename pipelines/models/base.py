@@ -28,6 +28,9 @@ class Model(ABC):
     # Learning rates for Adam and batches of 64 images, from random and from pretrained weights.
     random_rate: ClassVar[float] = 1e-3
     pretrained_rate: ClassVar[float] = 1e-3
+    # Whether training is faster in bfloat16 on a CPU that has instructions for it
+    # (docs/maintainers/performance-training.md).
+    gains_by_bfloat16: ClassVar[bool] = False
 
     # The name does not change a result.
     name: str = field(default="", metadata={"fingerprint": False})

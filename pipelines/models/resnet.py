@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pipelines.models.pretrained import (
     KERAS_URL,
@@ -29,6 +29,8 @@ _MD5 = {50: "4d473c1dd8becc155b73f8504c6f6626", 101: "88cf7a10940856eca736dc7b7e
 @dataclass(frozen=True, kw_only=True)
 class ResNet(KerasApplication):
     """Residual network of bottleneck blocks. depth: 50 or 101."""
+
+    gains_by_bfloat16: ClassVar[bool] = True
 
     depth: int
 

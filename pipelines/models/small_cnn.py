@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models.network import Network
 from pipelines.system import checks
@@ -21,6 +21,7 @@ class SmallCNN(Network):
     """
 
     default_name = "small_cnn"
+    gains_by_bfloat16: ClassVar[bool] = True
     width: int
 
     def __post_init__(self) -> None:

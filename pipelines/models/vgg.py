@@ -36,6 +36,7 @@ class VGG(KerasApplication):
 
     random_rate: ClassVar[float] = 3e-4
     pretrained_rate: ClassVar[float] = 1e-4
+    gains_by_bfloat16: ClassVar[bool] = True
 
     depth: int
 

@@ -61,6 +61,7 @@ class Trained(Record):
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
     joules: dict[str, float]
+    precision: str | None
     conversion: dict[str, Any]
 
 
@@ -74,6 +75,7 @@ class Build(Record):
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
     joules: dict[str, float]
+    precision: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

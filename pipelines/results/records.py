@@ -154,7 +154,8 @@ class CellResult(Record):
 
     violations: the budgets of its score profile that it breaks. comparison: None for a baseline. epochs: metrics of
     each training epoch. metrics: the technique's own. joules: energy of the cell's own training by `cpu`, `dram` and
-    `gpu`, as far as the machine has counters. majority, delegation: None where the record is older than them.
+    `gpu`, as far as the machine has counters. precision: Keras's dtype policy of
+    that training; None without one, or where the record is older. majority, delegation: None where it is older.
     """
 
     model: str
@@ -172,6 +173,7 @@ class CellResult(Record):
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
     joules: dict[str, float] = field(default_factory=dict)
+    precision: str | None = None
     majority: Majority | None = None
     delegation: Delegation | None = None
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipelines.system import runtime
+from pipelines.system import machine, runtime
 
 
 class Process(Protocol):
@@ -139,7 +139,7 @@ def _server(variables: Mapping[str, str], *, onednn: bool) -> Server | None:
 
 def _is_safe() -> bool:
     """macOS forbids copies that use its frameworks, and a driver of CUDA may be in use from its loading on."""
-    return sys.platform == "linux" and not runtime.NVIDIA_DRIVER.exists()
+    return sys.platform == "linux" and not machine.has_gpu_driver()
 
 
 def send(to: socket.socket, number: int) -> None:

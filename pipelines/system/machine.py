@@ -8,21 +8,36 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+CPUINFO = Path("/proc/cpuinfo")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+# What the drivers of NVIDIA and AMD make.
+GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
+# Instructions for products of bfloat16 numbers, by their names in CPUINFO.
+_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 # Parts of processors' names that tell no two models apart.
 _NOISE = re.compile(r"\((?:r|tm)\)|@.*|\bcpu\b|\b\d+-core\b|\bprocessor\b", re.IGNORECASE)
 
 
 def processor() -> str:
     """The processor's name, or the board's where the processor has none, as on many ARM boards."""
-    cpuinfo, board = Path("/proc/cpuinfo"), Path("/proc/device-tree/model")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+    board = Path("/proc/device-tree/model")
+    if CPUINFO.exists():
+        for line in CPUINFO.read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     if board.exists():
         return board.read_text().strip("\0 \n")
     return platform.processor() or platform.machine()
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16 that oneDNN uses: AVX512-BF16 or AMX."""
+    return CPUINFO.exists() and not _BFLOAT16.isdisjoint(CPUINFO.read_text().split())
+
+
+def has_gpu_driver() -> bool:
+    """Whether the driver of a GPU is loaded; it does not tell whether TensorFlow can use it."""
+    return any(path.exists() for path in GPU_DRIVERS)
 
 
 def cores() -> int:

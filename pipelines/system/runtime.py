@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,6 @@ GREETING = re.compile(
     r"|fully_quantize: |INFO: Applying \d+ TensorFlow Lite delegate"
 )
 NO_CUDA = re.compile(r"E\d{4} .*failed call to cuInit")
-NVIDIA_DRIVER = Path("/dev/nvidiactl")
 # Its lines are in the log file alone (conf/config.yaml).
 native_log = logging.getLogger("native")
 
@@ -62,6 +62,8 @@ def variables(*, onednn: bool, deterministic: bool) -> dict[str, str]:
     """
     level = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
     wanted = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_USE_LEGACY_KERAS": "1"}
+    # TensorFlow would otherwise take all memory of a GPU, and a second cell on it would fail.
+    wanted |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     return wanted | level | ({"TF_DETERMINISTIC_OPS": "1"} if deterministic else {})
 
 
@@ -102,7 +104,7 @@ def without_greetings() -> Iterator[None]:
             os.close(original)
             caught.seek(0)
             for line in caught.read().decode(errors="replace").splitlines(keepends=True):
-                if GREETING.match(line) or (NO_CUDA.match(line) and not NVIDIA_DRIVER.exists()):
+                if GREETING.match(line) or (NO_CUDA.match(line) and not machine.has_gpu_driver()):
                     native_log.info(line.rstrip())
                 else:
                     sys.stderr.write(line)
@@ -159,6 +161,18 @@ def gpus() -> list[str]:
 
     devices = tf.config.list_physical_devices("GPU")
     return [tf.config.experimental.get_device_details(d).get("device_name", d.name) for d in devices]
+
+
+@cache
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU. A process that has not loaded it asks another one, where there is a driver."""
+    if sys.modules.get("tensorflow"):
+        return bool(gpus())
+    if not machine.has_gpu_driver():
+        return False
+    count = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
+    asked = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() not in ("", "0")
 
 
 def hardware() -> dict[str, Any]:

@@ -182,6 +182,7 @@ class CellRun:
         metrics = view.rounded(metrics) | metrics
         mlflow.log_metrics({name: value for name, value in metrics.items() if name not in recorded.metrics})
         tags = {"hardware": hardware_name(result.hardware), NOTE: note(result)}
+        tags |= {"precision": result.precision} if result.precision else {}
         tags |= {MAJORITY: result.majority.answer} if result.majority else {}
         tags |= {DELEGATED: result.delegation.text()} if result.delegation else {}
         mlflow.set_tags(tags | {"feasible": result.feasible})

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.system import checks, energy, runtime, stopwatch
-from pipelines.training import batch_norm
+from pipelines.system import checks, energy, stopwatch
+from pipelines.training import batch_norm, precision
 from pipelines.training.batches import plain_batches, training_batches
 from pipelines.training.convolutions import quick_convolutions
 
@@ -34,10 +34,11 @@ class Training:
     0.9. learning_rate: above 0, decayed to 0 along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983); None takes
     the model's own (`Model.learning_rate`). warmup_fraction: fraction of the steps in which the rate rises linearly, in
     [0, 1): Adam's first steps are based on few gradients, and can move a deep plain network to where it does not learn
-    (Goyal et al. 2017, arXiv:1706.02677; Liu et al. 2020, arXiv:1908.03265). mixed_precision: `auto` computes in
-    float16 if there is a GPU; weights stay float32. fast_convolutions: on a CPU, use faster operators
-    (`pipelines/training/convolutions.py`). adapt_batch_norm: lower the momentum of batch normalization in short
-    trainings (`pipelines/training/batch_norm.py`).
+    (Goyal et al. 2017, arXiv:1706.02677; Liu et al. 2020, arXiv:1908.03265). mixed_precision: compute in half
+    precision, float16 on a GPU and bfloat16 on a CPU; `auto` does so on a GPU, and on a CPU that has instructions for
+    bfloat16 if the network trains faster that way (`Model.gains_by_bfloat16`). fast_convolutions: on a CPU, use faster
+    operators (`pipelines/training/convolutions.py`). adapt_batch_norm: lower the momentum of batch normalization in
+    short trainings (`pipelines/training/batch_norm.py`).
     """
 
     epochs: int
@@ -46,7 +47,8 @@ class Training:
     learning_rate: float | None
     warmup_fraction: float
     patience: int
-    mixed_precision: str | bool
+    # What it comes to counts for a fingerprint, not how it was asked for.
+    mixed_precision: str | bool = field(metadata={"fingerprint": False})
     fast_convolutions: bool = True
     adapt_batch_norm: bool = True
 
@@ -60,14 +62,6 @@ class Training:
         checks.one_of("training.mixed_precision", self.mixed_precision, ("auto", True, False))
         for name in ("fast_convolutions", "adapt_batch_norm"):
             checks.flag(f"training.{name}", getattr(self, name))
-
-    def precision_policy(self) -> str:
-        """Keras's dtype policy on this machine. Loads TensorFlow."""
-        on_gpu = bool(runtime.gpus())
-        if not (on_gpu if self.mixed_precision == "auto" else self.mixed_precision):
-            return "float32"
-        # CPUs have no fast float16; bfloat16 is their half precision.
-        return "mixed_float16" if on_gpu else "mixed_bfloat16"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +122,7 @@ class Trainer:
             metrics=["accuracy"],
         )
         stop_early = _early_stopping(self.settings.patience)
-        progress = _progress(epochs, self.steps_per_epoch)
+        progress = _progress(epochs, self.steps_per_epoch, precision.used(model))
         with self.clock(), self.convolutions(), self._batch_norm(model, epochs):
             try:
                 model.fit(
@@ -214,7 +208,7 @@ def _early_stopping(patience: int) -> tf_keras.callbacks.Callback:
     return EarlyStopping(monitor="val_accuracy", mode="max", patience=patience, restore_best_weights=True)
 
 
-def _progress(epochs: int, steps: int) -> tf_keras.callbacks.Callback:
+def _progress(epochs: int, steps: int, policy: str) -> tf_keras.callbacks.Callback:
     """Prints a line for each epoch and, in a terminal, shows a bar of the epoch's steps."""
     import tf_keras
     from tqdm import tqdm
@@ -229,7 +223,7 @@ def _progress(epochs: int, steps: int) -> tf_keras.callbacks.Callback:
                 self.bar.close()
 
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-            print(f"training for {epochs} epochs of {steps} steps", flush=True)
+            print(f"training for {epochs} epochs of {steps} steps in {policy.removeprefix('mixed_')}", flush=True)
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
             self.started = time.perf_counter()

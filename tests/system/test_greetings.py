@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.system import runtime
+from pipelines.system import machine, runtime
 
 GREETING = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 NO_CUDA = "E0000 00:00:1.1   1 cuda_platform.cc:52] failed call to cuInit: UNKNOWN ERROR (303)"
@@ -26,7 +26,7 @@ def native(
         path = tmp_path / "driver"
         if driver:
             path.touch()
-        monkeypatch.setattr(runtime, "NVIDIA_DRIVER", path)
+        monkeypatch.setattr(machine, "GPU_DRIVERS", (path,))
         with runtime.without_greetings():
             for line in lines:
                 os.write(2, f"{line}\n".encode())

@@ -243,24 +243,6 @@ def test_onednn_cannot_change_once_tensorflow_is_loaded(monkeypatch: pytest.Monk
         runtime.prepare(onednn=False, deterministic=False)
 
 
-def test_half_precision_is_for_training_only(tf_keras) -> None:
-    from pipelines.execution.job import _as_float32
-
-    policy = dataclasses.replace(SETTINGS, mixed_precision=True).precision_policy()
-    assert policy in ("mixed_bfloat16", "mixed_float16")
-    tf_keras.mixed_precision.set_global_policy(policy)
-    try:
-        it = trainer(dataclasses.replace(SETTINGS, mixed_precision=True))
-        model = linear(tf_keras, it.data)
-    finally:
-        tf_keras.mixed_precision.set_global_policy("float32")
-    it.fit(model)
-    plain = _as_float32(model)
-    assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
-    pixels = it.data.test.images[:8].astype(np.float32)
-    assert np.allclose(plain.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=0.1)
-
-
 def test_batches_from_a_file_equal_those_from_memory(tmp_path) -> None:
     data, dataset = small_data()
     dataset = dataclasses.replace(dataset, horizontal_flip=True, max_shift=2)
