@@ -55,6 +55,29 @@ def test_results_and_gradients_equal_tensorflows(stride: int, padding: str) -> N
         )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_bfloat16_is_exact_to_its_digits(stride: int, padding: str) -> None:
+    """Against float32 on the same numbers, which bfloat16 holds exactly."""
+    for size, taps in itertools.product([*MAPS, (9, 9)], KERNELS):
+        if padding == "VALID" and (size[0] < taps[0] or size[1] < taps[1]):
+            continue
+        given = [tf.cast(numbers(*shape), tf.bfloat16) for shape in ((2, *size, 128), (*taps, 128, 6))]
+
+        def convolve(maps: Any, kernel: Any) -> Any:
+            settings = {"padding": padding, "data_format": "NHWC", "dilations": [1, 1]}
+            return tf.cast(nn.convolution(maps, kernel, strides=[stride] * 2, **settings), tf.float32)
+
+        true = found(convolve, *(tf.cast(one, tf.float32) for one in given))
+        with quick_convolutions():
+            quick = found(convolve, *given)
+        assert [one.dtype for one in quick] == [tf.float32, tf.bfloat16, tf.bfloat16]
+        for exact, one in zip(true, quick, strict=True):
+            error = np.linalg.norm(tf.cast(one, tf.float32) - exact)
+            assert error <= 0.005 * np.linalg.norm(exact), f"{size}, {taps}"
+
+
 @pytest.mark.parametrize(
     ("function", "kernel", "dilation"),
     [("convolution", (1, 1, 4, 6), 1), ("convolution", (3, 3, 8, 6), 2), ("depthwise_conv2d", (5, 5, 8, 2), 1),
