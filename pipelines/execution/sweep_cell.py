@@ -21,7 +21,7 @@ from pipelines.execution.cell_main import run_inline
 from pipelines.execution.cell_process import failed, run_in_subprocess
 from pipelines.execution.request import CellRequest, SweepContext
 from pipelines.results.outcome import Outcome
-from pipelines.system import stopwatch
+from pipelines.system import machine, stopwatch
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
@@ -81,9 +81,17 @@ def _outcome(config: DictConfig, folder: Path, context: SweepContext) -> Outcome
 
 
 def _environment(config: DictConfig) -> dict[str, str | None]:
-    threads = config.sweep.threads or _share_of_cores(HydraConfig.get().launcher)
+    hydra = HydraConfig.get()
+    threads = config.sweep.threads or _share_of_cores(hydra.launcher)
     # joblib limits its workers' OpenMP threads. TensorFlow does not use OpenMP, and the child must not inherit it.
-    return {"OMP_NUM_THREADS": None} | ({"TF_NUM_INTRAOP_THREADS": str(threads)} if threads else {})
+    environment: dict[str, str | None] = {"OMP_NUM_THREADS": None}
+    if threads:
+        environment["TF_NUM_INTRAOP_THREADS"] = str(threads)
+    # joblib's jobs take the cards in turn. Ray and Slurm grant a job its own, which its process inherits.
+    cards = machine.nvidia_cards()
+    if hydra.launcher.get("n_jobs", 1) != 1 and len(cards) > 1:
+        environment[machine.CARDS] = cards[hydra.job.num % len(cards)]
+    return environment
 
 
 def _share_of_cores(launcher: DictConfig) -> int | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+# The variable that names the cards of a process.
+CARDS = "CUDA_VISIBLE_DEVICES"
 # What the drivers of NVIDIA and AMD make.
 GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
 # Instructions for products of bfloat16 numbers, by their names in CPUINFO.
@@ -38,6 +40,14 @@ def has_bfloat16() -> bool:
 def has_gpu_driver() -> bool:
     """Whether the driver of a GPU is loaded; it does not tell whether TensorFlow can use it."""
     return any(path.exists() for path in GPU_DRIVERS)
+
+
+def nvidia_cards() -> list[str]:
+    """The cards that this process may use, as `CUDA_VISIBLE_DEVICES` names them, whoever set it; else all there are."""
+    granted = os.environ.get(CARDS)
+    if granted is not None:
+        return [card for card in granted.split(",") if card]
+    return sorted((path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")), key=int)
 
 
 def cores() -> int:

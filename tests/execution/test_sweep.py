@@ -259,3 +259,16 @@ def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path) -> 
     (parent,) = place.sweeps()
     assert cell.info.status == parent.info.status == "KILLED"
     assert not place.client.search_prompts()
+
+
+@pytest.mark.parametrize(("launcher", "expected"), [(FOUR_AT_ONCE, ["3", "5"]), ((), ["3,5", "3,5"])])
+def test_parallel_cells_take_the_granted_cards_in_turn(
+    tmp_path: Path, launcher: tuple[str, ...], expected: list[str]
+) -> None:
+    """Without CUDA: it is what the cells' processes are told. One cell at a time may use all."""
+    place = Place(tmp_path)
+    own = ("technique=baseline", "technique._target_=tests.own_techniques.Card", "seed=0,1")
+    done = place.run("-m", *own, *launcher, "training.epochs=1", CUDA_VISIBLE_DEVICES="3,5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    logs = [path.read_text() for path in sorted(tmp_path.glob("out/**/cell.log"))]
+    assert [re.findall(r"cards: (\S+)", text) for text in logs] == [[one] for one in expected]
