@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.execution.cell_process import run_in_subprocess
 from pipelines.execution.preflight import loaded
+from pipelines.models import checkpoint
 from pipelines.results import summary
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
@@ -215,11 +216,10 @@ class Executor:
             return of.model.untrained().build(data.image_shape, len(data.class_names))
 
         def source_network() -> tf_keras.Model:
-            import tf_keras
 
             if source is not None:
                 return network(source)
-            return tf_keras.models.load_model(self.store.load(str(learns.uri)).files.checkpoint, compile=False)
+            return checkpoint.load(self.store.load(str(learns.uri)).files.checkpoint)
 
         cell.technique.check_source(lambda: network(cell), source_network)
         runtime.forget_networks()

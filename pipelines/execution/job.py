@@ -17,7 +17,7 @@ from pipelines.execution.scoring import cell_result
 from pipelines.litert.delegation import delegation
 from pipelines.litert.kernels import sparsity
 from pipelines.litert.session import Result, measure
-from pipelines.models import complexity
+from pipelines.models import checkpoint, complexity
 from pipelines.results import agreement
 from pipelines.results.columns import FILE
 from pipelines.results.folder import Build, CellFiles, Finished, Trained
@@ -197,12 +197,11 @@ class Job:
         return candidate, trained
 
     def _optimize(self, trainer: Trainer) -> Candidate:
-        import tf_keras
 
         parent, source, baseline = (self.needed.get(role) for role in ("parent", "source", "baseline"))
         with part("build"):
             if parent is not None:
-                model = tf_keras.models.load_model(parent.files.checkpoint, compile=False)
+                model = checkpoint.load(parent.files.checkpoint)
             else:
                 model = network_of(self.cell, self.data)
                 self.cell.model.arrange(model, self.data.class_names)
@@ -247,11 +246,10 @@ def _write_config(cell: Cell, files: CellFiles) -> None:
 
 def _resume_training(unfinished: CellFiles, files: CellFiles) -> tuple[Candidate, Trained]:
     """The trained candidate of an attempt that failed before its export."""
-    import tf_keras
 
     trained = Trained.load(unfinished.trained)
     _copy((unfinished.checkpoint, unfinished.tables, unfinished.trained), files.folder)
-    model = tf_keras.models.load_model(files.checkpoint, compile=False)
+    model = checkpoint.load(files.checkpoint)
     return Candidate(model=model, conversion=Conversion(**trained.conversion), metrics=trained.metrics), trained
 
 

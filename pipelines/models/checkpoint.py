@@ -1,12 +1,41 @@
-"""Weights from a `.keras` checkpoint, copied by layer name; duplicates of networks."""
+"""Networks and weights from a `.keras` checkpoint, and duplicates of networks."""
 
 from __future__ import annotations
 
+import json
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import tf_keras
+
+
+# In a `.keras` archive.
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is an archive with all parts of a checkpoint. Loads no TensorFlow."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return {_CONFIG, _WEIGHTS} <= set(archive.namelist())
+
+
+def load(path: Path) -> tf_keras.Model:
+    """The network of a checkpoint, not compiled: what `tf_keras.models.load_model` gives, in a fraction of the time.
+
+    That reads the weights inside the archive, in which each step back in the file begins at its start again.
+    """
+    import tf_keras
+
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read(_CONFIG)) | {"compile_config": None}
+        network = tf_keras.saving.deserialize_keras_object(config)
+        network.load_weights(archive.extract(_WEIGHTS, folder))
+    return network
 
 
 def copy(path: Path, model: tf_keras.Model) -> None:
@@ -16,9 +45,7 @@ def copy(path: Path, model: tf_keras.Model) -> None:
     skipped, since another dataset has another number of classes.
     Raises ValueError that names a layer that is missing, surplus or of another shape.
     """
-    import tf_keras
-
-    source = {layer.name: layer for layer in _weighted(tf_keras.models.load_model(path, compile=False))}
+    source = {layer.name: layer for layer in _weighted(load(path))}
     target = {layer.name: layer for layer in _weighted(model)}
     _check(path, source, target)
     for name, layer in target.items():

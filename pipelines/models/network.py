@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -156,7 +155,7 @@ def _check_file(weights: str) -> None:
             "model.weights=null"
         )
     if path.suffix == ".keras":
-        sound = zipfile.is_zipfile(path)
+        sound = checkpoint.is_whole(path)
     else:
         with path.open("rb") as file:
             sound = file.read(len(HDF5)) == HDF5

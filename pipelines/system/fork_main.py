@@ -32,7 +32,7 @@ LIBRARIES = (
     "ai_edge_litert.interpreter",
 )
 # Chosen when TensorFlow is imported.
-_FIXED = ("TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH")
+_FIXED = ("TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL")
 
 
 def _serve(channel: socket.socket, *, onednn: bool) -> list[str]:

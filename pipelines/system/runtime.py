@@ -62,8 +62,6 @@ def variables(*, onednn: bool, deterministic: bool) -> dict[str, str]:
     """
     level = {"TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")}
     wanted = {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn)), "TF_USE_LEGACY_KERAS": "1"}
-    # TensorFlow would otherwise take all memory of a GPU, and a second cell on it would fail.
-    wanted |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     return wanted | level | ({"TF_DETERMINISTIC_OPS": "1"} if deterministic else {})
 
 
@@ -81,6 +79,8 @@ def prepare(*, onednn: bool, deterministic: bool) -> None:
                 "run this cell in a process of its own"
             )
     os.environ.update(wanted)
+    # TensorFlow would take all memory of a GPU when it starts one, and a second cell on it would fail.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with without_greetings():
         gpus()
 

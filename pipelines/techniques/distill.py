@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.models import checkpoint
 from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.source import SourceTechnique
@@ -50,11 +51,10 @@ class Distill(SourceTechnique):
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train the student. Raises ValueError where the teacher's input or output shape differs."""
-        import tf_keras
 
         assert context.source is not None  # the executor provides it
         student = candidate.model
-        teacher = tf_keras.models.load_model(context.source.files.checkpoint, compile=False)
+        teacher = checkpoint.load(context.source.files.checkpoint)
         if (teacher.input_shape, teacher.output_shape) != (student.input_shape, student.output_shape):
             raise ValueError(
                 f"the teacher {context.source.result.name} takes {teacher.input_shape[1:]} and gives "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pipelines.models import checkpoint
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError, Table
 from pipelines.techniques.source import SourceTechnique
@@ -72,11 +73,10 @@ class LayerTransfer(SourceTechnique):
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Copy, report the plan, train. Raises EffectError where nothing is copied or a frozen layer has changed."""
-        import tf_keras
 
         assert context.source is not None and context.baseline is not None  # the executor provides both
         model = candidate.model
-        donor = tf_keras.models.load_model(context.source.files.checkpoint, compile=False)
+        donor = checkpoint.load(context.source.files.checkpoint)
         pairs = self._pairs(model, donor)
         table = _plan(model, pairs, donor)
         share = sum(layer.count_params() for layer, _ in pairs) / model.count_params()

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,7 @@ def test_missing_or_damaged_file(tmp_path: Path) -> None:
         (tmp_path / name).write_text("an error page")
         with pytest.raises(ValueError, match=r"must be a complete \.(h5|keras) file"):
             MobileNetV2(**SHARED | {"weights": str(tmp_path / name)}).preflight(SHAPE)
+    with zipfile.ZipFile(tmp_path / "photos.keras", "w") as archive:
+        archive.writestr("photo.txt", "no network")
+    with pytest.raises(ValueError, match=r"must be a complete \.keras file, got .*photos\.keras, which is damaged"):
+        MobileNetV2(**SHARED | {"weights": str(tmp_path / "photos.keras")}).preflight(SHAPE)

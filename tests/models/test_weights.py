@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.models import pretrained
+from pipelines.models import checkpoint, pretrained
 from pipelines.models.efficientnet import EfficientNet
 from pipelines.models.mobilenet import MobileNetV2
 from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
+from pipelines.training import precision
 from tests.models.networks import SHAPE, SHARED, images, outputs
 
 ROOT = Path(__file__).parents[2]
@@ -183,6 +184,22 @@ def test_imagenet_weights_can_be_downloaded(cache: Path, monkeypatch: pytest.Mon
 
 def small(**overrides: object) -> SmallCNN:
     return SmallCNN(**{**SHARED, "width": 4, **overrides})
+
+
+def test_checkpoint_loads_as_by_keras(keras, tmp_path: Path) -> None:
+    """Compiled and trained before, which leaves its optimizer in the file, and in half precision."""
+    with precision.policy(precision.BFLOAT16):
+        model = small().build((8, 8, 3), 5)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images(8, 8), np.arange(8) % 5, verbose=0)
+    path = tmp_path / "a.keras"
+    model.save(path)
+    ours, theirs = checkpoint.load(path), keras.models.load_model(path, compile=False)
+    assert ours.get_config() == theirs.get_config() and ours.name == theirs.name
+    assert getattr(ours, "optimizer", None) is None
+    assert [weight.name for weight in ours.weights] == [weight.name for weight in theirs.weights]
+    for one, other, trained in zip(ours.get_weights(), theirs.get_weights(), model.get_weights(), strict=True):
+        assert np.array_equal(one, other) and np.array_equal(one, trained)
 
 
 def test_checkpoint_with_equal_classes_is_copied_entirely(keras, tmp_path: Path) -> None:

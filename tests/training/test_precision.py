@@ -1,5 +1,6 @@
 """Half precision in training: where it is chosen, that a network really has it, and that nothing of it stays."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,22 @@ def test_a_driver_alone_is_no_gpu(tmp_path: Path) -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True).stdout
     assert told == f"{bool(runtime.gpus())} False\n"
+
+
+def test_gpu_memory_grows_unless_the_user_says_otherwise() -> None:
+    code = (
+        "import os; from pipelines.system import runtime; runtime.prepare(onednn=True, deterministic=False); "
+        "print(os.environ['TF_FORCE_GPU_ALLOW_GROWTH'])"
+    )
+    for given, expected in (({}, "true"), ({"TF_FORCE_GPU_ALLOW_GROWTH": "false"}, "false")):
+        told = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **given},
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        ).stdout
+        assert told.split() == [expected]
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
