@@ -104,6 +104,7 @@ bench: $(VENV)/dev ## run the benchmarks; with PyTorch: make bench TORCH=../torc
 	$(BIN)/python -m benchmarks.acceleration
 	$(BIN)/python -m benchmarks.first_batch
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.to_answer
 	$(BIN)/python -m benchmarks.tracking
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.scale
