@@ -64,10 +64,9 @@ class Cell:
 
     @property
     def precision(self) -> str:
-        """Keras's dtype policy while it trains, on this machine (`pipelines/training/precision.py`)."""
-        # The checkpoint that a technique starts from computes in float32.
-        if self.parent is not None:
-            return precision.FLOAT32
+        """Keras's dtype policy of the training from the model's own weights, on this machine; of the cell itself or of
+        the one that it starts from, whose checkpoint is then trained on in float32.
+        """
         gains = self.model.onednn and self.model.gains_by_bfloat16
         return precision.chosen(self.training.mixed_precision, gains=gains)
 

@@ -184,7 +184,7 @@ class Job:
             epochs=tuple(trainer.epochs),
             metrics=dict(candidate.metrics),
             joules=trainer.joules,
-            precision=cell.precision if trainer.epochs else None,
+            precision=cell.precision,
             conversion=asdict(candidate.conversion),
         )
         # A technique that only quantizes leaves the weights as they were.

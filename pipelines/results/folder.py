@@ -61,7 +61,7 @@ class Trained(Record):
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
     joules: dict[str, float]
-    precision: str | None
+    precision: str
     conversion: dict[str, Any]
 
 
@@ -75,7 +75,7 @@ class Build(Record):
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
     joules: dict[str, float]
-    precision: str | None
+    precision: str
 
 
 @dataclass(frozen=True, kw_only=True)

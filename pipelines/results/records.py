@@ -154,8 +154,8 @@ class CellResult(Record):
 
     violations: the budgets of its score profile that it breaks. comparison: None for a baseline. epochs: metrics of
     each training epoch. metrics: the technique's own. joules: energy of the cell's own training by `cpu`, `dram` and
-    `gpu`, as far as the machine has counters. precision: Keras's dtype policy of
-    that training; None without one, or where the record is older. majority, delegation: None where it is older.
+    `gpu`, as far as the machine has counters. precision: `Cell.precision`.
+    precision, majority, delegation: None where the record is older than them.
     """
 
     model: str

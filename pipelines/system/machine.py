@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def nvidia_cards() -> list[str]:
     """The cards that this process may use, as `CUDA_VISIBLE_DEVICES` names them, whoever set it; else all there are."""
     granted = os.environ.get(CARDS)
     if granted is not None:
-        return [card for card in granted.split(",") if card]
+        # CUDA reads up to the first that it does not know, such as -1.
+        known = takewhile(lambda card: card and card != "-1", (card.strip() for card in granted.split(",")))
+        return list(dict.fromkeys(known))
     return sorted((path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")), key=int)
 
 

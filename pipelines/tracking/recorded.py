@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from pipelines.tracking import tags as tag_names
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+_SETTING = "training.mixed_precision"
 # Fields of RecordedCell that are tags, by the tag's name.
 TAGS = {
     **{name: name for name in ("model", "dataset", "technique", "source", "seed", "feasible", "hardware")},
@@ -41,11 +43,25 @@ def recorded(run: Run) -> RecordedCell:
         training_shape=_shape(training.profile or "{}") if training else (),
         params={
             sys.intern(name): sys.intern(current(value) if name.endswith("_target_") else value)
-            for name, value in run.data.params.items()
+            for name, value in _as_computed(run.data.params, tags).items()
         },
         metrics={sys.intern(name): value for name, value in run.data.metrics.items()},
         **{field: sys.intern(tag_names.read(tags, name)) for name, field in TAGS.items()},
     )
+
+
+def _as_computed(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
+    """The parameters with the precision that a setting came to on its machine: that is what tells cells apart.
+
+    Older versions recorded the setting alone, and computed in half precision only on a GPU or where it was `true`.
+    """
+    setting = params.get(_SETTING)
+    used = tags.get("precision", "").removeprefix("mixed_")
+    if not used and (setting == "False" or (setting == "auto" and "no GPU" in tags.get("hardware", ""))):
+        used = "float32"
+    if not used:
+        return dict(params)
+    return {name: value for name, value in params.items() if name != _SETTING} | {"training.precision": used}
 
 
 @lru_cache

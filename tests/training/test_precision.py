@@ -126,7 +126,7 @@ def test_trained_network_computes_in_float32_again() -> None:
 
 @pytest.mark.slow
 def test_command_trains_in_half_precision(tmp_path: Path) -> None:
-    """The setting reaches the training and the record; what starts from the checkpoint trains in float32."""
+    """The setting reaches the training, the record and the comparison; a checkpoint is trained on in float32."""
     place = Place(tmp_path)
     half = place.run("training.mixed_precision=true", "technique=cluster", "technique.epochs=1")
     assert half.returncode == 0, half.stderr
@@ -135,7 +135,10 @@ def test_command_trains_in_half_precision(tmp_path: Path) -> None:
     plain = place.run("training.mixed_precision=false", "technique=baseline")
     assert "in float32" in plain.stdout
     recorded = [(run.data.tags["technique"], run.data.tags["precision"]) for run in place.cells()]
-    assert sorted(recorded) == [("baseline", "float32"), ("baseline", "mixed_bfloat16"), ("cluster", "float32")]
+    assert sorted(recorded) == [("baseline", "float32"), ("baseline", "mixed_bfloat16"), ("cluster", "mixed_bfloat16")]
+    # Both baselines are there, told apart by what they computed in.
+    shown = place.opscore("compare", "--experiment", place.name).stdout
+    assert "precision=bfloat16" in shown and "precision=float32" in shown and "mixed_precision" not in shown
 
 
 def test_equal_precision_is_an_equal_cell(processor: Path) -> None:
@@ -146,3 +149,20 @@ def test_equal_precision_is_an_equal_cell(processor: Path) -> None:
     assert fingerprint("auto") == fingerprint("false")
     processor.write_text(FLAGS.format("avx512_bf16"))
     assert fingerprint("auto") == fingerprint("true") != fingerprint("false")
+
+
+@pytest.mark.parametrize(
+    ("granted", "expected"),
+    [
+        ("", []),
+        ("-1", []),
+        ("0, 1", ["0", "1"]),
+        ("0,-1,1", ["0"]),
+        ("0,", ["0"]),
+        ("3,3", ["3"]),
+        ("GPU-a", ["GPU-a"]),
+    ],
+)
+def test_granted_cards_are_read_as_by_cuda(monkeypatch: pytest.MonkeyPatch, granted: str, expected: list[str]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", granted)
+    assert machine.nvidia_cards() == expected
