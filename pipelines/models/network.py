@@ -150,8 +150,9 @@ class Network(Model):
 def _check_file(weights: str) -> None:
     path = Path(weights).expanduser()
     if not path.is_file():
+        kind = "the folder " if path.is_dir() else ""
         raise FileNotFoundError(
-            f"model.weights must be a file that exists, got {path.absolute()}: correct the path or set "
+            f"model.weights must be a file that exists, got {kind}{path.absolute()}: correct the path or set "
             "model.weights=null"
         )
     if path.suffix == ".keras":

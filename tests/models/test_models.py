@@ -230,6 +230,9 @@ def test_small_images(keras) -> None:
 def test_missing_or_damaged_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"model\.weights must be a file that exists, got .*none\.h5"):
         MobileNetV2(**SHARED | {"weights": str(tmp_path / "none.h5")}).preflight(SHAPE)
+    (tmp_path / "unpacked.keras").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"got the folder .*unpacked\.keras: correct the path"):
+        MobileNetV2(**SHARED | {"weights": str(tmp_path / "unpacked.keras")}).preflight(SHAPE)
     for name in ("text.h5", "text.keras"):
         (tmp_path / name).write_text("an error page")
         with pytest.raises(ValueError, match=r"must be a complete \.(h5|keras) file"):
