@@ -167,7 +167,8 @@ def gpus() -> list[str]:
 def has_gpu() -> bool:
     """Whether TensorFlow sees a GPU. A process that has not loaded it asks another one, where there is a driver."""
     if sys.modules.get("tensorflow"):
-        return bool(gpus())
+        with without_greetings():
+            return bool(gpus())
     if not machine.has_gpu_driver():
         return False
     count = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
