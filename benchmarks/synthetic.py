@@ -93,6 +93,7 @@ class MadeUp:
             "opscore.fingerprint": result.fingerprint,
             "feasible": str(result.feasible),
             "hardware": hardware_name(result.hardware),
+            "precision": "float32",
         }
 
 
