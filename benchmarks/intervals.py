@@ -1,6 +1,6 @@
 """Whether the prediction intervals of `opscore measure` hold for repeated sessions.
 
-    python -m benchmarks.intervals [--profile standard] [--repeats 5] [--folder intervals]
+    python -m benchmarks.intervals [--profile standard] [--repeats 5] [--folder outputs/intervals]
 
 Six artifacts of three networks, float32 and int8, are measured in sessions of their own, one after the other, each a
 process as a user starts it. Of every two artifacts (15 pairs) and each number of threads, the interval of one session
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="standard", help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=5, help="sessions, default: %(default)s")
-    parser.add_argument("--folder", type=Path, default=Path("intervals"), help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/intervals"), help="default: %(default)s")
     arguments = parser.parse_args()
     files = _artifacts(arguments.folder)
     out = arguments.folder / arguments.profile
