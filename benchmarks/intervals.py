@@ -60,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     files = _artifacts(arguments.folder)
     out = arguments.folder / arguments.profile
-    out.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     for _ in range(arguments.repeats - len(list(out.iterdir()))):
         print(f"load before this session, of the last minute: {os.getloadavg()[0]:.2f}", file=sys.stderr)
         command = [sys.executable, "-m", "pipelines.measure", *files, f"profile={arguments.profile}"]
