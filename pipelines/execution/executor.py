@@ -216,7 +216,6 @@ class Executor:
             return of.model.untrained().build(data.image_shape, len(data.class_names))
 
         def source_network() -> tf_keras.Model:
-
             if source is not None:
                 return network(source)
             return checkpoint.load(self.store.load(str(learns.uri)).files.checkpoint)

@@ -197,7 +197,6 @@ class Job:
         return candidate, trained
 
     def _optimize(self, trainer: Trainer) -> Candidate:
-
         parent, source, baseline = (self.needed.get(role) for role in ("parent", "source", "baseline"))
         with part("build"):
             if parent is not None:
@@ -246,7 +245,6 @@ def _write_config(cell: Cell, files: CellFiles) -> None:
 
 def _resume_training(unfinished: CellFiles, files: CellFiles) -> tuple[Candidate, Trained]:
     """The trained candidate of an attempt that failed before its export."""
-
     trained = Trained.load(unfinished.trained)
     _copy((unfinished.checkpoint, unfinished.tables, unfinished.trained), files.folder)
     model = checkpoint.load(files.checkpoint)

@@ -70,7 +70,13 @@ def _quick(original: Callable[..., Any]) -> Callable[..., Any]:
                 product = tf.matmul(tf.reshape(pixels, [-1, channels]), tf.reshape(kernel, [channels, filters]))
                 return tf.reshape(product, [-1, *pixels.shape[1:3], filters])
             if _is_small(maps, kernel, strides, padding):
-                return _convolved(original, maps, kernel, strides, padding)
+                return _with_gradients(
+                    partial(original, strides=strides, padding=padding),
+                    lambda maps, kernel, upstream: (
+                        tf.nn.conv2d_transpose(upstream, kernel, tf.shape(maps), strides, padding),
+                        _by_taps(maps, kernel.shape, upstream, strides, padding),
+                    ),
+                )(maps, kernel)
         settings = {"strides": strides, "padding": padding, "data_format": data_format, "dilations": dilations}
         return original(maps, kernel, **settings, **name)
 
@@ -78,6 +84,7 @@ def _quick(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_small(maps: Any, kernel: Any, strides: Sequence[int], padding: str) -> bool:
+    """Whether the map of outputs is so small that a product for each tap is faster."""
     rows, columns = (
         _same(size, taps, stride)[1] if padding == "SAME" else (size - taps) // stride + 1
         for size, taps, stride in zip(maps.shape[1:3], kernel.shape[:2], strides, strict=True)
@@ -85,19 +92,17 @@ def _is_small(maps: Any, kernel: Any, strides: Sequence[int], padding: str) -> b
     return rows * columns <= (min(SMALL_BFLOAT16, maps.shape[3] // 2) if maps.dtype == "bfloat16" else SMALL)
 
 
-def _convolved(original: Callable[..., Any], maps: Any, kernel: Any, strides: Sequence[int], padding: str) -> Any:
-    """The convolution, with the gradient of its kernel by a matrix product for each tap."""
+def _with_gradients(
+    forward: Callable[[Any, Any], Any], gradients: Callable[[Any, Any, Any], tuple[Any, Any]]
+) -> Callable[[Any, Any], Any]:
+    """`forward` of maps and kernel, with other gradients of both than TensorFlow's, from the outputs' gradient."""
     import tensorflow as tf
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def convolved(maps: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
-        def gradients(upstream: Any) -> tuple[Any, Any]:
-            maps_gradient = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(maps), strides, padding)
-            return maps_gradient, _by_taps(maps, kernel.shape, upstream, strides, padding)
+        return forward(maps, kernel), lambda upstream: gradients(maps, kernel, upstream)
 
-        return original(maps, kernel, strides=strides, padding=padding), gradients
-
-    return convolved(maps, kernel)
+    return convolved  # type: ignore[no-any-return]
 
 
 def _by_taps(maps: Any, shape: Any, upstream: Any, strides: Sequence[int], padding: str) -> Any:
@@ -135,17 +140,13 @@ def _quick_depthwise(original: Callable[..., Any]) -> Callable[..., Any]:
         if width <= STRIP and (padding == "VALID" or (height <= maps.shape[1] and width <= maps.shape[2])):
             return forward(maps, kernel)
 
-        @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def convolved(maps: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
-            def gradients(upstream: Any) -> tuple[Any, Any]:
-                maps_gradient = tf.nn.depthwise_conv2d_backprop_input(
-                    tf.shape(maps), kernel, upstream, strides, padding
-                )
-                return maps_gradient, _kernel_gradient(maps, kernel.shape, upstream, strides, padding)
-
-            return forward(maps, kernel), gradients
-
-        return convolved(maps, kernel)
+        return _with_gradients(
+            forward,
+            lambda maps, kernel, upstream: (
+                tf.nn.depthwise_conv2d_backprop_input(tf.shape(maps), kernel, upstream, strides, padding),
+                _kernel_gradient(maps, kernel.shape, upstream, strides, padding),
+            ),
+        )(maps, kernel)
 
     return depthwise_conv2d
 
