@@ -17,6 +17,7 @@ from pipelines.models.mobilenet import MobileNetV2
 from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
+from pipelines.training import precision
 from tests.models.networks import SHAPE, SHARED, images, outputs
 
 ROOT = Path(__file__).parents[2]
@@ -125,11 +126,8 @@ def test_resizes_inside_the_graph(keras) -> None:
 
 
 def test_logits_are_float32_under_mixed_precision(keras) -> None:
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    try:
+    with precision.policy("mixed_float16"):
         model = SmallCNN(**SHARED, width=4).build((8, 8, 3), 3)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
     assert model.get_layer("block1_conv").compute_dtype == "float16"
     assert outputs(model, images(1, 8)).dtype == np.float32
 

@@ -12,6 +12,7 @@ from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
 from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.transfer import Transfer, _inference, _top_blocks, _Trained
+from pipelines.training import precision
 from pipelines.training.convolutions import quick_convolutions
 from pipelines.training.trainer import Trainer
 from tests.cells.test_config import composed
@@ -133,13 +134,9 @@ def test_normalization_after_an_activation_is_not_folded() -> None:
 
 @pytest.mark.slow
 def test_half_precision_gives_the_head_float32(tmp_path: Path, trained: Candidate) -> None:
-    import tf_keras
 
-    tf_keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    try:
+    with precision.policy("mixed_bfloat16"):
         candidate = pretrained(trained, tmp_path)
-    finally:
-        tf_keras.mixed_precision.set_global_policy("float32")
     assert candidate.model.get_layer("block1_conv").compute_dtype == "bfloat16"
     seen = []
 

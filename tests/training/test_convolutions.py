@@ -13,6 +13,7 @@ import tf_keras
 from tensorflow.compat.v2 import nn
 
 from pipelines.system import runtime
+from pipelines.training import precision
 from pipelines.training.convolutions import quick_convolutions
 from tests.conftest import context
 
@@ -146,8 +147,7 @@ def test_layers_are_traced_with_them_and_as_ever_afterwards() -> None:
 def test_training_step_equals_tensorflows(policy: str) -> None:
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)), tf.float32)
     steps = []
-    tf_keras.mixed_precision.set_global_policy(policy)
-    try:
+    with precision.policy(policy):
         for way in (nullcontext, quick_convolutions):
             model = network()
             before = model.get_weights()
@@ -155,8 +155,6 @@ def test_training_step_equals_tensorflows(policy: str) -> None:
             with way():
                 model.fit(images, tf.range(16) % 10, batch_size=16, verbose=0)
             steps.append([after - old for after, old in zip(model.get_weights(), before, strict=True)])
-    finally:
-        tf_keras.mixed_precision.set_global_policy("float32")
     for own, quick in zip(*steps, strict=True):
         assert np.abs(own).max() > 0
         error = np.linalg.norm(quick - own) / np.linalg.norm(own)
