@@ -81,28 +81,29 @@ def _follow(model: Any, images: npt.NDArray[np.uint8]) -> None:
 def _export(model: Any, data: Any, folder: Path) -> dict[str, Path]:
     """The files by name, without those that LiteRT refuses."""
     from pipelines.execution.export import export
-    from pipelines.techniques.base import Candidate, Conversion
+    from pipelines.techniques.base import Candidate
+    from pipelines.techniques.quantize import Quantize
 
     plain = Candidate(model=model)
-    conversions = {
-        "float": Conversion(),
-        "dynamic, depthwise int8": Conversion(quantization="dynamic"),
-        "dynamic": Conversion(quantization="dynamic", float_depthwise=True),
-        "float16": Conversion(quantization="float16"),
-        "int8": Conversion(quantization="int8", calibration_images=IMAGES),
-        WIDE: Conversion(quantization="int16x8", calibration_images=IMAGES),
-        "int16x8": Conversion(quantization="int16x8", calibration_images=IMAGES),
+    techniques = {
+        "dynamic, depthwise int8": Quantize(scheme="dynamic", depthwise="int8"),
+        "dynamic": Quantize(scheme="dynamic"),
+        "float16": Quantize(scheme="float16"),
+        "int8": Quantize(scheme="int8", calibration_images=IMAGES),
+        WIDE: Quantize(scheme="int16x8", calibration_images=IMAGES),
+        "int16x8": Quantize(scheme="int16x8", calibration_images=IMAGES),
     }
-    candidates = {name: replace(plain, conversion=conversion) for name, conversion in conversions.items()}
+    candidates = {"float": plain}
+    candidates |= {name: replace(plain, rewriting=technique) for name, technique in techniques.items()}
     candidates |= {name: replace(plain, model=_changed(model, change)) for name, change in CHANGES.items()}
     paths = {}
     for name, candidate in candidates.items():
         path = folder / f"{name}.tflite"
         try:
             # The converter's own file.
-            unchanged = patch("pipelines.execution.export.with_narrow_biases", lambda flatbuffer: flatbuffer)
+            unchanged = patch("pipelines.quantization.integers.with_narrow_biases", lambda flatbuffer: flatbuffer)
             with unchanged if name == WIDE else nullcontext():
-                export(candidate, training_images=data.train.images, labels=data.class_names, path=path)
+                export(candidate, data, path)
         except ValueError as error:
             print(f"{name}: {error}", flush=True)
             continue

@@ -132,12 +132,14 @@ def _make_files(folder: Path) -> None:
 
 def make(folder: str) -> None:
     """Write the exported models; in a process of its own, whose memory then goes back."""
+    from benchmarks.images import image_data
     from pipelines.execution.export import export
     from pipelines.models.mobilenet import MobileNetV2
     from pipelines.models.resnet import ResNet
     from pipelines.models.small_cnn import SmallCNN
     from pipelines.system import runtime
-    from pipelines.techniques.base import Candidate, Conversion
+    from pipelines.techniques.base import Candidate
+    from pipelines.techniques.quantize import Quantize
 
     runtime.prepare(onednn=True, deterministic=False)
     settings: dict[str, Any] = {"weights": None, "dropout": 0.0, "onednn": True}
@@ -149,9 +151,9 @@ def make(folder: str) -> None:
     ):
         model = net.build(images.shape[1:], 10)
         for kind in ("float32", "int8", "dynamic"):
-            candidate = Candidate(model=model, conversion=Conversion(quantization=kind, calibration_images=32))
+            rewriting = None if kind == "float32" else Quantize(scheme=kind, calibration_images=32)
             path = Path(folder) / f"{net.name}_{kind}.tflite"
-            export(candidate, training_images=images, labels=[str(one) for one in range(10)], path=path)
+            export(Candidate(model=model, rewriting=rewriting), image_data(images), path)
         shutil.copyfile(Path(folder) / f"{net.name}_float32.tflite", Path(folder) / f"{net.name}_copy.tflite")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.images import image_data
 from benchmarks.turns import compared_clocks, take_turns
 from pipelines.execution.export import export
 from pipelines.litert.exported_model import ExportedModel
@@ -24,20 +25,21 @@ from pipelines.models.base import Model
 from pipelines.models.efficientnet import EfficientNet
 from pipelines.models.resnet import ResNet
 from pipelines.system import runtime
-from pipelines.techniques.base import Candidate, Conversion, Quantization
+from pipelines.techniques.base import Candidate
+from pipelines.techniques.quantize import Quantize
 
 SHAPE, CLASSES, CALIBRATION = (32, 32, 3), 10, 100
 MODELS: dict[str, Model] = {
     "resnet50": ResNet(depth=50, weights=None, input_size=32, dropout=0.2, onednn=True),
     "efficientnet_b0": EfficientNet(variant=0, weights=None, input_size=32, dropout=0.2, onednn=True),
 }
-Quantizations: tuple[Quantization, ...] = ("float32", "dynamic", "int8")
+QUANTIZATIONS = ("float32", "dynamic", "int8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--quantizations", nargs="+", default=["dynamic"], choices=Quantizations)
+    parser.add_argument("--quantizations", nargs="+", default=["dynamic"], choices=QUANTIZATIONS)
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()
     runtime.prepare(onednn=True, deterministic=False)
@@ -48,25 +50,22 @@ def main() -> None:
             _compare(name, model, quantization, images, arguments.repeats)
 
 
-def _compare(name: str, model: Any, quantization: Quantization, images: Any, repeats: int) -> None:
+def _compare(name: str, model: Any, quantization: str, images: Any, repeats: int) -> None:
     import tf_keras
 
     single = tf_keras.models.clone_model(model, input_tensors=tf_keras.Input(SHAPE, batch_size=1, name="images"))
     single.set_weights(model.get_weights())
-    candidate = Candidate(
-        model=model,
-        conversion=Conversion(
-            quantization=quantization, calibration_images=CALIBRATION if quantization == "int8" else 0
-        ),
-    )
+    rewriting = None
+    if quantization != "float32":
+        # The converter's own choice for depthwise kernels.
+        more = {"depthwise": "int8"} if quantization == "dynamic" else {"calibration_images": CALIBRATION}
+        rewriting = Quantize(scheme=quantization, **more)
+    candidate = Candidate(model=model, rewriting=rewriting)
+    data = image_data(images)
     with tempfile.TemporaryDirectory() as folder:
         ours, ones, any_size = (Path(folder, f"{way}.tflite") for way in ("opscore", "one", "any"))
         ways: dict[str, Callable[[], tuple[float, float]]] = {
-            "opscore": lambda: _seconds(
-                lambda: export(
-                    candidate, training_images=images, labels=[f"class {i}" for i in range(CLASSES)], path=ours
-                )
-            ),
+            "opscore": lambda: _seconds(lambda: export(candidate, data, ours)),
             "default, batch of one": lambda: _seconds(lambda: _default(single, quantization, images, ones)),
             "default, any batch": lambda: _seconds(lambda: _default(model, quantization, images, any_size)),
         }
@@ -84,7 +83,7 @@ def _compare(name: str, model: Any, quantization: Quantization, images: Any, rep
         print(f"operators: {[len(program(path)) for path in (ours, ones, any_size)]}", flush=True)
 
 
-def _default(model: Any, quantization: Quantization, images: Any, path: Path) -> None:
+def _default(model: Any, quantization: str, images: Any, path: Path) -> None:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+
+from pipelines.datasets.base import ImageData, Split
 
 SIDE, CLASSES, BATCH = 32, 10, 128
 
@@ -21,6 +24,13 @@ def random_npz(folder: Path, *, training: int, validation: int, test: int) -> tu
         class_names=np.array([f"class {i}" for i in range(CLASSES)]),
     )
     return path, validation / count
+
+
+def image_data(images: npt.NDArray[np.uint8]) -> ImageData:
+    """The images as every split of a dataset, uint8 (n, h, w, 3), in `CLASSES` classes."""
+    split = Split(images=images, labels=np.arange(len(images)) % CLASSES)
+    names = tuple(f"class {i}" for i in range(CLASSES))
+    return ImageData(train=split, validation=split, test=split, class_names=names, digest="")
 
 
 def random_overrides(model: str, data: tuple[Path, float], *, epochs: int) -> list[str]:

@@ -178,12 +178,14 @@ def _artifacts(folder: Path) -> list[str]:
 
 def make(folder: str) -> None:
     """Write the artifacts; in a process of its own, whose memory then goes back."""
+    from benchmarks.images import image_data
     from pipelines.execution.export import export
     from pipelines.models.efficientnet_lite import EfficientNetLite0
     from pipelines.models.mobilenet import MobileNetV2
     from pipelines.models.small_cnn import SmallCNN
     from pipelines.system import runtime
-    from pipelines.techniques.base import Candidate, Conversion
+    from pipelines.techniques.base import Candidate
+    from pipelines.techniques.quantize import Quantize
 
     runtime.prepare(onednn=True, deterministic=False)
     settings: dict[str, Any] = {"weights": None, "dropout": 0.0, "onednn": True}
@@ -196,9 +198,9 @@ def make(folder: str) -> None:
         images = np.random.default_rng(0).integers(0, 256, (64, side, side, 3), dtype=np.uint8)
         model = net.build(images.shape[1:], 10)
         for kind in KINDS:
-            candidate = Candidate(model=model, conversion=Conversion(quantization=kind, calibration_images=32))
+            rewriting = None if kind == "float32" else Quantize(scheme=kind, calibration_images=32)
             path = Path(folder) / f"{net.name}_{kind}.tflite"
-            export(candidate, training_images=images, labels=[str(one) for one in range(10)], path=path)
+            export(Candidate(model=model, rewriting=rewriting), image_data(images), path)
 
 
 if __name__ == "__main__":

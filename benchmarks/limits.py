@@ -149,7 +149,7 @@ def _measured(name: str, epochs: int) -> Found:
         training, shares, used_by = _trained(cell, data, model)
         model = precision.as_float32(model)
         exported_model = Path(folder) / "artifact.tflite"
-        export(Candidate(model=model), training_images=data.train.images, labels=data.class_names, path=exported_model)
+        export(Candidate(model=model), data, exported_model)
         single, all_cores = _answering(exported_model, data.test.images)
         return Found(
             macs=complexity.macs(model),

@@ -132,7 +132,7 @@ def exported(candidate: Candidate, path: Path) -> Path:
     from pipelines.execution.export import export
 
     data, _ = small_data()
-    export(candidate, training_images=data.train.images, labels=data.class_names, path=path)
+    export(candidate, data, path)
     return path
 
 
@@ -196,3 +196,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: many tests wait for processes and servers."""
     return cores() + 1
+
+
+@pytest.fixture(scope="session")
+def separable() -> Candidate:
+    """A network with two depthwise convolutions, large enough for the converter to quantize them."""
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(0)
+    data, _ = small_data()
+    layers = tf_keras.layers
+    convolutions = [
+        [layers.DepthwiseConv2D(3, padding="same"), layers.Conv2D(128, 1, activation="relu")] for _ in range(2)
+    ]
+    return Candidate(
+        model=tf_keras.Sequential(
+            [
+                layers.Input(data.image_shape),
+                layers.Rescaling(1 / 255),
+                layers.Conv2D(128, 3, activation="relu"),
+                *(layer for pair in convolutions for layer in pair),
+                layers.GlobalAveragePooling2D(),
+                layers.Dense(10),
+            ]
+        )
+    )

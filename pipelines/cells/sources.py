@@ -17,9 +17,8 @@ DETERMINING = (
     "pipelines.techniques",
     "pipelines.training",
     "pipelines.models",
+    "pipelines.quantization",
     "pipelines.litert.flatbuffer",
-    "pipelines.litert.float_kernels",
-    "pipelines.litert.narrow_biases",
 )
 # The last step to an exported model, in a room above this one.
 EXPORT = "pipelines.execution.export"

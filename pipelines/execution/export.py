@@ -3,48 +3,56 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from pipelines.litert.exported_model import append_labels
-from pipelines.litert.float_kernels import with_float_kernels
-from pipelines.litert.narrow_biases import with_narrow_biases
 from pipelines.system import runtime
-from pipelines.techniques.base import Conversion
+from pipelines.techniques.base import Rewritten
 
 if TYPE_CHECKING:
-    from pipelines.datasets.base import Images
-    from pipelines.techniques.base import Candidate
+    from pipelines.datasets.base import ImageData
+    from pipelines.techniques.base import Candidate, FileTechnique
 
 
 @runtime.without_greetings()
-def export(candidate: Candidate, *, training_images: Images, labels: Sequence[str], path: Path) -> None:
+def export(candidate: Candidate, data: ImageData, path: Path) -> Rewritten:
     """Convert the candidate and write it to `path`, whole or not at all.
 
-    training_images: uint8 (n, h, w, 3), from which calibration takes evenly spaced ones. labels: class names in the
-    order of the logits. The conversion has a fixed batch of 1, which is how exported models are served and measured.
+    data: gives the class names, in the order of the logits, and images to a technique that rewrites the file. The
+    conversion has a fixed batch of 1, which is how exported models are served and measured.
     """
-    conversion = candidate.conversion
-    flatbuffer = _convert(candidate, conversion, _calibration(training_images, conversion.calibration_images))
-    if conversion.float_depthwise:
-        flatbuffer = with_float_kernels(
-            flatbuffer, lambda: _convert(candidate, Conversion(), ()), operator="DEPTHWISE_CONV_2D"
-        )
-    if conversion.quantization == "int16x8":
-        flatbuffer = with_narrow_biases(flatbuffer)
+    flatbuffer, rewriting = _convert(candidate), candidate.rewriting
+    rewritten = rewriting.rewrite(flatbuffer, data) if rewriting else Rewritten(flatbuffer=flatbuffer)
+    _write(rewritten, data.class_names, path)
+    return rewritten
+
+
+@runtime.without_greetings()
+def rewrite(
+    technique: FileTechnique, exported_model: Path, data: ImageData, path: Path, *, report: Callable[[str], None]
+) -> Rewritten:
+    """Write to `path`, whole or not at all, what a technique makes of an exported model of float32.
+
+    data, report: as the technique takes them; data also gives the class names.
+    """
+    rewritten = technique.rewrite(exported_model.read_bytes(), data, report=report)
+    _write(rewritten, data.class_names, path)
+    return rewritten
+
+
+def _write(rewritten: Rewritten, labels: Sequence[str], path: Path) -> None:
     temporary = path.with_suffix(".partial")
     try:
-        temporary.write_bytes(flatbuffer)
+        temporary.write_bytes(rewritten.flatbuffer)
         append_labels(temporary, labels)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _convert(candidate: Candidate, conversion: Conversion, calibration: Images | tuple[()]) -> bytes:
+def _convert(candidate: Candidate) -> bytes:
     import tensorflow as tf
 
     model = candidate.fake_quantized or candidate.model
@@ -54,40 +62,11 @@ def _convert(candidate: Candidate, conversion: Conversion, calibration: Images |
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
     # The default route writes a SavedModel and reads it back: three to ten times slower for the same bytes.
     converter.experimental_lower_to_saved_model = False
-    _configure(converter, conversion, calibration)
+    if candidate.fake_quantized is not None:
+        # It brings its ranges along.
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
     with warnings.catch_warnings():
-        # Says that statistics are missing although the representative dataset gives them.
+        # Says that statistics are missing although a fake-quantized network has them.
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         return bytes(converter.convert())
-
-
-def _configure(converter: Any, conversion: Conversion, calibration: Images | tuple[()]) -> None:
-    import tensorflow as tf
-
-    if conversion.quantization == "float32":
-        return
-
-    def representative() -> Iterator[list[np.ndarray]]:
-        for image in calibration:
-            yield [image[None].astype(np.float32)]
-
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    match conversion.quantization:
-        case "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        case "int8":
-            # A network with emulated quantization brings its ranges along.
-            if len(calibration):
-                converter.representative_dataset = representative
-                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = converter.inference_output_type = tf.uint8
-        case "int16x8":
-            converter.representative_dataset = representative
-            converter.target_spec.supported_ops = [
-                tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-            ]
-
-
-def _calibration(images: Images, count: int) -> Images:
-    chosen = np.linspace(0, len(images) - 1, num=min(count, len(images))).round().astype(int)
-    return np.take(images, chosen, axis=0)

@@ -65,7 +65,7 @@ def _answer(cell: Cell, technique: Technique) -> str:
     trainer = trainer_of(cell, data, on_epoch=lambda *_: None)
     try:
         technique.preflight(cell.model)
-        rehearse(technique, optimize, trainer, labels=data.class_names, verify=True)
+        rehearse(technique, optimize, trainer, verify=True)
     except (ValueError, EffectError) as error:
         return f"no: {error}"
     finally:

@@ -6,13 +6,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cells.cell import describe
 from pipelines.execution import rehearsal
-from pipelines.execution.export import export
+from pipelines.execution.export import export, rewrite
 from pipelines.execution.scoring import cell_result
 from pipelines.litert.delegation import delegation
 from pipelines.litert.kernels import sparsity
@@ -24,7 +24,7 @@ from pipelines.results.folder import Build, CellFiles, Finished, Trained
 from pipelines.results.records import Complexity, Timing
 from pipelines.system import runtime
 from pipelines.system.stopwatch import part
-from pipelines.techniques.base import Candidate, Context, Conversion
+from pipelines.techniques.base import Candidate, Context, FileTechnique, Table
 from pipelines.training import precision
 from pipelines.training.trainer import OnEpoch, Trainer
 
@@ -61,9 +61,7 @@ class Job:
         """
         cell, files = self.cell, self.files
         _write_config(cell, files)
-        runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
-        for of in (cell, *cell.needs.values()):
-            of.model.register()
+        runtime.configure(onednn=cell.model.onednn, deterministic=cell.deterministic)
         if trained is not None:
             self._report("trained already, so it is only measured")
             build = _reuse_build(trained, files)
@@ -98,6 +96,10 @@ class Job:
         self.files.tables.mkdir(exist_ok=True)
         (self.files.tables / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
 
+    def _save_tables(self, tables: Mapping[str, Table]) -> None:
+        for name, table in tables.items():
+            self._save_table(name, table)
+
     def _measure(self, baseline: Finished | None) -> Result:
         # Two cells that are timed at once on one machine slow each other down.
         def on_wait() -> None:
@@ -118,6 +120,45 @@ class Job:
 
     def _build(self, unfinished: CellFiles | None) -> Build:
         """Train and export. Each is kept as soon as it is done, so that a later failure costs neither."""
+        last = self.cell.technique.last
+        build = self._rewritten(last) if isinstance(last, FileTechnique) else self._exported(unfinished)
+        build.save(self.files.build)
+        return build
+
+    def _rewritten(self, technique: FileTechnique) -> Build:
+        """Change the parent's exported model: neither is a network trained nor one converted."""
+        exported_model, parent = self.files.exported_model, self.needed["parent"]
+        started = time.perf_counter()
+        with part("optimize"), rehearsal.named_failure(self.cell.technique.name):
+            self._report("starting")
+            done = rewrite(technique, parent.files.exported_model, self.data, exported_model, report=self._report)
+        optimize_s = time.perf_counter() - started
+        self._save_tables(done.tables)
+        if technique is self.cell.technique:
+            technique.verify_file(exported_model)
+        else:
+            # The effects of a chain's other steps are those that its network promises.
+            self._prepare_networks()
+            network = checkpoint.load(parent.files.checkpoint)
+            self.cell.technique.verify(Candidate(model=network), exported_model)
+        return Build(
+            fingerprint=self.fingerprint,
+            timing=Timing(train_s=0.0, train_total_s=self._train_total_s(0.0), optimize_s=optimize_s, convert_s=0.0),
+            complexity=replace(parent.result.complexity, sparsity=sparsity(exported_model)),
+            epochs=(),
+            metrics=dict(done.metrics),
+            joules={},
+            precision=self.cell.precision,
+        )
+
+    def _prepare_networks(self) -> None:
+        """Load TensorFlow, and teach it the layers of the models whose checkpoints this cell reads."""
+        runtime.prepare(onednn=self.cell.model.onednn, deterministic=self.cell.deterministic)
+        for of in (self.cell, *self.cell.needs.values()):
+            of.model.register()
+
+    def _exported(self, unfinished: CellFiles | None) -> Build:
+        self._prepare_networks()
         runtime.start_devices()
         if unfinished is not None:
             self._report(f"trained before, in {unfinished.folder}, so it goes on with exporting")
@@ -126,14 +167,14 @@ class Job:
             self._report("starting")
             candidate, trained = self._train()
         self._report("exporting")
-        exported_model, data = self.files.exported_model, self.data
+        exported_model = self.files.exported_model
         with part("convert"):
             started = time.perf_counter()
             with rehearsal.named_layers(self.cell.technique.name, candidate):
-                export(candidate, training_images=data.train.images, labels=data.class_names, path=exported_model)
+                export(candidate, self.data, exported_model)
             convert_s = time.perf_counter() - started
             self.cell.technique.verify(candidate, exported_model)
-        build = Build(
+        return Build(
             fingerprint=self.fingerprint,
             timing=Timing(
                 train_s=trained.train_s,
@@ -151,8 +192,6 @@ class Job:
             joules=trained.joules,
             precision=trained.precision,
         )
-        build.save(self.files.build)
-        return build
 
     def _train_total_s(self, own_s: float) -> float | None:
         """All training that led to the exported model; None where a part of it is unknown."""
@@ -169,14 +208,13 @@ class Job:
         trainer = trainer_of(cell, self.data, on_epoch=self.on_epoch)
         if cell.model.unproven and not (cell.model.trained and cell.baseline is None):
             quiet = replace(self, report=lambda _: None)
-            rehearsal.rehearse(cell.technique, quiet._optimize, trainer, labels=self.data.class_names)
+            rehearsal.rehearse(cell.technique, quiet._optimize, trainer)
             runtime.forget_networks()
             runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
         started = time.perf_counter()
         candidate = self._optimize(trainer)
         optimize_s = time.perf_counter() - started
-        for name, table in candidate.tables.items():
-            self._save_table(name, table)
+        self._save_tables(candidate.tables)
         trained = Trained(
             fingerprint=self.fingerprint,
             train_s=trainer.seconds,
@@ -185,15 +223,12 @@ class Job:
             metrics=dict(candidate.metrics),
             joules=trainer.joules,
             precision=cell.precision,
-            conversion=asdict(candidate.conversion),
         )
-        # A technique that only quantizes leaves the weights as they were.
-        if trainer.epochs or candidate.conversion.quantization == "float32":
-            with part("record"):
-                save_checkpoint(candidate.model, files.checkpoint)
-                # The checkpoint lacks the learnt ranges of fake quantization, so such a network must be trained again.
-                if candidate.fake_quantized is None:
-                    trained.save(files.trained)
+        with part("record"):
+            save_checkpoint(candidate.model, files.checkpoint)
+            # The checkpoint lacks the learnt ranges of fake quantization, so such a network must be trained again.
+            if candidate.fake_quantized is None:
+                trained.save(files.trained)
         return candidate, trained
 
     def _optimize(self, trainer: Trainer) -> Candidate:
@@ -248,7 +283,7 @@ def _resume_training(unfinished: CellFiles, files: CellFiles) -> tuple[Candidate
     trained = Trained.load(unfinished.trained)
     _copy((unfinished.checkpoint, unfinished.tables, unfinished.trained), files.folder)
     model = checkpoint.load(files.checkpoint)
-    return Candidate(model=model, conversion=Conversion(**trained.conversion), metrics=trained.metrics), trained
+    return Candidate(model=model, metrics=trained.metrics), trained
 
 
 def _reuse_build(trained: Finished, files: CellFiles) -> Build:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,6 @@ def rehearse(
     optimize: Callable[[Trainer], Candidate],
     trainer: Trainer,
     *,
-    labels: Sequence[str],
     verify: bool = False,
 ) -> None:
     """Apply a technique without training and, if it would train, convert what comes out.
@@ -59,7 +58,7 @@ def rehearse(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         with named_layers(technique.name, candidate):
-            export(candidate, training_images=trainer.data.train.images, labels=labels, path=path)
+            export(candidate, trainer.data, path)
         if not idle.fits:
             technique.verify(candidate, path)
 
@@ -77,6 +76,21 @@ def named_layers(technique: str, candidate: Candidate) -> Iterator[None]:
         raise ValueError(
             f"{technique}: TensorFlow Lite cannot convert {where} ({_reason(error)}): replace it in the model by "
             "layers of other kinds, or choose another technique"
+        ) from error
+
+
+@contextmanager
+def named_failure(technique: str) -> Iterator[None]:
+    """Turn an error of TensorFlow Lite's quantizer into a ValueError; refusals of our own pass."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and guard.is_refusal(error):
+            raise
+        raise ValueError(
+            f"{technique}: TensorFlow Lite cannot quantize the model ({_reason(error)}): choose another technique"
         ) from error
 
 

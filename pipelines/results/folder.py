@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipelines.results.files import MODEL
 from pipelines.results.record import Record
@@ -52,7 +51,7 @@ class CellFiles:
 class Trained(Record):
     """A cell whose network is trained: with the checkpoint, enough to export it in another process.
 
-    fingerprint: of the cell. conversion: the fields of `techniques.base.Conversion`. metrics: the technique's own.
+    fingerprint: of the cell. metrics: the technique's own.
     """
 
     fingerprint: str
@@ -62,7 +61,6 @@ class Trained(Record):
     metrics: dict[str, float]
     joules: dict[str, float]
     precision: str
-    conversion: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,8 +65,8 @@ def variables(*, onednn: bool, deterministic: bool) -> dict[str, str]:
     return wanted | level | ({"TF_DETERMINISTIC_OPS": "1"} if deterministic else {})
 
 
-def prepare(*, onednn: bool, deterministic: bool) -> None:
-    """Set TensorFlow's variables and load it.
+def configure(*, onednn: bool, deterministic: bool) -> None:
+    """Set TensorFlow's variables, for whoever loads it later in this process.
 
     Raises RuntimeError if TensorFlow was loaded in this process with another setting.
     """
@@ -81,7 +81,14 @@ def prepare(*, onednn: bool, deterministic: bool) -> None:
     os.environ.update(wanted)
     # TensorFlow would take all memory of a GPU when it starts one, and a second cell on it would fail.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+
+def prepare(*, onednn: bool, deterministic: bool) -> None:
+    """As `configure`, and load TensorFlow."""
+    configure(onednn=onednn, deterministic=deterministic)
     with without_greetings():
+        import tensorflow  # noqa: F401
+
         gpus()
 
 
@@ -156,7 +163,9 @@ def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
 
 
 def gpus() -> list[str]:
-    """Names of the GPUs that TensorFlow sees. Loads TensorFlow."""
+    """Names of the GPUs that TensorFlow sees. Loads TensorFlow where there is a driver."""
+    if "tensorflow" not in sys.modules and not machine.has_gpu_driver():
+        return []
     import tensorflow as tf
 
     devices = tf.config.list_physical_devices("GPU")
@@ -177,7 +186,7 @@ def has_gpu() -> bool:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory, GPUs and the versions that determine speed. Loads TensorFlow."""
+    """Processor, cores, memory, GPUs and the versions that determine speed. May load TensorFlow."""
     import psutil
 
     return {

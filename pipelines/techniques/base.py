@@ -6,13 +6,14 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import tf_keras
 
+    from pipelines.datasets.base import ImageData
     from pipelines.models.base import Model
     from pipelines.results.folder import Finished
     from pipelines.techniques.source import Source
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 # Columns of equal length, by name.
 Table = Mapping[str, Sequence[Any]]
 Build = Callable[[], "tf_keras.Model"]
-Quantization = Literal["float32", "dynamic", "float16", "int8", "int16x8"]
 
 
 class EffectError(RuntimeError):
@@ -29,29 +29,17 @@ class EffectError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conversion:
-    """How a Keras model is converted.
-
-    calibration_images: number of training images that set the ranges. float_depthwise: with `dynamic`, whether
-    depthwise kernels stay in float.
-    """
-
-    quantization: Quantization = "float32"
-    calibration_images: int = 0
-    float_depthwise: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """The object that a technique transforms: a model and its conversion.
+    """The object that a technique transforms: a model, from which the exported model is made.
 
     model: the plain float network; its layers keep their names through every technique. fake_quantized: the same
-    network with fake quantization and learnt ranges, converted instead of `model` if given. metrics, tables: results of
-    the technique in addition to those of every cell, by name in MLflow (`transfer/parameters_share`).
+    network with fake quantization and learnt ranges, converted instead of `model` if given. rewriting: the technique
+    that changes the exported model after its conversion. metrics, tables: results of the technique in addition to those
+    of every cell, by name in MLflow (`transfer/parameters_share`).
     """
 
     model: tf_keras.Model
-    conversion: Conversion = field(default_factory=Conversion)
+    rewriting: FileTechnique | None = None
     fake_quantized: tf_keras.Model | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
@@ -84,11 +72,14 @@ class Technique(ABC):
 
     NAME: ClassVar[str]
     EFFECT: ClassVar[str | None]
+    # Whether its exported model is of float32, so that another technique can go on from it.
+    EXPORTS_FLOAT: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         """Raise TypeError where a technique has no name, or an effect that it does not verify."""
         super().__init_subclass__()
-        if getattr(cls.apply, "__isabstractmethod__", False):
+        work = (getattr(cls, name, None) for name in ("apply", "rewrite"))
+        if any(getattr(one, "__isabstractmethod__", False) for one in work):
             return  # a base class of several techniques
         for constant, example in (("NAME", '"round_weights"'), ("EFFECT", "None")):
             if not hasattr(cls, constant):
@@ -118,6 +109,11 @@ class Technique(ABC):
         """The technique whose trained model this one starts from; None: from the model's own weights."""
 
     @property
+    def last(self) -> Technique:
+        """The technique that makes the exported model: of a chain its last step, else itself."""
+        return self
+
+    @property
     def source_cell(self) -> Source | None:
         """A teacher or donor: another trained cell that this one needs, in addition to `parent`; None for most."""
         return None
@@ -145,6 +141,43 @@ class Technique(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rewritten:
+    """A changed exported model. metrics, tables: as of `Candidate`."""
+
+    flatbuffer: bytes
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTechnique(Technique):
+    """A technique that changes the exported model of its parent and leaves the network as it is.
+
+    A cell of it takes the file of the parent's cell: it neither loads a network nor converts one.
+    """
+
+    EXPORTS_FLOAT = False
+
+    @abstractmethod
+    def rewrite(self, flatbuffer: bytes, data: ImageData, *, report: Callable[[str], None] = print) -> Rewritten:
+        """Change an exported model of float32. data: its training images may set ranges, its validation images may
+        choose; the test images are never looked at. report: prints a line of progress.
+        """
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Leave the network, and let the export rewrite the file."""
+        return replace(candidate, rewriting=self)
+
+    @abstractmethod
+    def verify_file(self, exported_model: Path) -> None:
+        """Raise EffectError where the exported model lacks EFFECT."""
+
+    def verify(self, candidate: Candidate, exported_model: Path) -> None:
+        """As `verify_file`."""
+        self.verify_file(exported_model)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Chain(Technique):
     """Techniques applied one after another: `steps`, in the order of the yaml.
 
@@ -165,6 +198,9 @@ class Chain(Technique):
             raise ValueError(
                 f"a chain needs at least 2 steps, got {list(self.steps)}: use the technique itself, or add a step"
             )
+        for name, step in list(self.steps.items())[:-1]:
+            if not step.EXPORTS_FLOAT:
+                raise ValueError(f"{name} quantizes the exported model and must be the last step, got an earlier one")
         for name, step in list(self.steps.items())[1:]:
             if step.parent is None:
                 raise ValueError(
@@ -187,10 +223,14 @@ class Chain(Technique):
         *before, _ = self.steps.items()
         return before[0][1] if len(before) == 1 else Chain(steps=dict(before))
 
+    @property
+    def last(self) -> Technique:
+        """The last step."""
+        return list(self.steps.values())[-1].last
+
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Apply the last step."""
-        *_, last = self.steps.values()
-        return last.apply(candidate, context)
+        return self.last.apply(candidate, context)
 
     def check_source_named(self, field: str) -> None:
         """Check every step."""

@@ -1,4 +1,4 @@
-"""Post-training quantization by TensorFlow Lite's converter.
+"""Post-training quantization of the exported model.
 
 Source: Jacob et al. 2018, arXiv:1712.05877; ai.google.dev/edge/litert/conversion/tensorflow/quantization.
 """
@@ -6,13 +6,19 @@ Source: Jacob et al. 2018, arXiv:1712.05877; ai.google.dev/edge/litert/conversio
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING
 
+from pipelines.quantization import integers, weights
+from pipelines.quantization.calibration import chosen
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context, Conversion, EffectError, Quantization, Technique
+from pipelines.techniques.base import EffectError, FileTechnique, Rewritten
 from pipelines.techniques.baseline import Baseline
+
+if TYPE_CHECKING:
+    from pipelines.datasets.base import ImageData
 
 CALIBRATED = ("int8", "int16x8")
 DEPTHWISE = ("float", "int8")
@@ -26,7 +32,7 @@ SCHEMES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantize(Technique):
+class Quantize(FileTechnique):
     """Convert the baseline to fewer bits, without training.
 
     scheme: `dynamic` (int8 weights, float activations; about a quarter of the size), `float16` (half the size, next to
@@ -68,16 +74,22 @@ class Quantize(Technique):
         """With the scheme."""
         return f"{super().summary.removesuffix('.')}: {SCHEMES[self.scheme]}."
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Replace the conversion only."""
-        conversion = Conversion(
-            quantization=cast(Quantization, self.scheme),
-            calibration_images=self.calibration_images,
-            float_depthwise=self.scheme == "dynamic" and self.depthwise != "int8",
-        )
-        return replace(candidate, conversion=conversion)
+    def rewrite(self, flatbuffer: bytes, data: ImageData, *, report: Callable[[str], None] = print) -> Rewritten:
+        """Quantize by the scheme."""
+        images = chosen(data.train, self.calibration_images)
+        match self.scheme:
+            case "dynamic":
+                kept = {"DEPTHWISE_CONV_2D"} if self.depthwise != "int8" else set()
+                quantized = weights.int8_weights(flatbuffer, weights.FILTERS.keys() - kept)
+            case "float16":
+                quantized = weights.float16_weights(flatbuffer)
+            case "int8":
+                quantized = integers.int8(flatbuffer, images)
+            case _:
+                quantized = integers.int16x8(flatbuffer, images)
+        return Rewritten(flatbuffer=quantized)
 
-    def verify(self, candidate: Candidate, exported_model: Path) -> None:
+    def verify_file(self, exported_model: Path) -> None:
         """The exported model's tensors must be of the scheme's types."""
         from pipelines.litert.exported_model import tensor_dtypes
 

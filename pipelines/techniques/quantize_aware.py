@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context, Conversion
+from pipelines.techniques.base import Candidate, Context
 from pipelines.techniques.fake_quantization import fake_quantized, wrappers
 from pipelines.techniques.fine_tuning import FineTuning
 from pipelines.techniques.quantize import check_integer
@@ -44,6 +44,7 @@ class QuantizeAware(FineTuning):
 
     NAME = "qat"
     EFFECT = "no float32 tensor"
+    EXPORTS_FLOAT = False
 
     preserve: str
 
@@ -61,7 +62,7 @@ class QuantizeAware(FineTuning):
             _follow_ranges(emulated, images)
         trainer.fit(emulated, epochs=self.epochs, learning_rate=self.learning_rate)
         _copy_back(emulated, candidate.model)
-        return replace(candidate, fake_quantized=emulated, conversion=Conversion(quantization="int8"))
+        return replace(candidate, fake_quantized=emulated)
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The exported model must have integer tensors only."""

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pipelines.litert.kernels import kernels, sparsity
-from pipelines.techniques.base import Candidate, Conversion
+from pipelines.techniques.base import Candidate
+from pipelines.techniques.quantize import Quantize
 from tests.conftest import exported
 
 
@@ -24,20 +25,20 @@ def test_float_kernels_equal_those_of_the_network(trained: Candidate, exported_b
 
 
 @pytest.mark.parametrize(
-    ("conversion", "dtype"),
+    ("rewriting", "dtype"),
     [
-        (Conversion(quantization="float16"), "float16"),
-        (Conversion(quantization="dynamic"), "int8"),
-        (Conversion(quantization="int8", calibration_images=20), "int8"),
+        (Quantize(scheme="float16"), "float16"),
+        (Quantize(scheme="dynamic"), "int8"),
+        (Quantize(scheme="int8", calibration_images=20), "int8"),
     ],
     ids=str,
 )
-def test_zeros_hold_in_every_format(trained: Candidate, conversion: Conversion, dtype: str, tmp_path: Path) -> None:
+def test_zeros_hold_in_every_format(trained: Candidate, rewriting: Quantize, dtype: str, tmp_path: Path) -> None:
     layer = trained.model.get_layer("block3_conv")
     kernel = layer.kernel.numpy()
     kernel[:, :, ::2] = 0
     layer.set_weights([kernel])
-    exported_model = exported(replace(trained, conversion=conversion), tmp_path / "model.tflite")
+    exported_model = exported(replace(trained, rewriting=rewriting), tmp_path / "model.tflite")
     found = kernels(exported_model)[2]
     assert found.values.dtype == dtype
     assert not found.values[..., ::2].any()

@@ -8,7 +8,9 @@ import pytest
 
 from pipelines.execution.export import export
 from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
-from pipelines.techniques.base import Candidate, Chain, Conversion, EffectError
+from pipelines.litert.kernels import kernels
+from pipelines.quantization.weights import LEAST_WEIGHTS
+from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.baseline import Baseline
 from pipelines.techniques.quantize import Quantize
 from pipelines.techniques.transfer import Transfer
@@ -75,10 +77,14 @@ def test_unquantized_export_is_refused(scheme: str, trained: Candidate, exported
 
 
 @pytest.mark.parametrize(("depthwise", "is_float"), [(None, True), ("float", True), ("int8", False)])
-def test_depthwise_kernels_of_dynamic_quantization(depthwise: str | None, is_float: bool) -> None:
+def test_depthwise_kernels_of_dynamic_quantization(
+    depthwise: str | None, is_float: bool, separable: Candidate, tmp_path: Path
+) -> None:
     technique = Quantize(scheme="dynamic", depthwise=depthwise)
-    conversion = technique.apply(Candidate(model=None), context()).conversion
-    assert conversion == Conversion(quantization="dynamic", float_depthwise=is_float)
+    found = kernels(exported(technique.apply(separable, context()), tmp_path / "model.tflite"))
+    kinds = {one.operator: one.values.dtype.name for one in found if one.values.size >= LEAST_WEIGHTS}
+    assert kinds["CONV_2D"] == "int8"
+    assert kinds["DEPTHWISE_CONV_2D"] == ("float32" if is_float else "int8")
 
 
 def test_chain_starts_from_the_cell_of_its_previous_steps() -> None:
@@ -88,7 +94,7 @@ def test_chain_starts_from_the_cell_of_its_previous_steps() -> None:
     assert Chain(steps=chain.steps, alias="short").name == "short"
     assert chain.parent is transfer
     candidate = chain.apply(Candidate(model=None), context())
-    assert candidate.conversion == Conversion(quantization="int8", calibration_images=50)
+    assert candidate.rewriting is INT8 and chain.last is INT8
 
 
 def test_chain_checks_every_step(trained: Candidate, exported_baseline: Path) -> None:
@@ -103,7 +109,11 @@ def test_chain_checks_every_step(trained: Candidate, exported_baseline: Path) ->
     ("steps", "message"),
     [
         ({"only": INT8}, "at least 2 steps"),
-        ({"quantize": INT8, "train": Baseline()}, "train trains from the model's own weights"),
+        (
+            {"quantize": INT8, "float16": Quantize(scheme="float16")},
+            "quantize quantizes the exported model and must be the",
+        ),
+        ({"transfer": TRANSFER, "train": Baseline()}, "train trains from the model's own weights"),
     ],
 )
 def test_bad_chains(steps: dict, message: str) -> None:
@@ -114,7 +124,7 @@ def test_bad_chains(steps: dict, message: str) -> None:
 def test_failed_export_leaves_no_file(trained: Candidate, tmp_path: Path) -> None:
     data, _ = small_data()
     with pytest.raises(ValueError, match="label"):
-        export(trained, training_images=data.train.images, labels=("one",), path=tmp_path / "model.tflite")
+        export(trained, replace(data, class_names=("one",)), tmp_path / "model.tflite")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.flatbuffer import named_operators, parse
-from pipelines.litert.narrow_biases import largest_sum, with_narrow_biases
-from pipelines.techniques.base import Candidate, Conversion
+from pipelines.quantization.narrow_biases import largest_sum, with_narrow_biases
+from pipelines.techniques.base import Candidate
+from pipelines.techniques.quantize import Quantize
 from tests.conftest import exported, small_data
 
-INT16X8 = Conversion(quantization="int16x8", calibration_images=20)
+INT16X8 = Quantize(scheme="int16x8", calibration_images=20)
 INT32, INT64 = 2, 4
 
 
@@ -24,11 +25,11 @@ def bias_types(flatbuffer: bytes) -> list[int]:
 
 def wide(candidate: Candidate, path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The converter's own file, with its biases of 64 bits."""
-    from pipelines.execution import export
+    from pipelines.quantization import integers
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "with_narrow_biases", lambda flatbuffer: flatbuffer)
-        return exported(replace(candidate, conversion=INT16X8), path)
+        patch.setattr(integers, "with_narrow_biases", lambda flatbuffer: flatbuffer)
+        return exported(replace(candidate, rewriting=INT16X8), path)
 
 
 def with_heavy_layer(trained: Candidate) -> Candidate:
@@ -41,7 +42,7 @@ def with_heavy_layer(trained: Candidate) -> Candidate:
 def test_answers_stay_and_types_change(trained: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, _ = small_data()
     before = wide(trained, tmp_path / "wide.tflite", monkeypatch)
-    after = exported(replace(trained, conversion=INT16X8), tmp_path / "narrow.tflite")
+    after = exported(replace(trained, rewriting=INT16X8), tmp_path / "narrow.tflite")
     assert bias_types(before.read_bytes()) == [INT64] * 5
     assert bias_types(after.read_bytes()) == [INT32] * 5
     logits, narrow = (ExportedModel(path).logits(data.test.images) for path in (before, after))
@@ -52,12 +53,12 @@ def test_answers_stay_and_types_change(trained: Candidate, tmp_path: Path, monke
 
 
 def test_a_sum_that_could_overflow_stays_wide(trained: Candidate, tmp_path: Path) -> None:
-    types = bias_types(exported(replace(with_heavy_layer(trained), conversion=INT16X8), tmp_path / "m").read_bytes())
+    types = bias_types(exported(replace(with_heavy_layer(trained), rewriting=INT16X8), tmp_path / "m").read_bytes())
     assert types.count(INT64) == 1 and types.count(INT32) == 4
 
 
 def test_float_and_int8_models_are_as_before(trained: Candidate, exported_baseline: Path, tmp_path: Path) -> None:
-    int8 = exported(replace(trained, conversion=replace(INT16X8, quantization="int8")), tmp_path / "model.tflite")
+    int8 = exported(replace(trained, rewriting=replace(INT16X8, scheme="int8")), tmp_path / "model.tflite")
     for path in (exported_baseline, int8):
         flatbuffer = path.read_bytes()
         assert with_narrow_biases(flatbuffer) is flatbuffer

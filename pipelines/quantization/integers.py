@@ -1,0 +1,55 @@
+"""Integer models by TensorFlow Lite's quantizers. They start from the float model: neither network nor tracing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.quantization.calibration import calibrated
+from pipelines.quantization.narrow_biases import with_narrow_biases
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+def int8(flatbuffer: bytes, images: npt.NDArray[np.uint8], *, float_layers: Sequence[str] = ()) -> bytes:
+    """A float32 model in 8-bit integers throughout: uint8 in and out, a scale for each filter of a kernel.
+
+    images: uint8 (n, h, w, 3), which determine the ranges of the activations. float_layers: names of the outputs of
+    operators that stay in float32. Source: Jacob et al. 2018, arXiv:1712.05877.
+    """
+    return quantized(calibrated(flatbuffer, images), float_layers=float_layers)
+
+
+def quantized(calibrated_model: bytes, *, float_layers: Sequence[str] = ()) -> bytes:
+    """`int8` of a model with ranges."""
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    quantize = mlir_quantize(
+        calibrated_model,
+        input_data_type=tf.uint8,
+        output_data_type=tf.uint8,
+        denylisted_nodes=list(float_layers) or None,
+    )
+    return bytes(quantize)
+
+
+def int16x8(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> bytes:
+    """A float32 model with int16 activations and int8 weights; float32 in and out.
+
+    images: as for `int8`. Biases have 32 bits wherever they suffice.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    def representative() -> Iterator[list[npt.NDArray[np.float32]]]:
+        for image in images:
+            yield [image[np.newaxis].astype(np.float32)]
+
+    quantize = Calibrator(flatbuffer).calibrate_and_quantize(
+        representative, tf.float32, tf.float32, allow_float=False, activations_type=tf.int16, bias_type=tf.int64
+    )
+    return with_narrow_biases(bytes(quantize))
