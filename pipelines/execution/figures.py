@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pipelines.results.records import Comparison, Measurement
 
 MAX_TICKS = 25
+# Layers in the figure of sensitivity; a longer one could not be read on a page.
+MAX_LAYERS = 40
 # A longer class name is cut, in columns of a terminal: Chinese characters take two.
 MAX_LABEL_COLUMNS = 24
 # Lists each class's number and name, where the figures do not show every name in full.
@@ -54,6 +57,9 @@ def draw(finished: Finished, data: ImageData, folder: Path) -> None:
         save(lambda: training_curves(result.epochs), folder / "training.png")
     save(confusion, folder / "confusion_matrix.png")
     save(latencies, folder / "latency.png")
+    sensitivity = files.tables / "sensitivity.json"
+    if sensitivity.is_file():
+        save(lambda: sensitivity_bars(json.loads(sensitivity.read_text())), folder / "sensitivity.png")
     labels, _ = class_labels(data.class_names)
     if labels != list(data.class_names):
         lines = [f"{number}\t{name}" for number, name in enumerate(data.class_names)]
@@ -97,6 +103,27 @@ def against_baseline(measurement: Measurement, comparison: Comparison) -> Figure
         title=f"accuracy {measurement.accuracy:.1%}, its baseline's {comparison.baseline_accuracy:.1%}",
     )
     axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def sensitivity_bars(table: Mapping[str, Sequence[Any]]) -> Figure:
+    """The logits' signal to noise with each layer alone in 8 bits, the most sensitive layers first.
+
+    table: the columns `layer`, `snr_db` and `accuracy_change` of `quantization.sensitivity.table`.
+    """
+    names, values, changes = (list(table[name])[:MAX_LAYERS] for name in ("layer", "snr_db", "accuracy_change"))
+    left = len(table["layer"]) - len(names)
+    figure = Figure(figsize=(7, 1.2 + 0.22 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh([_cut(name) for name in names], values, height=0.7, color=BLUE)
+    axes.bar_label(bars, [f"{100 * change:+z.1f} points" for change in changes], padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.set(
+        xlabel="signal to noise of the logits in dB; beside it the change of accuracy",
+        xlim=(0, 1.2 * max(values)),
+        title="one layer alone in 8 bits" + (f", without the {left} least sensitive ones" if left else ""),
+    )
     return figure
 
 

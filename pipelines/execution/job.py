@@ -134,6 +134,8 @@ class Job:
             done = rewrite(technique, parent.files.exported_model, self.data, exported_model, report=self._report)
         optimize_s = time.perf_counter() - started
         self._save_tables(done.tables)
+        for name, document in done.documents.items():
+            (self.files.folder / name).write_text(json.dumps(document, indent=2) + "\n")
         if technique is self.cell.technique:
             technique.verify_file(exported_model)
         else:
@@ -149,6 +151,7 @@ class Job:
             metrics=dict(done.metrics),
             joules={},
             precision=self.cell.precision,
+            notes=done.notes,
         )
 
     def _prepare_networks(self) -> None:

@@ -60,6 +60,7 @@ def cell_result(
         precision=build.precision,
         majority=verdict.majority(measured.logits.argmax(axis=1), data.test.labels, data.class_names),
         delegation=delegation,
+        notes=build.notes,
     )
 
 

@@ -26,6 +26,22 @@ def named_operators(model: Any) -> list[tuple[str, Any]]:
     return [(codes[_code(model.operatorCodes[one.opcodeIndex])], one) for one in model.subgraphs[0].operators]
 
 
+def add_note(model: Any, name: str, data: bytes) -> None:
+    """Add an entry to the metadata of a `ModelT`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    note = schema.MetadataT()
+    note.name, note.buffer = name.encode(), len(model.buffers)
+    model.buffers.append(schema.BufferT(data=np.frombuffer(data, np.uint8)))
+    model.metadata = [*(model.metadata or ()), note]
+
+
+def notes(model: Any) -> dict[str, bytes]:
+    """The metadata of a `ModelT` by name."""
+    found = ((note.name.decode(), model.buffers[note.buffer].data) for note in model.metadata or ())
+    return {name: bytes(data) for name, data in found if data is not None}
+
+
 def packed(model: Any) -> bytes:
     """The flatbuffer of a `ModelT`, without the data that no tensor refers to."""
     import flatbuffers

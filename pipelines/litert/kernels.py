@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ _OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 class Kernel:
     """A kernel of an exported model.
 
-    operator: `CONV_2D`, `DEPTHWISE_CONV_2D` or `FULLY_CONNECTED`. values: int8, float16 or float32, of shape
-    (filters, h, w, channels), (1, h, w, channels) or (units, inputs); a stored 0 means zero, since kernels are
-    quantized symmetrically. The converter multiplies the scale of a batch normalization into the channels before it.
+    operator: `CONV_2D`, `DEPTHWISE_CONV_2D` or `FULLY_CONNECTED`. stored: the type in the file, `int4`, `int8`,
+    `float16` or `float32`. values: of that type, or int8 for int4, of shape (filters, h, w, channels),
+    (1, h, w, channels) or (units, inputs); a stored 0 means zero, since kernels are quantized
+    symmetrically. The converter multiplies the scale of a batch normalization into the channels before it.
     """
 
     name: str
     operator: str
+    stored: str
     values: npt.NDArray[Any]
 
 
@@ -47,9 +50,18 @@ def kernels(exported_model: Path) -> list[Kernel]:
         data = model.buffers[tensor.buffer].data
         if data is None:
             continue  # computed in the graph, not stored
-        values = np.asarray(data, np.uint8).view(np.dtype(types[tensor.type])).reshape(tensor.shape)
-        found.append(Kernel(name=tensor.name.decode(), operator=name, values=values))
+        kind, packed = types[tensor.type], np.asarray(data, np.uint8)
+        flat = _unpacked(packed, math.prod(tensor.shape)) if kind == "int4" else packed.view(np.dtype(kind))
+        found.append(
+            Kernel(name=tensor.name.decode(), operator=name, stored=kind, values=flat.reshape(tuple(tensor.shape)))
+        )
     return found
+
+
+def _unpacked(data: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int8]:
+    """4-bit integers of which two are in a byte, the first in its lower half."""
+    both = np.stack([data << np.uint8(4), data], axis=1).reshape(-1)[:count]
+    return both.view(np.int8) >> np.int8(4)
 
 
 def sparsity(exported_model: Path) -> float:

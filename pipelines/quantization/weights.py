@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.litert.flatbuffer import named_operators, packed, parse
+from pipelines.litert.flatbuffer import add_note, named_operators, packed, parse
 
 # Smaller kernels gain nothing, and TensorFlow Lite's converter leaves them as well.
 LEAST_WEIGHTS = 1024
@@ -18,7 +18,7 @@ FILTERS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 HYBRID = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
 MAX_INT8 = 127
 # Metadata by which processors with float16 arithmetic may compute in it.
-HALF_ALLOWED = b"reduced_precision_support", b"fp16accfp32"
+HALF_ALLOWED = "reduced_precision_support", b"fp16accfp32"
 # The converter's, so that the scale of a filter of zeros is a number to divide by.
 LEAST_RANGE = 5e-7
 
@@ -77,10 +77,7 @@ def float16_weights(flatbuffer: bytes) -> bytes:
         operators.append(one)
     model.operatorCodes.append(widen)
     graph.operators = [*operators, *graph.operators]
-    note = schema.MetadataT()
-    note.name, note.buffer = HALF_ALLOWED[0], len(model.buffers)
-    model.buffers.append(schema.BufferT(data=np.frombuffer(HALF_ALLOWED[1], np.uint8)))
-    model.metadata = [*(model.metadata or ()), note]
+    add_note(model, *HALF_ALLOWED)
     return packed(model)
 
 
@@ -92,6 +89,13 @@ def stored(model: Any, tensor: Any) -> npt.NDArray[np.float32] | None:
     if data is None or not len(data) or tensor.type != schema.TensorType.FLOAT32:
         return None
     return np.asarray(data, np.uint8).view(np.float32).reshape(tuple(tensor.shape))
+
+
+def constant(model: Any, tensor: Any) -> npt.NDArray[np.float32]:
+    """The values of a tensor that is a constant of float32."""
+    values = stored(model, tensor)
+    assert values is not None
+    return values
 
 
 def store(model: Any, tensor: Any, values: npt.NDArray[Any], kind: int) -> None:
@@ -108,10 +112,16 @@ def symmetric(
     """Scales for each entry of the dimension, and the integer codes from -largest to largest."""
     others = tuple(one for one in range(values.ndim) if one != dimension)
     scales = abs(values).max(axis=others).astype(np.float64).clip(min=LEAST_RANGE) / largest
+    return scales.astype(np.float32), rounded(values, scales, dimension, largest)
+
+
+def rounded(
+    values: npt.NDArray[np.float32], scales: npt.NDArray[np.float64], dimension: int, largest: int
+) -> npt.NDArray[np.int32]:
+    """The codes from -largest to largest of values with a scale for each entry of the dimension."""
     exact = values / scales.reshape([-1 if one == dimension else 1 for one in range(values.ndim)])
     # Halves round away from zero, as the converter has it.
-    codes = np.copysign(np.floor(abs(exact) + 0.5), values).clip(-largest, largest)
-    return scales.astype(np.float32), codes.astype(np.int32)
+    return np.copysign(np.floor(abs(exact) + 0.5), values).clip(-largest, largest).astype(np.int32)
 
 
 def scaled(scales: npt.NDArray[np.float32], dimension: int) -> Any:

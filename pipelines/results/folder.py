@@ -74,6 +74,7 @@ class Build(Record):
     metrics: dict[str, float]
     joules: dict[str, float]
     precision: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

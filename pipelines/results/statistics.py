@@ -21,6 +21,8 @@ CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 # The 97.5% quantile of the standard normal distribution.
 Z = 1.959963984540054
+# One-sided 95%.
+ONE_SIDED = 1.6448536269514722
 # Pairs of resamples of whole windows.
 PAIRS = 10_000
 
@@ -95,12 +97,13 @@ def mcnemar(
     return tail if alternative == "greater" else min(1.0, 2 * tail)
 
 
-def paired_difference(difference: float, discordant: float, images: int) -> tuple[float, float]:
+def paired_difference(difference: float, discordant: float, images: int, *, quantile: float = Z) -> tuple[float, float]:
     """Interval of the difference of two accuracies on the same images, fractions in [-1, 1].
 
     difference: right answers of the one minus those of the other. discordant: images that exactly one of the two got
     right. A number that is too high is allowed: it only widens the interval. So the number of images on which two
     classifiers name different classes is enough, and true labels are not needed. Both may be means over seeds.
+    quantile: of the normal distribution; `ONE_SIDED` makes each of the two a bound at 95% by itself.
 
         p = difference / (n + 2),  q = (discordant + 2) / (n + 2),  p -+ z sqrt((q - p^2) / (n + 2))
 
@@ -113,7 +116,7 @@ def paired_difference(difference: float, discordant: float, images: int) -> tupl
         )
     n = images + 2
     p, q = difference / n, (discordant + 2) / n
-    half = Z * math.sqrt((q - p**2) / n)
+    half = quantile * math.sqrt((q - p**2) / n)
     return max(-1.0, p - half), min(1.0, p + half)
 
 

@@ -100,6 +100,7 @@ def _verdict_lines(result: CellResult, *, remark: str = " (time is testing and t
         lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")
     if (one := result.majority) and (finding := no_better_than_majority(one.p_value, one.share, one.answer)):
         lines.insert(0, f"It has learnt nothing that these test images show: {finding}.")
+    lines.extend(result.notes)
     lines.extend(acceleration.sentences(result))
     lines.extend(f"Not feasible: {violation}." for violation in result.violations)
     return lines

@@ -88,8 +88,7 @@ def prepare(*, onednn: bool, deterministic: bool) -> None:
     configure(onednn=onednn, deterministic=deterministic)
     with without_greetings():
         import tensorflow  # noqa: F401
-
-        gpus()
+    gpus()
 
 
 @contextmanager
@@ -168,7 +167,8 @@ def gpus() -> list[str]:
         return []
     import tensorflow as tf
 
-    devices = tf.config.list_physical_devices("GPU")
+    with without_greetings():
+        devices = tf.config.list_physical_devices("GPU")
     return [tf.config.experimental.get_device_details(d).get("device_name", d.name) for d in devices]
 
 
@@ -176,8 +176,7 @@ def gpus() -> list[str]:
 def has_gpu() -> bool:
     """Whether TensorFlow sees a GPU. A process that has not loaded it asks another one, where there is a driver."""
     if sys.modules.get("tensorflow"):
-        with without_greetings():
-            return bool(gpus())
+        return bool(gpus())
     if not machine.has_gpu_driver():
         return False
     count = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"

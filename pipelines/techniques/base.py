@@ -142,11 +142,17 @@ class Technique(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Rewritten:
-    """A changed exported model. metrics, tables: as of `Candidate`."""
+    """A changed exported model.
+
+    metrics, tables: as of `Candidate`. documents: what else is to be kept as JSON, by the file's name. notes: sentences
+    that the result repeats.
+    """
 
     flatbuffer: bytes
     metrics: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
+    documents: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

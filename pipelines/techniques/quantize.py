@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.quantization import integers, weights
-from pipelines.quantization.calibration import chosen
+from pipelines.quantization import integers, sensitivity, weights
+from pipelines.quantization.calibration import calibrated, chosen
 from pipelines.system import checks
 from pipelines.techniques.base import EffectError, FileTechnique, Rewritten
 from pipelines.techniques.baseline import Baseline
@@ -42,6 +42,7 @@ class Quantize(FileTechnique):
     depthwise: of `dynamic` only, the type of depthwise kernels. LiteRT's accelerated delegate, XNNPACK, has no kernels
     for int8 weights and float activations there: `int8` makes the file smaller and each such layer leave the delegate,
     `float` (also None) keeps the network in one piece.
+    sensitivity: of `int8` only, also tell what 8 bits do to each layer alone, on validation images.
     """
 
     NAME = "quantize"
@@ -51,10 +52,16 @@ class Quantize(FileTechnique):
     scheme: str
     calibration_images: int = 0
     depthwise: str | None = None
+    sensitivity: bool = False
 
     def __post_init__(self) -> None:
         checks.one_of("technique.scheme", self.scheme, SCHEMES)
         checks.integer("technique.calibration_images", self.calibration_images, minimum=int(self.scheme in CALIBRATED))
+        checks.flag("technique.sensitivity", self.sensitivity)
+        if self.sensitivity and self.scheme != "int8":
+            raise ValueError(
+                f"technique.sensitivity must be false with the scheme {self.scheme}, got true: it is of scheme=int8"
+            )
         if self.depthwise is None:
             return
         checks.one_of("technique.depthwise", self.depthwise, DEPTHWISE)
@@ -84,7 +91,10 @@ class Quantize(FileTechnique):
             case "float16":
                 quantized = weights.float16_weights(flatbuffer)
             case "int8":
-                quantized = integers.int8(flatbuffer, images)
+                ranges = calibrated(flatbuffer, images)
+                quantized = integers.quantized(ranges)
+                if self.sensitivity:
+                    return _with_sensitivity(quantized, flatbuffer, ranges, data, report)
             case _:
                 quantized = integers.int16x8(flatbuffer, images)
         return Rewritten(flatbuffer=quantized)
@@ -99,6 +109,19 @@ class Quantize(FileTechnique):
             raise EffectError(f"{self.name} left no {wanted} tensor in the exported model, which has {dict(found)}")
         if self.scheme == "int8":
             check_integer(self.name, found)
+
+
+def _with_sensitivity(
+    quantized: bytes, flatbuffer: bytes, ranges: bytes, data: ImageData, report: Callable[[str], None]
+) -> Rewritten:
+    found = sensitivity.of_8_bits(flatbuffer, ranges, sensitivity.evenly(data.validation), report=report)
+    columns = sensitivity.table(found)
+    return Rewritten(
+        flatbuffer=quantized,
+        tables={"sensitivity": columns},
+        documents={sensitivity.MODEL_EXPLORER: sensitivity.model_explorer(columns)},
+        notes=(sensitivity.worst(found),),
+    )
 
 
 def check_integer(technique: str, found: Counter[str]) -> None:

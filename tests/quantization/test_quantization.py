@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.conversion import program
 from pipelines.litert.exported_model import ExportedModel
-from pipelines.litert.flatbuffer import parse
+from pipelines.litert.flatbuffer import notes, parse
 from pipelines.litert.kernels import kernels
 from pipelines.quantization.calibration import calibrated, chosen
 from pipelines.quantization.weights import float16_weights, int8_weights
@@ -115,9 +115,8 @@ def test_ranges_are_those_of_the_images(exported_baseline: Path) -> None:
 
 
 def test_float16_files_allow_arithmetic_in_it(exported_baseline: Path) -> None:
-    model = parse(float16_weights(exported_baseline.read_bytes()))
-    notes = {note.name: bytes(model.buffers[note.buffer].data) for note in model.metadata}
-    assert notes[b"reduced_precision_support"] == b"fp16accfp32"
+    found = notes(parse(float16_weights(exported_baseline.read_bytes())))
+    assert found["reduced_precision_support"] == b"fp16accfp32"
 
 
 def test_a_filter_of_zeros_stays_zeros(trained: Candidate, tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""Mixed precision after training: each layer in as few bits as a proven loss of accuracy allows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.litert import kernels
+from pipelines.litert.flatbuffer import add_note, notes, packed, parse
+from pipelines.quantization.calibration import calibrated, chosen
+from pipelines.quantization.four_bits import ALGORITHMS, MAX_INT4
+from pipelines.quantization.search import POWER, Found, Search
+from pipelines.system import checks
+from pipelines.techniques.base import EffectError, FileTechnique, Rewritten
+from pipelines.techniques.baseline import Baseline
+
+if TYPE_CHECKING:
+    from pipelines.datasets.base import ImageData
+
+BITS = (4, 8, "float")
+OBJECTIVES = ("size", "time")
+# In the exported model's metadata: the bits of each kernel, in the order of the operators, as JSON.
+NOTE = "opscore.bits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeMixed(FileTechnique):
+    """Quantize each layer to as few bits as a proven loss of accuracy allows, without training.
+
+    max_drop: accuracy that may be lost, in (0, 1); 0.01 is a point. bits: what layers may have; `4` for weights of
+    convolutions and dense layers, `float` for layers that 8 bits hurt too much; `8` is always among them.
+    objective: `size` stores weights of 4 bits in 4 bits: the smallest file, but LiteRT's accelerated delegate, XNNPACK,
+    has no kernels for such convolutions. `time` stores each in a byte: as fast as 8 bits, and smaller only when
+    compressed. algorithm: how the range of 4 bits is found, `minmax`, `octav`, or `auto` for what suits a layer better.
+    calibration_images: training images that set the ranges of activations, at least 1.
+
+    The search sees one half of the validation images; the other half proves the loss. The test images are not used.
+    """
+
+    NAME = "quantize_mixed"
+    EFFECT = "each kernel in the bits of the plan"
+    parent = Baseline()
+
+    max_drop: float
+    bits: tuple[int | str, ...]
+    objective: str
+    algorithm: str
+    calibration_images: int
+
+    def __post_init__(self) -> None:
+        checks.number("technique.max_drop", self.max_drop, exclusive_minimum=0)
+        checks.fraction("technique.max_drop", self.max_drop)
+        unknown = [one for one in self.bits if one not in BITS]
+        if unknown or 8 not in self.bits:
+            raise ValueError(
+                f"technique.bits must hold 8, and may hold 4 and float, got {list(self.bits)}: "
+                "set for example 'technique.bits=[4,8,float]'"
+            )
+        checks.one_of("technique.objective", self.objective, OBJECTIVES)
+        checks.one_of("technique.algorithm", self.algorithm, ("auto", *ALGORITHMS))
+        checks.integer("technique.calibration_images", self.calibration_images, minimum=1)
+
+    def rewrite(self, flatbuffer: bytes, data: ImageData, *, report: Callable[[str], None] = print) -> Rewritten:
+        """Search and prove; the plan is noted in the file."""
+        search = Search(
+            original=flatbuffer,
+            calibrated_model=calibrated(flatbuffer, chosen(data.train, self.calibration_images)),
+            max_drop=self.max_drop,
+            four_bits=4 in self.bits,
+            float_layers="float" in self.bits,
+            algorithms=ALGORITHMS if self.algorithm == "auto" else (self.algorithm,),
+            pack=self.objective == "size",
+            report=report,
+        )
+        found = search.run(data.validation)
+        bits = [found.plan.bits(layer) for layer in found.layers]
+        model = parse(found.flatbuffer)
+        add_note(model, NOTE, json.dumps(bits).encode())
+        proof = found.proof
+        return Rewritten(
+            flatbuffer=packed(model),
+            metrics={
+                "quantize_mixed/layers_4_bits": float(bits.count(4)),
+                "quantize_mixed/layers_float": float(bits.count("float")),
+                "quantize_mixed/max_drop": found.allowed,
+                "quantize_mixed/proven": float(found.proven),
+                "quantize_mixed/drop": proof.drop,
+                "quantize_mixed/drop_bound": proof.bound,
+                "quantize_mixed/proof_images": float(proof.images),
+            },
+            tables={
+                "bits": {
+                    "layer": [layer.name for layer in found.layers],
+                    "operator": [layer.operator for layer in found.layers],
+                    "weights": [layer.weights for layer in found.layers],
+                    "bits": [str(one) for one in bits],
+                    "algorithm": [found.plan.fours.get(layer.place, "-") for layer in found.layers],
+                }
+            },
+            notes=tuple(_sentences(found, bits, self.max_drop, len(data.validation))),
+        )
+
+    def verify_file(self, exported_model: Path) -> None:
+        """Each kernel must be stored in the bits that the file notes."""
+        noted = notes(parse(exported_model.read_bytes())).get(NOTE)
+        if noted is None:
+            raise EffectError(f"{self.name} left no plan of bits in the exported model")
+        plan, found = json.loads(noted), kernels.kernels(exported_model)
+        for number, (bits, kernel) in enumerate(zip(plan, found, strict=True)):
+            if not _holds(kernel, bits, packed=self.objective == "size"):
+                raise EffectError(
+                    f"{self.name} planned {bits} bits for kernel {number + 1} of {len(plan)}, {kernel.name}, which the "
+                    f"exported model has in {kernel.stored}"
+                )
+
+
+def _holds(kernel: kernels.Kernel, bits: int | str, *, packed: bool) -> bool:
+    if bits == "float":
+        return kernel.stored == "float32"
+    if bits == 8:
+        return kernel.stored == "int8"
+    return kernel.stored == ("int4" if packed else "int8") and int(np.abs(kernel.values).max()) <= MAX_INT4
+
+
+def _sentences(found: Found, bits: list[int | str], max_drop: float, images: int) -> list[str]:
+    counts: dict[int | str, str] = {4: "in 4 bits", 8: "in 8 bits", "float": "in float32"}
+    parts = [f"{bits.count(one)} {words}" for one, words in counts.items() if bits.count(one)]
+    proof, lines = found.proof, [f"Of {len(bits)} layers with weights, it has {' and '.join(parts)}."]
+    others = f"on {proof.images:,} validation images that the search did not see"
+    if found.proven:
+        lines.append(f"It loses at most {_points(proof.bound)} points of accuracy, proven {others} (95%).")
+    else:
+        lines.append(
+            f"Not proven: it loses {_points(proof.drop)} points of accuracy {others}, and may lose "
+            f"{_points(proof.bound)} (95%): allow more by technique.max_drop, or train longer."
+        )
+    if found.allowed > max_drop:
+        lines.append(
+            f"{images:,} validation images can prove {_points(found.allowed)} points, not {_points(max_drop)} "
+            f"(in {POWER:.0%} of all cases), for which it takes {found.needed:,}: raise dataset.validation_fraction."
+        )
+    return lines
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"

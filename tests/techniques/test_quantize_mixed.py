@@ -1,0 +1,106 @@
+"""`quantize_mixed` through the command and the file that it leaves."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.execution.export import export
+from pipelines.litert.exported_model import ExportedModel
+from pipelines.litert.flatbuffer import add_note, notes, packed, parse
+from pipelines.litert.kernels import kernels
+from pipelines.techniques.base import Candidate, EffectError
+from pipelines.techniques.quantize_mixed import NOTE, QuantizeMixed
+from tests.conftest import small_data
+from tests.places import Place
+
+SETTINGS: dict[str, Any] = {
+    "max_drop": 0.1,
+    "bits": (4, 8, "float"),
+    "objective": "size",
+    "algorithm": "auto",
+    "calibration_images": 20,
+}
+# All digits, of which 40% are held out: enough images for a proof.
+DIGITS = (
+    *("dataset=digits", "dataset.limit_train=null", "dataset.limit_test=null", "dataset.validation_fraction=0.4"),
+    *("model=small_cnn", "training.epochs=6"),
+)
+
+
+def planned(exported_model: Path) -> list[int | str]:
+    plan: list[int | str] = json.loads(notes(parse(exported_model.read_bytes()))[NOTE])
+    return plan
+
+
+@pytest.mark.parametrize("objective", ["size", "time"])
+def test_kernels_are_stored_as_planned(objective: str, trained: Candidate, tmp_path: Path) -> None:
+    technique, path = QuantizeMixed(**SETTINGS | {"objective": objective}), tmp_path / "model.tflite"
+    data, _ = small_data()
+    rewritten = export(replace(trained, rewriting=technique), data, path)
+    technique.verify_file(path)
+    plan = planned(path)
+    assert plan.count(4) >= 1 and rewritten.metrics["quantize_mixed/layers_4_bits"] == plan.count(4)
+    assert [str(one) for one in plan] == rewritten.tables["bits"]["bits"]
+    stored = {4: "int4" if objective == "size" else "int8", 8: "int8", "float": "float32"}
+    assert [one.stored for one in kernels(path)] == [stored[bits] for bits in plan]
+    for bits, kernel in zip(plan, kernels(path), strict=True):
+        assert bits != 4 or abs(kernel.values).max() <= 7
+        assert bits != 8 or abs(kernel.values).max() > 7
+    assert ExportedModel(path).labels == data.class_names
+
+
+@pytest.mark.parametrize("number", [0, 3, 5])
+def test_another_plan_than_the_files_is_refused(number: int, trained: Candidate, tmp_path: Path) -> None:
+    technique, path = QuantizeMixed(**SETTINGS), tmp_path / "model.tflite"
+    export(replace(trained, rewriting=technique), small_data()[0], path)
+    plan = planned(path)
+    plan[number] = {4: 8, 8: 4, "float": 8}[plan[number]]
+    model = parse(path.read_bytes())
+    model.metadata = [note for note in model.metadata if note.name != NOTE.encode()]
+    add_note(model, NOTE, json.dumps(plan).encode())
+    path.write_bytes(packed(model))
+    with pytest.raises(EffectError, match=rf"planned {plan[number]} bits for kernel {number + 1} of 6, .* has in int"):
+        technique.verify_file(path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"bits": (4, "float")}, "technique.bits must hold 8"),
+        ({"bits": (8, 2)}, "technique.bits must hold 8"),
+        ({"max_drop": 0}, "technique.max_drop must be"),
+        ({"max_drop": 2}, "technique.max_drop must be"),
+        ({"objective": "speed"}, "technique.objective must be one of size, time"),
+        ({"algorithm": "gptq"}, "technique.algorithm must be one of auto"),
+        ({"calibration_images": 0}, "technique.calibration_images must be"),
+    ],
+)
+def test_bad_settings(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        QuantizeMixed(**SETTINGS | setting)
+
+
+@pytest.mark.slow
+def test_command_proves_a_smaller_file(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    int8 = place.run(*DIGITS, "technique=quantize_int8", "technique.sensitivity=true", out="int8")
+    assert "The layers that 8 bits hurt most" in int8.stdout, int8.stderr
+    mixed = place.run(*DIGITS, "technique=quantize_mixed", "technique.max_drop=0.03", out="mixed")
+    text = " ".join(mixed.stdout.split())
+    assert "Of 6 layers with weights, it has" in text and "in 4 bits" in text, mixed.stderr
+    assert "points of accuracy, proven on" in text and "validation images that the search did not see (95%)" in text
+    folders = {run.info.run_name.rpartition("-")[2]: place.files(run) / "cell" for run in place.cells()}
+    sizes = {name: (folder / "model.tflite").stat().st_size for name, folder in folders.items()}
+    assert sizes["quantize_mixed"] < 0.9 * sizes["quantize_int8"] < 0.5 * sizes["baseline"]
+    table = json.loads((folders["quantize_int8"] / "tables/sensitivity.json").read_text())
+    explorer = json.loads((folders["quantize_int8"] / "model_explorer.json").read_text())
+    assert list(explorer["main"]["results"]) == table["output"]
+    assert np.isfinite(table["snr_db"]).all()
+    assert (folders["quantize_int8"] / "figures/sensitivity.png").is_file()
+    bits = json.loads((folders["quantize_mixed"] / "tables/bits.json").read_text())
+    assert Counter(bits["bits"])["4"] == planned(folders["quantize_mixed"] / "model.tflite").count(4)
