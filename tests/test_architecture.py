@@ -15,7 +15,7 @@ ALLOWED = {
     "results": {"system"},
     "litert": {"results", "system"},
     "datasets": {"system"},
-    "quantization": {"litert", "datasets", "system"},
+    "quantization": {"litert", "datasets", "results", "system"},
     "models": {"system"},
     "training": {"datasets", "system"},
     "techniques": {"training", "models", "quantization", "datasets", "litert", "results", "system"},
@@ -30,7 +30,8 @@ ALLOWED = {
         "results", "system",
     },
     "commands": {
-        "execution", "device", "tracking", "report", "champion", "comparison", "cells", "datasets", "results", "system",
+        "execution", "device", "tracking", "report", "champion", "comparison", "cells", "quantization", "datasets",
+        "litert", "results", "system",
     },
     # `python -m pipelines.run` and the like: a line each.
     "entry points": {"commands", "cells", "system"},

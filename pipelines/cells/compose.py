@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import traceback
 import types
@@ -45,6 +46,14 @@ def cell_of(config: DictConfig) -> Cell:
     check_names(config)
     parts = {group: _instantiated(group, config[group]) for group in GROUPS}
     return Cell(**parts, seed=config.seed, deterministic=config.deterministic)
+
+
+def recorded_cell(path: Path) -> Cell:
+    """The cell of a description in a finished cell's folder. Raises as `cell_of`."""
+    recorded = json.loads(path.read_text())
+    # The class of the cell, which a composed configuration does not name.
+    recorded.pop("_target_", None)
+    return cell_of(OmegaConf.create(recorded))
 
 
 def check_names(config: DictConfig) -> None:

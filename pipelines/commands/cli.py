@@ -26,6 +26,7 @@ COMMANDS = {
     "promote": "Make the fittest cell of a dataset its champion.",
     "rollback": "Return to an earlier champion.",
     "pull": "Download a champion with its labels and model card.",
+    "layers": "Tell which layers of a cell 8 bits hurt.",
     "sync": "Send finished cells to a tracking store that did not answer.",
     "server": "Serve MLflow on PostgreSQL, for this machine.",
     "cache": "Show or delete the decoded images of datasets.",

@@ -6,7 +6,6 @@ the run lacks. The command may be repeated. A run that the store has lost is rep
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from omegaconf import OmegaConf
 
-from pipelines.cells.compose import cell_of
+from pipelines.cells.compose import recorded_cell
 from pipelines.cells.plan import Plan
 from pipelines.commands import arguments
 from pipelines.execution.preflight import digest_of, loaded
@@ -51,10 +49,7 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     from pipelines.tracking.store import Store
 
     finished = Finished.load(folder)
-    recorded = json.loads(finished.files.config.read_text())
-    # The class of the cell, which a composed configuration does not name.
-    recorded.pop("_target_", None)
-    cell = cell_of(OmegaConf.create(recorded))
+    cell = recorded_cell(finished.files.config)
     data = loaded(cell.dataset)
     store = Store(receipt.uri, receipt.experiment)
     if not finished.files.folder.joinpath("figures").exists():

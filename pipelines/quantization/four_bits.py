@@ -68,7 +68,8 @@ def quantized_kernel(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Scales for each filter, (filters,), and codes from -7 to 7 in the kernel's shape.
 
-    dimension: of the filters. biases: of each filter in units of the input's scale, which must fit into 32 bits with room to spare.
+    dimension: of the filters. biases: of each filter in units of the input's scale; they must fit into 32 bits with
+    room to spare.
     """
     filters = np.moveaxis(values, dimension, 0).reshape(values.shape[dimension], -1)
     ranges = abs(filters).max(axis=1).astype(np.float64)

@@ -114,6 +114,18 @@ def test_ranges_are_those_of_the_images(exported_baseline: Path) -> None:
     assert np.allclose((target.min[0], target.max[0]), (logits.min(), logits.max()), atol=1e-4)
 
 
+@pytest.mark.parametrize("count", [10, 50, 1000])
+def test_calibration_images_are_of_every_class(count: int) -> None:
+    train = small_data()[0].train
+    images = chosen(train, count)
+    assert len(images) == min(count, len(train))
+    labels = {image.tobytes(): label for image, label in zip(train.images, train.labels, strict=True)}
+    found = np.bincount([labels[image.tobytes()] for image in images], minlength=10)
+    shares = np.bincount(train.labels, minlength=10) / len(train) * len(images)
+    assert (abs(found - shares) <= 1).all()
+    assert np.array_equal(chosen(train, count), images)
+
+
 def test_float16_files_allow_arithmetic_in_it(exported_baseline: Path) -> None:
     found = notes(parse(float16_weights(exported_baseline.read_bytes())))
     assert found["reduced_precision_support"] == b"fp16accfp32"

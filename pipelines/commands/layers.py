@@ -1,0 +1,105 @@
+"""Tell what 8 bits do to each layer of a recorded cell: `opscore layers --run ID`.
+
+Quantizes one layer at a time of the cell's exported model, of its parent cell's if its own is quantized, and compares
+the answers to 200 validation images. Prints the layers, the most sensitive first, and writes `sensitivity.json`,
+`sensitivity.png` and `model_explorer.json` into `out`. Takes seconds to minutes; nothing is trained or recorded.
+
+  opscore layers run=8e32d872e055418bbb358505255bf35d out=layers
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipelines.cells.compose import recorded_cell
+from pipelines.cells.plan import Plan
+from pipelines.commands import arguments
+from pipelines.execution.preflight import digest_of, loaded
+from pipelines.litert.exported_model import tensor_dtypes
+from pipelines.quantization import sensitivity
+from pipelines.results.tables import aligned
+from pipelines.system import runtime
+from pipelines.system.errors import StoreError
+from pipelines.system.guard import MisuseError
+
+if TYPE_CHECKING:
+    from pipelines.cells.cell import Cell
+    from pipelines.results.folder import Finished
+    from pipelines.tracking.store import Store
+
+CALIBRATION_IMAGES = 200
+
+
+def float_cell(store: Store, run_id: str) -> tuple[Cell, Finished]:
+    """The cell of a run with its files, or its parent cell where the exported model is quantized.
+
+    Raises ValueError where there is no float file, StoreError where the run is no finished cell.
+    """
+    finished = store.open(run_id)
+    cell = recorded_cell(finished.files.config)
+    if tensor_dtypes(finished.files.exported_model).keys() & {"int8", "float16"}:
+        parent = Plan.of(cell, digest_of).needs.get("parent")
+        found = store.find(fingerprint=parent.fingerprint) if parent else None
+        if found is None:
+            raise ValueError(
+                f"run must name a cell with an exported model of float32, got {finished.result.name}, whose parent "
+                "cell is not in the store: name the run of its baseline"
+            )
+        return float_cell(store, found)
+    return cell, finished
+
+
+@runtime.without_greetings()
+def measured(cell: Cell, finished: Finished) -> list[sensitivity.Sensitivity]:
+    """The sensitivity of each layer of a cell's float file."""
+    from pipelines.quantization.calibration import calibrated, chosen
+
+    runtime.configure(onednn=cell.model.onednn, deterministic=cell.deterministic)
+    data, flatbuffer = loaded(cell.dataset), finished.files.exported_model.read_bytes()
+    ranges = calibrated(flatbuffer, chosen(data.train, CALIBRATION_IMAGES))
+    images = sensitivity.evenly(data.validation)
+    return sensitivity.of_8_bits(flatbuffer, ranges, images, report=lambda line: print(line, file=sys.stderr))
+
+
+def written(columns: dict[str, list[Any]], out: Path) -> list[Path]:
+    """Write the three files into a folder."""
+    from pipelines.execution import figures
+
+    out.mkdir(parents=True, exist_ok=True)
+    documents = {"sensitivity.json": columns, sensitivity.MODEL_EXPLORER: sensitivity.model_explorer(columns)}
+    for name, document in documents.items():
+        (out / name).write_text(json.dumps(document, indent=2) + "\n")
+    figures.save(lambda: figures.sensitivity_bars(columns), out / "sensitivity.png")
+    return [out / name for name in (*documents, "sensitivity.png")]
+
+
+@click.command("layers", cls=arguments.WordCommand, help=__doc__)
+@arguments.setting("--run", metavar="ID", help="Of a cell's run; must be given.")
+@arguments.setting("--out", metavar="FOLDER", default="opscore-layers", show_default=True, help="For the files.")
+@arguments.STORE()
+def command(run: str | None, out: str, uri: str | None) -> None:
+    """Measure, print and write."""
+    from pipelines.tracking.store import Store
+
+    if not run:
+        raise MisuseError("run must be given, got none: set run= to the id of a cell's run")
+    with arguments.checked():
+        address = arguments.open_address(uri)
+    try:
+        cell, finished = float_cell(Store(address, "", of_run=run, create=False), run)
+    except StoreError as error:
+        raise StoreError(f"run must be the id of a finished cell in {address}, got {run!r} ({error})") from error
+    found = measured(cell, finished)
+    columns = sensitivity.table(found)
+    rows = zip(*(columns[name] for name in ("layer", "operator", "weights", "snr_db", "accuracy_change")), strict=True)
+    heading = ("layer", "operator", "weights", "SNR dB", "points")
+    cells = [
+        (layer, kind, f"{count:,}", f"{snr:.1f}", f"{100 * change:+z.1f}") for layer, kind, count, snr, change in rows
+    ]
+    print(f"{finished.result.name}, one layer alone in 8 bits\n\n{aligned([heading, *cells])}\n")
+    print(*written(columns, Path(out)), sep="\n")

@@ -1,0 +1,59 @@
+"""`opscore layers` on recorded cells."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.places import Place
+
+pytestmark = pytest.mark.slow
+
+SMALL = ("dataset=digits", "model=small_cnn", "training.epochs=2")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("layers"))
+    done = place.run(*SMALL, "technique=quantize_int8")
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def test_quantized_cell_is_told_by_its_parents_file(place: Place) -> None:
+    runs = {run.info.run_name.rpartition("-")[2]: run.info.run_id for run in place.cells()}
+    tables = {}
+    for name, run in runs.items():
+        done = place.opscore("layers", f"run={run}", "--out", name)
+        assert done.returncode == 0, done.stderr
+        assert "small_cnn-digits-baseline, one layer alone in 8 bits\n" in done.stdout
+        tables[name] = json.loads((place.folder / name / "sensitivity.json").read_text())
+    assert tables["baseline"] == tables["quantize_int8"]
+    table = tables["baseline"]
+    assert len(table["layer"]) == 6 and "head_logits" in table["layer"]
+    assert table["snr_db"] == sorted(table["snr_db"]) and table["snr_db"][0] > 10
+    assert f"{table['layer'][0]} " in done.stdout and f"{table['snr_db'][0]:.1f}" in done.stdout
+    assert {path.name for path in (place.folder / "baseline").iterdir()} == {
+        "sensitivity.json",
+        "sensitivity.png",
+        "model_explorer.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "status"),
+    [
+        ((), "run must be given", 2),
+        (("run=0123456789abcdef0123456789abcdef",), "run must be the id of a finished cell in sqlite", 1),
+    ],
+)
+def test_what_is_no_cell_is_refused(words: tuple[str, ...], message: str, status: int, place: Place) -> None:
+    done = place.opscore("layers", *words)
+    assert done.returncode == status and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_nothing_is_recorded(place: Place, tmp_path: Path) -> None:
+    before = {run.info.run_id: run.data.tags for run in place.all()}
+    run_id = next(iter(before))
+    place.opscore("layers", f"run={run_id}", f"out={tmp_path}")
+    assert {run.info.run_id: run.data.tags for run in place.all()} == before
