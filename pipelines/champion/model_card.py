@@ -204,7 +204,8 @@ def _measured(facts: Facts) -> str:
     rows += _baseline(facts.result.comparison) if facts.result.comparison else []
     hardware = _listed({key: _text(value) for key, value in facts.result.hardware.items()})
     how = _listed(_part(facts.cell.params, "measurement"))
-    return f"{markdown([HEADING, *rows])}\n\nBy LiteRT ({how}), on: {hardware}."
+    notes = "".join(f"\n\n{plain(note)}" for note in facts.result.notes)
+    return f"{markdown([HEADING, *rows])}\n\nBy LiteRT ({how}), on: {hardware}.{notes}"
 
 
 def _baseline(comparison: Comparison) -> list[tuple[str, str]]:

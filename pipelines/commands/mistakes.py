@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -45,16 +45,20 @@ def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
     parser = OverridesParser.create(config_loader=loader)
     fields: list[Override] = []
     choices: list[str] = list(search)
+    swept: dict[str, list[str]] = {}
     for override in parser.parse_overrides(list(words)):
         group = override.key_or_group
         if loader.get_group_options(group, ObjectType.CONFIG):
             fault = _of_group(override, loader)
             if fault:
                 yield fault
-            elif not override.is_sweep_override() and not override.is_delete():
+            elif override.is_sweep_override():
+                swept[group] = [str(value) for value in override.sweep_iterator()]
+            elif not override.is_delete():
                 choices.append(override.input_line or "")
         else:
             fields.append(override)
+    yield from filter(None, (_of_some(field, swept, choices) for field in fields))
     config = compose("config", choices, return_hydra_config=True)
     yield from filter(None, (_of_field(field, config, loader) for field in fields))
 
@@ -84,6 +88,21 @@ def _of_group(override: Override, loader: ConfigLoader) -> str | None:
     return None
 
 
+def _of_some(override: Override, swept: Mapping[str, Sequence[str]], choices: Sequence[str]) -> str | None:
+    """The fault of a field that some choices of a sweep have and others lack; None for any other."""
+    key = override.key_or_group
+    group = key.partition(".")[0]
+    options = swept.get(group, ())
+    having = [one for one in options if _has(compose("config", [*choices, f"{group}={one}"]), key)]
+    lacking = [one for one in options if one not in having]
+    if not having or not lacking or override.is_add() or override.is_force_add():
+        return None
+    return (
+        f"{key} is a field of {group}={','.join(having)} and not of {group}={','.join(lacking)}: sweep them in two "
+        "commands"
+    )
+
+
 def _of_field(override: Override, config: DictConfig, loader: ConfigLoader) -> str | None:
     """The fault of a field's name; None where it is valid."""
     key = override.key_or_group
@@ -95,12 +114,16 @@ def _of_field(override: Override, config: DictConfig, loader: ConfigLoader) -> s
         options = loader.get_group_options(group, ObjectType.CONFIG)
         meant = f"{group}={value}" if value in options else group
         return f"{key} is no group of choices and no field: did you mean {meant}?"
+    known = names(config, with_hydra=key.startswith("hydra"))
+    group, _, leaf = key.partition(".")
+    if steps := [one for one in known if one.startswith(f"{group}.steps.") and one.endswith(f".{leaf}")]:
+        words = [shlex.quote(f"{one}={override.get_value_element_as_str()}") for one in steps]
+        return f"{key} is no field of this chain: did you mean {' or '.join(words)}?"
     if other := _elsewhere(key, loader):
         group = key.partition(".")[0]
         choices = " or ".join(f"{group}={one}" for one in other)
         word = shlex.quote(f"{key}={override.get_value_element_as_str()}")
         return f"{key} is a field of {choices}, which is not chosen: write {group}={other[0]} {word}"
-    known = names(config, with_hydra=key.startswith("hydra"))
     group = key.rpartition(".")[0]
     here = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == group][:MAX_LISTED]
     field = nearest_field(key, known)

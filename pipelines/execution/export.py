@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.litert.exported_model import append_labels
+from pipelines.litert.exported_model import append_labels, without_labels
 from pipelines.system import runtime
 from pipelines.techniques.base import Rewritten
 
@@ -37,7 +37,7 @@ def rewrite(
 
     data, report: as the technique takes them; data also gives the class names.
     """
-    rewritten = technique.rewrite(exported_model.read_bytes(), data, report=report)
+    rewritten = technique.rewrite(without_labels(exported_model), data, report=report)
     _write(rewritten, data.class_names, path)
     return rewritten
 

@@ -81,7 +81,7 @@ def named_layers(technique: str, candidate: Candidate) -> Iterator[None]:
 
 @contextmanager
 def named_failure(technique: str) -> Iterator[None]:
-    """Turn an error of TensorFlow Lite's quantizer into a ValueError; refusals of our own pass."""
+    """Turn an error of a technique that rewrites a file into a ValueError; refusals of opscore's own pass."""
     try:
         yield
     except OSError:
@@ -90,7 +90,7 @@ def named_failure(technique: str) -> Iterator[None]:
         if isinstance(error, ValueError) and guard.is_refusal(error):
             raise
         raise ValueError(
-            f"{technique}: TensorFlow Lite cannot quantize the model ({_reason(error)}): choose another technique"
+            f"{technique} cannot rewrite the exported model ({_reason(error)}): choose another technique"
         ) from error
 
 

@@ -136,6 +136,15 @@ def append_labels(path: Path, labels: Sequence[str]) -> None:
         archive.writestr(zipfile.ZipInfo(LABELS), "\n".join(labels))
 
 
+def without_labels(path: Path) -> bytes:
+    """The flatbuffer alone."""
+    content = path.read_bytes()
+    if not zipfile.is_zipfile(path):
+        return content
+    with zipfile.ZipFile(path) as archive:
+        return content[: min(one.header_offset for one in archive.infolist())]
+
+
 def _image_shape(source: dict[str, Any]) -> tuple[int, int, int]:
     _, height, width, channels = (int(size) for size in source["shape"])
     return height, width, channels

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.datasets.base import Split
+from pipelines.litert.exported_model import ExportedModel
 from pipelines.results import statistics
+from pipelines.results.files import MODEL
 from pipelines.system import machine
 
 Logits = npt.NDArray[np.float32]
@@ -18,19 +22,10 @@ Logits = npt.NDArray[np.float32]
 
 def logits(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> Logits:
     """The logits of images, uint8 (n, h, w, 3), one by one: float32 (n, classes)."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=flatbuffer, num_threads=machine.cores())
-    interpreter.allocate_tensors()
-    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
-    found = []
-    for image in images:
-        interpreter.set_tensor(source["index"], image[np.newaxis].astype(source["dtype"]))
-        interpreter.invoke()
-        found.append(interpreter.get_tensor(target["index"])[0])
-    scale, zero_point = target["quantization"]
-    values = np.array(found, np.float32)
-    return (values - np.float32(zero_point)) * np.float32(scale) if scale else values
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / MODEL
+        path.write_bytes(flatbuffer)
+        return ExportedModel(path, threads=machine.cores()).logits(images)
 
 
 def snr_db(expected: Logits, found: Logits) -> float:
@@ -72,12 +67,12 @@ class Judge:
         return right
 
     def loss(self, flatbuffer: bytes) -> Loss:
-        """What a quantized model loses. Source of the bound: `statistics.paired_difference`."""
+        """What a quantized model loses, with the bound of `statistics.largest_drop`."""
         right, images = logits(flatbuffer, self.split.images).argmax(axis=1) == self.split.labels, len(self.split)
         lost, won = int((self.right & ~right).sum()), int((right & ~self.right).sum())
         return Loss(
             drop=(lost - won) / images,
             changed=(lost + won) / images,
-            bound=statistics.paired_difference(lost - won, lost + won, images, quantile=statistics.ONE_SIDED)[1],
+            bound=statistics.largest_drop(lost, won, images),
             images=images,
         )

@@ -19,13 +19,19 @@ if TYPE_CHECKING:
     from pipelines.datasets.base import Split
 
 
+# The least and the largest value of an image.
+PIXELS = 0, 255
+
+
 def calibrated(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> bytes:
     """A float32 model that notes at each activation its least and its largest value over the images.
 
-    images: uint8 (n, h, w, 3), at least one.
+    images: uint8 (n, h, w, 3), at least one. Of the images themselves the range is 0 to 255, whatever these have.
     """
     places, lowest, highest = ranges(flatbuffer, images)
-    return with_ranges(flatbuffer, places, lowest.min(axis=0), highest.max(axis=0))
+    low, high = lowest.min(axis=0), highest.max(axis=0)
+    low[0], high[0] = PIXELS
+    return with_ranges(flatbuffer, places, low, high)
 
 
 def chosen(split: Split, count: int) -> npt.NDArray[np.uint8]:

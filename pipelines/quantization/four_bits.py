@@ -41,8 +41,9 @@ def with_four_bits(quantized: bytes, original: bytes, algorithms: Mapping[int, s
     for place, ((name, one), (_, other)) in enumerate(pairs):
         if place not in algorithms:
             continue
-        weights, *biases = (constant(source, floats[index]) for index in other.inputs[1:])
-        kernel, *given = (copy(graph.tensors[index]) for index in one.inputs[1:])
+        # A layer without a bias has the place -1, or none at all.
+        weights, *biases = (constant(source, floats[index]) for index in other.inputs[1:] if index >= 0)
+        kernel, *given = (copy(graph.tensors[index]) for index in one.inputs[1:] if index >= 0)
         input_scale = float(graph.tensors[one.inputs[0]].quantization.scale[0])
         scales, codes = quantized_kernel(
             weights, FILTERS[name], algorithms[place], biases=[each / input_scale for each in biases]
@@ -58,7 +59,8 @@ def with_four_bits(quantized: bytes, original: bytes, algorithms: Mapping[int, s
             bias.quantization = scaled(bias_scales, 0)
         first = len(graph.tensors)
         graph.tensors.extend([kernel, *given])
-        one.inputs = np.array([one.inputs[0], *range(first, len(graph.tensors))], np.int32)
+        missing = [index for index in one.inputs[1:] if index < 0]
+        one.inputs = np.array([one.inputs[0], *range(first, len(graph.tensors)), *missing], np.int32)
     _drop_unused(graph)
     return packed(model)
 

@@ -161,7 +161,9 @@ class Search:
             if layer.operator != "DEPTHWISE_CONV_2D" and layer.weights >= LEAST_WEIGHTS
             if layer.place not in base.floats
         ]
-        self.report(f"ranking {len(candidates)} layers in 4 bits on {len(images):,} images")
+        if not candidates:
+            return []
+        self.report(f"ranking layers in 4 bits: {len(candidates)}, on {len(images):,} images")
         chosen: dict[int, str] = {}
         cost: dict[int, float] = {}
         for layer in candidates:
@@ -176,8 +178,6 @@ class Search:
             cost[layer.place] = 10 ** (-snr[best] / 10) / layer.weights
         order = sorted(candidates, key=lambda layer: cost[layer.place])
         saved = np.cumsum([layer.weights for layer in order])
-        if not order:
-            return []
         ends = sorted({int(np.searchsorted(saved, share * saved[-1])) for share in np.linspace(0, 1, STEPS + 1)[1:]})
         prefixes = ([layer.place for layer in order[: end + 1]] for end in ends)
         return [replace(base, fours={place: chosen[place] for place in prefix}) for prefix in prefixes]

@@ -92,7 +92,7 @@ def worst(found: Iterable[Sensitivity]) -> str:
     """The most sensitive layers in a sentence."""
     rows = sorted(found, key=lambda one: one.snr_db)[:WORST]
     named = ", ".join(f"{one.layer.name} ({one.snr_db:.0f} dB)" for one in rows)
-    return f"The layers that 8 bits hurt most, by the logits' signal to noise: {named}."
+    return f"8 bits hurt these layers most, by the logits' signal to noise: {named}; tables/sensitivity.json has all."
 
 
 def model_explorer(columns: dict[str, list[Any]]) -> dict[str, Any]:

@@ -120,6 +120,20 @@ def paired_difference(difference: float, discordant: float, images: int, *, quan
     return max(-1.0, p - half), min(1.0, p + half)
 
 
+def largest_drop(lost: int, won: int, images: int) -> float:
+    """The one-sided 95% bound of the accuracy that one classifier loses against another on the same images.
+
+    lost, won: images that only the other one, or only the one, got right. The larger of Bonett and Price's bound
+    (`paired_difference`), which is too small where hardly an image differs, and of Clopper and Pearson's for the net
+    loss, which is exact where none can be won. Source: Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404.
+    """
+    from scipy.special import betaincinv
+
+    net = max(0, lost - won)
+    exact = 1.0 if net == images else float(betaincinv(net + 1, images - net, CONFIDENCE))
+    return max(exact, paired_difference(lost - won, lost + won, images, quantile=ONE_SIDED)[1])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resamples:
     """Pairs of independent bootstrap resamples of whole windows. A pair simulates two sessions.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from pipelines.litert import kernels
 from pipelines.litert.flatbuffer import add_note, notes, packed, parse
 from pipelines.quantization.calibration import calibrated, chosen
 from pipelines.quantization.four_bits import ALGORITHMS, MAX_INT4
-from pipelines.quantization.search import POWER, Found, Search
+from pipelines.quantization.search import Found, Search
 from pipelines.system import checks
 from pipelines.techniques.base import EffectError, FileTechnique, Rewritten
 from pipelines.techniques.baseline import Baseline
@@ -26,6 +27,8 @@ BITS = (4, 8, "float")
 OBJECTIVES = ("size", "time")
 # In the exported model's metadata: the bits of each kernel, in the order of the operators, as JSON.
 NOTE = "opscore.bits"
+# Of all images, how many may be held out for validation before it is no advice any more.
+LARGEST_SHARE = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +56,21 @@ class QuantizeMixed(FileTechnique):
     calibration_images: int
 
     def __post_init__(self) -> None:
-        checks.number("technique.max_drop", self.max_drop, exclusive_minimum=0)
-        checks.fraction("technique.max_drop", self.max_drop)
-        unknown = [one for one in self.bits if one not in BITS]
-        if unknown or 8 not in self.bits:
+        try:
+            checks.fraction("technique.max_drop", self.max_drop)
+        except ValueError as error:
             raise ValueError(
-                f"technique.bits must hold 8, and may hold 4 and float, got {list(self.bits)}: "
+                f"technique.max_drop must be a fraction in (0, 1), where 0.01 is a point of accuracy, got "
+                f"{self.max_drop!r}: set for example technique.max_drop=0.01"
+            ) from error
+        given = list(self.bits) if isinstance(self.bits, list | tuple) else self.bits
+        if not isinstance(given, list) or 8 not in given or any(one not in BITS for one in given):
+            raise ValueError(
+                f"technique.bits must be a list with 8, and may hold 4 and float, got {given}: "
                 "set for example 'technique.bits=[4,8,float]'"
             )
+        # Equal choices are equal cells.
+        object.__setattr__(self, "bits", tuple(one for one in BITS if one in given))
         checks.one_of("technique.objective", self.objective, OBJECTIVES)
         checks.one_of("technique.algorithm", self.algorithm, ("auto", *ALGORITHMS))
         checks.integer("technique.calibration_images", self.calibration_images, minimum=1)
@@ -87,8 +97,8 @@ class QuantizeMixed(FileTechnique):
             metrics={
                 "quantize_mixed/layers_4_bits": float(bits.count(4)),
                 "quantize_mixed/layers_float": float(bits.count("float")),
-                "quantize_mixed/max_drop": found.allowed,
-                "quantize_mixed/proven": float(found.proven),
+                "quantize_mixed/allowed_drop": found.allowed,
+                "quantize_mixed/proven": float(proof.bound <= self.max_drop),
                 "quantize_mixed/drop": proof.drop,
                 "quantize_mixed/drop_bound": proof.bound,
                 "quantize_mixed/proof_images": float(proof.images),
@@ -102,7 +112,7 @@ class QuantizeMixed(FileTechnique):
                     "algorithm": [found.plan.fours.get(layer.place, "-") for layer in found.layers],
                 }
             },
-            notes=tuple(_sentences(found, bits, self.max_drop, len(data.validation))),
+            notes=tuple(self._sentences(found, bits, data)),
         )
 
     def verify_file(self, exported_model: Path) -> None:
@@ -111,12 +121,46 @@ class QuantizeMixed(FileTechnique):
         if noted is None:
             raise EffectError(f"{self.name} left no plan of bits in the exported model")
         plan, found = json.loads(noted), kernels.kernels(exported_model)
+        if set(plan) == {"float"}:
+            raise EffectError(
+                f"{self.name} found no layer that may have 8 bits and keep the accuracy: allow more by "
+                "technique.max_drop, or use technique=quantize_float16"
+            )
         for number, (bits, kernel) in enumerate(zip(plan, found, strict=True)):
             if not _holds(kernel, bits, packed=self.objective == "size"):
                 raise EffectError(
                     f"{self.name} planned {bits} bits for kernel {number + 1} of {len(plan)}, {kernel.name}, which the "
                     f"exported model has in {kernel.stored}"
                 )
+
+    def _sentences(self, found: Found, bits: list[int | str], data: ImageData) -> Iterator[str]:
+        proof, images = found.proof, len(data.validation)
+        if found.allowed > self.max_drop:
+            yield (
+                f"{images:,} validation images are too few to prove a loss of at most {_points(self.max_drop)} points: "
+                f"so {_points(found.allowed)} were allowed, the least that they prove. {_more(found.needed, data)}"
+            )
+        fours = "in 4 bits" if self.objective == "size" else "in 4 bits, each weight in a byte"
+        counts: dict[int | str, str] = {4: fours, 8: "in 8 bits", "float": "in float32"}
+        parts = [f"{bits.count(one)} {words}" for one, words in counts.items() if bits.count(one)]
+        yield f"Of its {len(bits)} layers with weights, {' and '.join(parts)}."
+        others = f"on {proof.images:,} validation images that the search did not see"
+        if found.proven:
+            yield (
+                f"Against the float model that it was made from, it loses at most {_points(proof.bound)} points of "
+                f"accuracy, proven {others} (95%)."
+            )
+        else:
+            yield (
+                f"Not proven: against the float model that it was made from, it loses {_points(proof.drop)} points of "
+                f"accuracy {others}, and may lose {_points(proof.bound)} (95%), more than the "
+                f"{_points(found.allowed)} that were allowed: allow more by technique.max_drop."
+            )
+        if 4 in bits and self.objective == "size":
+            yield (
+                "LiteRT runs convolutions with weights of 4 bits slowly: technique.objective=time makes a model as "
+                "fast as with 8 bits, which is as small only when compressed."
+            )
 
 
 def _holds(kernel: kernels.Kernel, bits: int | str, *, packed: bool) -> bool:
@@ -127,24 +171,14 @@ def _holds(kernel: kernels.Kernel, bits: int | str, *, packed: bool) -> bool:
     return kernel.stored == ("int4" if packed else "int8") and int(np.abs(kernel.values).max()) <= MAX_INT4
 
 
-def _sentences(found: Found, bits: list[int | str], max_drop: float, images: int) -> list[str]:
-    counts: dict[int | str, str] = {4: "in 4 bits", 8: "in 8 bits", "float": "in float32"}
-    parts = [f"{bits.count(one)} {words}" for one, words in counts.items() if bits.count(one)]
-    proof, lines = found.proof, [f"Of {len(bits)} layers with weights, it has {' and '.join(parts)}."]
-    others = f"on {proof.images:,} validation images that the search did not see"
-    if found.proven:
-        lines.append(f"It loses at most {_points(proof.bound)} points of accuracy, proven {others} (95%).")
-    else:
-        lines.append(
-            f"Not proven: it loses {_points(proof.drop)} points of accuracy {others}, and may lose "
-            f"{_points(proof.bound)} (95%): allow more by technique.max_drop, or train longer."
+def _more(needed: int, data: ImageData) -> str:
+    """How to get more images for the proof."""
+    there = len(data.train) + len(data.validation)
+    if needed < LARGEST_SHARE * there:
+        return (
+            f"It takes about {needed:,}, as with dataset.validation_fraction={math.ceil(100 * needed / there) / 100}."
         )
-    if found.allowed > max_drop:
-        lines.append(
-            f"{images:,} validation images can prove {_points(found.allowed)} points, not {_points(max_drop)} "
-            f"(in {POWER:.0%} of all cases), for which it takes {found.needed:,}: raise dataset.validation_fraction."
-        )
-    return lines
+    return f"It takes about {needed:,}, of {there:,} that there are: allow more by technique.max_drop."
 
 
 def _points(fraction: float) -> str:
