@@ -94,7 +94,7 @@ format: $(VENV)/dev ## format the code and apply ruff's fixes
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
-bench: $(VENV)/dev ## run the benchmarks; with PyTorch: make bench TORCH=../torch/bin/python
+bench: $(VENV)/dev ## run the benchmarks; with PyTorch and images: make bench TORCH=../torch/bin/python NPZ=cifar10.npz
 	$(BIN)/python -m benchmarks.training
 	$(if $(TORCH),$(BIN)/python -m benchmarks.torch_training --torch-python $(TORCH))
 	$(BIN)/python -m benchmarks.convolutions
@@ -102,6 +102,8 @@ bench: $(VENV)/dev ## run the benchmarks; with PyTorch: make bench TORCH=../torc
 	$(BIN)/python -m benchmarks.limits
 	$(BIN)/python -m benchmarks.conversion
 	$(BIN)/python -m benchmarks.acceleration
+	$(if $(NPZ),$(BIN)/python -m benchmarks.post_training $(NPZ))
+	$(if $(NPZ),$(BIN)/python -m benchmarks.proof $(NPZ))
 	$(BIN)/python -m benchmarks.first_batch
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.to_answer

@@ -40,7 +40,7 @@ def main() -> None:
     told = {
         "seconds": seconds,
         "classes": [int(answer(image).argmax()) for image in test],
-        "precision": str(compiled.get_property("INFERENCE_PRECISION_HINT")),
+        "precision": compiled.get_property("INFERENCE_PRECISION_HINT").to_string(),
         "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
         "version": f"NNCF {nncf.__version__}, OpenVINO {openvino.__version__.split('-')[0]}",
     }

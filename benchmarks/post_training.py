@@ -4,10 +4,10 @@
 
 IMAGES.npz: as `dataset=npz` reads it. Each network is trained by `opscore run`, and its float file quantized as
 `quantize_int8` does with other numbers of calibration images, each number with other images three times; with other
-estimates of the ranges from the images' own ranges; and once by NNCF with 200 of them: OpenVINO reads the file that
-LiteRT runs. PATH is the Python of an environment with `pip install nncf openvino`. "loses" is the accuracy lost on all test images, with its 95% interval (Bonett and Price);
-"changed" the images that only one of the two gets right. Times: one image, one thread, the best of rounds of a second
-in turns.
+estimates of the ranges, from those of each image; and once by NNCF with 200 images, as OpenVINO reads the file that
+LiteRT runs. PATH is the Python of an environment with `pip install nncf openvino`. "loses" is the accuracy lost on all
+test images, with its 95% interval (Bonett and Price); "changed" the images that only one of the two gets right. Times:
+one image, one thread, the best of rounds of a second in turns; one time for all files of opscore, which compute alike.
 """
 
 import argparse

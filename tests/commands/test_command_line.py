@@ -36,6 +36,14 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("model=resnet5", "did you mean model=resnet50?"),
         ("technique=quantise_int8", "did you mean technique=quantize_int8?"),
         ("+model.x=3", "model.x is no field of model"),
+        (
+            "technique=prune_filters_quantize_mixed technique.max_drop=0.1",
+            "technique.max_drop is no field of this chain: did you mean technique.steps.quantize.max_drop=0.1?",
+        ),
+        (
+            "-m technique=quantize_int8,baseline technique.sensitivity=true",
+            "technique.sensitivity is a field of technique=quantize_int8 and not of technique=baseline",
+        ),
         ("++training.epoch=3", "did you mean training.epochs?"),
         ("seed=1.5", "seed must be a whole number of at least 0, got 1.5"),
         ("training.epochs=null", "training.epochs must be a whole number of at least 1, got None"),
