@@ -30,8 +30,10 @@ def logits(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> Logits:
 
 def snr_db(expected: Logits, found: Logits) -> float:
     """The power of the expected logits over that of the differences, in decibels; infinite where there are none."""
-    noise = float(np.square(found - expected, dtype=np.float64).sum())
-    return 10 * math.log10(float(np.square(expected, dtype=np.float64).sum()) / noise) if noise else math.inf
+    signal, noise = (float(np.square(one, dtype=np.float64).sum()) for one in (expected, found - expected))
+    if not noise:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,15 +23,16 @@ def int8(flatbuffer: bytes, images: npt.NDArray[np.uint8], *, float_layers: Sequ
     return quantized(calibrated(flatbuffer, images), float_layers=float_layers)
 
 
-def quantized(calibrated_model: bytes, *, float_layers: Sequence[str] = ()) -> bytes:
-    """`int8` of a model with ranges."""
+def quantized(calibrated_model: bytes, *, float_layers: Sequence[str] = (), float_ends: bool = False) -> bytes:
+    """`int8` of a model with ranges. float_ends: float32 in and out, without the 8 bits of the logits."""
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
+    ends = tf.float32 if float_ends else tf.uint8
     quantize = mlir_quantize(
         calibrated_model,
-        input_data_type=tf.uint8,
-        output_data_type=tf.uint8,
+        input_data_type=ends,
+        output_data_type=ends,
         denylisted_nodes=list(float_layers) or None,
     )
     return bytes(quantize)

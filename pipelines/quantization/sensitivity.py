@@ -48,7 +48,7 @@ def of_8_bits(
     every = layers(original)
     for layer in every:
         others = [output for output in outputs if output != layer.output]
-        found.append(_judged(layer, judge, quantized(calibrated_model, float_layers=others)))
+        found.append(_judged(layer, judge, quantized(calibrated_model, float_layers=others, float_ends=True)))
         if layer.place % 10 == 9:
             report(f"sensitivity of {layer.place + 1} of {len(every)} layers in 8 bits")
     return found

@@ -140,7 +140,7 @@ class QuantizeMixed(FileTechnique):
                 f"{images:,} validation images are too few to prove a loss of at most {_points(self.max_drop)} points: "
                 f"so {_points(found.allowed)} were allowed, the least that they prove. {_more(found.needed, data)}"
             )
-        fours = "in 4 bits" if self.objective == "size" else "in 4 bits, each weight in a byte"
+        fours = "in 4 bits" if self.objective == "size" else "in 4 bits (each weight in a byte)"
         counts: dict[int | str, str] = {4: fours, 8: "in 8 bits", "float": "in float32"}
         parts = [f"{bits.count(one)} {words}" for one, words in counts.items() if bits.count(one)]
         yield f"Of its {len(bits)} layers with weights, {' and '.join(parts)}."
@@ -182,4 +182,4 @@ def _more(needed: int, data: ImageData) -> str:
 
 
 def _points(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
+    return f"{100 * fraction:.3g}"

@@ -175,7 +175,16 @@ def narrow(path: Path, images: Images) -> bytes:
     return quantized(with_ranges(path.read_bytes(), places, lowest.min(axis=0), highest.max(axis=0)))
 
 
+def test_a_harmless_layer_is_not_blamed_for_the_logits_bits(exported_baseline: Path, digits: Split) -> None:
+    """Logits of 8 bits have 40 dB at best, whichever layer is quantized."""
+    flatbuffer = exported_baseline.read_bytes()
+    ranges = calibrated(flatbuffer, chosen(small_data()[0].train, 50))
+    values = table(of_8_bits(flatbuffer, ranges, digits, report=lambda _: None))["snr_db"]
+    assert values[-1] > 42 and values[-1] > values[0] + 3
+
+
 def test_snr_of_known_noise() -> None:
+    assert snr_db(np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)) == -np.inf
     expected = np.full((10, 10), 10.0, np.float32)
     assert snr_db(expected, expected + 1) == pytest.approx(20)
     assert snr_db(expected, expected) == np.inf

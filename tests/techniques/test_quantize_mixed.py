@@ -113,7 +113,7 @@ def test_few_images_are_told_with_a_mend_that_works(trained: Candidate, tmp_path
     small, _ = small_data()
     rewritten = export(replace(trained, rewriting=technique), small, tmp_path / "model.tflite")
     first, *_ = rewritten.notes
-    assert first.startswith("60 validation images are too few to prove a loss of at most 3.0 points: so ")
+    assert first.startswith("60 validation images are too few to prove a loss of at most 3 points: so ")
     assert rewritten.metrics["quantize_mixed/allowed_drop"] > 0.03 and not rewritten.metrics["quantize_mixed/proven"]
     assert ", as with dataset.validation_fraction=0." in first or "that there are: allow more by" in first
 
