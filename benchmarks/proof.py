@@ -110,7 +110,7 @@ def _searched(search: Search, validation: Split, fresh: Split) -> tuple[Outcome,
     found = search.run(validation)
     seconds = time.perf_counter() - started
     seen, unseen = halves(validation)
-    plans, allowed, _ = search._ordered(Judge(search.original, seen), len(unseen))
+    plans, allowed, _ = search.ordered(Judge(search.original, seen), len(unseen))
     whole, other = Judge(search.original, validation), Judge(search.original, fresh)
     within = [plan for plan in plans if whole.loss(search.made(plan, pack=False)).drop <= allowed]
     eight = len(search.made(Plan(), pack=True))

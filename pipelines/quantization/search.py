@@ -82,7 +82,7 @@ class Search:
     def run(self, split: Split) -> Found:
         """Search with one half of the images and prove with the other."""
         seen, unseen = (Judge(self.original, half) for half in halves(split))
-        plans, allowed, needed = self._ordered(seen, len(unseen.split))
+        plans, allowed, needed = self.ordered(seen, len(unseen.split))
         self.report(f"proving a drop of at most {100 * allowed:.1f} points on {len(unseen.split):,} other images")
         kept: tuple[Plan, Loss] | None = None
         for plan in plans:
@@ -116,7 +116,7 @@ class Search:
     def _base(self, floats: frozenset[int]) -> bytes:
         return _quantized(self.calibrated_model, float_outputs(self.original, floats) if floats else ())
 
-    def _ordered(self, seen: Judge, unseen: int) -> tuple[list[Plan], float, int]:
+    def ordered(self, seen: Judge, unseen: int) -> tuple[list[Plan], float, int]:
         """Plans from careful to bold, the drop that may be proven of them, and the images that `max_drop` takes."""
         careful = [Plan()]
         loss = seen.loss(self.made(careful[0], pack=False))
