@@ -12,12 +12,11 @@ Keras network: 10 dB more is a tenth of the error's power.
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 from unittest.mock import patch
 
@@ -26,9 +25,10 @@ import numpy.typing as npt
 
 from benchmarks.fitting import random_cell
 from benchmarks.images import CLASSES
-from benchmarks.turns import take_turns
+from benchmarks.turns import milliseconds, take_turns
 from pipelines.litert.delegation import delegation
 from pipelines.litert.exported_model import ExportedModel
+from pipelines.quantization.answers import snr_db
 
 MODELS = ("small_cnn", "mobilenet_v2", "efficientnet_lite0", "efficientnet_b0", "resnet50", "vgg16")
 IMAGES, TEST, ROUND_S = 200, 50, 0.2
@@ -57,14 +57,18 @@ def _measure(name: str, pixels: int, rounds: int, folder: Path) -> None:
     expected = model.predict(data.test.images.astype(np.float32), verbose=0)
     paths = _export(model, data, folder)
     loaded = {way: ExportedModel(path) for way, path in paths.items()}
-    taken = take_turns({way: _timed(one, data.test.images) for way, one in loaded.items()}, rounds)
+    taken = take_turns(
+        {way: partial(milliseconds, one, data.test.images, ROUND_S) for way, one in loaded.items()}, rounds
+    )
     for way, path in paths.items():
         found = delegation(path)
+        # A network with other weights has other logits to follow.
+        snr = "-" if way in CHANGES else f"{snr_db(expected, loaded[way].logits(data.test.images)):.0f} dB"
         outside = ", ".join(f"{count} {operator}" for operator, count in found.undelegated.items())
         print(
             f"| {name} | {way} | {found.partitions} | {outside or '-'} | {min(taken[way]):.3f} "
             f"| x {min(taken[way]) / min(taken['float']):.2f} | {path.stat().st_size / 1e3:.0f} "
-            f"| {_snr_db(loaded[way].logits(data.test.images), expected, way)} |",
+            f"| {snr} |",
             flush=True,
         )
 
@@ -131,28 +135,6 @@ def _changed(model: Any, change: Callable[[Any], Any]) -> Any:
         if type(layer).__name__ in ("Conv2D", "Dense"):
             layer.kernel.assign(change(layer.kernel.numpy()))
     return changed
-
-
-def _timed(exported_model: ExportedModel, images: npt.NDArray[np.uint8]) -> Callable[[], float]:
-    """Milliseconds of a call, the median over a round."""
-
-    def timed() -> float:
-        taken_ns: list[int] = []
-        started = time.perf_counter()
-        while time.perf_counter() - started < ROUND_S or len(taken_ns) < 5:
-            before = time.perf_counter_ns()
-            exported_model.query(images[len(taken_ns) % len(images)])
-            taken_ns.append(time.perf_counter_ns() - before)
-        return median(taken_ns) / 1e6
-
-    return timed
-
-
-def _snr_db(logits: npt.NDArray[Any], expected: npt.NDArray[Any], way: str) -> str:
-    """Of logits in decibels; a network with other weights has other ones to follow."""
-    if way in CHANGES:
-        return "-"
-    return f"{10 * np.log10(np.sum(expected**2) / np.sum((logits - expected) ** 2)):.0f} dB"
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.proof import trained
+from benchmarks.turns import milliseconds
 from pipelines.datasets.base import ImageData
 from pipelines.datasets.npz import Npz
 from pipelines.litert.exported_model import ExportedModel
@@ -117,8 +117,8 @@ def _compare(model: str, flatbuffer: bytes, data: ImageData, *, peer: str | None
         ways.append(Way(name=name, seconds=told["seconds"], classes=np.array(told["classes"])))
     float_ms: list[float] = []
     for _ in range(ROUNDS):
-        float_ms.append(_ms(floats, test.images))
-        ways[0].ms.append(_ms(integers, test.images))
+        float_ms.append(milliseconds(floats, test.images, ROUND_S))
+        ways[0].ms.append(milliseconds(integers, test.images, ROUND_S))
         if process is not None:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write("\n")
@@ -149,17 +149,6 @@ def _print(model: str, way: Way, right: npt.NDArray[np.bool_], own: npt.NDArray[
         f"| x {ms / float_ms:.2f} | {way.seconds:.1f} |",
         flush=True,
     )
-
-
-def _ms(exported_model: ExportedModel, images: npt.NDArray[np.uint8]) -> float:
-    taken: list[float] = []
-    began = time.perf_counter()
-    while time.perf_counter() - began < ROUND_S:
-        image = images[len(taken) % len(images)]
-        before = time.perf_counter()
-        exported_model.query(image)
-        taken.append(time.perf_counter() - before)
-    return median(taken) * 1e3
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pipelines.datasets.base import Split
 from pipelines.datasets.npz import Npz
 from pipelines.quantization.answers import Judge
 from pipelines.quantization.calibration import calibrated, chosen
-from pipelines.quantization.search import Plan, Search, halves
+from pipelines.quantization.search import Plan, Search
 from pipelines.quantization.sensitivity import part
 from pipelines.system import runtime
 
@@ -109,21 +109,19 @@ def _searched(search: Search, validation: Split, fresh: Split) -> tuple[Outcome,
     started = time.perf_counter()
     found = search.run(validation)
     seconds = time.perf_counter() - started
-    seen, unseen = halves(validation)
-    plans, allowed, _ = search.ordered(Judge(search.original, seen), len(unseen))
     whole, other = Judge(search.original, validation), Judge(search.original, fresh)
-    within = [plan for plan in plans if whole.loss(search.made(plan, pack=False)).drop <= allowed]
+    within = [plan for plan in found.plans if whole.loss(search.made(plan, pack=False)).drop <= found.allowed]
     eight = len(search.made(Plan(), pack=True))
 
     def outcome(plan: Plan) -> Outcome:
         return Outcome(
             drop=other.loss(search.made(plan, pack=False)).drop,
-            allowed=allowed,
+            allowed=found.allowed,
             size=len(search.made(plan, pack=True)) / eight,
             seconds=seconds,
         )
 
-    return outcome(found.plan), outcome(within[-1] if within else plans[0])
+    return outcome(found.plan), outcome(within[-1] if within else found.plans[0])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,17 @@
 """Turns of the compared ways, as the load of a machine changes."""
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.litert.exported_model import ExportedModel
+
 T = TypeVar("T")
+LEAST_CALLS = 5
 
 
 def take_turns(ways: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
@@ -14,6 +21,17 @@ def take_turns(ways: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, l
         for name in list(ways) if repeat % 2 == 0 else list(ways)[::-1]:
             given[name].append(ways[name]())
     return given
+
+
+def milliseconds(exported_model: ExportedModel, images: npt.NDArray[np.uint8], round_s: float) -> float:
+    """The median time of a call with one image over a round, in milliseconds."""
+    taken_ns: list[int] = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < round_s or len(taken_ns) < LEAST_CALLS:
+        before = time.perf_counter_ns()
+        exported_model.query(images[len(taken_ns) % len(images)])
+        taken_ns.append(time.perf_counter_ns() - before)
+    return statistics.median(taken_ns) / 1e6
 
 
 def compared(given: Mapping[str, Sequence[float]], unit: str, to: str) -> str:

@@ -1,6 +1,8 @@
 """Imports point downward only, and heavy libraries stay where they belong (docs/maintainers/design.md)."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +81,14 @@ def test_tensorflow_is_never_loaded_by_importing_a_module(path: Path) -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             heavy = {name.split(".")[0] for name in names} & {"tensorflow", "tf_keras", "mlflow"}
             assert not heavy or path.relative_to(PACKAGE).as_posix() in LOADED_BY_MLFLOW
+
+
+def test_composing_a_cell_loads_no_litert() -> None:
+    """All techniques are imported by `--info compatibility`, the default one by every run."""
+    names = [f"pipelines.techniques.{path.stem}" for path in (PACKAGE / "techniques").glob("*.py")]
+    code = f"import sys; import {', '.join(names)}; print(*{{'ai_edge_litert', 'tensorflow'}} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert told.stdout == "\n"
 
 
 def test_rooms_form_no_circle() -> None:

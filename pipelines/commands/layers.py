@@ -62,8 +62,7 @@ def measured(cell: Cell, finished: Finished) -> list[sensitivity.Sensitivity]:
     runtime.configure(onednn=cell.model.onednn, deterministic=cell.deterministic)
     data, flatbuffer = loaded(cell.dataset), finished.files.exported_model.read_bytes()
     ranges = calibrated(flatbuffer, chosen(data.train, CALIBRATION_IMAGES))
-    images = sensitivity.evenly(data.validation)
-    return sensitivity.of_8_bits(flatbuffer, ranges, images, report=lambda line: print(line, file=sys.stderr))
+    return sensitivity.of_8_bits(flatbuffer, ranges, data.validation, report=lambda line: print(line, file=sys.stderr))
 
 
 def written(columns: dict[str, list[Any]], out: Path) -> list[Path]:

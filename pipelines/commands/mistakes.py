@@ -90,12 +90,14 @@ def _of_group(override: Override, loader: ConfigLoader) -> str | None:
 
 def _of_some(override: Override, swept: Mapping[str, Sequence[str]], choices: Sequence[str]) -> str | None:
     """The fault of a field that some choices of a sweep have and others lack; None for any other."""
+    if override.is_add() or override.is_force_add():
+        return None
     key = override.key_or_group
     group = key.partition(".")[0]
     options = swept.get(group, ())
     having = [one for one in options if _has(compose("config", [*choices, f"{group}={one}"]), key)]
     lacking = [one for one in options if one not in having]
-    if not having or not lacking or override.is_add() or override.is_force_add():
+    if not having or not lacking:
         return None
     return (
         f"{key} is a field of {group}={','.join(having)} and not of {group}={','.join(lacking)}: sweep them in two "

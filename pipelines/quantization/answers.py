@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.datasets.base import Split
-from pipelines.litert.exported_model import ExportedModel
 from pipelines.results import statistics
 from pipelines.results.files import MODEL
 from pipelines.system import machine
@@ -22,6 +21,9 @@ Logits = npt.NDArray[np.float32]
 
 def logits(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> Logits:
     """The logits of images, uint8 (n, h, w, 3), one by one: float32 (n, classes)."""
+    # Techniques import this module, and a command that only composes a cell needs no LiteRT.
+    from pipelines.litert.exported_model import ExportedModel
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
         path.write_bytes(flatbuffer)

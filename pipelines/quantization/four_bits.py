@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipelines.litert.flatbuffer import packed, parse
 from pipelines.quantization.layers import with_kernels
-from pipelines.quantization.weights import FILTERS, LEAST_RANGE, constant, rounded, scaled, store
+from pipelines.quantization.weights import FILTERS, constant, largest, scaled, store, symmetric
 
 # Codes go from -7 to 7, so that a kernel stays symmetric.
 MAX_INT4 = 7
@@ -73,14 +73,13 @@ def quantized_kernel(
     dimension: of the filters. biases: of each filter in units of the input's scale; they must fit into 32 bits with
     room to spare.
     """
-    filters = np.moveaxis(values, dimension, 0).reshape(values.shape[dimension], -1)
-    ranges = abs(filters).max(axis=1).astype(np.float64)
+    ranges = largest(values, dimension)
     if algorithm == "octav":
+        filters = np.moveaxis(values, dimension, 0).reshape(values.shape[dimension], -1)
         ranges = _octav(abs(filters).astype(np.float64), ranges)
     for bias in biases or ():
         ranges = np.maximum(ranges, abs(bias).astype(np.float64) * MAX_INT4 / MAX_BIAS)
-    scales = ranges.clip(min=LEAST_RANGE) / MAX_INT4
-    return scales.astype(np.float32), rounded(values, scales, dimension, MAX_INT4)
+    return symmetric(values, dimension, ranges, MAX_INT4)
 
 
 def nibbles(codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
@@ -90,8 +89,8 @@ def nibbles(codes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
     return np.asarray(flat[::2] | (flat[1::2] << np.uint8(4)), np.uint8)
 
 
-def _octav(magnitudes: npt.NDArray[np.float64], largest: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Where to clip each filter: (filters, weights) and (filters,) to (filters,)."""
+def _octav(magnitudes: npt.NDArray[np.float64], ranges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Where to clip each filter, at most at its range: (filters, weights) and (filters,) to (filters,)."""
     # The error of rounding within s to a step s/7 is s^2 / (12 x 7^2) a weight.
     rounding = 1 / (12 * MAX_INT4**2)
     clip = magnitudes.mean(axis=1)
@@ -100,7 +99,7 @@ def _octav(magnitudes: npt.NDArray[np.float64], largest: npt.NDArray[np.float64]
         beyond = (magnitudes * outside).sum(axis=1)
         inside = magnitudes.shape[1] - outside.sum(axis=1)
         clip = beyond / np.maximum(rounding * inside + outside.sum(axis=1), np.finfo(float).tiny)
-    return np.where(clip > 0, np.minimum(clip, largest), largest)
+    return np.where(clip > 0, np.minimum(clip, ranges), ranges)
 
 
 def _drop_unused(graph: Any) -> None:

@@ -14,17 +14,21 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def int8(flatbuffer: bytes, images: npt.NDArray[np.uint8], *, float_layers: Sequence[str] = ()) -> bytes:
+def int8(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> bytes:
     """A float32 model in 8-bit integers throughout: uint8 in and out, a scale for each filter of a kernel.
 
-    images: uint8 (n, h, w, 3), which determine the ranges of the activations. float_layers: names of the outputs of
-    operators that stay in float32. Source: Jacob et al. 2018, arXiv:1712.05877.
+    images: uint8 (n, h, w, 3), which determine the ranges of the activations. Source: Jacob et al. 2018,
+    arXiv:1712.05877.
     """
-    return quantized(calibrated(flatbuffer, images), float_layers=float_layers)
+    return quantized(calibrated(flatbuffer, images))
 
 
 def quantized(calibrated_model: bytes, *, float_layers: Sequence[str] = (), float_ends: bool = False) -> bytes:
-    """`int8` of a model with ranges. float_ends: float32 in and out, without the 8 bits of the logits."""
+    """`int8` of a model with ranges.
+
+    float_layers: names of the outputs of operators that stay in float32. float_ends: float32 in and out, without the 8
+    bits of the logits.
+    """
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
 
@@ -47,18 +47,23 @@ class Plan:
 class Found:
     """The outcome of a search.
 
-    flatbuffer: the model. plan: its bits. allowed: the drop that was to be proven: `max_drop`, or more where the images
-    are too few for that. proof: of the plan on the images that the search did not see. proven: whether its bound is
-    within what is allowed. needed: validation images that could prove `max_drop`.
+    flatbuffer: the model. plan: its bits. plans: all that were to be proven, from careful to bold. allowed: the drop
+    that was to be proven: `max_drop`, or more where the images are too few for that. proof: of the plan on the images
+    that the search did not see. needed: validation images that could prove `max_drop`.
     """
 
     flatbuffer: bytes
     plan: Plan
+    plans: tuple[Plan, ...]
     layers: tuple[Layer, ...]
     allowed: float
     proof: Loss
-    proven: bool
     needed: int
+
+    @property
+    def proven(self) -> bool:
+        """Whether the bound of the drop is within what is allowed."""
+        return self.proof.bound <= self.allowed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +87,7 @@ class Search:
     def run(self, split: Split) -> Found:
         """Search with one half of the images and prove with the other."""
         seen, unseen = (Judge(self.original, half) for half in halves(split))
-        plans, allowed, needed = self.ordered(seen, len(unseen.split))
+        plans, allowed, needed = self._ordered(seen, len(unseen.split))
         self.report(f"proving a drop of at most {100 * allowed:.1f} points on {len(unseen.split):,} other images")
         kept: tuple[Plan, Loss] | None = None
         for plan in plans:
@@ -96,10 +101,10 @@ class Search:
         return Found(
             flatbuffer=self.made(plan, pack=self.pack),
             plan=plan,
+            plans=tuple(plans),
             layers=self.layers,
             allowed=allowed,
             proof=proof,
-            proven=proof.bound <= allowed,
             needed=needed,
         )
 
@@ -108,15 +113,23 @@ class Search:
         base = self._base(plan.floats)
         return with_four_bits(base, self.original, plan.fours, pack=pack) if plan.fours else base
 
-    @property
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """All layers with a kernel."""
-        return _layers(self.original)
+        return tuple(layers(self.original))
+
+    @cached_property
+    def _bases(self) -> dict[frozenset[int], bytes]:
+        """The models without 4-bit layers that were made, by the layers that they have in float32."""
+        return {}
 
     def _base(self, floats: frozenset[int]) -> bytes:
-        return _quantized(self.calibrated_model, float_outputs(self.original, floats) if floats else ())
+        if floats not in self._bases:
+            outputs = float_outputs(self.original, floats) if floats else ()
+            self._bases[floats] = quantized(self.calibrated_model, float_layers=outputs)
+        return self._bases[floats]
 
-    def ordered(self, seen: Judge, unseen: int) -> tuple[list[Plan], float, int]:
+    def _ordered(self, seen: Judge, unseen: int) -> tuple[list[Plan], float, int]:
         """Plans from careful to bold, the drop that may be proven of them, and the images that `max_drop` takes."""
         careful = [Plan()]
         loss = seen.loss(self.made(careful[0], pack=False))
@@ -140,7 +153,7 @@ class Search:
 
     def _with_floats(self, seen: Judge, allowed: float) -> list[Plan]:
         """The worst layers in float: twice as many as seem necessary, then just these."""
-        ranking = of_8_bits(self.original, self.calibrated_model, evenly(seen.split), report=self.report)
+        ranking = of_8_bits(self.original, self.calibrated_model, seen.split, report=self.report)
         worst = [one.layer.place for one in sorted(ranking, key=lambda one: one.snr_db)]
         count, plans = 1, [Plan()]
         while count < len(worst):
@@ -204,13 +217,3 @@ def images_for(drop: float, changed: float) -> int:
     while provable(changed, needed) > drop:
         needed = math.ceil(needed * 1.01)
     return 2 * needed
-
-
-@lru_cache(maxsize=1)
-def _layers(original: bytes) -> tuple[Layer, ...]:
-    return tuple(layers(original))
-
-
-@lru_cache(maxsize=4)
-def _quantized(calibrated_model: bytes, outputs: tuple[str, ...]) -> bytes:
-    return quantized(calibrated_model, float_layers=outputs)

@@ -39,9 +39,9 @@ def of_8_bits(
 ) -> list[Sensitivity]:
     """Each layer alone in 8 bits, its input and output too, and all else in float32.
 
-    original: a float32 model. calibrated_model: the same with ranges. split: by which it is judged.
+    original: a float32 model. calibrated_model: the same with ranges. split: of which `IMAGES` images judge it.
     """
-    judge, found = Judge(original, split), []
+    judge, found = Judge(original, evenly(split)), []
     model = parse(original)
     tensors = model.subgraphs[0].tensors
     outputs = [tensors[one.outputs[0]].name.decode() for _, one in named_operators(model)]

@@ -40,7 +40,7 @@ def int8_weights(flatbuffer: bytes, operators: Collection[str]) -> bytes:
         values = stored(model, tensor)
         if values is None or values.size < LEAST_WEIGHTS:
             continue
-        scales, codes = symmetric(values, FILTERS[name], MAX_INT8)
+        scales, codes = symmetric(values, FILTERS[name], largest(values, FILTERS[name]), MAX_INT8)
         store(model, tensor, codes.astype(np.int8), schema.TensorType.INT8)
         tensor.quantization = scaled(scales, FILTERS[name])
         if name == "FULLY_CONNECTED":
@@ -106,22 +106,24 @@ def store(model: Any, tensor: Any, values: npt.NDArray[Any], kind: int) -> None:
     model.buffers.append(schema.BufferT(data=np.ascontiguousarray(values).reshape(-1).view(np.uint8)))
 
 
-def symmetric(
-    values: npt.NDArray[np.float32], dimension: int, largest: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Scales for each entry of the dimension, and the integer codes from -largest to largest."""
+def largest(values: npt.NDArray[np.float32], dimension: int) -> npt.NDArray[np.float64]:
+    """The largest magnitude for each entry of the dimension."""
     others = tuple(one for one in range(values.ndim) if one != dimension)
-    scales = abs(values).max(axis=others).astype(np.float64).clip(min=LEAST_RANGE) / largest
-    return scales.astype(np.float32), rounded(values, scales, dimension, largest)
+    return np.asarray(abs(values).max(axis=others), np.float64)
 
 
-def rounded(
-    values: npt.NDArray[np.float32], scales: npt.NDArray[np.float64], dimension: int, largest: int
-) -> npt.NDArray[np.int32]:
-    """The codes from -largest to largest of values with a scale for each entry of the dimension."""
+def symmetric(
+    values: npt.NDArray[np.float32], dimension: int, ranges: npt.NDArray[np.float64], most: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Scales for each entry of the dimension, and the integer codes from -most to most.
+
+    ranges: the magnitude for each entry whose code is `most`; larger ones are clipped.
+    """
+    scales = ranges.clip(min=LEAST_RANGE) / most
     exact = values / scales.reshape([-1 if one == dimension else 1 for one in range(values.ndim)])
     # Halves round away from zero, as the converter has it.
-    return np.copysign(np.floor(abs(exact) + 0.5), values).clip(-largest, largest).astype(np.int32)
+    codes = np.copysign(np.floor(abs(exact) + 0.5), values).clip(-most, most)
+    return scales.astype(np.float32), codes.astype(np.int32)
 
 
 def scaled(scales: npt.NDArray[np.float32], dimension: int) -> Any:

@@ -36,12 +36,13 @@ def number(name: str, value: object, *, exclusive_minimum: float | None = None, 
     raise ValueError(f"{name} must be a number, {wanted}, got {value!r}: set for example {name}={example:g}")
 
 
-def fraction(name: str, value: object, *, zero: bool = False) -> None:
-    """Check that `value` is in (0, 1), or in [0, 1) if `zero` is allowed."""
+def fraction(name: str, value: object, *, zero: bool = False, example: float = 0.1, meaning: str = "") -> None:
+    """Check that `value` is in (0, 1), or in [0, 1) if `zero` is allowed. meaning: of the example, in words."""
     ok = isinstance(value, int | float) and not isinstance(value, bool)
     if not ok or not (0 <= value < 1) or (value == 0 and not zero):  # type: ignore[operator]
         raise ValueError(
-            f"{name} must be a fraction in {'[' if zero else '('}0, 1), got {value!r}: set for example {name}=0.1"
+            f"{name} must be a fraction in {'[' if zero else '('}0, 1){meaning and f', where {example} is {meaning}'}, "
+            f"got {value!r}: set for example {name}={example}"
         )
 
 

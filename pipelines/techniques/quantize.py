@@ -114,7 +114,7 @@ class Quantize(FileTechnique):
 def _with_sensitivity(
     quantized: bytes, flatbuffer: bytes, ranges: bytes, data: ImageData, report: Callable[[str], None]
 ) -> Rewritten:
-    found = sensitivity.of_8_bits(flatbuffer, ranges, sensitivity.evenly(data.validation), report=report)
+    found = sensitivity.of_8_bits(flatbuffer, ranges, data.validation, report=report)
     columns = sensitivity.table(found)
     return Rewritten(
         flatbuffer=quantized,

@@ -56,13 +56,7 @@ class QuantizeMixed(FileTechnique):
     calibration_images: int
 
     def __post_init__(self) -> None:
-        try:
-            checks.fraction("technique.max_drop", self.max_drop)
-        except ValueError as error:
-            raise ValueError(
-                f"technique.max_drop must be a fraction in (0, 1), where 0.01 is a point of accuracy, got "
-                f"{self.max_drop!r}: set for example technique.max_drop=0.01"
-            ) from error
+        checks.fraction("technique.max_drop", self.max_drop, example=0.01, meaning="a point of accuracy")
         given = list(self.bits) if isinstance(self.bits, list | tuple) else self.bits
         if not isinstance(given, list) or 8 not in given or any(one not in BITS for one in given):
             raise ValueError(

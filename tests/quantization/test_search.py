@@ -74,7 +74,7 @@ def test_layers_that_8_bits_hurt_stay_in_float(trained: Candidate, digits: Split
 def test_plans_go_from_careful_to_bold(exported_baseline: Path, digits: Split) -> None:
     work = search(exported_baseline.read_bytes(), max_drop=0.5)
     seen, unseen = halves(digits)
-    plans, allowed, _ = work.ordered(Judge(work.original, seen), len(unseen))
+    plans, allowed, _ = work._ordered(Judge(work.original, seen), len(unseen))
     assert allowed == 0.5 and plans[0] == Plan()
     for careful, bold in pairwise(plans):
         assert careful.fours.keys() < bold.fours.keys()
@@ -94,9 +94,9 @@ def test_the_first_plan_that_fails_ends_the_proof(
     bounds = [judge.loss(work.made(plan, pack=False)).bound for plan in (good, bad, fine)]
     allowed = (bounds[0] + bounds[1]) / 2
     assert bounds[0] < allowed < bounds[1] and bounds[2] <= allowed
-    monkeypatch.setattr(Search, "ordered", lambda *_: ([good, bad, fine], allowed, 1))
+    monkeypatch.setattr(Search, "_ordered", lambda *_: ([good, bad, fine], allowed, 1))
     assert work.run(digits).plan == good
-    monkeypatch.setattr(Search, "ordered", lambda *_: ([bad, good], allowed, 1))
+    monkeypatch.setattr(Search, "_ordered", lambda *_: ([bad, good], allowed, 1))
     first_fails = work.run(digits)
     assert first_fails.plan == bad and not first_fails.proven
 
