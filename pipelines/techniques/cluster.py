@@ -38,8 +38,8 @@ class Cluster(FineTuning):
     clusters: 3 to 256. initialization: of the shared values, `kmeans++`, `linear`, `density` or `random`. per_channel:
     each output channel of a convolution has its own values, which keeps more accuracy and compresses less.
     preserve_sparsity: zeros stay zeros, and zero is one of the values; a layer with zeros that is not clustered is
-    frozen. skip: regular expression; layers whose names it matches from the start are not clustered. epochs: None for
-    the training's own. learning_rate: above 0.
+    frozen. skip: regular expression; layers whose names it matches from the start are not clustered. epochs,
+    learning_rate: of the fine-tuning (`FineTuning`).
 
     All Conv2D and Dense kernels with more weights than clusters are clustered, depthwise ones never. Expected: the
     compressed file shrinks to a half or less, the plain file and the time do not; with 16 clusters accuracy drops
@@ -71,7 +71,7 @@ class Cluster(FineTuning):
         import tensorflow_model_optimization as tfmot
 
         wrapped = self._wrapped(candidate.model)
-        context.trainer.fit(wrapped, epochs=self.epochs, learning_rate=self.learning_rate)
+        context.trainer.fit(wrapped, epochs=self.epochs_with(context.trainer), learning_rate=self.learning_rate)
         clustered = replace(candidate, model=tfmot.clustering.keras.strip_clustering(wrapped))
         for layer in clustered.model.layers:
             layer.trainable = True

@@ -34,7 +34,7 @@ MAX_CLUSTERS = 256
 class QuantizeAware(FineTuning):
     """Fine-tune the baseline with fake int8 quantization, then convert with the learnt ranges.
 
-    epochs: None for the training's own. learning_rate: above 0, a tenth or less of the baseline's. preserve: `nothing`,
+    epochs: None for the fine-tuning's own. learning_rate: above 0, a tenth or less of the baseline's. preserve: `nothing`,
     `sparsity` (zeros of the kernels stay zeros), `clusters` (weights that share a value keep sharing one) or
     `sparsity_and_clusters`: for use after pruning and clustering.
 
@@ -60,7 +60,7 @@ class QuantizeAware(FineTuning):
         images, _ = next(iter(training_batches(trainer.data.train, trainer.dataset, trainer.settings.batch_size, 0)))
         with trainer.clock():
             _follow_ranges(emulated, images)
-        trainer.fit(emulated, epochs=self.epochs, learning_rate=self.learning_rate)
+        trainer.fit(emulated, epochs=self.epochs_with(trainer), learning_rate=self.learning_rate)
         _copy_back(emulated, candidate.model)
         return replace(candidate, fake_quantized=emulated)
 

@@ -30,7 +30,8 @@ OnEpoch = Callable[[int, dict[str, float]], None]
 class Training:
     """Settings of a training.
 
-    epochs, batch_size, patience: whole numbers of at least 1. optimizer: `adam`, or `sgd` with Nesterov momentum
+    epochs, batch_size, patience: whole numbers of at least 1. fine_tuning_epochs: of a technique that fine-tunes a
+    trained network and names no epochs of its own; None for `epochs`. optimizer: `adam`, or `sgd` with Nesterov momentum
     0.9. learning_rate: above 0, decayed to 0 along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983); None takes
     the model's own (`Model.learning_rate`). warmup_fraction: fraction of the steps in which the rate rises linearly, in
     [0, 1): Adam's first steps are based on few gradients, and can move a deep plain network to where it does not learn
@@ -51,10 +52,13 @@ class Training:
     mixed_precision: str | bool = field(metadata={"fingerprint": False})
     fast_convolutions: bool = True
     adapt_batch_norm: bool = True
+    fine_tuning_epochs: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience"):
             checks.integer(f"training.{name}", getattr(self, name), minimum=1)
+        if self.fine_tuning_epochs is not None:
+            checks.integer("training.fine_tuning_epochs", self.fine_tuning_epochs, minimum=1)
         checks.one_of("training.optimizer", self.optimizer, ("adam", "sgd"))
         if self.learning_rate is not None:
             checks.number("training.learning_rate", self.learning_rate, exclusive_minimum=0)

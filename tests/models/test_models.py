@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from pipelines.models import complexity
 from pipelines.models.efficientnet import EfficientNet
-from pipelines.models.efficientnet_lite import EfficientNetLite0
+from pipelines.models.efficientnet_lite import EfficientNetLite
 from pipelines.models.mobilenet import MobileNetV2
 from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
@@ -171,7 +171,7 @@ def test_random_vgg_kernels_keep_the_scale_of_the_image(keras) -> None:
     [
         (ResNet(**SHARED, depth=50), "_3_bn", 16),
         (EfficientNet(**SHARED, variant=0), "_project_bn", 9),
-        (EfficientNetLite0(**SHARED), "_project_bn", 9),
+        (EfficientNetLite(variant=0, **SHARED), "_project_bn", 9),
         (MobileNetV2(**SHARED), "_project_BN", 10),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -199,7 +199,7 @@ def test_random_blocks_begin_as_the_identity(config, ending: str, blocks: int, k
             lambda: MobileNetV2(**SHARED | {"weights": "a.pt"}),
             r"model\.weights must be imagenet, null or a \.h5 or \.keras file for mobilenet_v2, got 'a\.pt'",
         ),
-        (lambda: EfficientNetLite0(**SHARED | {"weights": "a.h5"}), r"null or a \.keras file"),
+        (lambda: EfficientNetLite(variant=0, **SHARED | {"weights": "a.h5"}), r"null or a \.keras file"),
         (lambda: MobileNetV2(**SHARED | {"weights": 3}), r"model\.weights must be imagenet, .*got 3"),
         (lambda: MobileNetV2(**SHARED | {"input_size": 4}), r"model\.input_size must be a whole number"),
     ],

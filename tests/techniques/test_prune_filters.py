@@ -11,7 +11,7 @@ from pipelines.litert.kernels import kernels
 from pipelines.models import channels, complexity
 from pipelines.models.base import Model
 from pipelines.models.efficientnet import EfficientNet
-from pipelines.models.efficientnet_lite import EfficientNetLite0
+from pipelines.models.efficientnet_lite import EfficientNetLite
 from pipelines.models.mobilenet import MobileNetV2
 from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
@@ -102,7 +102,7 @@ def test_removing_zero_channels_keeps_the_outputs(network: Model) -> None:
             ["stem_conv", "block2a_expand_conv", "block2a_project_conv", "block2b_expand_conv"],
         ),
         (
-            EfficientNetLite0(**SETTINGS),
+            EfficientNetLite(variant=0, **SETTINGS),
             [["block2a_project_conv", "block2b_project_conv"]],
             ["stem_conv", "block1a_project_conv", "block2a_project_conv"],
         ),

@@ -11,7 +11,7 @@ import pytest
 from pipelines.cells.plan import Plan
 from pipelines.models.base import Model
 from pipelines.models.efficientnet import EfficientNet
-from pipelines.models.efficientnet_lite import EfficientNetLite0
+from pipelines.models.efficientnet_lite import EfficientNetLite
 from pipelines.models.mobilenet import MobileNetV2
 from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
@@ -30,7 +30,7 @@ MODELS: tuple[Model, ...] = (
     ResNet(**SHARED, depth=50),
     MobileNetV2(**SHARED),
     EfficientNet(**SHARED, variant=0),
-    EfficientNetLite0(**SHARED),
+    EfficientNetLite(variant=0, **SHARED),
 )
 
 
