@@ -64,9 +64,9 @@ def _fit(arguments: argparse.Namespace) -> dict[str, float]:
     runtime.seed_everything(0, deterministic=False)
     dataset = Npz(path=str(arguments.data), limit_train=arguments.images)
     data = dataset.load()
-    model = EfficientNetLite(variant=0, weights="imagenet", input_size=64, dropout=arguments.dropout, onednn=True).build(
-        data.image_shape, len(data.class_names)
-    )
+    model = EfficientNetLite(
+        variant=0, weights="imagenet", input_size=64, dropout=arguments.dropout, onednn=True
+    ).build(data.image_shape, len(data.class_names))
     training = Training(
         epochs=arguments.epochs,
         batch_size=64,

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import tf_keras
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class _Variant:
     """width, depth: factors of filters and of blocks. digest: SHA-256 of the file of weights, which begins its name."""

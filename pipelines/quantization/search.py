@@ -18,6 +18,7 @@ import numpy as np
 from pipelines.datasets.base import Split
 from pipelines.quantization.answers import Judge, Loss, logits, snr_db
 from pipelines.quantization.four_bits import ALGORITHMS, with_four_bits
+from pipelines.quantization.clusters import kernels, with_shared_codes
 from pipelines.quantization.integers import quantized
 from pipelines.quantization.layers import Layer, float_outputs, layers
 from pipelines.quantization.sensitivity import evenly, of_8_bits, part
@@ -126,7 +127,8 @@ class Search:
     def _base(self, floats: frozenset[int]) -> bytes:
         if floats not in self._bases:
             outputs = float_outputs(self.original, floats) if floats else ()
-            self._bases[floats] = quantized(self.calibrated_model, float_layers=outputs)
+            base = quantized(self.calibrated_model, float_layers=outputs)
+            self._bases[floats] = with_shared_codes(base, kernels(self.original))
         return self._bases[floats]
 
     def _ordered(self, seen: Judge, unseen: int) -> tuple[list[Plan], float, int]:

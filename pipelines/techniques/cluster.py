@@ -29,6 +29,10 @@ INITIALIZATIONS = {
     "density": "DENSITY_BASED",
     "random": "RANDOM",
 }
+# Of k-means, at most.
+ITERATIONS = 3000
+# Up to so many values, a weight is compared with each of them; else its place among them is searched.
+FEW = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +47,14 @@ class Cluster(FineTuning):
 
     All Conv2D and Dense kernels with more weights than clusters are clustered, depthwise ones never. Expected: the
     compressed file shrinks to a half or less, the plain file and the time do not; with 16 clusters accuracy drops
-    little. The converter multiplies the scale of a batch normalization into the kernel before it: in the exported
-    model each output channel has at most `clusters` values, and the whole kernel if no normalization follows.
+    little. The converter multiplies the scale of a batch normalization into the kernel before it. In a float model
+    each output channel then has at most `clusters` values, and the whole kernel if no normalization follows; with
+    8-bit weights the whole kernel has, since there the scales of the channels take the factors up
+    (`pipelines/quantization/clusters.py`).
     """
 
     NAME = "cluster"
-    EFFECT = "at most `clusters` values in every output channel"
+    EFFECT = "at most `clusters` values in every output channel; with 8-bit weights in every kernel"
 
     clusters: int
     initialization: str
@@ -70,6 +76,7 @@ class Cluster(FineTuning):
         """Cluster, then train the shared values. Raises EffectError where a kernel has more than `clusters` of them."""
         import tensorflow_model_optimization as tfmot
 
+        mirror(candidate.model)
         wrapped = self._wrapped(candidate.model)
         context.trainer.fit(wrapped, epochs=self.epochs_with(context.trainer), learning_rate=self.learning_rate)
         clustered = replace(candidate, model=tfmot.clustering.keras.strip_clustering(wrapped))
@@ -82,13 +89,21 @@ class Cluster(FineTuning):
         return clustered
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
-        """No output channel of a clustered kernel may have more than `clusters` values in the exported model."""
+        """No clustered kernel of integers may have more than `clusters` values beside 0 in the exported model, no
+        channel of one in floats or with `per_channel` more than `clusters`.
+        """
+
+        def holds(kernel: npt.NDArray[Any]) -> bool:
+            if np.issubdtype(kernel.dtype, np.integer) and not self.per_channel:
+                return len(np.unique(kernel[kernel != 0])) <= self.clusters
+            return _max_values(kernel) <= self.clusters
+
         check_kernels(
             exported_model,
             self._promised(candidate.model),
-            lambda kernel: _max_values(kernel) <= self.clusters,
+            holds,
             self.name,
-            f"at most {self.clusters} values a channel",
+            f"at most {self.clusters} values",
         )
 
     def _promised(self, model: tf_keras.Model) -> Kernels:
@@ -136,7 +151,7 @@ class Cluster(FineTuning):
 
 
 def _clustered(layer: tf_keras.layers.Layer, **options: Any) -> tf_keras.layers.Layer:
-    """tfmot's wrapper, with all channels looked up at once instead of one after another.
+    """tfmot's wrapper, which starts from the values of k-means and finds the nearest ones in less time.
 
     tfmot's `cluster_weights` is not used: per channel, it skips convolutions without a bias, because it mistakes the
     kernel's size for the number of channels.
@@ -145,8 +160,21 @@ def _clustered(layer: tf_keras.layers.Layer, **options: Any) -> tf_keras.layers.
     from tensorflow_model_optimization.python.core.clustering.keras.cluster_wrapper import ClusterWeights
     from tensorflow_model_optimization.python.core.clustering.keras.clustering_algorithm import ClusteringAlgorithm
 
-    class AllChannels(ClusteringAlgorithm):  # type: ignore[misc]
+    class Lookup(ClusteringAlgorithm):  # type: ignore[misc]
+        """Of values (k,), or (channels, k) with all channels looked up at once instead of one after another."""
+
+        def __init__(self, centroids: Any) -> None:
+            super().__init__(centroids)
+            # Compiled, a few comparisons do not store the distances to all values: 20 times as fast for 16 values.
+            few = centroids.shape[-1] <= FEW
+            self.nearest = tf.function(_nearest, jit_compile=few, autograph=False)
+
+        def get_pulling_indices(self, weight: Any) -> Any:
+            return self.nearest(weight, self.cluster_centroids)
+
         def get_clustered_weight(self, pulling_indices: Any, original_weight: Any) -> Any:
+            if len(self.cluster_centroids.shape) == 1:
+                return super().get_clustered_weight(pulling_indices, original_weight)
             channels_first = tf.transpose(pulling_indices, [3, 0, 1, 2])
             clustered = tf.gather(self.cluster_centroids, channels_first, batch_dims=1)
             kernel = tf.transpose(clustered, [1, 2, 3, 0])
@@ -155,10 +183,74 @@ def _clustered(layer: tf_keras.layers.Layer, **options: Any) -> tf_keras.layers.
     class Wrapper(ClusterWeights):  # type: ignore[misc]
         def build(self, input_shape: Any) -> None:
             super().build(input_shape)
-            if self.cluster_per_channel:
-                self.clustering_algorithms["kernel"] = AllChannels(self.cluster_centroids["kernel"])
+            kernel, centroids = self.layer.kernel, self.cluster_centroids["kernel"]
+            centroids.assign(_refined(centroids.numpy(), kernel.numpy(), zeros=self.preserve_sparsity))
+            self.clustering_algorithms["kernel"] = Lookup(centroids)
+            self.pulling_indices["kernel"].assign(_nearest(kernel, centroids))
 
     return Wrapper(layer, **options)
+
+
+def _nearest(weights: Any, values: Any) -> Any:
+    """For each weight the place of the nearest value; weights (..., channels), values (k,) or (channels, k)."""
+    import tensorflow as tf
+
+    if len(values.shape) > 1 or values.shape[0] <= FEW:
+        return tf.argmin(abs(tf.expand_dims(weights, -1) - values), axis=-1)
+    order = tf.argsort(values)
+    ordered = tf.gather(values, order)
+    places = tf.searchsorted((ordered[1:] + ordered[:-1]) / 2, tf.reshape(weights, [-1]))
+    return tf.reshape(tf.gather(tf.cast(order, tf.int64), places), weights.shape)
+
+
+def mirror(model: tf_keras.Model) -> None:
+    """Let no batch normalization after a convolution have a negative scale, now and in training; the answers stay.
+
+    The converter multiplies the scale into the kernel. Filters of a negative one would have the clusters' values with
+    the other sign, and the kernel twice as many of them.
+    """
+    import tf_keras
+
+    for layer in model.layers:
+        after = [node.layer for node in layer.outbound_nodes]
+        if type(layer).__name__ not in ("Conv2D", "Dense") or len(after) != 1:
+            continue
+        (normalization,) = after
+        if type(normalization).__name__ != "BatchNormalization" or not normalization.scale:
+            continue
+        if layer.activation.__name__ != "linear":
+            continue
+        signs = np.where(normalization.gamma.numpy() < 0, -1, 1).astype(np.float32)
+        layer.set_weights([weight * signs for weight in layer.get_weights()])
+        for weight in (normalization.gamma, normalization.moving_mean):
+            weight.assign(weight * signs)
+        normalization.gamma_constraint = tf_keras.constraints.NonNeg()
+
+
+def _refined(
+    centroids: npt.NDArray[np.float32], kernel: npt.NDArray[np.float32], *, zeros: bool
+) -> npt.NDArray[np.float32]:
+    """Centroids at which k-means arrives from the given ones: (k,), or (channels, k) with values for each channel.
+
+    tfmot's k-means++ chooses a few of the weights and leaves it at that. zeros: a centroid of 0 and weights of 0 stay.
+    """
+    if centroids.ndim == 2:
+        channels = np.moveaxis(kernel, -1, 0)
+        return np.stack([_refined(*each, zeros=zeros) for each in zip(centroids, channels, strict=True)])
+    moving = centroids[centroids != 0] if zeros else centroids
+    weights = np.sort(kernel[kernel != 0] if zeros else kernel, axis=None).astype(np.float64)
+    sums = np.concatenate([[0], np.cumsum(weights)])
+    found = np.sort(moving).astype(np.float64)
+    for _ in range(ITERATIONS):
+        # Weights are sorted, so those of a centroid lie between two places.
+        ends = np.searchsorted(weights, (found[1:] + found[:-1]) / 2)
+        edges = np.concatenate([[0], ends, [len(weights)]])
+        counts = np.diff(edges)
+        means = np.where(counts > 0, np.diff(sums[edges]) / counts.clip(min=1), found)
+        if np.array_equal(means, found):
+            break
+        found = means
+    return np.concatenate([centroids[centroids == 0], found.astype(np.float32)]) if zeros else found.astype(np.float32)
 
 
 def _max_values(kernel: npt.NDArray[Any]) -> int:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.quantization import integers, sensitivity, weights
+from pipelines.quantization import clusters, integers, sensitivity, weights
 from pipelines.quantization.calibration import calibrated, chosen
 from pipelines.system import checks
 from pipelines.techniques.base import EffectError, FileTechnique, Rewritten
@@ -93,11 +93,19 @@ class Quantize(FileTechnique):
             case "int8":
                 ranges = calibrated(flatbuffer, images)
                 quantized = integers.quantized(ranges)
-                if self.sensitivity:
-                    return _with_sensitivity(quantized, flatbuffer, ranges, data, report)
             case _:
                 quantized = integers.int16x8(flatbuffer, images)
-        return Rewritten(flatbuffer=quantized)
+        done = Rewritten(flatbuffer=clusters.with_shared_codes(quantized, clusters.kernels(flatbuffer)))
+        if not self.sensitivity:
+            return done
+        found = sensitivity.of_8_bits(flatbuffer, ranges, data.validation, report=report)
+        columns = sensitivity.table(found)
+        return replace(
+            done,
+            tables={"sensitivity": columns},
+            documents={sensitivity.MODEL_EXPLORER: sensitivity.model_explorer(columns)},
+            notes=(sensitivity.worst(found),),
+        )
 
     def verify_file(self, exported_model: Path) -> None:
         """The exported model's tensors must be of the scheme's types."""
@@ -109,19 +117,6 @@ class Quantize(FileTechnique):
             raise EffectError(f"{self.name} left no {wanted} tensor in the exported model, which has {dict(found)}")
         if self.scheme == "int8":
             check_integer(self.name, found)
-
-
-def _with_sensitivity(
-    quantized: bytes, flatbuffer: bytes, ranges: bytes, data: ImageData, report: Callable[[str], None]
-) -> Rewritten:
-    found = sensitivity.of_8_bits(flatbuffer, ranges, data.validation, report=report)
-    columns = sensitivity.table(found)
-    return Rewritten(
-        flatbuffer=quantized,
-        tables={"sensitivity": columns},
-        documents={sensitivity.MODEL_EXPLORER: sensitivity.model_explorer(columns)},
-        notes=(sensitivity.worst(found),),
-    )
 
 
 def check_integer(technique: str, found: Counter[str]) -> None:

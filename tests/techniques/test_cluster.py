@@ -9,8 +9,10 @@ import pytest
 from pipelines.litert.kernels import kernels, sparsity
 from pipelines.litert.size import compressed_bytes
 from pipelines.techniques.base import Candidate, Chain, EffectError
-from pipelines.techniques.cluster import Cluster
-from tests.conftest import context, exported, exported_accuracy, through
+from pipelines.techniques.cluster import Cluster, _nearest, _refined, mirror
+from pipelines.techniques.quantize import Quantize
+from pipelines.techniques.quantize_aware import QuantizeAware
+from tests.conftest import context, exported, exported_accuracy, small_data, through
 from tests.techniques.test_prune import prune
 
 
@@ -49,7 +51,7 @@ def test_sixteen_values(initialization: str, trained: Candidate, exported_baseli
     assert compressed_bytes(exported_model) < 0.45 * compressed_bytes(exported_baseline)
     assert exported_accuracy(exported_model) > 0.85
     assert [layer.name for layer in done.model.layers] == names
-    with pytest.raises(EffectError, match="promised at most 16 values a channel"):
+    with pytest.raises(EffectError, match="promised at most 16 values in"):
         technique.verify(done, exported_baseline)
 
 
@@ -118,3 +120,63 @@ def test_zeros_survive_where_few_weights_are_left(changed: dict, trained: Candid
 def test_clustering_nothing_is_refused(trained: Candidate) -> None:
     with pytest.raises(EffectError, match="cluster found no kernel to cluster"):
         cluster(skip=".").apply(trained, context(1))
+
+
+@pytest.mark.slow
+def test_values_are_those_of_k_means(trained: Candidate) -> None:
+    """tfmot's k-means++ only chooses some of the weights."""
+    kernel = trained.model.get_layer("block3_conv").kernel.numpy()
+
+    def error(centroids: np.ndarray) -> float:
+        return float(np.square(kernel[..., None] - centroids).min(axis=-1).mean())
+
+    chosen = np.random.default_rng(0).choice(kernel.reshape(-1), 16, replace=False)
+    refined = _refined(chosen, kernel, zeros=False)
+    assert error(refined) < 0.8 * error(chosen)
+    np.testing.assert_allclose(_refined(refined, kernel, zeros=False), refined, rtol=1e-6)
+    pruned = np.where(abs(kernel) < np.median(abs(kernel)), 0, kernel)
+    with_zero = _refined(np.append(0, chosen[1:]).astype(np.float32), pruned, zeros=True)
+    assert (with_zero == 0).sum() == 1
+
+
+@pytest.mark.parametrize("count", [16, 64])
+def test_nearest_value(count: int) -> None:
+    import tensorflow as tf
+
+    values = np.random.default_rng(0).normal(size=count).astype(np.float32)  # in no order
+    kernel = np.random.default_rng(1).normal(size=(3, 3, 8, 16)).astype(np.float32)
+    expected = abs(kernel[..., None] - values).argmin(axis=-1)
+    np.testing.assert_array_equal(_nearest(tf.constant(kernel), tf.constant(values)), expected)
+
+
+@pytest.mark.slow
+def test_mirrored_network_gives_the_same_answers(trained: Candidate) -> None:
+    data, _ = small_data()
+    images = data.test.images[:20].astype(np.float32)
+    normalization = trained.model.get_layer("block2_bn")
+    normalization.gamma.assign(normalization.gamma * np.resize([1, -1], normalization.gamma.shape))
+    before = trained.model(images, training=False).numpy()
+    mirror(trained.model)
+    np.testing.assert_allclose(trained.model(images, training=False), before, rtol=1e-4, atol=1e-4)
+    assert normalization.gamma.numpy().min() >= 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", ["quantize", "qat"])
+def test_integers_have_the_clusters_in_the_whole_kernel(last: str, trained: Candidate, tmp_path: Path) -> None:
+    """Also where normalizations had negative scales, and where their scales are trained on."""
+    for block in range(1, 5):
+        convolution, normalization = (trained.model.get_layer(f"block{block}_{part}") for part in ("conv", "bn"))
+        signs = np.resize([1, -1], normalization.gamma.shape)
+        for weight in (*convolution.weights, normalization.gamma, normalization.moving_mean):
+            weight.assign(weight * signs)
+    qat = QuantizeAware(epochs=1, learning_rate=1e-4, preserve="clusters")
+    int8 = Quantize(scheme="int8", calibration_images=50)
+    chain = Chain(steps={"cluster": cluster(), "last": qat if last == "qat" else int8})
+    done = through(chain, trained, context(2))
+    exported_model = exported(done, tmp_path / "model.tflite")
+    chain.verify(done, exported_model)
+    found = [len(np.unique(kernel.values)) for kernel in kernels(exported_model)]
+    assert max(found) <= 17, "0 may come on top"
+    assert min(found) > 8
+    assert exported_accuracy(exported_model) > 0.85

@@ -1,0 +1,196 @@
+"""Clusters that survive quantization: weights that share a value in the network share an integer in the file.
+
+A clustered kernel holds a few values, its codebook. A batch normalization that is folded into it multiplies each filter
+by a factor of its own, after which filters have no value in common. Quantization gives each filter a scale by its
+largest weight, and with it other integers for the same entries of the codebook. With scales in proportion to those
+factors instead, every filter has the same integers, and the file compresses to the bits of the codebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.litert.flatbuffer import packed, parse
+from pipelines.quantization.layers import with_kernels
+from pipelines.quantization.weights import FILTERS, MAX_INT8, store, stored
+
+# More values than that are no codebook.
+MOST_VALUES = 256
+# Relative, of a product of two numbers of float32 to the exact one, with a margin.
+TOLERANCE = 1e-6
+# In codes of 8 bits: how far a kernel in the file may be from the one that it was made of.
+ROUNDING = 1.01
+
+Kernel = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codebook:
+    """values: (k,), sorted. factors: (filters,): the weights of a filter are its factor times some of the values."""
+
+    values: npt.NDArray[np.float64]
+    factors: npt.NDArray[np.float64]
+
+    def places(self, kernel: Kernel) -> npt.NDArray[np.intp]:
+        """For each weight that is not 0, the place of its value; (filters, weights)."""
+        return np.searchsorted((self.values[1:] + self.values[:-1]) / 2, kernel / self.factors[:, None])
+
+
+def codebook(kernel: Kernel) -> Codebook | None:
+    """The values that all filters of a kernel (filters, weights) share up to a factor each; None if there are none."""
+    if len(np.unique(kernel[0])) > MOST_VALUES:
+        return None
+    rows = [row[row != 0] for row in map(np.unique, kernel.astype(np.float64))]
+    order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
+    values, factors = rows[order[0]], np.ones(len(rows))
+    if len(values) == 0:
+        return None
+    for number in order[1:]:
+        row = rows[number]
+        if len(row) == 0:
+            continue
+        factors[number], missing = _fitted(row, values)
+        values = np.union1d(values, missing)
+        if len(values) > MOST_VALUES:
+            return None
+    if 2 * len(values) > kernel.size:
+        return None  # so few weights that they show nothing
+    return Codebook(values=values, factors=factors)
+
+
+def _fitted(row: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+    """The factor by which most of a filter's values are in the codebook, and those that are then missing there."""
+    largest = np.argmax(abs(row))
+    # A filter's largest value is nearly always in the codebook; if it is not, another one tells the factor.
+    for bases in (row[largest, None], row):
+        factors = (bases[:, None] / values).reshape(-1)
+        found = _among(row / factors[:, None], values)
+        best = int(np.argmax(found.sum(axis=1)))
+        if found[best].all():
+            break
+    return float(factors[best]), (row / factors[best])[~found[best]]
+
+
+def _among(numbers: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Whether each number is one of the sorted values, up to the rounding of float32."""
+    places = (
+        np.searchsorted(values, numbers).clip(1, len(values) - 1) if len(values) > 1 else np.zeros_like(numbers, int)
+    )
+    nearest = np.minimum(abs(values[places] - numbers), abs(values[places - (len(values) > 1)] - numbers))
+    return np.asarray(nearest <= TOLERANCE * abs(numbers))
+
+
+def kernels(flatbuffer: bytes) -> list[Kernel]:
+    """The kernels (filters, weights) that a model stores in float32."""
+    model = parse(flatbuffer)
+    tensors = model.subgraphs[0].tensors
+    found = ((name, stored(model, tensors[one.inputs[1]])) for name, one in with_kernels(model))
+    return [_by_filter(values, FILTERS[name]) for name, values in found if values is not None]
+
+
+def with_shared_codes(quantized: bytes, floats: Sequence[Kernel]) -> bytes:
+    """A quantized model in which weights of one value of a codebook have one code of 8 bits, whatever their filter.
+
+    floats: kernels (filters, weights) that the model was made of, in any order; each filter may differ by a factor, as
+    where a batch normalization was folded in since. Kernels without a codebook stay as they are; without any, the same
+    bytes come back.
+    """
+    books = [(kernel, book) for kernel in floats if (book := codebook(kernel)) is not None]
+    if not books:
+        return quantized
+    model = parse(quantized)
+    for kernel in _quantized(model):
+        for values, book in books:
+            if kernel.is_of(values):
+                kernel.share(values, book)
+                break
+    return packed(model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Quantized:
+    """A kernel of 8 bits with a scale for each filter, in a parsed model. codes: (filters, weights)."""
+
+    model: Any
+    operator: Any
+    dimension: int
+    codes: npt.NDArray[np.int8]
+
+    @property
+    def tensor(self) -> Any:
+        return self._input(1)
+
+    @property
+    def scales(self) -> npt.NDArray[np.float64]:
+        return np.asarray(self.tensor.quantization.scale, np.float64)
+
+    def is_of(self, values: Kernel) -> bool:
+        """Whether it holds these values, each filter scaled to the full range of its codes."""
+        if values.shape != self.codes.shape or not self._full.any():
+            return False
+        rows = values[self._full]
+        most = abs(rows).max(axis=1, keepdims=True)
+        expected = MAX_INT8 * abs(rows) / np.where(most > 0, most, 1)
+        return bool((abs(expected - abs(self.codes[self._full].astype(np.int16))) <= ROUNDING).all())
+
+    @property
+    def _full(self) -> npt.NDArray[np.bool_]:
+        """Filters that use the whole range. Others have weights so small that quantization's least scale holds."""
+        return np.asarray(abs(self.codes.astype(np.int16)).max(axis=1) == MAX_INT8)
+
+    def share(self, values: Kernel, book: Codebook) -> None:
+        """Write other codes and scales for what it holds: codes of the codebook, scales by the factors of the filters."""
+        top = abs(book.values).max()
+        codes = np.rint(MAX_INT8 / top * book.values)
+        # Normalizations of a negative scale give the file's filters the other sign.
+        mirrored = np.sign((self.codes * np.sign(values)).sum(axis=1)) * np.sign(book.factors)
+        self._store((codes[book.places(values)] * mirrored[:, None] * (values != 0)).astype(np.int8))
+        # The largest weight of a filter had the code 127.
+        most = abs(values).max(axis=1)
+        scales = self.scales * np.where(self._full, abs(book.factors) * top / np.where(most > 0, most, 1), 1)
+        self._rescale_bias(self.scales / scales)
+        self.tensor.quantization.scale = scales.astype(np.float32)
+
+    def _store(self, codes: npt.NDArray[np.int8]) -> None:
+        others = [int(size) for place, size in enumerate(self.tensor.shape) if place != self.dimension]
+        store(self.model, self.tensor, np.moveaxis(codes.reshape(-1, *others), 0, self.dimension), self.tensor.type)
+
+    def _rescale_bias(self, ratios: npt.NDArray[np.float64]) -> None:
+        """Keep what an integer bias says: its scales are those of the kernel times that of the input."""
+        if len(self.operator.inputs) < 3 or self.operator.inputs[2] < 0:
+            return
+        bias = self._input(2)
+        kind = {2: np.int32, 4: np.int64}.get(bias.type)
+        if kind is None:
+            return
+        codes = self.model.buffers[bias.buffer].data.view(kind)
+        store(self.model, bias, np.rint(codes * ratios).astype(kind), bias.type)
+        bias.quantization.scale = (np.asarray(bias.quantization.scale, np.float64) / ratios).astype(np.float32)
+
+    def _input(self, number: int) -> Any:
+        return self.model.subgraphs[0].tensors[self.operator.inputs[number]]
+
+
+def _quantized(model: Any) -> Iterator[_Quantized]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    for name, one in with_kernels(model):
+        tensor = model.subgraphs[0].tensors[one.inputs[1]]
+        data = model.buffers[tensor.buffer].data
+        if (
+            tensor.type != schema.TensorType.INT8
+            or data is None
+            or len(tensor.quantization.scale) != tensor.shape[FILTERS[name]]
+        ):
+            continue
+        codes = data.view(np.int8).reshape(tuple(tensor.shape))
+        yield _Quantized(model=model, operator=one, dimension=FILTERS[name], codes=_by_filter(codes, FILTERS[name]))
+
+
+def _by_filter(values: npt.NDArray[Any], dimension: int) -> npt.NDArray[Any]:
+    return np.moveaxis(values, dimension, 0).reshape(values.shape[dimension], -1)

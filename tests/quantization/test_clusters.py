@@ -1,0 +1,103 @@
+"""Weights that share a value share an integer of the quantized model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.litert.exported_model import ExportedModel, without_labels
+from pipelines.litert.kernels import kernels as stored_kernels
+from pipelines.litert.size import compressed_bytes
+from pipelines.quantization import calibration, clusters, integers, weights
+from pipelines.techniques.base import Candidate
+from tests.conftest import context, exported, small_data
+from tests.techniques.test_cluster import cluster
+
+RANDOM = np.random.default_rng(0)
+VALUES = np.sort(RANDOM.normal(size=16))
+
+
+def clustered(filters: int, size: int, factors: np.ndarray) -> np.ndarray:
+    """A kernel of 16 values, its filters multiplied by factors in float32."""
+    values = VALUES.astype(np.float32)[RANDOM.integers(0, 16, (filters, size))]
+    return values * factors.astype(np.float32)[:, None]
+
+
+@pytest.mark.parametrize("size", [12, 27, 1152], ids=["a few in a filter", "most", "all"])
+def test_codebook_of_filters_with_factors(size: int) -> None:
+    factors = RANDOM.normal(size=40)
+    kernel = clustered(40, size, factors)
+    found = clusters.codebook(kernel)
+    assert found is not None
+    assert len(found.values) == 16
+    # The values as such are not known, only up to a common factor.
+    np.testing.assert_allclose(found.values[found.places(kernel)] * found.factors[:, None], kernel, rtol=1e-5)
+    ratio = found.factors / factors
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
+
+
+def test_filter_without_weights_and_filters_with_zeros() -> None:
+    kernel = clustered(20, 200, np.ones(20))
+    kernel[:, ::2] = 0
+    kernel[7] = 0
+    found = clusters.codebook(kernel)
+    assert found is not None
+    assert len(found.values) == 16
+    assert 0 not in found.values
+
+
+@pytest.mark.parametrize("shape", [(40, 1152), (64, 64), (10, 16), (3, 4)])
+def test_kernel_that_is_not_clustered(shape: tuple[int, int]) -> None:
+    assert clusters.codebook(RANDOM.normal(size=shape).astype(np.float32)) is None
+
+
+def test_model_without_clusters_stays_as_it_is(exported_baseline: Path) -> None:
+    flatbuffer = without_labels(exported_baseline)
+    quantized = weights.int8_weights(flatbuffer, weights.FILTERS)
+    assert clusters.with_shared_codes(quantized, clusters.kernels(flatbuffer)) is quantized
+
+
+@pytest.fixture(scope="module")
+def float_model(trained_once: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clustered, with batch normalizations of either sign and any size folded in since."""
+    from pipelines.models import checkpoint
+
+    technique = cluster(epochs=1)
+    done = technique.apply(Candidate(model=checkpoint.duplicate(trained_once.model)), context(1))
+    for layer in done.model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.gamma.assign(layer.gamma * RANDOM.choice([1, 0.4, 0.1], layer.gamma.shape))
+            layer.gamma[2].assign(-layer.gamma[2])
+            layer.gamma[3].assign(0.0)
+            layer.gamma[4].assign(1e-9)
+    return exported(done, tmp_path_factory.mktemp("clustered") / "model.tflite")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["dynamic", "int8", "int16x8"])
+def test_schemes_of_8_bit_weights_share_codes(scheme: str, float_model: Path, tmp_path: Path) -> None:
+    flatbuffer = without_labels(float_model)
+    data, _ = small_data()
+    images = calibration.chosen(data.train, 50)
+    schemes: dict[str, Callable[[], bytes]] = {
+        "dynamic": lambda: weights.int8_weights(flatbuffer, weights.FILTERS),
+        "int8": lambda: integers.int8(flatbuffer, images),
+        "int16x8": lambda: integers.int16x8(flatbuffer, images),
+    }
+    before, after = tmp_path / "before.tflite", tmp_path / "after.tflite"
+    before.write_bytes(schemes[scheme]())
+    after.write_bytes(clusters.with_shared_codes(before.read_bytes(), clusters.kernels(flatbuffer)))
+
+    def most(path: Path) -> int:
+        """The largest number of codes in a kernel. Mirrored filters double it."""
+        return max(len(np.unique(abs(kernel.values))) for kernel in stored_kernels(path) if kernel.stored == "int8")
+
+    assert most(before) > 30
+    assert most(after) <= 17
+    assert compressed_bytes(after) < compressed_bytes(before)
+    # Rounding to 8 bits moves the logits; sharing codes moves them no further.
+    exact = ExportedModel(float_model).logits(data.test.images)
+    errors = [np.abs(ExportedModel(path).logits(data.test.images) - exact).mean() for path in (before, after)]
+    print(f"mean error of the logits: {errors}, their size: {np.abs(exact).mean()}")
+    assert errors[1] < 1.5 * errors[0]
