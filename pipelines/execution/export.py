@@ -7,13 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipelines.litert.exported_model import append_labels, without_labels
-from pipelines.quantization.clusters import with_shared_codes
 from pipelines.system import runtime
 from pipelines.techniques.base import Rewritten
-from pipelines.techniques.effects import chosen_kernels
 
 if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData
@@ -73,8 +69,4 @@ def _convert(candidate: Candidate) -> bytes:
     with warnings.catch_warnings():
         # Says that statistics are missing although a fake-quantized network has them.
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
-        flatbuffer = bytes(converter.convert())
-    if candidate.fake_quantized is None:
-        return flatbuffer
-    kernels = [np.moveaxis(kernel, -1, 0) for kernel in chosen_kernels(candidate.model).values()]
-    return with_shared_codes(flatbuffer, [kernel.reshape(len(kernel), -1) for kernel in kernels])
+        return bytes(converter.convert())

@@ -144,7 +144,7 @@ class _Quantized:
         return np.asarray(abs(self.codes.astype(np.int16)).max(axis=1) == MAX_INT8)
 
     def share(self, values: Kernel, book: Codebook) -> None:
-        """Write other codes and scales for what it holds: codes of the codebook, scales by the factors of the filters."""
+        """Write what it holds in codes of the codebook, with scales by the factors of the filters."""
         top = abs(book.values).max()
         codes = np.rint(MAX_INT8 / top * book.values)
         # Normalizations of a negative scale give the file's filters the other sign.

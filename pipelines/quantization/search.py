@@ -17,8 +17,8 @@ import numpy as np
 
 from pipelines.datasets.base import Split
 from pipelines.quantization.answers import Judge, Loss, logits, snr_db
-from pipelines.quantization.four_bits import ALGORITHMS, with_four_bits
 from pipelines.quantization.clusters import kernels, with_shared_codes
+from pipelines.quantization.four_bits import ALGORITHMS, with_four_bits
 from pipelines.quantization.integers import quantized
 from pipelines.quantization.layers import Layer, float_outputs, layers
 from pipelines.quantization.sensitivity import evenly, of_8_bits, part

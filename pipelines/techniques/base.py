@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import tf_keras
@@ -33,13 +33,13 @@ class Candidate:
     """The object that a technique transforms: a model, from which the exported model is made.
 
     model: the plain float network; its layers keep their names through every technique. fake_quantized: the same
-    network with fake quantization and learnt ranges, converted instead of `model` if given. rewriting: the technique
-    that changes the exported model after its conversion. metrics, tables: results of the technique in addition to those
+    network with fake quantization and learnt ranges, converted instead of `model` if given. rewriting: what
+    changes the exported model after its conversion. metrics, tables: results of the technique in addition to those
     of every cell, by name in MLflow (`transfer/parameters_share`).
     """
 
     model: tf_keras.Model
-    rewriting: FileTechnique | None = None
+    rewriting: Rewriting | None = None
     fake_quantized: tf_keras.Model | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
@@ -153,6 +153,13 @@ class Rewritten:
     tables: Mapping[str, Table] = field(default_factory=dict)
     documents: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+class Rewriting(Protocol):
+    """Changes an exported model."""
+
+    def rewrite(self, flatbuffer: bytes, data: ImageData, *, report: Callable[[str], None] = print) -> Rewritten:
+        """As `FileTechnique.rewrite`."""
 
 
 @dataclass(frozen=True, kw_only=True)

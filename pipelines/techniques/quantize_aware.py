@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.quantization.clusters import with_shared_codes
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context
+from pipelines.techniques.base import Candidate, Context, Rewritten
+from pipelines.techniques.effects import chosen_kernels
 from pipelines.techniques.fake_quantization import fake_quantized, wrappers
 from pipelines.techniques.fine_tuning import FineTuning
 from pipelines.techniques.quantize import check_integer
@@ -34,9 +36,9 @@ MAX_CLUSTERS = 256
 class QuantizeAware(FineTuning):
     """Fine-tune the baseline with fake int8 quantization, then convert with the learnt ranges.
 
-    epochs: None for the fine-tuning's own. learning_rate: above 0, a tenth or less of the baseline's. preserve: `nothing`,
-    `sparsity` (zeros of the kernels stay zeros), `clusters` (weights that share a value keep sharing one) or
-    `sparsity_and_clusters`: for use after pruning and clustering.
+    learning_rate: a tenth or less of the baseline's. preserve: `nothing`, `sparsity` (zeros of the kernels stay zeros),
+    `clusters` (weights that share a value keep sharing one) or `sparsity_and_clusters`: for use after pruning and
+    clustering.
 
     Expected: the time and size of `quantize_int8` with a smaller loss of accuracy, for a second training with epochs
     about twice as long.
@@ -62,7 +64,9 @@ class QuantizeAware(FineTuning):
             _follow_ranges(emulated, images)
         trainer.fit(emulated, epochs=self.epochs_with(trainer), learning_rate=self.learning_rate)
         _copy_back(emulated, candidate.model)
-        return replace(candidate, fake_quantized=emulated)
+        kernels = [np.moveaxis(kernel, -1, 0) for kernel in chosen_kernels(candidate.model).values()]
+        sharing = _Sharing(kernels=tuple(kernel.reshape(len(kernel), -1) for kernel in kernels))
+        return replace(candidate, fake_quantized=emulated, rewriting=sharing)
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The exported model must have integer tensors only."""
@@ -83,6 +87,16 @@ class QuantizeAware(FineTuning):
             keep = _keeper(kernel.numpy(), zeros="sparsity" in self.preserve, shared="clusters" in self.preserve)
             if keep is not None:
                 wrapper._weight_vars = [(kernel, _Keeping(quantizer, keep), variables)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sharing:
+    """Lets the clusters of kernels, each (filters, weights), share integers in the exported model."""
+
+    kernels: tuple[npt.NDArray[np.float32], ...]
+
+    def rewrite(self, flatbuffer: bytes, data: Any, **_: Any) -> Rewritten:
+        return Rewritten(flatbuffer=with_shared_codes(flatbuffer, self.kernels))
 
 
 class _Keeping:
