@@ -31,15 +31,15 @@ class Training:
     """Settings of a training.
 
     epochs, batch_size, patience: whole numbers of at least 1. fine_tuning_epochs: of a technique that fine-tunes a
-    trained network and names no epochs of its own; None for `epochs`. optimizer: `adam`, or `sgd` with momentum 0.9
-    by Nesterov. learning_rate: above 0, decayed to 0 along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983); None takes
-    the model's own (`Model.learning_rate`). warmup_fraction: fraction of the steps in which the rate rises linearly, in
-    [0, 1): Adam's first steps are based on few gradients, and can move a deep plain network to where it does not learn
-    (Goyal et al. 2017, arXiv:1706.02677; Liu et al. 2020, arXiv:1908.03265). mixed_precision: compute in half
-    precision, float16 on a GPU and bfloat16 on a CPU; `auto` does so on a GPU, and on a CPU that has instructions for
-    bfloat16 if the network trains faster that way (`Model.gains_by_bfloat16`). fast_convolutions: on a CPU, use faster
-    operators (`pipelines/training/convolutions.py`). adapt_batch_norm: lower the momentum of batch normalization in
-    short trainings (`pipelines/training/batch_norm.py`).
+    trained network and names no epochs of its own; None for `epochs`. optimizer: `adam`, or `sgd` with momentum 0.9 by
+    Nesterov. learning_rate: above 0, decayed to 0 along a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983); None
+    takes the model's own (`Model.learning_rate`). warmup_fraction: fraction of the steps in which the rate rises
+    linearly, in [0, 1): Adam's first steps are based on few gradients, and can move a deep plain network to where it
+    does not learn (Goyal et al. 2017, arXiv:1706.02677; Liu et al. 2020, arXiv:1908.03265). mixed_precision: compute in
+    half precision, float16 on a GPU and bfloat16 on a CPU; `auto` does so on a GPU, and on a CPU that has instructions
+    for bfloat16 if the network trains faster that way (`Model.gains_by_bfloat16`). fast_convolutions: on a CPU, use
+    faster operators (`pipelines/training/convolutions.py`). adapt_batch_norm: lower the momentum of batch normalization
+    in short trainings (`pipelines/training/batch_norm.py`).
     """
 
     epochs: int
