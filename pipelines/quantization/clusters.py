@@ -70,7 +70,8 @@ def _fitted(row: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> tu
     for bases in (row[largest, None], row):
         factors = (bases[:, None] / values).reshape(-1)
         found = _among(row / factors[:, None], values)
-        best = int(np.argmax(found.sum(axis=1)))
+        # A filter of few values fits several factors. A negative one would mirror its codes.
+        best = int(np.argmax(found.sum(axis=1) + (factors > 0) / 2))
         if found[best].all():
             break
     return float(factors[best]), (row / factors[best])[~found[best]]

@@ -47,6 +47,16 @@ def test_filter_without_weights_and_filters_with_zeros() -> None:
     assert 0 not in found.values
 
 
+def test_filter_of_one_value_is_not_mirrored() -> None:
+    """Training can leave a filter without any difference between its weights."""
+    kernel = clustered(20, 200, np.linspace(1, 2, 20))
+    kernel[5], kernel[6] = 0.3, -0.3
+    found = clusters.codebook(kernel)
+    assert found is not None
+    assert len(found.values) == 16
+    assert (found.factors > 0).all()
+
+
 @pytest.mark.parametrize("shape", [(40, 1152), (64, 64), (10, 16), (3, 4)])
 def test_kernel_that_is_not_clustered(shape: tuple[int, int]) -> None:
     assert clusters.codebook(RANDOM.normal(size=shape).astype(np.float32)) is None
