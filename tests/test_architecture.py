@@ -26,7 +26,8 @@ ALLOWED = {
     "champion": {"comparison", "datasets", "results", "system"},
     "report": {"comparison", "results", "system"},
     "tracking": {"champion", "cells", "datasets", "litert", "results", "system"},
-    "device": {"tracking", "comparison", "litert", "results", "system"},
+    "runtimes": {"litert"},
+    "device": {"tracking", "comparison", "runtimes", "litert", "results", "system"},
     "execution": {
         "tracking", "report", "comparison", "cells", "techniques", "training", "models", "datasets", "litert",
         "results", "system",
@@ -43,6 +44,7 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "tensorflow_model_optimization": {"techniques"},
     "ai_edge_litert": {"litert", "quantization"},
+    "openvino": {"runtimes"},
     "psycopg": {"commands", "tracking"},
     "zeus": {"system"},
 }

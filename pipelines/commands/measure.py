@@ -7,24 +7,28 @@ TensorFlow and no dataset, as calls get random images. docs/reference/measuremen
   opscore measure --dataset cifar10 --filter "tags.model = 'resnet50'" --profile thorough
   opscore measure --sweep last --tracking-uri http://server:5000 --target kitchen-pi
   opscore measure small.tflite large.tflite --reference large.tflite --threads 1,4 --batches none
+  opscore measure --sweep last --runtimes litert,openvino     which of the two is faster here, and are they as accurate
   opscore measure --send measured/20261231-120000      figures that a store missed
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+import numpy as np
 
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
 from pipelines.device import recording, session, table
 from pipelines.device.results import summarize
+from pipelines.device.session import Images
 from pipelines.device.settings import Settings, device_name, settings_of
-from pipelines.device.subjects import Subject, of_cells, of_files
+from pipelines.device.subjects import Subject, of_cells, of_files, on_runtimes
 from pipelines.system import machine, runtime
+from pipelines.system.errors import StoreError
 from pipelines.system.guard import INTERRUPTED, MisuseError
 from pipelines.tracking.store import Store
 
@@ -42,7 +46,8 @@ from pipelines.tracking.store import Store
 @arguments.setting(
     "--profile", default="standard", show_default=True, help="quick, standard, or thorough (10 s, 662 calls)."
 )
-@arguments.setting("--threads", metavar="NUMBERS", help="Of LiteRT, measured in turn; default: 1 and all cores.")
+@arguments.setting("--runtimes", metavar="NAMES", help="Of litert, openvino, openvino_f32; default: litert.")
+@arguments.setting("--threads", metavar="NUMBERS", help="Of the runtime, in turn; default: 1 and all cores.")
 @arguments.setting("--batches", metavar="SIZES", help="Batch sizes for the throughput, or none.")
 @arguments.setting("--limit", metavar="SECONDS", help="Timing for each exported model and number of threads.")
 @arguments.setting("--target", metavar="NAME", help="This machine's name; default: from its processor.")
@@ -75,16 +80,26 @@ def command(
         name = device_name(target)
     try:
         subjects, store = _subjects(chosen, named, reference)
-        _measure(subjects, settings, name, store, out=Path(out), width=width)
+        images = _real_images(subjects, store) if store and len(settings.runtimes) > 1 else {}
+        _measure(subjects, settings, name, store, images, out=Path(out), width=width)
     except KeyboardInterrupt:
         print("opscore: interrupted: nothing was recorded", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
 def _measure(
-    subjects: Sequence[Subject], settings: Settings, target: str, store: Store | None, *, out: Path, width: float
+    subjects: Sequence[Subject],
+    settings: Settings,
+    target: str,
+    store: Store | None,
+    images: Mapping[str, Images],
+    *,
+    out: Path,
+    width: float,
 ) -> None:
-    """Measure exported models and save the results. store: holds their files; None for files on disk."""
+    """Measure exported models and save the results. store: holds their files; None for files on disk. images: real ones
+    by the subjects' labels.
+    """
 
     def on_wait() -> None:
         _report("waiting, something else is being measured on this machine")
@@ -94,7 +109,7 @@ def _measure(
         _report(f"measuring {models} on {target}, profile {settings.profile}")
         uri = store.uri if store else None
         begun = recording.session_of(target, machine.description(), settings, uri)
-        raws = session.run(subjects, settings, report=_report)
+        subjects, raws = session.run(on_runtimes(subjects, settings.runtimes), settings, images=images, report=_report)
     results = summarize(subjects, raws, settings)
     folder = recording.new_folder(out)
     recording.save(folder, begun, subjects, raws, results)
@@ -111,6 +126,27 @@ def _subjects(chosen: Selection, files: Sequence[Path], reference: str | None) -
             return of_files(files, Path(reference) if reference else None), None
     store = chosen.store()
     return of_cells(chosen.cells(store), store), store
+
+
+def _real_images(subjects: Sequence[Subject], store: Store) -> dict[str, Images]:
+    """The test images of the subjects' datasets, by label, as far as they are at hand."""
+    found = {}
+    for subject in subjects:
+        try:
+            found[subject.label] = _test_images(store.open(subject.runs[-1]).files.config)
+        except (ImportError, OSError, ValueError, StoreError) as error:
+            _report(f"the answers of {subject.label} are compared on random pixels, as its images are missing: {error}")
+    return found
+
+
+def _test_images(description: Path) -> Images:
+    """Of the dataset in the description of a finished cell."""
+    # A device that only measures has no Hydra.
+    from pipelines.cells.compose import recorded_cell
+    from pipelines.execution.preflight import loaded
+
+    split = loaded(recorded_cell(description).dataset).test
+    return Images(pixels=split.images, labels=split.labels.astype(np.int64))
 
 
 def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | None) -> None:

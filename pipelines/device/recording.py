@@ -103,6 +103,7 @@ def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]
         content = json.loads(path.read_text(encoding="utf-8"))
         found = OnTarget(
             target=session.target,
+            runtime=content["runtime"],
             began=session.began,
             hardware=session.hardware,
             metrics=content["metrics"],

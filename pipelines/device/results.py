@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from pipelines.device.answers import Agreement
 from pipelines.device.session import Consumption, Raw
 from pipelines.device.settings import Settings
-from pipelines.device.subjects import Subject
+from pipelines.device.subjects import LITERT, Subject
 from pipelines.litert.delegation import delegation
 from pipelines.litert.latency import Load, Nanoseconds, Percentiles, ratio, windows
 from pipelines.results.records import Delegation
@@ -46,18 +47,23 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceResult:
-    """All results of a session on one exported model.
+    """All results of a session on one exported model and one runtime.
 
-    load_ms, first_call_ms: medians over fresh processes with one thread. peak_memory_mb: their maximum, in 10^6 bytes.
-    latency, consumption: by number of threads. images_per_s: by batch, with `throughput_threads`. refused: by batch,
-    why it could not be measured. delegation: which part of it this device's LiteRT accelerates.
+    runtime, version, precision: what it ran on, and what that computed in. load_ms, first_call_ms: medians over fresh
+    processes with one thread. peak_memory_mb: their maximum, in 10^6 bytes. latency, consumption: by number of threads.
+    images_per_s: by batch, with `throughput_threads`. refused: by batch, why it could not be measured. delegation:
+    which part of it this device's LiteRT accelerates; None on other runtimes. agreement: of its answers with those of
+    the first runtime; None for that itself.
     """
 
     label: str
+    runtime: str
+    version: str
+    precision: str
     sha256: str
     file_bytes: int
     runs: tuple[str, ...]
-    reference: str | None
+    reference: tuple[str, str] | None
     load_ms: float
     first_call_ms: float
     peak_memory_mb: float
@@ -66,23 +72,39 @@ class DeviceResult:
     images_per_s: dict[int, float]
     refused: dict[int, str]
     consumption: dict[int, Consumption]
-    delegation: Delegation
+    delegation: Delegation | None
+    agreement: Agreement | None
+
+    @property
+    def name(self) -> str:
+        """Label, and runtime unless it is the usual one."""
+        return self.label if self.runtime == LITERT else f"{self.label} on {self.runtime}"
 
     @property
     def invalid(self) -> tuple[str, ...]:
         """Why the figures do not count, a sentence each; empty where they do."""
-        return tuple(f"{threads} threads: {why}" for threads, one in self.latency.items() for why in one.invalid)
+        of_times = (f"{threads} threads: {why}" for threads, one in self.latency.items() for why in one.invalid)
+        return (*of_times, *(self.agreement.invalid if self.agreement else ()))
 
     def metrics(self) -> dict[str, float]:
-        """All numbers by their name below `measure/<target>/`; a value that does not exist is absent."""
+        """All numbers by their name below `measure/<target>/<runtime>/`; a value that does not exist is absent."""
         found: dict[str, float | None] = {
             "valid": float(not self.invalid),
             "load_ms": self.load_ms,
             "first_call_ms": self.first_call_ms,
             "peak_memory_mb": self.peak_memory_mb,
-            "delegate_partitions": self.delegation.partitions,
-            "undelegated_operators": sum(self.delegation.undelegated.values()),
         }
+        if self.delegation is not None:
+            found["delegate_partitions"] = self.delegation.partitions
+            found["undelegated_operators"] = sum(self.delegation.undelegated.values())
+        if self.agreement is not None:
+            found |= {
+                "agreement": self.agreement.same,
+                "agreement_changed": self.agreement.changed,
+                "agreement_largest": self.agreement.largest,
+                "agreement_images": float(self.agreement.images),
+                "accuracy": self.agreement.accuracy,
+            }
         for threads, one in self.latency.items():
             values = asdict(one)
             named = ("p50_ms", "p50_low_ms", "p50_high_ms", "p90_ms", "p99_ms", "ratio", "ratio_low", "ratio_high")
@@ -96,8 +118,8 @@ class DeviceResult:
 
 def summarize(subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> list[DeviceResult]:
     """One record for each subject, in their order."""
-    by_label = {subject.label: raw for subject, raw in zip(subjects, raws, strict=True)}
-    return [_result(subject, raw, by_label, settings) for subject, raw in zip(subjects, raws, strict=True)]
+    by_key = {subject.key: raw for subject, raw in zip(subjects, raws, strict=True)}
+    return [_result(subject, raw, by_key, settings) for subject, raw in zip(subjects, raws, strict=True)]
 
 
 def latency(loads: Sequence[Load], reference: Sequence[Load] | None, settings: Settings) -> Latency:
@@ -151,10 +173,13 @@ def invalid(ns: Nanoseconds, medians_ms: Sequence[float], settings: Settings) ->
     return tuple(why)
 
 
-def _result(subject: Subject, raw: Raw, by_label: dict[str, Raw], settings: Settings) -> DeviceResult:
-    reference = by_label[subject.reference].latency if subject.reference else {}
+def _result(subject: Subject, raw: Raw, by_key: Mapping[tuple[str, str], Raw], settings: Settings) -> DeviceResult:
+    reference = by_key[subject.reference].latency if subject.reference else {}
     return DeviceResult(
         label=subject.label,
+        runtime=subject.runtime,
+        version=raw.version,
+        precision=raw.precision,
         sha256=subject.sha256,
         file_bytes=subject.path.stat().st_size,
         runs=subject.runs,
@@ -167,7 +192,8 @@ def _result(subject: Subject, raw: Raw, by_label: dict[str, Raw], settings: Sett
         images_per_s={batch: _rate(loads, batch) for batch, loads in raw.throughput.items()},
         refused=raw.refused,
         consumption=raw.consumption,
-        delegation=delegation(subject.path),
+        delegation=delegation(subject.path) if subject.runtime == LITERT else None,
+        agreement=raw.agreement,
     )
 
 

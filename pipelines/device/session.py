@@ -1,26 +1,29 @@
-"""One session: all exported models measured in turns, in fresh processes that load NumPy and LiteRT only."""
+"""One session: all exported models measured in turns, in fresh processes that load NumPy and a runtime only."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.device.answers import Agreement, AnswersRequest, compared
+from pipelines.device.consumption import ConsumptionRequest
 from pipelines.device.settings import Settings
+from pipelines.device.start import StartRequest
+from pipelines.device.stream import StreamRequest
 from pipelines.device.subjects import Subject
 from pipelines.litert import process
-from pipelines.litert.consumption import ConsumptionRequest
 from pipelines.litert.latency import Load
 from pipelines.litert.process import Arrays
-from pipelines.litert.start import StartRequest
-from pipelines.litert.stream import BURST_CALLS, BURST_S, StreamRequest, random_images
+from pipelines.litert.stream import BURST_CALLS, BURST_S, random_images
 from pipelines.system import energy
 
 Report = Callable[[str], None]
@@ -59,15 +62,28 @@ class Consumption:
 class Raw:
     """The raw times of one exported model.
 
-    latency, consumption: by number of threads; consumption is empty on a machine without energy counters. throughput:
-    by batch, where a call is one batch. refused: by batch, why the exported model does not take it.
+    version, precision: of the runtime, and what it computed in. latency, consumption: by number of threads; consumption
+    is empty on a machine without energy counters. throughput: by batch, where a call is one batch. refused: by batch,
+    why the exported model does not take it. agreement: with the first runtime; None for that itself.
     """
+
+    version: str
+    precision: str
 
     starts: list[Start] = field(default_factory=list)
     latency: dict[int, list[Load]] = field(default_factory=dict)
     throughput: dict[int, list[Load]] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     consumption: dict[int, Consumption] = field(default_factory=dict)
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Real images of the model's dataset: uint8 (n, h, w, 3), and labels (n,)."""
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +95,22 @@ class _Pass:
     batch: int
 
 
-def run(subjects: Sequence[Subject], settings: Settings, *, report: Report) -> list[Raw]:
-    """Measure all subjects and return their raw times, in the same order.
+def run(
+    subjects: Sequence[Subject],
+    settings: Settings,
+    *,
+    report: Report,
+    images: Mapping[str, Images] = MappingProxyType({}),
+) -> tuple[list[Subject], list[Raw]]:
+    """Measure all subjects and return those that their runtimes take, with their raw times.
 
-    Raises RuntimeError with one sentence if a process fails, MemoryError if the exported models do not fit into memory
-    together.
+    images: real ones, by the subject's label, for comparing answers; others get random pixels. Raises RuntimeError with
+    one sentence if a process fails or the first runtime refuses a model, MemoryError if the exported models do not fit
+    into memory together.
     """
-    raws = [Raw(starts=_starts(subject, settings)) for subject in subjects]
+    subjects, raws = _started(subjects, settings, report)
     check_memory(subjects, raws)
+    raws = _agreed(subjects, raws, settings, images, report)
     passes = _passes(settings)
     left_s = estimate_s(raws, settings)
     report(f"start-up and memory are measured, the rest takes about {minutes(left_s)}")
@@ -102,7 +126,58 @@ def run(subjects: Sequence[Subject], settings: Settings, *, report: Report) -> l
         for threads in settings.threads:
             for subject, raw in zip(subjects, raws, strict=True):
                 raw.consumption[threads] = _consumption(subject, threads, settings)
-    return raws
+    return subjects, raws
+
+
+def _started(subjects: Sequence[Subject], settings: Settings, report: Report) -> tuple[list[Subject], list[Raw]]:
+    taken, raws = [], []
+    for subject in subjects:
+        found = _starts(subject, settings)
+        if isinstance(found, Raw):
+            taken.append(subject)
+            raws.append(found)
+        elif subject.runtime == settings.runtimes[0]:
+            raise RuntimeError(f"measuring {subject.name} failed: {found}")
+        else:
+            report(f"left out: {subject.name}: {found}")
+    return taken, raws
+
+
+def _agreed(
+    subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings, images: Mapping[str, Images], report: Report
+) -> list[Raw]:
+    """With the agreement of each other runtime with the first."""
+    if len(settings.runtimes) > 1:
+        report("comparing answers")
+    first: dict[str, npt.NDArray[np.float32]] = {}
+    agreed = []
+    for subject, raw in zip(subjects, raws, strict=True):
+        if len(settings.runtimes) == 1:
+            return list(raws)
+        real = images.get(subject.label)
+        pixels = real.pixels if real else random_images(subject.image_shape, settings.answers, settings.seed)
+        logits = _logits(subject, pixels[: settings.answers])
+        if subject.runtime == settings.runtimes[0]:
+            first[subject.label] = logits
+            agreed.append(raw)
+        else:
+            labels = real.labels[: settings.answers] if real else None
+            agreed.append(replace(raw, agreement=compared(logits, first[subject.label], labels)))
+    return agreed
+
+
+def _logits(subject: Subject, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    with _exchange(subject.name) as folder:
+        np.save(folder / "images.npy", images, allow_pickle=False)
+        request = AnswersRequest(
+            exported_model=str(subject.path),
+            runtime=subject.runtime,
+            images=str(folder / "images.npy"),
+            result=str(folder / "result.npz"),
+        )
+        return process.ask("pipelines.device.answers", asdict(request), folder, timeout_s=GRACE_S, limit="its limit")[
+            "logits"
+        ]
 
 
 def estimate_s(raws: Sequence[Raw], settings: Settings) -> float:
@@ -159,29 +234,34 @@ def _passes(settings: Settings) -> list[_Pass]:
     ]
 
 
-def _starts(subject: Subject, settings: Settings) -> list[Start]:
+def _starts(subject: Subject, settings: Settings) -> Raw | str:
+    """Raw times with the starts alone, or why the runtime does not take the model."""
     starts = []
     for _ in range(settings.starts):
-        with _exchange(subject.label) as folder:
+        with _exchange(subject.name) as folder:
             image = folder / "image.npy"
             np.save(image, random_images(subject.image_shape, 1, settings.seed)[0], allow_pickle=False)
             request = StartRequest(
                 exported_model=str(subject.path),
+                runtime=subject.runtime,
                 image=str(image),
                 threads=1,
                 calls=START_CALLS,
                 result=str(folder / "result.npz"),
             )
-            found = process.ask("pipelines.litert.start", asdict(request), folder, timeout_s=GRACE_S, limit="its limit")
+            found = process.ask("pipelines.device.start", asdict(request), folder, timeout_s=GRACE_S, limit="its limit")
+        if "refused" in found:
+            return str(found["refused"])
         times = {name: float(found[name]) for name in ("load_ms", "first_call_ms", "call_ms")}
         starts.append(Start(**times, peak_bytes=int(found["peak_bytes"])))
-    return starts
+    return Raw(version=str(found["version"]), precision=str(found["precision"]), starts=starts)
 
 
 def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumption:
-    with _exchange(subject.label) as folder:
+    with _exchange(subject.name) as folder:
         request = ConsumptionRequest(
             exported_model=str(subject.path),
+            runtime=subject.runtime,
             threads=threads,
             warmup_calls=settings.warmup_calls,
             duration_s=settings.min_duration_s / 4,
@@ -189,7 +269,7 @@ def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumpt
             result=str(folder / "result.npz"),
         )
         found = process.ask(
-            "pipelines.litert.consumption", asdict(request), folder, timeout_s=GRACE_S, limit="its limit"
+            "pipelines.device.consumption", asdict(request), folder, timeout_s=GRACE_S, limit="its limit"
         )
     images = int(found.pop("images"))
     return Consumption(images=images, joules={name: float(value) for name, value in found.items()})
@@ -200,9 +280,10 @@ def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence
     single = one.batch == 1
     parts = settings.windows * (settings.loads if single else 1)
     limit_s = settings.limit_s * len(subjects) / parts
-    with _exchange(", ".join(subject.label for subject in subjects)) as folder:
+    with _exchange(", ".join(subject.name for subject in subjects)) as folder:
         request = StreamRequest(
             exported_models=tuple(str(subject.path) for subject in subjects),
+            runtimes=tuple(subject.runtime for subject in subjects),
             threads=one.threads,
             batch=one.batch,
             warmup_calls=settings.warmup_calls if single else 1,
@@ -213,7 +294,7 @@ def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence
             result=str(folder / "result.npz"),
         )
         found = process.ask(
-            "pipelines.litert.stream", asdict(request), folder, timeout_s=4 * limit_s + GRACE_S, limit="its limit"
+            "pipelines.device.stream", asdict(request), folder, timeout_s=4 * limit_s + GRACE_S, limit="its limit"
         )
     for place, raw in enumerate(raws):
         _add(raw, one, found, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from pipelines.runtimes.base import named
 from pipelines.system import checks, machine
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -14,11 +15,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 class Settings:
     """How one session measures each exported model.
 
-    threads: numbers of LiteRT's threads, each measured separately. batches: sizes of batches, whose throughput is
+    threads: numbers of the runtime's threads, each measured separately. batches: sizes of batches, whose throughput is
     measured with the largest number of threads. windows: parts of the session, whose medians must agree. loads: fresh
     processes in each window. starts: fresh processes for start-up and memory. min_duration_s, min_calls: of all counted
     calls; a quarter of the duration for a batch. limit_s: seconds of timing per exported model after which one number
-    of threads or one batch ends.
+    of threads or one batch ends. runtimes: names, of which the first is the one that the others are compared with.
+    answers: images whose classes are compared between runtimes, at most.
     """
 
     profile: str
@@ -32,8 +34,14 @@ class Settings:
     windows: int = 5
     warmup_calls: int = 5
     seed: int = 0
+    runtimes: tuple[str, ...] = ("litert",)
+    answers: int = 1000
 
     def __post_init__(self) -> None:
+        if len(set(self.runtimes)) < len(self.runtimes):
+            raise ValueError(f"runtimes must be distinct, got {','.join(self.runtimes)}: name each once")
+        for name in self.runtimes:
+            named(name).version()
         if not self.threads:
             raise ValueError("threads must hold at least one number, got none: set for example threads=1,4")
         for threads in self.threads:
@@ -47,20 +55,37 @@ PROFILES = {
     one.profile: one
     for one in (
         # For a first look.
-        Settings(profile="quick", loads=1, starts=3, min_duration_s=1.0, min_calls=50, limit_s=30.0, batches=(8,)),
+        Settings(
+            profile="quick",
+            loads=1,
+            starts=3,
+            min_duration_s=1.0,
+            min_calls=50,
+            limit_s=30.0,
+            batches=(8,),
+            answers=200,
+        ),
         Settings(profile="standard", loads=2, starts=5, min_duration_s=4.0, min_calls=200, limit_s=120.0),
         # 662 calls are the fewest from which MLPerf estimates a 99th percentile (conf/measurement/thorough.yaml).
-        Settings(profile="thorough", loads=4, starts=9, min_duration_s=10.0, min_calls=662, limit_s=600.0),
+        Settings(
+            profile="thorough", loads=4, starts=9, min_duration_s=10.0, min_calls=662, limit_s=600.0, answers=10_000
+        ),
     )
 }
 
 
 def settings_of(
-    name: str, *, threads: str | None = None, batches: str | None = None, limit: str | None = None
+    name: str,
+    *,
+    threads: str | None = None,
+    batches: str | None = None,
+    limit: str | None = None,
+    runtimes: str | None = None,
 ) -> Settings:
     """A profile with the given values in place of its own; threads are by default 1 and the number of usable cores.
 
-    threads, batches: numbers separated by commas, or `none`. limit: seconds. Raises ValueError.
+    threads, batches: numbers separated by commas, or `none`. limit: seconds. runtimes: names separated by commas.
+    Raises ValueError, also where the library of a runtime is missing.
     """
     checks.one_of("profile", name, PROFILES)
     profile = PROFILES[name]
@@ -69,6 +94,7 @@ def settings_of(
         threads=numbers("threads", threads) if threads else tuple(sorted({1, machine.cores()})),
         batches=numbers("batches", batches) if batches else profile.batches,
         limit_s=seconds("limit", limit) if limit else profile.limit_s,
+        runtimes=tuple(runtimes.split(",")) if runtimes else profile.runtimes,
     )
 
 

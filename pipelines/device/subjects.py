@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,16 @@ from pipelines.litert.size import sha256
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
     from pipelines.tracking.store import Store
+# The runtime that cells are measured with.
+LITERT = "litert"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """An exported model to measure.
 
-    label: unique in a session. runs: the MLflow runs that its figures belong to; none for a file on disk. reference:
-    the label of the subject that its times are compared with, if any.
+    label, runtime: unique together in a session. runs: the MLflow runs that its figures belong to; none for a file on
+    disk. reference: label and runtime of the subject that its times are compared with, if any.
     """
 
     label: str
@@ -30,12 +32,35 @@ class Subject:
     sha256: str
     image_shape: tuple[int, int, int]
     runs: tuple[str, ...] = ()
-    reference: str | None = None
+    reference: tuple[str, str] | None = None
+    runtime: str = LITERT
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What another subject's `reference` says of this one."""
+        return self.label, self.runtime
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.label if self.runtime == LITERT else f"{self.label} on {self.runtime}"
 
     @property
     def folder(self) -> str:
-        """The label as the name of a folder."""
-        return re.sub(r"[^\w.-]+", "-", self.label).strip("-.") or "model"
+        """The name as that of a folder."""
+        return re.sub(r"[^\w.-]+", "-", self.name).strip("-.") or "model"
+
+
+def on_runtimes(subjects: Sequence[Subject], runtimes: Sequence[str]) -> list[Subject]:
+    """Each subject on each runtime. Times are compared with the reference on the first runtime, its own there too."""
+    first = runtimes[0]
+
+    def on(subject: Subject, runtime: str) -> Subject:
+        label = subject.reference[0] if subject.reference else subject.label
+        is_itself = (label, first) == (subject.label, runtime)
+        return replace(subject, runtime=runtime, reference=None if is_itself else (label, first))
+
+    return [on(subject, runtime) for subject in subjects for runtime in runtimes]
 
 
 def of_files(paths: Sequence[Path], reference: Path | None) -> list[Subject]:
@@ -55,7 +80,7 @@ def of_files(paths: Sequence[Path], reference: Path | None) -> list[Subject]:
             path=path.resolve(),
             sha256=sha256(_existing(path)),
             image_shape=image_shape(path),
-            reference=None if label == first else first,
+            reference=None if label == first else (first, LITERT),
         )
         for label, path in zip(labels, paths, strict=True)
     ]
@@ -86,7 +111,7 @@ def of_cells(cells: Sequence[RecordedCell], store: Store) -> list[Subject]:
                 sha256=sha,
                 image_shape=image_shape(files[run_ids[-1]]),
                 runs=tuple(run_ids),
-                reference=references[-1] if references else None,
+                reference=(references[-1], LITERT) if references else None,
             )
         )
     return subjects

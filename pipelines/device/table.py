@@ -25,6 +25,7 @@ def _latency(results: Sequence[DeviceResult], width: float) -> str:
     ratios = [_ratio(latency, is_reference=one.reference is None) for one, _, latency in rows]
     columns = [
         TextColumn(heading="model", texts=[one.label for one, *_ in rows], left=True),
+        *_runtimes([one for one, *_ in rows]),
         TextColumn(heading="threads", texts=[str(threads) for _, threads, _ in rows]),
         TextColumn(heading="p50 ms", texts=[three_digits(one.p50_ms) for one in latencies]),
         TextColumn(heading="95% repeat", texts=intervals, rank=2),
@@ -36,6 +37,16 @@ def _latency(results: Sequence[DeviceResult], width: float) -> str:
         TextColumn(heading="", texts=["INVALID" if one.invalid else "" for one in latencies], left=True),
     ]
     return fitted(columns, width)
+
+
+def _runtimes(results: Sequence[DeviceResult]) -> list[TextColumn]:
+    """The runtimes, and what they computed in; none where there is one runtime only."""
+    if len({one.runtime for one in results}) == 1:
+        return []
+    return [
+        TextColumn(heading="runtime", texts=[one.runtime for one in results], left=True),
+        TextColumn(heading="computes in", texts=[one.precision for one in results], left=True, rank=2),
+    ]
 
 
 def _ratio(one: Latency, *, is_reference: bool) -> tuple[str, str]:
@@ -50,11 +61,19 @@ def _others(results: Sequence[DeviceResult], width: float) -> str:
     threads = results[0].throughput_threads
     columns = [
         TextColumn(heading="model", texts=[one.label for one in results], left=True),
+        *_runtimes(results),
         TextColumn(heading="load ms", texts=[three_digits(one.load_ms) for one in results]),
         TextColumn(heading="first call ms", texts=[three_digits(one.first_call_ms) for one in results]),
         TextColumn(heading="memory MB", texts=[three_digits(one.peak_memory_mb) for one in results]),
         TextColumn(heading=FILE.heading, texts=[FILE.text(one.file_bytes) for one in results]),
     ]
+    agreements = [one.agreement for one in results]
+    if any(agreements):
+        same = ["-" if one is None else f"{one.same:.1%}" for one in agreements]
+        columns.append(TextColumn(heading="same class", texts=same))
+        if any(one is not None and one.accuracy is not None for one in agreements):
+            accuracies = ["-" if one is None or one.accuracy is None else f"{one.accuracy:.1%}" for one in agreements]
+            columns.append(TextColumn(heading="accuracy", texts=accuracies))
     for batch in sorted({batch for one in results for batch in (*one.images_per_s, *one.refused)}):
         rates = [three_digits(one.images_per_s[batch]) if batch in one.images_per_s else "-" for one in results]
         columns.append(TextColumn(heading=f"images/s, {batch} at once, {threads}t", texts=rates, rank=1))
@@ -68,13 +87,13 @@ def _others(results: Sequence[DeviceResult], width: float) -> str:
 
 def _notes(results: Sequence[DeviceResult]) -> list[str]:
     """A line for each reason and each finding; if windows disagree or the limit was reached, also a remedy."""
-    notes = [f"INVALID {one.label}, {why}" for one in results for why in one.invalid]
+    notes = [f"INVALID {one.name}, {why}" for one in results for why in one.invalid]
     if any("windows" in note for note in notes):
         notes.append(
             "Windows agree if the machine runs nothing else and keeps its frequency, or with a longer profile."
         )
     if any("limit=" in note for note in notes):
         notes.append("Set a higher limit= for the missing calls.")
-    slowed = ((one.label, outside([one.delegation])) for one in results)
+    slowed = ((one.name, outside([one.delegation])) for one in results if one.delegation)
     notes += [f"{label}: {finding}." for label, finding in slowed if finding]
     return notes + [f"No batch of {batch}: {why}" for one in results for batch, why in one.refused.items()]

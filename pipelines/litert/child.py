@@ -40,7 +40,7 @@ def measurements(request: Request) -> dict[str, Any]:
 
 def started_in_ms(path: Path, threads: int, image: npt.NDArray[np.uint8]) -> tuple[float, float]:
     """Milliseconds of loading and of the first call. Only they are kept: the loaded model's memory is freed."""
-    return start_up(path, threads, image)[1:]
+    return start_up(lambda: ExportedModel(path, threads), image)[1:]
 
 
 def timed_windows(request: Request, images: npt.NDArray[np.uint8]) -> Arrays:

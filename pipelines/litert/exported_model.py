@@ -4,9 +4,12 @@ Class names are stored in the file: a ZIP with `labels.txt` is appended to the f
 Source: TensorFlow Lite Metadata, "associated files", https://ai.google.dev/edge/litert/models/metadata
 """
 
+from __future__ import annotations
+
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,47 @@ import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from pipelines.results.files import LABELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ends:
+    """How pixels enter an exported model and logits leave it.
+
+    image_shape: (height, width, 3). codes: of each of the 256 pixel values, None where a cast is enough. scale,
+    zero_point: of integer logits; a scale of 0 for floats.
+    """
+
+    image_shape: tuple[int, int, int]
+    classes: int
+    input_dtype: np.dtype[Any]
+    codes: npt.NDArray[np.integer[Any]] | None
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def of(cls, path: Path, source: dict[str, Any], target: dict[str, Any]) -> Ends:
+        """From LiteRT's description of the input and the output. Raises ValueError for other types of pixels."""
+        dtype = np.dtype(source["dtype"])
+        scale, zero_point = target["quantization"]
+        return cls(
+            image_shape=_image_shape(source),
+            classes=int(target["shape"][1]),
+            input_dtype=dtype,
+            codes=_codes(path, dtype, *source["quantization"]),
+            scale=scale,
+            zero_point=zero_point,
+        )
+
+    def pixels(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """What the input takes for raw pixels."""
+        return images.astype(self.input_dtype, copy=False) if self.codes is None else self.codes.take(images)
+
+    def logits(self, output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """What the output means."""
+        values = output.astype(np.float32, copy=False)
+        if self.scale:
+            values = (values - np.float32(self.zero_point)) * np.float32(self.scale)
+        return values
 
 
 class ExportedModel:
@@ -50,11 +94,9 @@ class ExportedModel:
                 "without other operators, or measure a batch of one"
             ) from error
         source, target = _ends(self._interpreter, self.path, batch)
-        self.classes = int(target["shape"][1])
-        self.input_dtype = np.dtype(source["dtype"])
+        self._form = Ends.of(self.path, source, target)
+        self.classes, self.input_dtype = self._form.classes, self._form.input_dtype
         self._input, self._output = source["index"], target["index"]
-        self._codes = _codes(self.path, self.input_dtype, *source["quantization"])
-        self._scale, self._zero_point = target["quantization"]
 
     def query(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits of one image: uint8 (h, w, 3) to float32 (classes,). Latency is the time of this call."""
@@ -63,23 +105,15 @@ class ExportedModel:
                 f"an image for {self.path} must be uint8 of shape {self.image_shape}, "
                 f"got {image.dtype} of shape {image.shape}: pass raw RGB pixels, 0 to 255"
             )
-        pixels = image.astype(self.input_dtype, copy=False) if self._codes is None else self._codes.take(image)
-        self._interpreter.set_tensor(self._input, pixels[np.newaxis])
+        self._interpreter.set_tensor(self._input, self._form.pixels(image)[np.newaxis])
         self._interpreter.invoke()
-        output = self._interpreter.get_tensor(self._output)[0].astype(np.float32, copy=False)
-        if self._scale:
-            output = (output - np.float32(self._zero_point)) * np.float32(self._scale)
-        return output  # type: ignore[no-any-return]
+        return self._form.logits(self._interpreter.get_tensor(self._output)[0])
 
     def query_batch(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits of `batch` images in one call: uint8 (batch, h, w, 3) to float32 (batch, classes)."""
-        pixels = images.astype(self.input_dtype, copy=False) if self._codes is None else self._codes.take(images)
-        self._interpreter.set_tensor(self._input, pixels)
+        self._interpreter.set_tensor(self._input, self._form.pixels(images))
         self._interpreter.invoke()
-        output = self._interpreter.get_tensor(self._output).astype(np.float32, copy=False)
-        if self._scale:
-            output = (output - np.float32(self._zero_point)) * np.float32(self._scale)
-        return output  # type: ignore[no-any-return]
+        return self._form.logits(self._interpreter.get_tensor(self._output))
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits of many images, one by one: uint8 (n, h, w, 3) to float32 (n, classes)."""
@@ -105,6 +139,11 @@ def image_shape(path: Path) -> tuple[int, int, int]:
     Raises ValueError as ExportedModel does, except for operators that LiteRT lacks.
     """
     return _image_shape(_ends(_undelegated(Path(path)), path, 1)[0])
+
+
+def ends(path: Path) -> Ends:
+    """How pixels enter and logits leave. Allocates no tensors. Raises ValueError as ExportedModel does."""
+    return Ends.of(path, *_ends(_undelegated(Path(path)), path, 1))
 
 
 def tensor_dtypes(path: Path) -> Counter[str]:

@@ -1,7 +1,8 @@
 """Figures that a cell's exported model was measured to have on a device, on the cell's own run.
 
-Their names begin with `measure/<device>/`, so that a cell that is measured on two devices keeps both sets. Of two
-sessions on one device the newer counts: a metric's step is the second at which its session began.
+Their names begin with `measure/<device>/<runtime>/`, so that a cell that is measured on two devices, or by two
+runtimes, keeps all sets. Of two sessions the newer counts: a metric's step is the second at which its session began.
+Figures that were recorded before runtimes could be chosen begin with `measure/<device>/` and are LiteRT's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PREFIX = "measure"
+# The runtime of figures whose names have none.
+BEFORE_RUNTIMES = "litert"
 # MLflow's limit for a tag, on every kind of store.
 TAG_CHARACTERS = 5000
 
@@ -27,11 +30,12 @@ TAG_CHARACTERS = 5000
 class OnTarget:
     """The figures of one exported model in one session.
 
-    target: the device's name. began: seconds since 1970. metrics: by name below `measure/<device>/`. invalid: why they
-    do not count; empty where they do. folder: its files.
+    target: the device's name. runtime: its name. began: seconds since 1970. metrics: by name below
+    `measure/<device>/<runtime>/`. invalid: why they do not count; empty where they do. folder: its files.
     """
 
     target: str
+    runtime: str
     began: int
     hardware: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -53,14 +57,15 @@ def record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
 def _record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
     from mlflow.entities import Metric, RunTag
 
-    place = f"{PREFIX}/{found.target}"
+    place = f"{PREFIX}/{found.target}/{found.runtime}"
     recorded = client.get_run(run_id).data
     if int(recorded.tags.get(f"{place}/began", 0)) > found.began:
         return
     client.log_artifacts(run_id, str(found.folder), place)
     values = {f"{place}/{name}": value for name, value in found.metrics.items()}
     # MLflow deletes no metric, so one that only an earlier session had, perhaps a 99th percentile, becomes NaN.
-    outdated = [name for name in recorded.metrics if name.startswith(f"{place}/") and name not in values]
+    older = f"{PREFIX}/{found.target}" if found.runtime == BEFORE_RUNTIMES else place
+    outdated = [name for name in recorded.metrics if name.rpartition("/")[0] in (place, older) and name not in values]
     values |= dict.fromkeys(outdated, math.nan)
     tags = {"began": str(found.began), "hardware": json.dumps(found.hardware), "invalid": found.invalid or "no"}
     client.log_batch(

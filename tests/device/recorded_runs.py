@@ -46,8 +46,8 @@ class RecordedRuns:
     def run(self, run_id: str) -> Run:
         return self.client.get_run(run_id)
 
-    def metrics(self, run_id: str, target: str) -> dict[str, float]:
-        start = f"measure/{target}/"
+    def metrics(self, run_id: str, target: str, runtime: str = "litert") -> dict[str, float]:
+        start = f"measure/{target}/{runtime}/"
         return {
             name.removeprefix(start): value
             for name, value in self.run(run_id).data.metrics.items()

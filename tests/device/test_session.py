@@ -13,7 +13,7 @@ from tests.device.recorded_runs import FAST
 class TestSession:
     def test_too_little_memory_is_refused(self):
         subject = Subject(label="huge", path=Path("huge.tflite"), sha256="", image_shape=(8, 8, 3))
-        raw = Raw(starts=[Start(load_ms=1, first_call_ms=1, call_ms=1, peak_bytes=2**60)])
+        raw = Raw(version="", precision="", starts=[Start(load_ms=1, first_call_ms=1, call_ms=1, peak_bytes=2**60)])
         with pytest.raises(
             MemoryError, match=r"the 1 exported models must fit into memory together, got .* measure fewer"
         ):
@@ -30,7 +30,7 @@ class TestSession:
     )
     def test_estimate(self, call_ms, expected):
         settings = replace(FAST, min_duration_s=1.0, min_calls=50, threads=(1, 2), batches=())
-        raw = Raw(starts=[Start(load_ms=0, first_call_ms=0, call_ms=call_ms, peak_bytes=0)])
+        raw = Raw(version="", precision="", starts=[Start(load_ms=0, first_call_ms=0, call_ms=call_ms, peak_bytes=0)])
         assert session.estimate_s([raw], settings) - 10 * session.PROCESS_S == pytest.approx(expected, rel=0.05)
 
     def test_minutes(self):

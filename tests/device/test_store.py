@@ -36,9 +36,9 @@ class TestStore:
             assert records["runs"] == [run_id]
             assert cells.metrics(run_id, "here") == pytest.approx(records["metrics"])
             tags = cells.run(run_id).data.tags
-            assert json.loads(tags["measure/here/hardware"]) == machine.description()
-            assert tags["measure/here/invalid"] == ("; ".join(records["invalid"]) or "no")
-            files = {Path(one.path).name for one in cells.client.list_artifacts(run_id, "measure/here")}
+            assert json.loads(tags["measure/here/litert/hardware"]) == machine.description()
+            assert tags["measure/here/litert/invalid"] == ("; ".join(records["invalid"]) or "no")
+            files = {Path(one.path).name for one in cells.client.list_artifacts(run_id, "measure/here/litert")}
             assert files == {"result.json", "latency.npz"}
             assert cells.run(run_id).info.status == "FINISHED"
         assert "ratio_1t" in cells.metrics(cells.int8, "here")
@@ -84,7 +84,7 @@ class TestStore:
         assert set(second) == set(first)
         # A figure of the first session that the second one lacks is no longer valid.
         assert math.isnan(second["images_per_s_b4_1t"])
-        history = cells.client.get_metric_history(cells.int8, "measure/one/p50_ms_1t")
+        history = cells.client.get_metric_history(cells.int8, "measure/one/litert/p50_ms_1t")
         assert [point.value for point in history] == [first["p50_ms_1t"], second["p50_ms_1t"]]
         assert history[1].timestamp - history[0].timestamp >= 60_000
 
@@ -108,13 +108,21 @@ class TestStore:
             place = tmp_path / str(began)
             place.mkdir(exist_ok=True)
             (place / "result.json").write_text(str(began))
-            return OnTarget(target="t", began=began, hardware={}, metrics={"p50_ms_1t": p50}, invalid="", folder=place)
+            return OnTarget(
+                target="t",
+                runtime="litert",
+                began=began,
+                hardware={},
+                metrics={"p50_ms_1t": p50},
+                invalid="",
+                folder=place,
+            )
 
         for found in (at(200, 2.0), at(100, 1.0), at(200, 2.0)):
             record(cells.client, cells.int8, found)
         assert cells.metrics(cells.int8, "t") == {"p50_ms_1t": 2.0}
-        assert len(cells.client.get_metric_history(cells.int8, "measure/t/p50_ms_1t")) == 1
-        assert cells.run(cells.int8).data.tags["measure/t/began"] == "200"
+        assert len(cells.client.get_metric_history(cells.int8, "measure/t/litert/p50_ms_1t")) == 1
+        assert cells.run(cells.int8).data.tags["measure/t/litert/began"] == "200"
 
     def test_files_of_a_session_cannot_be_sent(self, made, measure, tmp_path):
         measure(str(made / "int8.tflite"), "batches=none", "threads=1")

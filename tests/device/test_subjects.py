@@ -8,8 +8,11 @@ class TestSubjects:
     def test_the_first_file_is_the_reference_unless_named(self, made, monkeypatch):
         monkeypatch.chdir(made)
         paths = [Path("int8.tflite"), Path("float32.tflite")]
-        assert [(one.label, one.reference) for one in of_files(paths, None)] == [("int8", None), ("float32", "int8")]
-        assert [one.reference for one in of_files(paths, paths[1])] == ["float32", None]
+        assert [(one.label, one.reference) for one in of_files(paths, None)] == [
+            ("int8", None),
+            ("float32", ("int8", "litert")),
+        ]
+        assert [one.reference for one in of_files(paths, paths[1])] == [("float32", "litert"), None]
         assert of_files(paths, None)[0].path.is_absolute()
 
     def test_two_files_of_one_name(self, made, tmp_path):

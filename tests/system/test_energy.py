@@ -9,12 +9,12 @@ from zeus.device import cpu as zeus_cpu
 from zeus.device.cpu import rapl
 
 from pipelines.device import session
+from pipelines.device.consumption import ConsumptionRequest, consumed
 from pipelines.device.results import summarize
 from pipelines.device.session import Consumption
 from pipelines.device.settings import Settings
 from pipelines.device.subjects import of_files
 from pipelines.device.table import text
-from pipelines.litert.consumption import ConsumptionRequest, consumed
 from pipelines.system import energy
 
 
@@ -91,7 +91,13 @@ def test_an_images_energy_is_that_of_the_counted_calls(package: Path, made: Path
     try:
         found = consumed(
             ConsumptionRequest(
-                exported_model=str(made / "int8.tflite"), threads=1, warmup_calls=1, duration_s=0.5, seed=0, result=""
+                exported_model=str(made / "int8.tflite"),
+                runtime="litert",
+                threads=1,
+                warmup_calls=1,
+                duration_s=0.5,
+                seed=0,
+                result="",
             )
         )
     finally:
@@ -111,7 +117,7 @@ SHORT = Settings(
 @pytest.mark.slow
 def test_energy_is_among_metrics_and_table(made: Path) -> None:
     subjects = of_files([made / "int8.tflite"], None)
-    raws = session.run(subjects, SHORT, report=lambda _: None)
+    _, raws = session.run(subjects, SHORT, report=lambda _: None)
     assert not any("energy" in name for name in summarize(subjects, raws, SHORT)[0].metrics())
     raws[0].consumption[1] = Consumption(images=200, joules={"cpu": 5.0, "dram": 0.5})
     results = summarize(subjects, raws, SHORT)
@@ -125,7 +131,8 @@ def test_energy_pass_has_a_process_per_number_of_threads(made: Path, monkeypatch
     monkeypatch.setattr(energy, "is_available", lambda: True)
     subjects = of_files([made / "int8.tflite", made / "float32.tflite"], None)
     both = Settings(**vars(SHORT) | {"threads": (1, 2)})
-    for raw in session.run(subjects, both, report=lambda _: None):
+    _, raws = session.run(subjects, both, report=lambda _: None)
+    for raw in raws:
         assert set(raw.consumption) == {1, 2}
         # Each process reads the counters itself, and this machine may have none.
         assert all(one.images > 0 and "gpu" not in one.joules for one in raw.consumption.values())

@@ -1,4 +1,4 @@
-"""Energy of single images on one exported model: `python -m pipelines.litert.consumption REQUEST.json`.
+"""Energy of single images on one exported model: `python -m pipelines.device.consumption REQUEST.json`.
 
 A separate pass: reading the machine's counters would disturb the timing.
 """
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.device.stream import single
 from pipelines.litert.process import serve
-from pipelines.litert.stream import single
+from pipelines.runtimes.base import named
 from pipelines.system import energy
 
 
@@ -18,6 +19,7 @@ class ConsumptionRequest:
     """A request to the child. duration_s: of the counted calls."""
 
     exported_model: str
+    runtime: str
     threads: int
     warmup_calls: int
     duration_s: float
@@ -28,9 +30,9 @@ class ConsumptionRequest:
 def consumed(request: ConsumptionRequest) -> dict[str, Any]:
     """`images`, the number of calls, and the joules of `cpu` and `dram` meanwhile, as far as the machine counts them.
 
-    GPUs are left out: LiteRT runs on the processor.
+    GPUs are left out: all runtimes here run on the processor.
     """
-    call = single(Path(request.exported_model), request.threads, request.seed)
+    call = single(Path(request.exported_model), named(request.runtime), request.threads, request.seed)
     for _ in range(request.warmup_calls):
         call()
     joules: dict[str, float] = {}

@@ -1,0 +1,85 @@
+"""What an exported model answers on a runtime: `python -m pipelines.device.answers REQUEST.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.litert.process import serve
+from pipelines.runtimes.base import named
+
+# A class that differs may be due to rounding where the first runtime's logits of the two are as close as that, in units
+# of the range of its logits.
+ROUNDING = 0.02
+# Share of the images of which a runtime may change the class beyond rounding.
+MAX_CHANGED = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersRequest:
+    """A request to the child. images: an `.npy` file, uint8 (n, h, w, 3)."""
+
+    exported_model: str
+    runtime: str
+    images: str
+    result: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How a runtime's answers compare with those of the first runtime, on the same images.
+
+    images: their number. real: of the test split, else random pixels. same: fraction of images with the same class.
+    changed: of those with another class that rounding does not explain. largest: difference of any logit, in units of
+    the range of the first runtime's logits. accuracy: the runtime's own; None for random pixels.
+    """
+
+    images: int
+    real: bool
+    same: float
+    changed: float
+    largest: float
+    accuracy: float | None
+
+    @property
+    def invalid(self) -> tuple[str, ...]:
+        """Why figures of the runtime do not count."""
+        if self.changed <= MAX_CHANGED:
+            return ()
+        return (
+            f"it must give the class of the first runtime to {1 - MAX_CHANGED:.0%} of the images, got "
+            f"{1 - self.changed:.1%} of {self.images:,}",
+        )
+
+
+def answered(request: AnswersRequest) -> dict[str, Any]:
+    """`logits` of the images, one by one: float32 (n, classes)."""
+    model = named(request.runtime).load(Path(request.exported_model), 1)
+    images = np.load(request.images, allow_pickle=False)
+    return {"logits": np.stack([model.query(image) for image in images])}
+
+
+def compared(
+    own: npt.NDArray[np.float32], first: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None
+) -> Agreement:
+    """Logits (n, classes) of a runtime and of the first one. labels: (n,), of real images."""
+    chosen, expected = own.argmax(axis=1), first.argmax(axis=1)
+    span = max(float(np.ptp(first)), 1e-6)
+    rows = np.arange(len(first))
+    gap = (first[rows, expected] - first[rows, chosen]) / span
+    return Agreement(
+        images=len(own),
+        real=labels is not None,
+        same=float((chosen == expected).mean()),
+        changed=float((gap > ROUNDING).mean()),
+        largest=float(np.abs(own - first).max()) / span,
+        accuracy=None if labels is None else float((chosen == labels).mean()),
+    )
+
+
+if __name__ == "__main__":
+    serve(AnswersRequest, answered)

@@ -1,0 +1,63 @@
+"""Start-up and memory of one exported model, alone in a process: `python -m pipelines.device.start REQUEST.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+
+from pipelines.litert import memory
+from pipelines.litert.process import serve
+from pipelines.litert.start import start_up
+from pipelines.runtimes.base import named
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartRequest:
+    """A request to the child. image: an `.npy` file, uint8 (h, w, 3). calls: number of calls after the first one."""
+
+    exported_model: str
+    runtime: str
+    image: str
+    threads: int
+    calls: int
+    result: str
+
+
+def started(request: StartRequest) -> dict[str, Any]:
+    """`load_ms`, `first_call_ms`, `call_ms` (median of the following calls), `peak_bytes`, and what was loaded:
+    `version` of the runtime and `precision`. If the runtime does not take the model, only `refused`, the reason.
+
+    peak_bytes: increase of the peak memory by loading and calling, in a process with Python, NumPy and the runtime.
+    """
+    image = np.load(request.image, allow_pickle=False)
+    runtime = named(request.runtime)
+    version = runtime.version()  # imports it
+    memory.restart_peak()
+    before = memory.peak_bytes()
+    try:
+        model, load_ms, first_call_ms = start_up(
+            lambda: runtime.load(Path(request.exported_model), request.threads), image
+        )
+    except ValueError as error:
+        return {"refused": np.array(str(error))}
+    calls_ns = []
+    for _ in range(request.calls):
+        start = perf_counter_ns()
+        model.query(image)
+        calls_ns.append(perf_counter_ns() - start)
+    return {
+        "load_ms": load_ms,
+        "first_call_ms": first_call_ms,
+        "call_ms": float(np.median(calls_ns)) / 1e6,
+        "peak_bytes": memory.peak_bytes() - before,
+        "version": np.array(version),
+        "precision": np.array(model.precision),
+    }
+
+
+if __name__ == "__main__":
+    serve(StartRequest, started)

@@ -1,0 +1,1 @@
+"""Libraries that run exported models: each file defines its own, and nothing else names it."""

@@ -1,0 +1,126 @@
+"""Sessions with more than one runtime, through the command."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Metric
+
+from pipelines.tracking.measured import OnTarget, record
+from tests.device.recorded_runs import RecordedRuns, sessions
+from tests.places import ROOT
+
+pytest.importorskip("openvino")
+
+# A runtime in a file of its own: LiteRT whose answers are those of other classes.
+DOCTORED = """
+from pipelines.runtimes.litert import LiteRT, _Loaded
+
+
+class _Turned(_Loaded):
+    def query(self, image):
+        return super().query(image)[::-1]
+
+
+class Doctored(LiteRT):
+    name = "doctored"
+
+    def load(self, path, threads, *, batch=1):
+        return _Turned(path, threads, batch=batch)
+
+
+RUNTIMES = (Doctored(),)
+"""
+
+
+def results(folder: Path) -> dict[tuple[str, str], dict]:
+    found = [json.loads(path.read_text()) for path in folder.glob("*/result.json")]
+    return {(one["label"], one["runtime"]): one for one in found}
+
+
+@pytest.mark.slow
+def test_models_on_runtimes_in_one_session(made, measure, tmp_path, monkeypatch):
+    monkeypatch.chdir(made)
+    out = measure("float32.tflite", "int8.tflite", "runtimes=litert,openvino,openvino_f32", "threads=1,2")
+    assert "runtime" in out and "same class" in out
+    (folder,) = sessions(tmp_path)
+    found = results(folder)
+    assert set(found) == {(name, one) for name in ("float32", "int8") for one in ("litert", "openvino", "openvino_f32")}
+    assert found["float32", "openvino_f32"]["precision"] == "float32"
+    assert found["int8", "openvino"]["precision"] == "int8"
+    assert found["int8", "openvino"]["version"].startswith("openvino 20")
+    for (label, runtime), one in found.items():
+        # All times are compared with the reference on LiteRT.
+        is_reference = (label, runtime) == ("float32", "litert")
+        assert one["reference"] == (None if is_reference else ["float32", "litert"])
+        assert ("ratio_2t" in one["metrics"]) is not is_reference
+        assert ("agreement" in one["metrics"]) is (runtime != "litert")
+        assert ("delegate_partitions" in one["metrics"]) is (runtime == "litert")
+        assert one["metrics"]["peak_memory_mb"] > 0 and one["metrics"]["load_ms"] > 0
+    assert found["float32", "openvino_f32"]["metrics"]["agreement_changed"] == 0
+
+
+@pytest.mark.slow
+def test_runtime_that_answers_differently_does_not_count(made, tmp_path):
+    shutil.copytree(ROOT / "pipelines", tmp_path / "source" / "pipelines")
+    (tmp_path / "source" / "pipelines" / "runtimes" / "doctored.py").write_text(DOCTORED)
+    words = ["measure", str(made / "float32.tflite"), "--runtimes", "litert,doctored", "--profile", "quick"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipelines", *words, "--threads", "1", "--batches", "none", "--out", "measured"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "source")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "INVALID float32 on doctored, it must give the class of the first runtime to 99%" in " ".join(
+        ended.stdout.split()
+    )
+    found = results(next((tmp_path / "measured").iterdir()))
+    assert found["float32", "doctored"]["metrics"]["valid"] == 0
+    assert found["float32", "doctored"]["metrics"]["agreement_changed"] > 0.5
+
+
+@pytest.mark.slow
+def test_runs_keep_the_figures_of_each_runtime(cells: RecordedRuns, measure):
+    out = measure(
+        f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here", "runtimes=litert,openvino"
+    )
+    assert "random pixels" not in out  # on stderr
+    own = cells.metrics(cells.int8, "here", "openvino")
+    assert {"p50_ms_1t", "ratio_1t", "agreement", "load_ms", "images_per_s_b4_1t"} <= set(own)
+    assert "ratio_1t" in cells.metrics(cells.int8, "here")
+    assert "ratio_1t" in cells.metrics(cells.baseline, "here", "openvino")
+
+
+@pytest.mark.slow
+def test_figures_from_before_runtimes_are_litert_s(cells: RecordedRuns, tmp_path):
+    cells.client.log_batch(cells.int8, metrics=[Metric("measure/t/p50_ms_1t", 1.0, 0, 0)])
+
+    def at(runtime: str) -> OnTarget:
+        folder = tmp_path / runtime
+        folder.mkdir()
+        metrics = {"p50_ms_1t": 2.0}
+        return OnTarget(target="t", runtime=runtime, began=200, hardware={}, metrics=metrics, invalid="", folder=folder)
+
+    record(cells.client, cells.int8, at("openvino"))
+    assert cells.run(cells.int8).data.metrics["measure/t/p50_ms_1t"] == 1.0
+    record(cells.client, cells.int8, at("litert"))
+    assert math.isnan(cells.run(cells.int8).data.metrics["measure/t/p50_ms_1t"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runtimes=tensorrt"], "runtimes must be of litert, openvino, openvino_f32, got 'tensorrt'"),
+        (["runtimes=litert,litert"], "runtimes must be distinct, got litert,litert"),
+    ],
+)
+def test_wrong_runtimes(words: list[str], message: str, made, measure):
+    assert message in measure(str(made / "int8.tflite"), *words, fails=True)

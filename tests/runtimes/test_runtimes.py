@@ -1,0 +1,68 @@
+"""Libraries that run exported models."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.device.answers import compared
+from pipelines.device.subjects import Subject, on_runtimes
+from pipelines.litert.stream import random_images
+from pipelines.runtimes.base import named, runtimes
+
+pytest.importorskip("openvino")
+
+
+def test_each_file_of_the_package_brings_its_own() -> None:
+    assert list(runtimes()) == ["litert", "openvino", "openvino_f32"]
+    with pytest.raises(ValueError, match="runtimes must be of litert, openvino, openvino_f32, got 'onnx'"):
+        named("onnx")
+
+
+def test_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(ValueError, match=r"runtimes=openvino needs OpenVINO.*pip install 'opscore\[openvino\]'"):
+        named("openvino").version()
+
+
+@pytest.mark.parametrize("name", ["float32", "uint8", "int8"])
+@pytest.mark.parametrize("runtime", ["litert", "openvino", "openvino_f32"])
+def test_answers_are_those_of_litert(name: str, runtime: str, made: Path) -> None:
+    path = made / f"{name}.tflite"
+    images = random_images((8, 8, 3), 20, 0)
+    expected = np.stack([named("litert").load(path, 1).query(image) for image in images])
+    model = named(runtime).load(path, 1)
+    found = np.stack([model.query(image) for image in images])
+    span = np.ptp(expected)
+    np.testing.assert_allclose(found, expected, atol=0.03 * span)
+    together = named(runtime).load(path, 2, batch=20)
+    np.testing.assert_allclose(together.query_batch(images), found, atol=0.03 * span)
+    floats = ("float32",) if runtime != "openvino" else ("float32", "bfloat16")
+    assert model.precision in (floats if name == "float32" else ("int8",))
+
+
+def test_file_that_a_runtime_does_not_take(tmp_path: Path, made: Path) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes((made / "float32.tflite").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"broken\.tflite must be"):
+        named("openvino").load(broken, 1)
+
+
+def test_changed_answers_count_beyond_rounding() -> None:
+    first = np.array([[0, 10, 9.9], [0, 10, 5], [10, 0, 0], [0, 0, 10]], np.float32)
+    own = np.array([[0, 10, 10.1], [0, 4, 5], [9, 0, 0], [0, 0, 10]], np.float32)
+    found = compared(own, first, np.array([1, 1, 0, 2]))
+    assert (found.images, found.same, found.changed, found.accuracy) == (4, 0.5, 0.25, 0.5)
+    assert found.largest == pytest.approx(0.6)
+    assert found.invalid == ("it must give the class of the first runtime to 99% of the images, got 75.0% of 4",)
+    assert not compared(first, first, None).invalid
+    assert compared(first, first, None).accuracy is None
+
+
+def test_reference_is_on_the_first_runtime() -> None:
+    base = Subject(label="a", path=Path("a"), sha256="", image_shape=(8, 8, 3))
+    other = Subject(label="b", path=Path("b"), sha256="", image_shape=(8, 8, 3), reference=("a", "litert"))
+    found = {one.name: one.reference for one in on_runtimes([base, other], ["litert", "openvino"])}
+    first = ("a", "litert")
+    assert found == {"a": None, "a on openvino": first, "b": first, "b on openvino": first}
+    assert [one.reference for one in on_runtimes([base, other], ["openvino"])] == [None, ("a", "openvino")]
