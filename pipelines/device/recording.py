@@ -74,19 +74,19 @@ def send(folder: Path, uri: str | None = None) -> int:
         )
     runs = (run_id for run_id, _ in _on_target(folder, session))
     uri = tracking_uri(uri) if uri else address_of(str(session.uri), next(runs, ""))
-    sent = 0
+    sent: set[str] = set()
     try:
         check_reachable(uri)
         client = connected(uri)
         for run_id, found in _on_target(folder, session):
             record(client, run_id, found)
-            sent += 1
+            sent.add(run_id)
     except (OSError, StoreError) as error:
         raise StoreError(
-            f"all results are in {folder}, but only {sent} runs in {uri} received theirs ({error}): send them, once it "
-            f"answers again, with `opscore measure --send {folder}`"
+            f"all results are in {folder}, but only {len(sent)} runs in {uri} received theirs ({error}): send them, "
+            f"once it answers again, with `opscore measure --send {folder}`"
         ) from error
-    return sent
+    return len(sent)
 
 
 def _load(folder: Path) -> Session:

@@ -53,7 +53,7 @@ class DeviceResult:
     processes with one thread. peak_memory_mb: their maximum, in 10^6 bytes. latency, consumption: by number of threads.
     images_per_s: by batch, with `throughput_threads`. refused: by batch, why it could not be measured. delegation:
     which part of it this device's LiteRT accelerates; None on other runtimes. agreement: of its answers with those of
-    the first runtime; None for that itself.
+    the first runtime; None in a session of one runtime.
     """
 
     label: str

@@ -64,7 +64,7 @@ class Raw:
 
     version, precision: of the runtime, and what it computed in. latency, consumption: by number of threads; consumption
     is empty on a machine without energy counters. throughput: by batch, where a call is one batch. refused: by batch,
-    why the exported model does not take it. agreement: with the first runtime; None for that itself.
+    why the exported model does not take it. agreement: with the first runtime; None in a session of one runtime.
     """
 
     version: str
@@ -146,23 +146,20 @@ def _started(subjects: Sequence[Subject], settings: Settings, report: Report) ->
 def _agreed(
     subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings, images: Mapping[str, Images], report: Report
 ) -> list[Raw]:
-    """With the agreement of each other runtime with the first."""
-    if len(settings.runtimes) > 1:
-        report("comparing answers")
+    """With the agreement of each runtime with the first; as they are if there is one runtime only."""
+    if len(settings.runtimes) == 1:
+        return list(raws)
+    report("comparing answers")
     first: dict[str, npt.NDArray[np.float32]] = {}
     agreed = []
     for subject, raw in zip(subjects, raws, strict=True):
-        if len(settings.runtimes) == 1:
-            return list(raws)
         real = images.get(subject.label)
         pixels = real.pixels if real else random_images(subject.image_shape, settings.answers, settings.seed)
         logits = _logits(subject, pixels[: settings.answers])
-        if subject.runtime == settings.runtimes[0]:
-            first[subject.label] = logits
-            agreed.append(raw)
-        else:
-            labels = real.labels[: settings.answers] if real else None
-            agreed.append(replace(raw, agreement=compared(logits, first[subject.label], labels)))
+        labels = real.labels[: settings.answers] if real else None
+        # The first runtime comes first.
+        expected = first.setdefault(subject.label, logits)
+        agreed.append(replace(raw, agreement=compared(logits, expected, labels)))
     return agreed
 
 

@@ -24,7 +24,7 @@ def _latency(results: Sequence[DeviceResult], width: float) -> str:
     p99s = ["-" if one.p99_ms is None else three_digits(one.p99_ms) for one in latencies]
     ratios = [_ratio(latency, is_reference=one.reference is None) for one, _, latency in rows]
     columns = [
-        TextColumn(heading="model", texts=[one.label for one, *_ in rows], left=True),
+        TextColumn(heading="model", texts=_labels([one for one, *_ in rows], width), left=True),
         *_runtimes([one for one, *_ in rows]),
         TextColumn(heading="threads", texts=[str(threads) for _, threads, _ in rows]),
         TextColumn(heading="p50 ms", texts=[three_digits(one.p50_ms) for one in latencies]),
@@ -37,6 +37,14 @@ def _latency(results: Sequence[DeviceResult], width: float) -> str:
         TextColumn(heading="", texts=["INVALID" if one.invalid else "" for one in latencies], left=True),
     ]
     return fitted(columns, width)
+
+
+def _labels(results: Sequence[DeviceResult], width: float) -> list[str]:
+    """The label of each row; in a terminal, of the first of several rows of one model."""
+    labels = [one.label for one in results]
+    if width == terminal.UNLIMITED:
+        return labels
+    return ["" if number and labels[number - 1] == label else label for number, label in enumerate(labels)]
 
 
 def _runtimes(results: Sequence[DeviceResult]) -> list[TextColumn]:
@@ -60,7 +68,7 @@ def _ratio(one: Latency, *, is_reference: bool) -> tuple[str, str]:
 def _others(results: Sequence[DeviceResult], width: float) -> str:
     threads = results[0].throughput_threads
     columns = [
-        TextColumn(heading="model", texts=[one.label for one in results], left=True),
+        TextColumn(heading="model", texts=_labels(results, width), left=True),
         *_runtimes(results),
         TextColumn(heading="load ms", texts=[three_digits(one.load_ms) for one in results]),
         TextColumn(heading="first call ms", texts=[three_digits(one.first_call_ms) for one in results]),
@@ -94,6 +102,8 @@ def _notes(results: Sequence[DeviceResult]) -> list[str]:
         )
     if any("limit=" in note for note in notes):
         notes.append("Set a higher limit= for the missing calls.")
+    for images, real in {(one.agreement.images, one.agreement.real) for one in results if one.agreement}:
+        notes.append(f"Classes and accuracies are those of {images:,} {'test images' if real else 'random images'}.")
     slowed = ((one.name, outside([one.delegation])) for one in results if one.delegation)
     notes += [f"{label}: {finding}." for label, finding in slowed if finding]
     return notes + [f"No batch of {batch}: {why}" for one in results for batch, why in one.refused.items()]
