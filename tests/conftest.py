@@ -102,7 +102,7 @@ def small_data() -> tuple[ImageData, Dataset]:
     return dataset.load(), dataset
 
 
-def context(epochs: int = 8, *, fine_tuning_epochs: int | None = None) -> Context:
+def context(epochs: int = 8) -> Context:
     """What a technique works with on the small data: batches of 32, Adam from 3e-3."""
     from pipelines.training.trainer import Trainer, Training
 
@@ -115,7 +115,6 @@ def context(epochs: int = 8, *, fine_tuning_epochs: int | None = None) -> Contex
         warmup_fraction=0.0,
         patience=epochs,
         mixed_precision=False,
-        fine_tuning_epochs=fine_tuning_epochs,
     )
     trainer = Trainer(settings=settings, data=data, dataset=dataset, seed=0, on_epoch=lambda *_: None)
     return Context(trainer=trainer, report=lambda _: None)

@@ -41,6 +41,9 @@ class Cell:
         """Check the cell's own fields, and that technique and model go together."""
         checks.integer("seed", self.seed, minimum=0)
         checks.flag("deterministic", self.deterministic)
+        if self.training.fine_tuning_epochs is not None:
+            technique = self.technique.with_epochs(self.training.fine_tuning_epochs)
+            object.__setattr__(self, "technique", technique)
         try:
             self.technique.preflight(self.model)
         except ValueError as error:

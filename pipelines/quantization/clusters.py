@@ -45,6 +45,9 @@ def codebook(kernel: Kernel) -> Codebook | None:
     """The values that all filters of a kernel (filters, weights) share up to a factor each; None if there are none."""
     if len(np.unique(kernel[0])) > MOST_VALUES:
         return None
+    together = np.unique(kernel[kernel != 0]).astype(np.float64)
+    if 0 < len(together) <= min(MOST_VALUES, kernel.size // 2):
+        return Codebook(values=together, factors=np.ones(len(kernel)))
     rows = [row[row != 0] for row in map(np.unique, kernel.astype(np.float64))]
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
     values, factors = rows[order[0]], np.ones(len(rows))

@@ -123,6 +123,10 @@ class Technique(ABC):
         if self.source_cell is not None:
             self.source_cell.check_named(f"{field}.source")
 
+    def with_epochs(self, epochs: int) -> Technique:
+        """With these epochs of fine-tuning, unless it has its own (`training.fine_tuning_epochs`)."""
+        return self
+
     @abstractmethod
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Transform the candidate. The caller owns the model: it may be changed in place or replaced."""
@@ -240,6 +244,10 @@ class Chain(Technique):
     def last(self) -> Technique:
         """The last step."""
         return list(self.steps.values())[-1].last
+
+    def with_epochs(self, epochs: int) -> Technique:
+        """Every step's."""
+        return replace(self, steps={name: step.with_epochs(epochs) for name, step in self.steps.items()})
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Apply the last step."""

@@ -29,6 +29,8 @@ INITIALIZATIONS = {
     "density": "DENSITY_BASED",
     "random": "RANDOM",
 }
+# Layers through which a factor of each channel passes.
+_LINEAR = ("AveragePooling2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "Reshape", "ZeroPadding2D")
 # Of k-means, at most.
 ITERATIONS = 3000
 # Up to so many values, a weight is compared with each of them; else its place among them is searched.
@@ -45,16 +47,17 @@ class Cluster(FineTuning):
     frozen. skip: regular expression; layers whose names it matches from the start are not clustered. epochs,
     learning_rate: of the fine-tuning (`FineTuning`).
 
-    All Conv2D and Dense kernels with more weights than clusters are clustered, depthwise ones never. Expected: the
-    compressed file shrinks to a half or less, the plain file and the time do not; with 16 clusters accuracy drops
-    little. The converter multiplies the scale of a batch normalization into the kernel before it. In a float model
-    each output channel then has at most `clusters` values, and the whole kernel if no normalization follows; with
-    8-bit weights the whole kernel has, since there the scales of the channels take the factors up
-    (`pipelines/quantization/clusters.py`).
+    All Conv2D and Dense kernels with more weights than clusters are clustered, except those of depthwise convolutions
+    and those behind a batch normalization that no convolution takes up: the converter multiplies its scales into them.
+    Expected: the compressed file shrinks to a half or less, the plain file and the time do not; with 16 clusters
+    accuracy drops little. The converter multiplies the scale of a batch normalization into the kernel before it. In a
+    float model each output channel then has at most `clusters` values, and the whole kernel if no normalization
+    follows. With 8-bit weights the whole kernel has, unless `per_channel` is true, as the scales of the channels take
+    up the factors (`pipelines/quantization/clusters.py`).
     """
 
     NAME = "cluster"
-    EFFECT = "at most `clusters` values in every output channel; with 8-bit weights in every kernel"
+    EFFECT = "at most `clusters` values in every channel; with 8-bit weights, unless `per_channel`, in every kernel"
 
     clusters: int
     initialization: str
@@ -78,7 +81,7 @@ class Cluster(FineTuning):
 
         mirror(candidate.model)
         wrapped = self._wrapped(candidate.model)
-        context.trainer.fit(wrapped, epochs=self.epochs_with(context.trainer), learning_rate=self.learning_rate)
+        context.trainer.fit(wrapped, epochs=self.epochs, learning_rate=self.learning_rate)
         clustered = replace(candidate, model=tfmot.clustering.keras.strip_clustering(wrapped))
         for layer in clustered.model.layers:
             layer.trainable = True
@@ -89,13 +92,15 @@ class Cluster(FineTuning):
         return clustered
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
-        """No clustered kernel of integers may have more than `clusters` values beside 0 in the exported model, no
-        channel of one in floats or with `per_channel` more than `clusters`.
+        """No clustered kernel of integers may have more than `clusters` values beside 0 in the exported model. No
+        channel may of one in floats, with `per_channel` or with few weights in a channel.
         """
 
         def holds(kernel: npt.NDArray[Any]) -> bool:
-            if np.issubdtype(kernel.dtype, np.integer) and not self.per_channel:
-                return len(np.unique(kernel[kernel != 0])) <= self.clusters
+            together = not self.per_channel and kernel.size >= 2 * self.clusters * len(kernel)
+            if np.issubdtype(kernel.dtype, np.integer) and together:
+                # Magnitudes, as a factor other than a batch normalization's may mirror a channel.
+                return len(np.unique(abs(kernel[kernel != 0].astype(np.int16)))) <= self.clusters
             return _max_values(kernel) <= self.clusters
 
         check_kernels(
@@ -112,8 +117,11 @@ class Cluster(FineTuning):
             used = kernel != 0 if self.preserve_sparsity else np.ones(kernel.shape, bool)
             return int(used.reshape(-1, kernel.shape[-1]).sum(axis=0).min() if self._by_channel(kernel) else used.sum())
 
-        kernels = chosen_kernels(model, self.skip)
-        return {name: kernel for name, kernel in kernels.items() if weights(kernel) > self.clusters}
+        return {
+            name: kernel
+            for name, kernel in chosen_kernels(model, self.skip).items()
+            if weights(kernel) > self.clusters and not _takes_normalized(model.get_layer(name))
+        }
 
     def _by_channel(self, kernel: npt.NDArray[Any]) -> bool:
         return self.per_channel and kernel.ndim == 4
@@ -201,6 +209,27 @@ def _nearest(weights: Any, values: Any) -> Any:
     ordered = tf.gather(values, order)
     places = tf.searchsorted((ordered[1:] + ordered[:-1]) / 2, tf.reshape(weights, [-1]))
     return tf.reshape(tf.gather(tf.cast(order, tf.int64), places), weights.shape)
+
+
+def _takes_normalized(layer: tf_keras.layers.Layer) -> bool:
+    """Whether the converter multiplies a batch normalization before the layer into its kernel, by input channel.
+
+    It does where no convolution before the normalization takes it up.
+    """
+    while True:
+        nodes = layer.inbound_nodes
+        before = nodes[0].inbound_layers if nodes else []
+        if isinstance(before, list):
+            if len(before) != 1:
+                return False
+            (before,) = before
+        if type(before).__name__ == "BatchNormalization":
+            source = before.inbound_nodes[0].inbound_layers
+            fused = getattr(getattr(source, "activation", None), "__name__", "linear") != "linear"
+            return fused or type(source).__name__ not in ("Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D")
+        if type(before).__name__ not in _LINEAR:
+            return False
+        layer = before
 
 
 def mirror(model: tf_keras.Model) -> None:

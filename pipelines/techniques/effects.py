@@ -48,9 +48,11 @@ def check_kernels(
             found[_form(kernel.values)] += 1
     for form, count in wanted.items():
         if found[form] < count:
+            layers = [name for name, kernel in promised.items() if _form(np.moveaxis(kernel, -1, 0)) == form]
             raise EffectError(
-                f"{technique} promised {what} in {count} kernels of {form[0]} filters with {form[1]} weights each, "
-                f"the exported model has {found[form]}"
+                f"{technique} promised {what} in {', '.join(layers)}, of {form[0]} filters with {form[1]} weights "
+                f"each, and the exported model has {found[form]} of these {count}: leave them out by the technique's "
+                "setting skip"
             )
 
 

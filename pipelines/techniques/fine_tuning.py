@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from pipelines.system import checks
 from pipelines.techniques.base import Technique
 from pipelines.techniques.baseline import Baseline
-
-if TYPE_CHECKING:
-    from pipelines.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning(Technique):
     """Starts from the baseline's trained model and fine-tunes it.
 
-    epochs: at least 1, None for `training.fine_tuning_epochs`, else the training's own. learning_rate: above 0.
+    epochs: at least 1, None for the training's own. learning_rate: above 0.
     """
 
     parent = Baseline()
@@ -30,6 +26,6 @@ class FineTuning(Technique):
             checks.integer("technique.epochs", self.epochs, minimum=1)
         checks.number("technique.learning_rate", self.learning_rate, exclusive_minimum=0)
 
-    def epochs_with(self, trainer: Trainer) -> int:
-        """The number of epochs that it takes with a trainer."""
-        return self.epochs or trainer.settings.fine_tuning_epochs or trainer.settings.epochs
+    def with_epochs(self, epochs: int) -> Technique:
+        """With these epochs, unless it has its own."""
+        return replace(self, epochs=self.epochs or epochs)

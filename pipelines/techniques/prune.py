@@ -41,7 +41,7 @@ class Prune(FineTuning):
     The number of zeros grows along a cubic schedule.
     pattern: one of PATTERNS. sparsity: final fraction of zeros in each kernel, in (0, 1); 0.5 with `two_in_four`.
     block_size: at least 2, used by `block` only. skip: regular expression; layers whose names it matches from the start
-    stay dense. epochs: at least 2 steps in total, None for the fine-tuning's own. learning_rate: above 0.
+    stay dense. epochs: at least 2 steps in total, None for the training's own. learning_rate: above 0.
 
     All Conv2D and Dense kernels are pruned whose number of input channels is a multiple of the pattern's (not the first
     one, with 3 colours), depthwise ones never. Expected: the compressed file shrinks with the sparsity, the plain file
@@ -82,14 +82,13 @@ class Prune(FineTuning):
         import tensorflow_model_optimization as tfmot
 
         trainer = context.trainer
-        epochs = self.epochs_with(trainer)
-        steps = trainer.steps_per_epoch * epochs
+        steps = trainer.steps_per_epoch * (self.epochs or trainer.settings.epochs)
         if steps < 2:
             raise ValueError(f"{self.name} needs at least 2 training steps, got {steps}: raise technique.epochs")
         wrapped = self._wrapped(candidate.model, steps)
         trainer.fit(
             wrapped,
-            epochs=epochs,
+            epochs=self.epochs,
             learning_rate=self.learning_rate,
             callbacks=[tfmot.sparsity.keras.UpdatePruningStep()],
             # The best epoch may precede the full sparsity.

@@ -30,7 +30,7 @@ class PruneFilters(FineTuning):
 
     fraction: of the filters that are removed, in (0, 1), rounded in each group of channels; one always stays. skip:
     regular expression; groups with a layer whose name it matches from the start stay whole. epochs: at least 1, None
-    for the fine-tuning's own. learning_rate: above 0.
+    for the training's own. learning_rate: above 0.
 
     Convolutions whose outputs are added or multiplied form one group and lose the same channels. A channel's score is
     the sum over its group's kernels of its filter's L1 norm divided by the kernel's mean, so that no kernel dominates
@@ -65,7 +65,7 @@ class PruneFilters(FineTuning):
                 "technique.fraction or let technique.skip match less"
             )
         context.report(f"{self.name}: {shares['prune/macs_share']:.0%} of the computation is left, fine-tuning")
-        context.trainer.fit(model, epochs=self.epochs_with(context.trainer), learning_rate=self.learning_rate)
+        context.trainer.fit(model, epochs=self.epochs, learning_rate=self.learning_rate)
         return replace(candidate, model=model, metrics={**candidate.metrics, **shares})
 
     def kept(self, model: tf_keras.Model) -> Mapping[str, channels.Indices]:

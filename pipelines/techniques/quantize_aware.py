@@ -62,7 +62,7 @@ class QuantizeAware(FineTuning):
         images, _ = next(iter(training_batches(trainer.data.train, trainer.dataset, trainer.settings.batch_size, 0)))
         with trainer.clock():
             _follow_ranges(emulated, images)
-        trainer.fit(emulated, epochs=self.epochs_with(trainer), learning_rate=self.learning_rate)
+        trainer.fit(emulated, epochs=self.epochs, learning_rate=self.learning_rate)
         _copy_back(emulated, candidate.model)
         kernels = [np.moveaxis(kernel, -1, 0) for kernel in chosen_kernels(candidate.model).values()]
         sharing = _Sharing(kernels=tuple(kernel.reshape(len(kernel), -1) for kernel in kernels))

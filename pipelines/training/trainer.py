@@ -52,7 +52,8 @@ class Training:
     mixed_precision: str | bool = field(metadata={"fingerprint": False})
     fast_convolutions: bool = True
     adapt_batch_norm: bool = True
-    fine_tuning_epochs: int | None = None
+    # Counts in the techniques that it sets (`Technique.with_epochs`), not for the baseline.
+    fine_tuning_epochs: int | None = field(default=None, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience"):

@@ -80,6 +80,18 @@ def test_longer_chain_starts_from_shorter_chains_cell() -> None:
     assert fingerprint(short.parent) == fingerprint(composed("technique=prune"))
 
 
+def test_epochs_of_fine_tuning_leave_the_baseline_alone() -> None:
+    plain, few = composed("technique=cqat"), composed("technique=cqat", "training.fine_tuning_epochs=3")
+    assert [step.epochs for step in few.technique.steps.values()] == [3, 3]
+    own = composed("technique=cluster", "training.fine_tuning_epochs=3", "technique.epochs=2")
+    assert own.technique.epochs == 2
+    assert fingerprint(few) != fingerprint(plain)
+    assert fingerprint(few.baseline) == fingerprint(plain.baseline)
+    assert fingerprint(few) == fingerprint(
+        composed("technique=cqat", "technique.steps.cluster.epochs=3", "technique.steps.qat.epochs=3")
+    )
+
+
 @pytest.mark.slow
 def test_tensorflow_stays_out_of_help_and_config() -> None:
     for arguments in (["--help"], ["--cfg", "job"]):
@@ -94,6 +106,7 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
         (["model=resnet51"], "got 'resnet51': did you mean model=resnet50?"),
         (["training.epoch=3"], "training.epoch is no field of training"),
         (["training.epochs=0"], "training.epochs must be a whole number of at least 1, got 0"),
+        (["training.fine_tuning_epochs=0"], "training.fine_tuning_epochs must be a whole number of at least 1, got 0"),
         (["training.epochs=many"], "training.epochs must be a whole number of at least 1, got 'many'"),
         (["training.optimizer=lion"], "training.optimizer must be one of adam, sgd, got 'lion'"),
         (["training.learning_rate=-1"], "training.learning_rate must be a number, more than 0, got -1"),
@@ -244,8 +257,10 @@ def test_fingerprint_holds_every_field_that_matters(tmp_path: Path) -> None:
         before = plan.fingerprint, plan.result_key
         for path in fields_of(cell, ""):
             # A file counts by its content, as the next test shows; an open part of a source is the cell's own; half
-            # precision counts by what a cell computes in (tests/training/test_precision.py).
-            elsewhere = (*FILES, "source.uri", "source.model", "source.dataset", "training.mixed_precision")
+            # precision counts by what a cell computes in (tests/training/test_precision.py), and epochs of fine-tuning
+            # where a technique takes them.
+            named = ("source.uri", "source.model", "source.dataset")
+            elsewhere = (*FILES, *named, "training.mixed_precision", "training.fine_tuning_epochs")
             if not path.startswith(group) or path.endswith(elsewhere):
                 continue
             seen.add(path)

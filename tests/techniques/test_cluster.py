@@ -10,6 +10,7 @@ from pipelines.litert.kernels import kernels, sparsity
 from pipelines.litert.size import compressed_bytes
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.cluster import Cluster, _nearest, _refined, mirror
+from pipelines.techniques.effects import chosen_kernels
 from pipelines.techniques.quantize import Quantize
 from pipelines.techniques.quantize_aware import QuantizeAware
 from tests.conftest import context, exported, exported_accuracy, small_data, through
@@ -180,3 +181,42 @@ def test_integers_have_the_clusters_in_the_whole_kernel(last: str, trained: Cand
     assert max(found) <= 17, "0 may come on top"
     assert min(found) > 8
     assert exported_accuracy(exported_model) > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("between", ["Dropout", "ReLU"])
+def test_head_behind_a_batch_normalization(between: str, tmp_path: Path) -> None:
+    """The converter multiplies the normalization into the head: a usual head of a transferred network."""
+    import tf_keras
+
+    layers = tf_keras.layers
+    data, _ = small_data()
+    images = layers.Input(data.image_shape)
+    x = layers.Conv2D(32, 3, activation="relu", name="conv")(layers.Rescaling(1 / 255)(images))
+    x = layers.BatchNormalization()(layers.GlobalAveragePooling2D()(x))
+    x = layers.Dropout(0.1)(x) if between == "Dropout" else layers.ReLU()(x)
+    network = tf_keras.Model(images, layers.Dense(10, name="head_logits")(x))
+    technique = cluster(epochs=1)
+    done = technique.apply(Candidate(model=network), context(1))
+    clustered = {name for name, kernel in chosen_kernels(done.model).items() if len(np.unique(kernel)) <= 16}
+    assert clustered == ({"conv"} if between == "Dropout" else {"conv", "head_logits"})
+    technique.verify(done, exported(done, tmp_path / "model.tflite"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["few weights", "mirrored"])
+def test_integers_of_unusual_networks(kind: str, tmp_path: Path) -> None:
+    import tf_keras
+
+    layers = tf_keras.layers
+    data, _ = small_data()
+    images = layers.Input(data.image_shape)
+    x = layers.Conv2D(32, 1, name="narrow")(layers.Rescaling(1 / 255)(images))
+    if kind == "mirrored":
+        x = layers.Rescaling(np.resize([-2.0, 0.5, 1.0], 32).tolist())(x)
+    x = layers.Conv2D(32, 3, activation="relu", name="wide")(layers.ReLU()(x))
+    network = tf_keras.Model(images, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+    steps = {"cluster": cluster(epochs=1), "last": Quantize(scheme="int8", calibration_images=50)}
+    chain = Chain(steps=steps)
+    done = through(chain, Candidate(model=network), context(1))
+    chain.verify(done, exported(done, tmp_path / "model.tflite"))

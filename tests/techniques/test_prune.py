@@ -99,14 +99,6 @@ def test_short_training_reaches_the_sparsity(trained: Candidate) -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "fine_tuning", "epochs"), [(None, None, 10), (None, 3, 3), (2, 3, 2)], ids=["training", "setting", "own"]
-)
-def test_epochs_of_the_fine_tuning(own: int | None, fine_tuning: int | None, epochs: int) -> None:
-    trainer = context(10, fine_tuning_epochs=fine_tuning).trainer
-    assert prune(epochs=own).epochs_with(trainer) == epochs
-
-
-@pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"pattern": "2:8"}, "technique.pattern must be one of"),
