@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.device.results import DeviceResult
 from pipelines.device.session import Raw, raw_arrays
 from pipelines.device.settings import Settings
-from pipelines.device.subjects import Subject
+from pipelines.device.subjects import LITERT, Subject
 from pipelines.results.record import Record
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
@@ -103,7 +103,8 @@ def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]
         content = json.loads(path.read_text(encoding="utf-8"))
         found = OnTarget(
             target=session.target,
-            runtime=content["runtime"],
+            # Sessions from before runtimes could be chosen have none.
+            runtime=content.get("runtime", LITERT),
             began=session.began,
             hardware=session.hardware,
             metrics=content["metrics"],

@@ -94,7 +94,7 @@ def settings_of(
         threads=numbers("threads", threads) if threads else tuple(sorted({1, machine.cores()})),
         batches=numbers("batches", batches) if batches else profile.batches,
         limit_s=seconds("limit", limit) if limit else profile.limit_s,
-        runtimes=tuple(runtimes.split(",")) if runtimes else profile.runtimes,
+        runtimes=tuple(one.strip() for one in runtimes.split(",")) if runtimes else profile.runtimes,
     )
 
 

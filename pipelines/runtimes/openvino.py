@@ -5,6 +5,7 @@ Source: docs.openvino.ai, "Convert from TensorFlow Lite" and "CPU device".
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from pipelines.litert.exported_model import Ends, ends
 from pipelines.runtimes.base import BFLOAT16, FLOAT32, INT8, Runtime
 
 _WORDS = {"f32": FLOAT32, "bf16": BFLOAT16, "i8": INT8, "u8": INT8}
+# In OpenVINO's messages: where in its own code a fault was found.
+_PLACE = re.compile(r"Exception from \S+:\d+:\s*")
 # Nodes with weights in the compiled graph.
 _LAYERS = ("Convolution", "FullyConnected", "MatMul")
 
@@ -54,7 +57,7 @@ class OpenVINO(Runtime):
             network.reshape([batch, *form.image_shape])
             compiled = core.compile_model(network, "CPU", settings)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = " ".join(_PLACE.sub("", str(error)).split())
             raise ValueError(
                 f"{path} must be a model that OpenVINO takes, got {reason}: measure it with runtimes=litert"
             ) from error

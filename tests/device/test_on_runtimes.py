@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Metric
 
+from pipelines.commands import cli
 from pipelines.tracking.measured import OnTarget, record
 from tests.device.recorded_runs import RecordedRuns, sessions
 from tests.places import ROOT
@@ -90,7 +91,7 @@ def test_runtime_that_answers_differently_does_not_count(made, tmp_path):
 @pytest.mark.slow
 def test_runs_keep_the_figures_of_each_runtime(cells: RecordedRuns, measure):
     out = measure(
-        f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here", "runtimes=litert,openvino"
+        f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here", "runtimes=litert, openvino"
     )
     assert "random pixels" not in out  # on stderr
     assert "2 runs in" in out
@@ -114,6 +115,19 @@ def test_figures_from_before_runtimes_are_litert_s(cells: RecordedRuns, tmp_path
     assert cells.run(cells.int8).data.metrics["measure/t/p50_ms_1t"] == 1.0
     record(cells.client, cells.int8, at("litert"))
     assert math.isnan(cells.run(cells.int8).data.metrics["measure/t/p50_ms_1t"])
+
+
+@pytest.mark.slow
+def test_session_from_before_runtimes_can_be_sent(cells: RecordedRuns, measure, tmp_path, monkeypatch):
+    measure(f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here", "batches=none")
+    (folder,) = sessions(tmp_path)
+    for path in folder.glob("*/result.json"):
+        content = json.loads(path.read_text())
+        del content["runtime"]
+        path.write_text(json.dumps(content))
+    monkeypatch.setattr(sys, "argv", ["measure", f"send={folder}"])
+    cli.main("measure")
+    assert "p50_ms_1t" in cells.metrics(cells.int8, "here", "litert")
 
 
 @pytest.mark.parametrize(
