@@ -8,6 +8,7 @@ factors instead, every filter has the same integers, and the file compresses to 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,9 @@ MOST_VALUES = 256
 TOLERANCE = 1e-6
 # In codes of 8 bits: how far a kernel in the file may be from the one that it was made of.
 ROUNDING = 1.01
+
+# Of biases, by the number of the type in LiteRT's schema: INT32 and INT64.
+_INTEGERS = {2: np.int32, 4: np.int64}
 
 Kernel = npt.NDArray[np.float32]
 
@@ -169,7 +173,7 @@ class _Quantized:
         if len(self.operator.inputs) < 3 or self.operator.inputs[2] < 0:
             return
         bias = self._input(2)
-        kind = {2: np.int32, 4: np.int64}.get(bias.type)
+        kind = _INTEGERS.get(bias.type)
         if kind is None:
             return
         codes = self.model.buffers[bias.buffer].data.view(kind)
@@ -181,16 +185,19 @@ class _Quantized:
 
 
 def _quantized(model: Any) -> Iterator[_Quantized]:
+    """The kernels of 8 bits with a scale for each filter."""
     from ai_edge_litert import schema_py_generated as schema
 
+    uses = Counter(int(place) for one in model.subgraphs[0].operators for place in one.inputs)
     for name, one in with_kernels(model):
         tensor = model.subgraphs[0].tensors[one.inputs[1]]
         data = model.buffers[tensor.buffer].data
-        if (
-            tensor.type != schema.TensorType.INT8
-            or data is None
-            or len(tensor.quantization.scale) != tensor.shape[FILTERS[name]]
-        ):
+        if tensor.type != schema.TensorType.INT8 or data is None:
+            continue
+        if len(tensor.quantization.scale) != tensor.shape[FILTERS[name]]:
+            continue
+        # What another operator takes as well must keep its scales.
+        if any(uses[int(place)] > 1 for place in one.inputs[1:] if place >= 0):
             continue
         codes = data.view(np.int8).reshape(tuple(tensor.shape))
         yield _Quantized(model=model, operator=one, dimension=FILTERS[name], codes=_by_filter(codes, FILTERS[name]))

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from pipelines.litert.exported_model import ExportedModel, without_labels
+from pipelines.litert.flatbuffer import packed, parse
 from pipelines.litert.kernels import kernels as stored_kernels
 from pipelines.litert.size import compressed_bytes
 from pipelines.quantization import calibration, clusters, integers, weights
+from pipelines.quantization.layers import with_kernels
 from pipelines.techniques.base import Candidate
 from tests.conftest import context, exported, small_data
 from tests.techniques.test_cluster import cluster
@@ -111,3 +113,24 @@ def test_schemes_of_8_bit_weights_share_codes(scheme: str, float_model: Path, tm
     errors = [np.abs(ExportedModel(path).logits(data.test.images) - exact).mean() for path in (before, after)]
     print(f"mean error of the logits: {errors}, their size: {np.abs(exact).mean()}")
     assert errors[1] < 1.5 * errors[0]
+
+
+@pytest.mark.slow
+def test_bias_of_two_layers_keeps_its_scales(float_model: Path) -> None:
+    """The layers that share it are left alone, as its scales follow from those of one kernel."""
+    flatbuffer = without_labels(float_model)
+    quantized = integers.int8(flatbuffer, calibration.chosen(small_data()[0].train, 50))
+    model = parse(quantized)
+    first, second = [one for _, one in with_kernels(model)][2:4]
+    first.inputs[2] = second.inputs[2]
+    before = packed(model)
+    after = parse(clusters.with_shared_codes(before, clusters.kernels(flatbuffer)))
+    codes = [[kernel.codes for kernel in clusters._quantized(each)] for each in (model, after)]
+    assert len(codes[0]) == len(codes[1]) == len(list(with_kernels(model))) - 2
+    for place in (2, 3):
+        kept = [[one for _, one in with_kernels(each)][place].inputs[1] for each in (parse(before), after)]
+        scales = [
+            each.subgraphs[0].tensors[index].quantization.scale
+            for each, index in zip((parse(before), after), kept, strict=True)
+        ]
+        np.testing.assert_array_equal(*scales)
