@@ -165,7 +165,8 @@ def test_dark_images_are_answered_as_by_the_command(trained: Candidate, tmp_path
         expected = ExportedModel(model).logits(data.test.images)
         assert np.array_equal(logits(flatbuffer, data.test.images), expected)
     assert (
-        ExportedModel(tmp_path / "2.tflite")._codes is not None and ExportedModel(tmp_path / "0.tflite")._codes is None
+        ExportedModel(tmp_path / "2.tflite")._form.codes is not None
+        and ExportedModel(tmp_path / "0.tflite")._form.codes is None
     )
 
 

@@ -182,7 +182,7 @@ def test_every_network_holds_its_plan(word: str, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     rewritten = export(Candidate(model=network, rewriting=technique), data, path)
     technique.verify_file(path)
-    assert planned(path).count(4) >= len(planned(path)) // 2
+    assert planned(path).count(4) >= len(planned(path)) // 3
     assert rewritten.metrics["quantize_mixed/proven"]
     # Four of five bytes are gone, but for what is no kernel.
     assert len(rewritten.flatbuffer) < 0.25 * 4 * sum(rewritten.tables["bits"]["weights"])
