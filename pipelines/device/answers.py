@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.litert.process import serve
+from pipelines.litert.stream import MAX_DIFFERENCE, span
 from pipelines.runtimes.base import named
 
-# A class that differs may be due to rounding where the first runtime's logits of the two are as close as that, in units
-# of the range of its logits.
-ROUNDING = 0.02
 # Share of the images of which a runtime may change the class beyond rounding.
 MAX_CHANGED = 0.01
 
@@ -34,7 +32,8 @@ class Agreement:
     """How a runtime's answers compare with those of the first runtime, on the same images.
 
     images: their number. real: of the test split, else random pixels. same: fraction of images with the same class.
-    changed: of those with another class that rounding does not explain. largest: difference of any logit, in units of
+    changed: of those with another class that rounding does not explain, as the first runtime's logits of the two differ
+    by more than MAX_DIFFERENCE of their range. largest: difference of any logit, in units of
     the range of the first runtime's logits. accuracy: the runtime's own; None for random pixels.
     """
 
@@ -68,15 +67,15 @@ def compared(
 ) -> Agreement:
     """Logits (n, classes) of a runtime and of the first one. labels: (n,), of real images."""
     chosen, expected = own.argmax(axis=1), first.argmax(axis=1)
-    span = max(float(np.ptp(first)), 1e-6)
+    unit = span(first)
     rows = np.arange(len(first))
-    gap = (first[rows, expected] - first[rows, chosen]) / span
+    gap = (first[rows, expected] - first[rows, chosen]) / unit
     return Agreement(
         images=len(own),
         real=labels is not None,
         same=float((chosen == expected).mean()),
-        changed=float((gap > ROUNDING).mean()),
-        largest=float(np.abs(own - first).max()) / span,
+        changed=float((gap > MAX_DIFFERENCE).mean()),
+        largest=float(np.abs(own - first).max()) / unit,
         accuracy=None if labels is None else float((chosen == labels).mean()),
     )
 

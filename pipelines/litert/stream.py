@@ -40,10 +40,15 @@ def in_turn(exported_model: Answering, images: npt.NDArray[np.uint8]) -> Callabl
 def check_same(alone: npt.NDArray[np.float32], together: npt.NDArray[np.float32], path: Path) -> None:
     """Raise ValueError where the logits of images in a batch differ from those of single images."""
     differing = float(np.abs(alone - together).max())
-    if not differing <= MAX_DIFFERENCE * max(float(np.ptp(alone)), 1e-6):
+    if not differing <= MAX_DIFFERENCE * span(alone):
         raise ValueError(
             f"{path} must give the same logits in a batch as for single images, got a difference of {differing:.3g}"
         )
+
+
+def span(logits: npt.NDArray[np.float32]) -> float:
+    """The range of logits, above 0."""
+    return max(float(np.ptp(logits)), 1e-6)
 
 
 def time_bursts(

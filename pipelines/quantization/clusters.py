@@ -22,6 +22,8 @@ from pipelines.quantization.weights import FILTERS, MAX_INT8, store, stored
 
 # More values than that are no codebook.
 MOST_VALUES = 256
+# Share of a kernel's weights that differ from all others in their filter, above which it is not clustered.
+MOST_DISTINCT = 0.95
 # Relative, of a product of two numbers of float32 to the exact one, with a margin.
 TOLERANCE = 1e-6
 # In codes of 8 bits: how far a kernel in the file may be from the one that it was made of.
@@ -42,32 +44,46 @@ class Codebook:
 
     def places(self, kernel: Kernel) -> npt.NDArray[np.intp]:
         """For each weight that is not 0, the place of its value; (filters, weights)."""
-        return np.searchsorted((self.values[1:] + self.values[:-1]) / 2, kernel / self.factors[:, None])
+        return _nearest(kernel / self.factors[:, None], self.values)
 
 
 def codebook(kernel: Kernel) -> Codebook | None:
-    """The values that all filters of a kernel (filters, weights) share up to a factor each; None if there are none."""
-    if len(np.unique(kernel[0])) > MOST_VALUES:
+    """The values that all filters of a kernel (filters, weights) share up to a factor each; None if there are none.
+
+    Of the values as they are and those with factors, it is what has fewer: a few filters with factors may have few
+    values in all, and filters of few weights too little in common to tell their factors.
+    """
+    found = [book for book in (_as_they_are(kernel), _with_factors(kernel)) if book is not None]
+    # So few weights for so many values show nothing.
+    found = [book for book in found if 2 * len(book.values) <= kernel.size]
+    return min(found, key=lambda book: len(book.values), default=None)
+
+
+def _as_they_are(kernel: Kernel) -> Codebook | None:
+    # Most kernels show in their first weights that they have more values, and 0 is none of them.
+    if len(np.unique(kernel.reshape(-1)[: 4 * MOST_VALUES])) > MOST_VALUES + 1:
         return None
-    together = np.unique(kernel[kernel != 0]).astype(np.float64)
-    if 0 < len(together) <= min(MOST_VALUES, kernel.size // 2):
-        return Codebook(values=together, factors=np.ones(len(kernel)))
+    values = np.unique(kernel[kernel != 0]).astype(np.float64)
+    if not 0 < len(values) <= MOST_VALUES:
+        return None
+    return Codebook(values=values, factors=np.ones(len(kernel)))
+
+
+def _with_factors(kernel: Kernel) -> Codebook | None:
+    if len(np.unique(kernel[0])) > MOST_VALUES + 1:
+        return None
     rows = [row[row != 0] for row in map(np.unique, kernel.astype(np.float64))]
-    order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
-    values, factors = rows[order[0]], np.ones(len(rows))
-    if len(values) == 0:
-        return None
-    for number in order[1:]:
-        row = rows[number]
-        if len(row) == 0:
-            continue
-        factors[number], missing = _fitted(row, values)
-        values = np.union1d(values, missing)
+    if sum(map(len, rows)) > MOST_DISTINCT * np.count_nonzero(kernel):
+        return None  # as in every kernel that nobody clustered, for which what follows would take long
+    first, *others = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
+    values, factors = rows[first], np.ones(len(rows))
+    for number in others:
+        if len(rows[number]):
+            factors[number], missing = _fitted(rows[number], values)
+            values = np.union1d(values, missing)
         if len(values) > MOST_VALUES:
             return None
-    if 2 * len(values) > kernel.size:
-        return None  # so few weights that they show nothing
-    return Codebook(values=values, factors=factors)
+    return Codebook(values=values, factors=factors) if len(values) else None
 
 
 def _fitted(row: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
@@ -76,7 +92,8 @@ def _fitted(row: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> tu
     # A filter's largest value is nearly always in the codebook; if it is not, another one tells the factor.
     for bases in (row[largest, None], row):
         factors = (bases[:, None] / values).reshape(-1)
-        found = _among(row / factors[:, None], values)
+        numbers = row / factors[:, None]
+        found = abs(values[_nearest(numbers, values)] - numbers) <= TOLERANCE * abs(numbers)
         # A filter of few values fits several factors. A negative one would mirror its codes.
         best = int(np.argmax(found.sum(axis=1) + (factors > 0) / 2))
         if found[best].all():
@@ -84,13 +101,9 @@ def _fitted(row: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> tu
     return float(factors[best]), (row / factors[best])[~found[best]]
 
 
-def _among(numbers: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Whether each number is one of the sorted values, up to the rounding of float32."""
-    places = (
-        np.searchsorted(values, numbers).clip(1, len(values) - 1) if len(values) > 1 else np.zeros_like(numbers, int)
-    )
-    nearest = np.minimum(abs(values[places] - numbers), abs(values[places - (len(values) > 1)] - numbers))
-    return np.asarray(nearest <= TOLERANCE * abs(numbers))
+def _nearest(numbers: npt.NDArray[Any], values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The place of the nearest of the sorted values for each number."""
+    return np.searchsorted((values[1:] + values[:-1]) / 2, numbers)
 
 
 def kernels(flatbuffer: bytes) -> list[Kernel]:
@@ -98,7 +111,7 @@ def kernels(flatbuffer: bytes) -> list[Kernel]:
     model = parse(flatbuffer)
     tensors = model.subgraphs[0].tensors
     found = ((name, stored(model, tensors[one.inputs[1]])) for name, one in with_kernels(model))
-    return [_by_filter(values, FILTERS[name]) for name, values in found if values is not None]
+    return [by_filter(values, FILTERS[name]) for name, values in found if values is not None]
 
 
 def with_shared_codes(quantized: bytes, floats: Sequence[Kernel]) -> bytes:
@@ -200,8 +213,9 @@ def _quantized(model: Any) -> Iterator[_Quantized]:
         if any(uses[int(place)] > 1 for place in one.inputs[1:] if place >= 0):
             continue
         codes = data.view(np.int8).reshape(tuple(tensor.shape))
-        yield _Quantized(model=model, operator=one, dimension=FILTERS[name], codes=_by_filter(codes, FILTERS[name]))
+        yield _Quantized(model=model, operator=one, dimension=FILTERS[name], codes=by_filter(codes, FILTERS[name]))
 
 
-def _by_filter(values: npt.NDArray[Any], dimension: int) -> npt.NDArray[Any]:
+def by_filter(values: npt.NDArray[Any], dimension: int) -> npt.NDArray[Any]:
+    """A kernel as (filters, weights). dimension: that of the filters."""
     return np.moveaxis(values, dimension, 0).reshape(values.shape[dimension], -1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipelines.datasets.base import Split
 from pipelines.quantization.answers import Judge, Loss, logits, snr_db
-from pipelines.quantization.clusters import kernels, with_shared_codes
+from pipelines.quantization.clusters import Kernel, codebook, kernels, with_shared_codes
 from pipelines.quantization.four_bits import ALGORITHMS, with_four_bits
 from pipelines.quantization.integers import quantized
 from pipelines.quantization.layers import Layer, float_outputs, layers
@@ -124,11 +124,15 @@ class Search:
         """The models without 4-bit layers that were made, by the layers that they have in float32."""
         return {}
 
+    @cached_property
+    def _clustered(self) -> list[Kernel]:
+        return [kernel for kernel in kernels(self.original) if codebook(kernel) is not None]
+
     def _base(self, floats: frozenset[int]) -> bytes:
         if floats not in self._bases:
             outputs = float_outputs(self.original, floats) if floats else ()
             base = quantized(self.calibrated_model, float_layers=outputs)
-            self._bases[floats] = with_shared_codes(base, kernels(self.original))
+            self._bases[floats] = with_shared_codes(base, self._clustered)
         return self._bases[floats]
 
     def _ordered(self, seen: Judge, unseen: int) -> tuple[list[Plan], float, int]:

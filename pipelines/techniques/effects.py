@@ -41,14 +41,15 @@ def check_kernels(
     """
     from pipelines.litert.kernels import kernels
 
-    wanted = Counter(_form(np.moveaxis(kernel, -1, 0)) for kernel in promised.values())
+    forms = {layer: _form(np.moveaxis(kernel, -1, 0)) for layer, kernel in promised.items()}
+    wanted = Counter(forms.values())
     found: Counter[tuple[int, int]] = Counter()
     for kernel in kernels(exported_model):
         if kernel.operator != "DEPTHWISE_CONV_2D" and _form(kernel.values) in wanted and holds(kernel.values):
             found[_form(kernel.values)] += 1
     for form, count in wanted.items():
         if found[form] < count:
-            layers = [name for name, kernel in promised.items() if _form(np.moveaxis(kernel, -1, 0)) == form]
+            layers = [layer for layer, own in forms.items() if own == form]
             raise EffectError(
                 f"{technique} promised {what} in {', '.join(layers)}, of {form[0]} filters with {form[1]} weights "
                 f"each, and the exported model has {found[form]} of these {count}: leave them out by the technique's "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.quantization.clusters import with_shared_codes
+from pipelines.quantization.clusters import by_filter, with_shared_codes
 from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, Rewritten
 from pipelines.techniques.effects import chosen_kernels
@@ -64,8 +64,8 @@ class QuantizeAware(FineTuning):
             _follow_ranges(emulated, images)
         trainer.fit(emulated, epochs=self.epochs, learning_rate=self.learning_rate)
         _copy_back(emulated, candidate.model)
-        kernels = [np.moveaxis(kernel, -1, 0) for kernel in chosen_kernels(candidate.model).values()]
-        sharing = _Sharing(kernels=tuple(kernel.reshape(len(kernel), -1) for kernel in kernels))
+        kernels = chosen_kernels(candidate.model).values()
+        sharing = _Sharing(kernels=tuple(by_filter(kernel, kernel.ndim - 1) for kernel in kernels))
         return replace(candidate, fake_quantized=emulated, rewriting=sharing)
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:

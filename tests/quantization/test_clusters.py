@@ -39,6 +39,20 @@ def test_codebook_of_filters_with_factors(size: int) -> None:
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
 
 
+def test_few_filters_with_factors() -> None:
+    """Their values are few in all as well, but fewer with factors."""
+    found = clusters.codebook(clustered(16, 32, RANDOM.uniform(1, 2, 16)))
+    assert found is not None
+    assert len(found.values) == 16
+
+
+def test_filters_of_three_weights_without_factors() -> None:
+    kernel = clustered(32, 3, np.ones(32))
+    found = clusters.codebook(kernel)
+    assert found is not None
+    assert len(found.values) == len(np.unique(kernel)) <= 16
+
+
 def test_filter_without_weights_and_filters_with_zeros() -> None:
     kernel = clustered(20, 200, np.ones(20))
     kernel[:, ::2] = 0
@@ -60,7 +74,9 @@ def test_filter_of_one_value_is_not_mirrored() -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 1152), (64, 64), (10, 16), (3, 4)])
-def test_kernel_that_is_not_clustered(shape: tuple[int, int]) -> None:
+def test_kernel_that_is_not_clustered(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused at a glance: fitting factors took 7 s for a ResNet50."""
+    monkeypatch.delattr(clusters, "_fitted")
     assert clusters.codebook(RANDOM.normal(size=shape).astype(np.float32)) is None
 
 
