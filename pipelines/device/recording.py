@@ -14,12 +14,12 @@ import numpy as np
 from pipelines.device.results import DeviceResult
 from pipelines.device.session import Raw, raw_arrays
 from pipelines.device.settings import Settings
-from pipelines.device.subjects import LITERT, Subject
+from pipelines.device.subjects import Subject
 from pipelines.results.record import Record
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.client import connected
-from pipelines.tracking.measured import OnTarget, record
+from pipelines.tracking.measured import BEFORE_RUNTIMES, OnTarget, record
 from pipelines.tracking.moved import address_of
 
 SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
@@ -104,7 +104,7 @@ def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]
         found = OnTarget(
             target=session.target,
             # Sessions from before runtimes could be chosen have none.
-            runtime=content.get("runtime", LITERT),
+            runtime=content.get("runtime", BEFORE_RUNTIMES),
             began=session.began,
             hardware=session.hardware,
             metrics=content["metrics"],

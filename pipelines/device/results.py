@@ -10,11 +10,12 @@ import numpy as np
 from pipelines.device.answers import Agreement
 from pipelines.device.session import Consumption, Raw
 from pipelines.device.settings import Settings
-from pipelines.device.subjects import LITERT, Subject
+from pipelines.device.subjects import Subject, name_of
 from pipelines.litert.delegation import delegation
 from pipelines.litert.latency import Load, Nanoseconds, Percentiles, ratio, windows
 from pipelines.results.records import Delegation
 from pipelines.results.statistics import repeat_interval
+from pipelines.runtimes.base import LITERT
 
 # Fewer calls do not determine a 99th percentile (conf/measurement/thorough.yaml).
 P99_CALLS = 662
@@ -77,8 +78,8 @@ class DeviceResult:
 
     @property
     def name(self) -> str:
-        """Label, and runtime unless it is the usual one."""
-        return self.label if self.runtime == LITERT else f"{self.label} on {self.runtime}"
+        """As `Subject.name`."""
+        return name_of(self.label, self.runtime)
 
     @property
     def invalid(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from pipelines.runtimes.base import named
+from pipelines.runtimes.base import LITERT, named
 from pipelines.system import checks, machine
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -34,7 +34,7 @@ class Settings:
     windows: int = 5
     warmup_calls: int = 5
     seed: int = 0
-    runtimes: tuple[str, ...] = ("litert",)
+    runtimes: tuple[str, ...] = (LITERT,)
     answers: int = 1000
 
     def __post_init__(self) -> None:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 from pipelines.comparison.entries import BASELINE
 from pipelines.litert.exported_model import image_shape
 from pipelines.litert.size import sha256
+from pipelines.runtimes.base import LITERT
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
     from pipelines.tracking.store import Store
-# The runtime that cells are measured with.
-LITERT = "litert"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +42,17 @@ class Subject:
     @property
     def name(self) -> str:
         """For messages."""
-        return self.label if self.runtime == LITERT else f"{self.label} on {self.runtime}"
+        return name_of(self.label, self.runtime)
 
     @property
     def folder(self) -> str:
         """The name as that of a folder."""
         return re.sub(r"[^\w.-]+", "-", self.name).strip("-.") or "model"
+
+
+def name_of(label: str, runtime: str) -> str:
+    """Label, and runtime unless it is the usual one."""
+    return label if runtime == LITERT else f"{label} on {runtime}"
 
 
 def on_runtimes(subjects: Sequence[Subject], runtimes: Sequence[str]) -> list[Subject]:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 import pipelines.runtimes
 
+# The runtime that cells are measured with.
+LITERT = "litert"
 # Names of what the layers with weights compute in.
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 

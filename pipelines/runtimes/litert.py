@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.kernels import kernels
-from pipelines.runtimes.base import FLOAT32, INT8, Runtime
+from pipelines.runtimes.base import FLOAT32, INT8, LITERT, Runtime
 
 # By the type in which the kernels are stored. LiteRT rounds the activations of int8 kernels to 8 bits as well, and
 # widens float16 ones when it loads them.
@@ -28,7 +28,7 @@ class _Loaded(ExportedModel):
 class LiteRT(Runtime):
     """Its defaults."""
 
-    name = "litert"
+    name = LITERT
 
     def version(self) -> str:
         """Of the Python package."""

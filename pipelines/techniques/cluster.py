@@ -31,6 +31,7 @@ INITIALIZATIONS = {
 }
 # Layers through which a factor of each channel passes.
 _LINEAR = ("AveragePooling2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "Reshape", "ZeroPadding2D")
+_WITH_KERNEL = ("Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D")
 # Of k-means, at most.
 ITERATIONS = 3000
 # Up to so many values, a weight is compared with each of them; else its place among them is searched.
@@ -211,6 +212,14 @@ def _nearest(weights: Any, values: Any) -> Any:
     return tf.reshape(tf.gather(tf.cast(order, tf.int64), places), weights.shape)
 
 
+def _normalization_of(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer | None:
+    """The batch normalization that the converter folds into a layer with a kernel, if any."""
+    after = [node.layer for node in layer.outbound_nodes]
+    if type(layer).__name__ not in _WITH_KERNEL or layer.activation.__name__ != "linear" or len(after) != 1:
+        return None
+    return after[0] if type(after[0]).__name__ == "BatchNormalization" else None
+
+
 def _takes_normalized(layer: tf_keras.layers.Layer) -> bool:
     """Whether the converter multiplies a batch normalization before the layer into its kernel, by input channel.
 
@@ -225,8 +234,7 @@ def _takes_normalized(layer: tf_keras.layers.Layer) -> bool:
             (before,) = before
         if type(before).__name__ == "BatchNormalization":
             source = before.inbound_nodes[0].inbound_layers
-            fused = getattr(getattr(source, "activation", None), "__name__", "linear") != "linear"
-            return fused or type(source).__name__ not in ("Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D")
+            return isinstance(source, list) or _normalization_of(source) is not before
         if type(before).__name__ not in _LINEAR:
             return False
         layer = before
@@ -241,13 +249,8 @@ def mirror(model: tf_keras.Model) -> None:
     import tf_keras
 
     for layer in model.layers:
-        after = [node.layer for node in layer.outbound_nodes]
-        if type(layer).__name__ not in ("Conv2D", "Dense") or len(after) != 1:
-            continue
-        (normalization,) = after
-        if type(normalization).__name__ != "BatchNormalization" or not normalization.scale:
-            continue
-        if layer.activation.__name__ != "linear":
+        normalization = _normalization_of(layer)
+        if type(layer).__name__ not in ("Conv2D", "Dense") or normalization is None or not normalization.scale:
             continue
         signs = np.where(normalization.gamma.numpy() < 0, -1, 1).astype(np.float32)
         layer.set_weights([weight * signs for weight in layer.get_weights()])
