@@ -18,7 +18,8 @@ from pipelines.cells.compose import CONF, GROUPS, cell_of
 from pipelines.cells.plan import Plan
 from pipelines.datasets.base import Dataset
 from pipelines.execution.overrides import expand
-from pipelines.techniques.base import Chain
+from pipelines.techniques.base import Chain, Technique
+from pipelines.techniques.fine_tuning import FineTuning
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMED_BY_THEIR_PATH = {"npz", "folder"}
@@ -80,12 +81,19 @@ def test_longer_chain_starts_from_shorter_chains_cell() -> None:
     assert fingerprint(short.parent) == fingerprint(composed("technique=prune"))
 
 
+def epochs_of(technique: Technique) -> int | None:
+    assert isinstance(technique, FineTuning)
+    return technique.epochs
+
+
 def test_epochs_of_fine_tuning_leave_the_baseline_alone() -> None:
     plain, few = composed("technique=cqat"), composed("technique=cqat", "training.fine_tuning_epochs=3")
-    assert [step.epochs for step in few.technique.steps.values()] == [3, 3]
+    assert isinstance(few.technique, Chain)
+    assert [epochs_of(step) for step in few.technique.steps.values()] == [3, 3]
     own = composed("technique=cluster", "training.fine_tuning_epochs=3", "technique.epochs=2")
-    assert own.technique.epochs == 2
+    assert epochs_of(own.technique) == 2
     assert fingerprint(few) != fingerprint(plain)
+    assert few.baseline is not None and plain.baseline is not None
     assert fingerprint(few.baseline) == fingerprint(plain.baseline)
     assert fingerprint(few) == fingerprint(
         composed("technique=cqat", "technique.steps.cluster.epochs=3", "technique.steps.qat.epochs=3")

@@ -33,7 +33,7 @@ def test_answers_are_those_of_litert(name: str, runtime: str, made: Path) -> Non
     expected = np.stack([named("litert").load(path, 1).query(image) for image in images])
     model = named(runtime).load(path, 1)
     found = np.stack([model.query(image) for image in images])
-    span = np.ptp(expected)
+    span = float(np.ptp(expected))
     np.testing.assert_allclose(found, expected, atol=0.03 * span)
     together = named(runtime).load(path, 2, batch=20)
     np.testing.assert_allclose(together.query_batch(images), found, atol=0.03 * span)
