@@ -7,6 +7,11 @@
 A narrow terminal shows the columns that decide. --wide shows all columns, and what holds of the claims of the article
 behind opscore; so does a pipe or a file.
 
+With --target, times are those that `opscore measure` took on that device, each cell's on the runtime that is fastest
+there, and scores, ratios and budgets are computed from them.
+
+  opscore compare --target kitchen-pi                      --runtime litert --threads 4 choose one setting
+
 = marks cells whose score does not differ significantly from the winner's, P those on the Pareto front over accuracy,
 test time and compressed size. "first" is the share of all weights of the four criteria under which a cell ranks first.
 
@@ -17,6 +22,7 @@ model.input_size=64, may follow the dataset.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +34,7 @@ from pipelines.comparison import article, shortlist_text
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.labels import short_settings
 from pipelines.comparison.notes import notes
+from pipelines.comparison.on_device import Device, hint
 from pipelines.comparison.pages import rewrite
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.shortlist import shortlist
@@ -82,6 +89,7 @@ def _table(comparison: Comparison, width: float) -> str:
         TextColumn(heading="model", texts=[entry.model for entry in entries], left=True),
         TextColumn(heading="technique", texts=[_technique(entry) for entry in entries], left=True),
         TextColumn(heading="settings", texts=[short_settings(entry.settings) for entry in entries], left=True),
+        *shortlist_text.runtimes(entries),
         TextColumn(heading="", texts=[_marks(entry, comparison) for entry in entries], left=True),
         *figures[:2],
         TextColumn(heading="95%", texts=[entry.format_interval() for entry in entries], rank=2),
@@ -89,8 +97,27 @@ def _table(comparison: Comparison, width: float) -> str:
         TextColumn(heading=columns.FIRST.heading, texts=first, rank=8),
         TextColumn(heading="seeds", texts=[str(len(entry.runs)) for entry in entries], rank=7),
         TextColumn(heading="run", texts=[entry.runs[-1].run_id[:8] for entry in entries], rank=5),
+        *_times(entries),
     ]
     return fitted(table, width)
+
+
+def _times(entries: Sequence[Entry]) -> list[TextColumn]:
+    """The time on each runtime of a device, and the share of answers that are those of the session's first runtime."""
+    runtimes = sorted({name for entry in entries for one in entry.devices for name in one.times_ms})
+    if len(runtimes) < 2:
+        return []
+    form = columns.TEST_MS.text
+    agreements = [
+        min((one.agreement for one in entry.devices if one.agreement is not None), default=None) for entry in entries
+    ]
+    return [
+        *(
+            TextColumn(heading=f"{name} ms", texts=[form(entry.ms_on(name)) for entry in entries], rank=6)
+            for name in runtimes
+        ),
+        TextColumn(heading="same class", texts=[columns.ACCURACY.text(one) for one in agreements], rank=6),
+    ]
 
 
 def _technique(entry: Entry) -> str:
@@ -104,26 +131,32 @@ def _marks(entry: Entry, comparison: Comparison) -> str:
 
 @click.command("compare", cls=arguments.WordCommand, help=__doc__)
 @selection.options
+@selection.on_device
 @click.option(
     "--into", type=click.Path(path_type=Path), metavar="FILE", help="A markdown file whose marked tables are rewritten."
 )
 @arguments.WIDE()
-def command(chosen: Selection, into: Path | None, width: float) -> None:
+def command(chosen: Selection, device: Device | None, into: Path | None, width: float) -> None:
     """Print the comparison of the chosen cells, or rewrite a file's tables."""
     # It loads MLflow, which a refused argument should not wait for.
     from pipelines.tracking.registry import Registry
 
     runtime.relax_gc()
     store = chosen.store()
-    cells = chosen.cells(store)
+    found = chosen.timed(store, device)
+    cells = found.cells
     if into is not None:
         into.write_text(rewrite(into.read_text(), cells))
         return
+    if found.notes:
+        print("\n".join(wrapped(note, width) for note in found.notes), end="\n\n")
     comparisons, registry = compare(cells), Registry(store.uri, store.client)
     for comparison in comparisons:
         print(text(comparison, registry.predictions, width=width), end="\n\n")
         if marks := article.table(comparison, width=width):
             legend = "" if width == terminal.UNLIMITED else f"\n{wrapped(article.LEGEND, width)}"
             print(f"{marks}{legend}\n")
+    if device is None and (devices := hint(cells)):
+        print(wrapped(devices, width), end="\n\n")
     if width == terminal.UNLIMITED:
         print(f"{wrapped(article.RULE, width)}\n\n{wrapped(article.claims(comparisons), width)}")

@@ -118,6 +118,7 @@ def _measure(
     if store is not None:
         sent = recording.send(folder)
         print(f"{sent} runs in {store.uri} got them as measure/{target}/...")
+        print(f"`opscore compare --target {target}` compares the cells by these times")
 
 
 def _subjects(chosen: Selection, files: Sequence[Path], reference: str | None) -> tuple[list[Subject], Store | None]:

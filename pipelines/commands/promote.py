@@ -8,6 +8,7 @@ as opscore-<dataset> with the alias champion, and the former champion gets the a
   opscore promote --dataset cifar10 --sweep last --dry-run       shows the shortlist, changes nothing
   opscore promote --dataset cifar10 --max-drop 0.005
   opscore promote --dataset cifar10 --filter 'tags.model = "resnet50"' --margin 0.005
+  opscore promote --dataset cifar10 --target kitchen-pi      decides by the times that were measured there
   opscore promote --dataset cifar10 --anew       ignores the champion, for example if its run is lost
 
 `opscore rollback` returns to an earlier champion.
@@ -18,16 +19,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipelines.champion import comparability, description, gates
 from pipelines.commands import arguments, rollback, selection
-from pipelines.commands.selection import Selection
+from pipelines.commands.selection import IS_BASELINE, Selection
 from pipelines.comparison import shortlist_text, training_time
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.groups import by_conditions, training_note
+from pipelines.comparison.on_device import Device, timed
 from pipelines.comparison.ranking import compare
 from pipelines.comparison.shortlist import MAX_DROP, doubt, points, shortlist
 from pipelines.results import metrics
@@ -39,6 +41,9 @@ from pipelines.system.errors import StoreError
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACTERS, Registry, Version, model_name
 from pipelines.tracking.tags import PREFIX
 
+if TYPE_CHECKING:
+    from pipelines.tracking.store import Store
+
 MAX_MISSES = 5
 
 
@@ -48,21 +53,25 @@ def promoted(
     limits: gates.Limits,
     dry_run: bool,
     anew: bool,
+    device: Device | None = None,
     width: float = terminal.UNLIMITED,
 ) -> str:
     """Promote the winner among the cells of a dataset; gives a report for a terminal of `width` columns.
 
-    anew: ignore the champion. Raises MisuseError, or ValueError where no cell passes the gates, with the nearest
-    misses, or the cells cannot be compared.
+    anew: ignore the champion. device: whose times count; None for those of the cells' own runs. Raises MisuseError, or
+    ValueError where no cell passes the gates, with the nearest misses, or the cells cannot be compared.
     """
     with arguments.checked():
         name = model_name(arguments.required_dataset(chosen.dataset))
     store = chosen.store()
-    cells = _newest(chosen.cells(store))
-    comparability.check_comparable(cells)
     registry = Registry(store.uri, store.client)
     version = registry.aliased(name, CHAMPION)
     champion = registry.cell(version) if version and not anew else None
+    found = chosen.timed(store, device)
+    cells = _newest(found.cells)
+    comparability.check_comparable(cells)
+    if champion and device:
+        champion = _on_device(champion, store, device)
     compared = training_time.comparable([*cells, champion] if champion else cells)
     cells, champion = compared[: len(cells)], compared[-1] if champion else None
     train_time_note = training_time.note(compared)
@@ -70,6 +79,7 @@ def promoted(
     note = comparability.hardware_note([*cells, *([decision.champion] if decision.champion else [])])
     count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
     lines = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
+    lines += found.notes
     lines += [f"Note: {note}."] if note else []
     trained = training_note(cells)
     lines += [f"Note: the candidates were {trained}."] if trained else []
@@ -105,6 +115,18 @@ def promoted(
     )
     former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
     return "\n".join([*lines, wrapped(f"It is version {made.number} of {name} now, the {CHAMPION}{former}.", width)])
+
+
+def _on_device(champion: RecordedCell, store: Store, device: Device) -> RecordedCell:
+    """The champion with its times on the device. Raises ValueError where it has none."""
+    try:
+        return timed([champion], device, store.finished_cells(champion.dataset, condition=IS_BASELINE)).cells[0]
+    except ValueError as error:
+        raise ValueError(
+            f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device}, got none: "
+            f'measure it with `opscore measure --target {device.target} --filter "attributes.run_id = '
+            f"'{champion.run_id}'\"`, or add --anew to replace it by the best candidate"
+        ) from error
 
 
 def _newest(cells: Sequence[RecordedCell]) -> list[RecordedCell]:
@@ -147,10 +169,17 @@ def _reasons(
         **{f"gate/{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
         "replaced": f"version {version.number}, run {version.run_id}" if version else "nothing, it is the first",
         "hardware": cell.hardware,
+        **_runtime(cell),
         "hardware_note": note or "all were measured on the same hardware",
         f"{PREFIX}compared_runs": _listed(sorted(compared)) or "none",
         f"{PREFIX}data_digest": cell.digest,
     }
+
+
+def _runtime(cell: RecordedCell) -> dict[str, str]:
+    """How it runs on the device that the promotion was for; empty without one."""
+    one = cell.device
+    return {"runtime": one.runtime, "threads": str(one.threads), "target": one.target} if one else {}
 
 
 def _about(name: str, cell: RecordedCell, registry: Registry) -> str:
@@ -195,6 +224,7 @@ class _Promote(arguments.WordCommand):
 
 @click.command("promote", cls=_Promote, help=__doc__)
 @selection.options
+@selection.on_device
 @arguments.setting(
     "--max-drop",
     metavar="FRACTION",
@@ -211,11 +241,11 @@ class _Promote(arguments.WordCommand):
 )
 @arguments.DRY_RUN()
 @click.option("--anew", is_flag=True, help="Ignore the champion: the best candidate replaces it.")
-def command(chosen: Selection, max_drop: str, margin: str, dry_run: bool, anew: bool) -> None:
+def command(chosen: Selection, *, device: Device | None, max_drop: str, margin: str, dry_run: bool, anew: bool) -> None:
     """Promote, and print the report."""
     with arguments.checked():
         limits = gates.Limits(max_drop=_fraction("--max-drop", max_drop), margin=_fraction("--margin", margin))
-    print(promoted(chosen, limits=limits, dry_run=dry_run, anew=anew, width=terminal.columns()))
+    print(promoted(chosen, limits=limits, dry_run=dry_run, anew=anew, device=device, width=terminal.columns()))
 
 
 def _fraction(name: str, text: str) -> float:

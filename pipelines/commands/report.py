@@ -4,7 +4,8 @@
   opscore report --sweep last         those of the newest sweep, or --sweep <run id>
   opscore report --dataset cifar10 --out /tmp/cifar10
 
-The options choose cells as in `opscore compare`. Open <out>/report.html in a browser; it needs no network.
+The options choose cells, and a device with --target, as in `opscore compare`. Open <out>/report.html in a browser; it
+needs no network.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import click
 
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
+from pipelines.comparison.on_device import Device
 from pipelines.system import runtime
 
 
 @click.command("report", cls=arguments.WordCommand, help=__doc__)
 @selection.options
+@selection.on_device
 @arguments.setting("--out", metavar="FOLDER", default="report", show_default=True, help="Where the report goes.")
-def command(chosen: Selection, out: str) -> None:
+def command(chosen: Selection, device: Device | None, out: str) -> None:
     """Write the report of the chosen cells."""
     # Here, because Matplotlib and MLflow take seconds to load, and a refusal should not.
     from pipelines.report.page import write
@@ -31,5 +34,7 @@ def command(chosen: Selection, out: str) -> None:
     folder = Path(out)
     store = chosen.store()
     read = Registry(store.uri, store.client).predictions
-    page, *figures = write(chosen.cells(store), folder, chosen=str(chosen), predictions_of=read)
+    found = chosen.timed(store, device)
+    page, *figures = write(found.cells, folder, chosen=chosen.words(device), on_device=found.notes, predictions_of=read)
+    print(*found.notes, sep="\n", end="\n" if found.notes else "")
     print(f"{page}\n{len(figures)} figures as PNG in {folder}")

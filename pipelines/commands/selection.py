@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.commands import arguments
+from pipelines.comparison.entries import BASELINE
+from pipelines.comparison.on_device import Device, Timed, timed
 from pipelines.results.recorded import RecordedCell
+from pipelines.system.guard import MisuseError
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
+
+# In MLflow's syntax.
+IS_BASELINE = f"tags.technique = '{BASELINE}'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,11 @@ class Selection:
         given = {"dataset": self.dataset, "sweep": self.sweep, "filter": self.filter, "experiment": self.experiment}
         return " ".join(f"{name}={value}" for name, value in given.items() if value)
 
+    def words(self, device: Device | None) -> str:
+        """The selection and the device in the words of the command line."""
+        given = {"target": device.target, "runtime": device.runtime, "threads": device.threads} if device else {}
+        return " ".join([str(self), *(f"{name}={value}" for name, value in given.items() if value)])
+
     def store(self) -> Store:
         """Open the store for reading. Raises MisuseError where the store or the experiment is missing."""
         from pipelines.tracking.store import Store
@@ -55,6 +66,14 @@ class Selection:
             )
         return cells
 
+    def timed(self, store: Store, device: Device | None) -> Timed:
+        """The chosen cells, with their times on the device if there is one. Raises MisuseError where none has any."""
+        cells = self.cells(store)
+        if device is None:
+            return Timed(cells=tuple(cells), notes=())
+        with arguments.checked():
+            return timed(cells, device, baselines=store.finished_cells(self.dataset, condition=IS_BASELINE))
+
 
 _OPTIONS = (
     arguments.setting("--dataset", metavar="NAME", help="Cells of this dataset; default: of all."),
@@ -65,6 +84,42 @@ _OPTIONS = (
     arguments.setting("--experiment", metavar="NAME", default="opscore", show_default=True, help="MLflow's."),
     arguments.STORE(),
 )  # fmt: skip
+
+
+_ON_DEVICE = (
+    arguments.setting("--target", metavar="DEVICE", help="Decide by the times that `opscore measure` took there."),
+    arguments.setting("--runtime", metavar="NAME", help="The runtime there; default: each cell's fastest."),
+    arguments.setting("--threads", metavar="NUMBER", help="Of the runtime there; default: 1."),
+)
+
+
+def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a device, and its function the `device` that they name, None for no device."""
+
+    @functools.wraps(function)
+    def with_device(
+        *arguments_: Any, target: str | None, runtime: str | None, threads: str | None, **others: Any
+    ) -> Any:
+        return function(*arguments_, device=_device(target, runtime, threads), **others)
+
+    decorated: Callable[..., Any] = with_device
+    for option in reversed(_ON_DEVICE):
+        decorated = option(decorated)
+    return decorated
+
+
+def _device(target: str | None, runtime: str | None, threads: str | None) -> Device | None:
+    if not target:
+        for name, value in (("runtime", runtime), ("threads", threads)):
+            if value:
+                raise MisuseError(
+                    f"{name} needs the device that it is about, got {name}={value} without target: add for example "
+                    "--target kitchen-pi, a name given to `opscore measure`"
+                )
+        return None
+    if threads is not None and not (threads.isdecimal() and int(threads)):
+        raise MisuseError(f"threads must be a whole number of at least 1, got {threads!r}: set for example threads=1")
+    return Device(target=target, runtime=runtime, threads=int(threads or 1))
 
 
 def options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.comparison import training_time
 from pipelines.comparison.budgets import used_budgets
-from pipelines.comparison.labels import images_of, labelled, settings_of
+from pipelines.comparison.labels import identity, images_of, labelled, settings_of
 from pipelines.comparison.marks import marks_of
 from pipelines.results import columns
 from pipelines.results.metrics import (
@@ -33,7 +33,7 @@ from pipelines.results.statistics import mean_interval, mean_share, wilson
 
 if TYPE_CHECKING:
     from pipelines.results.columns import Column
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded import OnDevice, RecordedCell
     from pipelines.results.records import Verdict
 
 BASELINE = "baseline"
@@ -110,6 +110,21 @@ class Entry:
         return [self.marks[name] for name in DIMENSIONS].count("better") if self.marks else None
 
     @property
+    def devices(self) -> tuple[OnDevice, ...]:
+        """How its seeds run on the device whose times count; empty where the times are those of its own runs."""
+        return tuple(run.device for run in self.runs if run.device)
+
+    @property
+    def runtime(self) -> str:
+        """The runtime on that device; empty without a device."""
+        return ", ".join(sorted({one.runtime for one in self.devices}))
+
+    def ms_on(self, runtime: str) -> float:
+        """The mean time of one image by a runtime on that device; NaN where it was not measured."""
+        times = [one.times_ms.get(runtime, math.nan) for one in self.devices]
+        return float(np.mean(times)) if times else math.nan
+
+    @property
     def train_unknown(self) -> bool:
         """Whether its training time is unknown in one seed or more."""
         return any(run.train_unknown for run in self.runs)
@@ -162,7 +177,7 @@ def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     """
     groups: dict[frozenset[tuple[str, str]], dict[str, RecordedCell]] = defaultdict(dict)
     for cell in sorted(cells, key=lambda cell: cell.started):
-        groups[frozenset((settings_of(cell) | images_of(cell) | {"name": cell.name}).items())][cell.seed] = cell
+        groups[identity(cell)][cell.seed] = cell
     newest = iter(training_time.comparable([cell for by_seed in groups.values() for cell in by_seed.values()]))
     runs = [tuple(next(newest) for _ in by_seed) for by_seed in groups.values()]
     labels = labelled([settings_of(of_one[0]) for of_one in runs], [of_one[0].name for of_one in runs])

@@ -48,6 +48,11 @@ def images_of(cell: RecordedCell) -> dict[str, str]:
     return {"training-images": cell.training_digest[:8], "test-images": cell.digest[:8]}
 
 
+def identity(cell: RecordedCell) -> frozenset[tuple[str, str]]:
+    """What cells have in common that differ in their seed alone: settings, images and name."""
+    return frozenset((settings_of(cell) | images_of(cell) | {"name": cell.name}).items())
+
+
 def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
     """The cells' names, each with its values of the settings in which cells of any one name differ.
 

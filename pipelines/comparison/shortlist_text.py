@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from pipelines.comparison.entries import Entry
 from pipelines.comparison.labels import short_settings
 from pipelines.comparison.shortlist import Shortlist
 from pipelines.results import columns
@@ -48,6 +49,7 @@ def _table(shortlist: Shortlist, width: float) -> str:
                 left=True,
             ),
             TextColumn(heading="settings", texts=[short_settings(entry.settings) for entry in entries], left=True),
+            *runtimes(entries),
             TextColumn(heading="accuracy", texts=[columns.ACCURACY.text(entry.accuracy.value) for entry in entries]),
             TextColumn(heading="95%", texts=[entry.format_interval() for entry in entries], rank=3),
             *(
@@ -59,6 +61,12 @@ def _table(shortlist: Shortlist, width: float) -> str:
         ],
         width,
     )
+
+
+def runtimes(entries: Sequence[Entry]) -> list[TextColumn]:
+    """The runtime of each entry on a device; none without a device."""
+    names = [entry.runtime for entry in entries]
+    return [TextColumn(heading="runtime", texts=names, left=True)] if any(names) else []
 
 
 def extremes(shortlist: Shortlist) -> Iterator[str]:

@@ -11,10 +11,8 @@ import numpy.typing as npt
 
 from pipelines.litert.process import serve
 from pipelines.litert.stream import MAX_DIFFERENCE, span
+from pipelines.results.on_device import MAX_CHANGED
 from pipelines.runtimes.base import named
-
-# Share of the images of which a runtime may change the class beyond rounding.
-MAX_CHANGED = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,12 @@ from pipelines.device.results import DeviceResult
 from pipelines.device.session import Raw, raw_arrays
 from pipelines.device.settings import Settings
 from pipelines.device.subjects import Subject
+from pipelines.results.on_device import BEFORE_RUNTIMES
 from pipelines.results.record import Record
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.client import connected
-from pipelines.tracking.measured import BEFORE_RUNTIMES, OnTarget, record
+from pipelines.tracking.measured import OnTarget, record
 from pipelines.tracking.moved import address_of
 
 SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
@@ -105,6 +106,8 @@ def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]
             target=session.target,
             # Sessions from before runtimes could be chosen have none.
             runtime=content.get("runtime", BEFORE_RUNTIMES),
+            version=content.get("version", ""),
+            precision=content.get("precision", ""),
             began=session.began,
             hardware=session.hardware,
             metrics=content["metrics"],

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from pipelines.comparison.notes import notes
+from pipelines.comparison.on_device import threads_in_words
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, points
 from pipelines.report.rows import dataset_and_conditions
@@ -26,7 +27,7 @@ def first_screen(comparison: Comparison, found: Shortlist | None) -> dict[str, o
     answer = found.recommended.entry if found else None
     return {
         "question": question(len(comparison.entries), dataset),
-        "conditions": conditions,
+        "conditions": "; ".join(filter(None, (conditions, _device(comparison)))),
         "why": why(comparison, found),
         "rows": [
             _row(row, names) | {"at": places[row.entry.label], "fittest": row.entry is answer}
@@ -35,6 +36,12 @@ def first_screen(comparison: Comparison, found: Shortlist | None) -> dict[str, o
         "extremes": _extremes(found, names) if found else [],
         "cautions": found.warnings if found else (),
     }
+
+
+def _device(comparison: Comparison) -> str:
+    """The device whose times count; empty for the times of the cells' own runs."""
+    devices = [one for entry in comparison.entries for one in entry.devices]
+    return f"times on {devices[0].target}, {threads_in_words(devices[0].threads)}" if devices else ""
 
 
 def question(cells: int, dataset: str) -> str:
@@ -49,7 +56,8 @@ def why(comparison: Comparison, found: Shortlist | None) -> str:
     if found is None:
         return notes(comparison)[0]
     row, best, names = found.recommended, found.most_accurate, short_names(comparison)
-    name, right = names[row.entry.label], percent(row.entry.accuracy.value)
+    runtime = f" on {row.entry.runtime}" if row.entry.runtime else ""
+    name, right = names[row.entry.label] + runtime, percent(row.entry.accuracy.value)
     if len(comparison.entries) == 1:
         return f"{name} is the only cell here: it is right on {right} of the test images."
     if row.entry is best:
@@ -72,6 +80,7 @@ def _row(row: Shortlisted, names: Mapping[str, str]) -> dict[str, object]:
     return {
         "allowance": row.given_up,
         "name": f"{entry.model} {entry.technique}",
+        "runtime": entry.runtime,
         "setting": names[entry.label].removeprefix(f"{entry.model} {entry.technique}").strip(),
         "doubt": row.doubt,
         "accuracy": percent(accuracy.value),

@@ -114,17 +114,24 @@ ACROSS = (
 
 
 def write(
-    cells: Iterable[RecordedCell], folder: Path, *, chosen: str, predictions_of: PredictionsOf | None = None
+    cells: Iterable[RecordedCell],
+    folder: Path,
+    *,
+    chosen: str,
+    on_device: Sequence[str] = (),
+    predictions_of: PredictionsOf | None = None,
 ) -> list[Path]:
     """Write the report on the cells into `folder` and return the path of the page, then those of the figures.
 
-    chosen: how the cells were chosen, in words of the command. predictions_of: as in `shortlist`.
+    chosen: how the cells were chosen, in words of the command. on_device: the notes of `on_device.timed`.
+    predictions_of: as in `shortlist`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     comparisons = compare(cells)
     pictures = {comparison.dataset: drawn(comparison, looks_of(comparisons)) for comparison in comparisons}
     paths = [folder / PAGE]
-    paths[0].write_text(page(comparisons, pictures, chosen=chosen, predictions_of=predictions_of), encoding="utf-8")
+    text = page(comparisons, pictures, chosen=chosen, on_device=on_device, predictions_of=predictions_of)
+    paths[0].write_text(text, encoding="utf-8")
     for dataset, of_one in pictures.items():
         stem = NOT_IN_A_FILE_NAME.sub("_", dataset)
         # `a b` and `a_b` are two datasets.
@@ -176,6 +183,7 @@ def page(
     pictures: Mapping[str, Sequence[Picture]],
     *,
     chosen: str,
+    on_device: Sequence[str] = (),
     predictions_of: PredictionsOf | None = None,
 ) -> str:
     """The page as HTML. pictures: by dataset."""
@@ -200,6 +208,7 @@ def page(
         rule=article.RULE,
         criteria=article.HEADINGS,
         chosen=chosen,
+        on_device=on_device,
         version=__version__,
         runs=len(runs),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -245,6 +254,7 @@ def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
 def _columns(all_rows: Sequence[Row]) -> list[object]:
     """The columns without those that are the same for all cells."""
     constant = {"dataset": len({row["dataset"] for row in all_rows}) == 1}
+    constant["runtime"] = not any(row["runtime"] for row in all_rows)
     constant |= {key: all(row[key] for row in all_rows) for key in ("learnt", "feasible")}
     return [column for column in COLUMNS if not constant.get(column.key)]
 

@@ -56,6 +56,8 @@ class Column:
             return str(row["variation"])
         if self.key == "dataset":
             return dataset_and_conditions(str(row["dataset"]))[1]
+        if self.key == "runtime":
+            return str(row["other_times"])
         if self.key == "feasible":
             return f"misses {row['missed']}" if row["missed"] else ""
         low, high = (row.get(f"{self.key}_{end}") for end in ("low", "high"))
@@ -83,6 +85,11 @@ COLUMNS = (
     Column(key="dataset", heading="dataset", about="the images that it was trained and tested on"),
     _measured(columns.ACCURACY, "accuracy", words.percent),
     _measured(columns.TEST_MS, "test time", columns.milliseconds),
+    Column(
+        key="runtime",
+        heading="runtime",
+        about="the runtime that the test time is that of; below: the times by the others that were measured",
+    ),
     _measured(columns.COMPRESSED, "size", columns.kilobytes),
     _measured(columns.SCORE, "score", words.decibels),
     _measured(columns.GAIN, "gain", words.difference),
@@ -145,6 +152,8 @@ def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:
         "technique": entry.optimized_with,
         "variation": entry.settings,
         "dataset": comparison.dataset,
+        "runtime": entry.runtime,
+        "other_times": _other_times(entry),
         "improved": entry.improved,
         "front": entry.label in comparison.front,
         "tied": entry.label in comparison.tied and len(comparison.tied) > 1,
@@ -162,6 +171,14 @@ def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:
         if column in WITH_INTERVAL:
             row |= {f"{column.key}_low": _known(estimate.low), f"{column.key}_high": _known(estimate.high)}
     return row | {column.key: _known(entry.estimate(column).value) for column in columns.GAINS.values()}
+
+
+def _other_times(entry: Entry) -> str:
+    """The times on the runtimes of a device that were not chosen."""
+    others = sorted({name for one in entry.devices for name in one.times_ms} - {entry.runtime})
+    times = (f"{name} {columns.milliseconds(entry.ms_on(name))}" for name in others)
+    # A line breaks between two runtimes only.
+    return ", ".join(text.replace(" ", "\N{NO-BREAK SPACE}") for text in times)
 
 
 def _known(value: float) -> float | None:

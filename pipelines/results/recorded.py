@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,22 @@ class Predictions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnDevice:
+    """How a cell runs on a device: `comparison.on_device`.
+
+    agreement: share of images with the class of the session's first runtime; None where only one was measured.
+    times_ms: median time of one image by runtime.
+    """
+
+    target: str
+    runtime: str
+    threads: int
+    is_reliable: bool
+    agreement: float | None
+    times_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordedCell:
     """A finished cell as MLflow lists it.
 
@@ -30,7 +46,8 @@ class RecordedCell:
     shapes are (n, height, width, 3), all empty where they were not logged. params: the configuration by dotted name.
     baseline: the fingerprint of its baseline, empty for a baseline and where the record is older.
     majority: the most frequent class of the test images, empty where the record is older than the test against it.
-    delegated: the `Delegation` as JSON, empty where the record is older than it.
+    delegated: the `Delegation` as JSON, empty where the record is older than it. on_devices: tags of `opscore measure`
+    (`results.on_device`). device: whose times are in `metrics`; None for those of the cell's own run.
     """
 
     run_id: str
@@ -53,6 +70,8 @@ class RecordedCell:
     baseline: str = ""
     majority: str = ""
     delegated: str = ""
+    on_devices: Mapping[str, str] = field(default_factory=dict)
+    device: OnDevice | None = None
 
     @property
     def accuracy(self) -> float:

@@ -1,8 +1,7 @@
 """Figures that a cell's exported model was measured to have on a device, on the cell's own run.
 
-Their names begin with `measure/<device>/<runtime>/`, so that a cell that is measured on two devices, or by two
-runtimes, keeps all sets. Of two sessions the newer counts: a metric's step is the second at which its session began.
-Figures that were recorded before runtimes could be chosen begin with `measure/<device>/` and are LiteRT's.
+Each device and runtime has a set of its own (`results.on_device`). Of two sessions the newer counts: a metric's step is
+the second at which its session began.
 """
 
 from __future__ import annotations
@@ -14,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.results.on_device import BEFORE_RUNTIMES, HARDWARE, PRECISION, PREFIX, VERSION
 from pipelines.system.errors import StoreError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PREFIX = "measure"
-# The runtime of figures whose names have none.
-BEFORE_RUNTIMES = "litert"
 # MLflow's limit for a tag, on every kind of store.
 TAG_CHARACTERS = 5000
 
@@ -30,12 +27,15 @@ TAG_CHARACTERS = 5000
 class OnTarget:
     """The figures of one exported model in one session.
 
-    target: the device's name. runtime: its name. began: seconds since 1970. metrics: by name below
-    `measure/<device>/<runtime>/`. invalid: why they do not count; empty where they do. folder: its files.
+    target: the device's name. runtime, version, precision: its name, its version and what it computed in. began:
+    seconds since 1970. metrics: by name below `measure/<device>/<runtime>/`. invalid: why they do not count; empty
+    where they do. folder: its files.
     """
 
     target: str
     runtime: str
+    version: str
+    precision: str
     began: int
     hardware: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -67,7 +67,13 @@ def _record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
     older = f"{PREFIX}/{found.target}" if found.runtime == BEFORE_RUNTIMES else place
     outdated = [name for name in recorded.metrics if name.rpartition("/")[0] in (place, older) and name not in values]
     values |= dict.fromkeys(outdated, math.nan)
-    tags = {"began": str(found.began), "hardware": json.dumps(found.hardware), "invalid": found.invalid or "no"}
+    tags = {
+        "began": str(found.began),
+        "invalid": found.invalid or "no",
+        HARDWARE: json.dumps(found.hardware),
+        VERSION: found.version,
+        PRECISION: found.precision,
+    }
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, found.began * 1000, found.began) for name, value in values.items()],

@@ -7,9 +7,10 @@ import sys
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.cells.targets import current
+from pipelines.results.on_device import PREFIX
 from pipelines.results.recorded import RecordedCell
 from pipelines.system.errors import StoreError
 from pipelines.tracking import tags as tag_names
@@ -33,6 +34,7 @@ def recorded(run: Run) -> RecordedCell:
     tags, inputs = run.data.tags, run.inputs.dataset_inputs if run.inputs else []
     images = {tag.value: one.dataset for one in inputs for tag in one.tags}
     test, training = images.get("testing"), images.get("training")
+    words: dict[str, Any] = {field: sys.intern(tag_names.read(tags, name)) for name, field in TAGS.items()}
     return RecordedCell(
         run_id=run.info.run_id,
         started=run.info.start_time,
@@ -46,7 +48,8 @@ def recorded(run: Run) -> RecordedCell:
             for name, value in _as_computed(run.data.params, tags).items()
         },
         metrics={sys.intern(name): value for name, value in run.data.metrics.items()},
-        **{field: sys.intern(tag_names.read(tags, name)) for name, field in TAGS.items()},
+        on_devices={name: sys.intern(value) for name, value in tags.items() if name.startswith(f"{PREFIX}/")},
+        **words,
     )
 
 

@@ -109,7 +109,17 @@ def test_figures_from_before_runtimes_are_litert_s(cells: RecordedRuns, tmp_path
         folder = tmp_path / runtime
         folder.mkdir()
         metrics = {"p50_ms_1t": 2.0}
-        return OnTarget(target="t", runtime=runtime, began=200, hardware={}, metrics=metrics, invalid="", folder=folder)
+        return OnTarget(
+            target="t",
+            runtime=runtime,
+            version="",
+            precision="",
+            began=200,
+            hardware={},
+            metrics=metrics,
+            invalid="",
+            folder=folder,
+        )
 
     record(cells.client, cells.int8, at("openvino"))
     assert cells.run(cells.int8).data.metrics["measure/t/p50_ms_1t"] == 1.0

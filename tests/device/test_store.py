@@ -111,6 +111,8 @@ class TestStore:
             return OnTarget(
                 target="t",
                 runtime="litert",
+                version="",
+                precision="",
                 began=began,
                 hardware={},
                 metrics={"p50_ms_1t": p50},

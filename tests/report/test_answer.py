@@ -47,6 +47,7 @@ def test_rows_of_the_shortlist() -> None:
     assert first == {
         "allowance": "0 points",
         "name": "vgg16 baseline",
+        "runtime": "",
         "setting": "",
         "doubt": "",
         "accuracy": "80.0%",

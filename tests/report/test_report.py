@@ -11,6 +11,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pipelines.comparison.on_device import Device, timed
+from pipelines.comparison.ranking import compare
 from pipelines.report.bars import ranking
 from pipelines.report.page import KINDS, write
 from pipelines.report.rows import COLUMNS, rows
@@ -47,6 +49,29 @@ def test_the_page_loads_nothing_and_every_figure_is_there(tmp_path: Path) -> Non
     assert "Is the one cell fit to be operated on digits?" in html
     assert "vgg16-cifar10-quantize_int8 has the highest score" in html
     assert "2 of 3" in html and "cannot be tested" in html
+
+
+def test_runtimes_of_a_device(tmp_path: Path) -> None:
+    def measured(cell: RecordedCell, *, litert: float, openvino: float) -> RecordedCell:
+        times = {f"measure/pi/{name}/p50_ms_1t": ms for name, ms in (("litert", litert), ("openvino", openvino))}
+        return replace(cell, metrics=cell.metrics | times)
+
+    base = replace(measured(recorded("baseline"), litert=2.0, openvino=1.0), fingerprint="b")
+    int8 = recorded("quantize_int8", megabytes=0.25, accuracy=0.79)
+    int8 = replace(measured(int8, litert=0.5, openvino=1.5), baseline="b")
+    found = timed([base, int8], Device(target="pi"))
+    html = write(found.cells, tmp_path, chosen="", on_device=found.notes)[0].read_text()
+    assert "Conditions: times on pi, 1 thread" in html
+    assert "vgg16 quantize_int8 on litert is the fittest cell within 2 points" in html
+    assert "it is 1 point less accurate than vgg16 baseline, and 4.00 times smaller and 2.00 times faster" in html
+    assert "Times by `opscore measure` on pi, each cell by its fastest runtime with 1 thread." in html
+    others = {row["technique"]: (row["runtime"], row["other_times"]) for row in rows(compare(found.cells))}
+    assert others == {
+        "baseline": ("openvino", "litert\N{NO-BREAK SPACE}2.00\N{NO-BREAK SPACE}ms"),
+        "quantize_int8": ("litert", "openvino\N{NO-BREAK SPACE}1.50\N{NO-BREAK SPACE}ms"),
+    }
+    assert 'data-key="runtime"' in html
+    assert 'data-key="runtime"' not in write([base, int8], tmp_path, chosen="")[0].read_text()
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

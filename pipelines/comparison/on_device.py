@@ -1,0 +1,262 @@
+"""Recorded cells with the times that they have on a device, so that everything that compares cells decides for it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pipelines.comparison.budgets import used_budgets
+from pipelines.comparison.entries import BASELINE
+from pipelines.comparison.labels import identity
+from pipelines.results.metrics import (
+    GAIN,
+    RATIO_HIGH,
+    RATIO_LOW,
+    SCORE,
+    TEST_MS,
+    TIME_RATIO,
+    gain_of,
+    term_of,
+)
+from pipelines.results.on_device import Figures, figures
+from pipelines.results.recorded import OnDevice
+from pipelines.results.score import decibels
+from pipelines.results.words import listed
+from pipelines.system.checks import nearest
+
+if TYPE_CHECKING:
+    from pipelines.results.recorded import RecordedCell
+
+TEST_TIME = "test_time"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Where and how cells shall run.
+
+    target: the device's name. runtime: None for the fastest of each cell. threads: of the runtime.
+    """
+
+    target: str
+    runtime: str | None = None
+    threads: int = 1
+
+    def __str__(self) -> str:
+        """In words."""
+        how = f"by {self.runtime}" if self.runtime else "each cell by its fastest runtime"
+        return f"{self.target}, {how} with {threads_in_words(self.threads)}"
+
+
+def threads_in_words(count: int) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{count} thread{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Cells with their times on a device. notes: what to know of them, and which are missing, a sentence each."""
+
+    cells: tuple[RecordedCell, ...]
+    notes: tuple[str, ...]
+
+
+def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[RecordedCell] = ()) -> Timed:
+    """The cells with times, ratios, scores and budgets as they are on the device.
+
+    Cells that differ in their seed alone run on the same runtime. A runtime that does not give the answers of the
+    session's first one is not chosen, and one whose times are not reliable only where no other is. The ratio to the
+    baseline is to the baseline on its own chosen runtime. Machine and settings of the cells' own measurements do not
+    matter any more.
+
+    baselines: of cells that are not among `cells` too. Raises ValueError where no cell has figures for the device.
+    """
+    everything = {cell.run_id: cell for cell in (*baselines, *cells)}
+    known = {run_id: _on(cell, device.target) for run_id, cell in everything.items()}
+    _check(cells, device, known)
+    chosen = _chosen(list(everything.values()), device, known)
+    by_fingerprint = {
+        cell.fingerprint: cell.run_id for cell in sorted(everything.values(), key=lambda one: one.started)
+    }
+    found: list[RecordedCell] = []
+    missing: Counter[str] = Counter()
+    for cell in cells:
+        base = cell.run_id if cell.technique == BASELINE else by_fingerprint.get(cell.baseline, "")
+        own = chosen.get(cell.run_id)
+        if own is None:
+            missing[_why_missing(cell, device, known[cell.run_id])] += 1
+        elif base not in chosen:
+            missing[f"the baseline has no figures there ({cell.name})"] += 1
+        else:
+            ratio = _relative(own, chosen[base], known[base], device.threads)
+            found.append(_moved(cell, own, known[cell.run_id], ratio, device))
+    if not found:
+        raise ValueError(f"no cell can be compared on {device}: {'; '.join(missing)}")
+    return Timed(cells=tuple(found), notes=tuple(_notes(found, device, missing)))
+
+
+def hint(cells: Sequence[RecordedCell]) -> str | None:
+    """A sentence on the devices that cells were measured on; None where there is none."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for cell in cells:
+        for one in figures(cell.metrics):
+            found[one.target].add(one.runtime)
+    if not found:
+        return None
+    devices = listed([f"{target} ({', '.join(sorted(runtimes))})" for target, runtimes in sorted(found.items())])
+    return f"`opscore measure` measured such cells on {devices}: --target {min(found)} decides by the times there."
+
+
+def _on(cell: RecordedCell, target: str) -> list[Figures]:
+    return [one for one in figures(cell.metrics, cell.on_devices) if one.target == target]
+
+
+def _check(cells: Sequence[RecordedCell], device: Device, known: Mapping[str, Sequence[Figures]]) -> None:
+    """Raise ValueError where target, runtime or threads are not those of any cell."""
+    targets = sorted({one.target for cell in cells for one in figures(cell.metrics)})
+    if not targets:
+        raise ValueError(
+            f"target must be a device on which cells were measured, got {device.target!r} and no figures of any device "
+            f"on these cells: measure them with `opscore measure --target {device.target}`"
+        )
+    if device.target not in targets:
+        raise ValueError(
+            f"target must be one of {', '.join(targets)}, on which these cells were measured, got {device.target!r}: "
+            f"set for example --target {nearest(device.target, targets) or targets[0]}"
+        )
+    found = [one for cell in cells for one in known[cell.run_id]]
+    runtimes = sorted({one.runtime for one in found})
+    if device.runtime is not None and device.runtime not in runtimes:
+        raise ValueError(
+            f"runtime must be one of {', '.join(runtimes)}, by which these cells were measured on {device.target}, got "
+            f"{device.runtime!r}: leave it out, or add it with `opscore measure --runtimes litert,{device.runtime}`"
+        )
+    threads = sorted({count for one in found if device.runtime in (None, one.runtime) for count in one.threads})
+    if device.threads not in threads:
+        given = ", ".join(map(str, threads)) or "none"
+        raise ValueError(
+            f"threads must be one of {given}, with which these cells were measured on {device.target}, got "
+            f"{device.threads}: set for example --threads {threads[0] if threads else 1}"
+        )
+
+
+def _chosen(
+    cells: Sequence[RecordedCell], device: Device, known: Mapping[str, Sequence[Figures]]
+) -> dict[str, Figures]:
+    """The figures of the runtime of each cell that has any, by run id."""
+    groups: dict[frozenset[tuple[str, str]], list[str]] = defaultdict(list)
+    for cell in cells:
+        if any(_usable(one, device) for one in known[cell.run_id]):
+            groups[identity(cell)].append(cell.run_id)
+    found: dict[str, Figures] = {}
+    for run_ids in groups.values():
+        by_runtime: dict[str, list[Figures]] = defaultdict(list)
+        for run_id in run_ids:
+            for one in known[run_id]:
+                if _usable(one, device):
+                    by_runtime[one.runtime].append(one)
+        # Seeds of which one was measured by other runtimes than the others have their own fastest ones.
+        common = [of_one for of_one in by_runtime.values() if len(of_one) == len(run_ids)]
+        if common:
+            best = min(common, key=lambda of_one: _rank(of_one, device.threads))
+            found |= dict(zip(run_ids, best, strict=True))
+        else:
+            for run_id in run_ids:
+                usable = [one for one in known[run_id] if _usable(one, device)]
+                found[run_id] = min(usable, key=lambda one: _rank([one], device.threads))
+    return found
+
+
+def _usable(one: Figures, device: Device) -> bool:
+    return one.same_answers and device.runtime in (None, one.runtime) and device.threads in one.threads
+
+
+def _rank(of_seeds: Sequence[Figures], threads: int) -> tuple[bool, float]:
+    """Reliable ones first, then by the mean time."""
+    times = [one.p50_ms(threads)[0] for one in of_seeds]
+    return not all(one.is_reliable for one in of_seeds), sum(times) / len(times)
+
+
+def _relative(own: Figures, base: Figures, of_base: Sequence[Figures], threads: int) -> tuple[float, float, float]:
+    """The time over the baseline's, and the bounds of the 95% prediction interval.
+
+    From the ratios to what their sessions had for reference, where that is the same for both: the one runtime of the
+    baseline that has no ratio. Otherwise from the medians, whose intervals are wider.
+    """
+    if own is base:
+        return 1.0, 1.0, 1.0
+    references = [one for one in of_base if threads in one.threads and one.ratio(threads) is None]
+    over = own.ratio(threads)
+    if len(references) == 1 and over is not None:
+        return _quotient(over, base.ratio(threads) or (1.0, 1.0, 1.0))
+    return _quotient(own.p50_ms(threads), base.p50_ms(threads))
+
+
+def _quotient(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float, float]:
+    """With an interval whose half width is the root of the sum of squares, on the log scale."""
+    half = math.hypot(*(math.log(high / low) / 2 for _, low, high in (one, other)))
+    value = one[0] / other[0]
+    return value, value * math.exp(-half), value * math.exp(half)
+
+
+def _moved(
+    cell: RecordedCell,
+    own: Figures,
+    known: Sequence[Figures],
+    ratio: tuple[float, float, float],
+    device: Device,
+) -> RecordedCell:
+    """The cell with the times of the device in its metrics."""
+    metrics = dict(cell.metrics)
+    weight = float(cell.params[f"score.{TEST_TIME}"])
+    metrics[TEST_MS] = own.p50_ms(device.threads)[0]
+    _set_part(metrics, SCORE, term_of(TEST_TIME), decibels(-weight, math.log10(metrics[TEST_MS])))
+    if cell.technique != BASELINE:
+        metrics |= dict(zip((TIME_RATIO, RATIO_LOW, RATIO_HIGH), ratio, strict=True))
+        _set_part(metrics, GAIN, gain_of(TEST_TIME), decibels(-weight, math.log10(ratio[0])))
+    times = {one.runtime: one.p50_ms(device.threads)[0] for one in known if device.threads in one.threads}
+    moved = replace(
+        cell,
+        metrics=metrics,
+        hardware=device.target,
+        params={name: value for name, value in cell.params.items() if not name.startswith("measurement.")},
+        device=OnDevice(
+            target=device.target,
+            runtime=own.runtime,
+            threads=device.threads,
+            is_reliable=own.is_reliable,
+            agreement=own.agreement,
+            times_ms=times,
+        ),
+    )
+    return replace(moved, feasible=str(all(used <= 1 for used in used_budgets(moved).values())))
+
+
+def _set_part(metrics: dict[str, float], total: str, part: str, value: float) -> None:
+    """Put a part of a sum in the place of the former one."""
+    if total in metrics:
+        metrics[total] += value - metrics.get(part, 0.0)
+    metrics[part] = value
+
+
+def _why_missing(cell: RecordedCell, device: Device, known: Sequence[Figures]) -> str:
+    own = [one for one in known if device.runtime in (None, one.runtime)]
+    if any(not one.same_answers for one in own):
+        changed = listed(sorted(one.runtime for one in own if not one.same_answers))
+        return f"{changed} changes the answers of {cell.name}"
+    return f"they have no figures for it: `opscore measure --target {device.target}` adds them"
+
+
+def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, int]) -> list[str]:
+    notes = [f"Times by `opscore measure` on {device}."]
+    for why, count in missing.items():
+        notes.append(f"{count} cell{' is' if count == 1 else 's are'} left out, as {why}.")
+    unreliable = [cell for cell in cells if cell.device and not cell.device.is_reliable]
+    if unreliable:
+        notes.append(
+            f"The times of {len(unreliable)} of {len(cells)} runs are INVALID there, as the session was disturbed or "
+            "too short, and may differ in a repeat: measure them again with nothing else running."
+        )
+    return notes

@@ -1,0 +1,105 @@
+"""What `opscore measure` recorded on a cell, by device and runtime.
+
+Metrics begin with `measure/<device>/<runtime>/`. Those that were recorded before runtimes could be chosen begin with
+`measure/<device>/` and are LiteRT's.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+PREFIX = "measure"
+# The runtime of figures whose names have none.
+BEFORE_RUNTIMES = "litert"
+# Share of the images of which a runtime may change the class beyond rounding.
+MAX_CHANGED = 0.01
+# Tags below `measure/<device>/<runtime>/`: the session's machine as JSON, the library, and what it computed in.
+HARDWARE, VERSION, PRECISION = "hardware", "version", "precision"
+TAGS = (HARDWARE, VERSION, PRECISION)
+_THREADS = re.compile(r"p50_ms_(\d+)t")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """All figures of a cell on a device by a runtime.
+
+    metrics: by name below `measure/<device>/<runtime>/`, without those that do not exist. tags: of TAGS, as far as they
+    were recorded.
+    """
+
+    target: str
+    runtime: str
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """The numbers of threads that were measured, in rising order."""
+        return tuple(sorted(int(found[1]) for name in self.metrics if (found := _THREADS.fullmatch(name))))
+
+    @property
+    def is_reliable(self) -> bool:
+        """Whether the session found no reason why times do not count."""
+        return bool(self.metrics.get("valid", 1.0))
+
+    @property
+    def same_answers(self) -> bool:
+        """Whether it gives the answers of the session's first runtime, as far as they were compared."""
+        return self.metrics.get("agreement_changed", 0.0) <= MAX_CHANGED
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of images with the class of the session's first runtime; None where only one was measured."""
+        return self.metrics.get("agreement")
+
+    def p50_ms(self, threads: int) -> tuple[float, float, float]:
+        """The median time of one image, and the bounds of its 95% prediction interval."""
+        value, low, high = (self.metrics.get(f"{name}_{threads}t") for name in ("p50_ms", "p50_low_ms", "p50_high_ms"))
+        assert value is not None
+        return value, low or value, high or value
+
+    def ratio(self, threads: int) -> tuple[float, float, float] | None:
+        """The time over that of the session's reference, and its bounds; None for the reference itself."""
+        found = [self.metrics.get(f"{name}_{threads}t") for name in ("ratio", "ratio_low", "ratio_high")]
+        known = [value for value in found if value is not None]
+        return (known[0], known[1], known[2]) if len(known) == len(found) else None
+
+
+def figures(metrics: Mapping[str, float], tags: Mapping[str, str] | None = None) -> list[Figures]:
+    """All that was measured on devices, from a run's metrics and tags, by device and runtime in alphabetical order."""
+    numbers: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for name, value in metrics.items():
+        place, last = _place(name)
+        # A figure that only an earlier session had is NaN.
+        if place and not math.isnan(value):
+            numbers[place][last] = value
+    words: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for name, text in (tags or {}).items():
+        place, last = _place(name)
+        if place and last in TAGS:
+            words[place][last] = text
+    return [
+        Figures(target=target, runtime=runtime, metrics=of_one, tags=words[target, runtime])
+        for (target, runtime), of_one in sorted(numbers.items())
+    ]
+
+
+def fastest(found: Sequence[Figures]) -> tuple[Figures, int] | None:
+    """The figures and the number of threads with the least median time, of runtimes that give the first one's answers.
+
+    Reliable ones come first. None where there is none.
+    """
+    usable = [(one, threads) for one in found if one.same_answers for threads in one.threads]
+    return min(usable, key=lambda of: (not of[0].is_reliable, of[0].p50_ms(of[1])[0]), default=None)
+
+
+def _place(name: str) -> tuple[tuple[str, str] | None, str]:
+    """Device and runtime of a metric's or a tag's name, None for another's; and its last part."""
+    first, *rest = name.split("/")
+    if first != PREFIX or len(rest) not in (2, 3):
+        return None, name
+    return (rest[0], rest[1] if len(rest) == 3 else BEFORE_RUNTIMES), rest[-1]

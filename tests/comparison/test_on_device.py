@@ -1,0 +1,183 @@
+"""Comparisons by the times of a device."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from pipelines.comparison.on_device import Device, hint, timed
+from pipelines.comparison.ranking import compare
+from pipelines.comparison.shortlist import shortlist
+from pipelines.results.recorded import RecordedCell
+from tests.comparison.recorded import recorded
+
+PI = Device(target="pi")
+
+
+def on(cell: RecordedCell, place: str, ms: float, *, ratio: float | None = None, **more: float) -> RecordedCell:
+    """With a median of 1 thread, the ratio to the session's reference, and other figures, with intervals of 10%."""
+    own = {"p50_ms_1t": ms, "p50_low_ms_1t": ms / 1.1, "p50_high_ms_1t": ms * 1.1} | more
+    if ratio is not None:
+        own |= {"ratio_1t": ratio, "ratio_low_1t": ratio / 1.1, "ratio_high_1t": ratio * 1.1}
+    return replace(cell, metrics=cell.metrics | {f"measure/{place}/{name}": value for name, value in own.items()})
+
+
+def pair(**settings: object) -> tuple[RecordedCell, RecordedCell]:
+    """A baseline and its int8 cell, 2 and 1 ms on LiteRT, 0.9 and 1.5 ms on OpenVINO."""
+    base = replace(recorded("baseline", **settings), fingerprint="base")  # type: ignore[arg-type]
+    int8 = replace(recorded("quantize_int8", megabytes=0.3, **settings), baseline="base")  # type: ignore[arg-type]
+    base = on(on(base, "pi/litert", 2.0), "pi/openvino", 0.9, ratio=0.45)
+    return base, on(on(int8, "pi/litert", 1.0, ratio=0.5), "pi/openvino", 1.5, ratio=0.75)
+
+
+def by_technique(cells: tuple[RecordedCell, ...]) -> dict[str, RecordedCell]:
+    return {cell.technique: cell for cell in cells}
+
+
+def test_each_cell_on_its_fastest_runtime() -> None:
+    found = by_technique(timed(pair(), PI).cells)
+    base, int8 = found["baseline"], found["quantize_int8"]
+    assert base.device is not None and int8.device is not None
+    assert (base.device.runtime, int8.device.runtime) == ("openvino", "litert")
+    assert (base.metrics["time/test_ms_p50"], int8.metrics["time/test_ms_p50"]) == (0.9, 1.0)
+    assert int8.device.times_ms == {"litert": 1.0, "openvino": 1.5}
+    # Both ratios are to the baseline on LiteRT: 0.5 over 0.45.
+    assert int8.metrics["baseline/time_ratio"] == pytest.approx(0.5 / 0.45)
+    half = math.sqrt(2) * math.log(1.1)
+    assert int8.metrics["baseline/time_ratio_low"] == pytest.approx(0.5 / 0.45 * math.exp(-half))
+    assert int8.metrics["baseline/time_ratio_high"] == pytest.approx(0.5 / 0.45 * math.exp(half))
+
+
+def test_scores_are_those_of_the_device() -> None:
+    before = by_technique(pair(test_ms=8.0))
+    after = by_technique(timed(pair(test_ms=8.0), PI).cells)
+    for name, ms in (("baseline", 0.9), ("quantize_int8", 1.0)):
+        change = -5 * math.log10(ms) + 5 * math.log10(8.0)
+        assert after[name].metrics["score/operational"] == pytest.approx(
+            before[name].metrics["score/operational"] + change
+        )
+    gained = after["quantize_int8"].metrics
+    assert gained["score/gain_test_time_db"] == pytest.approx(-5 * math.log10(0.5 / 0.45))
+    parts = [value for name, value in gained.items() if name.startswith("score/gain_") and name != "score/gain_db"]
+    assert gained["score/gain_db"] == pytest.approx(sum(parts))
+
+
+def test_one_runtime_and_one_number_of_threads() -> None:
+    cells = tuple(on(cell, "pi/openvino", 3.0) for cell in pair())
+    found = by_technique(timed(cells, Device(target="pi", runtime="openvino")).cells)
+    assert {cell.device.runtime for cell in found.values() if cell.device} == {"openvino"}
+    # 0.75 over 0.45, whatever the medians are.
+    assert found["quantize_int8"].metrics["baseline/time_ratio"] == pytest.approx(0.75 / 0.45)
+
+
+def test_sessions_with_different_references_use_medians() -> None:
+    base, int8 = pair()
+    # A later session of OpenVINO alone: the baseline on it is its reference, and has no ratio.
+    metrics = {name: value for name, value in base.metrics.items() if "openvino/ratio" not in name}
+    found = by_technique(timed((replace(base, metrics=metrics), int8), PI).cells)
+    assert found["quantize_int8"].metrics["baseline/time_ratio"] == pytest.approx(1.0 / 0.9)
+
+
+def test_baseline_that_was_not_chosen() -> None:
+    base, int8 = pair()
+    (found,) = timed((int8,), PI, baselines=[base]).cells
+    assert found.metrics["baseline/time_ratio"] == pytest.approx(0.5 / 0.45)
+    with pytest.raises(ValueError, match=r"no cell can be compared on pi.*the baseline has no figures there"):
+        timed((int8,), PI)
+
+
+def test_seeds_of_a_cell_run_on_one_runtime() -> None:
+    first, second = pair(seed=0), pair(seed=1)
+    # OpenVINO is faster for one seed, LiteRT for the mean of both.
+    faster = on(second[1], "pi/openvino", 0.9, ratio=0.45)
+    found = timed((*first, second[0], faster), PI).cells
+    assert [cell.device.runtime for cell in found if cell.technique != "baseline" and cell.device] == ["litert"] * 2
+    (comparison,) = compare(found)
+    assert {entry.technique: entry.runtime for entry in comparison.entries} == {
+        "baseline": "openvino",
+        "quantize_int8": "litert",
+    }
+
+
+def test_runtime_with_other_answers_is_not_chosen() -> None:
+    base, int8 = pair()
+    changed = on(base, "pi/openvino", 0.9, ratio=0.45, agreement=0.9, agreement_changed=0.05)
+    found = timed((changed, int8), PI)
+    assert {cell.device.runtime for cell in found.cells if cell.device} == {"litert"}
+    only = timed((changed, int8), Device(target="pi", runtime="litert"))
+    assert len(only.cells) == 2
+    # On OpenVINO the int8 cell has no baseline left.
+    with pytest.raises(ValueError, match="openvino changes the answers of vgg16-cifar10-baseline"):
+        timed((changed, int8), Device(target="pi", runtime="openvino"))
+
+
+def test_unreliable_times_are_the_last_choice() -> None:
+    base, int8 = pair()
+    unreliable = on(base, "pi/openvino", 0.9, ratio=0.45, valid=0.0)
+    found = timed((unreliable, int8), PI)
+    assert by_technique(found.cells)["baseline"].metrics["time/test_ms_p50"] == 2.0
+    both = timed((on(unreliable, "pi/litert", 2.0, valid=0.0), int8), PI)
+    assert by_technique(both.cells)["baseline"].metrics["time/test_ms_p50"] == 0.9
+    assert "The times of 1 of 2 runs are INVALID there" in both.notes[-1]
+
+
+def test_budgets_are_those_of_the_device() -> None:
+    limits = {"score.max_test_ms": "0.95", "score.min_speedup": "None"}
+    found = by_technique(timed(pair(params=limits, feasible=False), PI).cells)
+    assert (found["baseline"].feasible, found["quantize_int8"].feasible) == ("True", "False")
+    goals = {"score.min_speedup": "1.1"}
+    litert = Device(target="pi", runtime="litert")
+    assert by_technique(timed(pair(params=goals), litert).cells)["quantize_int8"].feasible == "True"
+    assert by_technique(timed(pair(params=goals), PI).cells)["quantize_int8"].feasible == "False"
+
+
+def test_cells_of_two_machines_compare_on_one_device() -> None:
+    base, int8 = pair()
+    cells = (replace(base, hardware="a server"), replace(int8, params=int8.params | {"measurement.threads": "4"}))
+    assert len(compare(cells)) == 2
+    (comparison,) = compare(timed(cells, PI).cells)
+    assert comparison.hardware == "pi"
+
+
+def test_shortlist_depends_on_the_runtime() -> None:
+    def fastest(device: Device) -> str:
+        (comparison,) = compare(timed(pair(), device).cells)
+        found = shortlist(comparison)
+        assert found is not None
+        return found.fastest.technique
+
+    assert fastest(Device(target="pi", runtime="litert")) == "quantize_int8"
+    assert fastest(PI) == "baseline"
+
+
+def test_cells_without_figures_are_left_out() -> None:
+    base, int8 = pair()
+    other = recorded("cluster")
+    found = timed((base, int8, other, recorded("prune")), PI)
+    assert {cell.technique for cell in found.cells} == {"baseline", "quantize_int8"}
+    assert found.notes[1] == (
+        "2 cells are left out, as they have no figures for it: `opscore measure --target pi` adds them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        (Device(target="lap-top"), r"target must be one of laptop, pi, .* got 'lap-top': .*--target laptop$"),
+        (Device(target="pi", runtime="onnx"), r"runtime must be one of litert, openvino, .* got 'onnx': leave it out"),
+        (Device(target="pi", threads=8), r"threads must be one of 1, .* got 8: set for example --threads 1$"),
+    ],
+)
+def test_unknown_names_are_refused(device: Device, sentence: str) -> None:
+    base, int8 = pair()
+    with pytest.raises(ValueError, match=sentence):
+        timed((on(base, "laptop/litert", 1.0), int8), device)
+
+
+def test_no_device_at_all() -> None:
+    with pytest.raises(ValueError, match=r"measure them with `opscore measure --target pi`$"):
+        timed((recorded("baseline"),), PI)
+    assert hint([recorded("baseline")]) is None
+    assert hint(pair()) == (
+        "`opscore measure` measured such cells on pi (litert, openvino): --target pi decides by the times there."
+    )

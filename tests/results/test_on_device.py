@@ -1,0 +1,55 @@
+"""Figures of devices among a run's metrics."""
+
+import math
+
+import pytest
+
+from pipelines.results.on_device import fastest, figures
+
+METRICS = {
+    "test/accuracy": 0.9,
+    # Recorded before runtimes could be chosen.
+    "measure/pi/p50_ms_1t": 4.0,
+    "measure/pi/p99_ms_1t": math.nan,
+    "measure/pi/openvino/p50_ms_1t": 3.0,
+    "measure/pi/openvino/p50_low_ms_1t": 2.9,
+    "measure/pi/openvino/p50_high_ms_1t": 3.2,
+    "measure/pi/openvino/p50_ms_4t": 1.0,
+    "measure/pi/openvino/ratio_1t": 0.5,
+    "measure/pi/openvino/ratio_low_1t": 0.4,
+    "measure/pi/openvino/ratio_high_1t": 0.6,
+    "measure/laptop/litert/p50_ms_1t": 1.5,
+}
+
+
+def test_devices_and_runtimes_by_name() -> None:
+    laptop, older, openvino = figures(METRICS, {"measure/pi/openvino/version": "openvino 1", "measure/pi/began": "1"})
+    assert (laptop.target, laptop.runtime) == ("laptop", "litert")
+    assert (older.target, older.runtime, older.metrics) == ("pi", "litert", {"p50_ms_1t": 4.0})
+    assert openvino.threads == (1, 4) and openvino.tags == {"version": "openvino 1"}
+    assert openvino.p50_ms(1) == (3.0, 2.9, 3.2)
+    assert openvino.ratio(1) == (0.5, 0.4, 0.6)
+    # Without an interval, the bounds are the value; the reference has no ratio.
+    assert older.p50_ms(1) == (4.0, 4.0, 4.0) and older.ratio(1) is None
+    assert older.agreement is None and older.same_answers
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, ("openvino", 4)),
+        ({"measure/pi/openvino/agreement_changed": 0.02}, ("litert", 1)),
+        ({"measure/pi/openvino/agreement_changed": 0.01}, ("openvino", 4)),
+        # An unreliable time counts only where no other is.
+        ({"measure/pi/openvino/valid": 0.0}, ("litert", 1)),
+        ({"measure/pi/openvino/valid": 0.0, "measure/pi/valid": 0.0}, ("openvino", 4)),
+    ],
+)
+def test_fastest_gives_the_same_answers(more: dict[str, float], expected: tuple[str, int]) -> None:
+    found = fastest([one for one in figures(METRICS | more) if one.target == "pi"])
+    assert found is not None
+    assert (found[0].runtime, found[1]) == expected
+
+
+def test_nothing_was_measured() -> None:
+    assert fastest(figures({"test/accuracy": 0.9})) is None
