@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 # A number of columns would make the commands' tables narrow, as in a terminal.
@@ -178,6 +180,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts")
     subprocess.run([sys.executable, "-c", MAKE_EXPORTED_MODELS, str(folder)], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python in an environment of the packages that `run.py` of a pulled model asks for, and nothing else."""
+    folder = tmp_path_factory.mktemp("environment")
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert uv is not None
+    packages = [f"{name}=={version(name)}" for name in ("ai-edge-litert", "openvino", "numpy", "pillow")]
+    subprocess.run([uv, "venv", "--python", sys.executable, folder / "venv"], check=True, capture_output=True)
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run([uv, "pip", "install", "--python", python, *packages], check=True, capture_output=True)
+    return python
 
 
 @pytest.fixture(autouse=True)

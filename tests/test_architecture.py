@@ -33,8 +33,8 @@ ALLOWED = {
         "results", "system",
     },
     "commands": {
-        "execution", "device", "tracking", "report", "champion", "comparison", "cells", "quantization", "datasets",
-        "litert", "results", "system",
+        "execution", "device", "runtimes", "tracking", "report", "champion", "comparison", "cells", "quantization",
+        "datasets", "litert", "results", "system",
     },
     # `python -m pipelines.run` and the like: a line each.
     "entry points": {"commands", "cells", "system"},

@@ -5,6 +5,7 @@ Sections after Mitchell et al. 2019, arXiv:1810.03993. This module reads no stor
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,26 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.champion.licences import of_weights
-from pipelines.datasets import picture
-from pipelines.results.columns import UNKNOWN, milliseconds, seconds
+from pipelines.comparison.on_device import threads_in_words
+from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
 from pipelines.results.files import LABELS, MODEL
 from pipelines.results.metrics import FILE_HASH
+from pipelines.results.on_device import HARDWARE, PRECISION, VERSION, Figures, fastest, figures
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellResult, Comparison, Timing
 from pipelines.results.statistics import wilson
 from pipelines.results.tables import markdown
 
-SNIPPET = """\
-import numpy as np; from ai_edge_litert.interpreter import Interpreter
-model = Interpreter("{model}"); model.allocate_tensors()
-(source,), (target,) = model.get_input_details(), model.get_output_details(); scale, zero = source["quantization"]
-pixels = np.clip(np.round(image[None] / (scale or 1) + zero), 0, 255)  # image: uint8 ({height}, {width}, 3), RGB
-model.set_tensor(source["index"], pixels.astype(source["dtype"])); model.invoke()
-print(open("{labels}", encoding="utf-8").read().splitlines()[model.get_tensor(target["index"]).argmax()])"""
-
 HEADING = ("what", "value")
 # Tags of a version in its card, with their headings.
-CARD_TAGS = {"score_profile": "score profile", "train_time_note": "training time", "replaced": "replaced"}
+CARD_TAGS = {
+    "score_profile": "score profile",
+    "target": "device whose times decided",
+    "runtime": "runtime there",
+    "train_time_note": "training time",
+    "replaced": "replaced",
+}
 # Characters with a meaning in markdown or in GitHub's mathematics in it.
 _MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
 
@@ -41,7 +41,8 @@ class Facts:
     """The contents of the card of a registered version.
 
     cell, result: of the version. tags: the version's, with the reasons of its promotion. labels: in the order of the
-    logits. sha256: of the exported model.
+    logits. sha256: of the exported model. program, program_name, program_for: a program that classifies image files,
+    its name, and its runtime in words.
     """
 
     name: str
@@ -51,6 +52,9 @@ class Facts:
     tags: Mapping[str, str]
     labels: Sequence[str]
     sha256: str
+    program: str
+    program_name: str
+    program_for: str
 
 
 def title(name: str) -> str:
@@ -65,6 +69,7 @@ def card(facts: Facts) -> str:
         "Data": _data(facts),
         "Training": _training(facts),
         "Measured": _measured(facts),
+        **({"On devices": devices} if (devices := _devices(facts)) else {}),
         "Why it was promoted": _promotion(facts),
         "Limits": _limits(facts),
         "Licence of the weights": _licence(facts),
@@ -73,12 +78,6 @@ def card(facts: Facts) -> str:
     head += ["", f"MLflow run `{facts.cell.run_id}`, `{MODEL}` SHA-256 `{facts.sha256}`."]
     body = [f"\n## {heading}\n\n{text}" for heading, text in sections.items()]
     return "\n".join([*head, *body]) + "\n"
-
-
-def snippet(facts: Facts) -> str:
-    """Six lines of Python that classify one `image` with LiteRT, in the folder of the model and its labels."""
-    _, height, width, _ = facts.cell.test_shape
-    return SNIPPET.format(model=MODEL, labels=LABELS, height=height, width=width)
 
 
 def plain(text: str) -> str:
@@ -106,26 +105,12 @@ def _use(facts: Facts) -> str:
             "",
             f"Classes: {', '.join(map(code, facts.labels))}.",
             "",
-            *_from_a_file(facts),
-            f"With ai-edge-litert {facts.result.hardware['ai-edge-litert']} and NumPy:",
+            f"`{facts.program_name}` classifies image files, {facts.program_for}. It reads them as `dataset=folder` "
+            "does, except for grey images of 16 bits, which are to be divided by 257 first:",
             "",
-            f"```python\n{snippet(facts)}\n```",
+            f"```python\n{facts.program}```",
         ]
     )
-
-
-def _from_a_file(facts: Facts) -> list[str]:
-    """How to read an image file as in training, for a dataset of image files; empty for other datasets."""
-    if not facts.cell.params.get("dataset._target_", "").endswith(".folder.Folder"):
-        return []
-    lines = picture.SNIPPET.format(side=facts.cell.params["dataset.image_size"])
-    return [
-        "From the image file at `path` to that `image`, after `import numpy as np` and `from PIL import Image, "
-        "ImageOps` (grey files of 16 bits are divided by 257 first):",
-        "",
-        f"```python\n{lines}\n```",
-        "",
-    ]
 
 
 def _data(facts: Facts) -> str:
@@ -220,6 +205,52 @@ def _baseline(comparison: Comparison) -> list[tuple[str, str]]:
     ]
 
 
+def _devices(facts: Facts) -> str:
+    """Times by device, runtime and number of threads, and the fastest of each device; empty where none was measured."""
+    found = figures(facts.cell.metrics, facts.cell.on_devices)
+    heading = ("device", "runtime", "threads", "computes in", "p50 ms", "95% of repeats", "same class", "")
+    rows = [
+        (
+            plain(one.target),
+            one.tags.get(VERSION) or one.runtime,
+            str(threads),
+            one.tags.get(PRECISION, "") or "-",
+            three_digits(value),
+            f"{three_digits(low)} to {three_digits(high)}",
+            "-" if one.agreement is None else f"{one.agreement:.1%}",
+            "" if one.is_reliable else "INVALID",
+        )
+        for one in found
+        for threads in one.threads
+        for value, low, high in (one.p50_ms(threads),)
+    ]
+    if not rows:
+        return ""
+    lines = [_fastest(target, [one for one in found if one.target == target]) for target in _targets(found)]
+    return "\n\n".join(
+        [
+            markdown([heading, *rows]),
+            "Measured by `opscore measure`: all models of a session take turns, in several windows and processes. "
+            "“Same class” is the share of images with the class that the session's first runtime gives.",
+            *lines,
+        ]
+    )
+
+
+def _targets(found: Sequence[Figures]) -> list[str]:
+    return sorted({one.target for one in found})
+
+
+def _fastest(target: str, found: Sequence[Figures]) -> str:
+    best = fastest(found)
+    hardware = json.loads(found[0].tags.get(HARDWARE, "{}"))
+    machine = f" ({_listed({key: _text(value) for key, value in hardware.items()})})" if hardware else ""
+    if best is None:
+        return f"On {plain(target)}{machine}, no runtime gives the answers of the first one."
+    one, threads = best
+    return f"Fastest on {plain(target)}: **{one.runtime}** with {threads_in_words(threads)}{machine}."
+
+
 def _promotion(facts: Facts) -> str:
     score = facts.result.score
     terms = f"accuracy {score.accuracy:+.2f}, size {score.size:+.2f}, testing time {score.test_time:+.2f}"
@@ -245,7 +276,7 @@ def _limits(facts: Facts) -> str:
         "It was tested on this dataset only: not on images of other sources or sizes, nor on damaged or adversarial "
         "images. It assigns one of its classes to every image, also to one that shows none of them.",
         "Accuracy by class or by group of people, calibration, energy and memory were not examined.",
-        "Times are valid for the hardware above only.",
+        "Times are valid for the machines above only.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 

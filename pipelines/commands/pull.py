@@ -1,9 +1,13 @@
 """Download a dataset's champion: `opscore pull --dataset cifar10 --out somewhere`.
 
-Writes model.tflite, labels.txt and MODEL_CARD.md into `out` (default: opscore-<dataset>), if the exported model has the
-SHA-256 of the one that was promoted. Overwrites an earlier pull of the same model, and refuses any other folder that is
-not empty. Needs neither TensorFlow nor the data.
+Writes model.tflite, labels.txt, MODEL_CARD.md and run.py into `out` (default: opscore-<dataset>), if the exported model
+has the SHA-256 of the one that was promoted. Overwrites an earlier pull of the same model, and refuses any other folder
+that is not empty. Needs neither TensorFlow nor the data.
 
+run.py classifies image files without opscore: by LiteRT, or with --target by the runtime that was fastest on that
+device when `opscore measure` measured the model there.
+
+  opscore pull --dataset cifar10 --target kitchen-pi
   opscore pull --dataset cifar10 --alias previous --tracking-uri http://127.0.0.1:5000
 """
 
@@ -18,20 +22,26 @@ import click
 
 from pipelines.champion.model_card import Facts, card, title
 from pipelines.commands import arguments
+from pipelines.comparison.on_device import threads_in_words
+from pipelines.device import program
 from pipelines.results.columns import kilobytes
 from pipelines.results.files import LABELS, MODEL
+from pipelines.results.on_device import fastest, figures
+from pipelines.results.recorded import RecordedCell
+from pipelines.runtimes.base import LITERT
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, dataset_option, model_name
 
 # The card is written first, because it identifies even an interrupted pull.
 CARD = "MODEL_CARD.md"
-FILES = (CARD, LABELS, MODEL)
+FILES = (CARD, LABELS, MODEL, program.NAME)
 
 
-def pulled(dataset: str, out: Path | None, *, alias: str, uri: str | None) -> str:
+def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, uri: str | None) -> str:
     """Download, verify and write; gives a report.
 
-    out: a folder, None for one with the model's name. uri: the store, None for the default one. Raises MisuseError or
-    ValueError for a bad request, StoreError where the exported model is not the promoted one.
+    out: a folder, None for one with the model's name. target: a device, for the program's runtime; None for LiteRT.
+    uri: the store, None for the default one. Raises MisuseError or ValueError for a bad request, StoreError where the
+    exported model is not the promoted one.
     """
     with arguments.checked():
         name = model_name(dataset)
@@ -53,8 +63,9 @@ def pulled(dataset: str, out: Path | None, *, alias: str, uri: str | None) -> st
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         folder = Path(scratch)
         exported_model = registry.download(name, version, folder)
-        facts = gathered(registry, name, version, exported_model)
+        facts = gathered(registry, name, version, exported_model, target)
         (folder / CARD).write_text(card(facts), encoding="utf-8")
+        (folder / program.NAME).write_text(facts.program, encoding="utf-8")
         (folder / LABELS).write_text("\n".join(facts.labels) + "\n", encoding="utf-8")
         if exported_model != folder / MODEL:
             shutil.move(exported_model, folder / MODEL)
@@ -65,6 +76,7 @@ def pulled(dataset: str, out: Path | None, *, alias: str, uri: str | None) -> st
     return (
         f"{name} version {version.number}, the {alias}: {facts.result.name}, accuracy {m.accuracy:.1%} on "
         f"{m.test_images:,} test images, {kilobytes(m.file_bytes)}, SHA-256 verified\n"
+        f"{program.NAME} classifies image files, {facts.program_for}\n"
         + "\n".join(str(out / file) for file in reversed(FILES))
     )
 
@@ -85,8 +97,8 @@ def check_free(out: Path, name: str) -> None:
         )
 
 
-def gathered(registry: Registry, name: str, version: Version, exported_model: Path) -> Facts:
-    """The facts of the model card. Raises ValueError where the exported model has no labels."""
+def gathered(registry: Registry, name: str, version: Version, exported_model: Path, target: str | None) -> Facts:
+    """The facts of the model card. Raises ValueError where the exported model has no labels, or no time on `target`."""
     try:
         with zipfile.ZipFile(exported_model) as archive:
             labels = archive.read(LABELS).decode("utf-8").splitlines()
@@ -95,22 +107,44 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
             f"the exported model of version {version.number} of {name} must contain {LABELS}, got none ({error}): run "
             "its cell with resume=false and promote it"
         ) from error
+    cell = registry.recorded(version.run_id)
+    runtime, threads = _fastest(cell, target) if target else (LITERT, 1)
+    where = f", the fastest on {target}" if target else ""
     return Facts(
         name=name,
         number=version.number,
-        cell=registry.recorded(version.run_id),
+        cell=cell,
         result=registry.result(version.run_id),
         tags=version.tags,
         labels=labels,
         sha256=version.sha256,
+        program=program.program(exported_model, runtime, threads),
+        program_name=program.NAME,
+        program_for=f"by {runtime} with {threads_in_words(threads)}{where}",
     )
+
+
+def _fastest(cell: RecordedCell, target: str) -> tuple[str, int]:
+    """The runtime and the number of threads that are fastest on a device. Raises ValueError where there is none."""
+    found = figures(cell.metrics)
+    best = fastest([one for one in found if one.target == target])
+    if best is None:
+        there = ", ".join(sorted({one.target for one in found})) or "none"
+        raise ValueError(
+            f"target must be a device on which {cell.name} was measured, got {target!r} where there is {there}: "
+            f"measure it with `opscore measure --target {target} --filter \"attributes.run_id = '{cell.run_id}'\"`"
+        )
+    one, threads = best
+    return one.runtime, threads
 
 
 @click.command("pull", cls=arguments.WordCommand, help=__doc__)
 @arguments.setting("--dataset", metavar="NAME", help="Whose champion; must be given.")
 @arguments.setting("--out", metavar="FOLDER", help="Where the files go; default: opscore-<dataset>.")
 @arguments.setting("--alias", metavar="ALIAS", default=CHAMPION, show_default=True, help="Or previous.")
+@arguments.setting("--target", metavar="DEVICE", help="Whose fastest runtime run.py uses; default: LiteRT.")
 @arguments.STORE()
-def command(dataset: str | None, out: str | None, alias: str, uri: str | None) -> None:
+def command(dataset: str | None, *, out: str | None, alias: str, target: str | None, uri: str | None) -> None:
     """Pull, and print the report."""
-    print(pulled(arguments.required_dataset(dataset), Path(out) if out else None, alias=alias, uri=uri))
+    folder = Path(out) if out else None
+    print(pulled(arguments.required_dataset(dataset), folder, alias=alias, target=target, uri=uri))

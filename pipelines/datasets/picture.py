@@ -11,11 +11,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Pillow's modes of more than 8 bits a channel, all of them grey.
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-# The preprocessing of an ordinary photograph, as a client of a deployed model repeats it.
-SNIPPET = """\
-image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
-image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-image = np.asarray(image.resize(({side}, {side}), Image.Resampling.BILINEAR))"""
 
 
 def read(path: Path, side: int) -> npt.NDArray[np.uint8]:

@@ -25,14 +25,16 @@ from pipelines.results.files import LABELS
 class Ends:
     """How pixels enter an exported model and logits leave it.
 
-    image_shape: (height, width, 3). codes: of each of the 256 pixel values, None where a cast is enough. scale,
-    zero_point: of integer logits; a scale of 0 for floats.
+    image_shape: (height, width, 3). codes: of each of the 256 pixel values, None where a cast is enough. input_scale,
+    input_zero_point: of the codes. scale, zero_point: of integer logits; a scale of 0 for floats.
     """
 
     image_shape: tuple[int, int, int]
     classes: int
     input_dtype: np.dtype[Any]
     codes: npt.NDArray[np.integer[Any]] | None
+    input_scale: float
+    input_zero_point: int
     scale: float
     zero_point: int
 
@@ -41,11 +43,14 @@ class Ends:
         """From LiteRT's description of the input and the output. Raises ValueError for other types of pixels."""
         dtype = np.dtype(source["dtype"])
         scale, zero_point = target["quantization"]
+        input_scale, input_zero_point = source["quantization"]
         return cls(
             image_shape=_image_shape(source),
             classes=int(target["shape"][1]),
             input_dtype=dtype,
-            codes=_codes(path, dtype, *source["quantization"]),
+            codes=_codes(path, dtype, input_scale, input_zero_point),
+            input_scale=float(input_scale),
+            input_zero_point=int(input_zero_point),
             scale=scale,
             zero_point=zero_point,
         )

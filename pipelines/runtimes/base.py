@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -38,10 +39,28 @@ class Loaded(Protocol):
         """What the layers with weights really compute in: FLOAT32, BFLOAT16 or INT8, or the library's own word."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Python lines that run an exported model without opscore.
+
+    package: what `pip install` takes. imports: of the library. load: from the path `MODEL`. answer: from `pixels`, an
+    array as the model's input takes it, (1, h, w, 3), to `logits`, (classes,).
+    """
+
+    package: str
+    imports: str
+    load: str
+    answer: str
+
+
 class Runtime(ABC):
     """A library with its settings. name: of a session's figures; letters, digits and `_`."""
 
     name: str
+
+    @abstractmethod
+    def program(self, threads: int) -> Program:
+        """How a program without opscore does what `load` and `query` do."""
 
     @abstractmethod
     def version(self) -> str:

@@ -5,6 +5,7 @@ Source: docs.openvino.ai, "Convert from TensorFlow Lite" and "CPU device".
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.litert.exported_model import Ends, ends
-from pipelines.runtimes.base import BFLOAT16, FLOAT32, INT8, Runtime
+from pipelines.runtimes.base import BFLOAT16, FLOAT32, INT8, Program, Runtime
 
 _WORDS = {"f32": FLOAT32, "bf16": BFLOAT16, "i8": INT8, "u8": INT8}
 # In OpenVINO's messages: where in its own code a fault was found.
@@ -43,19 +44,31 @@ class OpenVINO(Runtime):
             ) from error
         return f"openvino {openvino.__version__.partition('-')[0]}"
 
+    def settings(self, threads: int) -> dict[str, Any]:
+        """Of a compiled model."""
+        found: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
+        return found | ({"INFERENCE_PRECISION_HINT": self.precision} if self.precision else {})
+
+    def program(self, threads: int) -> Program:
+        """With a compiled model."""
+        settings = ", ".join(f'"{name}": {json.dumps(value)}' for name, value in self.settings(threads).items())
+        return Program(
+            package="openvino",
+            imports="import openvino",
+            load=f'model = openvino.Core().compile_model(MODEL, "CPU", {{{settings}}})',
+            answer="logits = model(pixels)[0][0]",
+        )
+
     def load(self, path: Path, threads: int, *, batch: int = 1) -> _Loaded:
         """Raises ValueError where OpenVINO does not take an operator of the file, or its batch."""
         import openvino
 
         form = ends(path)
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
-        if self.precision:
-            settings["INFERENCE_PRECISION_HINT"] = self.precision
         try:
             core = openvino.Core()
             network = core.read_model(path)
             network.reshape([batch, *form.image_shape])
-            compiled = core.compile_model(network, "CPU", settings)
+            compiled = core.compile_model(network, "CPU", self.settings(threads))
         except RuntimeError as error:
             reason = " ".join(_PLACE.sub("", str(error)).split())
             raise ValueError(
@@ -83,7 +96,8 @@ class _Loaded:
         for node in self._compiled.get_runtime_model().get_ops():
             info = node.get_rt_info()
             if info["layerType"].astype(str) in _LAYERS:
-                counted[info["runtimePrecision"].astype(str)] += 1
+                # Such as `brgconv_avx512_bf16` or `..._I8`. `runtimePrecision` may be that of the stored weights.
+                counted[info["primitiveType"].astype(str).rpartition("_")[2].lower()] += 1
         word = counted.most_common(1)[0][0] if counted else "f32"
         return _WORDS.get(word, word)
 

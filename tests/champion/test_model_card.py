@@ -9,6 +9,7 @@ from markdown_it import MarkdownIt
 
 from pipelines.champion import licences, model_card
 from pipelines.champion.model_card import Facts, code, plain
+from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellResult
 from tests.comparison.recorded import recorded
 from tests.results.test_summary import RESULT, UNKNOWN
@@ -46,6 +47,21 @@ def test_a_network_without_a_known_licence() -> None:
     assert licences.UNKNOWN in sentence
 
 
+def facts_of(cell: RecordedCell, result: CellResult, tags: dict[str, str]) -> Facts:
+    return Facts(
+        name="opscore-x",
+        number="1",
+        cell=cell,
+        result=result,
+        tags=tags,
+        labels=("a", "b"),
+        sha256="f",
+        program="print()\n",
+        program_name="run.py",
+        program_for="by litert with 1 thread",
+    )
+
+
 @pytest.mark.parametrize(
     ("result", "before", "term"),
     [
@@ -59,14 +75,34 @@ def test_card_states_the_training_before(result: CellResult, before: str, term: 
     cell = recorded("quantize_int8", params={"model.weights": "None", "model._target_": "pipelines.models.vgg.VGG"})
     result = replace(result, hardware={"ai-edge-litert": "2"})
     tags = {"train_time_note": "It is unknown."}
-    facts = Facts(name="opscore-x", number="1", cell=cell, result=result, tags=tags, labels=("a", "b"), sha256="f")
-    text = model_card.card(facts)
+    text = model_card.card(facts_of(cell, result, tags))
     assert f"| training before it | {before} |" in text and term in text
     assert "| training time | It is unknown. |" in text
 
 
-def test_the_snippet_has_six_lines() -> None:
-    assert len(model_card.SNIPPET.splitlines()) == 6
+def test_card_names_the_fastest_runtime_of_each_device() -> None:
+    base = recorded("quantize_int8", params={"model.weights": "None", "model._target_": "pipelines.models.vgg.VGG"})
+    result = replace(RESULT, hardware={"ai-edge-litert": "2"})
+    assert "## On devices" not in model_card.card(facts_of(base, result, {}))
+    figures = {
+        "measure/pi/litert/p50_ms_1t": 4.0,
+        "measure/pi/openvino/p50_ms_1t": 3.0,
+        "measure/pi/openvino/p50_ms_2t": 2.0,
+        "measure/pi/openvino/agreement": 0.995,
+        "measure/laptop/litert/p50_ms_1t": 1.0,
+        "measure/laptop/openvino/p50_ms_1t": 0.5,
+        "measure/laptop/openvino/agreement_changed": 0.5,
+    }
+    tags = {
+        "measure/pi/openvino/version": "openvino 2026.4.1",
+        "measure/pi/openvino/precision": "bfloat16",
+        "measure/pi/litert/hardware": '{"processor": "A76", "cores": 4}',
+    }
+    cell = replace(base, metrics=base.metrics | figures, on_devices=tags)
+    card = model_card.card(facts_of(cell, result, {}))
+    assert "| pi | openvino 2026.4.1 | 2 | bfloat16 | 2.00 | 2.00 to 2.00 | 99.5% |" in card
+    assert "Fastest on pi: **openvino** with 2 threads (processor=A76, cores=4)." in card
+    assert "Fastest on laptop: **litert** with 1 thread." in card
 
 
 def rendered(markdown: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.datasets.picture import SNIPPET, read
+from pipelines.datasets.picture import read
 from tests import photographs
 
 SIDE = 16
@@ -130,13 +130,3 @@ read(Path({str(path)!r}), 8)
         folder.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "secret.png must be readable, got no permission: chmod a+r the file" in done.stderr
-
-
-@pytest.mark.parametrize("kind", photographs.KINDS)
-def test_snippet_gives_the_same_pixels(tmp_path: Path, photograph: Image.Image, kind: str) -> None:
-    import PIL.ImageOps
-
-    path = photographs.save(photograph, tmp_path / "one", kind)
-    names = {"path": path, "np": np, "Image": Image, "ImageOps": PIL.ImageOps}
-    exec(SNIPPET.format(side=SIDE), names)
-    assert np.array_equal(names["image"], read(path, SIDE))  # type: ignore[arg-type]

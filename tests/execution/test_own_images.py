@@ -1,14 +1,15 @@
 """A stranger's photographs through the commands, each in a process of its own, from training to the served champion."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
 
+from pipelines.datasets.picture import read
 from tests import photographs
 from tests.places import ROOT, Place, called
 
@@ -45,29 +46,35 @@ def test_cell_describes_its_images_first(place: Place) -> None:
     assert "the network sees 32x32 of 48x48 pixels: model.input_size=48 lets it see all of them" in printed
 
 
-def test_model_card_snippet_reproduces_the_accuracy(place: Place, tmp_path: Path) -> None:
+def test_pulled_program_reproduces_the_accuracy(place: Place, tmp_path: Path, bare_python: Path) -> None:
     settings = ["dataset=holiday photos", "experiment=mine"]
     assert "holiday photos" in place.opscore("compare", *settings).stdout
-    assert place.opscore("promote", *settings).returncode == 0
-    assert place.opscore("pull", "dataset=holiday photos", f"out={tmp_path / 'champion'}").returncode == 0
-    card = (tmp_path / "champion" / "MODEL_CARD.md").read_text()
-    (lines,) = (block for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL) if "exif_transpose" in block)
-    assert len(lines.splitlines()) == 3
+    quick = ["--profile", "quick", "--threads", "1", "--batches", "none", "--target", "shelf", "--limit", "5"]
+    measured = place.opscore("measure", *settings, "--runtimes", "litert,openvino", *quick)
+    assert "opscore compare --target shelf" in measured.stdout, measured.stderr
+    assert "Times by `opscore measure` on shelf" in place.opscore("compare", *settings, "--target", "shelf").stdout
+    assert place.opscore("promote", *settings, "--target", "shelf").returncode == 0
+    pulled = place.opscore("pull", "dataset=holiday photos", f"out={tmp_path / 'champion'}", "--target", "shelf")
+    (runtime,) = re.findall(r"by (\w+) with 1 thread, the fastest on shelf", pulled.stdout)
+    version = place.client.get_model_version_by_alias("opscore-holiday photos", "champion")
+    run = place.client.get_run(str(version.run_id))
+    times = {name: run.data.metrics[f"measure/shelf/{name}/p50_ms_1t"] for name in ("litert", "openvino")}
+    assert times[runtime] == min(times.values())
+    assert version.tags["target"] == "shelf" and version.tags["runtime"] == runtime
+    assert f"Fastest on shelf: **{runtime}** with 1 thread" in (tmp_path / "champion" / "MODEL_CARD.md").read_text()
+
+    files = sorted((place.folder / "holiday photos" / "Testing").glob("*/*"))
+    program = [bare_python, tmp_path / "champion" / "run.py", *files]
+    ended = subprocess.run(program, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]})
+    answers = [line.rpartition(": ")[2] for line in ended.stdout.splitlines()]
+    right = np.mean([answer == path.parent.name for answer, path in zip(answers, files, strict=True)])
+    assert right == run.data.metrics["test/accuracy"] > 0.7
 
     mlflow.set_tracking_uri(place.uri)
     mlflow.set_registry_uri(place.uri)
     model = mlflow.pyfunc.load_model("models:/opscore-holiday photos@champion")
-    version = place.client.get_model_version_by_alias("opscore-holiday photos", "champion")
-    run = place.client.get_run(str(version.run_id))
-    files = sorted((place.folder / "holiday photos" / "Testing").glob("*/*"))
-    images = []
-    for path in files:
-        names: dict[str, Any] = {"path": path, "np": np, "Image": Image, "ImageOps": ImageOps}
-        exec(lines, names)
-        images.append(names["image"])
-    answers = model.predict(np.stack(images))["class"]
-    right = np.mean([answer == path.parent.name for answer, path in zip(answers, files, strict=True)])
-    assert right == run.data.metrics["test/accuracy"] > 0.7
+    images = np.stack([read(path, 48) for path in files])
+    assert list(model.predict(images)["class"]) == answers
 
 
 def broken(root: Path) -> None:

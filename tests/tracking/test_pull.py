@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.tracking.registry import Registry
@@ -24,14 +25,13 @@ def test_pulled_model_runs_as_its_card_says(
     opscore: Command,
     tmp_path: Path,
     technique: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    bare_python: Path,
 ) -> None:
     opscore("promote", BY.format(technique))
     out = tmp_path / "deep" / "pulled"
     printed = opscore("pull", f"out={out}")
     assert "SHA-256 verified" in printed
-    assert {path.name for path in out.iterdir()} == {"model.tflite", "labels.txt", "MODEL_CARD.md"}
+    assert {path.name for path in out.iterdir()} == {"model.tflite", "labels.txt", "MODEL_CARD.md", "run.py"}
     assert [path.name for path in out.parent.iterdir()] == ["pulled"]
     run = copy.run(technique)
     digest = hashlib.sha256((out / "model.tflite").read_bytes()).hexdigest()
@@ -44,15 +44,23 @@ def test_pulled_model_runs_as_its_card_says(
         assert text in card, text
     assert "=None" not in card and "_target_" not in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(code.splitlines()) == 6
+    assert code == (out / "run.py").read_text()
     data, _ = small_data()
-    monkeypatch.chdir(out)
-    shown = []
-    for image in data.test.images[:20]:
-        exec(code, {"image": image})
-        shown.append(capsys.readouterr().out.strip())
+    for number, image in enumerate(data.test.images[:20]):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    names = [f"{number}.png" for number in range(20)]
+    command = [str(bare_python), str(out / "run.py"), *names]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
     logits = ExportedModel(out / "model.tflite").logits(data.test.images[:20])
-    assert shown == [data.class_names[number] for number in logits.argmax(axis=1)]
+    classes = [data.class_names[number] for number in logits.argmax(axis=1)]
+    assert shown == [f"{name}: {one}" for name, one in zip(names, classes, strict=True)]
+
+
+def test_a_device_that_did_not_measure_it(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+    opscore("promote", BY.format("quantize_int8"))
+    sentence = opscore("pull", f"out={tmp_path / 'pulled'}", "target=pi", fails=True)
+    assert "got 'pi' where there is none: measure it with `opscore measure --target pi --filter" in sentence
+    assert not (tmp_path / "pulled").exists()
 
 
 def test_only_an_earlier_pull_is_overwritten(copy: Copy, opscore: Command, tmp_path: Path) -> None:

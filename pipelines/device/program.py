@@ -1,0 +1,74 @@
+"""A program that classifies image files with an exported model, without opscore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.litert.exported_model import Ends, ends
+from pipelines.results.files import LABELS, MODEL
+from pipelines.runtimes.base import named
+
+TEXT = '''\
+"""Classify image files: python {name} image.jpg
+
+It needs: pip install {package} numpy pillow
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+{imports}
+from PIL import Image, ImageOps
+
+MODEL = Path(__file__).with_name("{model}")
+LABELS = Path(__file__).with_name("{labels}").read_text(encoding="utf-8").splitlines()
+{load}
+for path in sys.argv[1:]:
+    {image}
+    pixels = {pixels}
+    {answer}
+    print(f"{{path}}: {{LABELS[logits.argmax()]}}")
+'''
+NAME = "run.py"
+# An ordinary photograph as `datasets.picture.read` reads it.
+IMAGE = """\
+image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+image = np.asarray(image.resize(({width}, {height}), Image.Resampling.BILINEAR))"""
+
+
+def program(path: Path, runtime: str, threads: int) -> str:
+    """The program for an exported model, in the folder of the model and its labels.
+
+    It reads an image file as `dataset=folder` does (`datasets.picture`), and resizes it to the model's input.
+    Raises ValueError for a file that is no exported model, or a runtime that is none.
+    """
+    form, lines = ends(path), named(runtime).program(threads)
+    height, width, _ = form.image_shape
+    image = IMAGE.format(width=width, height=height)
+    return TEXT.format(
+        name=NAME,
+        package=lines.package,
+        imports=lines.imports,
+        model=MODEL,
+        labels=LABELS,
+        load=lines.load,
+        image=_indented(image),
+        pixels=_pixels(form),
+        answer=_indented(lines.answer),
+    )
+
+
+def _indented(lines: str) -> str:
+    return lines.replace("\n", "\n    ")
+
+
+def _pixels(form: Ends) -> str:
+    """From `image`, (h, w, 3), to what `Ends.pixels` makes of it."""
+    if form.codes is None:
+        return f'image[np.newaxis].astype("{form.input_dtype}")'
+    limits = np.iinfo(form.input_dtype)
+    codes = f"np.floor(image[np.newaxis] / {form.input_scale!r} + 0.5) + {form.input_zero_point}"
+    return f'np.clip({codes}, {limits.min}, {limits.max}).astype("{form.input_dtype}")'
