@@ -27,6 +27,8 @@ from pipelines.device.results import summarize
 from pipelines.device.session import Images
 from pipelines.device.settings import Settings, device_name, settings_of
 from pipelines.device.subjects import Subject, of_cells, of_files, on_runtimes
+from pipelines.results.tables import wrapped
+from pipelines.runtimes.base import LITERT, runtimes
 from pipelines.system import machine, runtime
 from pipelines.system.errors import StoreError
 from pipelines.system.guard import INTERRUPTED, MisuseError
@@ -46,7 +48,7 @@ from pipelines.tracking.store import Store
 @arguments.setting(
     "--profile", default="standard", show_default=True, help="quick, standard, or thorough (10 s, 662 calls)."
 )
-@arguments.setting("--runtimes", metavar="NAMES", help="Of litert, openvino, openvino_f32; default: litert.")
+@arguments.setting("--runtimes", metavar="NAMES", help=f"Of {', '.join(runtimes())}; default: {LITERT}.")
 @arguments.setting("--threads", metavar="NUMBERS", help="Of the runtime, in turn; default: 1 and all cores.")
 @arguments.setting("--batches", metavar="SIZES", help="Batch sizes for the throughput, or none.")
 @arguments.setting("--limit", metavar="SECONDS", help="Timing for each exported model and number of threads.")
@@ -109,11 +111,14 @@ def _measure(
         _report(f"measuring {models} on {target}, profile {settings.profile}")
         uri = store.uri if store else None
         begun = recording.session_of(target, machine.description(), settings, uri)
-        subjects, raws = session.run(on_runtimes(subjects, settings.runtimes), settings, images=images, report=_report)
-    results = summarize(subjects, raws, settings)
+        everything = on_runtimes(subjects, settings.runtimes)
+        measured = session.run(everything, settings, images=images, report=_report)
+    results = summarize(measured.subjects, measured.raws, settings)
     folder = recording.new_folder(out)
-    recording.save(folder, begun, subjects, raws, results)
+    recording.save(folder, begun, measured, results)
     print(table.text(results, width=width))
+    for sentence in measured.left_out:
+        print(wrapped(sentence, width))
     print(f"\nresults and the time of every call: {folder}")
     if store is not None:
         sent = recording.send(folder)
@@ -130,24 +135,28 @@ def _subjects(chosen: Selection, files: Sequence[Path], reference: str | None) -
 
 
 def _real_images(subjects: Sequence[Subject], store: Store) -> dict[str, Images]:
-    """The test images of the subjects' datasets, by label, as far as they are at hand."""
+    """The test images of the subjects' datasets, by label, as far as they are at hand. Each dataset is loaded once."""
     found = {}
+    loaded: dict[str, Images] = {}
     for subject in subjects:
         try:
-            found[subject.label] = _test_images(store.open(subject.runs[-1]).files.config)
+            found[subject.label] = _test_images(store.open(subject.runs[-1]).files.config, loaded)
         except (ImportError, OSError, ValueError, StoreError) as error:
             _report(f"the answers of {subject.label} are compared on random pixels, as its images are missing: {error}")
     return found
 
 
-def _test_images(description: Path) -> Images:
-    """Of the dataset in the description of a finished cell."""
+def _test_images(description: Path, known: dict[str, Images]) -> Images:
+    """Of the dataset in the description of a finished cell. known: those of loaded datasets, by their settings."""
     # A device that only measures has no Hydra.
     from pipelines.cells.compose import recorded_cell
     from pipelines.execution.preflight import loaded
 
-    split = loaded(recorded_cell(description).dataset).test
-    return Images(pixels=split.images, labels=split.labels.astype(np.int64))
+    dataset = recorded_cell(description).dataset
+    if repr(dataset) not in known:
+        split = loaded(dataset).test
+        known[repr(dataset)] = Images(pixels=split.images, labels=split.labels.astype(np.int64))
+    return known[repr(dataset)]
 
 
 def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | None) -> None:

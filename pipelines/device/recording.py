@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.device.results import DeviceResult
-from pipelines.device.session import Raw, raw_arrays
+from pipelines.device.session import Measured, raw_arrays
 from pipelines.device.settings import Settings
-from pipelines.device.subjects import Subject
 from pipelines.results.on_device import BEFORE_RUNTIMES
 from pipelines.results.record import Record
 from pipelines.system.errors import StoreError
@@ -28,13 +27,18 @@ SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class Session(Record):
-    """The properties of a session. began: seconds since 1970. uri: the store's; None for files on disk."""
+    """The properties of a session.
+
+    began: seconds since 1970. uri: the store's; None for files on disk. left_out: a sentence for each exported model
+    that a runtime does not take.
+    """
 
     target: str
     began: int
     hardware: dict[str, Any]
     settings: dict[str, Any]
     uri: str | None
+    left_out: tuple[str, ...] = ()
 
 
 def session_of(target: str, hardware: Mapping[str, Any], settings: Settings, uri: str | None) -> Session:
@@ -49,11 +53,10 @@ def new_folder(out: Path) -> Path:
     return folder
 
 
-def save(
-    folder: Path, session: Session, subjects: Sequence[Subject], raws: Sequence[Raw], results: Sequence[DeviceResult]
-) -> None:
+def save(folder: Path, session: Session, measured: Measured, results: Sequence[DeviceResult]) -> None:
     """Write a subfolder for each exported model, and the session's properties last: with them it is complete."""
-    for subject, raw, result in zip(subjects, raws, results, strict=True):
+    session = replace(session, left_out=tuple(measured.left_out))
+    for subject, raw, result in zip(measured.subjects, measured.raws, results, strict=True):
         own = folder / subject.folder
         own.mkdir()
         np.savez_compressed(own / LATENCY, allow_pickle=False, **raw_arrays(raw))

@@ -79,6 +79,15 @@ class Raw:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The subjects that were measured, with their raw times, and a sentence for each that its runtime does not take."""
+
+    subjects: list[Subject]
+    raws: list[Raw]
+    left_out: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Images:
     """Real images of the model's dataset: uint8 (n, h, w, 3), and labels (n,)."""
 
@@ -101,14 +110,14 @@ def run(
     *,
     report: Report,
     images: Mapping[str, Images] = MappingProxyType({}),
-) -> tuple[list[Subject], list[Raw]]:
-    """Measure all subjects and return those that their runtimes take, with their raw times.
+) -> Measured:
+    """Measure all subjects that their runtimes take.
 
     images: real ones, by the subject's label, for comparing answers; others get random pixels. Raises RuntimeError with
     one sentence if a process fails or the first runtime refuses a model, MemoryError if the exported models do not fit
     into memory together.
     """
-    subjects, raws = _started(subjects, settings, report)
+    subjects, raws, left_out = _started(subjects, settings, report)
     check_memory(subjects, raws)
     raws = _agreed(subjects, raws, settings, images, report)
     passes = _passes(settings)
@@ -126,11 +135,14 @@ def run(
         for threads in settings.threads:
             for subject, raw in zip(subjects, raws, strict=True):
                 raw.consumption[threads] = _consumption(subject, threads, settings)
-    return subjects, raws
+    return Measured(subjects=subjects, raws=raws, left_out=left_out)
 
 
-def _started(subjects: Sequence[Subject], settings: Settings, report: Report) -> tuple[list[Subject], list[Raw]]:
-    taken, raws = [], []
+def _started(
+    subjects: Sequence[Subject], settings: Settings, report: Report
+) -> tuple[list[Subject], list[Raw], list[str]]:
+    """Those that their runtimes take, with their starts, and a sentence for each of the others."""
+    taken, raws, left_out = [], [], []
     for subject in subjects:
         found = _starts(subject, settings)
         if isinstance(found, Raw):
@@ -139,8 +151,9 @@ def _started(subjects: Sequence[Subject], settings: Settings, report: Report) ->
         elif subject.runtime == settings.runtimes[0]:
             raise RuntimeError(f"measuring {subject.name} failed: {found}")
         else:
-            report(f"left out: {subject.name}: {found}")
-    return taken, raws
+            left_out.append(f"{subject.name} is left out: {found}")
+            report(left_out[-1])
+    return taken, raws, left_out
 
 
 def _agreed(

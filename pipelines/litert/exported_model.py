@@ -26,7 +26,8 @@ class Ends:
     """How pixels enter an exported model and logits leave it.
 
     image_shape: (height, width, 3). codes: of each of the 256 pixel values, None where a cast is enough. input_scale,
-    input_zero_point: of the codes. scale, zero_point: of integer logits; a scale of 0 for floats.
+    input_zero_point: of the codes. output_dtype: of the logits as they leave. scale, zero_point: of integer logits; a
+    scale of 0 for floats.
     """
 
     image_shape: tuple[int, int, int]
@@ -35,6 +36,7 @@ class Ends:
     codes: npt.NDArray[np.integer[Any]] | None
     input_scale: float
     input_zero_point: int
+    output_dtype: np.dtype[Any]
     scale: float
     zero_point: int
 
@@ -51,6 +53,7 @@ class Ends:
             codes=_codes(path, dtype, input_scale, input_zero_point),
             input_scale=float(input_scale),
             input_zero_point=int(input_zero_point),
+            output_dtype=np.dtype(target["dtype"]),
             scale=scale,
             zero_point=zero_point,
         )

@@ -18,7 +18,7 @@ import pipelines.runtimes
 # The runtime that cells are measured with.
 LITERT = "litert"
 # Names of what the layers with weights compute in.
-FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+FLOAT32, FLOAT16, BFLOAT16, INT8 = "float32", "float16", "bfloat16", "int8"
 
 
 class Loaded(Protocol):
@@ -36,7 +36,7 @@ class Loaded(Protocol):
 
     @property
     def precision(self) -> str:
-        """What the layers with weights really compute in: FLOAT32, BFLOAT16 or INT8, or the library's own word."""
+        """What the layers with weights really compute in: one of the names above, or the library's own word."""
 
 
 @dataclass(frozen=True, kw_only=True)

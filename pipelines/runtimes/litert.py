@@ -1,4 +1,4 @@
-"""LiteRT, with XNNPACK as its accelerated delegate: the runtime that a cell is measured with."""
+"""LiteRT, with XNNPACK as its accelerated delegate: the runtime that a cell is measured with, and a setting of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-from pipelines.litert.exported_model import ExportedModel
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.litert.exported_model import ExportedModel, ends
 from pipelines.litert.kernels import kernels
-from pipelines.runtimes.base import FLOAT32, INT8, LITERT, Program, Runtime
+from pipelines.litert.stream import random_images
+from pipelines.runtimes.base import FLOAT16, FLOAT32, INT8, LITERT, Program, Runtime
 
 # By the type in which the kernels are stored. LiteRT rounds the activations of int8 kernels to 8 bits as well, and
 # widens float16 ones when it loads them.
 _COMPUTED = {"float32": FLOAT32, "float16": FLOAT32, "int8": INT8, "int4": INT8}
+
+
+# Of XNNPACK's delegate: quantized operators of both signs, as by default, and float16 for floats.
+_FLAGS = 0x1 | 0x2 | 0x4
 
 
 class _Loaded(ExportedModel):
@@ -52,4 +60,76 @@ class LiteRT(Runtime):
         return _Loaded(path, threads, batch=batch)
 
 
-RUNTIMES = (LiteRT(),)
+class LiteRTFloat16(Runtime):
+    """Floats are stored and multiplied in float16, and summed in float32, where XNNPACK has such kernels.
+
+    Only the compiled model of LiteRT's newer interface takes this setting. Integers are computed as by `LiteRT`.
+    """
+
+    name = "litert_fp16"
+
+    def version(self) -> str:
+        """Of the Python package."""
+        return LiteRT().version()
+
+    def program(self, threads: int) -> Program:
+        """With a compiled model."""
+        return Program(
+            package="ai-edge-litert",
+            imports="from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options",
+            load=(
+                f"options = Options(cpu_options=CpuOptions(num_threads={threads}, xnnpack_flags={_FLAGS}))\n"
+                "model = CompiledModel.from_file(str(MODEL), options=options)\n"
+                "(source,), (target,) = model.create_input_buffers(0), model.create_output_buffers(0)\n"
+                "((end,),) = [model.get_output_tensor_details(one).values() for one in model.get_signature_list()]"
+            ),
+            answer=(
+                "source.write(pixels)\n"
+                "model.run_by_index(0, [source], [target])\n"
+                'logits = target.read(len(LABELS), end["dtype"])'
+            ),
+        )
+
+    def load(self, path: Path, threads: int, *, batch: int = 1) -> _Compiled:
+        """Raises ValueError as `ExportedModel` does, and where the compiled model takes no such input or batch."""
+        return _Compiled(path, threads, batch)
+
+
+class _Compiled:
+    def __init__(self, path: Path, threads: int, batch: int) -> None:
+        from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
+
+        self.path, self._form, self._batch = path, ends(path), batch
+        self.image_shape = self._form.image_shape
+        options = Options(cpu_options=CpuOptions(num_threads=threads, xnnpack_flags=_FLAGS))
+        try:
+            self._model = CompiledModel.from_file(str(path), options=options)
+            if batch > 1:
+                self._model.resize_input_tensor(0, [batch, *self.image_shape], strict=False)
+            self._source, self._target = self._model.create_input_buffers(0), self._model.create_output_buffers(0)
+            self.query_batch(np.zeros((batch, *self.image_shape), np.uint8))
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{path} must be a model that LiteRT compiles for {batch} image{'s' * (batch > 1)} at once, got "
+                f"{reason}: measure it with runtimes=litert"
+            ) from error
+
+    def query(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return self.query_batch(image[np.newaxis])[0]  # type: ignore[no-any-return]
+
+    def query_batch(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        self._source[0].write(self._form.pixels(images))
+        self._model.run_by_index(0, self._source, self._target)
+        values = self._target[0].read(self._batch * self._form.classes, self._form.output_dtype)
+        return self._form.logits(values.reshape(self._batch, -1))
+
+    @cached_property
+    def precision(self) -> str:
+        """No interface tells it: where all logits equal those of the default, it computes as the default does."""
+        default = _Loaded(self.path, 1, batch=self._batch)
+        images = random_images(self.image_shape, self._batch, 0)
+        return default.precision if np.array_equal(self.query_batch(images), default.query_batch(images)) else FLOAT16
+
+
+RUNTIMES = (LiteRT(), LiteRTFloat16())

@@ -35,7 +35,14 @@ class Doctored(LiteRT):
         return _Turned(path, threads, batch=batch)
 
 
-RUNTIMES = (Doctored(),)
+class Refusing(LiteRT):
+    name = "refusing"
+
+    def load(self, path, threads, *, batch=1):
+        raise ValueError(f"{path.name} must be another model, got this one: leave it out")
+
+
+RUNTIMES = (Doctored(), Refusing())
 """
 
 
@@ -70,7 +77,7 @@ def test_models_on_runtimes_in_one_session(made, measure, tmp_path, monkeypatch)
 def test_runtime_that_answers_differently_does_not_count(made, tmp_path):
     shutil.copytree(ROOT / "pipelines", tmp_path / "source" / "pipelines")
     (tmp_path / "source" / "pipelines" / "runtimes" / "doctored.py").write_text(DOCTORED)
-    words = ["measure", str(made / "float32.tflite"), "--runtimes", "litert,doctored", "--profile", "quick"]
+    words = ["measure", str(made / "float32.tflite"), "--runtimes", "litert,doctored,refusing", "--profile", "quick"]
     ended = subprocess.run(
         [sys.executable, "-m", "pipelines", *words, "--threads", "1", "--batches", "none", "--out", "measured"],
         cwd=tmp_path,
@@ -83,7 +90,12 @@ def test_runtime_that_answers_differently_does_not_count(made, tmp_path):
     assert "INVALID float32 on doctored, it must give the class of the first runtime to 99%" in " ".join(
         ended.stdout.split()
     )
-    found = results(next((tmp_path / "measured").iterdir()))
+    sentence = "float32 on refusing is left out: float32.tflite must be another model, got this one: leave it out"
+    assert sentence in " ".join(ended.stdout.split())
+    (folder,) = (tmp_path / "measured").iterdir()
+    assert json.loads((folder / "session.json").read_text())["left_out"] == [sentence]
+    found = results(folder)
+    assert set(found) == {("float32", "litert"), ("float32", "doctored")}
     assert found["float32", "doctored"]["metrics"]["valid"] == 0
     assert found["float32", "doctored"]["metrics"]["agreement_changed"] > 0.5
 
@@ -143,7 +155,7 @@ def test_session_from_before_runtimes_can_be_sent(cells: RecordedRuns, measure, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runtimes=tensorrt"], "runtimes must be of litert, openvino, openvino_f32, got 'tensorrt'"),
+        (["runtimes=tensorrt"], "runtimes must be of litert, litert_fp16, openvino, openvino_f32, got 'tensorrt'"),
         (["runtimes=litert,litert"], "runtimes must be distinct, got litert,litert"),
     ],
 )

@@ -14,8 +14,8 @@ pytest.importorskip("openvino")
 
 
 def test_each_file_of_the_package_brings_its_own() -> None:
-    assert list(runtimes()) == ["litert", "openvino", "openvino_f32"]
-    with pytest.raises(ValueError, match="runtimes must be of litert, openvino, openvino_f32, got 'onnx'"):
+    assert list(runtimes()) == ["litert", "litert_fp16", "openvino", "openvino_f32"]
+    with pytest.raises(ValueError, match="runtimes must be of litert, litert_fp16, openvino, openvino_f32, got 'onnx'"):
         named("onnx")
 
 
@@ -26,7 +26,7 @@ def test_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["float32", "uint8", "int8"])
-@pytest.mark.parametrize("runtime", ["litert", "openvino", "openvino_f32"])
+@pytest.mark.parametrize("runtime", ["litert", "litert_fp16", "openvino", "openvino_f32"])
 def test_answers_are_those_of_litert(name: str, runtime: str, made: Path) -> None:
     path = made / f"{name}.tflite"
     images = random_images((8, 8, 3), 20, 0)
@@ -37,8 +37,30 @@ def test_answers_are_those_of_litert(name: str, runtime: str, made: Path) -> Non
     np.testing.assert_allclose(found, expected, atol=0.03 * span)
     together = named(runtime).load(path, 2, batch=20)
     np.testing.assert_allclose(together.query_batch(images), found, atol=0.03 * span)
-    floats = ("float32",) if runtime != "openvino" else ("float32", "bfloat16")
+    floats = {"openvino": ("float32", "bfloat16"), "litert_fp16": ("float16",)}.get(runtime, ("float32",))
     assert model.precision in (floats if name == "float32" else ("int8",))
+
+
+@pytest.mark.slow
+def test_float16_weights_are_computed_in_float32(tmp_path: Path) -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    network = tf_keras.Sequential(
+        [
+            tf_keras.layers.Input((8, 8, 3), batch_size=1),
+            tf_keras.layers.Conv2D(16, 3),
+            tf_keras.layers.Flatten(),
+            tf_keras.layers.Dense(4),
+        ]
+    )
+    converter = tf.lite.TFLiteConverter.from_keras_model(network)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    (path := tmp_path / "float16.tflite").write_bytes(converter.convert())
+    # OpenVINO names the type of the stored weights where it is asked for that of the layer.
+    assert named("openvino_f32").load(path, 1).precision == "float32"
+    assert named("litert").load(path, 1).precision == "float32"
 
 
 def test_file_that_a_runtime_does_not_take(tmp_path: Path, made: Path) -> None:

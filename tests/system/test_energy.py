@@ -117,7 +117,7 @@ SHORT = Settings(
 @pytest.mark.slow
 def test_energy_is_among_metrics_and_table(made: Path) -> None:
     subjects = of_files([made / "int8.tflite"], None)
-    _, raws = session.run(subjects, SHORT, report=lambda _: None)
+    raws = session.run(subjects, SHORT, report=lambda _: None).raws
     assert not any("energy" in name for name in summarize(subjects, raws, SHORT)[0].metrics())
     raws[0].consumption[1] = Consumption(images=200, joules={"cpu": 5.0, "dram": 0.5})
     results = summarize(subjects, raws, SHORT)
@@ -131,7 +131,7 @@ def test_energy_pass_has_a_process_per_number_of_threads(made: Path, monkeypatch
     monkeypatch.setattr(energy, "is_available", lambda: True)
     subjects = of_files([made / "int8.tflite", made / "float32.tflite"], None)
     both = Settings(**vars(SHORT) | {"threads": (1, 2)})
-    _, raws = session.run(subjects, both, report=lambda _: None)
+    raws = session.run(subjects, both, report=lambda _: None).raws
     for raw in raws:
         assert set(raw.consumption) == {1, 2}
         # Each process reads the counters itself, and this machine may have none.
