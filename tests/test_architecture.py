@@ -43,7 +43,7 @@ ONLY_IN = {
     "hydra": {"commands", "execution", "cells"},
     "mlflow": {"tracking"},
     "tensorflow_model_optimization": {"techniques"},
-    "ai_edge_litert": {"litert", "quantization"},
+    "ai_edge_litert": {"litert", "quantization", "runtimes"},
     "openvino": {"runtimes"},
     "psycopg": {"commands", "tracking"},
     "zeus": {"system"},
