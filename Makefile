@@ -7,10 +7,10 @@ STORE = $$($(BIN)/python -c 'from pipelines.tracking.address import EMBEDDED_URI
 # Overrides and options: make run ARGS="model=resnet50 dataset=cifar10"
 ARGS ?=
 PORT ?= 5000
-SOURCES := pipelines tests benchmarks hydra_plugins
+SOURCES := pipelines tests benchmarks hydra_plugins mkdocs_hooks.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sweep server sync ui compare report measure promote pull docs test test-fast check lint format bench clean
+.PHONY: help setup run sweep server sync ui compare report measure promote pull docs site test test-fast check lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -76,6 +76,14 @@ pull: $(VENV)/runtime ## download the champion with its model card: make pull AR
 docs: $(VENV)/runtime ## update the generated tables of README and docs
 	$(BIN)/python -m pipelines.docs
 
+$(VENV)/docs: $(VENV)/runtime
+	$(call install,docs)
+	@touch $@
+
+# Not with --quiet: `strict` of mkdocs.yml would count no warning.
+site: $(VENV)/docs ## build the documentation as web pages in site/; a broken link is an error
+	$(BIN)/python -m mkdocs build
+
 test: $(VENV)/dev ## run all tests
 	$(BIN)/python -m pytest -m ""
 
@@ -114,5 +122,5 @@ bench: $(VENV)/dev ## run the benchmarks; with PyTorch and images: make bench TO
 	$(BIN)/python -m benchmarks.folder
 
 clean: ## remove caches and job folders, but not .venv and mlruns
-	rm -rf outputs multirun build .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf outputs multirun build site .pytest_cache .mypy_cache .ruff_cache *.egg-info
 	find pipelines tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

@@ -94,7 +94,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for path in Path(sys.prefix).iterdir():
         (environment / path.name).symlink_to(path)
     # What `make` takes for a sign that everything is installed.
-    for stamp in ("runtime", "dev", "server"):
+    for stamp in ("runtime", "dev", "docs", "server"):
         (environment / stamp).unlink(missing_ok=True)
         (environment / stamp).touch()
     yield folder

@@ -10,7 +10,7 @@ behind opscore; so does a pipe or a file.
 With --target, times are those that `opscore measure` took on that device, each cell's on the runtime that is fastest
 there, and scores, ratios and budgets are computed from them.
 
-  opscore compare --target kitchen-pi                      --runtime litert --threads 4 choose one setting
+  opscore compare --target kitchen-pi --runtime litert --threads 4      chooses one setting
 
 = marks cells whose score does not differ significantly from the winner's, P those on the Pareto front over accuracy,
 test time and compressed size. "first" is the share of all weights of the four criteria under which a cell ranks first.
