@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from pipelines.champion.gates import Gate
 from pipelines.champion.model_card import code, plain
+from pipelines.comparison.on_device import threads_in_words
 from pipelines.results.columns import SCORE, kilobytes, milliseconds
+from pipelines.results.metrics import TEST_MS
+from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellResult, Comparison
 from pipelines.results.statistics import wilson
 
@@ -34,10 +37,13 @@ def of_model(name: str, dataset: str, image_shape: Sequence[int], labels: Sequen
     )
 
 
-def of_version(result: CellResult, gates: Sequence[Gate], *, candidates: int, replaced: str) -> str:
+def of_version(
+    result: CellResult, gates: Sequence[Gate], *, candidates: int, replaced: str, cell: RecordedCell | None = None
+) -> str:
     """The figures of a promoted cell, what it was compared with, and why it passed.
 
-    candidates: the number of cells that were compared, itself included. replaced: the former champion, in words.
+    candidates: the number of cells that were compared, itself included. replaced: the former champion, in words. cell:
+    as it was compared, with a device's times where it was promoted for one.
     """
     m = result.measurement
     low, high = wilson(m.correct, m.test_images)
@@ -49,9 +55,19 @@ def of_version(result: CellResult, gates: Sequence[Gate], *, candidates: int, re
         f"**{kilobytes(m.file_bytes)}** ({kilobytes(m.compressed_bytes)} compressed), score "
         f"{SCORE.text(result.score.total)} dB.",
         *([_baseline(result.comparison)] if result.comparison else []),
+        *([_on_device(cell)] if cell is not None and cell.device else []),
         f"It was compared with {compared}. It replaced {replaced}. It passed these gates:",
     ]
     return "\n".join(["\n\n".join(lines), "", *(f"- {gate.name}: {gate.reason}" for gate in gates)])
+
+
+def _on_device(cell: RecordedCell) -> str:
+    assert cell.device is not None
+    return (
+        f"It was promoted for {plain(cell.device.target)}: there it takes {milliseconds(cell.metrics[TEST_MS])} an "
+        f"image by {cell.device.runtime} with {threads_in_words(cell.device.threads)}, and its score is "
+        f"{SCORE.text(cell.metrics[SCORE.metric])} dB."
+    )
 
 
 def _baseline(comparison: Comparison) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from pipelines.champion.licences import of_weights
 from pipelines.comparison.on_device import threads_in_words
 from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
 from pipelines.results.files import LABELS, MODEL
-from pipelines.results.metrics import FILE_HASH
-from pipelines.results.on_device import HARDWARE, PRECISION, VERSION, Figures, fastest, figures
+from pipelines.results.metrics import FILE_HASH, SCORE, TRAIN_TIME, term_of
+from pipelines.results.on_device import HARDWARE, INVALID, PRECISION, VERSION, Figures, fastest, figures
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellResult, Comparison, Timing
+from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import wilson
 from pipelines.results.tables import markdown
 
@@ -41,8 +42,8 @@ class Facts:
     """The contents of the card of a registered version.
 
     cell, result: of the version. tags: the version's, with the reasons of its promotion. labels: in the order of the
-    logits. sha256: of the exported model. program, program_name, program_for: a program that classifies image files,
-    its name, and its runtime in words.
+    logits. sha256: of the exported model. output: the type of its logits, in words. program, program_name, program_for:
+    a program that classifies image files, its name, and its runtime in words.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Facts:
     tags: Mapping[str, str]
     labels: Sequence[str]
     sha256: str
+    output: str
     program: str
     program_name: str
     program_for: str
@@ -101,12 +103,13 @@ def _use(facts: Facts) -> str:
         [
             f"Classifies an image as one of {len(facts.labels)} classes, one image a call. Input: raw RGB pixels "
             f"0..255 of {height} x {width} x 3, channels last; preprocessing ({resized}scaling) is in the graph. "
-            f"Output: one logit a class, in the order of `{LABELS}`; softmax makes uncalibrated probabilities of them.",
+            f"Output: one logit a class, {facts.output}, in the order of `{LABELS}`; softmax makes uncalibrated "
+            "probabilities of logits.",
             "",
             f"Classes: {', '.join(map(code, facts.labels))}.",
             "",
             f"`{facts.program_name}` classifies image files, {facts.program_for}. It reads them as `dataset=folder` "
-            "does, except for grey images of 16 bits, which are to be divided by 257 first:",
+            "does:",
             "",
             f"```python\n{facts.program}```",
         ]
@@ -208,17 +211,28 @@ def _baseline(comparison: Comparison) -> list[tuple[str, str]]:
 def _devices(facts: Facts) -> str:
     """Times by device, runtime and number of threads, and the fastest of each device; empty where none was measured."""
     found = figures(facts.cell.metrics, facts.cell.on_devices)
-    heading = ("device", "runtime", "threads", "computes in", "p50 ms", "95% of repeats", "same class", "")
+    heading = (
+        "device",
+        "runtime",
+        "version",
+        "threads",
+        "computes in",
+        "p50 ms",
+        "95% of repeats",
+        "same class",
+        "valid",
+    )
     rows = [
         (
             plain(one.target),
-            one.tags.get(VERSION) or one.runtime,
+            one.runtime,
+            one.tags.get(VERSION, "") or "-",
             str(threads),
             one.tags.get(PRECISION, "") or "-",
             three_digits(value),
             f"{three_digits(low)} to {three_digits(high)}",
             "-" if one.agreement is None else f"{one.agreement:.1%}",
-            "" if one.is_reliable else "INVALID",
+            "yes" if one.is_reliable(threads) and one.same_answers else "INVALID",
         )
         for one in found
         for threads in one.threads
@@ -231,10 +245,17 @@ def _devices(facts: Facts) -> str:
         [
             markdown([heading, *rows]),
             "Measured by `opscore measure`: all models of a session take turns, in several windows and processes. "
-            "“Same class” is the share of images with the class that the session's first runtime gives.",
+            "“Same class” is the share of images with the class that LiteRT gives.",
+            *_invalid(found),
             *lines,
         ]
     )
+
+
+def _invalid(found: Sequence[Figures]) -> list[str]:
+    """Why figures do not count."""
+    reasons = {f"{one.runtime} on {plain(one.target)}": one.tags.get(INVALID, "no") for one in found}
+    return [f"INVALID, {name}: {plain(reason)}." for name, reason in reasons.items() if reason != "no"]
 
 
 def _targets(found: Sequence[Figures]) -> list[str]:
@@ -244,25 +265,40 @@ def _targets(found: Sequence[Figures]) -> list[str]:
 def _fastest(target: str, found: Sequence[Figures]) -> str:
     best = fastest(found)
     hardware = json.loads(found[0].tags.get(HARDWARE, "{}"))
+    # LiteRT's version, whatever the runtime.
+    hardware.pop("runtime", None)
     machine = f" ({_listed({key: _text(value) for key, value in hardware.items()})})" if hardware else ""
     if best is None:
-        return f"On {plain(target)}{machine}, no runtime gives the answers of the first one."
+        return f"On {plain(target)}{machine}, no runtime gives LiteRT's answers."
     one, threads = best
     return f"Fastest on {plain(target)}: **{one.runtime}** with {threads_in_words(threads)}{machine}."
 
 
 def _promotion(facts: Facts) -> str:
-    score = facts.result.score
-    terms = f"accuracy {score.accuracy:+.2f}, size {score.size:+.2f}, testing time {score.test_time:+.2f}"
-    unknown = facts.result.timing.train_total_s is None
-    train_time = "left out, as it is unknown" if unknown else f"{score.train_time:+.2f}"
+    total, terms = _score(facts)
+    names = {"accuracy": "accuracy", "size": "size", "test_time": "testing time", "train_time": "training time"}
+    parts = [
+        f"{name} {terms[key]:+.2f}" if key in terms else f"{name} left out, as it is unknown"
+        for key, name in names.items()
+    ]
     rows = [
-        ("operational score", f"{score.total:.1f} dB: {terms}, training time {train_time}"),
+        ("operational score", f"{total:.1f} dB: {', '.join(parts)}"),
         *((heading, plain(facts.tags[key])) for key, heading in CARD_TAGS.items() if key in facts.tags),
         *((f"gate: {key[5:]}", plain(value)) for key, value in facts.tags.items() if key.startswith("gate/")),
         ("hardware of the compared cells", plain(facts.tags.get("hardware_note", "not recorded"))),
     ]
     return markdown([HEADING, *rows])
+
+
+def _score(facts: Facts) -> tuple[float, dict[str, float]]:
+    """The score that decided and its terms: as tagged, perhaps by a device's times, else those of its own run."""
+    if SCORE in facts.tags:
+        known = {name: facts.tags.get(term_of(name)) for name in CRITERIA}
+        return float(facts.tags[SCORE]), {name: float(text) for name, text in known.items() if text is not None}
+    terms = asdict(facts.result.score)
+    if facts.result.timing.train_total_s is None:
+        del terms[TRAIN_TIME]
+    return facts.result.score.total, terms
 
 
 def _limits(facts: Facts) -> str:

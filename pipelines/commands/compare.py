@@ -64,8 +64,8 @@ def text(
     comparison: Comparison, predictions_of: PredictionsOf | None = None, *, width: float = terminal.UNLIMITED
 ) -> str:
     """A comparison for a terminal of `width` columns: the shortlist, the table of all cells, and notes."""
-    listed = shortlist(comparison, predictions_of)
-    lines = [wrapped(f"{comparison.dataset}: {len(comparison.entries)} cells", width)]
+    listed, count = shortlist(comparison, predictions_of), len(comparison.entries)
+    lines = [wrapped(f"{comparison.dataset}: {count} cell{'' if count == 1 else 's'}", width)]
     lines += ["", shortlist_text.text(listed, width=width), ""] if listed else []
     return "\n".join(
         [
@@ -103,7 +103,7 @@ def _table(comparison: Comparison, width: float) -> str:
 
 
 def _times(entries: Sequence[Entry]) -> list[TextColumn]:
-    """The time on each runtime of a device, and the share of answers that are those of the session's first runtime."""
+    """The time on each runtime of a device, and the share of images with LiteRT's class."""
     runtimes = sorted({name for entry in entries for one in entry.devices for name in one.times_ms})
     if len(runtimes) < 2:
         return []

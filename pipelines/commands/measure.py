@@ -75,7 +75,10 @@ def command(
     named = [Path(path) for path in (*paths, *(files.split(",") if files else ()))]
     _check_chosen(chosen, named, reference)
     if send:
-        print(f"{recording.send(Path(send), chosen.uri)} runs got their figures")
+        given = {"target": target, "files": ",".join(map(str, named)), "reference": reference, **limits}
+        _check_alone(send, {name: value for name, value in given.items() if value})
+        sent, of = recording.send(Path(send), chosen.uri), recording.target_of(Path(send))
+        print(f"{sent} runs got their figures as measure/{of}/...")
         return
     with arguments.checked():
         settings = settings_of(profile, **limits)
@@ -169,6 +172,15 @@ def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | Non
         raise MisuseError(
             f"reference must be one of the files, got {reference} and no files: leave it out, as cells are compared "
             "with their baselines"
+        )
+
+
+def _check_alone(send: str, given: Mapping[str, str]) -> None:
+    """Raise MisuseError where a session that is sent shall be another."""
+    for name, value in given.items():
+        raise MisuseError(
+            f"send takes a session as it was measured, got {name}={value} with send={send}: leave {name} out, or "
+            "measure anew without send"
         )
 
 

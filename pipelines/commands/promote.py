@@ -109,7 +109,11 @@ def promoted(
         winner.cell.run_id,
         reasons=reasons,
         description=description.of_version(
-            registry.result(winner.cell.run_id), winner.gates, candidates=len(cells), replaced=reasons["replaced"]
+            registry.result(winner.cell.run_id),
+            winner.gates,
+            candidates=len(cells),
+            replaced=reasons["replaced"],
+            cell=winner.cell,
         ),
         about=_about(name, winner.cell, registry),
     )
@@ -124,8 +128,8 @@ def _on_device(champion: RecordedCell, store: Store, device: Device) -> Recorded
     except ValueError as error:
         raise ValueError(
             f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device}, got none: "
-            f'measure it with `opscore measure --target {device.target} --filter "attributes.run_id = '
-            f"'{champion.run_id}'\"`, or add --anew to replace it by the best candidate"
+            f"measure it with `{device.command} --filter \"attributes.run_id = '{champion.run_id}'\"`, or add --anew "
+            "to replace it by the best candidate"
         ) from error
 
 

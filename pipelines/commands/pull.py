@@ -118,6 +118,7 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
         tags=version.tags,
         labels=labels,
         sha256=version.sha256,
+        output=program.output_in_words(exported_model),
         program=program.program(exported_model, runtime, threads),
         program_name=program.NAME,
         program_for=f"by {runtime} with {threads_in_words(threads)}{where}",

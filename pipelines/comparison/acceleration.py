@@ -7,11 +7,16 @@ from collections.abc import Sequence
 
 from pipelines.comparison.entries import Entry
 from pipelines.results.acceleration import no_faster, outside
+from pipelines.results.on_device import BEFORE_RUNTIMES
 from pipelines.results.records import Delegation
 
 
 def notes(entries: Sequence[Entry]) -> list[str]:
-    """A sentence for each finding, with the first of its cells and the number of the others."""
+    """A sentence for each finding, with the first of its cells and the number of the others.
+
+    Of cells on another runtime of a device, LiteRT's delegate says nothing.
+    """
+    entries = [entry for entry in entries if entry.runtime in ("", BEFORE_RUNTIMES)]
     alike: dict[object, list[tuple[Entry, Delegation]]] = defaultdict(list)
     for entry in entries:
         found = entry.runs[-1].delegation

@@ -21,7 +21,7 @@ from pipelines.results.metrics import (
     gain_of,
     term_of,
 )
-from pipelines.results.on_device import Figures, figures
+from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, Figures, figures
 from pipelines.results.recorded import OnDevice
 from pipelines.results.score import decibels
 from pipelines.results.words import listed
@@ -49,6 +49,13 @@ class Device:
         how = f"by {self.runtime}" if self.runtime else "each cell by its fastest runtime"
         return f"{self.target}, {how} with {threads_in_words(self.threads)}"
 
+    @property
+    def command(self) -> str:
+        """The command that measures cells so."""
+        runtimes = f" --runtimes {self.runtime}" if self.runtime not in (None, BEFORE_RUNTIMES) else ""
+        threads = f" --threads {self.threads}" if self.threads != 1 else ""
+        return f"opscore measure --target {self.target}{runtimes}{threads}"
+
 
 def threads_in_words(count: int) -> str:
     """`1 thread`, `2 threads`."""
@@ -66,10 +73,9 @@ class Timed:
 def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[RecordedCell] = ()) -> Timed:
     """The cells with times, ratios, scores and budgets as they are on the device.
 
-    Cells that differ in their seed alone run on the same runtime. A runtime that does not give the answers of the
-    session's first one is not chosen, and one whose times are not reliable only where no other is. The ratio to the
-    baseline is to the baseline on its own chosen runtime. Machine and settings of the cells' own measurements do not
-    matter any more.
+    Cells that differ in their seed alone run on the same runtime. A runtime that does not give LiteRT's answers is not
+    chosen. The ratio to the baseline is to the baseline on its own chosen runtime. Machine and settings of the cells'
+    own measurements do not matter any more.
 
     baselines: of cells that are not among `cells` too. Raises ValueError where no cell has figures for the device.
     """
@@ -119,7 +125,7 @@ def _check(cells: Sequence[RecordedCell], device: Device, known: Mapping[str, Se
     if not targets:
         raise ValueError(
             f"target must be a device on which cells were measured, got {device.target!r} and no figures of any device "
-            f"on these cells: measure them with `opscore measure --target {device.target}`"
+            f"on these cells: measure them with `{device.command}`"
         )
     if device.target not in targets:
         raise ValueError(
@@ -131,7 +137,7 @@ def _check(cells: Sequence[RecordedCell], device: Device, known: Mapping[str, Se
     if device.runtime is not None and device.runtime not in runtimes:
         raise ValueError(
             f"runtime must be one of {', '.join(runtimes)}, by which these cells were measured on {device.target}, got "
-            f"{device.runtime!r}: leave it out, or add it with `opscore measure --runtimes litert,{device.runtime}`"
+            f"{device.runtime!r}: set for example --runtime {nearest(device.runtime, runtimes) or runtimes[0]}"
         )
     threads = sorted({count for one in found if device.runtime in (None, one.runtime) for count in one.threads})
     if device.threads not in threads:
@@ -160,23 +166,17 @@ def _chosen(
         # Seeds of which one was measured by other runtimes than the others have their own fastest ones.
         common = [of_one for of_one in by_runtime.values() if len(of_one) == len(run_ids)]
         if common:
-            best = min(common, key=lambda of_one: _rank(of_one, device.threads))
+            best = min(common, key=lambda of_one: sum(one.p50_ms(device.threads)[0] for one in of_one))
             found |= dict(zip(run_ids, best, strict=True))
         else:
             for run_id in run_ids:
                 usable = [one for one in known[run_id] if _usable(one, device)]
-                found[run_id] = min(usable, key=lambda one: _rank([one], device.threads))
+                found[run_id] = min(usable, key=lambda one: one.p50_ms(device.threads)[0])
     return found
 
 
 def _usable(one: Figures, device: Device) -> bool:
     return one.same_answers and device.runtime in (None, one.runtime) and device.threads in one.threads
-
-
-def _rank(of_seeds: Sequence[Figures], threads: int) -> tuple[bool, float]:
-    """Reliable ones first, then by the mean time."""
-    times = [one.p50_ms(threads)[0] for one in of_seeds]
-    return not all(one.is_reliable for one in of_seeds), sum(times) / len(times)
 
 
 def _relative(own: Figures, base: Figures, of_base: Sequence[Figures], threads: int) -> tuple[float, float, float]:
@@ -226,7 +226,8 @@ def _moved(
             target=device.target,
             runtime=own.runtime,
             threads=device.threads,
-            is_reliable=own.is_reliable,
+            began=own.tags.get(BEGAN, ""),
+            is_reliable=own.is_reliable(device.threads),
             agreement=own.agreement,
             times_ms=times,
         ),
@@ -246,17 +247,23 @@ def _why_missing(cell: RecordedCell, device: Device, known: Sequence[Figures]) -
     if any(not one.same_answers for one in own):
         changed = listed(sorted(one.runtime for one in own if not one.same_answers))
         return f"{changed} changes the answers of {cell.name}"
-    return f"they have no figures for it: `opscore measure --target {device.target}` adds them"
+    return f"there are no figures for it: `{device.command}` adds them"
 
 
 def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, int]) -> list[str]:
     notes = [f"Times by `opscore measure` on {device}."]
     for why, count in missing.items():
         notes.append(f"{count} cell{' is' if count == 1 else 's are'} left out, as {why}.")
+    sessions = {cell.device.began for cell in cells if cell.device}
+    if len(sessions) > 1:
+        notes.append(
+            f"The times are from {len(sessions)} sessions, and what ran beside them may differ: one session with all "
+            "cells and runtimes compares best."
+        )
     unreliable = [cell for cell in cells if cell.device and not cell.device.is_reliable]
     if unreliable:
         notes.append(
             f"The times of {len(unreliable)} of {len(cells)} runs are INVALID there, as the session was disturbed or "
-            "too short, and may differ in a repeat: measure them again with nothing else running."
+            "too short. They count, but may differ in a repeat: measure them again with nothing else running."
         )
     return notes

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.comparison import training_time
 from pipelines.comparison.entries import Entry, entries_of
+from pipelines.comparison.on_device import threads_in_words
 from pipelines.results.columns import IMPROVED, MEASURED
 from pipelines.results.tables import fill_marks, markdown
 
@@ -56,8 +57,13 @@ def table(cells: Sequence[RecordedCell]) -> str:
     entries = [entries_of([cell])[0] for cell in training_time.comparable(shown)]
     entries.sort(key=lambda entry: -np.nan_to_num(entry.gain.value, nan=math.inf))
     heading = ["technique", *(column.heading for column in COLUMNS)]
-    note = training_time.note(shown)
-    return markdown([heading, *map(_row, entries)]) + "\n" + (f"\n{note}\n" if note else "")
+    rows = [_row(entry) for entry in entries]
+    if devices := {(one.target, one.threads) for entry in entries for one in entry.devices}:
+        heading.append("runtime")
+        rows = [[*row, entry.runtime] for row, entry in zip(rows, entries, strict=True)]
+    notes = [f"Times are those on {target} with {threads_in_words(threads)}." for target, threads in sorted(devices)]
+    notes += [note] if (note := training_time.note(shown)) else []
+    return "\n".join([markdown([heading, *rows]), *(f"\n{note}" for note in notes)]) + "\n"
 
 
 def _row(entry: Entry) -> list[str]:

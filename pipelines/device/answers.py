@@ -27,12 +27,12 @@ class AnswersRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How a runtime's answers compare with those of the first runtime, on the same images.
+    """How a runtime's answers compare with those of LiteRT, on the same images.
 
     images: their number. real: of the test split, else random pixels. same: fraction of images with the same class.
-    changed: of those with another class that rounding does not explain, as the first runtime's logits of the two differ
-    by more than MAX_DIFFERENCE of their range. largest: difference of any logit, in units of
-    the range of the first runtime's logits. accuracy: the runtime's own; None for random pixels.
+    changed: of those with another class that rounding does not explain, as LiteRT's logits of the two differ by more
+    than MAX_DIFFERENCE of their range; an answer that is no finite number counts as changed. largest: difference of any
+    logit, in units of the range of LiteRT's logits. accuracy: the runtime's own; None for random pixels.
     """
 
     images: int
@@ -48,7 +48,7 @@ class Agreement:
         if self.changed <= MAX_CHANGED:
             return ()
         return (
-            f"it must give the class of the first runtime to {1 - MAX_CHANGED:.0%} of the images, got "
+            f"it must give LiteRT's class, and finite numbers, to {1 - MAX_CHANGED:.0%} of the images, got "
             f"{1 - self.changed:.1%} of {self.images:,}",
         )
 
@@ -63,18 +63,21 @@ def answered(request: AnswersRequest) -> dict[str, Any]:
 def compared(
     own: npt.NDArray[np.float32], first: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None
 ) -> Agreement:
-    """Logits (n, classes) of a runtime and of the first one. labels: (n,), of real images."""
+    """Logits (n, classes) of a runtime and of LiteRT. labels: (n,), of real images."""
+    finite = np.isfinite(own).all(axis=1) & np.isfinite(first).all(axis=1)
     chosen, expected = own.argmax(axis=1), first.argmax(axis=1)
-    unit = span(first)
-    rows = np.arange(len(first))
-    gap = (first[rows, expected] - first[rows, chosen]) / unit
+    same = finite & (chosen == expected)
+    good_own, good_first = own[finite], first[finite]
+    unit = span(good_first) if len(good_first) else 1.0
+    rows = np.arange(len(good_first))
+    gap = (good_first[rows, expected[finite]] - good_first[rows, chosen[finite]]) / unit
     return Agreement(
         images=len(own),
         real=labels is not None,
-        same=float((chosen == expected).mean()),
-        changed=float((gap > MAX_DIFFERENCE).mean()),
-        largest=float(np.abs(own - first).max()) / unit,
-        accuracy=None if labels is None else float((chosen == labels).mean()),
+        same=float(same.mean()),
+        changed=float(((gap > MAX_DIFFERENCE).sum() + (~finite).sum()) / len(own)),
+        largest=float(np.abs(good_own - good_first).max(initial=0.0)) / unit,
+        accuracy=None if labels is None else float((finite & (chosen == labels)).mean()),
     )
 
 

@@ -25,16 +25,25 @@ from PIL import Image, ImageOps
 MODEL = Path(__file__).with_name("{model}")
 LABELS = Path(__file__).with_name("{labels}").read_text(encoding="utf-8").splitlines()
 {load}
+failed = [] if sys.argv[1:] else [__doc__]
 for path in sys.argv[1:]:
-    {image}
+    try:
+        {image}
+    except OSError as error:
+        failed.append(f"{{path}}: {{error}}")
+        continue
     pixels = {pixels}
     {answer}
     print(f"{{path}}: {{LABELS[logits.argmax()]}}")
+sys.exit("\\n".join(failed) or 0)
 '''
 NAME = "run.py"
-# An ordinary photograph as `datasets.picture.read` reads it.
+# An image as `datasets.picture.read` reads it, but for grey ones of floats.
 IMAGE = """\
-image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+image = ImageOps.exif_transpose(Image.open(path))
+if image.mode.startswith("I"):  # grey of 16 bits
+    image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+image = image.convert("RGBA")
 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 image = np.asarray(image.resize(({width}, {height}), Image.Resampling.BILINEAR))"""
 
@@ -55,14 +64,22 @@ def program(path: Path, runtime: str, threads: int) -> str:
         model=MODEL,
         labels=LABELS,
         load=lines.load,
-        image=_indented(image),
+        image=_indented(image, 8),
         pixels=_pixels(form),
-        answer=_indented(lines.answer),
+        answer=_indented(lines.answer, 4),
     )
 
 
-def _indented(lines: str) -> str:
-    return lines.replace("\n", "\n    ")
+def output_in_words(path: Path) -> str:
+    """How the logits leave the exported model: `of type float32`, or how to get them from integers."""
+    form = ends(path)
+    if not form.scale:
+        return f"of type {form.output_dtype}"
+    return f"as {form.output_dtype} (subtract {form.zero_point}, then multiply by {form.scale:.6g})"
+
+
+def _indented(lines: str, blanks: int) -> str:
+    return lines.replace("\n", "\n" + " " * blanks)
 
 
 def _pixels(form: Ends) -> str:

@@ -93,6 +93,11 @@ def send(folder: Path, uri: str | None = None) -> int:
     return len(sent)
 
 
+def target_of(folder: Path) -> str:
+    """The device of a saved session. Raises ValueError if the folder holds none."""
+    return _load(folder).target
+
+
 def _load(folder: Path) -> Session:
     try:
         return Session.load(folder / SESSION)

@@ -54,7 +54,7 @@ class DeviceResult:
     processes with one thread. peak_memory_mb: their maximum, in 10^6 bytes. latency, consumption: by number of threads.
     images_per_s: by batch, with `throughput_threads`. refused: by batch, why it could not be measured. delegation:
     which part of it this device's LiteRT accelerates; None on other runtimes. agreement: of its answers with those of
-    the first runtime; None in a session of one runtime.
+    LiteRT; None in a session of LiteRT alone.
     """
 
     label: str
@@ -110,6 +110,7 @@ class DeviceResult:
             values = asdict(one)
             named = ("p50_ms", "p50_low_ms", "p50_high_ms", "p90_ms", "p99_ms", "ratio", "ratio_low", "ratio_high")
             found |= {f"{name}_{threads}t": values[name] for name in (*named, "calls")}
+            found[f"valid_{threads}t"] = float(not one.invalid)
         for batch, rate in self.images_per_s.items():
             found[f"images_per_s_b{batch}_{self.throughput_threads}t"] = rate
         for threads, used in self.consumption.items():

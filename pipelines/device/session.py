@@ -24,6 +24,7 @@ from pipelines.litert import process
 from pipelines.litert.latency import Load
 from pipelines.litert.process import Arrays
 from pipelines.litert.stream import BURST_CALLS, BURST_S, random_images
+from pipelines.runtimes.base import LITERT
 from pipelines.system import energy
 
 Report = Callable[[str], None]
@@ -64,7 +65,7 @@ class Raw:
 
     version, precision: of the runtime, and what it computed in. latency, consumption: by number of threads; consumption
     is empty on a machine without energy counters. throughput: by batch, where a call is one batch. refused: by batch,
-    why the exported model does not take it. agreement: with the first runtime; None in a session of one runtime.
+    why the exported model does not take it. agreement: with LiteRT; None in a session of LiteRT alone.
     """
 
     version: str
@@ -114,8 +115,8 @@ def run(
     """Measure all subjects that their runtimes take.
 
     images: real ones, by the subject's label, for comparing answers; others get random pixels. Raises RuntimeError with
-    one sentence if a process fails or the first runtime refuses a model, MemoryError if the exported models do not fit
-    into memory together.
+    one sentence if a process fails, or a runtime refuses what others are compared with or all there is, MemoryError if
+    the exported models do not fit into memory together.
     """
     subjects, raws, left_out = _started(subjects, settings, report)
     check_memory(subjects, raws)
@@ -143,36 +144,42 @@ def _started(
 ) -> tuple[list[Subject], list[Raw], list[str]]:
     """Those that their runtimes take, with their starts, and a sentence for each of the others."""
     taken, raws, left_out = [], [], []
+    references = {subject.reference for subject in subjects}
     for subject in subjects:
         found = _starts(subject, settings)
         if isinstance(found, Raw):
             taken.append(subject)
             raws.append(found)
-        elif subject.runtime == settings.runtimes[0]:
+        elif subject.key in references or len(subjects) == 1:
             raise RuntimeError(f"measuring {subject.name} failed: {found}")
         else:
             left_out.append(f"{subject.name} is left out: {found}")
             report(left_out[-1])
+    if not taken:
+        raise RuntimeError(f"no model can be measured: {left_out[0]}")
     return taken, raws, left_out
 
 
 def _agreed(
     subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings, images: Mapping[str, Images], report: Report
 ) -> list[Raw]:
-    """With the agreement of each runtime with the first; as they are if there is one runtime only."""
-    if len(settings.runtimes) == 1:
+    """With the agreement of each runtime with LiteRT; as they are if there is no other runtime."""
+    if settings.runtimes == (LITERT,):
         return list(raws)
     report("comparing answers")
-    first: dict[str, npt.NDArray[np.float32]] = {}
+    expected: dict[str, npt.NDArray[np.float32]] = {}
     agreed = []
     for subject, raw in zip(subjects, raws, strict=True):
         real = images.get(subject.label)
-        pixels = real.pixels if real else random_images(subject.image_shape, settings.answers, settings.seed)
-        logits = _logits(subject, pixels[: settings.answers])
+        pixels = (real.pixels if real else random_images(subject.image_shape, settings.answers, settings.seed))[
+            : settings.answers
+        ]
+        if subject.label not in expected:
+            expected[subject.label] = _logits(replace(subject, runtime=LITERT), pixels)
+        same = subject.runtime == LITERT
+        logits = expected[subject.label] if same else _logits(subject, pixels)
         labels = real.labels[: settings.answers] if real else None
-        # The first runtime comes first.
-        expected = first.setdefault(subject.label, logits)
-        agreed.append(replace(raw, agreement=compared(logits, expected, labels)))
+        agreed.append(replace(raw, agreement=compared(logits, expected[subject.label], labels)))
     return agreed
 
 

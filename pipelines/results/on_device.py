@@ -17,9 +17,10 @@ PREFIX = "measure"
 BEFORE_RUNTIMES = "litert"
 # Share of the images of which a runtime may change the class beyond rounding.
 MAX_CHANGED = 0.01
-# Tags below `measure/<device>/<runtime>/`: the session's machine as JSON, the library, and what it computed in.
-HARDWARE, VERSION, PRECISION = "hardware", "version", "precision"
-TAGS = (HARDWARE, VERSION, PRECISION)
+# Tags below `measure/<device>/<runtime>/`: the session's machine as JSON, the library, what it computed in, the second
+# at which the session began, and why its figures do not count, or `no`.
+HARDWARE, VERSION, PRECISION, BEGAN, INVALID = "hardware", "version", "precision", "began", "invalid"
+TAGS = (HARDWARE, VERSION, PRECISION, BEGAN, INVALID)
 _THREADS = re.compile(r"p50_ms_(\d+)t")
 
 
@@ -41,19 +42,18 @@ class Figures:
         """The numbers of threads that were measured, in rising order."""
         return tuple(sorted(int(found[1]) for name in self.metrics if (found := _THREADS.fullmatch(name))))
 
-    @property
-    def is_reliable(self) -> bool:
-        """Whether the session found no reason why times do not count."""
-        return bool(self.metrics.get("valid", 1.0))
+    def is_reliable(self, threads: int) -> bool:
+        """Whether the session found no reason why the times with so many threads do not count."""
+        return bool(self.metrics.get(f"valid_{threads}t", self.metrics.get("valid", 1.0)))
 
     @property
     def same_answers(self) -> bool:
-        """Whether it gives the answers of the session's first runtime, as far as they were compared."""
+        """Whether it gives LiteRT's answers, as far as they were compared."""
         return self.metrics.get("agreement_changed", 0.0) <= MAX_CHANGED
 
     @property
     def agreement(self) -> float | None:
-        """The share of images with the class of the session's first runtime; None where only one was measured."""
+        """The share of images with the class that LiteRT gives; None where it was not compared."""
         return self.metrics.get("agreement")
 
     def p50_ms(self, threads: int) -> tuple[float, float, float]:
@@ -89,12 +89,12 @@ def figures(metrics: Mapping[str, float], tags: Mapping[str, str] | None = None)
 
 
 def fastest(found: Sequence[Figures]) -> tuple[Figures, int] | None:
-    """The figures and the number of threads with the least median time, of runtimes that give the first one's answers.
+    """The figures and the number of threads with the least median time, of runtimes that give LiteRT's answers.
 
-    Reliable ones come first. None where there is none.
+    None where there is none. A time that is not reliable counts too: what disturbs a session makes times longer.
     """
     usable = [(one, threads) for one in found if one.same_answers for threads in one.threads]
-    return min(usable, key=lambda of: (not of[0].is_reliable, of[0].p50_ms(of[1])[0]), default=None)
+    return min(usable, key=lambda of: of[0].p50_ms(of[1])[0], default=None)
 
 
 def _place(name: str) -> tuple[tuple[str, str] | None, str]:

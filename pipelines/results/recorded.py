@@ -25,13 +25,14 @@ class Predictions:
 class OnDevice:
     """How a cell runs on a device: `comparison.on_device`.
 
-    agreement: share of images with the class of the session's first runtime; None where only one was measured.
-    times_ms: median time of one image by runtime.
+    began: the second at which its session began, empty where it is not recorded. agreement: share of images with the
+    class that LiteRT gives; None where it was not compared. times_ms: median time of one image by runtime.
     """
 
     target: str
     runtime: str
     threads: int
+    began: str
     is_reliable: bool
     agreement: float | None
     times_ms: Mapping[str, float]

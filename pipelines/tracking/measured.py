@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.results.on_device import BEFORE_RUNTIMES, HARDWARE, PRECISION, PREFIX, VERSION
+from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, HARDWARE, INVALID, PRECISION, PREFIX, VERSION
 from pipelines.system.errors import StoreError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
 
     place = f"{PREFIX}/{found.target}/{found.runtime}"
     recorded = client.get_run(run_id).data
-    if int(recorded.tags.get(f"{place}/began", 0)) > found.began:
+    if int(recorded.tags.get(f"{place}/{BEGAN}", 0)) > found.began:
         return
     client.log_artifacts(run_id, str(found.folder), place)
     values = {f"{place}/{name}": value for name, value in found.metrics.items()}
@@ -68,8 +68,8 @@ def _record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
     outdated = [name for name in recorded.metrics if name.rpartition("/")[0] in (place, older) and name not in values]
     values |= dict.fromkeys(outdated, math.nan)
     tags = {
-        "began": str(found.began),
-        "invalid": found.invalid or "no",
+        BEGAN: str(found.began),
+        INVALID: found.invalid or "no",
         HARDWARE: json.dumps(found.hardware),
         VERSION: found.version,
         PRECISION: found.precision,

@@ -56,6 +56,7 @@ def facts_of(cell: RecordedCell, result: CellResult, tags: dict[str, str]) -> Fa
         tags=tags,
         labels=("a", "b"),
         sha256="f",
+        output="as uint8 (subtract 3, then multiply by 0.5)",
         program="print()\n",
         program_name="run.py",
         program_for="by litert with 1 thread",
@@ -88,6 +89,9 @@ def test_card_names_the_fastest_runtime_of_each_device() -> None:
         "measure/pi/litert/p50_ms_1t": 4.0,
         "measure/pi/openvino/p50_ms_1t": 3.0,
         "measure/pi/openvino/p50_ms_2t": 2.0,
+        "measure/pi/openvino/valid": 0.0,
+        "measure/pi/openvino/valid_1t": 1.0,
+        "measure/pi/openvino/valid_2t": 0.0,
         "measure/pi/openvino/agreement": 0.995,
         "measure/laptop/litert/p50_ms_1t": 1.0,
         "measure/laptop/openvino/p50_ms_1t": 0.5,
@@ -96,13 +100,29 @@ def test_card_names_the_fastest_runtime_of_each_device() -> None:
     tags = {
         "measure/pi/openvino/version": "openvino 2026.4.1",
         "measure/pi/openvino/precision": "bfloat16",
-        "measure/pi/litert/hardware": '{"processor": "A76", "cores": 4}',
+        "measure/pi/litert/hardware": '{"processor": "A76", "cores": 4, "runtime": "LiteRT 2"}',
+        "measure/pi/openvino/invalid": "2 threads: windows must agree",
     }
     cell = replace(base, metrics=base.metrics | figures, on_devices=tags)
     card = model_card.card(facts_of(cell, result, {}))
-    assert "| pi | openvino 2026.4.1 | 2 | bfloat16 | 2.00 | 2.00 to 2.00 | 99.5% |" in card
+    assert "| pi | openvino | openvino 2026.4.1 | 1 | bfloat16 | 3.00 | 3.00 to 3.00 | 99.5% | yes |" in card
+    assert "| pi | openvino | openvino 2026.4.1 | 2 | bfloat16 | 2.00 | 2.00 to 2.00 | 99.5% | INVALID |" in card
+    assert "| laptop | openvino | - | 1 | - | 0.500 | 0.500 to 0.500 | - | INVALID |" in card
+    assert "INVALID, openvino on pi: 2 threads: windows must agree." in card
+    assert "one logit a class, as uint8 (subtract 3, then multiply by 0.5), in the order of" in card
     assert "Fastest on pi: **openvino** with 2 threads (processor=A76, cores=4)." in card
     assert "Fastest on laptop: **litert** with 1 thread." in card
+
+
+def test_score_is_the_one_that_decided() -> None:
+    cell = recorded("quantize_int8", params={"model.weights": "None", "model._target_": "pipelines.models.vgg.VGG"})
+    result = replace(RESULT, hardware={"ai-edge-litert": "2"})
+    terms = {"score/accuracy_db": "72.0000", "score/size_db": "3.0000", "score/test_time_db": "-1.5000"}
+    tags = terms | {"score/operational": "73.5000", "target": "pi", "runtime": "openvino"}
+    card = model_card.card(facts_of(cell, result, tags))
+    expected = "73.5 dB: accuracy +72.00, size +3.00, testing time -1.50, training time left out, as it is unknown"
+    assert f"| operational score | {expected} |" in card
+    assert "| device whose times decided | pi |" in card and "| runtime there | openvino |" in card
 
 
 def rendered(markdown: str) -> str:

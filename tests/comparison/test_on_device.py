@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.comparison.notes import notes
 from pipelines.comparison.on_device import Device, hint, timed
+from pipelines.comparison.pages import table
 from pipelines.comparison.ranking import compare
 from pipelines.comparison.shortlist import shortlist
 from pipelines.results.recorded import RecordedCell
@@ -111,14 +113,43 @@ def test_runtime_with_other_answers_is_not_chosen() -> None:
         timed((changed, int8), Device(target="pi", runtime="openvino"))
 
 
-def test_unreliable_times_are_the_last_choice() -> None:
+def test_unreliable_times_count_and_are_named() -> None:
     base, int8 = pair()
-    unreliable = on(base, "pi/openvino", 0.9, ratio=0.45, valid=0.0)
-    found = timed((unreliable, int8), PI)
-    assert by_technique(found.cells)["baseline"].metrics["time/test_ms_p50"] == 2.0
-    both = timed((on(unreliable, "pi/litert", 2.0, valid=0.0), int8), PI)
-    assert by_technique(both.cells)["baseline"].metrics["time/test_ms_p50"] == 0.9
-    assert "The times of 1 of 2 runs are INVALID there" in both.notes[-1]
+    found = timed((on(base, "pi/openvino", 0.9, ratio=0.45, valid=0.0), int8), PI)
+    assert by_technique(found.cells)["baseline"].metrics["time/test_ms_p50"] == 0.9
+    assert "The times of 1 of 2 runs are INVALID there" in found.notes[-1]
+    # Only with 2 threads.
+    others = on(base, "pi/openvino", 0.9, ratio=0.45, valid=0.0, valid_1t=1.0, valid_2t=0.0)
+    assert len(timed((others, int8), PI).notes) == 1
+
+
+def test_times_of_two_sessions_are_named() -> None:
+    base, int8 = pair()
+    places = ("pi/litert", "pi/openvino")
+    first = replace(base, on_devices={f"measure/{place}/began": "100" for place in places})
+    assert len(timed((first, replace(int8, on_devices=first.on_devices)), PI).notes) == 1
+    later = replace(int8, on_devices={f"measure/{place}/began": "200" for place in places})
+    assert "The times are from 2 sessions" in timed((first, later), PI).notes[1]
+
+
+def test_findings_on_litert_are_of_cells_on_litert() -> None:
+    cells = tuple(replace(cell, delegated='{"partitions": 1, "undelegated": {}, "int16": 0}') for cell in pair())
+    slow = on(on(cells[1], "pi/litert", 3.0, ratio=1.5), "pi/openvino", 2.5, ratio=1.2)
+
+    def is_explained(device: Device) -> bool:
+        (comparison,) = compare(timed((cells[0], slow), device).cells)
+        return any("LiteRT's accelerated delegate" in note for note in notes(comparison))
+
+    assert is_explained(Device(target="pi", runtime="litert"))
+    assert not is_explained(PI)
+
+
+def test_table_of_a_page_names_device_and_runtimes() -> None:
+    text = table(timed(pair(), PI).cells)
+    assert text.splitlines()[0].endswith("| runtime |")
+    assert any(line.startswith("| `baseline`") and line.endswith("| openvino |") for line in text.splitlines())
+    assert "Times are those on pi with 1 thread." in text
+    assert "runtime" not in table(pair())
 
 
 def test_budgets_are_those_of_the_device() -> None:
@@ -156,15 +187,21 @@ def test_cells_without_figures_are_left_out() -> None:
     found = timed((base, int8, other, recorded("prune")), PI)
     assert {cell.technique for cell in found.cells} == {"baseline", "quantize_int8"}
     assert found.notes[1] == (
-        "2 cells are left out, as they have no figures for it: `opscore measure --target pi` adds them."
+        "2 cells are left out, as there are no figures for it: `opscore measure --target pi` adds them."
     )
+    device = Device(target="pi", runtime="openvino", threads=1)
+    assert "`opscore measure --target pi --runtimes openvino`" in timed((base, int8, other), device).notes[1]
+    assert Device(target="pi", threads=4).command == "opscore measure --target pi --threads 4"
 
 
 @pytest.mark.parametrize(
     ("device", "sentence"),
     [
         (Device(target="lap-top"), r"target must be one of laptop, pi, .* got 'lap-top': .*--target laptop$"),
-        (Device(target="pi", runtime="onnx"), r"runtime must be one of litert, openvino, .* got 'onnx': leave it out"),
+        (
+            Device(target="pi", runtime="onnx"),
+            r"runtime must be one of litert, openvino, .* got 'onnx': .*litert$",
+        ),
         (Device(target="pi", threads=8), r"threads must be one of 1, .* got 8: set for example --threads 1$"),
     ],
 )

@@ -35,10 +35,13 @@ class Doctored(LiteRT):
         return _Turned(path, threads, batch=batch)
 
 
+# Takes one file only.
 class Refusing(LiteRT):
     name = "refusing"
 
     def load(self, path, threads, *, batch=1):
+        if path.name == "uint8.tflite":
+            return super().load(path, threads, batch=batch)
         raise ValueError(f"{path.name} must be another model, got this one: leave it out")
 
 
@@ -73,31 +76,56 @@ def test_models_on_runtimes_in_one_session(made, measure, tmp_path, monkeypatch)
     assert found["float32", "openvino_f32"]["metrics"]["agreement_changed"] == 0
 
 
-@pytest.mark.slow
-def test_runtime_that_answers_differently_does_not_count(made, tmp_path):
-    shutil.copytree(ROOT / "pipelines", tmp_path / "source" / "pipelines")
-    (tmp_path / "source" / "pipelines" / "runtimes" / "doctored.py").write_text(DOCTORED)
-    words = ["measure", str(made / "float32.tflite"), "--runtimes", "litert,doctored,refusing", "--profile", "quick"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "pipelines", *words, "--threads", "1", "--batches", "none", "--out", "measured"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "source")},
+def measured(folder: Path, files: list[Path], runtimes: str) -> subprocess.CompletedProcess[str]:
+    """`opscore measure` of sources that have the file of DOCTORED, in a process of its own."""
+    if not (folder / "source").exists():
+        shutil.copytree(ROOT / "pipelines", folder / "source" / "pipelines")
+        (folder / "source" / "pipelines" / "runtimes" / "doctored.py").write_text(DOCTORED)
+    words = ["measure", *map(str, files), "--runtimes", runtimes, "--profile", "quick", "--threads", "1"]
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *words, "--batches", "none", "--out", "measured"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder / "source")},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.slow
+def test_runtime_that_answers_differently_does_not_count(made, tmp_path):
+    ended = measured(tmp_path, [made / "float32.tflite"], "litert,doctored,refusing")
     assert ended.returncode == 0, ended.stderr
-    assert "INVALID float32 on doctored, it must give the class of the first runtime to 99%" in " ".join(
-        ended.stdout.split()
-    )
+    printed = " ".join(ended.stdout.split())
+    assert "INVALID float32 on doctored, it must give LiteRT's class, and finite numbers, to 99%" in printed
     sentence = "float32 on refusing is left out: float32.tflite must be another model, got this one: leave it out"
-    assert sentence in " ".join(ended.stdout.split())
+    assert sentence in printed
     (folder,) = (tmp_path / "measured").iterdir()
     assert json.loads((folder / "session.json").read_text())["left_out"] == [sentence]
     found = results(folder)
     assert set(found) == {("float32", "litert"), ("float32", "doctored")}
     assert found["float32", "doctored"]["metrics"]["valid"] == 0
     assert found["float32", "doctored"]["metrics"]["agreement_changed"] > 0.5
+
+
+@pytest.mark.slow
+def test_answers_are_compared_with_litert_that_is_not_timed(made, tmp_path):
+    ended = measured(tmp_path, [made / "float32.tflite"], "doctored")
+    assert ended.returncode == 0, ended.stderr
+    (folder,) = (tmp_path / "measured").iterdir()
+    assert results(folder)["float32", "doctored"]["metrics"]["agreement_changed"] > 0.5
+
+
+@pytest.mark.slow
+def test_first_runtime_may_refuse_a_model(made, tmp_path):
+    ended = measured(tmp_path, [made / "uint8.tflite", made / "float32.tflite"], "refusing")
+    assert ended.returncode == 0, ended.stderr
+    assert "float32 on refusing is left out: float32.tflite must be" in " ".join(ended.stdout.split())
+    (folder,) = (tmp_path / "measured").iterdir()
+    assert set(results(folder)) == {("uint8", "refusing")}
+    refused = measured(tmp_path, [made / "float32.tflite"], "refusing")
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert "float32.tflite must be another model, got this one" in refused.stderr
 
 
 @pytest.mark.slow

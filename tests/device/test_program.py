@@ -5,14 +5,16 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import PIL.ImageOps
 import pytest
 from PIL import Image
 
 from pipelines.datasets.picture import read
-from pipelines.device.program import IMAGE, NAME, program
+from pipelines.device.program import IMAGE, NAME, output_in_words, program
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.runtimes.base import runtimes
 from tests import photographs
@@ -22,17 +24,59 @@ pytest.importorskip("openvino")
 SIDE = 16
 
 
+def image_of(path: Path) -> npt.NDArray[np.uint8]:
+    """As the program reads it."""
+    names: dict[str, Any] = {"path": path, "np": np, "Image": Image, "ImageOps": PIL.ImageOps}
+    exec(IMAGE.format(width=SIDE, height=SIDE), names)
+    image: npt.NDArray[np.uint8] = names["image"]
+    return image
+
+
 @pytest.mark.parametrize("kind", photographs.KINDS)
 def test_image_is_read_as_for_training(tmp_path: Path, photograph: Image.Image, kind: str) -> None:
     path = photographs.save(photograph, tmp_path / "one", kind)
-    names = {"path": path, "np": np, "Image": Image, "ImageOps": PIL.ImageOps}
-    exec(IMAGE.format(width=SIDE, height=SIDE), names)
-    assert np.array_equal(names["image"], read(path, SIDE))  # type: ignore[arg-type]
+    assert np.array_equal(image_of(path), read(path, SIDE))
 
 
 @pytest.fixture(scope="module")
 def photograph() -> Image.Image:
     return photographs.classes()["temple"].crop((0, 0, 320, 200))
+
+
+def test_grey_image_of_16_bits_is_read_as_for_training(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    pixels = image_of(tmp_path / "grey.png")
+    assert np.array_equal(pixels, read(tmp_path / "grey.png", SIDE))
+    assert 100 < pixels.mean() < 150
+
+
+@pytest.mark.slow
+def test_file_that_is_no_image_leaves_the_others(bare_python: Path, made: Path, tmp_path: Path) -> None:
+    shutil.copy(made / "float32.tflite", tmp_path / "model.tflite")
+    (tmp_path / NAME).write_text(program(tmp_path / "model.tflite", "litert", 1))
+    (tmp_path / "labels.txt").write_text("\n".join("abcdefghij"))
+    (tmp_path / "notes.txt").write_text("no image")
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(bare_python), NAME, *words]
+        return subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+
+    ended = run("notes.txt", "missing.jpg", "one.png")
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert re.fullmatch(r"one\.png: [a-j]\n", ended.stdout)
+    assert "notes.txt: cannot identify image file" in ended.stderr and "missing.jpg: " in ended.stderr
+    assert run("one.png").returncode == 0
+    alone = run()
+    assert alone.returncode == 1 and "python run.py image.jpg" in alone.stderr
+
+
+def test_integers_of_the_output_are_explained(made: Path) -> None:
+    assert output_in_words(made / "float32.tflite") == "of type float32"
+    words = output_in_words(made / "int8.tflite")
+    found = re.fullmatch(r"as u?int8 \(subtract -?\d+, then multiply by (\S+)\)", words)
+    assert found is not None and float(found[1]) > 0
 
 
 @pytest.mark.slow

@@ -128,6 +128,9 @@ class TestStore:
 
     def test_files_of_a_session_cannot_be_sent(self, made, measure, tmp_path):
         measure(str(made / "int8.tflite"), "batches=none", "threads=1")
+        sent = f"send={sessions(tmp_path)[0]}"
+        assert "got target=other with send=" in measure(sent, "target=other", fails=True)
+        assert "got runtimes=litert with send=" in measure(sent, "runtimes=litert", fails=True)
         assert "got one of files on disk" in measure(f"send={sessions(tmp_path)[0]}", fails=True)
 
     def test_no_cell(self, cells, measure):

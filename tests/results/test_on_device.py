@@ -40,15 +40,22 @@ def test_devices_and_runtimes_by_name() -> None:
         ({}, ("openvino", 4)),
         ({"measure/pi/openvino/agreement_changed": 0.02}, ("litert", 1)),
         ({"measure/pi/openvino/agreement_changed": 0.01}, ("openvino", 4)),
-        # An unreliable time counts only where no other is.
-        ({"measure/pi/openvino/valid": 0.0}, ("litert", 1)),
-        ({"measure/pi/openvino/valid": 0.0, "measure/pi/valid": 0.0}, ("openvino", 4)),
+        # What disturbs a session makes times longer.
+        ({"measure/pi/openvino/valid_4t": 0.0}, ("openvino", 4)),
     ],
 )
 def test_fastest_gives_the_same_answers(more: dict[str, float], expected: tuple[str, int]) -> None:
     found = fastest([one for one in figures(METRICS | more) if one.target == "pi"])
     assert found is not None
     assert (found[0].runtime, found[1]) == expected
+
+
+def test_reliability_is_that_of_a_number_of_threads() -> None:
+    more = {"measure/pi/openvino/valid": 0.0, "measure/pi/openvino/valid_1t": 1.0, "measure/pi/openvino/valid_4t": 0.0}
+    _, older, openvino = figures(METRICS | more | {"measure/pi/valid": 0.0})
+    assert openvino.is_reliable(1) and not openvino.is_reliable(4)
+    # Recorded before the number of threads told.
+    assert not older.is_reliable(1)
 
 
 def test_nothing_was_measured() -> None:

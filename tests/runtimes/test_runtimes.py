@@ -76,9 +76,20 @@ def test_changed_answers_count_beyond_rounding() -> None:
     found = compared(own, first, np.array([1, 1, 0, 2]))
     assert (found.images, found.same, found.changed, found.accuracy) == (4, 0.5, 0.25, 0.5)
     assert found.largest == pytest.approx(0.6)
-    assert found.invalid == ("it must give the class of the first runtime to 99% of the images, got 75.0% of 4",)
+    assert found.invalid == ("it must give LiteRT's class, and finite numbers, to 99% of the images, got 75.0% of 4",)
     assert not compared(first, first, None).invalid
     assert compared(first, first, None).accuracy is None
+
+
+def test_answers_that_are_no_numbers_do_not_count() -> None:
+    first = np.array([[0, 10], [10, 0]], np.float32)
+    half, none = first.copy(), np.full_like(first, np.nan)
+    half[0, 0] = np.nan
+    found = compared(half, first, np.array([1, 0]))
+    assert (found.same, found.changed, found.accuracy, found.largest) == (0.5, 0.5, 0.5, 0.0)
+    # LiteRT's own.
+    found = compared(none, none, None)
+    assert (found.same, found.changed, found.largest) == (0.0, 1.0, 0.0) and found.invalid
 
 
 def test_reference_is_on_the_first_runtime() -> None:
