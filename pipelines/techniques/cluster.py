@@ -196,6 +196,13 @@ def _clustered(layer: tf_keras.layers.Layer, **options: Any) -> tf_keras.layers.
             centroids.assign(_refined(centroids.numpy(), kernel.numpy(), zeros=self.preserve_sparsity))
             self.clustering_algorithms["kernel"] = Lookup(centroids)
             self.pulling_indices["kernel"].assign(_nearest(kernel, centroids))
+            if self.preserve_sparsity:
+                # tfmot chose them for its own values, which were in another order.
+                self.zero_idx["kernel"] = tf.argmin(abs(centroids), axis=-1)
+                clustered = self.clustering_algorithms["kernel"].get_clustered_weight(
+                    self.pulling_indices["kernel"], kernel
+                )
+                self.sparsity_masks["kernel"] = tf.cast(clustered != 0, kernel.dtype)
 
     return Wrapper(layer, **options)
 

@@ -80,6 +80,21 @@ def test_zeros_survive_clustering(trained: Candidate, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_no_cluster_is_lost_beside_the_zeros(per_channel: bool, trained: Candidate) -> None:
+    """0 is one of the values, and the others keep their weights."""
+    layer = trained.model.get_layer("block3_conv")
+    kernel = layer.kernel.numpy()
+    layer.kernel.assign(np.where(abs(kernel) < np.median(abs(kernel)), 0, kernel))
+    zeros = layer.kernel.numpy() == 0
+    technique = cluster(clusters=8, preserve_sparsity=True, per_channel=per_channel, skip="(?!block3)", epochs=1)
+    clustered = technique.apply(trained, context(1)).model.get_layer("block3_conv").kernel.numpy()
+    assert (clustered[zeros] == 0).all() and (clustered == 0).mean() < 0.55
+    channels = np.moveaxis(clustered, -1, 0) if per_channel else clustered[None]
+    assert {len(np.unique(channel)) for channel in channels} == {8}
+
+
+@pytest.mark.slow
 def test_skipped_and_small_kernels_are_not_clustered(trained: Candidate, tmp_path: Path) -> None:
     technique = cluster(skip="block3|head_", clusters=256, epochs=1)
     done = technique.apply(trained, context(1))
