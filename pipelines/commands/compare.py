@@ -15,9 +15,9 @@ there, and scores, ratios and budgets are computed from them.
 = marks cells whose score does not differ significantly from the winner's, P those on the Pareto front over accuracy,
 test time and compressed size. "first" is the share of all weights of the four criteria under which a cell ranks first.
 
-With --into, the command rewrites the tables of a markdown file instead: everything between the lines
-`<!-- cells model=<model> dataset=<dataset> -->` and `<!-- end -->`. Further conditions on the configuration, such as
-model.input_size=64, may follow the dataset.
+With --into, the command writes all figures into a .csv file, or rewrites the tables of a markdown file: everything
+between the lines `<!-- cells model=<model> dataset=<dataset> -->` and `<!-- end -->`. Further conditions on the
+configuration, such as model.input_size=64, may follow the dataset.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import click
 
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
-from pipelines.comparison import article, shortlist_text
+from pipelines.comparison import article, exported, shortlist_text
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.labels import short_settings
 from pipelines.comparison.notes import notes
@@ -133,7 +133,10 @@ def _marks(entry: Entry, comparison: Comparison) -> str:
 @selection.options
 @selection.on_device
 @click.option(
-    "--into", type=click.Path(path_type=Path), metavar="FILE", help="A markdown file whose marked tables are rewritten."
+    "--into",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A .csv file to write, or a markdown file whose marked tables are rewritten.",
 )
 @arguments.WIDE()
 def command(chosen: Selection, device: Device | None, into: Path | None, width: float) -> None:
@@ -145,6 +148,9 @@ def command(chosen: Selection, device: Device | None, into: Path | None, width: 
     store = chosen.store()
     found = chosen.timed(store, device)
     cells = found.cells
+    if into is not None and into.suffix == ".csv":
+        into.write_text(exported.text(compare(cells)), encoding="utf-8")
+        return
     if into is not None:
         into.write_text(rewrite(into.read_text(), cells))
         return

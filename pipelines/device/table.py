@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from pipelines.device.results import DeviceResult, Latency
 from pipelines.results.acceleration import outside
 from pipelines.results.columns import FILE, three_digits
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import terminal
+
+# So many reasons of a kind are listed.
+MAX_ALIKE = 4
 
 
 def text(results: Sequence[DeviceResult], *, width: float = terminal.UNLIMITED) -> str:
@@ -93,9 +97,23 @@ def _others(results: Sequence[DeviceResult], width: float) -> str:
     return fitted(columns, width)
 
 
+def _invalid(results: Sequence[DeviceResult]) -> Iterator[str]:
+    """A line for each reason, of many alike the first ones and their number."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for one in results:
+        for why in one.invalid:
+            kinds[next((word for word in ("windows", "limit=") if word in why), "")].append(
+                f"INVALID {one.name}, {why}"
+            )
+    for lines in kinds.values():
+        yield from lines[:MAX_ALIKE]
+        if len(lines) > MAX_ALIKE:
+            yield f"INVALID for the same reason: {len(lines) - MAX_ALIKE} more, which each model's result.json names."
+
+
 def _notes(results: Sequence[DeviceResult]) -> list[str]:
     """A line for each reason and each finding; if windows disagree or the limit was reached, also a remedy."""
-    notes = [f"INVALID {one.name}, {why}" for one in results for why in one.invalid]
+    notes = list(_invalid(results))
     if any("windows" in note for note in notes):
         notes.append(
             "Windows agree if the machine runs nothing else and keeps its frequency, or with a longer profile."

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.device import results
+from pipelines.device.table import text
 from pipelines.litert.latency import Load
 from pipelines.results.statistics import approximate_t_quantile
 from tests.device.recorded_runs import FAST
@@ -93,3 +94,43 @@ class TestLatency:
         assert len(found) == len(reasons)
         for got, expected in zip(found, reasons, strict=True):
             assert got.startswith(expected)
+
+
+def result(label: str, *medians_ms: float) -> results.DeviceResult:
+    """With one thread and a time of each window."""
+    return results.DeviceResult(
+        label=label,
+        runtime="litert",
+        version="",
+        precision="float32",
+        sha256="",
+        file_bytes=1,
+        runs=(),
+        reference=None,
+        load_ms=1.0,
+        first_call_ms=1.0,
+        peak_memory_mb=1.0,
+        latency={1: results.latency(loads_of(*medians_ms), None, TestLatency.SETTINGS)},
+        throughput_threads=1,
+        images_per_s={},
+        refused={},
+        consumption={},
+        delegation=None,
+        agreement=None,
+    )
+
+
+def test_reliability_is_recorded_by_number_of_threads() -> None:
+    both = replace(
+        result("a", *[1] * 5), latency=result("a", 1, 1, 1, 1, 2).latency | {2: result("a", *[1] * 5).latency[1]}
+    )
+    metrics = both.metrics()
+    assert (metrics["valid"], metrics["valid_1t"], metrics["valid_2t"]) == (0, 0, 1)
+
+
+def test_many_reasons_of_a_kind_are_counted() -> None:
+    shown = text([result(f"model{number}", 1, 1, 1, 1, 2) for number in range(9)])
+    assert shown.count("the medians of 5 windows must agree") == 4
+    assert "INVALID for the same reason: 5 more, which each model's result.json names." in shown
+    assert shown.count("Windows agree if the machine") == 1
+    assert "more, which" not in text([result("model", 1, 1, 1, 1, 2)])

@@ -145,7 +145,7 @@ class TestStore:
 
 
 def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
-    """The extra `measure` in a virtual environment of its own: on files, and with cells of an MLflow server."""
+    """The extras `measure` and `openvino` in an environment of their own: files, and cells of an MLflow server."""
     uv = Path(sys.executable).with_name("uv")
     # The sources alone.
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -154,7 +154,7 @@ def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, f"{tmp_path}[measure]"], check=True)
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, f"{tmp_path}[measure,openvino]"], check=True)
     there = f"import importlib.util as u; print([name for name in {HEAVY} if u.find_spec(name)])"
     run = {"cwd": made, "capture_output": True, "text": True}
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -168,10 +168,11 @@ def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
             cells.add("baseline", made / "float32.tflite"),
             cells.add("quantize_int8", made / "int8.tflite"),
         ]
-        words = [f"tracking.uri={server.uri}", "experiment=mine", "target=device"]
+        words = [f"tracking.uri={server.uri}", "experiment=mine", "target=device", "runtimes=litert,openvino"]
         done = subprocess.run([*measure, *words], env=clean, check=False, **run)
         assert done.returncode == 0, done.stderr
-        assert all(cells.metrics(run_id, "device")["p50_ms_1t"] > 0 for run_id in run_ids)
+        for runtime in ("litert", "openvino"):
+            assert all(cells.metrics(run_id, "device", runtime)["p50_ms_1t"] > 0 for run_id in run_ids)
         assert cells.metrics(run_ids[1], "device")["ratio_1t"] > 0
         server.stop()
         began = perf_counter()
