@@ -83,9 +83,8 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
     known = {run_id: _on(cell, device.target) for run_id, cell in everything.items()}
     _check(cells, device, known)
     chosen = _chosen(list(everything.values()), device, known)
-    by_fingerprint = {
-        cell.fingerprint: cell.run_id for cell in sorted(everything.values(), key=lambda one: one.started)
-    }
+    bases = sorted((cell for cell in everything.values() if cell.technique == BASELINE), key=lambda one: one.started)
+    by_fingerprint = {base.fingerprint: base.run_id for base in bases if base.fingerprint}
     found: list[RecordedCell] = []
     missing: Counter[str] = Counter()
     for cell in cells:
