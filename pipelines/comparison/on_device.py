@@ -21,7 +21,7 @@ from pipelines.results.metrics import (
     gain_of,
     term_of,
 )
-from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, Figures, figures
+from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, Figures, figures, least
 from pipelines.results.recorded import OnDevice
 from pipelines.results.score import decibels
 from pipelines.results.words import listed
@@ -163,15 +163,20 @@ def _chosen(
                 if _usable(one, device):
                     by_runtime[one.runtime].append(one)
         # Seeds of which one was measured by other runtimes than the others have their own fastest ones.
-        common = [of_one for of_one in by_runtime.values() if len(of_one) == len(run_ids)]
+        common = {name: of_one for name, of_one in by_runtime.items() if len(of_one) == len(run_ids)}
         if common:
-            best = min(common, key=lambda of_one: sum(one.p50_ms(device.threads)[0] for one in of_one))
-            found |= dict(zip(run_ids, best, strict=True))
+            found |= dict(zip(run_ids, common[_fastest(common, device.threads)], strict=True))
         else:
             for run_id in run_ids:
-                usable = [one for one in known[run_id] if _usable(one, device)]
-                found[run_id] = min(usable, key=lambda one: one.p50_ms(device.threads)[0])
+                own = {one.runtime: [one] for one in known[run_id] if _usable(one, device)}
+                (found[run_id],) = own[_fastest(own, device.threads)]
     return found
+
+
+def _fastest(by_runtime: Mapping[str, Sequence[Figures]], threads: int) -> str:
+    """The runtime with the least mean time over seeds; LiteRT if it is as good as that."""
+    times = {name: sum(one.p50_ms(threads)[0] for one in of_one) for name, of_one in by_runtime.items()}
+    return least(times, key=lambda name: (name != BEFORE_RUNTIMES, times[name]))
 
 
 def _usable(one: Figures, device: Device) -> bool:

@@ -12,11 +12,9 @@ from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, poi
 from pipelines.report.rows import dataset_and_conditions
 from pipelines.report.words import decibels, percent, short_names
 from pipelines.results.columns import kilobytes, milliseconds, seconds, three_digits
+from pipelines.results.on_device import SAME
 from pipelines.results.score import ROUNDING
 from pipelines.results.words import listed
-
-# Ratios this close to 1 are within what two measurements of one model differ by.
-SAME = 0.02
 
 
 def first_screen(comparison: Comparison, found: Shortlist | None) -> dict[str, object]:

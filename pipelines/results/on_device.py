@@ -9,18 +9,22 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 PREFIX = "measure"
 # The runtime of figures whose names have none.
 BEFORE_RUNTIMES = "litert"
 # Share of the images of which a runtime may change the class beyond rounding.
 MAX_CHANGED = 0.01
+# Two measurements of one model differ by so much.
+SAME = 0.02
 # Tags below `measure/<device>/<runtime>/`: the session's machine as JSON, the library, what it computed in, the second
 # at which the session began, and why its figures do not count, or `no`.
 HARDWARE, VERSION, PRECISION, BEGAN, INVALID = "hardware", "version", "precision", "began", "invalid"
 TAGS = (HARDWARE, VERSION, PRECISION, BEGAN, INVALID)
+Key = TypeVar("Key")
 _THREADS = re.compile(r"p50_ms_(\d+)t")
 
 
@@ -91,10 +95,21 @@ def figures(metrics: Mapping[str, float], tags: Mapping[str, str] | None = None)
 def fastest(found: Sequence[Figures]) -> tuple[Figures, int] | None:
     """The figures and the number of threads with the least median time, of runtimes that give LiteRT's answers.
 
-    None where there is none. A time that is not reliable counts too: what disturbs a session makes times longer.
+    Of times that are as good as equal, that of LiteRT, then of the fewest threads. None where there is none. A time
+    that is not reliable counts too: what disturbs a session makes times longer.
     """
     usable = [(one, threads) for one in found if one.same_answers for threads in one.threads]
-    return min(usable, key=lambda of: of[0].p50_ms(of[1])[0], default=None)
+    times = {(one.runtime, threads): one.p50_ms(threads)[0] for one, threads in usable}
+    if not times:
+        return None
+    runtime, threads = least(times, key=lambda setting: (setting[0] != BEFORE_RUNTIMES, setting[1]))
+    return next(one for one in found if one.runtime == runtime), threads
+
+
+def least(times: Mapping[Key, float], key: Callable[[Key], tuple[Any, ...]]) -> Key:
+    """The name of the least time; of those within SAME of it, the first by `key`."""
+    best = min(times.values())
+    return min((name for name, ms in times.items() if ms <= best * (1 + SAME)), key=key)
 
 
 def _place(name: str) -> tuple[tuple[str, str] | None, str]:

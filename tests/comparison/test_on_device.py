@@ -152,6 +152,13 @@ def test_table_of_a_page_names_device_and_runtimes() -> None:
     assert "runtime" not in table(pair())
 
 
+def test_equal_times_are_litert_s() -> None:
+    base, int8 = pair()
+    found = by_technique(timed((on(base, "pi/openvino", 1.97, ratio=0.985), int8), PI).cells)
+    assert found["baseline"].device is not None and found["baseline"].device.runtime == "litert"
+    assert found["baseline"].metrics["time/test_ms_p50"] == 2.0
+
+
 def test_budgets_are_those_of_the_device() -> None:
     limits = {"score.max_test_ms": "0.95", "score.min_speedup": "None"}
     found = by_technique(timed(pair(params=limits, feasible=False), PI).cells)
