@@ -48,6 +48,10 @@ Completion of commands, options and overrides, for bash (for zsh and fish: zsh_s
 """
 
 
+# Hydra's options that show something and run nothing.
+SHOWING = ("--cfg", "-c", "--info", "-i")
+
+
 class Hydra(click.Command):
     """A command whose arguments all go to Hydra. ahead: options that go before them."""
 
@@ -64,7 +68,9 @@ class Hydra(click.Command):
         """Run the cell or the grid; ends the process."""
         from pipelines.commands import run
 
-        sys.argv[1:] = [*self.ahead, *ctx.args]
+        # Hydra shows a configuration, and no grid of them.
+        shows = any(word.partition("=")[0] in SHOWING for word in ctx.args)
+        sys.argv[1:] = [*([] if shows else self.ahead), *ctx.args]
         run.main()
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

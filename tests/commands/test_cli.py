@@ -67,7 +67,7 @@ def test_help_of_run_is_hydras(tmp_path: Path, command: str) -> None:
     assert done.returncode == 0 and "Choices (group=choice):" in done.stdout
 
 
-@pytest.mark.parametrize("words", [("run",), ()], ids=["run", "plain"])
+@pytest.mark.parametrize("words", [("run",), ("sweep",), ()], ids=["run", "sweep", "plain"])
 def test_words_of_run_go_to_hydra(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = opscore(tmp_path, *words, "technique=qat", "training.epochs=7", "--cfg", "job")
     assert done.returncode == 0, done.stderr
