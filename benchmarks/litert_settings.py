@@ -21,40 +21,22 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipelines.litert import memory
 from pipelines.litert.exported_model import ExportedModel, ends
 from pipelines.litert.latency import Nanoseconds
 from pipelines.litert.stream import in_turn, random_images, span, time_bursts
+from pipelines.runtimes.litert import DEFAULT, FLOAT16_FORCED, Compiled
 
-# XNNPACK's flags: quantized operators of both signs are its default.
-DEFAULT, FP16, TRANSIENT = 0x1 | 0x2, 0x4, 0x20
+# XNNPACK's flag for indirection buffers that are made anew in each call.
+TRANSIENT = 0x20
 FLAGS = {
     "compiled": DEFAULT,
-    "compiled, float16": DEFAULT | FP16,
+    "compiled, float16": DEFAULT | FLOAT16_FORCED,
     "compiled, transient indirection buffers": DEFAULT | TRANSIENT,
 }
 STARTS, PAIRS = 5, 4
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-
-
-class Compiled:
-    """LiteRT's newer interface with flags of XNNPACK, and a file for its packed weights."""
-
-    def __init__(self, path: Path, threads: int, flags: int, cache: str | None = None) -> None:
-        from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
-
-        more: dict[str, Any] = {"xnnpack_weight_cache_path": cache} if cache else {}
-        options = Options(cpu_options=CpuOptions(num_threads=threads, xnnpack_flags=flags, **more))
-        self.form, self.model = ends(path), CompiledModel.from_file(str(path), options=options)
-        (self.source,), (self.target,) = self.model.create_input_buffers(0), self.model.create_output_buffers(0)
-
-    def query(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Logits of one image."""
-        self.source.write(self.form.pixels(image[np.newaxis]))
-        self.model.run_by_index(0, [self.source], [self.target])
-        return self.form.logits(self.target.read(self.form.classes, self.form.output_dtype))
 
 
 def main() -> None:
@@ -80,7 +62,7 @@ def main() -> None:
 
 def _settings(path: Path, threads: int, seconds: float) -> None:
     models: dict[str, Any] = {name: ExportedModel(path, threads) for name in ("default", "again")}
-    models |= {name: Compiled(path, threads, flags) for name, flags in FLAGS.items()}
+    models |= {name: Compiled(path, threads, flags=flags) for name, flags in FLAGS.items()}
     images = random_images(models["default"].image_shape, 200, 0)
     logits = {name: np.stack([model.query(image) for image in images]) for name, model in models.items()}
     times = dict(zip(models, _times(list(models.values()), path, seconds), strict=True))
@@ -114,7 +96,7 @@ def _start(path: Path, cache: str | None) -> dict[str, float]:
     image = random_images(ends(path).image_shape, 1, 0)[0]
     memory.restart_peak()
     before, began = memory.peak_bytes(), perf_counter()
-    model = Compiled(path, 1, DEFAULT, cache) if cache else ExportedModel(path)
+    model = Compiled(path, 1, flags=DEFAULT, xnnpack_weight_cache_path=cache) if cache else ExportedModel(path)
     loaded = perf_counter()
     model.query(image)
     return {"load_ms": 1e3 * (loaded - began), "memory_mb": (memory.peak_bytes() - before) / 1e6}

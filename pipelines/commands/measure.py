@@ -85,7 +85,7 @@ def command(
         name = device_name(target)
     try:
         subjects, store = _subjects(chosen, named, reference)
-        images = _real_images(subjects, store) if store and len(settings.runtimes) > 1 else {}
+        images = _real_images(subjects, store) if store and settings.compares_answers else {}
         _measure(subjects, settings, name, store, images, out=Path(out), width=width)
     except KeyboardInterrupt:
         print("opscore: interrupted: nothing was recorded", file=sys.stderr)
@@ -177,7 +177,8 @@ def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | Non
 
 def _check_alone(send: str, given: Mapping[str, str]) -> None:
     """Raise MisuseError where a session that is sent shall be another."""
-    for name, value in given.items():
+    if given:
+        name, value = next(iter(given.items()))
         raise MisuseError(
             f"send takes a session as it was measured, got {name}={value} with send={send}: leave {name} out, or "
             "measure anew without send"

@@ -164,23 +164,34 @@ def _agreed(
     subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings, images: Mapping[str, Images], report: Report
 ) -> list[Raw]:
     """With the agreement of each runtime with LiteRT; as they are if there is no other runtime."""
-    if settings.runtimes == (LITERT,):
+    if not settings.compares_answers:
         return list(raws)
     report("comparing answers")
-    expected: dict[str, npt.NDArray[np.float32]] = {}
+    expected: dict[str, npt.NDArray[np.float32] | None] = {}
     agreed = []
     for subject, raw in zip(subjects, raws, strict=True):
         real = images.get(subject.label)
-        pixels = (real.pixels if real else random_images(subject.image_shape, settings.answers, settings.seed))[
-            : settings.answers
-        ]
+        pixels = real.pixels if real else random_images(subject.image_shape, settings.answers, settings.seed)
+        pixels = pixels[: settings.answers]
         if subject.label not in expected:
-            expected[subject.label] = _logits(replace(subject, runtime=LITERT), pixels)
-        same = subject.runtime == LITERT
-        logits = expected[subject.label] if same else _logits(subject, pixels)
+            expected[subject.label] = _of_litert(subject, pixels, report)
+        first = expected[subject.label]
+        if first is None:
+            agreed.append(raw)
+            continue
+        logits = first if subject.runtime == LITERT else _logits(subject, pixels)
         labels = real.labels[: settings.answers] if real else None
-        agreed.append(replace(raw, agreement=compared(logits, expected[subject.label], labels)))
+        agreed.append(replace(raw, agreement=compared(logits, first, labels)))
     return agreed
+
+
+def _of_litert(subject: Subject, images: npt.NDArray[np.uint8], report: Report) -> npt.NDArray[np.float32] | None:
+    """The logits that LiteRT gives; None where it does not take the model, which other runtimes may."""
+    try:
+        return _logits(replace(subject, runtime=LITERT), images)
+    except RuntimeError as error:
+        report(f"the answers of {subject.label} are compared with nothing, as LiteRT gives none: {error}")
+        return None
 
 
 def _logits(subject: Subject, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

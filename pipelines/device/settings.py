@@ -37,6 +37,11 @@ class Settings:
     runtimes: tuple[str, ...] = (LITERT,)
     answers: int = 1000
 
+    @property
+    def compares_answers(self) -> bool:
+        """Whether there is a runtime whose answers may differ from LiteRT's."""
+        return self.runtimes != (LITERT,)
+
     def __post_init__(self) -> None:
         if len(set(self.runtimes)) < len(self.runtimes):
             raise ValueError(f"runtimes must be distinct, got {','.join(self.runtimes)}: name each once")

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,8 @@ from pipelines.runtimes.base import FLOAT16, FLOAT32, INT8, LITERT, Program, Run
 _COMPUTED = {"float32": FLOAT32, "float16": FLOAT32, "int8": INT8, "int4": INT8}
 
 
-# Of XNNPACK's delegate: quantized operators of both signs, as by default, and float16 for floats.
-_FLAGS = 0x1 | 0x2 | 0x4
+# Flags of XNNPACK's delegate: its default, quantized operators of both signs; and float16 for floats.
+DEFAULT, FLOAT16_FORCED = 0x1 | 0x2, 0x4
 
 
 class _Loaded(ExportedModel):
@@ -78,8 +79,8 @@ class LiteRTFloat16(Runtime):
             package="ai-edge-litert",
             imports="from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options",
             load=(
-                f"options = Options(cpu_options=CpuOptions(num_threads={threads}, xnnpack_flags={_FLAGS}))\n"
-                "model = CompiledModel.from_file(str(MODEL), options=options)\n"
+                f"cpu = CpuOptions(num_threads={threads}, xnnpack_flags={DEFAULT | FLOAT16_FORCED})\n"
+                "model = CompiledModel.from_file(str(MODEL), options=Options(cpu_options=cpu))\n"
                 "(source,), (target,) = model.create_input_buffers(0), model.create_output_buffers(0)\n"
                 "((end,),) = [model.get_output_tensor_details(one).values() for one in model.get_signature_list()]"
             ),
@@ -90,37 +91,51 @@ class LiteRTFloat16(Runtime):
             ),
         )
 
-    def load(self, path: Path, threads: int, *, batch: int = 1) -> _Compiled:
+    def load(self, path: Path, threads: int, *, batch: int = 1) -> Compiled:
         """Raises ValueError as `ExportedModel` does, and where the compiled model takes no such input or batch."""
-        return _Compiled(path, threads, batch)
+        return Compiled(path, threads, batch, flags=DEFAULT | FLOAT16_FORCED)
 
 
-class _Compiled:
-    def __init__(self, path: Path, threads: int, batch: int) -> None:
+class Compiled:
+    """A model that LiteRT compiled. more: of its `CpuOptions`, such as a file for packed weights.
+
+    Raises ValueError where it takes no such input or batch.
+    """
+
+    def __init__(self, path: Path, threads: int, batch: int = 1, *, flags: int, **more: Any) -> None:
         from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
 
         self.path, self._form, self._batch = path, ends(path), batch
         self.image_shape = self._form.image_shape
-        options = Options(cpu_options=CpuOptions(num_threads=threads, xnnpack_flags=_FLAGS))
+        if self._form.input_dtype == np.int16:
+            raise ValueError(f"{path} must have an input that buffers hold, got int16: measure it with runtimes=litert")
+        options = Options(cpu_options=CpuOptions(num_threads=threads, xnnpack_flags=flags, **more))
         try:
             self._model = CompiledModel.from_file(str(path), options=options)
             if batch > 1:
                 self._model.resize_input_tensor(0, [batch, *self.image_shape], strict=False)
             self._source, self._target = self._model.create_input_buffers(0), self._model.create_output_buffers(0)
-            self.query_batch(np.zeros((batch, *self.image_shape), np.uint8))
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"{path} must be a model that LiteRT compiles for {batch} image{'s' * (batch > 1)} at once, got "
-                f"{reason}: measure it with runtimes=litert"
-            ) from error
+        except RuntimeError as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: RuntimeError) -> ValueError:
+        images = f"{self._batch} image{'s' * (self._batch > 1)}"
+        return ValueError(
+            f"{self.path} must be a model that LiteRT compiles for {images} at once, got "
+            f"{' '.join(str(error).split())}: measure it with runtimes=litert"
+        )
 
     def query(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits of one image: uint8 (h, w, 3) to float32 (classes,)."""
         return self.query_batch(image[np.newaxis])[0]  # type: ignore[no-any-return]
 
     def query_batch(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits of `batch` images: uint8 (batch, h, w, 3) to float32 (batch, classes)."""
         self._source[0].write(self._form.pixels(images))
-        self._model.run_by_index(0, self._source, self._target)
+        try:
+            self._model.run_by_index(0, self._source, self._target)
+        except RuntimeError as error:
+            raise self._refusal(error) from error
         values = self._target[0].read(self._batch * self._form.classes, self._form.output_dtype)
         return self._form.logits(values.reshape(self._batch, -1))
 

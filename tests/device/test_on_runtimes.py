@@ -45,7 +45,33 @@ class Refusing(LiteRT):
         raise ValueError(f"{path.name} must be another model, got this one: leave it out")
 
 
-RUNTIMES = (Doctored(), Refusing())
+# Takes any file.
+class Lenient(LiteRT):
+    name = "lenient"
+
+    def load(self, path, threads, *, batch=1):
+        return super().load(path.with_name("float32.tflite"), threads, batch=batch)
+
+
+RUNTIMES = (Doctored(), Lenient(), Refusing())
+"""
+
+# With an operator that LiteRT lacks.
+MAKE_CUSTOM = """
+import sys
+import tensorflow as tf, tf_keras
+
+network = tf_keras.Sequential(
+    [
+        tf_keras.layers.Input((8, 8, 3), batch_size=1),
+        tf_keras.layers.Lambda(tf.math.atan),
+        tf_keras.layers.Flatten(),
+        tf_keras.layers.Dense(10),
+    ]
+)
+converter = tf.lite.TFLiteConverter.from_keras_model(network)
+converter.allow_custom_ops = True
+open(sys.argv[1], "wb").write(converter.convert())
 """
 
 
@@ -114,6 +140,21 @@ def test_answers_are_compared_with_litert_that_is_not_timed(made, tmp_path):
     assert ended.returncode == 0, ended.stderr
     (folder,) = (tmp_path / "measured").iterdir()
     assert results(folder)["float32", "doctored"]["metrics"]["agreement_changed"] > 0.5
+
+
+@pytest.mark.slow
+def test_model_that_litert_lacks_an_operator_for(made, tmp_path):
+    shutil.copy(made / "float32.tflite", tmp_path)
+    path = tmp_path / "custom.tflite"
+    subprocess.run([sys.executable, "-c", MAKE_CUSTOM, str(path)], check=True, capture_output=True)
+    ended = measured(tmp_path, [tmp_path / "float32.tflite", path], "litert,lenient")
+    assert ended.returncode == 0, ended.stderr
+    assert "custom is left out: " in " ".join(ended.stdout.split())
+    assert "the answers of custom are compared with nothing, as LiteRT gives none: " in ended.stderr
+    (folder,) = (tmp_path / "measured").iterdir()
+    found = results(folder)
+    assert set(found) == {("float32", "litert"), ("float32", "lenient"), ("custom", "lenient")}
+    assert found["custom", "lenient"]["agreement"] is None and found["float32", "lenient"]["metrics"]["agreement"] == 1
 
 
 @pytest.mark.slow

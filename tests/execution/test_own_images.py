@@ -77,6 +77,13 @@ def test_pulled_program_reproduces_the_accuracy(place: Place, tmp_path: Path, ba
     assert list(model.predict(images)["class"]) == answers
 
 
+def test_answers_of_one_runtime_are_compared_on_test_images(place: Place) -> None:
+    quick = ["--profile", "quick", "--threads", "1", "--batches", "none", "--target", "alone", "--limit", "2"]
+    words = ["dataset=holiday photos", "experiment=mine", "--runtimes", "openvino", *quick]
+    measured = place.opscore("measure", *words)
+    assert "Classes and accuracies are those of 16 test images." in measured.stdout, measured.stderr
+
+
 def broken(root: Path) -> None:
     (root / "flower" / "IMG 000.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
 

@@ -9,6 +9,7 @@ from pipelines.device.answers import compared
 from pipelines.device.subjects import Subject, on_runtimes
 from pipelines.litert.stream import random_images
 from pipelines.runtimes.base import named, runtimes
+from pipelines.runtimes.litert import Compiled
 
 pytest.importorskip("openvino")
 
@@ -39,6 +40,16 @@ def test_answers_are_those_of_litert(name: str, runtime: str, made: Path) -> Non
     np.testing.assert_allclose(together.query_batch(images), found, atol=0.03 * span)
     floats = {"openvino": ("float32", "bfloat16"), "litert_fp16": ("float16",)}.get(runtime, ("float32",))
     assert model.precision in (floats if name == "float32" else ("int8",))
+
+
+def test_loading_answers_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call is timed apart from the load."""
+
+    def answer(*_: object) -> None:
+        raise AssertionError("a call while loading")
+
+    monkeypatch.setattr(Compiled, "query_batch", answer)
+    assert named("litert_fp16").load(made / "float32.tflite", 1).image_shape == (8, 8, 3)
 
 
 @pytest.mark.slow
