@@ -20,7 +20,7 @@ import pipelines.models
 import pipelines.techniques
 from pipelines.cells.cell import IncompatibleError
 from pipelines.cells.compose import CONF, cell_of
-from pipelines.device import program
+from pipelines.results.files import PROGRAM
 from tests.markdown import files, write_files
 from tests.places import ROOT
 
@@ -52,7 +52,7 @@ def check(command: list[str], conf: Path, written: Collection[str]) -> None:
             check_words(f"opscore {name}", help_of("pipelines", name, "--help"), words)
         case ["python", "-m", module, *words] if module.startswith("pipelines."):
             check_words(module, help_of(module, "--help"), words)
-        case ["python", script, *_] if Path(script).name == program.NAME:
+        case ["python", script, *_] if Path(script).name == PROGRAM:
             # `opscore pull` writes it.
             pass
         case ["python", script] if script.endswith(".py"):

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from pipelines.champion.gates import Gate
 from pipelines.champion.model_card import code, plain
-from pipelines.comparison.on_device import threads_in_words
 from pipelines.results.columns import SCORE, kilobytes, milliseconds
 from pipelines.results.metrics import TEST_MS
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellResult, Comparison
 from pipelines.results.statistics import wilson
+from pipelines.results.words import threads_in_words
 
 # By its beginning, a description of opscore's is told from one that a person wrote.
 OPENING = "Classifies images into the "

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.champion.licences import of_weights
-from pipelines.comparison.on_device import threads_in_words
 from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
-from pipelines.results.files import LABELS, MODEL
+from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.metrics import FILE_HASH, SCORE, TRAIN_TIME, term_of
 from pipelines.results.on_device import HARDWARE, INVALID, PRECISION, VERSION, Figures, fastest, figures
 from pipelines.results.recorded import RecordedCell
@@ -23,6 +22,7 @@ from pipelines.results.records import CellResult, Comparison, Timing
 from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import wilson
 from pipelines.results.tables import markdown
+from pipelines.results.words import threads_in_words
 
 HEADING = ("what", "value")
 # Tags of a version in its card, with their headings.
@@ -42,8 +42,8 @@ class Facts:
     """The contents of the card of a registered version.
 
     cell, result: of the version. tags: the version's, with the reasons of its promotion. labels: in the order of the
-    logits. sha256: of the exported model. output: the type of its logits, in words. program, program_name, program_for:
-    a program that classifies image files, its name, and its runtime in words.
+    logits. sha256: of the exported model. output: the type of its logits, in words. program, program_for: the text
+    of PROGRAM, and its runtime in words.
     """
 
     name: str
@@ -55,7 +55,6 @@ class Facts:
     sha256: str
     output: str
     program: str
-    program_name: str
     program_for: str
 
 
@@ -108,8 +107,7 @@ def _use(facts: Facts) -> str:
             "",
             f"Classes: {', '.join(map(code, facts.labels))}.",
             "",
-            f"`{facts.program_name}` classifies image files, {facts.program_for}. It reads them as `dataset=folder` "
-            "does:",
+            f"`{PROGRAM}` classifies image files, {facts.program_for}. It reads them as `dataset=folder` does:",
             "",
             f"```python\n{facts.program}```",
         ]

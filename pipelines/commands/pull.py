@@ -22,18 +22,18 @@ import click
 
 from pipelines.champion.model_card import Facts, card, title
 from pipelines.commands import arguments
-from pipelines.comparison.on_device import threads_in_words
 from pipelines.device import program
 from pipelines.results.columns import kilobytes
-from pipelines.results.files import LABELS, MODEL
+from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.on_device import fastest, figures
 from pipelines.results.recorded import RecordedCell
+from pipelines.results.words import threads_in_words
 from pipelines.runtimes.base import LITERT
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, dataset_option, model_name
 
 # The card is written first, because it identifies even an interrupted pull.
 CARD = "MODEL_CARD.md"
-FILES = (CARD, LABELS, MODEL, program.NAME)
+FILES = (CARD, LABELS, MODEL, PROGRAM)
 
 
 def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, uri: str | None) -> str:
@@ -65,7 +65,7 @@ def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, ur
         exported_model = registry.download(name, version, folder)
         facts = gathered(registry, name, version, exported_model, target)
         (folder / CARD).write_text(card(facts), encoding="utf-8")
-        (folder / program.NAME).write_text(facts.program, encoding="utf-8")
+        (folder / PROGRAM).write_text(facts.program, encoding="utf-8")
         (folder / LABELS).write_text("\n".join(facts.labels) + "\n", encoding="utf-8")
         if exported_model != folder / MODEL:
             shutil.move(exported_model, folder / MODEL)
@@ -76,7 +76,7 @@ def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, ur
     return (
         f"{name} version {version.number}, the {alias}: {facts.result.name}, accuracy {m.accuracy:.1%} on "
         f"{m.test_images:,} test images, {kilobytes(m.file_bytes)}, SHA-256 verified\n"
-        f"{program.NAME} classifies image files, {facts.program_for}\n"
+        f"{PROGRAM} classifies image files, {facts.program_for}\n"
         + "\n".join(str(out / file) for file in reversed(FILES))
     )
 
@@ -120,7 +120,6 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
         sha256=version.sha256,
         output=program.output_in_words(exported_model),
         program=program.program(exported_model, runtime, threads),
-        program_name=program.NAME,
         program_for=f"by {runtime} with {threads_in_words(threads)}{where}",
     )
 

@@ -24,7 +24,7 @@ from pipelines.results.metrics import (
 from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, Figures, figures, least
 from pipelines.results.recorded import OnDevice
 from pipelines.results.score import decibels
-from pipelines.results.words import listed
+from pipelines.results.words import listed, threads_in_words
 from pipelines.system.checks import nearest
 
 if TYPE_CHECKING:
@@ -55,11 +55,6 @@ class Device:
         runtimes = f" --runtimes {self.runtime}" if self.runtime not in (None, BEFORE_RUNTIMES) else ""
         threads = f" --threads {self.threads}" if self.threads != 1 else ""
         return f"opscore measure --target {self.target}{runtimes}{threads}"
-
-
-def threads_in_words(count: int) -> str:
-    """`1 thread`, `2 threads`."""
-    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ import numpy as np
 
 from pipelines.comparison import training_time
 from pipelines.comparison.entries import Entry, entries_of
-from pipelines.comparison.on_device import threads_in_words
 from pipelines.results.columns import IMPROVED, MEASURED
 from pipelines.results.tables import fill_marks, markdown
+from pipelines.results.words import threads_in_words
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell

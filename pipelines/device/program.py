@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.litert.exported_model import Ends, ends
-from pipelines.results.files import LABELS, MODEL
+from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.runtimes.base import named
 
 TEXT = '''\
@@ -37,7 +37,6 @@ for path in sys.argv[1:]:
     print(f"{{path}}: {{LABELS[logits.argmax()]}}")
 sys.exit("\\n".join(failed) or 0)
 '''
-NAME = "run.py"
 # An image as `datasets.picture.read` reads it, but for grey ones of floats.
 IMAGE = """\
 image = ImageOps.exif_transpose(Image.open(path))
@@ -58,7 +57,7 @@ def program(path: Path, runtime: str, threads: int) -> str:
     height, width, _ = form.image_shape
     image = IMAGE.format(width=width, height=height)
     return TEXT.format(
-        name=NAME,
+        name=PROGRAM,
         package=lines.package,
         imports=lines.imports,
         model=MODEL,

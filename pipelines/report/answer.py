@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 from pipelines.comparison.notes import notes
-from pipelines.comparison.on_device import threads_in_words
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, points
 from pipelines.report.rows import dataset_and_conditions
@@ -14,7 +13,7 @@ from pipelines.report.words import decibels, percent, short_names
 from pipelines.results.columns import kilobytes, milliseconds, seconds, three_digits
 from pipelines.results.on_device import SAME
 from pipelines.results.score import ROUNDING
-from pipelines.results.words import listed
+from pipelines.results.words import listed, threads_in_words
 
 
 def first_screen(comparison: Comparison, found: Shortlist | None) -> dict[str, object]:

@@ -3,3 +3,5 @@
 MODEL = "model.tflite"
 # The name inside the model's file, too.
 LABELS = "labels.txt"
+# Classifies image files with the model.
+PROGRAM = "run.py"

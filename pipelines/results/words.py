@@ -1,4 +1,4 @@
-"""Words of a list in a sentence."""
+"""Parts of sentences."""
 
 from collections.abc import Iterable
 
@@ -7,3 +7,8 @@ def listed(words: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def threads_in_words(count: int) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{count} thread{'' if count == 1 else 's'}"

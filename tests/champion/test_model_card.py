@@ -58,7 +58,6 @@ def facts_of(cell: RecordedCell, result: CellResult, tags: dict[str, str]) -> Fa
         sha256="f",
         output="as uint8 (subtract 3, then multiply by 0.5)",
         program="print()\n",
-        program_name="run.py",
         program_for="by litert with 1 thread",
     )
 

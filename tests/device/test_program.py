@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from pipelines.datasets.picture import read
-from pipelines.device.program import IMAGE, NAME, output_in_words, program
+from pipelines.device.program import IMAGE, output_in_words, program
 from pipelines.litert.exported_model import ExportedModel
+from pipelines.results.files import PROGRAM
 from pipelines.runtimes.base import runtimes
 from tests import photographs
 
@@ -54,13 +55,13 @@ def test_grey_image_of_16_bits_is_read_as_for_training(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_file_that_is_no_image_leaves_the_others(bare_python: Path, made: Path, tmp_path: Path) -> None:
     shutil.copy(made / "float32.tflite", tmp_path / "model.tflite")
-    (tmp_path / NAME).write_text(program(tmp_path / "model.tflite", "litert", 1))
+    (tmp_path / PROGRAM).write_text(program(tmp_path / "model.tflite", "litert", 1))
     (tmp_path / "labels.txt").write_text("\n".join("abcdefghij"))
     (tmp_path / "notes.txt").write_text("no image")
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(bare_python), NAME, *words]
+        command = [str(bare_python), PROGRAM, *words]
         return subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
 
     ended = run("notes.txt", "missing.jpg", "one.png")
@@ -87,7 +88,7 @@ def test_classes_are_those_of_the_exported_model(
 ) -> None:
     shutil.copy(made / f"{name}.tflite", tmp_path / "model.tflite")
     text = program(tmp_path / "model.tflite", runtime, 2)
-    (tmp_path / NAME).write_text(text)
+    (tmp_path / PROGRAM).write_text(text)
     model = ExportedModel(tmp_path / "model.tflite")
     (tmp_path / "labels.txt").write_text("\n".join(f"class {number}" for number in range(model.classes)))
     height, width, _ = model.image_shape
@@ -96,7 +97,7 @@ def test_classes_are_those_of_the_exported_model(
         Image.fromarray(image).save(tmp_path / f"{number} image.png")
     logits = model.logits(images)
     ended = subprocess.run(
-        [bare_python, NAME, *(f"{number} image.png" for number in range(len(images)))],
+        [bare_python, PROGRAM, *(f"{number} image.png" for number in range(len(images)))],
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
