@@ -1,6 +1,8 @@
 """`python -m pipelines.docs`, which `make docs` runs."""
 
-from pipelines.cells.pages import main
+from pipelines.cells import pages
+from pipelines.report import article_page
 
 if __name__ == "__main__":
-    main()
+    pages.main()
+    article_page.main()

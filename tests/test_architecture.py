@@ -37,7 +37,7 @@ ALLOWED = {
         "datasets", "litert", "results", "system",
     },
     # `python -m pipelines.run` and the like: a line each.
-    "entry points": {"commands", "cells", "system"},
+    "entry points": {"commands", "report", "cells", "system"},
 }  # fmt: skip
 ONLY_IN = {
     "hydra": {"commands", "execution", "cells"},

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipelines.champion.comparability import check_champion
 from pipelines.comparison.budgets import used_budgets
-from pipelines.comparison.entries import BASELINE, Entry, entries_of
+from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.shortlist import most_accurate, within
 from pipelines.results import statistics
 from pipelines.results.metrics import (
@@ -26,7 +26,7 @@ from pipelines.results.metrics import (
     MAJORITY_SHARE,
     SCORE,
 )
-from pipelines.results.recorded import Predictions, PredictionsOf, RecordedCell
+from pipelines.results.recorded import BASELINE, Predictions, PredictionsOf, RecordedCell
 from pipelines.results.score import GOALS
 from pipelines.system.errors import StoreError
 

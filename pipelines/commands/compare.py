@@ -165,4 +165,5 @@ def command(chosen: Selection, device: Device | None, into: Path | None, width: 
     if device is None and (devices := hint(cells)):
         print(wrapped(devices, width), end="\n\n")
     if width == terminal.UNLIMITED:
-        print(f"{wrapped(article.RULE, width)}\n\n{wrapped(article.claims(comparisons), width)}")
+        claims = " ".join(article.claims(entry for one in comparisons for entry in one.entries))
+        print(f"{wrapped(article.RULE, width)}\n\n{wrapped(claims, width)}")

@@ -25,7 +25,7 @@ import click
 
 from pipelines.champion import comparability, description, gates
 from pipelines.commands import arguments, rollback, selection
-from pipelines.commands.selection import IS_BASELINE, Selection
+from pipelines.commands.selection import Selection
 from pipelines.comparison import shortlist_text, training_time
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.groups import by_conditions, training_note
@@ -124,7 +124,7 @@ def promoted(
 def _on_device(champion: RecordedCell, store: Store, device: Device) -> RecordedCell:
     """The champion with its times on the device. Raises ValueError where it has none."""
     try:
-        return timed([champion], device, store.finished_cells(champion.dataset, condition=IS_BASELINE)).cells[0]
+        return timed([champion], device, store.baselines(champion.dataset)).cells[0]
     except ValueError as error:
         raise ValueError(
             f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device}, got none: "

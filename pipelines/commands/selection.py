@@ -8,16 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.commands import arguments
-from pipelines.comparison.entries import BASELINE
 from pipelines.comparison.on_device import Device, Timed, timed
 from pipelines.results.recorded import RecordedCell
 from pipelines.system.guard import MisuseError
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
-
-# In MLflow's syntax.
-IS_BASELINE = f"tags.technique = '{BASELINE}'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,7 @@ class Selection:
         if device is None:
             return Timed(cells=tuple(cells), notes=())
         with arguments.checked():
-            return timed(cells, device, baselines=store.finished_cells(self.dataset, condition=IS_BASELINE))
+            return timed(cells, device, baselines=store.baselines(self.dataset))
 
 
 _OPTIONS = (

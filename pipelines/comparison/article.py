@@ -7,9 +7,10 @@ two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pipelines.comparison.entries import Entry
+from pipelines.comparison.exported import Row
 from pipelines.comparison.labels import short_settings
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.records import DIMENSIONS
@@ -58,19 +59,17 @@ def marks(entry: Entry) -> dict[str, str]:
     return {name: MARKS[entry.marks[name]] if name in entry.marks else "?" for name in CRITERIA}
 
 
-def claims(comparisons: Sequence[Comparison]) -> str:
-    """A paragraph on which of the article's claims hold in these cells."""
-    compared = [entry for comparison in comparisons for entry in comparison.entries if entry.marks]
-    return " ".join(
-        [
-            _quantization_leads(compared),
-            _useful_in_two(compared, CLUSTERING, "weight clustering"),
-            _useful_in_two(compared, TRANSFER, "transfer learning"),
-        ]
-    )
+def claims(cells: Iterable[Entry | Row]) -> list[str]:
+    """Which of the article's claims hold in these cells, a sentence for each claim."""
+    compared = [cell for cell in cells if cell.marks]
+    return [
+        _quantization_leads(compared),
+        _useful_in_two(compared, CLUSTERING, "weight clustering"),
+        _useful_in_two(compared, TRANSFER, "transfer learning"),
+    ]
 
 
-def _quantization_leads(entries: Sequence[Entry]) -> str:
+def _quantization_leads(entries: Sequence[Entry | Row]) -> str:
     quantized = [entry for entry in entries if entry.technique in QUANTIZATION]
     others = [entry for entry in entries if entry.technique in (*CLUSTERING, *TRANSFER)]
     claim = "That weight quantization is best in several dimensions"
@@ -78,7 +77,7 @@ def _quantization_leads(entries: Sequence[Entry]) -> str:
         return f"{claim} cannot be tested: that takes quantized cells and clustered or transferred ones."
     places = sorted({(entry.dataset, entry.model) for entry in quantized} & {(e.dataset, e.model) for e in others})
 
-    def best(of: Sequence[Entry], place: tuple[str, str]) -> int:
+    def best(of: Sequence[Entry | Row], place: tuple[str, str]) -> int:
         return max(entry.improved or 0 for entry in of if (entry.dataset, entry.model) == place)
 
     leads = [place for place in places if best(quantized, place) >= max(2, best(others, place))]
@@ -90,7 +89,7 @@ def _quantization_leads(entries: Sequence[Entry]) -> str:
     )
 
 
-def _useful_in_two(entries: Sequence[Entry], techniques: Sequence[str], name: str) -> str:
+def _useful_in_two(entries: Sequence[Entry | Row], techniques: Sequence[str], name: str) -> str:
     of_it = [entry for entry in entries if entry.technique in techniques]
     claim = f"That {name} is useful in two dimensions"
     if not of_it:

@@ -27,6 +27,7 @@ from pipelines.results.metrics import (
     gain_of,
     term_of,
 )
+from pipelines.results.recorded import BASELINE
 from pipelines.results.records import DIMENSIONS
 from pipelines.results.score import CRITERIA, TRAIN_FLOOR_S, decibels, kappa
 from pipelines.results.statistics import mean_interval, mean_share, wilson
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from pipelines.results.columns import Column
     from pipelines.results.recorded import OnDevice, RecordedCell
     from pipelines.results.records import Verdict
-
-BASELINE = "baseline"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipelines.comparison.baselines import baselines_of
 from pipelines.comparison.budgets import used_budgets
-from pipelines.comparison.entries import BASELINE
 from pipelines.comparison.labels import identity
 from pipelines.results.metrics import (
     GAIN,
@@ -22,7 +22,7 @@ from pipelines.results.metrics import (
     term_of,
 )
 from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, Figures, figures, least
-from pipelines.results.recorded import OnDevice
+from pipelines.results.recorded import BASELINE, OnDevice
 from pipelines.results.score import decibels
 from pipelines.results.words import listed, threads_in_words
 from pipelines.system.checks import nearest
@@ -78,12 +78,11 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
     known = {run_id: _on(cell, device.target) for run_id, cell in everything.items()}
     _check(cells, device, known)
     chosen = _chosen(list(everything.values()), device, known)
-    bases = sorted((cell for cell in everything.values() if cell.technique == BASELINE), key=lambda one: one.started)
-    by_fingerprint = {base.fingerprint: base.run_id for base in bases if base.fingerprint}
+    bases = baselines_of(cells, everything.values())
     found: list[RecordedCell] = []
     missing: Counter[str] = Counter()
     for cell in cells:
-        base = cell.run_id if cell.technique == BASELINE else by_fingerprint.get(cell.baseline, "")
+        base = cell.run_id if cell.technique == BASELINE else bases[cell.run_id].run_id if cell.run_id in bases else ""
         own = chosen.get(cell.run_id)
         if own is None:
             missing[_why_missing(cell, device, known[cell.run_id])] += 1

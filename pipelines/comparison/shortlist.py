@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.comparison.entries import BASELINE, Entry
+from pipelines.comparison.entries import Entry
 from pipelines.comparison.labels import settings_of
 from pipelines.results.metrics import TIME_RATIO
-from pipelines.results.recorded import PredictionsOf, RecordedCell
+from pipelines.results.recorded import BASELINE, PredictionsOf, RecordedCell
 from pipelines.results.score import ROUNDING
 from pipelines.results.statistics import Z, mean_interval, paired_difference
 from pipelines.results.verdict import TOLERANCE

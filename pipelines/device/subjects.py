@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.comparison.entries import BASELINE
+from pipelines.comparison.baselines import baselines_of
 from pipelines.litert.exported_model import image_shape
 from pipelines.litert.size import sha256
+from pipelines.results.recorded import BASELINE
 from pipelines.runtimes.base import LITERT
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ def of_cells(cells: Sequence[RecordedCell], store: Store) -> list[Subject]:
 
     Raises StoreError if an exported model is lost.
     """
-    baselines = _baselines(cells, store)
+    datasets = sorted({cell.dataset for cell in cells if cell.technique != BASELINE})
+    among = [one for name in datasets for one in store.baselines(name)]
+    baselines = baselines_of(cells, among)
     by_id = {cell.run_id: cell for cell in [*cells, *baselines.values()]}
     files = {run_id: store.exported_model(run_id) for run_id in by_id}
     hashes = {run_id: sha256(path) for run_id, path in files.items()}
@@ -125,28 +128,6 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"{path} must be a .tflite file, got no such file: correct its name")
     return path
-
-
-def _baselines(cells: Sequence[RecordedCell], store: Store) -> dict[str, RecordedCell]:
-    """The newest baseline of each optimized cell, by the run id of the cell.
-
-    It is the one of the recorded fingerprint. An older record lacks it: then it differs in the technique alone.
-    """
-    optimized = [cell for cell in cells if cell.technique != BASELINE]
-    known: dict[str | frozenset[tuple[str, str]], RecordedCell] = {}
-    for dataset in sorted({cell.dataset for cell in optimized}):
-        found = store.finished_cells(dataset, condition=f"tags.technique = '{BASELINE}'")
-        for cell in sorted(found, key=lambda one: one.started):
-            known[cell.fingerprint] = known[_setting(cell)] = cell
-    pairs = ((cell, known.get(cell.baseline) or known.get(_setting(cell))) for cell in optimized)
-    return {cell.run_id: baseline for cell, baseline in pairs if baseline is not None}
-
-
-def _setting(cell: RecordedCell) -> frozenset[tuple[str, str]]:
-    """The settings that a cell shares with its baseline: those of the exported model except the technique."""
-    excluded = ("technique.", "measurement.", "score.", "model.name", "dataset.name")
-    shared = {key: value for key, value in cell.params.items() if not key.startswith(excluded)}
-    return frozenset({**shared, "digest": cell.digest, "training_digest": cell.training_digest}.items())
 
 
 def _labels_of(paths: Sequence[Path]) -> list[str]:

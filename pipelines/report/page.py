@@ -204,7 +204,7 @@ def page(
         sections=[_section(comparison, pictures[comparison.dataset], predictions_of) for comparison in comparisons],
         columns=_columns(all_rows),
         rows=all_rows,
-        claims=article.claims(comparisons),
+        claims=" ".join(article.claims(entry for one in comparisons for entry in one.entries)),
         rule=article.RULE,
         criteria=article.HEADINGS,
         chosen=chosen,

@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipelines.comparison.entries import BASELINE, Entry
+from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
 from pipelines.report import words
 from pipelines.results import columns
+from pipelines.results.recorded import BASELINE
 
 Value = float | int | str | bool | None
 Row = dict[str, Value]

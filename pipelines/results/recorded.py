@@ -12,6 +12,9 @@ from pipelines.results.metrics import ACCURACY, CHANCE, MAJORITY_P_VALUE, MAJORI
 from pipelines.results.records import Delegation
 from pipelines.results.verdict import no_better_than_majority
 
+# The technique of a cell with which others are compared.
+BASELINE = "baseline"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.results.folder import CellFiles, Finished
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded import BASELINE, RecordedCell
 from pipelines.system.errors import StoreError
 from pipelines.system.runtime import no_garbage_collection
 from pipelines.tracking import experiment as experiments
@@ -150,6 +150,10 @@ class Store(RunFiles):
         except mlflow.MlflowException as error:
             raise StoreError(f"the filter {condition!r} must be one of MLflow's, which says: {error}") from error
         return [cell for cell in found if cell.fingerprint]
+
+    def baselines(self, dataset: str | None = None) -> list[RecordedCell]:
+        """Every finished baseline of the experiment, of one dataset or of all."""
+        return self.finished_cells(dataset, condition=f"tags.technique = '{BASELINE}'")
 
     def cells_of_sweep(self, parent: str) -> list[str]:
         """The run ids of a sweep's cells, reused ones included. Raises StoreError unless `parent` is an ended sweep."""

@@ -1,0 +1,237 @@
+"""The pages of the study of the article's networks: their tables and sentences, from the study's rows.
+
+The rows are docs/article.csv, which `opscore compare --into` wrote.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pipelines.comparison import article
+from pipelines.comparison.exported import Row, read
+from pipelines.results.columns import milliseconds, seconds, three_digits
+from pipelines.results.recorded import BASELINE
+from pipelines.results.tables import fill_marks, markdown
+from pipelines.system.places import CHECKOUT
+
+ROWS, PAGES = "docs/article.csv", ("docs/article.md", "docs/article-tables.md")
+DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+LARGE = ("resnet50", "resnet101", "vgg16", "vgg19")
+TECHNIQUES = (
+    BASELINE, "transfer", "quantize_dynamic", "quantize_int8", "quantize_mixed", "cluster", "qat", "cqat",
+    "prune_quantize_int8", "prune_cluster", "pcqat",
+)  # fmt: skip
+LAYER_TRANSFER = "layer_transfer"
+# Points of accuracy below the most accurate cell.
+ALLOWANCES = (0, 1, 2, 5)
+MARK = r"article: (?P<name>[a-z ]+?)(?: (?P<dataset>cifar100?))?"
+NONE = "-"
+COLUMNS = 100
+# tfmot's guide gives 94.88% in float, and 94.48%, 94.80%, 94.60% and 94.65% for clustered, QAT, CQAT and int8.
+TFMOT = "[tfmot](https://www.tensorflow.org/model_optimization/guide/combine/collaborative_optimization), MobileNetV1"
+DEEP_COMPRESSION = "Han et al. 2016, arXiv:1510.00149, ImageNet"
+
+
+def main() -> None:
+    """Rewrite the pages of the checkout."""
+    assert CHECKOUT is not None
+    for path, text in pages(CHECKOUT):
+        path.write_text(text)
+
+
+def pages(root: Path) -> Iterator[tuple[Path, str]]:
+    """The path and the new text of each page below `root`."""
+    rows = read((root / ROWS).read_text())
+    for page in PAGES:
+        yield root / page, written((root / page).read_text(), rows)
+
+
+def written(page: str, rows: Sequence[Row]) -> str:
+    """The page with the text at each of its marks written anew. Raises ValueError at a mark of an unknown name."""
+    parts: dict[str, Callable[[Sequence[Row]], str]] = {
+        "decision": decision,
+        "large": lambda of_dataset: effects(of_dataset, [one for one in models(of_dataset) if one in LARGE]),
+        "small": lambda of_dataset: effects(of_dataset, [one for one in models(of_dataset) if one not in LARGE]),
+        "claims": claims,
+        "layer transfer": layer_transfer,
+        "published": published,
+    }
+
+    def content(found: re.Match[str]) -> str:
+        name, dataset = found["name"], found["dataset"]
+        if name not in parts:
+            raise ValueError(f"a mark must be one of {', '.join(parts)}, got {name!r}")
+        return parts[name]([row for row in rows if dataset in (None, row.dataset)]) + "\n"
+
+    return fill_marks(page, MARK, content)[0]
+
+
+def models(rows: Iterable[Row]) -> list[str]:
+    """The networks of these rows, those of LARGE first."""
+    return sorted({row.model for row in rows}, key=lambda one: (LARGE.index(one) if one in LARGE else 9, one))
+
+
+def decision(rows: Sequence[Row]) -> str:
+    """The cell with the best score among those that lose at most so many points to the most accurate one."""
+    eligible = [row for row in rows if row.eligible]
+    best = max(row.number("accuracy") for row in eligible)
+    found: dict[int, Row] = {}
+    for points in ALLOWANCES:
+        within = [row for row in eligible if row.number("accuracy") >= best - points / 100 - 1e-9]
+        found[points] = max(within, key=lambda row: row.number("score"))
+    lines = [
+        (
+            f"{points} points",
+            f"`{row.model}` with `{row.technique}`",
+            _percent(row.number("accuracy")),
+            milliseconds(row.number("test_ms")),
+            _megabytes(row.number("compressed_bytes")),
+            f"{row.number('score'):.1f} dB",
+        )
+        for points, row in found.items()
+    ]
+    return markdown([("loses at most", "cell", "accuracy", "test time", "compressed size", "score"), *lines])
+
+
+def effects(rows: Sequence[Row], networks: Sequence[str]) -> str:
+    """A row for each technique and a column for each network: the change of accuracy, the ratios of time and size."""
+    cells = {(row.technique, row.model): row for row in rows if row.technique in TECHNIQUES}
+    lines = [["technique", *(f"`{network}`" for network in networks), "training", "2-D or more"]]
+    for technique in TECHNIQUES:
+        of_it = [cells.get((technique, network)) for network in networks]
+        there = [row for row in of_it if row]
+        if there:
+            lines.append([f"`{technique}`", *map(_effect, of_it), *_over_networks(there, cells)])
+    return markdown(lines)
+
+
+def claims(rows: Sequence[Row]) -> str:
+    """The article's claims, and which of them hold."""
+    named = [row for row in rows if row.technique in TECHNIQUES]
+    return "\n".join(
+        textwrap.fill(f"- {sentence}", COLUMNS, subsequent_indent="  ") for sentence in article.claims(named)
+    )
+
+
+def layer_transfer(rows: Sequence[Row]) -> str:
+    """Every cell of layer transfer: what was copied, and its way to the baseline's accuracy on validation images."""
+    heading = [
+        "network", "donor", "copied weights", "accuracy", "its baseline", "to the baseline's accuracy", "baseline",
+    ]  # fmt: skip
+    bases = {(row.dataset, row.model): row for row in rows if row.technique == BASELINE}
+    found = sorted((row for row in rows if row.technique == LAYER_TRANSFER), key=lambda row: (row.dataset, row.model))
+    return markdown([heading, *(_transferred(row, bases[row.dataset, row.model]) for row in found)])
+
+
+def published(rows: Sequence[Row]) -> str:
+    """Published figures and ours."""
+    lines = [
+        ("what", "published", "source", "ours: median, least to greatest"),
+        ("`cluster`, change of accuracy", "-0.4 points", TFMOT, _points_of(rows, "cluster")),
+        ("`qat`, change of accuracy", "-0.1 points", TFMOT, _points_of(rows, "qat")),
+        ("`cqat`, change of accuracy", "-0.3 points", TFMOT, _points_of(rows, "cqat")),
+        ("`quantize_int8`, change of accuracy", "-0.2 points", TFMOT, _points_of(rows, "quantize_int8")),
+        ("`cqat`, compressed size to that of `qat`", "x 0.68", TFMOT, _sizes(rows, "cqat", "qat")),
+        (
+            "`quantize_int8`, time to float's",
+            "x 0.31",
+            "ResNet8 of MLPerf Tiny",
+            _range(rows, "quantize_int8", "time_ratio", "x {:.2f}"),
+        ),
+        *(
+            (
+                f"VGG16 by `{row.technique}`, {DATASETS[row.dataset]}",
+                "49 times smaller, +0.3 points",
+                DEEP_COMPRESSION,
+                f"{1 / row.number('size_ratio'):.0f} times smaller, {_points(row)} points",
+            )
+            for row in rows
+            if row.model == "vgg16" and row.technique in ("prune_cluster", "pcqat")
+        ),
+    ]
+    return markdown(lines)
+
+
+def _effect(row: Row | None) -> str:
+    if row is None:
+        return NONE
+    if row.technique == BASELINE:
+        half = (row.number("accuracy_high") - row.number("accuracy_low")) / 2
+        return ", ".join(
+            [
+                f"{_percent(row.number('accuracy'))} ± {100 * half:.1f}",
+                milliseconds(row.number("test_ms")),
+                _megabytes(row.number("compressed_bytes")),
+            ]
+        )
+    return f"{_points(row)}, x {row.number('time_ratio'):.2f}, x {row.number('size_ratio'):.2f}"
+
+
+def _over_networks(there: Sequence[Row], cells: dict[tuple[str, str], Row]) -> list[str]:
+    """The training time, and in how many networks two dimensions or more are better."""
+    if there[0].technique == BASELINE:
+        times = [row.number("train_s") for row in there]
+        return [f"{seconds(min(times))} to {seconds(max(times))}", NONE]
+    ratios = [row.number("train_s") / cells[BASELINE, row.model].number("train_s") for row in there]
+    useful = sum((row.improved or 0) >= 2 for row in there)
+    return [f"x {statistics.median(ratios):.2f}", f"{useful} of {len(there)}"]
+
+
+def _transferred(row: Row, base: Row) -> list[str]:
+    epochs, needed = (
+        row.number("transfer_epochs_to_baseline_accuracy"),
+        row.number("transfer_seconds_to_baseline_accuracy"),
+    )
+    reached = NONE if math.isnan(epochs) else f"{epochs:.0f} epochs, {seconds(needed)}"
+    return [
+        f"`{row.model}`, {DATASETS[row.dataset]}",
+        f"`{row.source}`",
+        f"{row.number('transfer_parameters_share'):.0%}",
+        f"{_percent(row.number('accuracy'))} ({_points(row)})",
+        _percent(base.number("accuracy")),
+        reached,
+        seconds(row.number("transfer_baseline_seconds")),
+    ]
+
+
+def _points(row: Row) -> str:
+    """The change of accuracy in points, bold where the test images show that it is not chance."""
+    text = f"{100 * row.number('accuracy_difference'):+.1f}"
+    return text if row.marks.get("accuracy") == "tied" else f"**{text}**"
+
+
+def _points_of(rows: Sequence[Row], technique: str) -> str:
+    return _range(rows, technique, "accuracy_difference", "{:+.1f}", factor=100, unit=" points")
+
+
+def _sizes(rows: Sequence[Row], technique: str, other: str) -> str:
+    """The compressed size of a technique over that of another one on the same network."""
+    others = {(row.dataset, row.model): row for row in rows if row.technique == other}
+    pairs = [(row, others.get((row.dataset, row.model))) for row in rows if row.technique == technique]
+    ratios = [one.number("compressed_bytes") / base.number("compressed_bytes") for one, base in pairs if base]
+    return _spread(ratios, "x {:.2f}")
+
+
+def _range(rows: Sequence[Row], technique: str, name: str, form: str, *, factor: float = 1, unit: str = "") -> str:
+    """Least, median and greatest value over all cells of a technique, with their number."""
+    return _spread([factor * row.number(name) for row in rows if row.technique == technique], form, unit=unit)
+
+
+def _spread(values: Sequence[float], form: str, *, unit: str = "") -> str:
+    if not values:
+        return NONE
+    median, least, most = (form.format(value) for value in (statistics.median(values), min(values), max(values)))
+    return f"{median}{unit}, {least} to {most} in {len(values)} cells"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _megabytes(count: float) -> str:
+    return f"{three_digits(count / 1e6)} MB"

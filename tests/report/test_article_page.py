@@ -1,0 +1,132 @@
+"""The pages and figures of the study, from rows of a CSV file."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pipelines.comparison.exported import Row, read, text
+from pipelines.comparison.ranking import compare
+from pipelines.report import article_figures
+from pipelines.report.article_page import PAGES, pages, written
+from pipelines.report.style import in_style, png
+from pipelines.results.metrics import RATIO_HIGH, RATIO_LOW, TIME_RATIO
+from pipelines.results.recorded import RecordedCell
+from tests.comparison.recorded import recorded
+from tests.places import ROOT
+
+
+def cell(technique: str, model: str = "vgg16", dataset: str = "cifar10", **fields: float) -> RecordedCell:
+    found = recorded(technique, model=model, dataset=dataset, **fields)  # type: ignore[arg-type]
+    return replace(
+        found, metrics=found.metrics | {TIME_RATIO: (found.metrics[RATIO_LOW] + found.metrics[RATIO_HIGH]) / 2}
+    )
+
+
+def rows(*cells: RecordedCell) -> list[Row]:
+    return read(text(compare(cells)))
+
+
+ROWS = rows(
+    recorded("baseline"),
+    recorded("baseline", dataset="cifar100"),
+    recorded("baseline", model="efficientnet_lite0", images=4000),
+    cell("quantize_int8", megabytes=0.25, accuracy=0.797),
+    cell("quantize_int8", "efficientnet_lite0", megabytes=0.25, accuracy=0.6, p_value=0.001, images=4000),
+    cell("cluster", megabytes=0.4, accuracy=0.806, train_s=13.0, own_s=3.0),
+    cell("cluster", dataset="cifar100", megabytes=0.4, accuracy=0.79),
+    cell("prune_cluster", megabytes=0.05, accuracy=0.78, p_value=0.01),
+)  # fmt: skip
+
+
+def part(name: str, of: list[Row] = ROWS) -> list[str]:
+    page = f"Before.\n\n<!-- article: {name} -->\nold\n<!-- end -->\n\nAfter.\n"
+    lines = written(page, of).splitlines()
+    assert lines[:3] == ["Before.", "", f"<!-- article: {name} -->"] and lines[-3:] == ["<!-- end -->", "", "After."]
+    return lines[3:-3]
+
+
+def test_decision_has_the_best_score_within_an_allowance() -> None:
+    found = {line.split("|")[1].strip(): line for line in part("decision cifar10")[2:]}
+    assert "`vgg16` with `cluster` | 80.6%" in found["0 points"]
+    assert "`vgg16` with `quantize_int8` | 79.7%" in found["1 points"]
+    # 2.6 points below the most accurate one, a fifth of the size.
+    assert "`quantize_int8`" in found["2 points"] and "`prune_cluster` | 78.0%" in found["5 points"]
+
+
+def test_effects_are_those_against_the_own_baseline() -> None:
+    assert part("large cifar10") == [
+        "| technique | `vgg16` | training | 2-D or more |",
+        "|---|---|---|---|",
+        "| `baseline` | 80.0% ± 2.5, 1.00 ms, 1.00 MB | 10.0 s to 10.0 s | - |",
+        "| `quantize_int8` | -0.3, x 0.75, x 0.25 | x 1.00 | 1 of 1 |",
+        # Three quarters of the testing time and 1.3 times the training: only the size is better.
+        "| `cluster` | +0.6, x 0.75, x 0.40 | x 1.30 | 0 of 1 |",
+        "| `prune_cluster` | **-2.0**, x 0.75, x 0.05 | x 1.00 | 1 of 1 |",
+    ]
+    assert part("small cifar10")[-1] == "| `quantize_int8` | **-20.0**, x 0.75, x 0.25 | x 1.00 | 1 of 1 |"
+
+
+def test_claims_count_the_cells_of_both_datasets() -> None:
+    lines = part("claims")
+    assert max(map(len, lines)) <= 100
+    quantized, clustered, _ = " ".join(line.strip() for line in lines).removeprefix("- ").split(" - ")
+    assert "two or more in 2 of 2 cells" in quantized and "in 1 of 2 cells" in clustered
+
+
+def test_layer_transfer_states_its_way_to_the_accuracy() -> None:
+    way = {
+        "transfer/parameters_share": 0.7346,
+        "transfer/epochs_to_baseline_accuracy": 4.0,
+        "transfer/seconds_to_baseline_accuracy": 120.0,
+        "transfer/baseline_seconds": 800.0,
+    }
+    reached = cell("layer_transfer", accuracy=0.85, p_value=0.001)
+    reached = replace(reached, metrics=reached.metrics | way, source="vgg19-cifar10-baseline")
+    missed = cell("layer_transfer", dataset="cifar100", accuracy=0.7)
+    missed = replace(
+        missed, metrics=missed.metrics | {"transfer/parameters_share": 0.5, "transfer/baseline_seconds": 9}
+    )
+    of = rows(recorded("baseline"), recorded("baseline", dataset="cifar100"), reached, missed)
+    assert part("layer transfer", of)[2:] == [
+        "| `vgg16`, CIFAR-10 | `vgg19-cifar10-baseline` | 73% | 85.0% (**+5.0**) | 80.0% | 4 epochs, 120 s | 800 s |",
+        "| `vgg16`, CIFAR-100 | `` | 50% | 70.0% (-10.0) | 80.0% | - | 9.00 s |",
+    ]
+
+
+def test_published_figures_are_next_to_ours() -> None:
+    found = "\n".join(part("published"))
+    assert "| `cluster`, change of accuracy | -0.4 points |" in found
+    assert "-0.2 points, -1.0 to +0.6 in 2 cells |" in found
+    assert "| 20 times smaller, **-2.0** points |" in found and "| x 0.75, x 0.75 to x 0.75 in 2 cells |" in found
+    assert next(line for line in found.splitlines() if line.startswith("| `qat`")).endswith("| - |")
+
+
+def test_mark_of_an_unknown_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a mark must be one of decision, .*, got 'effect'"):
+        part("effect")
+
+
+def test_pages_are_up_to_date() -> None:
+    found = dict(pages(ROOT))
+    assert [path.relative_to(ROOT).as_posix() for path in found] == list(PAGES)
+    for path, page in found.items():
+        assert path.read_text() == page, "run `make docs`"
+
+
+@pytest.mark.parametrize(
+    ("draw", "points"),
+    # Three panels without the two baselines; one with them.
+    [(article_figures.effects, 12), (article_figures.accuracies, 6)],
+)
+def test_figures_have_a_point_for_each_cell(draw: Callable[[list[Row], str], Figure], points: int) -> None:
+    with in_style():
+        figure = draw(ROWS, "cifar10")
+        pixels = np.asarray(Image.open(BytesIO(png(figure))).convert("RGB"))
+    collections = [one for axes in figure.axes for one in axes.collections]
+    assert sum(len(np.asarray(one.get_offsets())) for one in collections) == points
+    assert pixels.std() > 10
