@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from pipelines.cells.compose import instantiated
 from pipelines.models.base import Model
 from pipelines.results.tables import aligned, markdown
 from pipelines.techniques.base import Technique
@@ -74,8 +77,15 @@ class Compatibility:
 
 
 def choices(conf: Path, group: str) -> dict[str, Any]:
-    """Every choice of a group of the folder `conf` by its name, made with the values of its yaml; no TensorFlow."""
-    names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+    """Every choice of a group of the folder `conf` by its name, made with the values of its yaml; no TensorFlow.
+
+    Raises ValueError with the file whose values do not make one.
+    """
+    found = {}
     with initialize_config_dir(str(conf), version_base="1.3"):
-        configs = {name: compose(f"{group}/{name}", [])[group] for name in names}
-        return {name: instantiate(config, _convert_="all") for name, config in configs.items()}
+        for path in sorted((conf / group).glob("*.yaml")):
+            try:
+                found[path.stem] = instantiated(group, compose(f"{group}/{path.stem}", [])[group])
+            except (ValueError, HydraException, OmegaConfBaseException, YAMLError) as error:
+                raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    return found

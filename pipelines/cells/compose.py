@@ -44,7 +44,7 @@ def cell_of(config: DictConfig) -> Cell:
     from pipelines.cells.cell import Cell
 
     check_names(config)
-    parts = {group: _instantiated(group, config[group]) for group in GROUPS}
+    parts = {group: instantiated(group, config[group]) for group in GROUPS}
     return Cell(**parts, seed=config.seed, deterministic=config.deterministic)
 
 
@@ -77,7 +77,8 @@ def check_names(config: DictConfig) -> None:
                 raise ValueError(_unknown(group, name, known))
 
 
-def _instantiated(group: str, node: Any) -> Any:
+def instantiated(group: str, node: Any) -> Any:
+    """The object of a group's values. Raises ValueError with one sentence where they do not make one."""
     if node.get("_target_") in MOVED:
         with read_write(node):
             node["_target_"] = current(node["_target_"])

@@ -1,7 +1,10 @@
 """The table of techniques and models is what the techniques say, and the page in docs/reference is up to date."""
 
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +52,19 @@ def test_hydras_own_info_still_works() -> None:
         check=False,
     )
     assert done.returncode == 0 and "technique/quantize_int8" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("yaml", "sentence"),
+    [
+        ("_target_: pipelines.techniques.cluster.Cluster\n", "technique.epochs must be given, got nothing"),
+        ("_target_: mine.Cluster\n", "_target_ must be a class that can be imported, got 'mine.Cluster'"),
+        ("_target_: [\n", "mine.yaml"),
+    ],
+)
+def test_a_wrong_file_of_ones_own_is_named(tmp_path: Path, yaml: str, sentence: str) -> None:
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf/technique/mine.yaml").write_text(yaml)
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}/conf/technique/mine.yaml: ")) as refusal:
+        Compatibility.of(tmp_path / "conf")
+    assert sentence in str(refusal.value)
