@@ -7,10 +7,10 @@ STORE = $$($(BIN)/python -c 'from pipelines.tracking.address import EMBEDDED_URI
 # Overrides and options: make run ARGS="model=resnet50 dataset=cifar10"
 ARGS ?=
 PORT ?= 5000
-SOURCES := pipelines tests benchmarks hydra_plugins mkdocs_hooks.py
+SOURCES := pipelines tests benchmarks hydra_plugins mkdocs_hooks.py docs/images/draw.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run sweep server sync ui compare report measure promote pull docs site test test-fast check lint format bench clean
+.PHONY: help setup run sweep server sync ui compare report measure promote pull docs pictures site test test-fast check lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ pull: $(VENV)/runtime ## download the champion with its model card: make pull AR
 
 docs: $(VENV)/runtime ## update the generated tables of README and docs
 	$(BIN)/python -m pipelines.docs
+
+pictures: $(VENV)/runtime ## draw the pictures of README and docs: make pictures ARGS="--experiment article"
+	$(BIN)/python docs/images/draw.py $(ARGS)
 
 $(VENV)/docs: $(VENV)/runtime
 	$(call install,docs)

@@ -51,7 +51,10 @@ class Selection:
     def cells(self, store: Store | None = None) -> list[RecordedCell]:
         """The chosen cells. store: the open store, None to open it. Raises ValueError where there are none."""
         store = store or self.store()
-        cells = store.finished_cells(self.dataset, condition=self.filter)
+        try:
+            cells = store.finished_cells(self.dataset, condition=self.filter)
+        except ValueError as error:
+            raise MisuseError(str(error)) from error
         if self.sweep:
             parent = store.newest_sweep() if self.sweep == "last" else self.sweep
             of_sweep = set(store.cells_of_sweep(parent))

@@ -136,7 +136,7 @@ class Store(RunFiles):
     def finished_cells(self, dataset: str | None = None, *, condition: str | None = None) -> list[RecordedCell]:
         """Every finished cell of the experiment, of one dataset or of all. condition: a filter in MLflow's syntax.
 
-        Raises StoreError where the store does not understand the filter.
+        Raises ValueError where the store does not understand the filter, and StoreError where it does not answer.
         """
         import mlflow
 
@@ -148,7 +148,12 @@ class Store(RunFiles):
             with no_garbage_collection():
                 found = [recorded(run) for run in self._found(" and ".join(conditions))]
         except mlflow.MlflowException as error:
-            raise StoreError(f"the filter {condition!r} must be one of MLflow's, which says: {error}") from error
+            if condition and error.error_code == "INVALID_PARAMETER_VALUE":
+                raise ValueError(
+                    f"filter must be a condition of MLflow's, got {condition!r} ({error}): set for example --filter "
+                    "\"params.seed = '0'\""
+                ) from error
+            raise StoreError(f"the store must list its runs, got {error}") from error
         return [cell for cell in found if cell.fingerprint]
 
     def baselines(self, dataset: str | None = None) -> list[RecordedCell]:

@@ -161,6 +161,9 @@ def test_options_and_words_choose_the_same_cells(place: Place) -> None:
     assert options.returncode == 0, options.stderr
     assert "quantize_dynamic" in options.stdout
     assert options.stdout == words.stdout == old.stdout
+    refused = place.opscore("compare", "--filter", "params.seed = 0", "--experiment", "mine")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "got 'params.seed = 0'" in refused.stderr and "--filter \"params.seed = '0'\"" in refused.stderr
     nothing = place.opscore("compare", "--filter", "tags.technique = 'qat'", "--experiment", "mine")
     assert (nothing.returncode, len(nothing.stderr.splitlines())) == (1, 1)
     assert "matches filter=tags.technique = 'qat' experiment=mine: run one" in nothing.stderr

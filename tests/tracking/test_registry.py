@@ -133,7 +133,7 @@ def test_incomparable_cells_are_refused_in_one_sentence(copy: Copy, opscore: Com
     assert suggested == 'params."score.max_size_mb" = "None"' and "`" not in message
     assert "Dry run: it would be champion" in opscore("promote", "--filter", suggested, "--dry-run")
     for word, expected in (
-        ("filter=nonsense", "must be one of MLflow's"),
+        ("filter=nonsense", "must be a condition of MLflow's"),
         ("filter=tags.model = 'vgg16'", "no finished cell"),
         ("sweep=nonsense", "must be a run of a sweep"),
         ("margin=2", "--margin must be a fraction"),

@@ -1,0 +1,81 @@
+"""Draws the pictures of README and docs: make pictures ARGS="--experiment article --dataset cifar10 --target epyc".
+
+The figures of the study are drawn from docs/article.csv, the report and the terminal from the recorded cells that the
+options choose, as of `opscore compare`. Needs Chromium for the report. All pictures together have at most 300 kB.
+"""
+
+import io
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.text import Text
+
+from pipelines.comparison.exported import read
+from pipelines.report import article_figures
+from pipelines.report.article_page import DATASETS, ROWS
+from pipelines.report.style import in_style, png
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+COLUMNS, WIDTH_PX, HEIGHT_PX = 80, 1400, 740
+COLOURS = 96
+MAX_BYTES = 300_000
+
+
+def main() -> None:
+    """Draw everything that there are cells for."""
+    options = sys.argv[1:]
+    rows = read((ROOT / ROWS).read_text())
+    with in_style():
+        for dataset in sorted({row.dataset for row in rows} & DATASETS.keys()):
+            (HERE / f"article-{dataset}.png").write_bytes(png(article_figures.effects(rows, dataset)))
+            (HERE / f"article-{dataset}-accuracy.png").write_bytes(png(article_figures.accuracies(rows, dataset)))
+    if options:
+        (HERE / "report.png").write_bytes(_report(options))
+        (HERE / "compare.svg").write_text(_terminal(["opscore", "compare", *options]))
+    sizes = {path.name: path.stat().st_size for path in HERE.iterdir() if path.suffix in (".png", ".svg")}
+    print("\n".join(f"{size / 1e3:6.1f} kB  {name}" for name, size in sorted(sizes.items())))
+    if sum(sizes.values()) > MAX_BYTES:
+        sys.exit(f"pictures must have at most {MAX_BYTES / 1e3:g} kB together, got {sum(sizes.values()) / 1e3:g} kB")
+
+
+def _report(options: list[str]) -> bytes:
+    """The first screen of the report, as Chromium shows it."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([_program("opscore"), "report", *options, "--out", f"{folder}/report"], check=True, cwd=folder)
+        chromium = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={WIDTH_PX},{HEIGHT_PX}"]
+        page = (Path(folder) / "report/report.html").as_uri()
+        subprocess.run([*chromium, f"--screenshot={folder}/report.png", page], check=True, capture_output=True)
+        written = io.BytesIO()
+        picture = Image.open(f"{folder}/report.png").convert("RGB")
+        picture.quantize(COLOURS, Image.Quantize.FASTOCTREE).save(written, "png", optimize=True)
+    return written.getvalue()
+
+
+def _terminal(words: list[str]) -> str:
+    """What a command prints on a terminal of 80 columns."""
+    done = subprocess.run(
+        [_program(words[0]), *words[1:]],
+        env={**os.environ, "COLUMNS": str(COLUMNS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    console.print(Text(f"$ {shlex.join(words)}", style="bold"))
+    console.print(Text(done.stdout.rstrip()))
+    return console.export_svg(title=" ".join(words[:2]), unique_id="terminal")
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+if __name__ == "__main__":
+    main()
