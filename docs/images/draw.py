@@ -6,6 +6,7 @@ options choose, as of `opscore compare`. Needs Chromium for the report. All pict
 
 import io
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pipelines.report.style import in_style, png
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-COLUMNS, WIDTH_PX, HEIGHT_PX = 80, 1400, 740
+COLUMNS, LINES, WIDTH_PX, HEIGHT_PX = 80, 34, 1400, 740
 COLOURS = 96
 MAX_BYTES = 300_000
 
@@ -49,7 +50,13 @@ def _report(options: list[str]) -> bytes:
     """The first screen of the report, as Chromium shows it."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([_program("opscore"), "report", *options, "--out", f"{folder}/report"], check=True, cwd=folder)
-        chromium = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={WIDTH_PX},{HEIGHT_PX}"]
+        chromium = [
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--hide-scrollbars",
+            f"--window-size={WIDTH_PX},{HEIGHT_PX}",
+        ]
         page = (Path(folder) / "report/report.html").as_uri()
         subprocess.run([*chromium, f"--screenshot={folder}/report.png", page], check=True, capture_output=True)
         written = io.BytesIO()
@@ -59,7 +66,7 @@ def _report(options: list[str]) -> bytes:
 
 
 def _terminal(words: list[str]) -> str:
-    """What a command prints on a terminal of 80 columns."""
+    """What a command prints on a terminal of 80 columns, as far as it fits on a screen."""
     done = subprocess.run(
         [_program(words[0]), *words[1:]],
         env={**os.environ, "COLUMNS": str(COLUMNS)},
@@ -69,8 +76,11 @@ def _terminal(words: list[str]) -> str:
     )
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text(f"$ {shlex.join(words)}", style="bold"))
-    console.print(Text(done.stdout.rstrip()))
-    return console.export_svg(title=" ".join(words[:2]), unique_id="terminal")
+    lines = done.stdout.rstrip().splitlines()
+    console.print(Text("\n".join([*lines[:LINES], *(["..."] if lines[LINES:] else [])])))
+    drawn = console.export_svg(title=" ".join(words[:2]), unique_id="terminal")
+    # Fonts of the reader's system alone: a picture loads nothing from another host.
+    return re.sub(r",\s*url\([^)]*\) format\([^)]*\)", "", drawn)
 
 
 def _program(name: str) -> str:

@@ -77,7 +77,7 @@ def accuracies(rows: Sequence[Row], dataset: str) -> Figure:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.set(xlabel="test time of one image in ms", ylabel="accuracy")
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
