@@ -45,10 +45,18 @@ def duplicates(train: Split, test: Split) -> str:
     return f"{which} too, pixel by pixel, of {len(test):,}: accuracy looks better than it is"
 
 
-def resized(image_size: int, input_size: int | None) -> str:
-    """One sentence where a network's input has fewer pixels than the dataset's images; else empty."""
-    if input_size is None or input_size >= image_size:
+def resized(image_size: int, input_size: int | None, *, can_be_larger: bool) -> str:
+    """One sentence where a network's input has fewer pixels than the dataset's images, or needlessly more; else empty.
+
+    can_be_larger: whether the dataset can give larger images.
+    """
+    if input_size is None or input_size == image_size or (input_size > image_size and not can_be_larger):
         return ""
+    if input_size > image_size:
+        return (
+            f"the network sees {input_size}x{input_size} pixels, and images of {image_size}x{image_size} are enlarged: "
+            f"dataset.image_size={input_size} keeps their detail"
+        )
     return (
         f"the network sees {input_size}x{input_size} of {image_size}x{image_size} pixels: "
         f"model.input_size={image_size} lets it see all of them"

@@ -42,7 +42,8 @@ def preflight(cell: Cell) -> None:
     cell.model.preflight(shape)
     cell.model.check_classes(data.class_names)
     cell.dataset.check_shift(min(shape[:2]))
-    _print_once("\n".join(textwrap.wrap(resized(min(shape[:2]), cell.model.side), 79, subsequent_indent="  ")))
+    note = resized(min(shape[:2]), cell.model.side, can_be_larger=hasattr(cell.dataset, "image_size"))
+    _print_once("\n".join(textwrap.wrap(note, 79, subsequent_indent="  ")))
     for role, needed in cell.needs.items():
         if role == "source" or needed.source is not None:
             preflight(needed)
