@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
 GROUPS = ("model", "dataset", "technique", "training", "measurement", "score")
 # Keys that the command itself reads.
-OWN = ("seed", "deterministic", "data_dir", "resume", "tracking", "sweep", "experiment", "hydra", "ticket")
+OWN = ("seed", "deterministic", "data_dir", "resume", "tracking", "sweep", "experiment", "hydra")
 TRACKING = ("uri", "experiment", "patience_s")
 SWEEP = ("isolation", "timeout_s", "threads")
 _PLAIN = (str, int, float, bool, type(None))
@@ -70,7 +70,7 @@ def check_names(config: DictConfig) -> None:
     for name in map(str, everything):
         # Other values may refer to a user's own name.
         if name not in (*GROUPS, *OWN) and f"${{{name}" not in text:
-            raise ValueError(_unknown("", name, (*GROUPS, *OWN[:-2]), _leaves(everything)))
+            raise ValueError(_unknown("", name, (*GROUPS, *OWN[:-1]), _leaves(everything)))
     for group, known in (("tracking", TRACKING), ("sweep", SWEEP)):
         for name in config.get(group) or ():
             if name not in known:

@@ -10,6 +10,7 @@ the answers to 200 validation images. Prints the layers, the most sensitive firs
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,15 +55,18 @@ def float_cell(store: Store, run_id: str) -> tuple[Cell, Finished]:
     return cell, finished
 
 
-@runtime.without_greetings()
 def measured(cell: Cell, finished: Finished) -> list[sensitivity.Sensitivity]:
     """The sensitivity of each layer of a cell's float file."""
     from pipelines.quantization.calibration import calibrated, chosen
 
-    runtime.configure(onednn=cell.model.onednn, deterministic=cell.deterministic)
-    data, flatbuffer = loaded(cell.dataset), finished.files.exported_model.read_bytes()
-    ranges = calibrated(flatbuffer, chosen(data.train, CALIBRATION_IMAGES))
-    return sensitivity.of_8_bits(flatbuffer, ranges, data.validation, report=lambda line: print(line, file=sys.stderr))
+    # The libraries' greetings are held back, and the progress is not.
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1) as terminal, runtime.without_greetings():
+        runtime.configure(onednn=cell.model.onednn, deterministic=cell.deterministic)
+        data, flatbuffer = loaded(cell.dataset), finished.files.exported_model.read_bytes()
+        ranges = calibrated(flatbuffer, chosen(data.train, CALIBRATION_IMAGES))
+        return sensitivity.of_8_bits(
+            flatbuffer, ranges, data.validation, report=lambda line: print(line, file=terminal)
+        )
 
 
 def written(columns: dict[str, list[Any]], out: Path) -> list[Path]:
@@ -83,12 +87,14 @@ def written(columns: dict[str, list[Any]], out: Path) -> list[Path]:
 @arguments.STORE()
 def command(run: str | None, out: str, uri: str | None) -> None:
     """Measure, print and write."""
+    from pipelines.tracking.experiment import reading_client
     from pipelines.tracking.store import Store
 
     if not run:
         raise MisuseError("run must be given, got none: set run= to the id of a cell's run")
     with arguments.checked():
         address = arguments.open_address(uri)
+        reading_client(address)
     try:
         cell, finished = float_cell(Store(address, "", of_run=run, create=False), run)
     except StoreError as error:

@@ -75,7 +75,8 @@ def command(
     named = [Path(path) for path in (*paths, *(files.split(",") if files else ()))]
     _check_chosen(chosen, named, reference)
     if send:
-        given = {"target": target, "files": ",".join(map(str, named)), "reference": reference, **limits}
+        ours = {"dataset": chosen.dataset, "sweep": chosen.sweep, "filter": chosen.filter}
+        given = {**ours, "target": target, "files": ",".join(map(str, named)), "reference": reference, **limits}
         _check_alone(send, {name: value for name, value in given.items() if value})
         sent, of = recording.send(Path(send), chosen.uri), recording.target_of(Path(send))
         print(f"{sent} runs got their figures as measure/{of}/...")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -33,23 +32,26 @@ def explained(error: Exception, arguments: Sequence[str]) -> str:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             found = next(_faults(given.overrides, search), None)
-    except (HydraException, OmegaConfBaseException, ValueError):
+    except (HydraException, OmegaConfBaseException, ValueError, OSError):
         found = None
     return found or _plainly(error)
 
 
 def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
     loader = GlobalHydra.instance().config_loader()
-    if search:
-        loader.load_configuration("config", list(search), run_mode=None)  # type: ignore[arg-type]
+
+    def options(group: str) -> list[str]:
+        """The choices of a group, those of a folder of the user's included."""
+        return loader.get_group_options(group, ObjectType.CONFIG, config_name="config", overrides=list(search))
+
     parser = OverridesParser.create(config_loader=loader)
     fields: list[Override] = []
     choices: list[str] = list(search)
     swept: dict[str, list[str]] = {}
     for override in parser.parse_overrides(list(words)):
         group = override.key_or_group
-        if loader.get_group_options(group, ObjectType.CONFIG):
-            fault = _of_group(override, loader)
+        if options(group):
+            fault = _of_group(override, options)
             if fault:
                 yield fault
             elif override.is_sweep_override():
@@ -60,13 +62,14 @@ def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
             fields.append(override)
     yield from filter(None, (_of_some(field, swept, choices) for field in fields))
     config = compose("config", choices, return_hydra_config=True)
-    yield from filter(None, (_of_field(field, config, loader) for field in fields))
+    groups = [one for one in loader.list_groups("") if one != "hydra"]
+    yield from filter(None, (_of_field(field, config, groups, options) for field in fields))
 
 
-def _of_group(override: Override, loader: ConfigLoader) -> str | None:
+def _of_group(override: Override, options_of: Callable[[str], Sequence[str]]) -> str | None:
     """The fault of a choice; None where it is valid."""
     group = override.key_or_group
-    options = loader.get_group_options(group, ObjectType.CONFIG)
+    options = options_of(group)
     if override.is_delete():
         return f"{group} must be chosen, got {override.input_line}: leave it out for the default"
     if override.is_add() and group == "experiment":
@@ -105,23 +108,23 @@ def _of_some(override: Override, swept: Mapping[str, Sequence[str]], choices: Se
     )
 
 
-def _of_field(override: Override, config: DictConfig, loader: ConfigLoader) -> str | None:
+def _of_field(
+    override: Override, config: DictConfig, groups: Sequence[str], options_of: Callable[[str], Sequence[str]]
+) -> str | None:
     """The fault of a field's name; None where it is valid."""
     key = override.key_or_group
     if override.is_add() or override.is_force_add() or _has(config, key):
         return None
-    groups = [one for one in loader.list_groups("") if one != "hydra"]
     if "." not in key and (group := checks.nearest(key, groups)):
         value = override.get_value_element_as_str()
-        options = loader.get_group_options(group, ObjectType.CONFIG)
-        meant = f"{group}={value}" if value in options else group
+        meant = f"{group}={value}" if value in options_of(group) else group
         return f"{key} is no group of choices and no field: did you mean {meant}?"
     known = names(config, with_hydra=key.startswith("hydra"))
     group, _, leaf = key.partition(".")
     if steps := [one for one in known if one.startswith(f"{group}.steps.") and one.endswith(f".{leaf}")]:
         words = [shlex.quote(f"{one}={override.get_value_element_as_str()}") for one in steps]
         return f"{key} is no field of this chain: did you mean {' or '.join(words)}?"
-    if other := _elsewhere(key, loader):
+    if other := _elsewhere(key, options_of):
         group = key.partition(".")[0]
         choices = " or ".join(f"{group}={one}" for one in other)
         word = shlex.quote(f"{key}={override.get_value_element_as_str()}")
@@ -135,11 +138,11 @@ def _of_field(override: Override, config: DictConfig, loader: ConfigLoader) -> s
     return f"{key} is no field of {where}: {mend}"
 
 
-def _elsewhere(key: str, loader: ConfigLoader) -> list[str]:
-    """The choices of a group that have a field which the given choice lacks."""
+def _elsewhere(key: str, options_of: Callable[[str], Sequence[str]]) -> list[str]:
+    """The choices of a group of opscore's own that have a field which the given choice lacks."""
     group, _, leaf = key.partition(".")
-    choices = loader.get_group_options(group, ObjectType.CONFIG) if leaf else []
-    return [one for one in choices if leaf in OmegaConf.load(CONF / group / f"{one}.yaml")]
+    files = [CONF / group / f"{one}.yaml" for one in options_of(group)] if leaf else []
+    return [path.stem for path in files if path.is_file() and leaf in OmegaConf.load(path)]
 
 
 def nearest_field(key: str, known: Sequence[str]) -> str | None:

@@ -53,9 +53,16 @@ def _show_compatibility(words: list[str]) -> None:
     from pipelines.cells.compatibility import Compatibility
     from pipelines.execution import file_compatibility
 
-    lines = file_compatibility.lines(overrides.expand(words)) if words else [Compatibility.of(CONF).text()]
-    for line in lines:
-        print(line, flush=True)
+    words = overrides.prepared(concealed(overrides.expand(words)))
+    try:
+        for line in file_compatibility.lines(words) if words else [Compatibility.of(CONF).text()]:
+            print(line, flush=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        from pipelines.commands.mistakes import explained
+
+        raise guard.MisuseError(explained(error, words)) from error
+    except ValueError as error:
+        raise guard.MisuseError(str(error)) from error
 
 
 def _composed(adopted: str | None) -> int:

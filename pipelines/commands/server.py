@@ -125,7 +125,7 @@ def _claim(lock: TextIO, server: str) -> None:
     print(server, file=lock, flush=True)
 
 
-@click.command("server", cls=arguments.Command, help=__doc__)
+@click.command("server", cls=arguments.WordCommand, help=__doc__)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), default=EMBEDDED / "server", help="Default: mlruns/server.")
 @click.option(

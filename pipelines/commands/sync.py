@@ -54,7 +54,9 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     store = Store(receipt.uri, receipt.experiment)
     if not finished.files.folder.joinpath("figures").exists():
         figures.draw(finished, data, folder / "figures")
-    keys = {"fingerprint": finished.result.fingerprint, "identity": Plan.of(cell, digest_of).result_key}
+    plan = Plan.of(cell, digest_of)
+    baseline = plan.needs["baseline"].fingerprint if "baseline" in plan.needs else ""
+    keys = {"fingerprint": finished.result.fingerprint, "identity": plan.result_key, "baseline": baseline}
     with store.resumed(receipt.run_id, cell, data, folder, **keys) as run:
         run.record(finished, data)
         run.record_breakdown(finished)
@@ -65,6 +67,8 @@ def send(folder: Path, receipt: RunReceipt) -> str:
 @click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
 def command(folders: tuple[Path, ...]) -> None:
     """Send what is missing, and print the number of cells."""
+    from mlflow.exceptions import MlflowException
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sent = failed = 0
     for folder, receipt in unsent(folders or (Path("outputs"), Path("multirun"))):
@@ -72,7 +76,7 @@ def command(folders: tuple[Path, ...]) -> None:
             there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id))
             check_reachable(there.uri)
             run_id = send(folder, there)
-        except EXPECTED as error:
+        except (*EXPECTED, MlflowException) as error:
             print(f"opscore: {folder}: {error}", file=sys.stderr)
             failed += 1
         else:

@@ -37,8 +37,7 @@ CLUSTERING, TRANSFER = ("cluster",), ("transfer",)
 
 def table(comparison: Comparison, *, width: float = terminal.UNLIMITED) -> str:
     """Rows of model and technique: each criterion better (+), tied (=) or worse (-), and "k-D"; empty without any."""
-    compared = [entry for entry in comparison.entries if entry.marks]
-    compared.sort(key=lambda entry: (entry.model, -(entry.improved or 0), entry.technique))
+    compared = optimized(comparison)
     signs = [marks(entry) for entry in compared]
     columns = [
         TextColumn(heading="model", texts=[entry.model for entry in compared], left=True),
@@ -52,6 +51,12 @@ def table(comparison: Comparison, *, width: float = terminal.UNLIMITED) -> str:
         TextColumn(heading="useful in", texts=[f"{entry.improved}-D" for entry in compared]),
     ]
     return fitted(columns, width) if compared else ""
+
+
+def optimized(comparison: Comparison) -> list[Entry]:
+    """The entries that were compared with a baseline: by model, those that improve most dimensions first."""
+    compared = [entry for entry in comparison.entries if entry.marks]
+    return sorted(compared, key=lambda entry: (entry.model, -(entry.improved or 0), entry.technique))
 
 
 def marks(entry: Entry) -> dict[str, str]:

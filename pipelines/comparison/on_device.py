@@ -241,7 +241,7 @@ def _set_part(metrics: dict[str, float], total: str, part: str, value: float) ->
 
 
 def _why_missing(cell: RecordedCell, device: Device, known: Sequence[Figures]) -> str:
-    own = [one for one in known if device.runtime in (None, one.runtime)]
+    own = [one for one in known if device.runtime in (None, one.runtime) and device.threads in one.threads]
     if any(not one.same_answers for one in own):
         changed = listed(sorted(one.runtime for one in own if not one.same_answers))
         return f"{changed} changes the answers of {cell.name}"

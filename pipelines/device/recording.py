@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +21,7 @@ from pipelines.results.record import Record
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.client import connected
+from pipelines.tracking.credentials import redacted
 from pipelines.tracking.measured import OnTarget, record
 from pipelines.tracking.moved import address_of
 
@@ -57,12 +60,19 @@ def save(folder: Path, session: Session, measured: Measured, results: Sequence[D
     """Write a subfolder for each exported model, and the session's properties last: with them it is complete."""
     session = replace(session, left_out=tuple(measured.left_out))
     for subject, raw, result in zip(measured.subjects, measured.raws, results, strict=True):
-        own = folder / subject.folder
-        own.mkdir()
+        own = _new(folder / subject.folder)
         np.savez_compressed(own / LATENCY, allow_pickle=False, **raw_arrays(raw))
         content = {**asdict(result), "invalid": result.invalid, "metrics": result.metrics(), **asdict(session)}
         (own / RESULT).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     session.save(folder / SESSION)
+
+
+def _new(folder: Path) -> Path:
+    """Create the folder, with a number behind its name where another subject's name gives the same one."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    free = next(one for one in itertools.chain([folder], numbered) if not one.exists())
+    free.mkdir()
+    return free
 
 
 def send(folder: Path, uri: str | None = None) -> int:
@@ -71,7 +81,7 @@ def send(folder: Path, uri: str | None = None) -> int:
     uri: of the store; by default the one that the cells came from. Raises ValueError if the folder holds no session of
     a store, StoreError with the command that sends it later if the store refuses.
     """
-    session = _load(folder)
+    session, given = _load(folder), uri
     if uri is None and session.uri is None:
         raise ValueError(
             f"{folder} must be a session with a store's cells, got one of files on disk, which have no run"
@@ -88,9 +98,14 @@ def send(folder: Path, uri: str | None = None) -> int:
     except (OSError, StoreError) as error:
         raise StoreError(
             f"all results are in {folder}, but only {len(sent)} runs in {uri} received theirs ({error}): send them, "
-            f"once it answers again, with `opscore measure --send {folder}`"
+            f"once it answers again, with `opscore measure --send {shlex.quote(str(folder))}{_option(given)}`"
         ) from error
     return len(sent)
+
+
+def _option(uri: str | None) -> str:
+    """The option that names a store, without its password."""
+    return f" --tracking-uri {shlex.quote(redacted(uri))}" if uri else ""
 
 
 def target_of(folder: Path) -> str:

@@ -131,11 +131,9 @@ def _existing(path: Path) -> Path:
 
 
 def _labels_of(paths: Sequence[Path]) -> list[str]:
-    stems = [path.stem for path in paths]
-    return [
-        path.stem if stems.count(path.stem) == 1 else str(path.with_suffix("")).lstrip("./") or path.stem
-        for path in paths
-    ]
+    """The shortest of stem, path without ending and path that no other file has."""
+    forms = [[one(path) for path in paths] for one in (lambda path: path.stem, lambda path: str(path.with_suffix("")))]
+    return [next((form[at] for form in forms if form.count(form[at]) == 1), str(path)) for at, path in enumerate(paths)]
 
 
 def _labels_of_cells(runs: Mapping[str, Sequence[str]], cells: Mapping[str, RecordedCell]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,16 +33,16 @@ def run_in_subprocess(
     request: CellRequest,
     folder: Path,
     *,
-    timeout_s: float | None = None,
     environment: Mapping[str, str | None] | None = None,
     to_log: bool = False,
 ) -> Outcome:
     """Run a cell in a child process; gives its outcome, even where the child was killed.
 
     folder: receives the request, the outcome and, with `to_log`, the output, which otherwise goes to this process's
-    stdout. timeout_s: the child and its own children are killed after this time. environment: changes to this process's
-    variables; None removes one.
+    stdout. environment: changes to this process's variables; None removes one.
     """
+    if request.began is None:
+        request = replace(request, began=time.time())
     result = folder / OUTCOME
     result.unlink(missing_ok=True)
     variables, onednn = _variables(request.cell, environment or {}), request.cell.model.onednn
@@ -51,7 +52,7 @@ def run_in_subprocess(
         child = fork_server.start(
             guard.CHILD, str(request.save(folder)), variables=variables, onednn=onednn, stdout=out, stderr=err
         )
-        problem = _wait(child, timeout_s)
+        problem = _wait(child, request)
     if result.exists():
         return Outcome.load(result)
     return _lost(request, child.pid, problem, folder / LOG if to_log else None)
@@ -73,13 +74,13 @@ def _variables(cell: Cell, changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if value is not None}
 
 
-def _wait(child: fork_server.Process, timeout_s: float | None) -> str:
+def _wait(child: fork_server.Process, request: CellRequest) -> str:
     """Wait for the child and kill what remains of it; gives how it ended, in words."""
     try:
-        code = child.wait(timeout_s)
+        code = child.wait(request.left_s)
         problem = f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
     except subprocess.TimeoutExpired:
-        problem = f"was stopped after sweep.timeout_s={timeout_s:g} seconds"
+        problem = f"was stopped after sweep.timeout_s={request.timeout_s:g} seconds"
     except BaseException:
         # Ctrl-C reaches this process alone: pass it on, so that the cell can close its run.
         _signal(child, signal.SIGINT)

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def lines(words: Sequence[str]) -> Iterator[str]:
     """A line for each technique, as soon as it is known. words: overrides that choose the model and the dataset.
 
-    Raises MisuseError where no cell can be made of them.
+    Raises MisuseError where no cell can be made of them, HydraException or OmegaConfBaseException for a wrong name.
     """
     from pipelines.cells.compatibility import choices
     from pipelines.cells.compose import CONF, cell_of
     from pipelines.execution.preflight import preflight
 
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [*words, "technique=baseline"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", [*words, "technique=baseline"], return_hydra_config=True)
-            HydraConfig.instance().set_config(config)
-            cell = cell_of(config)
+        cell = cell_of(config)
         preflight(cell)
     except (ValueError, OSError) as error:
         raise guard.MisuseError(str(error)) from error

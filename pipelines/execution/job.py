@@ -67,7 +67,7 @@ class Job:
             build = _reuse_build(trained, files)
         elif unfinished is not None and unfinished.build.exists():
             self._report(f"trained and exported before, in {unfinished.folder}, so it goes on with measuring")
-            _copy((unfinished.exported_model, unfinished.checkpoint, unfinished.tables, unfinished.build), files.folder)
+            _copy((*unfinished.built, unfinished.build), files.folder)
             build = Build.load(files.build)
         else:
             build = self._build(unfinished)
@@ -290,7 +290,7 @@ def _resume_training(unfinished: CellFiles, files: CellFiles) -> tuple[Candidate
 
 
 def _reuse_build(trained: Finished, files: CellFiles) -> Build:
-    _copy((trained.files.exported_model, trained.files.checkpoint, trained.files.tables), files.folder)
+    _copy(trained.files.built, files.folder)
     # A result has every field of its build.
     return Build(**{one.name: getattr(trained.result, one.name) for one in fields(Build)})
 

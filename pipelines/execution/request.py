@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from pipelines.tracking.store import Store
 
 FILE = "cell.yaml"
+# By so much a needed cell is stopped earlier, so that the process that waits for it can stop it.
+AHEAD_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,9 @@ class CellRequest:
     """A cell for any process to run.
 
     uri, experiment, since, sweep_id: as in SweepContext. patience_s: how long recording waits for a store that does not
-    answer. needed: another cell needs it, and the process of that cell shows its result.
+    answer. needed: another cell needs it, and the process of that cell shows its result. timeout_s: after so many
+    seconds its process is stopped, and those of cells that it needs; None for no limit. began: the second since 1970 at
+    which this time begins; None before that.
     """
 
     cell: Cell
@@ -45,6 +50,16 @@ class CellRequest:
     patience_s: float
     sweep_id: str | None = None
     needed: bool = False
+    timeout_s: float | None = None
+    began: float | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """The seconds that are left; None for no limit. A needed cell ends a little before the one that needs it."""
+        if self.timeout_s is None:
+            return None
+        passed = time.time() - self.began if self.began is not None else 0.0
+        return max(0.0, self.timeout_s - passed - (AHEAD_S if self.needed else 0.0))
 
     def store(self, *, adopted: str | None = None) -> Store:
         """Open the store. adopted: the open run that a single cell takes as its own. Raises StoreError."""

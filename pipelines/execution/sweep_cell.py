@@ -6,7 +6,6 @@ Its outcome goes into its job's folder and onto the sweep's run.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import replace
 from functools import cache
@@ -76,8 +75,8 @@ def _outcome(config: DictConfig, folder: Path, context: SweepContext) -> Outcome
     if config.sweep.isolation == "inline":
         with stopwatch.cell():
             return run_inline(request, folder)
-    environment = _environment(config)
-    return run_in_subprocess(request, folder, timeout_s=config.sweep.timeout_s, environment=environment, to_log=True)
+    request = replace(request, timeout_s=config.sweep.timeout_s)
+    return run_in_subprocess(request, folder, environment=_environment(config), to_log=True)
 
 
 def _environment(config: DictConfig) -> dict[str, str | None]:
@@ -102,7 +101,7 @@ def _share_of_cores(launcher: DictConfig) -> int | None:
     jobs: int | None = launcher.get("n_jobs")
     if jobs is None:
         return None
-    cores = os.cpu_count() or 1
+    cores = machine.cores()
     parallel = jobs if jobs > 0 else max(1, cores + 1 + jobs)
     return max(1, cores // parallel)
 

@@ -22,8 +22,9 @@ class Kernel:
 
     operator: `CONV_2D`, `DEPTHWISE_CONV_2D` or `FULLY_CONNECTED`. stored: the type in the file, `int4`, `int8`,
     `float16` or `float32`. values: of that type, or int8 for int4, of shape (filters, h, w, channels),
-    (1, h, w, channels) or (units, inputs); a stored 0 means zero, since kernels are quantized
-    symmetrically. The converter multiplies the scale of a batch normalization into the channels before it.
+    (1, h, w, channels) or (units, inputs); a stored 0 means zero, since the converter quantizes kernels symmetrically.
+    That of TensorFlow 1 quantized them to `uint8`, with another zero. The converter multiplies the scale of a batch
+    normalization into the channels before it.
     """
 
     name: str

@@ -10,7 +10,7 @@ from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, points
 from pipelines.report.rows import dataset_and_conditions
 from pipelines.report.words import decibels, percent, short_names
-from pipelines.results.columns import kilobytes, milliseconds, seconds, three_digits
+from pipelines.results.columns import UNKNOWN, kilobytes, milliseconds, seconds, three_digits
 from pipelines.results.on_device import SAME
 from pipelines.results.score import ROUNDING
 from pipelines.results.words import listed, threads_in_words
@@ -84,7 +84,7 @@ def _row(row: Shortlisted, names: Mapping[str, str]) -> dict[str, object]:
         "interval": f"{percent(accuracy.low)} to {percent(accuracy.high)}" if known else "",
         "test": milliseconds(entry.test_ms.value),
         "size": kilobytes(entry.compressed_bytes.value),
-        "training": "unknown" if entry.train_unknown else seconds(entry.train_s.value),
+        "training": UNKNOWN if entry.train_unknown else seconds(entry.train_s.value),
         "score": decibels(entry.score.value),
         "smaller": _times(row.times_smaller, "smaller", "larger"),
         "faster": _times(row.times_faster, "faster", "slower"),

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from pipelines import __version__
 from pipelines.comparison import article
-from pipelines.comparison.entries import Entry
 from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.shortlist import shortlist
@@ -235,10 +234,6 @@ def _section(
 
 def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
     """The article's table: the dimensions in which cells beat their baseline, by model."""
-
-    def order(entry: Entry) -> tuple[str, int, str]:
-        return entry.model, -(entry.improved or 0), entry.technique
-
     return [
         {
             "model": entry.model,
@@ -247,7 +242,7 @@ def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
             "marks": [(sign, entry.marks.get(name, "unknown")) for name, sign in article.marks(entry).items()],
             "improved": entry.improved,
         }
-        for entry in sorted((entry for entry in comparison.entries if entry.marks), key=order)
+        for entry in article.optimized(comparison)
     ]
 
 

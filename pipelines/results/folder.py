@@ -38,6 +38,8 @@ class CellFiles:
     build = _File("build.json")
     # A folder of tables, JSON, columns by name: `classes`, and those of the technique.
     tables = _File("tables")
+    # Each layer's sensitivity to 8 bits, for Google's Model Explorer; absent where it was not asked for.
+    explorer = _File("model_explorer.json")
     # The exported model's answers over the test split, in its order: array `logits`, float32 (n, classes).
     predictions = _File("predictions.npz")
     # Seconds of the cell's wall time by part (`pipelines/system/stopwatch.py`), JSON, and the same as a picture.
@@ -45,6 +47,11 @@ class CellFiles:
     breakdown_figure = _File("figures/breakdown.png")
     # Nanoseconds of each timed call: arrays `candidate` and, with a baseline, `reference`.
     latency = _File("latency.npz")
+
+    @property
+    def built(self) -> tuple[Path, ...]:
+        """What exists before the cell is measured."""
+        return self.exported_model, self.checkpoint, self.tables, self.explorer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,9 +80,12 @@ def _rows(result: CellResult) -> list[Row]:
         if own is None or other is None:
             rows.append((name, _known(own, form), _known(other, form), "", ""))
             continue
-        # Of the test time, the ratio of the undisturbed times, as in the verdict.
-        ratio = baseline.latency_ratio if field == "p50_ms" else own / other
-        change = f"{100 * (own - other):+z.1f} points" if name == "accuracy" else f"x {three_digits(ratio)}"
+        if name == "accuracy":
+            change = f"{100 * (own - other):+z.1f} points"
+        elif field == "p50_ms":  # the ratio of the undisturbed times, as in the verdict
+            change = f"x {three_digits(baseline.latency_ratio)}"
+        else:  # a model may come trained in no time
+            change = f"x {three_digits(own / other)}" if other else ""
         part = f"{GAIN.text(getattr(baseline.gain, criterion))} dB" if criterion else ""
         rows.append((name, form(own), form(other), change, part))
     if baseline is None:

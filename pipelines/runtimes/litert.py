@@ -17,8 +17,8 @@ from pipelines.litert.stream import random_images
 from pipelines.runtimes.base import FLOAT16, FLOAT32, INT8, LITERT, Program, Runtime
 
 # By the type in which the kernels are stored. LiteRT rounds the activations of int8 kernels to 8 bits as well, and
-# widens float16 ones when it loads them.
-_COMPUTED = {"float32": FLOAT32, "float16": FLOAT32, "int8": INT8, "int4": INT8}
+# widens float16 ones when it loads them. Files of TensorFlow 1 have uint8 kernels.
+_COMPUTED = {"float32": FLOAT32, "float16": FLOAT32, "int8": INT8, "uint8": INT8, "int4": INT8}
 
 
 # Flags of XNNPACK's delegate: its default, quantized operators of both signs; and float16 for floats.
@@ -30,7 +30,7 @@ class _Loaded(ExportedModel):
     def precision(self) -> str:
         counted: Counter[str] = Counter()
         for kernel in kernels(self.path):
-            counted[_COMPUTED[kernel.stored]] += kernel.values.size
+            counted[_COMPUTED.get(kernel.stored, kernel.stored)] += kernel.values.size
         return counted.most_common(1)[0][0] if counted else FLOAT32
 
 

@@ -37,6 +37,9 @@ PREFIX = "opscore-"
 SHA256 = f"{tags.PREFIX}artifact_sha256"
 # MLflow's limit for the texts of a version, on every kind of store.
 TEXT_CHARACTERS = 5000
+# Tags with reasons that not every promotion has, and the beginnings of others: those of an earlier one are removed.
+OPTIONAL_REASONS = ("target", "runtime", "threads", "train_time_note")
+NUMBERED_REASONS = ("gate/", "score/")
 # The exported model in the logged pyfunc.
 _SERVED = f"artifacts/{MODEL}"
 
@@ -151,12 +154,15 @@ class Registry(RunFiles):
         reasons: become tags of the version. description: of the version. about: the description of the registered
         model, unless a person wrote one.
 
-        A run that is a version already is not registered again, but its tags and description are overwritten. An
+        A run that is a version already is not registered again, but its reasons and description are replaced. An
         interrupted call leaves a champion where there was one, and may be repeated. Raises StoreError where the run
         has no model.
         """
         champion = self.aliased(name, CHAMPION)
         made = self._version_of(name, run_id) or self._registered(name, run_id)
+        for key in made.tags.keys() - reasons.keys():
+            if key in OPTIONAL_REASONS or key.startswith(NUMBERED_REASONS):
+                self.client.delete_model_version_tag(name, made.number, key)
         for key, value in reasons.items():
             self.client.set_model_version_tag(name, made.number, key, value[:TEXT_CHARACTERS])
         self.client.update_model_version(name, made.number, description[:TEXT_CHARACTERS])

@@ -202,28 +202,40 @@ class Store(RunFiles):
         folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. identity: the result key.
         baseline: the fingerprint of its baseline, empty where it has none.
         """
-        optional = {PARENT: parent, tags.BASELINE: baseline}
-        named = CellRun.tags(cell) | {name: value for name, value in optional.items() if value}
-        named |= {tags.FINGERPRINT: fingerprint, tags.IDENTITY: identity, tags.FOLDER: str(folder.resolve())}
+        named = _named(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
+        named |= CellRun.tags(cell) | ({PARENT: parent} if parent else {})
         with CellRun.opened(self, folder=folder, run_id=run_id, tags=named) as run:
             run.start(cell, data)
             yield run
 
     @contextmanager
     def resumed(
-        self, run_id: str, cell: Cell, data: ImageData, folder: Path, *, fingerprint: str, identity: str
+        self,
+        run_id: str,
+        cell: Cell,
+        data: ImageData,
+        folder: Path,
+        *,
+        fingerprint: str,
+        identity: str,
+        baseline: str = "",
     ) -> Iterator[CellRun]:
         """The run of a finished cell that was not recorded completely, or a new one if the store has lost it.
+
+        fingerprint, identity, baseline: as of `run`.
 
         Raises StoreError while the process that computed the cell may still record it.
         """
         there = existing(lambda: self.client.get_run(run_id))
+        if there is not None and there.info.lifecycle_stage == "deleted":
+            there = None
         if there is not None:
             process = tags.read(there.data.tags, tags.PROCESS)
             if there.info.status == "RUNNING" and not is_gone(process):
                 raise StoreError(f"its run {run_id} is still being recorded by the process {process}: let it finish")
         opened_id = run_id if there else None
-        named = ({} if there else CellRun.tags(cell)) | {tags.FINGERPRINT: fingerprint, tags.IDENTITY: identity}
+        named = _named(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
+        named |= {} if there else CellRun.tags(cell)
         with CellRun.opened(self, folder=folder, run_id=opened_id, tags=named, monitored=False) as run:
             if there is None:
                 run.start(cell, data)
@@ -305,6 +317,12 @@ class Store(RunFiles):
                 token = page.token
                 if not token:
                     break
+
+
+def _named(folder: Path, *, fingerprint: str, identity: str, baseline: str) -> dict[str, str]:
+    """The tags by which a cell is found."""
+    named = {tags.FINGERPRINT: fingerprint, tags.IDENTITY: identity, tags.FOLDER: str(folder.resolve())}
+    return named | ({tags.BASELINE: baseline} if baseline else {})
 
 
 def _is_of(fingerprint: str, path: Path) -> bool:

@@ -45,6 +45,10 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "technique.sensitivity is a field of technique=quantize_int8 and not of technique=baseline",
         ),
         ("++training.epoch=3", "did you mean training.epochs?"),
+        ("hydra.sweep.dirr=x", "did you mean hydra.sweep.dir=x?"),
+        ("hydra.launcher.n_jobs=4", "hydra.launcher.n_jobs is no field"),
+        ("--info compatibility model=resnet5", "did you mean model=resnet50?"),
+        ("--info compatibility model.inputsize=3", "did you mean model.input_size=3?"),
         ("seed=1.5", "seed must be a whole number of at least 0, got 1.5"),
         ("training.epochs=null", "training.epochs must be a whole number of at least 1, got None"),
         ("model=null", "model must be one of"),
@@ -73,6 +77,14 @@ def test_mistakes_get_one_sentence(tmp_path: Path, arguments: str, sentence: str
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.glob("mlruns*"))
+
+
+def test_mistake_next_to_a_choice_of_ones_own_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own/technique").mkdir(parents=True)
+    shutil.copy(ROOT / "conf/technique/baseline.yaml", tmp_path / "own/technique/mine.yaml")
+    done = run(tmp_path, "--config-dir", str(tmp_path / "own"), "technique=mine", "training.epoch=3")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "did you mean training.epochs=3?" in done.stderr
 
 
 @pytest.mark.parametrize(

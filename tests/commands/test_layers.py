@@ -45,6 +45,7 @@ def test_quantized_cell_is_told_by_its_parents_file(place: Place) -> None:
     [
         ((), "run must be given", 2),
         (("run=0123456789abcdef0123456789abcdef",), "run must be the id of a finished cell in sqlite", 1),
+        (("run=0", "tracking.uri=sqlite:///nowhere.db"), "there is no tracking store at sqlite:///", 2),
     ],
 )
 def test_what_is_no_cell_is_refused(words: tuple[str, ...], message: str, status: int, place: Place) -> None:

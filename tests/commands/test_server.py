@@ -178,6 +178,7 @@ def test_postgresql_ends_with_killed_server() -> None:
         ("sys.modules['psycopg'] = None", [], "psycopg must be installed to reach PostgreSQL: pip install -e '.[serv"),
         ("", ["--database", "postgresql+psycopg://a:secret@127.0.0.1:1/b"], "--database must be a PostgreSQL that ans"),
         ("", ["--database", "sqlite:///secret.db"], "--database must begin with postgresql://, got sqlite:///secret"),
+        ("", ["database=sqlite:///secret.db"], "--database must begin with postgresql://, got sqlite:///secret"),
     ],
 )
 def test_refusal_names_what_is_missing(before: str, arguments: list[str], expected: str, tmp_path: Path) -> None:

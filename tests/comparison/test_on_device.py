@@ -225,3 +225,15 @@ def test_no_device_at_all() -> None:
     assert hint(pair()) == (
         "`opscore measure` measured such cells on pi (litert, openvino): --target pi decides by the times there."
     )
+
+
+def test_missing_threads_are_not_blamed_on_another_runtime() -> None:
+    base, int8 = pair()
+    # LiteRT has figures with one thread only, OpenVINO with two, but with other answers.
+    two = {f"measure/pi/{name}_2t": 1.0 for name in ("litert/p50_ms", "openvino/p50_ms")}
+    base = replace(base, metrics=base.metrics | two)
+    changed = {"measure/pi/openvino/agreement_changed": 0.5, "measure/pi/openvino/p50_ms_1t": 1.0}
+    int8 = on(replace(recorded("quantize_int8"), baseline="base"), "pi/litert", 1.0, ratio=0.5)
+    int8 = replace(int8, metrics=int8.metrics | changed)
+    (_, note) = timed((base, int8), Device(target="pi", threads=2)).notes
+    assert "there are no figures for it: `opscore measure --target pi --threads 2` adds them" in note

@@ -262,20 +262,6 @@ def test_description_fits_a_terminal_and_names_duplicates(tmp_path: Path) -> Non
     assert max(map(len, text.splitlines())) < 80
 
 
-@pytest.mark.parametrize(
-    ("image_size", "input_size", "sentence"),
-    [
-        (224, 32, "the network sees 32x32 of 224x224 pixels: model.input_size=224"),
-        (8, 32, ""),
-        (32, 32, ""),
-        (64, None, ""),
-    ],
-)
-def test_resizing_within_the_network_is_noted(image_size: int, input_size: int | None, sentence: str) -> None:
-    assert notes.resized(image_size, input_size).startswith(sentence)
-    assert bool(notes.resized(image_size, input_size)) is bool(sentence)
-
-
 def test_many_classes_are_shortened() -> None:
     images = np.zeros((100, 8, 8, 3), np.uint8)
     split = Split(images=images, labels=np.arange(100))

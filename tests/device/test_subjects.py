@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+from pipelines.device.recording import _new
 from pipelines.device.subjects import of_files
 
 
@@ -20,4 +21,15 @@ class TestSubjects:
         other.mkdir()
         shutil.copy(made / "int8.tflite", other)
         labels = [one.label for one in of_files([made / "int8.tflite", other / "int8.tflite"], None)]
-        assert labels == [str(made / "int8").strip("/"), str(other / "int8").strip("/")]
+        assert labels == [str(made / "int8"), str(other / "int8")]
+
+    def test_files_that_a_shorter_name_would_mix_up(self, made, tmp_path, monkeypatch):
+        (tmp_path / "b").mkdir()
+        for path in (tmp_path / "m.tflite", tmp_path / "b/m.tflite", tmp_path / "b/m.lite"):
+            shutil.copy(made / "int8.tflite", path)
+        monkeypatch.chdir(tmp_path / "b")
+        subjects = of_files([Path("m.tflite"), Path("../m.tflite"), Path("m.lite")], None)
+        assert [one.label for one in subjects] == ["m.tflite", "../m", "m.lite"]
+
+    def test_folders_of_a_session_are_distinct(self, tmp_path):
+        assert [_new(tmp_path / "a-m").name for _ in range(3)] == ["a-m", "a-m-2", "a-m-3"]

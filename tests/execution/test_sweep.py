@@ -211,6 +211,18 @@ def test_a_cell_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     assert words and not any(str(tmp_path) in word for word in words)
 
 
+def test_a_teacher_is_stopped_with_the_cell_that_takes_too_long(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    teacher = ("model@technique.source.model=small_cnn", "technique.source.model.width=8")
+    endless = ("training.epochs=4000", "training.patience=4000", "sweep.timeout_s=15")
+    done = place.run("-m", "technique=distill", *teacher, *endless)
+    assert done.returncode == 1
+    (run,) = place.cells()
+    assert run.info.status == "FAILED" and "was stopped after sweep.timeout_s=15 seconds" in run.data.tags["failure"]
+    words = [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or []]
+    assert words and not any(str(tmp_path) in word for word in words)
+
+
 def test_killed_sweep_is_resumed(tmp_path: Path) -> None:
     place = Place(tmp_path)
     grid = ("-m", "technique=quantize_dynamic,quantize_float16", *LONG)

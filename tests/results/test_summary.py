@@ -155,6 +155,13 @@ def test_unknown_training_time_in_table_and_note() -> None:
     assert sentence not in " ".join((table(RESULT) + note(RESULT)).split())
 
 
+def test_a_model_that_came_trained_in_no_time_has_no_ratio() -> None:
+    comparison = dataclasses.replace(COMPARISON, baseline_train_s=0.0, baseline_accuracy=0.0)
+    lines = table(dataclasses.replace(RESULT, comparison=comparison)).splitlines()
+    (line,) = (line for line in lines if line.startswith("training time"))
+    assert " 0 s " in line and "x " not in line
+
+
 def test_unknown_training_time_is_no_metric() -> None:
     ratios = {f"baseline/train_ratio{end}" for end in ("", "_low", "_high")}
     left_out = {"time/train_total_s", "score/train_time_db", "score/gain_train_time_db"} | ratios

@@ -143,6 +143,9 @@ def test_command_proves_a_smaller_file(tmp_path: Path) -> None:
     place = Place(tmp_path)
     int8 = place.run(*DIGITS, "technique=quantize_int8", "technique.sensitivity=true", out="int8")
     assert "8 bits hurt these layers most" in int8.stdout, int8.stderr
+    again = place.run(*DIGITS, "technique=quantize_int8", "technique.sensitivity=true", "score=edge", out="edge")
+    assert "trained already" in again.stdout, again.stderr
+    assert (tmp_path / "edge/small_cnn-digits-quantize_int8/model_explorer.json").is_file()
     mixed = place.run(*DIGITS, "technique=quantize_mixed", "technique.max_drop=0.03", out="mixed")
     text = " ".join(mixed.stdout.split())
     assert "Of its 6 layers with weights," in text and "in 4 bits" in text, mixed.stderr

@@ -93,6 +93,21 @@ def test_a_persons_description_of_the_model_stays(copy: Copy, opscore: Command) 
     assert copy.client.get_registered_model(NAME).description == "Ours"
 
 
+def test_reasons_of_an_earlier_promotion_are_removed(copy: Copy, opscore: Command) -> None:
+    opscore("promote", ALL)
+    registry = Registry(copy.uri, copy.client)
+    version = registry.aliased(NAME, "champion")
+    assert version is not None
+    copy.client.set_model_version_tag(NAME, version.number, "owner", "Ada")
+    texts = {"description": "d", "about": "a"}
+    for reasons in ({"target": "pi", "runtime": "openvino", "gate/size": "passed"}, {"gate/accuracy": "passed"}):
+        registry.promote(NAME, version.run_id, reasons=reasons, **texts)
+    again = registry.aliased(NAME, "champion")
+    assert again is not None and again.tags["gate/accuracy"] == "passed" and again.tags["owner"] == "Ada"
+    assert not {"target", "runtime", "gate/size", "score/operational"} & again.tags.keys()
+    assert again.sha256 == version.sha256
+
+
 def test_promoting_again_has_nothing_to_do(copy: Copy, opscore: Command) -> None:
     opscore("promote", ALL)
     before = copy.state()
