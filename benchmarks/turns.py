@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipelines.litert.exported_model import ExportedModel
 
 T = TypeVar("T")
-LEAST_CALLS = 5
+MIN_CALLS = 5
 
 
 def take_turns(ways: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, list[T]]:
@@ -27,7 +27,7 @@ def milliseconds(exported_model: ExportedModel, images: npt.NDArray[np.uint8], r
     """The median time of a call with one image over a round, in milliseconds."""
     taken_ns: list[int] = []
     started = time.perf_counter()
-    while time.perf_counter() - started < round_s or len(taken_ns) < LEAST_CALLS:
+    while time.perf_counter() - started < round_s or len(taken_ns) < MIN_CALLS:
         before = time.perf_counter_ns()
         exported_model.query(images[len(taken_ns) % len(images)])
         taken_ns.append(time.perf_counter_ns() - before)

@@ -20,12 +20,12 @@ DETERMINING = (
     "pipelines.quantization",
     "pipelines.litert.flatbuffer",
 )
-# The last step to an exported model, in a room above this one.
+# The last step to an exported model, in a package above this one.
 EXPORT = "pipelines.execution.export"
 
 
 def code_digest(classes: Iterable[type]) -> str:
-    """SHA-256 in hexadecimal over the modules of the classes, the export, and their imports from determining rooms.
+    """SHA-256 in hexadecimal over the modules of the classes, the export, and their imports from determining packages.
 
     Comments, docstrings and layout do not count. Of a class without a source file, the module's name counts.
     """

@@ -97,7 +97,8 @@ def code(text: str) -> str:
 def _use(facts: Facts) -> str:
     _, height, width, _ = facts.cell.test_shape
     size = facts.cell.params.get("model.input_size", "None")
-    resized = f"resizing to {size} pixels, " if size != "None" else ""
+    resized = "resizing, " if facts.cell.params["model._target_"].endswith("KerasFile") else ""
+    resized = f"resizing to {size} pixels, " if size != "None" else resized
     return "\n".join(
         [
             f"Classifies an image as one of {len(facts.labels)} classes, one image a call. Input: raw RGB pixels "
@@ -309,7 +310,8 @@ def _limits(facts: Facts) -> str:
         "It is the network of one seed: another seed gives another accuracy.",
         "It was tested on this dataset only: not on images of other sources or sizes, nor on damaged or adversarial "
         "images. It assigns one of its classes to every image, also to one that shows none of them.",
-        "Accuracy by class or by group of people, calibration, energy and memory were not examined.",
+        "Accuracy by group of people and calibration were not examined. Recall and precision of each class are in the "
+        "run's artifact `classes.json`.",
         "Times are valid for the machines above only.",
     ]
     return "\n".join(f"- {line}" for line in lines)

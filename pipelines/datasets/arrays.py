@@ -64,6 +64,7 @@ class ArrayDataset(Dataset):
             **splits,
             class_names=arrays.class_names,
             digest=content_digest(tuple(splits.values()), arrays.class_names),
+            own_validation="validation" in labels,
             notes=tuple(filter(None, (*arrays.notes, notes.duplicates(splits["train"], splits["test"])))),
         )
 

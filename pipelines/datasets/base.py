@@ -49,7 +49,7 @@ class ImageData:
     """The three splits of a dataset.
 
     digest: SHA-256 of all splits and the class names, in hexadecimal. notes: sentences on how the images were read,
-    printed before training.
+    printed before training. own_validation: whether the source has validation images, of which no fraction decides.
     """
 
     train: Split
@@ -58,6 +58,7 @@ class ImageData:
     class_names: tuple[str, ...]
     digest: str
     notes: tuple[str, ...] = ()
+    own_validation: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -27,7 +27,8 @@ class Folder(Dataset):
 
     path: str = field(metadata={"fingerprint": False})
     image_size: int
-    test_fraction: float = 0.2
+    # The digest covers the choice of test images.
+    test_fraction: float = field(default=0.2, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str) or not self.path:
@@ -54,7 +55,8 @@ class Folder(Dataset):
         layout = self._found()
         chosen = self._chosen(layout)
         data = image_data(chosen, layout.class_names, side=self.image_size, folder=self._root)
-        return replace(data, notes=tuple(filter(None, (layout.left_out, *data.notes))))
+        notes = tuple(filter(None, (layout.left_out, *data.notes)))
+        return replace(data, notes=notes, own_validation="validation" in layout.files)
 
     @property
     def _root(self) -> Path:

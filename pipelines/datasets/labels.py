@@ -42,8 +42,10 @@ def as_numbers(
             )
         top = high - 1 if low == 1 else high
         if absent := np.setdiff1d(np.arange(top + 1), np.concatenate(list(numbers.values()))).tolist():
+            counted = "1, 2" if low == 1 else "0, 1"
+            missing = listed([one + (low == 1) for one in absent])
             raise ValueError(
-                f"labels without class_names must be 0, 1, ... without gaps, got no {listed(absent)}: number them, and "
+                f"labels without class_names must be {counted}, ... without gaps, got no {missing}: number them, and "
                 f"save class_names too, with {_numbering(list(parts))}"
             )
         first = 1 if low == 1 else 0

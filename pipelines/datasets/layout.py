@@ -126,6 +126,15 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
             f"{printable(classes[0])} must hold one folder for each class, got images directly: make the class folders "
             "and put the images there"
         )
+    split = [one for one in by_split.values() if one not in classes and len(listing.folders(one)) > 1]
+    other = next((one for one in (*classes, *folders) if one not in split), None)
+    if split and other and (classes or len(by_split) == 1):
+        names = listed([printable(Path(one.name)) for one in listing.folders(split[0])])
+        raise ValueError(
+            f"{printable(split[0].parent)} must hold either class folders or folders of the splits, got "
+            f"{printable(Path(split[0].name))} with the folders {names} in it, next to {printable(Path(other.name))}: "
+            f"move {printable(Path(other.name))} away, or the folders out of {printable(Path(split[0].name))}"
+        )
     return {} if classes or (len(by_split) == 1 and len(folders) > 1) else by_split
 
 

@@ -40,6 +40,7 @@ class Skipped:
     other: list[Path] = field(default_factory=list)
     images: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
+    products: set[Path] = field(default_factory=set)
 
     def sentence(self, root: Path) -> str:
         """Number and first names of the skipped files and folders; empty if there are none."""
@@ -47,6 +48,7 @@ class Skipped:
             _counted(self.other, "file that is no image", "files that are no images", root),
             _counted(self.images, "image outside the class folders", "images outside the class folders", root),
             _counted(self.folders, "folder without images in it", "folders without images in it", root),
+            _counted(sorted(self.products), "folder of opscore's output", "folders of opscore's output", root),
             f"{len(self.hidden)} hidden" if self.hidden else "",
         ]
         counts = "; ".join(filter(None, parts))
@@ -83,8 +85,12 @@ def has_images(folder: Path) -> bool:
 
 
 def note_hidden(folder: Path, skipped: Skipped) -> None:
-    """Count the hidden entries of a folder as skipped."""
-    skipped.hidden.update(folder / entry.name for entry in _listing(folder) if is_hidden(entry.name))
+    """Count the hidden entries of a folder as skipped, and those that opscore wrote."""
+    for entry in _listing(folder):
+        if is_hidden(entry.name):
+            skipped.hidden.add(folder / entry.name)
+        elif entry.is_dir() and _is_product(folder / entry.name):
+            skipped.products.add(folder / entry.name)
 
 
 def note_files(folder: Path, skipped: Skipped) -> None:
@@ -164,8 +170,10 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_product(path: Path) -> bool:
-    """Whether a folder was written by opscore or MLflow."""
-    return path.name in _PRODUCTS or any((path / name).exists() for name in _PRODUCT_FILES)
+    """Whether a folder was written by opscore or MLflow. A class may have the name of one: it has images in it."""
+    if any((path / name).exists() for name in _PRODUCT_FILES):
+        return True
+    return path.name in _PRODUCTS and not has_images(path)
 
 
 def _counted(paths: Sequence[Path], one: str, several: str, root: Path) -> str:

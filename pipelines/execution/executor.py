@@ -218,7 +218,12 @@ class Executor:
         def source_network() -> tf_keras.Model:
             if source is not None:
                 return network(source)
-            return checkpoint.load(self.store.load(str(learns.uri)).files.checkpoint)
+            from pipelines.execution.job import register_layers
+
+            files = self.store.load(str(learns.uri)).files
+            runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
+            register_layers(files)
+            return checkpoint.load(files.checkpoint)
 
         cell.technique.check_source(lambda: network(cell), source_network)
         runtime.forget_networks()

@@ -17,7 +17,7 @@ from pipelines.execution.scoring import cell_result
 from pipelines.litert.delegation import delegation
 from pipelines.litert.kernels import sparsity
 from pipelines.litert.session import Result, measure
-from pipelines.models import checkpoint, complexity
+from pipelines.models import checkpoint, complexity, keras_loading
 from pipelines.results import agreement
 from pipelines.results.columns import FILE
 from pipelines.results.folder import Build, CellFiles, Finished, Trained
@@ -159,6 +159,8 @@ class Job:
         runtime.prepare(onednn=self.cell.model.onednn, deterministic=self.cell.deterministic)
         for of in (self.cell, *self.cell.needs.values()):
             of.model.register()
+        if "source" in self.needed:  # which may be a run of any model
+            register_layers(self.needed["source"].files)
 
     def _exported(self, unfinished: CellFiles | None) -> Build:
         self._prepare_networks()
@@ -270,6 +272,13 @@ def rename(cell: Cell, finished: Finished, folder: Path, *, report: Callable[[st
     result = replace(finished.result, model=cell.model.name, dataset=cell.dataset.name)
     result.save(files.result)
     return Finished(result=result, files=files)
+
+
+def register_layers(files: CellFiles) -> None:
+    """Make the layers of the user's own in a finished cell's model known to tf_keras, to load its checkpoint."""
+    module = json.loads(files.config.read_text())["model"].get("custom_objects")
+    if module is not None:
+        keras_loading.register(module)
 
 
 def save_checkpoint(model: tf_keras.Model, path: Path) -> None:

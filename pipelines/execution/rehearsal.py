@@ -18,7 +18,7 @@ from pipelines.training.trainer import Trainer
 if TYPE_CHECKING:
     from pipelines.techniques.base import Candidate, Technique
 
-LONGEST_REASON = 200
+MAX_REASON = 200
 
 
 class _Idle(Trainer):
@@ -105,4 +105,4 @@ def _refused(model: Any, text: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {guard.first_line(error)[:LONGEST_REASON] or 'no reason given'}"
+    return f"{type(error).__name__}: {guard.first_line(error)[:MAX_REASON] or 'no reason given'}"

@@ -1,7 +1,7 @@
 """The graph of a Keras model of either generation, rebuilt in tf_keras: one flat graph of plain layers.
 
 Nested models are unrolled, augmentation is left out, and arithmetic becomes layers, so that every technique can take
-the graph. Outputs are equal up to rounding, except for a final activation, which stays for `keras_file` to remove.
+the graph. Outputs are equal up to rounding, except for a final activation, which stays for `keras_answers` to remove.
 """
 
 from __future__ import annotations

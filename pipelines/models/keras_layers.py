@@ -22,6 +22,8 @@ _EQUAL = {
     "selu": "selu", "sigmoid": "sigmoid", "silu": "swish", "softmax": "softmax", "softplus": "softplus",
     "softsign": "softsign", "swish": "swish", "tanh": "tanh",
 }  # fmt: skip
+# Options that change what a layer computes, and that its class of Keras 2 may lack.
+_ONLY_KERAS_3 = ("antialias", "pad_to_aspect_ratio", "rms_scaling")
 # Activations that stay inside their layer: tfmot knows them there.
 _INSIDE = ("linear", "relu")
 
@@ -116,6 +118,11 @@ class Maker:
                 "tensorflow-model-optimization works: replace it in the model by other layers"
             )
         kept = {name: value for name, value in config.items() if name in _fields(cls)}
+        if lost := [name for name in _ONLY_KERAS_3 if config.get(name) and name not in kept]:
+            raise UnsupportedLayerError(
+                f"layer {self.layer.name} of kind {kind} has {lost[0]}={config[lost[0]]}, which Keras 2 lacks: replace "
+                "it in the model"
+            )
         try:
             return cls.from_config({**kept, "name": self.name()})
         except Exception as error:

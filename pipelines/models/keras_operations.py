@@ -42,6 +42,7 @@ def operation(op: Any, args: Any, kwargs: dict[str, Any], name: Namer) -> Value:
             return _arithmetic(what, arguments, op, name)
     for what, kinds in _ACTIVATIONS.items():
         if kind in kinds:
+            _check_usual(op, kwargs, tensors[0])
             return activated(what, tensors[0], name)
     special = _SPECIAL.get(kind)
     if special is not None:
@@ -49,6 +50,14 @@ def operation(op: Any, args: Any, kwargs: dict[str, Any], name: Namer) -> Value:
         if result is not None:
             return result
     raise _unknown(op)
+
+
+def _check_usual(op: Any, kwargs: dict[str, Any], value: Value) -> None:
+    """Raise UnsupportedLayerError where an activation has another parameter than the layer's."""
+    given = {name: kwargs.get(name, getattr(op, name, None)) for name in ("alpha", "axis", "approximate")}
+    last = (None, -1, len(value.tensor.shape) - 1)
+    if given["alpha"] not in (None, 1.0) or given["axis"] not in last or given["approximate"]:
+        raise _unknown(op)
 
 
 def _unknown(op: Any) -> UnsupportedLayerError:

@@ -21,9 +21,9 @@ from pipelines.quantization.layers import with_kernels
 from pipelines.quantization.weights import FILTERS, MAX_INT8, store, stored
 
 # More values than that are no codebook.
-MOST_VALUES = 256
+MAX_VALUES = 256
 # Share of a kernel's weights that differ from all others in their filter, above which it is not clustered.
-MOST_DISTINCT = 0.95
+MAX_DISTINCT = 0.95
 # Relative, of a product of two numbers of float32 to the exact one, with a margin.
 TOLERANCE = 1e-6
 # In codes of 8 bits: how far a kernel in the file may be from the one that it was made of.
@@ -61,19 +61,19 @@ def codebook(kernel: Kernel) -> Codebook | None:
 
 def _as_they_are(kernel: Kernel) -> Codebook | None:
     # Most kernels show in their first weights that they have more values, and 0 is none of them.
-    if len(np.unique(kernel.reshape(-1)[: 4 * MOST_VALUES])) > MOST_VALUES + 1:
+    if len(np.unique(kernel.reshape(-1)[: 4 * MAX_VALUES])) > MAX_VALUES + 1:
         return None
     values = np.unique(kernel[kernel != 0]).astype(np.float64)
-    if not 0 < len(values) <= MOST_VALUES:
+    if not 0 < len(values) <= MAX_VALUES:
         return None
     return Codebook(values=values, factors=np.ones(len(kernel)))
 
 
 def _with_factors(kernel: Kernel) -> Codebook | None:
-    if len(np.unique(kernel[0])) > MOST_VALUES + 1:
+    if len(np.unique(kernel[0])) > MAX_VALUES + 1:
         return None
     rows = [row[row != 0] for row in map(np.unique, kernel.astype(np.float64))]
-    if sum(map(len, rows)) > MOST_DISTINCT * np.count_nonzero(kernel):
+    if sum(map(len, rows)) > MAX_DISTINCT * np.count_nonzero(kernel):
         return None  # as in every kernel that nobody clustered, for which what follows would take long
     first, *others = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
     values, factors = rows[first], np.ones(len(rows))
@@ -81,7 +81,7 @@ def _with_factors(kernel: Kernel) -> Codebook | None:
         if len(rows[number]):
             factors[number], missing = _fitted(rows[number], values)
             values = np.union1d(values, missing)
-        if len(values) > MOST_VALUES:
+        if len(values) > MAX_VALUES:
             return None
     return Codebook(values=values, factors=factors) if len(values) else None
 

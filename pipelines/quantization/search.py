@@ -22,7 +22,7 @@ from pipelines.quantization.four_bits import ALGORITHMS, with_four_bits
 from pipelines.quantization.integers import quantized
 from pipelines.quantization.layers import Layer, float_outputs, layers
 from pipelines.quantization.sensitivity import evenly, of_8_bits, part
-from pipelines.quantization.weights import LEAST_WEIGHTS
+from pipelines.quantization.weights import MIN_WEIGHTS
 from pipelines.results import statistics
 
 # Plans with 4-bit layers that are tried, evenly spaced by the bytes that they save.
@@ -177,7 +177,7 @@ class Search:
         candidates = [
             layer
             for layer in self.layers
-            if layer.operator != "DEPTHWISE_CONV_2D" and layer.weights >= LEAST_WEIGHTS
+            if layer.operator != "DEPTHWISE_CONV_2D" and layer.weights >= MIN_WEIGHTS
             if layer.place not in base.floats
         ]
         if not candidates:

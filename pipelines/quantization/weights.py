@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipelines.litert.flatbuffer import add_note, named_operators, packed, parse
 
 # Smaller kernels gain nothing, and TensorFlow Lite's converter leaves them as well.
-LEAST_WEIGHTS = 1024
+MIN_WEIGHTS = 1024
 # The dimension of a kernel that has a scale for each entry, by operator.
 FILTERS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 # The first version of an operator that takes int8 kernels with a scale for each filter beside float32 activations.
@@ -20,13 +20,13 @@ MAX_INT8 = 127
 # Metadata by which processors with float16 arithmetic may compute in it.
 HALF_ALLOWED = "reduced_precision_support", b"fp16accfp32"
 # The converter's, so that the scale of a filter of zeros is a number to divide by.
-LEAST_RANGE = 5e-7
+MIN_RANGE = 5e-7
 
 
 def int8_weights(flatbuffer: bytes, operators: Collection[str]) -> bytes:
     """A float32 model with int8 kernels in the given kinds of operators: dynamic-range quantization.
 
-    operators: names such as `CONV_2D`. Kernels have a scale for each filter; those of fewer than `LEAST_WEIGHTS`
+    operators: names such as `CONV_2D`. Kernels have a scale for each filter; those of fewer than `MIN_WEIGHTS`
     weights stay as they are. LiteRT quantizes the inputs of such an operator for each image.
     """
     from ai_edge_litert import schema_py_generated as schema
@@ -38,7 +38,7 @@ def int8_weights(flatbuffer: bytes, operators: Collection[str]) -> bytes:
             continue
         tensor = tensors[one.inputs[1]]
         values = stored(model, tensor)
-        if values is None or values.size < LEAST_WEIGHTS:
+        if values is None or values.size < MIN_WEIGHTS:
             continue
         scales, codes = symmetric(values, FILTERS[name], largest(values, FILTERS[name]), MAX_INT8)
         store(model, tensor, codes.astype(np.int8), schema.TensorType.INT8)
@@ -119,7 +119,7 @@ def symmetric(
 
     ranges: the magnitude for each entry whose code is `most`; larger ones are clipped.
     """
-    scales = ranges.clip(min=LEAST_RANGE) / most
+    scales = ranges.clip(min=MIN_RANGE) / most
     exact = values / scales.reshape([-1 if one == dimension else 1 for one in range(values.ndim)])
     # Halves round away from zero, as the converter has it.
     codes = np.copysign(np.floor(abs(exact) + 0.5), values).clip(-most, most)

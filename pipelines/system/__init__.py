@@ -1,1 +1,1 @@
-"""The machine, the process and the checks that all rooms share."""
+"""The machine, the process and the checks that all packages share."""

@@ -1,7 +1,7 @@
 """Early checks of configured values.
 
-Every function raises ValueError with one sentence: what must hold, the value, and a value that would do. They are
-called from `__post_init__` of the classes that Hydra instantiates, so that a bad value ends a run in about a second,
+Every check raises ValueError with one sentence: what must hold, the value, and a value that would do. They are called
+from `__post_init__` of the classes that Hydra instantiates, so that a bad value ends a run in about a second,
 before TensorFlow loads.
 """
 
@@ -19,8 +19,18 @@ def integer(name: str, value: object, *, minimum: int) -> None:
         )
 
 
-def number(name: str, value: object, *, exclusive_minimum: float | None = None, minimum: float | None = None) -> None:
-    """Check that `value` is a finite real number, greater than `exclusive_minimum` and no less than `minimum`."""
+def number(
+    name: str,
+    value: object,
+    *,
+    exclusive_minimum: float | None = None,
+    minimum: float | None = None,
+    example: float | None = None,
+) -> None:
+    """Check that `value` is a finite real number, greater than `exclusive_minimum` and no less than `minimum`.
+
+    example: a value that would do; by default one near the minimum.
+    """
     if (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -30,9 +40,10 @@ def number(name: str, value: object, *, exclusive_minimum: float | None = None, 
     ):
         return
     if exclusive_minimum is not None:
-        wanted, example = f"more than {exclusive_minimum:g}", exclusive_minimum + 1
+        wanted, near = f"more than {exclusive_minimum:g}", exclusive_minimum + 1
     else:
-        wanted, example = f"{minimum:g} or more", minimum or 0
+        wanted, near = f"{minimum:g} or more", minimum or 0
+    example = near if example is None else example
     raise ValueError(f"{name} must be a number, {wanted}, got {value!r}: set for example {name}={example:g}")
 
 

@@ -1,4 +1,4 @@
-"""Errors that more than one room raises or handles."""
+"""Errors that more than one package raises or handles."""
 
 
 class StoreError(RuntimeError):

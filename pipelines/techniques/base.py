@@ -263,11 +263,6 @@ class Chain(Technique):
         for step in self.steps.values():
             step.preflight(model)
 
-    def check_source(self, model: Build, source: Build) -> None:
-        """Each step's check."""
-        for step in self.steps.values():
-            step.check_source(model, source)
-
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The exported model must show every step's effect."""
         for step in self.steps.values():

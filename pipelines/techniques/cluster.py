@@ -69,7 +69,9 @@ class Cluster(FineTuning):
     def __post_init__(self) -> None:
         checks.integer("technique.clusters", self.clusters, minimum=3)
         if self.clusters > 256:
-            raise ValueError(f"technique.clusters must be at most 256, got {self.clusters}: set for example 16")
+            raise ValueError(
+                f"technique.clusters must be at most 256, got {self.clusters}: set for example technique.clusters=16"
+            )
         checks.one_of("technique.initialization", self.initialization, tuple(INITIALIZATIONS))
         checks.flag("technique.per_channel", self.per_channel)
         checks.flag("technique.preserve_sparsity", self.preserve_sparsity)
@@ -211,8 +213,15 @@ def _nearest(weights: Any, values: Any) -> Any:
     """For each weight the place of the nearest value; weights (..., channels), values (k,) or (channels, k)."""
     import tensorflow as tf
 
-    if len(values.shape) > 1 or values.shape[0] <= FEW:
+    if values.shape[-1] <= FEW:
         return tf.argmin(abs(tf.expand_dims(weights, -1) - values), axis=-1)
+    if len(values.shape) > 1:
+        order = tf.argsort(values, axis=-1)
+        ordered = tf.gather(values, order, batch_dims=1)
+        by_channel = tf.transpose(tf.reshape(weights, [-1, weights.shape[-1]]))
+        places = tf.searchsorted((ordered[:, 1:] + ordered[:, :-1]) / 2, by_channel)
+        found = tf.gather(tf.cast(order, tf.int64), places, batch_dims=1)
+        return tf.reshape(tf.transpose(found), weights.shape)
     order = tf.argsort(values)
     ordered = tf.gather(values, order)
     places = tf.searchsorted((ordered[1:] + ordered[:-1]) / 2, tf.reshape(weights, [-1]))

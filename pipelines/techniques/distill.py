@@ -40,9 +40,12 @@ class Distill(SourceTechnique):
 
     def __post_init__(self) -> None:
         checks.number("technique.temperature", self.temperature, exclusive_minimum=0)
-        checks.number("technique.alpha", self.alpha, exclusive_minimum=0)
+        checks.number("technique.alpha", self.alpha, exclusive_minimum=0, example=0.9)
         if self.alpha > 1:
-            raise ValueError(f"technique.alpha must be a number, more than 0 and at most 1, got {self.alpha}: set 0.9")
+            raise ValueError(
+                f"technique.alpha must be a number, more than 0 and at most 1, got {self.alpha}: set for example "
+                "technique.alpha=0.9"
+            )
         if self.source.dataset is not None:
             raise ValueError(
                 f"technique.source.dataset must be null, got {self.source.dataset.name}: a teacher must have the same "
@@ -75,7 +78,8 @@ def _distiller(student: tf_keras.Model, teacher: tf_keras.Model, temperature: fl
 
     class Distiller(tf_keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:
-            super().__init__(name=student.name)
+            # With the student's policy: Keras scales the loss of float16 by it.
+            super().__init__(name=student.name, dtype=student.dtype_policy, autocast=False)
             self.student = student
             self.teacher_loss = tf_keras.metrics.Mean(name="teacher_loss")
 
@@ -92,7 +96,8 @@ def _distiller(student: tf_keras.Model, teacher: tf_keras.Model, temperature: fl
                 difference = tf.nn.log_softmax(softened) - tf.nn.log_softmax(logits / temperature)
                 # Soft gradients shrink with the square of the temperature.
                 soft = temperature**2 * tf.reduce_mean(tf.reduce_sum(wanted * difference, axis=-1))
-                loss = alpha * soft + (1 - alpha) * self.compiled_loss(labels, logits)
+                hard = self.compiled_loss(labels, logits)
+                loss = alpha * soft + (1 - alpha) * hard + sum(self.losses)
             self.optimizer.minimize(loss, self.student.trainable_variables, tape=tape)
             self.compiled_metrics.update_state(labels, logits)
             self.teacher_loss.update_state(soft)

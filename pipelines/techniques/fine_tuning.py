@@ -24,7 +24,7 @@ class FineTuning(Technique):
     def __post_init__(self) -> None:
         if self.epochs is not None:
             checks.integer("technique.epochs", self.epochs, minimum=1)
-        checks.number("technique.learning_rate", self.learning_rate, exclusive_minimum=0)
+        checks.number("technique.learning_rate", self.learning_rate, exclusive_minimum=0, example=1e-3)
 
     def with_epochs(self, epochs: int) -> Technique:
         """With these epochs, unless it has its own."""

@@ -54,11 +54,16 @@ class LayerTransfer(SourceTechnique):
         if not isinstance(self.match, Mapping):
             checks.one_of("technique.match", self.match, ("name", "shape"))
         elif not self.match:
-            raise ValueError("technique.match must name at least one pair of layers, got none: write name or shape")
+            raise ValueError(
+                "technique.match must name at least one pair of layers, got none: set for example technique.match=name"
+            )
         checks.pattern("technique.layers", self.layers)
         if self.freeze != ALWAYS:
             if not isinstance(self.freeze, int):
-                raise ValueError(f"technique.freeze must be a whole number or always, got {self.freeze!r}: set 0")
+                raise ValueError(
+                    f"technique.freeze must be a whole number or always, got {self.freeze!r}: set for example "
+                    "technique.freeze=0"
+                )
             checks.integer("technique.freeze", self.freeze, minimum=0)
 
     def check_source(self, model: Build, source: Build) -> None:

@@ -83,8 +83,7 @@ class PruneFilters(FineTuning):
         """The exported model must have exactly the smaller kernels."""
         from pipelines.litert.kernels import kernels
 
-        # Filters or units are the last axis in Keras and the first in the exported model.
-        promised = Counter(np.moveaxis(one, -1, 0).shape for one in complexity.kernels(candidate.model).values())
+        promised = Counter(_exported_shape(name, one) for name, one in complexity.kernels(candidate.model).items())
         found = Counter(kernel.values.shape for kernel in kernels(exported_model))
         if found != promised:
             missing, surplus = promised - found, found - promised
@@ -96,6 +95,14 @@ class PruneFilters(FineTuning):
             raise EffectError(f"{self.name} must export {promised.total()} kernels; the file {' and '.join(faults)}")
 
 
+def _exported_shape(name: str, kernel: npt.NDArray[np.float32]) -> tuple[int, ...]:
+    """Filters or units are the last axis in Keras and the first in the exported model; depthwise ones stay last."""
+    if name.endswith("/depthwise_kernel"):
+        height, width, *_ = kernel.shape
+        return 1, height, width, kernel.size // (height * width)
+    return np.moveaxis(kernel, -1, 0).shape
+
+
 def _score(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Each filter's L1 norm, filters last, divided by their mean."""
     norms = np.abs(kernel).reshape(-1, kernel.shape[-1]).sum(axis=0)
@@ -103,4 +110,7 @@ def _score(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _filters(model: tf_keras.Model) -> int:
-    return sum(layer.filters for layer in model.layers if type(layer).__name__ == "Conv2D")
+    """Filters of convolutions; of a network without any, units."""
+    filters: int = sum(layer.filters for layer in model.layers if type(layer).__name__ == "Conv2D")
+    units: int = sum(layer.units for layer in model.layers if type(layer).__name__ == "Dense")
+    return filters or units

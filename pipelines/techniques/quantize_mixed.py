@@ -168,6 +168,8 @@ def _holds(kernel: kernels.Kernel, bits: int | str, *, packed: bool) -> bool:
 def _more(needed: int, data: ImageData) -> str:
     """How to get more images for the proof."""
     there = len(data.train) + len(data.validation)
+    if data.own_validation:
+        return f"It takes about {needed:,}: add validation images, or allow more by technique.max_drop."
     if needed < LARGEST_SHARE * there:
         return (
             f"It takes about {needed:,}, as with dataset.validation_fraction={math.ceil(100 * needed / there) / 100}."

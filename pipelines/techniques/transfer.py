@@ -60,7 +60,7 @@ class Transfer(Technique):
             if getattr(self, field) is not None:
                 checks.integer(f"technique.{field}", getattr(self, field), minimum=1)
         for field in ("learning_rate", "unfreeze_learning_rate"):
-            checks.number(f"technique.{field}", getattr(self, field), exclusive_minimum=0)
+            checks.number(f"technique.{field}", getattr(self, field), exclusive_minimum=0, example=1e-3)
         checks.integer("technique.unfreeze_blocks", self.unfreeze_blocks, minimum=0)
 
     def preflight(self, model: Model) -> None:
@@ -176,7 +176,7 @@ def _folded(graph: Sequence[tuple[Layer, list[str]]]) -> tuple[dict[str, tuple[A
         gamma, beta, mean, variance = (weight.astype(np.float64) for weight in layer.get_weights())
         scale = gamma / np.sqrt(variance + layer.epsilon)
         kernel, *bias = before.get_weights()
-        kernel = kernel * (scale[:, None] if kind == "DepthwiseConv2D" else scale)
+        kernel = kernel * (scale.reshape(kernel.shape[2:]) if kind == "DepthwiseConv2D" else scale)
         shift = beta + (sum(bias) - mean) * scale
         folded[before.name] = kernel.astype(np.float32), shift.astype(np.float32)
         absorbed.add(layer.name)

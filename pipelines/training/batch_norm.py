@@ -31,8 +31,8 @@ def adapted(model: tf_keras.Model, momentum: float) -> Iterator[None]:
 
     After a change of weights, above all by pruning, predictions are random until the moving statistics have caught up.
     """
-    layers = [getattr(layer, "layer", layer) for layer in model.layers]  # wrappers hold theirs in `layer`
-    before = {layer: layer.momentum for layer in layers if type(layer).__name__ == "BatchNormalization"}
+    # Wrappers hold theirs in `layer`, and a model that is trained by a step of its own the network.
+    before = {one: one.momentum for one in model.submodules if type(one).__name__ == "BatchNormalization"}
     for layer, own in before.items():
         layer.momentum = min(own, momentum)
     try:

@@ -62,7 +62,7 @@ class Training:
             checks.integer("training.fine_tuning_epochs", self.fine_tuning_epochs, minimum=1)
         checks.one_of("training.optimizer", self.optimizer, ("adam", "sgd"))
         if self.learning_rate is not None:
-            checks.number("training.learning_rate", self.learning_rate, exclusive_minimum=0)
+            checks.number("training.learning_rate", self.learning_rate, exclusive_minimum=0, example=1e-3)
         checks.fraction("training.warmup_fraction", self.warmup_fraction, zero=True)
         checks.one_of("training.mixed_precision", self.mixed_precision, ("auto", True, False))
         for name in ("fast_convolutions", "adapt_batch_norm"):

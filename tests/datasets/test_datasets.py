@@ -66,7 +66,11 @@ def test_bad_own_field_is_named(build, sentence):
 
 
 def test_file_locations_do_not_change_the_fingerprint():
-    places = ((Npz, {"path", "test_fraction"}), (Folder, {"path"}), (Cifar, {"data_dir", "url", "sha256"}))
+    places = (
+        (Npz, {"path", "test_fraction"}),
+        (Folder, {"path", "test_fraction"}),
+        (Cifar, {"data_dir", "url", "sha256"}),
+    )
     for dataset, names in places:
         assert {f.name for f in fields(dataset) if f.metadata.get("fingerprint") is False} == names | {"name"}
 

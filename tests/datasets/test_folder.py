@@ -108,6 +108,12 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             ["train/a", "train/b", "Train/a", "test/a"],
             r"must hold one folder for each split, got Train and train: join",
         ),
+        # Images for testing that nobody has labelled, and another folder.
+        (
+            ["train/ant", "train/bee", "test", "docs"],
+            r"got train with the folders ant, bee in it, next to test: move test away, or the folders out of train",
+        ),
+        (["train/ant", "train/bee", "sample"], r"in it, next to sample: move sample away"),
     ],
 )
 def test_impossible_layouts_are_refused(tmp_path: Path, folders: list[str], sentence: str) -> None:
@@ -133,8 +139,15 @@ def test_skipped_files_are_counted_in_one_sentence(tmp_path: Path) -> None:
     assert {name: len(files) for name, files in it.files["train"].items()} == TWO
     assert it.left_out == (
         f"left out of {tmp_path}: 2 files that are no images (labels.csv, bee/notes.txt); "
-        "1 image outside the class folders (cover.jpg); 1 folder without images in it (empty); 3 hidden"
+        "1 image outside the class folders (cover.jpg); 1 folder without images in it (empty); "
+        "2 folders of opscore's output (mlruns, outputs); 3 hidden"
     )
+
+
+def test_class_may_have_the_name_of_an_output(tmp_path: Path) -> None:
+    for name in ("estimated", "measured", "outputs"):
+        images(tmp_path / name)
+    assert layout.find(tmp_path).class_names == ("estimated", "measured", "outputs")
 
 
 def test_images_of_any_suffix_are_read(tmp_path: Path) -> None:

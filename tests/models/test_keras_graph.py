@@ -1,5 +1,6 @@
 """Models of both generations, rebuilt: the answers are the file's, and the graph is one that techniques take."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,40 @@ def test_mixed_precision_file_computes_in_float32(tmp_path: Path) -> None:
     built = settings(saved(mixed, tmp_path / "model.keras")).build(SHAPE, 10)
     assert {layer.dtype for layer in built.layers} == {"float32"}
     agree(plain, built, images(SHAPE))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda keras, x: keras.ops.elu(x, alpha=0.5),
+        lambda keras, x: keras.ops.softmax(x, axis=1),
+        # Its approximation by a hyperbolic tangent, which is the default of the operation and not of the layer.
+        lambda keras, x: keras.ops.gelu(x),
+    ],
+    ids=["elu", "softmax", "gelu"],
+)
+def test_operation_with_another_parameter_is_refused(of: Callable[[Any, Any], Any], tmp_path: Path) -> None:
+    keras = library(3)
+    image = keras.Input(SHAPE)
+    x = of(keras, keras.layers.Conv2D(2, 3)(image))
+    model = keras.Model(image, keras.layers.Dense(10)(keras.layers.Flatten()(x)))
+    with pytest.raises(ValueError, match="cannot be written as a layer"):
+        settings(saved(model, tmp_path / "model.keras")).build(SHAPE, 10)
+
+
+def test_operation_with_the_usual_parameter_is_taken(tmp_path: Path) -> None:
+    keras = library(3)
+    image = keras.Input(SHAPE)
+    x = keras.ops.gelu(keras.ops.elu(keras.layers.Conv2D(4, 3)(image)), approximate=False)
+    x = keras.layers.GlobalAveragePooling2D()(keras.ops.softmax(x))
+    check(keras.Model(image, keras.layers.Dense(10, activation="softmax")(x)), tmp_path / "model.keras", spread=0.0)
+
+
+def test_option_that_only_keras_3_has_is_refused(tmp_path: Path) -> None:
+    keras = library(3)
+    model = small(keras, keras.layers.Resizing(16, 16, antialias=True))
+    with pytest.raises(ValueError, match=r"of kind Resizing has antialias=True, which Keras 2 lacks"):
+        settings(saved(model, tmp_path / "model.keras")).build(SHAPE, 10)
 
 
 @pytest.mark.parametrize("pixels", keras_file.PIXELS)

@@ -163,6 +163,9 @@ def test_nearest_value(count: int) -> None:
     kernel = np.random.default_rng(1).normal(size=(3, 3, 8, 16)).astype(np.float32)
     expected = abs(kernel[..., None] - values).argmin(axis=-1)
     np.testing.assert_array_equal(_nearest(tf.constant(kernel), tf.constant(values)), expected)
+    by_channel = np.random.default_rng(2).normal(size=(16, count)).astype(np.float32)
+    expected = abs(kernel[..., None] - by_channel).argmin(axis=-1)
+    np.testing.assert_array_equal(_nearest(tf.constant(kernel), tf.constant(by_channel)), expected)
 
 
 @pytest.mark.slow

@@ -260,6 +260,23 @@ def test_depthwise_and_squeeze_kernels_are_narrowed(tmp_path: Path) -> None:
         technique.verify(Candidate(model=model), exported_model)
 
 
+def test_kernels_that_are_stored_in_another_way_are_counted(tmp_path: Path) -> None:
+    """Several filters of a channel, and no convolution at all."""
+    import tf_keras
+
+    layers = tf_keras.layers
+    image = layers.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, activation="relu")(image)
+    x = layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3, depth_multiplier=2)(x))
+    separable = tf_keras.Model(image, layers.Dense(10, name="head_logits")(x))
+    technique = prune_filters()
+    technique.verify(Candidate(model=separable), exported(Candidate(model=separable), tmp_path / "model.tflite"))
+    x = layers.Dense(16, activation="relu")(layers.Flatten()(image))
+    dense = tf_keras.Model(image, layers.Dense(10, name="head_logits")(x))
+    done = technique.apply(Candidate(model=dense), context(1))
+    assert 0 < done.metrics["prune/filters_removed_share"] < 1
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

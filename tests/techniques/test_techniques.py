@@ -9,7 +9,7 @@ import pytest
 from pipelines.execution.export import export
 from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
 from pipelines.litert.kernels import kernels
-from pipelines.quantization.weights import LEAST_WEIGHTS
+from pipelines.quantization.weights import MIN_WEIGHTS
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.baseline import Baseline
 from pipelines.techniques.quantize import Quantize
@@ -82,7 +82,7 @@ def test_depthwise_kernels_of_dynamic_quantization(
 ) -> None:
     technique = Quantize(scheme="dynamic", depthwise=depthwise)
     found = kernels(exported(technique.apply(separable, context()), tmp_path / "model.tflite"))
-    kinds = {one.operator: one.values.dtype.name for one in found if one.values.size >= LEAST_WEIGHTS}
+    kinds = {one.operator: one.values.dtype.name for one in found if one.values.size >= MIN_WEIGHTS}
     assert kinds["CONV_2D"] == "int8"
     assert kinds["DEPTHWISE_CONV_2D"] == ("float32" if is_float else "int8")
 

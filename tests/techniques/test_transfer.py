@@ -120,6 +120,20 @@ def test_extracted_features_equal_those_of_keras(model: str) -> None:
     assert "FusedBatchNormV3" not in left and "Conv2D" in left
 
 
+def test_several_filters_of_a_channel_are_folded() -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    image = tf_keras.Input((8, 8, 3))
+    x = tf_keras.layers.DepthwiseConv2D(3, depth_multiplier=2)(image)
+    x = tf_keras.layers.BatchNormalization()(x)
+    backbone = tf_keras.Model(image, tf_keras.layers.GlobalAveragePooling2D()(x))
+    draw = np.random.default_rng(0)
+    backbone.layers[2].set_weights([draw.uniform(0.5, 2, 6), *draw.normal(0, 0.1, (2, 6)), draw.uniform(0.5, 2, 6)])
+    images = tf.random.normal((4, 8, 8, 3), seed=0)
+    assert np.allclose(_inference(backbone)(images), backbone(images, training=False), atol=1e-5)
+
+
 def test_normalization_after_an_activation_is_not_folded() -> None:
     import tensorflow as tf
     import tf_keras

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.datasets.base import Split
 from pipelines.system import runtime
-from pipelines.training.batch_norm import momentum_for
+from pipelines.training.batch_norm import adapted, momentum_for
 from pipelines.training.batches import augment, plain_batches, training_batches
 from pipelines.training.trainer import Trainer, Training, _early_stopping, _schedule
 from tests.conftest import context, small_data
@@ -190,6 +190,22 @@ def test_batch_norm_is_adapted_unless_switched_off(adapt: bool, momentum: float)
     it.trainer.fit(model, callbacks=[look])
     assert seen[0] <= momentum + 0.001 and (seen[0] == 0.99) is not adapt
     assert model.layers[1].momentum == 0.99
+
+
+def test_batch_norm_inside_a_model_of_its_own_step_is_adapted() -> None:
+    """As that of a student under distillation."""
+    import tf_keras
+
+    class Outer(tf_keras.Model):  # type: ignore[misc]
+        def __init__(self, inner: tf_keras.Model) -> None:
+            super().__init__()
+            self.inner = inner
+
+    normalization = tf_keras.layers.BatchNormalization()
+    inner = tf_keras.Sequential([tf_keras.layers.Input((8, 8, 3)), normalization])
+    with adapted(Outer(inner), 0.9):
+        assert normalization.momentum == 0.9
+    assert normalization.momentum == 0.99
 
 
 def test_autotuner_does_not_delay_the_end_of_an_epoch() -> None:
