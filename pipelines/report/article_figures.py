@@ -26,6 +26,8 @@ PANELS = (
 )
 # Points of accuracy; cells that lose more are on the edge.
 MAX_LOSS = 10.0
+# The axis reaches so far to both sides of 0 at least: chance must not fill it.
+MIN_POINTS = 2.0
 
 
 def effects(rows: Sequence[Row], dataset: str) -> Figure:
@@ -43,10 +45,15 @@ def effects(rows: Sequence[Row], dataset: str) -> Figure:
         _panel(axes, [row for row in there if not math.isnan(row.number(name))], techniques, name, appearance)
         axes.set(xlabel=what, ylim=(len(techniques) - 0.5, -0.5))
         axes.set_yticks(range(len(techniques)), techniques if at == 0 else [""] * len(techniques))
+        values = [row.number(name) for row in there if not math.isnan(row.number(name))]
         if ticks:
             axes.set_xscale("log")
+            axes.set_xlim(0.85 * min(*values, ticks[0]), 1.2 * max(*values, ticks[-1]))
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            lowest, highest = max(100 * min(values), -MAX_LOSS), 100 * max(values)
+            axes.set_xlim(min(lowest, -MIN_POINTS) - 0.4, max(highest, MIN_POINTS) + 0.4)
         axes.axvline(1 if ticks else 0, color="black", linewidth=0.8, zorder=1)
     _legend(figure, {row.model for row in there}, appearance)
     return figure

@@ -86,7 +86,7 @@ def decision(rows: Sequence[Row]) -> str:
         found[points] = max(within, key=lambda row: row.number("score"))
     lines = [
         (
-            f"{points} points",
+            f"{points} point{'' if points == 1 else 's'}",
             f"`{row.model}` with `{row.technique}`",
             _percent(row.number("accuracy")),
             milliseconds(row.number("test_ms")),

@@ -53,7 +53,7 @@ def part(name: str, of: list[Row] = ROWS) -> list[str]:
 def test_decision_has_the_best_score_within_an_allowance() -> None:
     found = {line.split("|")[1].strip(): line for line in part("decision cifar10")[2:]}
     assert "`vgg16` with `cluster` | 80.6%" in found["0 points"]
-    assert "`vgg16` with `quantize_int8` | 79.7%" in found["1 points"]
+    assert "`vgg16` with `quantize_int8` | 79.7%" in found["1 point"]
     # 2.6 points below the most accurate one, a fifth of the size.
     assert "`quantize_int8`" in found["2 points"] and "`prune_cluster` | 78.0%" in found["5 points"]
 
