@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from pipelines.comparison.exported import Row
 from pipelines.report.article_page import DATASETS, TECHNIQUES, models
@@ -82,10 +82,13 @@ def accuracies(rows: Sequence[Row], dataset: str) -> Figure:
             zorder=3,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    axes.set(xlabel="test time of one image in ms", ylabel="accuracy")
+    low, high = axes.get_ylim()
+    room = max(0.0, 2 * MIN_POINTS / 100 - (high - low)) / 2
+    axes.set(xlabel="test time of one image in ms", ylabel="accuracy", ylim=(low - room, high + room))
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     _legend(figure, {row.model for row in there}, appearance)
