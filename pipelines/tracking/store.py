@@ -224,8 +224,10 @@ class Store(RunFiles):
 
         fingerprint, identity, baseline: as of `run`.
 
-        Raises StoreError while the process that computed the cell may still record it.
+        Raises StoreError while the process that computed the cell may still record it, and where the store refuses.
         """
+        import mlflow
+
         there = existing(lambda: self.client.get_run(run_id))
         if there is not None and there.info.lifecycle_stage == "deleted":
             there = None
@@ -236,10 +238,13 @@ class Store(RunFiles):
         opened_id = run_id if there else None
         named = _named(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
         named |= {} if there else CellRun.tags(cell)
-        with CellRun.opened(self, folder=folder, run_id=opened_id, tags=named, monitored=False) as run:
-            if there is None:
-                run.start(cell, data)
-            yield run
+        try:
+            with CellRun.opened(self, folder=folder, run_id=opened_id, tags=named, monitored=False) as run:
+                if there is None:
+                    run.start(cell, data)
+                yield run
+        except mlflow.MlflowException as error:
+            raise StoreError(f"the store must take the run {run_id}, got {error}") from error
 
     def failure(self, parent: str, fingerprint: str) -> str | None:
         """Why the cell with this fingerprint failed in the sweep `parent`; None if it did not."""
