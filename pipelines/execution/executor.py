@@ -255,17 +255,19 @@ class Executor:
             log.info("%s, reused", summary.brief(found.result))
             return found
         log.info("%s: not in the store, so it is run first", cell.name)
+        problem = ""
         if is_source:
             # TensorFlow reads its oneDNN setting once per process, and another network may need another setting.
             folder = self._new_folder(f"source-{plan.fingerprint[:8]}")
             with stopwatch.part("wait"):
-                run_in_subprocess(replace(self.request, cell=cell, needed=True), folder)
+                problem = run_in_subprocess(replace(self.request, cell=cell, needed=True), folder).message
         else:
             with stopwatch.cell():
                 self._obtain(plan)
         found = self._trained(plan)
         if found is None:
-            raise RuntimeError(f"{cell.name}, which is needed first, did not finish: see its message above")
+            why = problem or "see its message above"
+            raise RuntimeError(f"{cell.name}, which is needed first, did not finish: {why}")
         log.info("%s", summary.brief(found.result))
         return found
 

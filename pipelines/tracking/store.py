@@ -202,8 +202,9 @@ class Store(RunFiles):
         folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. identity: the result key.
         baseline: the fingerprint of its baseline, empty where it has none.
         """
-        named = _named(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
-        named |= CellRun.tags(cell) | ({PARENT: parent} if parent else {})
+        # Those for people first: MLflow shows tags in the order in which they were set.
+        named = CellRun.tags(cell) | ({PARENT: parent} if parent else {})
+        named |= _named(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
         with CellRun.opened(self, folder=folder, run_id=run_id, tags=named) as run:
             run.start(cell, data)
             yield run
@@ -236,8 +237,8 @@ class Store(RunFiles):
             if there.info.status == "RUNNING" and not is_gone(process):
                 raise StoreError(f"its run {run_id} is still being recorded by the process {process}: let it finish")
         opened_id = run_id if there else None
-        named = _named(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
-        named |= {} if there else CellRun.tags(cell)
+        named = {} if there else CellRun.tags(cell)
+        named |= _named(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
         try:
             with CellRun.opened(self, folder=folder, run_id=opened_id, tags=named, monitored=False) as run:
                 if there is None:

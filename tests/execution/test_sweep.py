@@ -217,8 +217,11 @@ def test_a_teacher_is_stopped_with_the_cell_that_takes_too_long(tmp_path: Path) 
     endless = ("training.epochs=4000", "training.patience=4000", "sweep.timeout_s=15")
     done = place.run("-m", "technique=distill", *teacher, *endless)
     assert done.returncode == 1
-    (run,) = place.cells()
-    assert run.info.status == "FAILED" and "was stopped after sweep.timeout_s=15 seconds" in run.data.tags["failure"]
+    assert "needed first, did not finish: its process was stopped after sweep.timeout_s=15 seconds" in done.stdout
+    runs = place.cells()
+    assert {run.info.run_name for run in runs} == {"small_cnn-digits-baseline", "small_cnn-digits-distill"}
+    for run in runs:
+        assert run.info.status == "FAILED" and "stopped after sweep.timeout_s=15 seconds" in run.data.tags["failure"]
     words = [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or []]
     assert words and not any(str(tmp_path) in word for word in words)
 
