@@ -1,5 +1,6 @@
 """What MLflow's own pages show of opscore's runs: the list of cells, a cell, a sweep with its report, the registry."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import takewhile
@@ -207,9 +208,15 @@ def test_registry_says_what_the_model_is(store: Store, address: str, browser: Br
     page = browser.one("main").text
     for words in ("95% interval", " ms an image", " kB", "compared with 2 other candidates"):
         assert words in page
-    for part in ("Inputs (1)", "Outputs (2)"):
+
+    def unfolded(part: str) -> bool:
         (row,) = [one for one in browser.all("main *") if one.text == part][-1:]
         row.click()
+        return True
+
+    # The page may draw itself again between finding a row and its click.
+    for part in ("Inputs (1)", "Outputs (2)"):
+        browser.until(functools.partial(unfolded, part), seconds=PATIENCE_S)
     rows = browser.until(lambda: browser.one("main").text.partition("Outputs (2)")[2] and browser.one("main").text)
     assert "images (required)" in rows and "Tensor (dtype: uint8, shape: [-1,8,8,3])" in rows
     assert "Tensor (dtype: float32, shape: [-1,10])" in rows
