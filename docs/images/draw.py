@@ -20,12 +20,11 @@ from rich.text import Text
 from pipelines.comparison.exported import read
 from pipelines.report import article_figures
 from pipelines.report.article_page import DATASETS, ROWS
-from pipelines.report.style import in_style, png
+from pipelines.report.style import COLOURS_IN_A_FILE, in_style, png
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 COLUMNS, LINES, WIDTH_PX, HEIGHT_PX = 80, 34, 1400, 740
-COLOURS = 96
 MAX_BYTES = 300_000
 
 
@@ -61,7 +60,7 @@ def _report(options: list[str]) -> bytes:
         subprocess.run([*chromium, f"--screenshot={folder}/report.png", page], check=True, capture_output=True)
         written = io.BytesIO()
         picture = Image.open(f"{folder}/report.png").convert("RGB")
-        picture.quantize(COLOURS, Image.Quantize.FASTOCTREE).save(written, "png", optimize=True)
+        picture.quantize(COLOURS_IN_A_FILE, Image.Quantize.FASTOCTREE).save(written, "png", optimize=True)
     return written.getvalue()
 
 

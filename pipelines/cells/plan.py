@@ -31,6 +31,11 @@ class Plan:
     result_key: str
     needs: Mapping[str, Plan]
 
+    @property
+    def baseline(self) -> str:
+        """The fingerprint of its baseline; empty for a baseline."""
+        return self.needs["baseline"].fingerprint if "baseline" in self.needs else ""
+
     @classmethod
     def of(cls, cell: Cell, digest_of: Callable[[Dataset], str]) -> Plan:
         """Plan a cell and what it needs. digest_of: hashes the content of a dataset's splits.

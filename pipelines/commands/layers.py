@@ -23,6 +23,7 @@ from pipelines.commands import arguments
 from pipelines.execution.preflight import digest_of, loaded
 from pipelines.litert.exported_model import tensor_dtypes
 from pipelines.quantization import sensitivity
+from pipelines.results.files import EXPLORER
 from pipelines.results.tables import aligned
 from pipelines.system import runtime
 from pipelines.system.errors import StoreError
@@ -74,7 +75,7 @@ def written(columns: dict[str, list[Any]], out: Path) -> list[Path]:
     from pipelines.execution import figures
 
     out.mkdir(parents=True, exist_ok=True)
-    documents = {"sensitivity.json": columns, sensitivity.MODEL_EXPLORER: sensitivity.model_explorer(columns)}
+    documents = {"sensitivity.json": columns, EXPLORER: sensitivity.model_explorer(columns)}
     for name, document in documents.items():
         (out / name).write_text(json.dumps(document, indent=2) + "\n")
     figures.save(lambda: figures.sensitivity_bars(columns), out / "sensitivity.png")

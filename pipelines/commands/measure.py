@@ -75,8 +75,8 @@ def command(
     named = [Path(path) for path in (*paths, *(files.split(",") if files else ()))]
     _check_chosen(chosen, named, reference)
     if send:
-        ours = {"dataset": chosen.dataset, "sweep": chosen.sweep, "filter": chosen.filter}
-        given = {**ours, "target": target, "files": ",".join(map(str, named)), "reference": reference, **limits}
+        own = {"target": target, "files": ",".join(map(str, named)), "reference": reference}
+        given = {**chosen.conditions, **own, **limits}
         _check_alone(send, {name: value for name, value in given.items() if value})
         sent, of = recording.send(Path(send), chosen.uri), recording.target_of(Path(send))
         print(f"{sent} runs got their figures as measure/{of}/...")
@@ -165,10 +165,9 @@ def _test_images(description: Path, known: dict[str, Images]) -> Images:
 
 def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | None) -> None:
     """Raise MisuseError where both files and cells are chosen."""
-    given = {"dataset": chosen.dataset, "sweep": chosen.sweep, "filter": chosen.filter}
-    names = [name for name, value in given.items() if value]
-    if files and names:
-        raise MisuseError(f"either files or cells must be chosen, got {files[0]} and {names[0]}=: leave one out")
+    if files and chosen.conditions:
+        name = next(iter(chosen.conditions))
+        raise MisuseError(f"either files or cells must be chosen, got {files[0]} and {name}=: leave one out")
     if reference and not files:
         raise MisuseError(
             f"reference must be one of the files, got {reference} and no files: leave it out, as cells are compared "

@@ -33,8 +33,14 @@ class Selection:
 
     def __str__(self) -> str:
         """The selection in the words of the command line, without the store."""
-        given = {"dataset": self.dataset, "sweep": self.sweep, "filter": self.filter, "experiment": self.experiment}
+        given = {**self.conditions, "experiment": self.experiment}
         return " ".join(f"{name}={value}" for name, value in given.items() if value)
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """What cells are chosen by, as far as it is given, by the options' names."""
+        given = {"dataset": self.dataset, "sweep": self.sweep, "filter": self.filter}
+        return {name: value for name, value in given.items() if value}
 
     def words(self, device: Device | None) -> str:
         """The selection and the device in the words of the command line."""

@@ -55,8 +55,7 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     if not finished.files.folder.joinpath("figures").exists():
         figures.draw(finished, data, folder / "figures")
     plan = Plan.of(cell, digest_of)
-    baseline = plan.needs["baseline"].fingerprint if "baseline" in plan.needs else ""
-    keys = {"fingerprint": finished.result.fingerprint, "identity": plan.result_key, "baseline": baseline}
+    keys = {"fingerprint": finished.result.fingerprint, "identity": plan.result_key, "baseline": plan.baseline}
     with store.resumed(receipt.run_id, cell, data, folder, **keys) as run:
         run.record(finished, data)
         run.record_breakdown(finished)

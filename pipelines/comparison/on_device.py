@@ -82,14 +82,14 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
     found: list[RecordedCell] = []
     missing: Counter[str] = Counter()
     for cell in cells:
-        base = cell.run_id if cell.technique == BASELINE else bases[cell.run_id].run_id if cell.run_id in bases else ""
+        base = cell if cell.technique == BASELINE else bases.get(cell.run_id)
         own = chosen.get(cell.run_id)
         if own is None:
             missing[_why_missing(cell, device, known[cell.run_id])] += 1
-        elif base not in chosen:
+        elif base is None or base.run_id not in chosen:
             missing[f"the baseline has no figures there ({cell.name})"] += 1
         else:
-            ratio = _relative(own, chosen[base], known[base], device.threads)
+            ratio = _relative(own, chosen[base.run_id], known[base.run_id], device.threads)
             found.append(_moved(cell, own, known[cell.run_id], ratio, device))
     if not found:
         raise ValueError(f"no cell can be compared on {device}: {'; '.join(missing)}")

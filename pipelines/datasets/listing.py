@@ -171,9 +171,18 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
 
 def _is_product(path: Path) -> bool:
     """Whether a folder was written by opscore or MLflow. A class may have the name of one: it has images in it."""
-    if any((path / name).exists() for name in _PRODUCT_FILES):
+    if path.name in _PRODUCTS and not _has_image_files(path):
         return True
-    return path.name in _PRODUCTS and not has_images(path)
+    return any((path / name).exists() for name in _PRODUCT_FILES)
+
+
+def _has_image_files(folder: Path) -> bool:
+    """As `has_images`, without a look at folders in it; False where it may not be read."""
+    try:
+        found = _listing(folder)
+    except ValueError:
+        return False
+    return any(entry.is_file() and not is_hidden(entry.name) and is_image(folder / entry.name) for entry in found)
 
 
 def _counted(paths: Sequence[Path], one: str, several: str, root: Path) -> str:

@@ -132,8 +132,14 @@ def _existing(path: Path) -> Path:
 
 def _labels_of(paths: Sequence[Path]) -> list[str]:
     """The shortest of stem, path without ending and path that no other file has."""
-    forms = [[one(path) for path in paths] for one in (lambda path: path.stem, lambda path: str(path.with_suffix("")))]
-    return [next((form[at] for form in forms if form.count(form[at]) == 1), str(path)) for at, path in enumerate(paths)]
+    stems, bare = [path.stem for path in paths], [str(path.with_suffix("")) for path in paths]
+
+    def label(path: Path, stem: str, without_ending: str) -> str:
+        if stems.count(stem) == 1:
+            return stem
+        return without_ending if bare.count(without_ending) == 1 else str(path)
+
+    return list(map(label, paths, stems, bare))
 
 
 def _labels_of_cells(runs: Mapping[str, Sequence[str]], cells: Mapping[str, RecordedCell]) -> dict[str, str]:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +40,6 @@ def run_in_subprocess(
     folder: receives the request, the outcome and, with `to_log`, the output, which otherwise goes to this process's
     stdout. environment: changes to this process's variables; None removes one.
     """
-    if request.began is None:
-        request = replace(request, began=time.time())
     result = folder / OUTCOME
     result.unlink(missing_ok=True)
     variables, onednn = _variables(request.cell, environment or {}), request.cell.model.onednn

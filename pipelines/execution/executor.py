@@ -184,7 +184,7 @@ class Executor:
             parent=self.request.sweep_id,
             fingerprint=plan.fingerprint,
             identity=plan.result_key,
-            baseline=plan.needs["baseline"].fingerprint if "baseline" in plan.needs else "",
+            baseline=plan.baseline,
         )
 
     def _earlier(self, plan: Plan) -> tuple[Finished | None, CellFiles | None]:

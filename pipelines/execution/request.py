@@ -40,7 +40,7 @@ class CellRequest:
     uri, experiment, since, sweep_id: as in SweepContext. patience_s: how long recording waits for a store that does not
     answer. needed: another cell needs it, and the process of that cell shows its result. timeout_s: after so many
     seconds its process is stopped, and those of cells that it needs; None for no limit. began: the second since 1970 at
-    which this time begins; None before that.
+    which this time begins.
     """
 
     cell: Cell
@@ -51,15 +51,14 @@ class CellRequest:
     sweep_id: str | None = None
     needed: bool = False
     timeout_s: float | None = None
-    began: float | None = None
+    began: float = 0.0
 
     @property
     def left_s(self) -> float | None:
         """The seconds that are left; None for no limit. A needed cell ends a little before the one that needs it."""
         if self.timeout_s is None:
             return None
-        passed = time.time() - self.began if self.began is not None else 0.0
-        return max(0.0, self.timeout_s - passed - (AHEAD_S if self.needed else 0.0))
+        return max(0.0, self.began + self.timeout_s - time.time() - (AHEAD_S if self.needed else 0.0))
 
     def store(self, *, adopted: str | None = None) -> Store:
         """Open the store. adopted: the open run that a single cell takes as its own. Raises StoreError."""

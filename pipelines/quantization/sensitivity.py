@@ -20,7 +20,6 @@ from pipelines.quantization.layers import Layer, layers
 GRAPH = "main"
 WORST = 5
 # Its file's name.
-MODEL_EXPLORER = "model_explorer.json"
 # Images that rank layers; more only sharpen the order.
 IMAGES = 200
 

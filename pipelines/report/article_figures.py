@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from pipelines.comparison.exported import Row
 from pipelines.report.article_page import DATASETS, TECHNIQUES, models
+from pipelines.report.scatter import areas_of, ends_of, scale_times
 from pipelines.report.style import GREY, Look, heading, looks
 from pipelines.results.recorded import BASELINE
 
@@ -42,10 +42,11 @@ def effects(rows: Sequence[Row], dataset: str) -> Figure:
     width = (1 - left - 3 * gap) / 3
     for at, (what, name, ticks) in enumerate(PANELS):
         axes = figure.add_axes((left + at * (width + gap), 1.0 / height, width, 1 - 1.35 / height))
-        _panel(axes, [row for row in there if not math.isnan(row.number(name))], techniques, name, appearance)
+        known = [row for row in there if not math.isnan(row.number(name))]
+        _panel(axes, known, techniques, name, appearance)
         axes.set(xlabel=what, ylim=(len(techniques) - 0.5, -0.5))
         axes.set_yticks(range(len(techniques)), techniques if at == 0 else [""] * len(techniques))
-        values = [row.number(name) for row in there if not math.isnan(row.number(name))]
+        values = [row.number(name) for row in known]
         if ticks:
             axes.set_xscale("log")
             axes.set_xlim(0.85 * min(*values, ticks[0]), 1.2 * max(*values, ticks[-1]))
@@ -66,8 +67,7 @@ def accuracies(rows: Sequence[Row], dataset: str) -> Figure:
     figure = Figure(figsize=(WIDTH_IN, 4.2))
     heading(figure, f"{DATASETS[dataset]}: accuracy against test time; filled: the baseline")
     axes = figure.add_axes((0.6 / WIDTH_IN, 0.95 / 4.2, 1 - 0.75 / WIDTH_IN, 1 - 1.3 / 4.2))
-    logs = np.log([row.number("compressed_bytes") for row in there])
-    areas = 15 + 150 * (logs - logs.min()) / (np.ptp(logs) or 1)
+    areas = areas_of([row.number("compressed_bytes") for row in there])
     for row, area in zip(there, areas, strict=True):
         look = appearance[row.model]
         filled = row.technique == BASELINE
@@ -81,14 +81,10 @@ def accuracies(rows: Sequence[Row], dataset: str) -> Figure:
             linewidths=0.9,
             zorder=3,
         )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    scale_times(axes, [row.number("test_ms") for row in there])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    low, high = axes.get_ylim()
-    room = max(0.0, 2 * MIN_POINTS / 100 - (high - low)) / 2
-    axes.set(xlabel="test time of one image in ms", ylabel="accuracy", ylim=(low - room, high + room))
+    axes.set(xlabel="test time of one image in ms", ylabel="accuracy")
+    axes.set_ylim(*ends_of(axes.get_ylim(), 2 * MIN_POINTS / 100))
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     _legend(figure, {row.model for row in there}, appearance)

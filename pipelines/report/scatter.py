@@ -44,7 +44,11 @@ def scatter(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
     entries = comparison.entries
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     axes = figure.add_axes((0, 0, 1, 1))
-    areas, names, times = _areas(entries), short_names(comparison), [entry.test_ms.value for entry in entries]
+    areas, names, times = (
+        areas_of([entry.compressed_bytes.value for entry in entries]),
+        short_names(comparison),
+        [entry.test_ms.value for entry in entries],
+    )
     on_front = [entry.label in comparison.front for entry in entries]
     best = [e.accuracy.value for e, on in zip(entries, on_front, strict=True) if on and not e.uninformed]
     lowest = _lowest([entry.accuracy.value for entry in entries], best)
@@ -58,8 +62,8 @@ def scatter(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
         axes.add_collection(LineCollection(links, colors="#b0b0b0", linewidths=0.7, zorder=2))
     _points(axes, [(entries[at], on_front[at]) for at in shown], looks, [areas[at] for at in shown])
     below = [time for time, entry in zip(times, entries, strict=True) if entry.accuracy.value < lowest]
-    low, high = _ends([entries[at].accuracy.value for at in shown], MIN_POINTS)
-    fastest, slowest = _ends(times, (MIN_FACTOR - 1) * min(times))
+    low, high = ends_of([entries[at].accuracy.value for at in shown], MIN_POINTS)
+    fastest, slowest = ends_of(times, (MIN_FACTOR - 1) * min(times))
     axes.update_datalim([(fastest, max(0.0, low)), (slowest, min(1.0, high))])
     axes.margins(0.06)
     if below:
@@ -70,7 +74,7 @@ def scatter(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
-    _scale(axes, times)
+    scale_times(axes, times)
     _place(axes, _legend(figure, entries, looks, below=len(below)))
     words = [[text for text in (names[e.label], e.technique) if len(text) <= MAX_NAME] for e in entries]
     front = [at for at, on in enumerate(on_front) if on][:MAX_LABELLED]
@@ -78,7 +82,7 @@ def scatter(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
     return figure
 
 
-def _ends(values: Sequence[float], least: float) -> tuple[float, float]:
+def ends_of(values: Sequence[float], least: float) -> tuple[float, float]:
     """The ends of an axis that holds the values and is at least so long."""
     low, high = min(values), max(values)
     room = max(0.0, least - (high - low)) / 2
@@ -118,14 +122,15 @@ def _points(
     collection.set_paths([paths[looks[entry.model].shape] for entry, _ in points])
 
 
-def _areas(entries: Sequence[Entry]) -> list[float]:
-    sizes = np.log([max(1.0, entry.compressed_bytes.value) for entry in entries])
+def areas_of(counts: Sequence[float]) -> list[float]:
+    """The areas of points that grow with numbers of bytes."""
+    sizes = np.log([max(1.0, count) for count in counts])
     spread = float(np.ptp(sizes))
     shares = (sizes - sizes.min()) / spread if spread else np.full(len(sizes), 0.3)
     return [float(area) for area in MIN_AREA + shares * (MAX_AREA - MIN_AREA)]
 
 
-def _scale(axes: Axes, values: Sequence[float]) -> None:
+def scale_times(axes: Axes, values: Sequence[float]) -> None:
     """A logarithmic axis with plain numbers if the values differ enough, else a linear one."""
     low, high = min(values), max(values)
     if low <= 0 or high / low < MIN_RATIO:

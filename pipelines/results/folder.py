@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.results.files import MODEL
+from pipelines.results.files import EXPLORER, MODEL
 from pipelines.results.record import Record
 from pipelines.results.records import CellResult, Complexity, Timing
 
@@ -39,7 +39,7 @@ class CellFiles:
     # A folder of tables, JSON, columns by name: `classes`, and those of the technique.
     tables = _File("tables")
     # Each layer's sensitivity to 8 bits, for Google's Model Explorer; absent where it was not asked for.
-    explorer = _File("model_explorer.json")
+    explorer = _File(EXPLORER)
     # The exported model's answers over the test split, in its order: array `logits`, float32 (n, classes).
     predictions = _File("predictions.npz")
     # Seconds of the cell's wall time by part (`pipelines/system/stopwatch.py`), JSON, and the same as a picture.

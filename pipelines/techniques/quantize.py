@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.quantization import clusters, integers, sensitivity, weights
 from pipelines.quantization.calibration import calibrated, chosen
+from pipelines.results.files import EXPLORER
 from pipelines.system import checks
 from pipelines.techniques.base import EffectError, FileTechnique, Rewritten
 from pipelines.techniques.baseline import Baseline
@@ -103,7 +104,7 @@ class Quantize(FileTechnique):
         return replace(
             done,
             tables={"sensitivity": columns},
-            documents={sensitivity.MODEL_EXPLORER: sensitivity.model_explorer(columns)},
+            documents={EXPLORER: sensitivity.model_explorer(columns)},
             notes=(sensitivity.worst(found),),
         )
 

@@ -20,11 +20,12 @@ import numpy.typing as npt
 from pipelines.champion.description import OPENING
 from pipelines.litert.size import sha256
 from pipelines.results.files import LABELS, MODEL
+from pipelines.results.metrics import SCORES
 from pipelines.results.recorded import Predictions, RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError
 from pipelines.tracking import experiment, tags
-from pipelines.tracking.client import existing
+from pipelines.tracking.client import existing, existing_run
 from pipelines.tracking.recorded import recorded
 from pipelines.tracking.run_files import NAMES, RunFiles
 
@@ -37,9 +38,9 @@ PREFIX = "opscore-"
 SHA256 = f"{tags.PREFIX}artifact_sha256"
 # MLflow's limit for the texts of a version, on every kind of store.
 TEXT_CHARACTERS = 5000
-# Tags with reasons that not every promotion has, and the beginnings of others: those of an earlier one are removed.
-OPTIONAL_REASONS = ("target", "runtime", "threads", "train_time_note")
-NUMBERED_REASONS = ("gate/", "score/")
+# Reasons that not every promotion has, by name or by the beginning of the name: those of an earlier one are removed.
+OPTIONAL = ("target", "runtime", "threads", "train_time_note")
+OPTIONAL_PREFIXES = ("gate/", SCORES)
 # The exported model in the logged pyfunc.
 _SERVED = f"artifacts/{MODEL}"
 
@@ -105,8 +106,8 @@ class Registry(RunFiles):
 
     def cell(self, version: Version) -> RecordedCell:
         """The cell of the champion's version, of whichever experiment. Raises StoreError where it is lost."""
-        run = existing(lambda: self.client.get_run(version.run_id))
-        if run is not None and run.info.lifecycle_stage != "deleted":
+        run = existing_run(self.client, version.run_id)
+        if run is not None:
             return recorded(run)
         # The address is not repeated where it holds a user's name.
         store = "" if "@" in self.uri else f"MLFLOW_TRACKING_URI={shlex.quote(self.uri)} "
@@ -161,7 +162,7 @@ class Registry(RunFiles):
         champion = self.aliased(name, CHAMPION)
         made = self._version_of(name, run_id) or self._registered(name, run_id)
         for key in made.tags.keys() - reasons.keys():
-            if key in OPTIONAL_REASONS or key.startswith(NUMBERED_REASONS):
+            if key in OPTIONAL or key.startswith(OPTIONAL_PREFIXES):
                 self.client.delete_model_version_tag(name, made.number, key)
         for key, value in reasons.items():
             self.client.set_model_version_tag(name, made.number, key, value[:TEXT_CHARACTERS])

@@ -150,6 +150,14 @@ def test_class_may_have_the_name_of_an_output(tmp_path: Path) -> None:
     assert layout.find(tmp_path).class_names == ("estimated", "measured", "outputs")
 
 
+def test_output_that_links_to_itself_is_skipped(tmp_path: Path) -> None:
+    for name in TWO:
+        images(tmp_path / name)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "outputs").symlink_to(tmp_path / "outputs")
+    assert layout.find(tmp_path).class_names == tuple(TWO)
+
+
 def test_images_of_any_suffix_are_read(tmp_path: Path) -> None:
     for name in TWO:
         for ending in ("jpg", "JPEG", "png", "webp", "tif", "bmp", "gif", "ppm"):
