@@ -14,7 +14,6 @@ from pipelines.tracking.credentials import split
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 T = TypeVar("T")
 REGISTRY = "MLFLOW_REGISTRY_URI"
@@ -78,12 +77,6 @@ def retry_on_conflict(write: Callable[[], object]) -> None:
         if error.error_code != "BAD_REQUEST":
             raise
         write()
-
-
-def existing_run(client: MlflowClient, run_id: str) -> Run | None:
-    """The run; None where the store has lost it, or a person has deleted it."""
-    found = existing(lambda: client.get_run(run_id))
-    return found if found is not None and found.info.lifecycle_stage != "deleted" else None
 
 
 def existing(get: Callable[[], T]) -> T | None:

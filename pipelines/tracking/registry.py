@@ -25,7 +25,7 @@ from pipelines.results.recorded import Predictions, RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError
 from pipelines.tracking import experiment, tags
-from pipelines.tracking.client import existing, existing_run
+from pipelines.tracking.client import existing
 from pipelines.tracking.recorded import recorded
 from pipelines.tracking.run_files import NAMES, RunFiles
 
@@ -106,8 +106,8 @@ class Registry(RunFiles):
 
     def cell(self, version: Version) -> RecordedCell:
         """The cell of the champion's version, of whichever experiment. Raises StoreError where it is lost."""
-        run = existing_run(self.client, version.run_id)
-        if run is not None:
+        run = existing(lambda: self.client.get_run(version.run_id))
+        if run is not None and run.info.lifecycle_stage != "deleted":
             return recorded(run)
         # The address is not repeated where it holds a user's name.
         store = "" if "@" in self.uri else f"MLFLOW_TRACKING_URI={shlex.quote(self.uri)} "

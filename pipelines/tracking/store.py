@@ -19,7 +19,7 @@ from pipelines.tracking import moved, schema, tags, view
 from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_run import CellRun
 from pipelines.tracking.claims import Claims
-from pipelines.tracking.client import connected, existing_run
+from pipelines.tracking.client import connected, existing
 from pipelines.tracking.liveness import DEAD_AFTER_S, is_gone, stem
 from pipelines.tracking.recorded import quoted, recorded
 from pipelines.tracking.run_files import RunFiles
@@ -229,7 +229,9 @@ class Store(RunFiles):
         """
         import mlflow
 
-        there = existing_run(self.client, run_id)
+        there = existing(lambda: self.client.get_run(run_id))
+        if there is not None and there.info.lifecycle_stage == "deleted":
+            there = None
         if there is not None:
             process = tags.read(there.data.tags, tags.PROCESS)
             if there.info.status == "RUNNING" and not is_gone(process):
