@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -21,6 +22,13 @@ from pipelines.execution.overrides import grid_command
 from pipelines.system import checks
 
 MAX_LISTED = 30
+# Hydra's launchers for parallel cells: the plugin that each needs, and opscore's extra that installs it.
+_LAUNCHERS = {
+    "joblib": ("hydra_joblib_launcher", "joblib"),
+    "ray_cluster": ("hydra_ray_launcher", "ray"),
+    "submitit_local": ("hydra_submitit_launcher", "slurm"),
+    "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
+}
 
 
 def explained(error: Exception, arguments: Sequence[str]) -> str:
@@ -82,6 +90,8 @@ def _of_group(override: Override, options_of: Callable[[str], Sequence[str]]) ->
         if isinstance(value, list):
             grid = grid_command([f"{group}={','.join(map(str, value))}"])
             return f"{group} must be one choice, got {value}: for a grid write `{grid}`"
+        if group == "hydra/launcher" and (extra := _missing_extra(str(value))):
+            return f"{group}={value} is not installed: pip install 'opscore[{extra}]'"
         if value not in options:
             meant = checks.nearest(str(value), options)
             return (
@@ -89,6 +99,12 @@ def _of_group(override: Override, options_of: Callable[[str], Sequence[str]]) ->
                 f"{f': did you mean {group}={meant}?' if meant else ''}"
             )
     return None
+
+
+def _missing_extra(launcher: str) -> str | None:
+    """The extra that installs a launcher, if its plugin is not there."""
+    plugin, extra = _LAUNCHERS.get(launcher, (None, None))
+    return extra if plugin and find_spec(f"hydra_plugins.{plugin}") is None else None
 
 
 def _of_some(override: Override, swept: Mapping[str, Sequence[str]], choices: Sequence[str]) -> str | None:
@@ -124,8 +140,8 @@ def _of_field(
     if steps := [one for one in known if one.startswith(f"{group}.steps.") and one.endswith(f".{leaf}")]:
         words = [shlex.quote(f"{one}={override.get_value_element_as_str()}") for one in steps]
         return f"{key} is no field of this chain: did you mean {' or '.join(words)}?"
-    if other := _elsewhere(key, options_of):
-        group = key.partition(".")[0]
+    group, other = _elsewhere(key, options_of)
+    if other:
         choices = " or ".join(f"{group}={one}" for one in other)
         word = shlex.quote(f"{key}={override.get_value_element_as_str()}")
         return f"{key} is a field of {choices}, which is not chosen: write {group}={other[0]} {word}"
@@ -138,11 +154,22 @@ def _of_field(
     return f"{key} is no field of {where}: {mend}"
 
 
-def _elsewhere(key: str, options_of: Callable[[str], Sequence[str]]) -> list[str]:
-    """The choices of a group of opscore's own that have a field which the given choice lacks."""
+def _elsewhere(key: str, options_of: Callable[[str], Sequence[str]]) -> tuple[str, list[str]]:
+    """The group of a field that the given choice of it lacks, and the choices that have the field."""
     group, _, leaf = key.partition(".")
+    if group == "hydra":
+        group = "/".join(key.split(".")[:2])
+        return group, [one for one in options_of(group) if _plugin_has(group, one, key)]
     files = [CONF / group / f"{one}.yaml" for one in options_of(group)] if leaf else []
-    return [path.stem for path in files if path.is_file() and leaf in OmegaConf.load(path)]
+    return group, [path.stem for path in files if path.is_file() and leaf in OmegaConf.load(path)]
+
+
+def _plugin_has(group: str, option: str, key: str) -> bool:
+    """Whether a choice of Hydra's, such as a launcher, has a field; False where its package is not installed."""
+    try:
+        return _has(compose("config", [f"{group}={option}"], return_hydra_config=True), key)
+    except (HydraException, OmegaConfBaseException):
+        return False
 
 
 def nearest_field(key: str, known: Sequence[str]) -> str | None:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from pipelines.techniques.base import EffectError
 
+MAX_NAMES = 12
+
 if TYPE_CHECKING:
     import tf_keras
 
@@ -29,6 +31,14 @@ def chosen_kernels(model: tf_keras.Model, skip: str | None = None) -> Kernels:
         for layer in model.layers
         if type(layer).__name__ in ("Conv2D", "Dense") and not (skip and re.match(skip, layer.name))
     }
+
+
+def tell_unmatched(skip: str | None, model: tf_keras.Model, report: Callable[[str], None]) -> None:
+    """Report a `technique.skip` that leaves out no layer: its name may be misspelt."""
+    names = list(chosen_kernels(model))
+    if skip and len(chosen_kernels(model, skip)) == len(names):
+        some = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+        report(f"technique.skip leaves out no layer: no name begins with {skip!r} ({some})")
 
 
 def check_kernels(

@@ -1,5 +1,6 @@
 """Zeros that reach the exported model, one by one and in patterns."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,10 @@ def test_bad_values(changed: dict, message: str) -> None:
 def test_pruning_nothing_is_refused(changed: dict, trained: Candidate) -> None:
     with pytest.raises(EffectError, match="found no kernel to prune"):
         prune(**changed).apply(trained, context(1))
+
+
+def test_skip_that_matches_no_layer_is_told(trained: Candidate) -> None:
+    told: list[str] = []
+    with pytest.raises(EffectError):
+        prune(pattern="block", block_size=5, skip="blok1").apply(trained, replace(context(1), report=told.append))
+    assert told[0].startswith("technique.skip leaves out no layer: no name begins with 'blok1' (block1_conv, ")

@@ -1,6 +1,7 @@
 """Filters that leave the network and the file: what is left computes what it did, with less."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,16 @@ def test_skipped_groups_stay_whole(trained: Candidate) -> None:
     assert filters == {
         "block1_conv": 32, "block2_conv": 16, "block3_conv": 32, "block4_conv": 32, "block5_conv": 128
     }  # fmt: skip
+
+
+def test_skip_that_matches_no_layer_is_told(trained: Candidate) -> None:
+    told: list[str] = []
+    with pytest.raises(EffectError, match="found no filter to remove"):
+        prune_filters(fraction=0.001, skip="blok1").apply(trained, replace(context(), report=told.append))
+    assert told == [
+        "technique.skip leaves out no layer: no name begins with 'blok1' "
+        "(block1_conv, block2_conv, block3_conv, block4_conv, block5_conv, head_logits)"
+    ]
 
 
 @pytest.mark.parametrize("changed", [{"skip": "block"}, {"fraction": 0.001}])
