@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Sweep, Transformer
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import CompactHydraException, HydraException
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -82,12 +82,12 @@ class Space:
 def space_of(lines: Sequence[str], loader: ConfigLoader | None = None) -> Space:
     """The search space of overrides. Of two overrides with one key, the later one counts.
 
-    Raises ConfigCompositionException with one sentence if an override cannot be drawn from, or if nothing is drawn.
+    Raises CompactHydraException with one sentence if an override cannot be drawn from, or if nothing is drawn.
     """
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(lines))
     space = Space(parts={override.get_key_element(): _part(override) for override in overrides})
     if not space.knobs:
-        raise ConfigCompositionException(f"at least one override must be drawn from, got none: add {ALLOWED}")
+        raise CompactHydraException(f"at least one override must be drawn from, got none: add {ALLOWED}")
     return space
 
 
@@ -98,7 +98,7 @@ def _part(override: Override) -> Knob | str:
     try:
         return _knob(override)
     except (ValueError, HydraException) as error:
-        raise ConfigCompositionException(
+        raise CompactHydraException(
             f"{override.input_line} cannot be drawn from: {error}; allowed are {ALLOWED}"
         ) from error
 

@@ -10,12 +10,14 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -84,11 +86,9 @@ class ParetoSweeper(Sweeper):
 
         Raises CompactHydraException, which Hydra prints as a sentence, if nothing can be drawn or no trial succeeds.
         """
-        self._check()
         assert self.config is not None and self.hydra_context is not None
+        space = self.check(arguments, self.hydra_context.config_loader)
         optuna = _optuna()
-        configured = [f"{key}={'null' if value is None else value}" for key, value in self.params.items()]
-        space = space_of([*configured, *arguments], self.hydra_context.config_loader)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -99,19 +99,24 @@ class ParetoSweeper(Sweeper):
         study = optuna.create_study(directions=list(self.objectives.values()), sampler=sampler)
         for begin in range(0, self.n_trials, self.batch_size):
             self._run_batch(study, space, min(self.batch_size, self.n_trials - begin))
-
-        points = self._pareto_set(study, space)
-        (folder / "pareto.json").write_text(json.dumps(points, indent=2) + "\n")
+            # A search that is broken off leaves what it has found.
+            points = self._pareto_set(study, space)
+            (folder / "pareto.json").write_text(json.dumps(points, indent=2) + "\n")
         if not points:
             raise CompactHydraException(f"none of {self.n_trials} trials succeeded: see their messages above")
         succeeded = sum(outcome.values is not None for outcome in self.outcomes.values())
         print(f"\nPareto set: {len(points)} of {succeeded} cells that succeeded, in {self.n_trials} trials\n")
         print(f"{table(points)}\n\nfile    {folder / 'pareto.json'}\n", flush=True)
 
-    def _check(self) -> None:
-        for name in ("n_trials", "batch_size"):
-            if getattr(self, name) < 1:
-                raise CompactHydraException(f"hydra.sweeper.{name} must be at least 1, got {getattr(self, name)}")
+    def check(self, arguments: Sequence[str], loader: ConfigLoader) -> Space:
+        """The search space of the overrides. Raises CompactHydraException for a setting or a range without meaning."""
+        for name, minimum in (("n_trials", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not minimum <= value < 2**32:
+                raise CompactHydraException(
+                    f"hydra.sweeper.{name} must be a whole number of at least {minimum}, got {value!r}: set for "
+                    f"example hydra.sweeper.{name}={minimum}"
+                )
         if not self.objectives:
             raise CompactHydraException("hydra.sweeper.objectives must hold at least one metric")
         for metric, direction in self.objectives.items():
@@ -119,6 +124,9 @@ class ParetoSweeper(Sweeper):
                 raise CompactHydraException(
                     f"hydra.sweeper.objectives.{metric} must be maximize or minimize, got {direction!r}"
                 )
+        _optuna()
+        configured = [f"{key}={'null' if value is None else value}" for key, value in self.params.items()]
+        return space_of([*configured, *arguments], loader)
 
     def _run_batch(self, study: Study, space: Space, size: int) -> None:
         from optuna.trial import TrialState
@@ -155,6 +163,18 @@ class ParetoSweeper(Sweeper):
         self.launched += len(composed)
         for job, result in zip(composed, results, strict=True):
             self.outcomes[job] = outcome_of(result, list(self.objectives))
+            self._check_objectives(result)
+
+    def _check_objectives(self, result: JobReturn) -> None:
+        """Raise CompactHydraException where an objective is a misspelt metric of a cell that succeeded."""
+        returned = result.return_value if result.status == JobStatus.COMPLETED else None
+        metrics = (returned.get("metrics") if isinstance(returned, Mapping) else None) or {}
+        for objective in self.objectives:
+            meant = get_close_matches(objective, metrics, n=1, cutoff=0.8)
+            if meant and objective not in metrics:
+                raise CompactHydraException(
+                    f"hydra.sweeper.objectives must be metrics of a cell, got {objective!r}: did you mean {meant[0]!r}?"
+                )
 
     def _pareto_set(self, study: Study, space: Space) -> list[dict[str, Any]]:
         """The points of the Pareto set, the best by the first objective first."""

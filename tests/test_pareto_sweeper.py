@@ -241,8 +241,10 @@ def test_choices_that_do_not_compose_are_not_launched() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"n_trials": 0}, "hydra.sweeper.n_trials must be at least 1, got 0"),
-        ({"batch_size": -1}, "hydra.sweeper.batch_size must be at least 1, got -1"),
+        ({"n_trials": 0}, "hydra.sweeper.n_trials must be a whole number of at least 1, got 0"),
+        ({"batch_size": -1}, "hydra.sweeper.batch_size must be a whole number of at least 1, got -1"),
+        ({"n_trials": "abc"}, "hydra.sweeper.n_trials must be a whole number of at least 1, got 'abc'"),
+        ({"seed": -1}, "hydra.sweeper.seed must be a whole number of at least 0, got -1"),
         ({"objectives": {"a": None}}, "hydra.sweeper.objectives must hold at least one metric"),
         ({"objectives": {"a": "up"}}, "hydra.sweeper.objectives.a must be maximize or minimize, got 'up'"),
     ],
@@ -250,7 +252,13 @@ def test_choices_that_do_not_compose_are_not_launched() -> None:
 def test_settings_are_checked_first(changes: dict[str, Any], sentence: str) -> None:
     settings: dict[str, Any] = {"n_trials": 1, "batch_size": 1, "seed": 0, "objectives": {"a": "minimize"}}
     with pytest.raises(CompactHydraException, match=re.escape(sentence)):
-        ParetoSweeper(**(settings | changes), params={}).sweep([])
+        ParetoSweeper(**(settings | changes), params={}).check(["x=1,2"], Mock())
+
+
+def test_misspelt_objective_ends_the_search_at_once(app: Application) -> None:
+    done = app.search("n=1,2", "+hydra.sweeper.objectives={test_accuracy: maximize}")
+    assert done.returncode == 1 and len(app.runs) == 1
+    assert "got 'test_accuracy': did you mean 'test/accuracy'?" in done.stderr
 
 
 def test_missing_optuna_is_refused_with_the_command(app: Application) -> None:

@@ -69,7 +69,7 @@ def check_names(config: DictConfig) -> None:
     assert isinstance(everything, dict)
     for name in map(str, everything):
         # Other values may refer to a user's own name.
-        if name not in (*GROUPS, *OWN) and f"${{{name}" not in text:
+        if name not in (*GROUPS, *OWN) and not re.search(rf"\$\{{{re.escape(name)}[}}.\[]", text):
             raise ValueError(_unknown("", name, (*GROUPS, *OWN[:-1]), _leaves(everything)))
     for group, known in (("tracking", TRACKING), ("sweep", SWEEP)):
         for name in config.get(group) or ():

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -209,6 +209,9 @@ def _has(config: DictConfig, key: str) -> bool:
 
 
 def _plainly(error: Exception) -> str:
-    """Hydra's own message without its blank lines and addresses."""
+    """Hydra's own message without its blank lines and addresses, or the sentence of a sweeper or a launcher."""
+    # Hydra itself raises its subclasses.
+    if type(error) is CompactHydraException:
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "https://" not in line]
     return "the configuration cannot be composed: " + "; ".join(lines[:3])

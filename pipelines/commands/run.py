@@ -90,8 +90,19 @@ def _composed(adopted: str | None) -> int:
             raise _as_misuse(raised, began=bool(began)) from raised
         error = raised
     if session.sweep is not None:
-        statuses.append(session.sweep.finish(error))
+        statuses.append(session.sweep.finish(error, _why(error)))
     return max(statuses, default=0)
+
+
+def _why(error: BaseException | None) -> str:
+    """Why a sweep was broken off, in a sentence; empty where it was not, or the user did it."""
+    if error is None or guard.is_interrupt(error):
+        return ""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        from pipelines.commands.mistakes import explained
+
+        return explained(error, sys.argv[1:])
+    return guard.sentence(error)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.types import RunMode
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from pipelines.execution.overrides import grid_command
@@ -31,7 +32,7 @@ def lines(config: DictConfig) -> list[str]:
 
 
 def number_of_cells(config: DictConfig) -> int:
-    """The number of cells that the sweeper runs; the most that a search may run."""
+    """The number of cells that the sweeper runs; the most that a search may run. Its settings are checked."""
     if is_search(config):
         return int(config.hydra.sweeper.n_trials)
     return math.prod(len(values) for values in axes(config).values())
@@ -42,14 +43,31 @@ def cells(config: DictConfig) -> Iterator[tuple[str, ...]]:
     return itertools.product(*axes(config).values())
 
 
+def samples(config: DictConfig) -> Iterator[tuple[str, ...]]:
+    """The overrides of few cells in which each value occurs; of an interval, its start."""
+    values = [_start(override, key) or _values(override, key) for key, override in _overrides(config).items()]
+    for number in range(max(map(len, values), default=0)):
+        yield tuple(of_one[number % len(of_one)] for of_one in values)
+
+
 def axes(config: DictConfig) -> dict[str, list[str]]:
     """The overrides of a grid by their keys, one for each value; a fixed key has one.
 
-    Of two overrides with one key the later counts. Raises ValueError for one that has no list of values.
+    Raises ValueError for one that has no list of values.
     """
-    overrides = OverridesParser.create(config_loader=_loader()).parse_overrides(lines(config))
-    keys = (override.get_key_element() for override in overrides)
-    return {key: _values(override, key) for key, override in zip(keys, overrides, strict=True)}
+    return {key: _values(override, key) for key, override in _overrides(config).items()}
+
+
+def _overrides(config: DictConfig) -> dict[str, Override]:
+    """By their keys. Of two with one key the later counts."""
+    parsed = OverridesParser.create(config_loader=_loader()).parse_overrides(lines(config))
+    return {override.get_key_element(): override for override in parsed}
+
+
+def _start(override: Override, key: str) -> list[str]:
+    """The start of an interval; empty for another override."""
+    sweep = override.value()
+    return [f"{key}={sweep.start}"] if isinstance(sweep, IntervalSweep) else []
 
 
 def _values(override: Override, key: str) -> list[str]:
@@ -72,14 +90,21 @@ def check_composes(config: DictConfig) -> None:
     """Compose cells in which each value of a grid occurs. Raises Hydra's error for the first that it refuses."""
     if is_search(config):
         return
-    grid = axes(config).values()
-    for number in range(max(map(len, grid), default=0)):
-        _composed([values[number % len(values)] for values in grid])
+    axes(config)
+    for overrides in samples(config):
+        _composed(list(overrides))
+
+
+def check_search(config: DictConfig) -> None:
+    """Let the sweeper of a search check its settings and its space, if it can. Raises its error."""
+    if is_search(config) and hasattr(sweeper := instantiate(config.hydra.sweeper), "check"):
+        sweeper.check(config.hydra.overrides.task, _loader())
 
 
 def check_studies(config: DictConfig) -> None:
     """Raise ValueError where a grid goes through studies that are grids themselves: their own grids would be lost."""
-    studies = axes(config).get(STUDY, [])
+    chosen = _overrides(config).get(STUDY)
+    studies = _values(chosen, STUDY) if chosen else []
     if len(studies) > 1 and any(map(_is_grid, studies)):
         others = [word for word in config.hydra.overrides.task if not word.startswith(f"{STUDY}=")]
         commands = " && ".join(grid_command([study, *others]) for study in studies)
@@ -90,8 +115,17 @@ def check_studies(config: DictConfig) -> None:
 
 
 def check_single() -> None:
-    """Raise ValueError where a study that is a grid is run as one cell, unless every key that it sweeps is fixed."""
+    """Raise ValueError for what holds in a grid only: a study that is one, unless every key that it sweeps is fixed,
+    and limits of a sweep's cells.
+    """
     job = HydraConfig.get()
+    for word in job.overrides.task:
+        name, _, value = word.lstrip("+").partition("=")
+        if name in ("sweep.timeout_s", "sweep.threads") and value != "null":
+            raise ValueError(
+                f"{name} is for the cells of a sweep, got {word} for a single cell: run "
+                f"`{grid_command(job.overrides.task)}`, or leave it out"
+            )
     params = job.sweeper.get("params") or {}
     study = job.runtime.choices.get(STUDY)
     fixed = {word.lstrip("+").partition("=")[0] for word in job.overrides.task}

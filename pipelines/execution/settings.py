@@ -19,6 +19,13 @@ def check_settings(config: DictConfig) -> None:
         checks.number("sweep.timeout_s", config.sweep.timeout_s, exclusive_minimum=0)
     if config.sweep.threads is not None:
         checks.integer("sweep.threads", config.sweep.threads, minimum=1)
+    if config.sweep.isolation == "inline":
+        for name in ("timeout_s", "threads"):
+            if config.sweep[name] is not None:
+                raise ValueError(
+                    f"sweep.{name} needs cells in processes of their own, got sweep.{name}={config.sweep[name]} with "
+                    f"sweep.isolation=inline: leave sweep.{name} or sweep.isolation out"
+                )
     checks.number("tracking.patience_s", config.tracking.patience_s, minimum=0)
     check_no_password(config)
 

@@ -115,15 +115,16 @@ class Sweep:
 
         check_settings(config)
         grid.check_studies(config)
+        grid.check_search(config)
         grid.check_composes(config)
         total = grid.number_of_cells(config)
         uri = tracking_uri(config.tracking.uri)
         check_usable(uri)
-        if not grid.is_search(config):
-            first = grid_preflight.first_that_can_run(grid.cells(config))
-            if config.sweep.isolation == "process" and "BasicLauncher" in config.hydra.launcher._target_:
-                # It loads TensorFlow while this process loads MLflow.
-                cell_process.prepare(first)
+        cells = grid.samples(config) if grid.is_search(config) else grid.cells(config)
+        first = grid_preflight.first_that_can_run(cells)
+        if config.sweep.isolation == "process" and "BasicLauncher" in config.hydra.launcher._target_:
+            # It loads TensorFlow while this process loads MLflow.
+            cell_process.prepare(first)
         folder = Path(config.hydra.sweep.dir)
         folders.claim(folder, "hydra.sweep.dir")
 
@@ -148,8 +149,11 @@ class Sweep:
         context = SweepContext(sweep_id=run.run_id, uri=uri, experiment=store.experiment, since=since)
         return cls(context, run, folder, total, config)
 
-    def finish(self, error: BaseException | None) -> int:
-        """Print and record the results; gives the exit status. error: why the sweep was broken off, if it was."""
+    def finish(self, error: BaseException | None, why: str = "") -> int:
+        """Print and record the results; gives the exit status.
+
+        error: by which the sweep was broken off, if it was. why: the sentence for it, empty for an interrupt.
+        """
         from pipelines.comparison import shortlist_note, shortlist_text
 
         self._stop.set()
@@ -181,12 +185,14 @@ class Sweep:
             seconds=time.monotonic() - self._began,
             spent=spent,
             status="KILLED" if interrupted else "FAILED" if failed else "FINISHED",
-            problem=problem,
+            problem="; ".join(filter(None, [why, problem])),
         )
         if report is not None:
             print(f"report  {report}")
         store = self._run.store
         print(f"run     {store.link(self._run.run_id)}\nlist    {store.list_link}", flush=True)
+        if why:
+            print(f"opscore: {why}", file=sys.stderr)
         if problem:
             reason = "interrupted, " if interrupted else ""
             print(f"opscore: {reason}{problem}; the same command again runs only these", file=sys.stderr)

@@ -54,6 +54,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("seed=1.5", "seed must be a whole number of at least 0, got 1.5"),
         ("training.epochs=null", "training.epochs must be a whole number of at least 1, got None"),
         ("model=null", "model must be one of"),
+        ("sweep.timeout_s=60", "for a single cell: run `opscore sweep sweep.timeout_s=60`, or leave it out"),
+        ("+data=/mnt", "data is no field of the configuration"),
         ("~model.width", "model.width must be given, got nothing: set for example model.width=1"),
         ("tracking.uri=sqlite:////etc/passwd/mlflow.db", "and in /etc/passwd nothing can be made: set tracking.uri="),
         (
@@ -67,6 +69,18 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("experiment=smoke", "run `opscore sweep experiment=smoke`, or fix "),
         ("-m experiment=smoke,cpu_study", "run one after the other, `opscore sweep experiment=smoke &&"),
         ("-m training.epochs=interval(1,3)", "training.epochs must be a list of values in a grid"),
+        (
+            "-m hydra/sweeper=pareto technique=cluster technique.clusters=interval(9,3)",
+            "an interval must run from a lower to a higher number, got 9.0 to 3.0",
+        ),
+        (
+            "-m hydra/sweeper=pareto hydra.sweeper.n_trials=abc technique=qat,cluster",
+            "hydra.sweeper.n_trials must be a whole number of at least 1, got 'abc'",
+        ),
+        (
+            "-m hydra/sweeper=pareto technique=qat,cluster dataset=folder dataset.path=/no/photos",
+            "dataset.path must name an existing folder, got /no/photos",
+        ),
         ("-m technique=glob(nothing*)", "technique must match at least one choice"),
         ("technique._target_=nowhere.Own", "technique._target_ must be a class that can be imported"),
         ("dataset=folder dataset.path=/no/(1)", "dataset.name must be a name of letters"),
