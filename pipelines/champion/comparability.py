@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
 
 
+# Conditions that are written without their names.
+_WORDS = {"hardware": "", "timed": "timed "}
+
+
 def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
     """Raise ValueError if the champion cannot be compared with the candidates."""
     for what, own, other in (
@@ -88,12 +92,14 @@ def profile(cell: RecordedCell) -> str:
     return " ".join(f"{name.removeprefix('score.')}={value}" for name, value in sorted(chosen.items()))
 
 
-def hardware_note(cells: Sequence[RecordedCell]) -> str | None:
-    """A sentence if cells were measured on different hardware, which changes times and scores; else None."""
-    machines = sorted({cell.hardware for cell in cells})
-    if len(machines) < 2:
+def conditions_note(cells: Sequence[RecordedCell]) -> str | None:
+    """A sentence if cells were measured under different conditions, which change times and scores; else None."""
+    known = [conditions(cell) for cell in cells]
+    names = [name for name in set().union(*known) if name in _WORDS or name.startswith("measurement.")]
+    values = {name: sorted({one.get(name, "null") for one in known}) for name in sorted(names)}
+    differ = {name: of_one for name, of_one in values.items() if len(of_one) > 1}
+    if not differ:
         return None
-    return (
-        f"measured on different hardware ({'; '.join(machines)}): accuracy and size compare, times and their part of "
-        "the score do not"
-    )
+    listing = ", ".join(f"{_WORDS.get(name, f'{name} ')}{'; '.join(of_one)}" for name, of_one in differ.items())
+    what = "on different hardware" if "hardware" in differ else "under different conditions"
+    return f"measured {what} ({listing}): accuracy and size compare, times and their part of the score do not"

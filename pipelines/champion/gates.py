@@ -4,14 +4,15 @@ A cell passes six gates in this order and stops at the first that it fails: its 
 finished cell, as a cell without one fails), its accuracy is significantly above that of always answering the most
 frequent class, it keeps the budgets and goals of its score profile, it gives up no more accuracy than allowed below the
 most accurate candidate, its score is better than the champion's, and its accuracy is not significantly worse than the
-champion's by more than a margin.
+champion's by more than a margin. Seeds of a cell are taken together, as in the report: their mean score and accuracy
+count, and every seed must have learnt and keep the budgets. The seed with the best score is promoted.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -92,29 +93,46 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Champion:
+    """What candidates are compared with. score: dB, the mean over its seeds. fails: the gate that it fails now."""
+
+    cell: RecordedCell
+    score: float
+    fails: Name | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Judge:
     """Takes cells through the gates.
 
-    champion, most_accurate: what they are compared with. accuracies: the mean over its seeds by run id. predictions_of:
-    called only for the last gate.
+    champion, most_accurate: what they are compared with. predictions_of: called only for the last gate.
     """
 
-    champion: RecordedCell | None
+    champion: Champion | None
     most_accurate: Entry | None
-    accuracies: Mapping[str, float]
     limits: Limits
     predictions_of: PredictionsOf
 
-    def assess(self, cell: RecordedCell) -> Assessment:
-        """Take one cell through the gates, up to the first that it fails."""
+    def assess(self, entry: Entry) -> Assessment:
+        """Take the best seed of a cell through the gates, up to the first that it fails."""
+        cell = max(entry.runs, key=lambda run: run.metrics[SCORE])
+        standing = self.standing(entry, cell)
+        if not standing.gates[-1].passed:
+            return standing
+        gates = [*standing.gates, _score(entry, self.champion)]
+        if gates[-1].passed:
+            # It costs a download.
+            champion = self.champion.cell if self.champion else None
+            gates.append(_accuracy(cell, champion, predictions_of=self.predictions_of, margin=self.limits.margin))
+        return Assessment(cell=cell, gates=tuple(gates))
+
+    def standing(self, entry: Entry, cell: RecordedCell) -> Assessment:
+        """The gates that the champion has to pass too, of which only the last may have failed. cell: of the entry."""
         steps: tuple[Callable[[], Gate], ...] = (
             lambda: Gate(name="effect", passed=True, reason=_effect(cell)),
-            lambda: _learnt(cell),
-            lambda: _feasible(cell),
-            lambda: _drop(self.accuracies.get(cell.run_id, cell.accuracy), self.most_accurate, self.limits.max_drop),
-            lambda: _score(cell, self.champion),
-            # It costs a download.
-            lambda: _accuracy(cell, self.champion, predictions_of=self.predictions_of, margin=self.limits.margin),
+            lambda: _learnt(next((run for run in entry.runs if run.uninformed), cell)),
+            lambda: _feasible(next((run for run in entry.runs if run.feasible != "True"), cell)),
+            lambda: _drop(entry, self.most_accurate, self.limits.max_drop),
         )
         gates: list[Gate] = []
         for step in steps:
@@ -128,40 +146,54 @@ def decide(
     cells: Sequence[RecordedCell],
     champion: RecordedCell | None,
     *,
+    remeasured: Collection[str] = (),
     predictions_of: PredictionsOf,
     limits: Limits,
 ) -> Decision:
     """Assess all candidates by falling score; the first one that passes wins.
 
     cells: at least one, comparable with each other (`comparability.check_comparable`) and with the champion
-    (`training_time.comparable`). A cell with the champion's fingerprint is a re-measured champion: it replaces the
-    champion in the comparison and does not compete with it. predictions_of: reads a cell's predictions from the store;
-    called only for the last gate. Raises ValueError if champion and candidates cannot be compared.
+    (`training_time.comparable`). remeasured: the run ids of those that are the champion's exported model: the newest
+    replaces the champion in the comparison, and it and its other seeds do not compete. A champion that would not pass
+    as a candidate any more does not stand, and its score is no bar. predictions_of: reads a cell's predictions from the
+    store; called only for the last gate. Raises ValueError if champion and candidates cannot be compared.
     """
-    remeasured = [cell for cell in cells if champion is not None and cell.fingerprint == champion.fingerprint]
-    if remeasured:
-        champion = max(remeasured, key=lambda cell: cell.started)
-    # As in the shortlist, seeds are averaged.
-    entries = [entry for entry in entries_of(cells) if not entry.uninformed]
-    best = most_accurate(entries) if entries else None
-    accuracies = {run.run_id: entry.accuracy.value for entry in entries for run in entry.runs}
-    judge = Judge(
-        champion=champion, most_accurate=best, accuracies=accuracies, limits=limits, predictions_of=predictions_of
-    )
-    failed: list[Assessment] = []
-    for cell in sorted((cell for cell in cells if cell not in remeasured), key=lambda cell: -cell.metrics[SCORE]):
-        if champion is not None and _eligible(cell):
-            check_champion(champion, cell)
-        one = judge.assess(cell)
+    entries = sorted(entries_of(cells), key=lambda entry: -entry.score.value)
+    informed = [entry for entry in entries if not entry.uninformed]
+    best = most_accurate(informed) if informed else None
+    judge = Judge(champion=None, most_accurate=best, limits=limits, predictions_of=predictions_of)
+    again = [cell for cell in cells if cell.run_id in remeasured]
+    own, failed = None, []
+    if champion is not None:
+        champion = max(again, key=lambda cell: cell.started, default=champion)
+        (own,) = [one for one in entries if _holds(one, champion)] or entries_of([champion])
+        for entry in entries:
+            if entry is not own and entry.eligible:
+                check_champion(champion, entry.runs[0])
+        standing = judge.standing(own, champion)
+        fails = None if standing.gates[-1].passed else standing.gates[-1].name
+        failed = [standing] if fails and again else []
+        judge = replace(judge, champion=Champion(cell=champion, score=own.score.value, fails=fails))
+    winner = None
+    for entry in entries:
+        if entry is own:
+            continue
+        one = judge.assess(entry)
         if one.passed:
-            misses = _nearest_first(failed)
-            return Decision(winner=one, misses=misses, champion=champion, stands=False, most_accurate=best)
+            winner = one
+            break
         failed.append(one)
-    ineligible = [cell for cell in remeasured if not _eligible(cell)]
-    failed += map(judge.assess, ineligible)
-    stands = len(remeasured) > len(ineligible)
-    misses = _nearest_first(failed)
-    return Decision(winner=None, misses=misses, champion=champion, stands=stands, most_accurate=best)
+    return Decision(
+        winner=winner,
+        misses=tuple(sorted(failed, key=lambda one: one.miss)),
+        champion=champion,
+        stands=winner is None and bool(again) and not (judge.champion and judge.champion.fails),
+        most_accurate=best,
+    )
+
+
+def _holds(entry: Entry, cell: RecordedCell) -> bool:
+    return any(run.run_id == cell.run_id for run in entry.runs)
 
 
 def accuracy(own: Predictions, champion: Predictions, *, margin: float) -> Gate:
@@ -180,11 +212,6 @@ def accuracy(own: Predictions, champion: Predictions, *, margin: float) -> Gate:
         f"{-100 * margin:+.2f}"
     )
     return Gate(name="accuracy", passed=high >= -margin, reason=reason, shortfall=-margin - high)
-
-
-def _eligible(cell: RecordedCell) -> bool:
-    """Whether it passes the gates that depend on nothing but the cell."""
-    return _learnt(cell).passed and _feasible(cell).passed
 
 
 def _effect(cell: RecordedCell) -> str:
@@ -223,25 +250,27 @@ def _feasible(cell: RecordedCell) -> Gate:
     return Gate(name="feasible", passed=False, reason=reason, shortfall=max(excess.values(), default=1.0))
 
 
-def _drop(accuracy: float, top: Entry | None, max_drop: float) -> Gate:
-    """accuracy: the mean over the cell's seeds."""
-    drop = top.accuracy.value - accuracy if top else 0.0
+def _drop(entry: Entry, top: Entry | None, max_drop: float) -> Gate:
+    drop = top.accuracy.value - entry.accuracy.value if top else 0.0
     seeds = f" over {len(top.runs)} seeds" if top and len(top.runs) > 1 else ""
-    below = f"{100 * drop:.2f} points below {top.label}, the most accurate candidate{seeds}" if top and drop else ""
+    below = f"{100 * drop:.2f} points below {top.label}, the most accurate candidate{seeds}" if top and drop > 0 else ""
     return Gate(
         name="drop",
         passed=within(max_drop, drop),
-        reason=f"{accuracy:.1%}, {below or 'the most accurate candidate'}; allowed {100 * max_drop:.2f}",
+        reason=f"{entry.accuracy.value:.1%}, {below or 'the most accurate candidate'}; allowed {100 * max_drop:.2f}",
         shortfall=drop - max_drop,
     )
 
 
-def _score(cell: RecordedCell, champion: RecordedCell | None) -> Gate:
-    own = cell.metrics[SCORE]
+def _score(entry: Entry, champion: Champion | None) -> Gate:
+    own, seeds = entry.score.value, f" over {len(entry.runs)} seeds" if len(entry.runs) > 1 else ""
     if champion is None:
-        return Gate(name="score", passed=True, reason=f"{own:.1f} dB, the best of the feasible")
-    more = own - champion.metrics[SCORE]
-    reason = f"{own:.2f} dB against {champion.metrics[SCORE]:.2f} dB, {more:+.2f} dB"
+        return Gate(name="score", passed=True, reason=f"{own:.1f} dB{seeds}, the best of the feasible")
+    if champion.fails:
+        no_bar = f"the champion's {champion.score:.1f} dB is no bar, as it fails the gate {champion.fails} now"
+        return Gate(name="score", passed=True, reason=f"{own:.1f} dB{seeds}; {no_bar}")
+    more = own - champion.score
+    reason = f"{own:.2f} dB{seeds} against {champion.score:.2f} dB, {more:+.2f} dB"
     return Gate(name="score", passed=more > 0, reason=reason, shortfall=-more)
 
 
@@ -255,8 +284,11 @@ def _accuracy(
     except StoreError as error:
         # The other candidates are still assessed.
         return Gate(name="accuracy", passed=False, reason=f"unknown, as {error}", shortfall=math.inf)
-    return accuracy(own, predictions_of(champion), margin=margin)
-
-
-def _nearest_first(failed: Sequence[Assessment]) -> tuple[Assessment, ...]:
-    return tuple(sorted(failed, key=lambda one: one.miss))
+    try:
+        its = predictions_of(champion)
+    except StoreError as error:
+        raise StoreError(
+            f"the champion's answers are lost ({error}), so that no candidate can be compared with it: bring them "
+            "back, or add --anew to the command to let the best candidate take its place"
+        ) from error
+    return accuracy(own, its, margin=margin)

@@ -75,8 +75,9 @@ def promoted(
     compared = training_time.comparable([*cells, champion] if champion else cells)
     cells, champion = compared[: len(cells)], compared[-1] if champion else None
     train_time_note = training_time.note(compared)
-    decision = gates.decide(cells, champion, predictions_of=registry.predictions, limits=limits)
-    note = comparability.hardware_note([*cells, *([decision.champion] if decision.champion else [])])
+    again = _remeasured(cells, champion, version, registry) if champion and version else []
+    decision = gates.decide(cells, champion, remeasured=again, predictions_of=registry.predictions, limits=limits)
+    note = comparability.conditions_note([*cells, *([decision.champion] if decision.champion else [])])
     count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
     lines = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
     lines += found.notes
@@ -85,7 +86,9 @@ def promoted(
     lines += [f"Note: the candidates were {trained}."] if trained else []
     lines += [train_time_note] if train_time_note else []
     if any(len(entry.runs) > 1 for entry in entries_of(cells)):
-        lines.append("Note: accuracies of seeds are averaged; the version that is promoted is that of a single seed.")
+        lines.append(
+            "Note: accuracies and scores of seeds are averaged; of these, the seed with the best score is promoted."
+        )
     lines = [wrapped(line, width) for line in lines]
     if dry_run:
         lines += [*_shortlists(cells, registry, width), ""]
@@ -171,13 +174,39 @@ def _reasons(
         **{key: f"{value:.4f}" for key, value in cell.metrics.items() if key.startswith(metrics.SCORES)},
         "score_profile": comparability.profile(cell),
         **{f"gate/{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
-        "replaced": f"version {version.number}, run {version.run_id}" if version else "nothing, it is the first",
+        "replaced": _replaced(version, cell),
         "hardware": cell.hardware,
         **_runtime(cell),
-        "hardware_note": note or "all were measured on the same hardware",
+        "hardware_note": note or "all were measured alike, on the same hardware",
         f"{PREFIX}compared_runs": _listed(sorted(compared)) or "none",
         f"{PREFIX}data_digest": cell.digest,
     }
+
+
+def _replaced(version: Version | None, cell: RecordedCell) -> str:
+    if version is None:
+        return "nothing, it is the first"
+    # Promoted once more, it still has the place of the version before it.
+    own = version.tags.get("replaced") if version.run_id == cell.run_id else None
+    return own or f"version {version.number}, run {version.run_id}"
+
+
+def _remeasured(
+    cells: Sequence[RecordedCell], champion: RecordedCell, version: Version, registry: Registry
+) -> list[str]:
+    """The run ids of the cells whose exported model is the champion's, byte by byte: a training that is repeated gives
+    another one.
+    """
+
+    def is_same(cell: RecordedCell) -> bool:
+        if cell.run_id == version.run_id or not version.sha256:
+            return True
+        try:
+            return registry.exported_sha256(cell.run_id) == version.sha256
+        except StoreError:
+            return False
+
+    return [cell.run_id for cell in cells if cell.fingerprint == champion.fingerprint and is_same(cell)]
 
 
 def _runtime(cell: RecordedCell) -> dict[str, str]:
@@ -196,7 +225,8 @@ def _misses(judged: Sequence[gates.Assessment], registry: Registry, width: float
     nearest = judged[:MAX_MISSES]
     failed = [one.gates[-1] for one in nearest]
     reasons = [
-        (_broken_budgets(one.cell, registry) if gate.name == "feasible" else "") or gate.reason
+        # Those of its run are by the times there.
+        (_broken_budgets(one.cell, registry) if gate.name == "feasible" and not one.cell.device else "") or gate.reason
         for one, gate in zip(nearest, failed, strict=True)
     ]
     scores = [SCORE.text(one.cell.metrics[SCORE.metric]) for one in nearest]
@@ -269,7 +299,8 @@ def _nobody(decision: gates.Decision, version: Version | None, name: str, regist
     nearest = _misses(decision.misses, registry, width) if decision.misses else ""
     if version is None or decision.champion is None or not decision.stands:
         raise ValueError(f"none of the candidates for {name} passes all gates, the nearest misses:\n{nearest}")
-    standing = f"Nothing to do: version {version.number}, {_named(decision.champion)}, stays the champion."
+    deployed = f"{decision.champion.name}, seed {decision.champion.seed}, run {version.run_id}"
+    standing = f"Nothing to do: version {version.number}, {deployed}, stays the champion."
     standing = wrapped(standing, width)
     return f"Not passing all gates:\n{nearest}\n{standing}" if nearest else standing
 

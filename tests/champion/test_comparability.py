@@ -29,9 +29,17 @@ def test_cells_without_a_digest_are_refused() -> None:
 
 
 def test_different_hardware_has_a_note() -> None:
-    assert comparability.hardware_note([cell("a", 1), cell("b", 2)]) is None
-    note = comparability.hardware_note([cell("a", 1), cell("b", 2, hardware="two, 8 cores")])
+    assert comparability.conditions_note([cell("a", 1), cell("b", 2)]) is None
+    note = comparability.conditions_note([cell("a", 1), cell("b", 2, hardware="two, 8 cores")])
     assert note is not None and "one, 2 cores; two, 8 cores" in note
+
+
+def test_other_measurement_of_a_champion_has_a_note() -> None:
+    cells = [cell(name, 1, params=PROFILE | {"measurement.threads": name}) for name in "14"]
+    note = comparability.conditions_note([*cells, cell("older", 1)])
+    assert note is not None and note.startswith(
+        "measured under different conditions (measurement.threads 1; 4; null): accuracy and size compare"
+    )
 
 
 def test_other_machines_and_measurements_are_refused() -> None:

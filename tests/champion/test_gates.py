@@ -69,6 +69,8 @@ def decided(
     return gates.decide(
         cells,
         champion,
+        # The same file has the same fingerprint.
+        remeasured=[one.run_id for one in cells if champion and one.fingerprint == champion.fingerprint],
         predictions_of=lambda one: known.get(one.run_id, predictions(900)) if known else predictions(900),
         limits=LIMITS,
     )
@@ -100,7 +102,11 @@ def test_next_best_wins_where_the_best_lost_accuracy() -> None:
 
 def test_the_champion_remains_if_it_is_the_best_candidate() -> None:
     decision = gates.decide(
-        [cell("old", 60), cell("b", 50)], cell("old", 60), predictions_of=no_predictions, limits=LIMITS
+        [cell("old", 60), cell("b", 50)],
+        cell("old", 60),
+        remeasured=["old"],
+        predictions_of=no_predictions,
+        limits=LIMITS,
     )
     assert decision.winner is None and decision.stands
     # A champion that is no candidate does not count as a winner.
@@ -319,6 +325,50 @@ def test_the_mean_over_seeds_decides_and_not_a_lucky_one() -> None:
     assert decision.winner is not None and decision.winner.cell is steady
     reasons = {miss.gates[-1].reason for miss in decision.misses}
     assert reasons == {"85.0%, 5.00 points below small_cnn-digits-steady, the most accurate candidate; allowed 2.00"}
+
+
+def seeds(name: str, scores: tuple[float, ...], **changed: Any) -> list[RecordedCell]:
+    return [
+        cell(f"{name}{seed}", score, seed=str(seed), **({"name": name, "technique": name} | changed))
+        for seed, score in enumerate(scores)
+    ]
+
+
+def test_mean_score_over_seeds_decides_as_in_the_report() -> None:
+    # The single best score is a's, the best mean b's.
+    decision = decided([*seeds("a", (94, 90, 86)), *seeds("b", (92, 93, 91))], None)
+    assert decision.winner is not None and decision.winner.cell.run_id == "b1"
+    assert decision.winner.gates[4].reason == "92.0 dB over 3 seeds, the best of the feasible"
+
+
+def test_every_seed_must_keep_budgets_and_have_learnt() -> None:
+    infeasible = [replace(one, feasible=str(one.seed != "2")) for one in seeds("a", (94, 94, 94))]
+    blind = with_majority("b", 93, 0.3)
+    learnt = replace(with_majority("other", 95, 0.001), seed="1", name=blind.name, technique=blind.technique)
+    decision = decided([*infeasible, blind, learnt, cell("c", 60)], None)
+    assert decision.winner is not None and decision.winner.cell.run_id == "c"
+    assert [one.gates[-1].name for one in decision.misses] == ["feasible", "learnt"]
+
+
+def test_lucky_seed_does_not_replace_the_champion_of_its_cell() -> None:
+    cells = seeds("a", (90, 95))
+    decision = gates.decide(cells, cells[0], remeasured=["a0"], predictions_of=no_predictions, limits=LIMITS)
+    assert decision.winner is None and decision.stands
+    # Others have to beat the mean.
+    found = decided([*cells, cell("b", 92)], cells[0])
+    assert found.misses[0].gates[-1].reason == "92.00 dB against 92.50 dB, -0.50 dB"
+
+
+def test_champion_that_lost_too_much_accuracy_does_not_stand() -> None:
+    old, new = with_accuracy("old", 95, 0.80), with_accuracy("new", 93, 0.95)
+    decision = decided([old, new], old)
+    assert decision.winner is not None and decision.winner.cell.run_id == "new"
+    assert decision.winner.gates[4].reason == (
+        "93.0 dB; the champion's 95.0 dB is no bar, as it fails the gate drop now"
+    )
+    assert decision.misses[0].cell.run_id == "old" and decision.misses[0].gates[-1].name == "drop"
+    # So does one that is not among the candidates.
+    assert decided([new], old).winner is not None
 
 
 def test_of_equally_accurate_cells_the_fittest_is_the_reference() -> None:

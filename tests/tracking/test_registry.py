@@ -118,6 +118,34 @@ def test_promoting_again_has_nothing_to_do(copy: Copy, opscore: Command) -> None
     assert copy.state() == before
 
 
+def test_retrained_champion_is_a_candidate(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+    opscore("promote", BY.format("baseline"))
+    champion = copy.run("baseline")
+    better = {"score/operational": champion.data.metrics["score/operational"] + 5}
+
+    def measured_again(_: Path) -> dict[str, float]:
+        return better
+
+    def trained_again(cell: Path) -> dict[str, float]:
+        with (cell / "model.tflite").open("ab") as file:
+            file.write(b"other weights")
+        return better
+
+    copy.clone(champion, tmp_path / "same", change=measured_again)
+    # The version that is deployed is named, with its own run.
+    out = " ".join(opscore("promote", BY.format("baseline")).split())
+    assert f"Nothing to do: version 1, clone, seed 0, run {champion.info.run_id}, stays the champion." in out
+    other = copy.clone(champion, tmp_path / "other", change=trained_again)
+    out = " ".join(opscore("promote", f"filter=attributes.run_id = '{other}'", "--dry-run").split())
+    assert f"clone, seed 0, run {other} passes all gates:" in out
+
+
+def test_champion_promoted_anew_keeps_its_reason(copy: Copy, opscore: Command) -> None:
+    opscore("promote", BY.format("baseline"))
+    opscore("promote", BY.format("baseline"), "--anew")
+    assert copy.versions()["1"]["replaced"] == "nothing, it is the first"
+
+
 def test_dry_run_shows_everything_and_changes_nothing(copy: Copy, opscore: Command) -> None:
     before = copy.state()
     out = opscore("promote", "--dry-run", ALL)
