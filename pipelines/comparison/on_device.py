@@ -21,7 +21,7 @@ from pipelines.results.metrics import (
     gain_of,
     term_of,
 )
-from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, Figures, figures, least
+from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, REFERENCE, Figures, figures, least
 from pipelines.results.recorded import BASELINE, OnDevice
 from pipelines.results.score import decibels
 from pipelines.results.words import listed, threads_in_words
@@ -78,7 +78,8 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
     known = {run_id: _on(cell, device.target) for run_id, cell in everything.items()}
     _check(cells, device, known)
     chosen = _chosen(list(everything.values()), device, known)
-    bases = baselines_of(cells, everything.values())
+    # Of a baseline that was recorded twice, perhaps only the older one was measured.
+    bases = baselines_of(cells, [cell for cell in everything.values() if cell.run_id in chosen])
     found: list[RecordedCell] = []
     missing: Counter[str] = Counter()
     for cell in cells:
@@ -86,7 +87,7 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
         own = chosen.get(cell.run_id)
         if own is None:
             missing[_why_missing(cell, device, known[cell.run_id])] += 1
-        elif base is None or base.run_id not in chosen:
+        elif base is None:
             missing[f"the baseline has no figures there ({cell.name})"] += 1
         else:
             ratio = _relative(own, chosen[base.run_id], known[base.run_id], device.threads)
@@ -180,16 +181,25 @@ def _usable(one: Figures, device: Device) -> bool:
 def _relative(own: Figures, base: Figures, of_base: Sequence[Figures], threads: int) -> tuple[float, float, float]:
     """The time over the baseline's, and the bounds of the 95% prediction interval.
 
-    From the ratios to what their sessions had for reference, where that is the same for both: the one runtime of the
-    baseline that has no ratio. Otherwise from the medians, whose intervals are wider.
+    From the ratios to what their sessions had for reference, where that is the baseline by one runtime in both.
+    Otherwise from the medians, whose intervals are wider.
     """
     if own is base:
         return 1.0, 1.0, 1.0
-    references = [one for one in of_base if threads in one.threads and one.ratio(threads) is None]
     over = own.ratio(threads)
-    if len(references) == 1 and over is not None:
+    if over is not None and _have_one_reference(own, base, [one for one in of_base if threads in one.threads], threads):
         return _quotient(over, base.ratio(threads) or (1.0, 1.0, 1.0))
     return _quotient(own.p50_ms(threads), base.p50_ms(threads))
+
+
+def _have_one_reference(own: Figures, base: Figures, of_base: Sequence[Figures], threads: int) -> bool:
+    """Whether both ratios are to the baseline by the same runtime."""
+    if (its := own.tags.get(REFERENCE)) and (of_baseline := base.tags.get(REFERENCE)):
+        return its == of_baseline
+    # Older sessions did not record it. It is the one without a ratio, unless a later session had another.
+    references = [one for one in of_base if one.ratio(threads) is None]
+    began = {one.tags.get(BEGAN) for one in (own, *of_base)}
+    return len(references) == 1 and (len(of_base) == 1 or len(began) == 1)
 
 
 def _quotient(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -225,6 +235,7 @@ def _moved(
             runtime=own.runtime,
             threads=device.threads,
             began=own.tags.get(BEGAN, ""),
+            trained_on=cell.hardware,
             is_reliable=own.is_reliable(device.threads),
             agreement=own.agreement,
             times_ms=times,

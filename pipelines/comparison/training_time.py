@@ -1,11 +1,13 @@
-"""The training time in comparisons: how far it scatters, and what becomes of it where it is unknown.
+"""The training time in comparisons: how far it scatters, and where it is left out.
 
-Scores with and without it do not compare, so a comparison in which one is unknown leaves it out.
+Scores with and without it do not compare, so a comparison in which one is unknown leaves it out. So does one of cells
+that were trained on different machines, whose times by a third compare.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,10 +26,15 @@ MIN_DEGREES = 5
 
 
 def comparable(cells: Sequence[RecordedCell]) -> list[RecordedCell]:
-    """The cells, all without the score's part from the training time where that of one or more is unknown."""
-    if not any(cell.train_unknown for cell in cells):
-        return list(cells)
-    return [_without_train_time(cell) for cell in cells]
+    """The cells, all without the score's part from the training time where their training times do not compare."""
+    if any(cell.train_unknown for cell in cells) or len(_machines(cells)) > 1:
+        return [_without_train_time(cell) for cell in cells]
+    return list(cells)
+
+
+def _machines(cells: Sequence[RecordedCell]) -> list[str]:
+    """The machines that trained cells whose times are of one device; other cells are on one anyway (`groups`)."""
+    return sorted({cell.trained_on for cell in cells if cell.device})
 
 
 def spread(entries: Sequence[Sequence[RecordedCell]]) -> float:
@@ -36,8 +43,11 @@ def spread(entries: Sequence[Sequence[RecordedCell]]) -> float:
     entries: the runs of each, which differ in their seed alone. Pooled over them, where they show it with
     MIN_DEGREES degrees of freedom; else TRAIN_SPREAD.
     """
-    own = [[run.metrics.get(OWN_TRAIN_S, 0.0) for run in runs] for runs in entries if len(runs) > 1]
-    logs = [np.log(seconds) for seconds in own if min(seconds) > 0]
+    own: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for number, runs in enumerate(entries):
+        for run in runs:
+            own[number, run.trained_on].append(run.metrics.get(OWN_TRAIN_S, 0.0))
+    logs = [np.log(seconds) for seconds in own.values() if len(seconds) > 1 and min(seconds) > 0]
     degrees = sum(len(one) - 1 for one in logs)
     if degrees < MIN_DEGREES:
         return TRAIN_SPREAD
@@ -49,8 +59,15 @@ def note(cells: Sequence[RecordedCell]) -> str | None:
 
     cells: before `comparable` or after it.
     """
-    unknown = [cell for cell in cells if cell.train_unknown]
-    if not unknown or not any(float(cell.params.get(f"score.{TRAIN_TIME}", 0)) for cell in cells):
+    if not any(float(cell.params.get(f"score.{TRAIN_TIME}", 0)) for cell in cells):
+        return None
+    machines, unknown = _machines(cells), [cell for cell in cells if cell.train_unknown]
+    if not unknown and len(machines) > 1:
+        return (
+            f"The cells were trained on {len(machines)} machines ({'; '.join(machines)}), whose training times do not "
+            "compare, so all scores here leave the training time out."
+        )
+    if not unknown:
         return None
     models = ", ".join(sorted({cell.model for cell in unknown}))
     return (

@@ -21,9 +21,10 @@ MAX_CHANGED = 0.01
 # Two measurements of one model differ by so much.
 SAME = 0.02
 # Tags below `measure/<device>/<runtime>/`: the session's machine as JSON, the library, what it computed in, the second
-# at which the session began, and why its figures do not count, or `no`.
+# at which the session began, why its figures do not count, or `no`, and the runtime of what ratios are to.
 HARDWARE, VERSION, PRECISION, BEGAN, INVALID = "hardware", "version", "precision", "began", "invalid"
-TAGS = (HARDWARE, VERSION, PRECISION, BEGAN, INVALID)
+REFERENCE = "reference"
+TAGS = (HARDWARE, VERSION, PRECISION, BEGAN, INVALID, REFERENCE)
 Key = TypeVar("Key")
 _THREADS = re.compile(r"p50_ms_(\d+)t")
 

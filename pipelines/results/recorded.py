@@ -28,14 +28,16 @@ class Predictions:
 class OnDevice:
     """How a cell runs on a device: `comparison.on_device`.
 
-    began: the second at which its session began, empty where it is not recorded. agreement: share of images with the
-    class that LiteRT gives; None where it was not compared. times_ms: median time of one image by runtime.
+    began: the second at which its session began, empty where it is not recorded. trained_on: the machine of the cell's
+    own run. agreement: share of images with the class that LiteRT gives; None where it was not compared. times_ms:
+    median time of one image by runtime.
     """
 
     target: str
     runtime: str
     threads: int
     began: str
+    trained_on: str
     is_reliable: bool
     agreement: float | None
     times_ms: Mapping[str, float]
@@ -101,6 +103,11 @@ class RecordedCell:
     def train_unknown(self) -> bool:
         """Whether the time of all training that led to its exported model is unknown."""
         return TRAIN_S not in self.metrics
+
+    @property
+    def trained_on(self) -> str:
+        """The machine that trained it."""
+        return self.device.trained_on if self.device else self.hardware
 
     @property
     def trainings(self) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, HARDWARE, INVALID, PRECISION, PREFIX, VERSION
+from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, HARDWARE, INVALID, PRECISION, PREFIX, REFERENCE, VERSION
 from pipelines.system.errors import StoreError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class OnTarget:
 
     target: the device's name. runtime, version, precision: its name, its version and what it computed in. began:
     seconds since 1970. metrics: by name below `measure/<device>/<runtime>/`. invalid: why they do not count; empty
-    where they do. folder: its files.
+    where they do. reference: the runtime of what the ratios are to, its own where it is that itself; empty in sessions
+    that did not record it. folder: its files.
     """
 
     target: str
@@ -40,27 +41,28 @@ class OnTarget:
     hardware: Mapping[str, Any]
     metrics: Mapping[str, float]
     invalid: str
+    reference: str
     folder: Path
 
 
-def record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
-    """Record the figures on a run, unless it has newer ones of the same device. May be repeated.
+def record(client: MlflowClient, run_id: str, found: OnTarget) -> bool:
+    """Record the figures on a run, unless it has newer ones of the same device: then gives False. May be repeated.
 
     Raises StoreError where the store refuses.
     """
     try:
-        _record(client, run_id, found)
+        return _record(client, run_id, found)
     except Exception as error:
         raise StoreError(f"the figures of run {run_id} could not be recorded ({error})") from error
 
 
-def _record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
+def _record(client: MlflowClient, run_id: str, found: OnTarget) -> bool:
     from mlflow.entities import Metric, RunTag
 
     place = f"{PREFIX}/{found.target}/{found.runtime}"
     recorded = client.get_run(run_id).data
     if int(recorded.tags.get(f"{place}/{BEGAN}", 0)) > found.began:
-        return
+        return False
     client.log_artifacts(run_id, str(found.folder), place)
     values = {f"{place}/{name}": value for name, value in found.metrics.items()}
     # MLflow deletes no metric, so one that only an earlier session had, perhaps a 99th percentile, becomes NaN.
@@ -73,9 +75,10 @@ def _record(client: MlflowClient, run_id: str, found: OnTarget) -> None:
         HARDWARE: json.dumps(found.hardware),
         VERSION: found.version,
         PRECISION: found.precision,
-    }
+    } | ({REFERENCE: found.reference} if found.reference else {})
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, found.began * 1000, found.began) for name, value in values.items()],
         tags=[RunTag(f"{place}/{name}", value[:TAG_CHARACTERS]) for name, value in tags.items()],
     )
+    return True

@@ -80,6 +80,47 @@ def test_sessions_with_different_references_use_medians() -> None:
     assert found["quantize_int8"].metrics["baseline/time_ratio"] == pytest.approx(1.0 / 0.9)
 
 
+def with_references(cell: RecordedCell, **runtimes: str) -> RecordedCell:
+    return replace(cell, on_devices={f"measure/pi/{name}/reference": of for name, of in runtimes.items()})
+
+
+def test_ratio_counts_only_against_its_own_reference() -> None:
+    base, int8 = pair()
+    # A later session had OpenVINO first, so LiteRT's ratio of the baseline is to the baseline on OpenVINO.
+    metrics = {name: value for name, value in base.metrics.items() if "/ratio" not in name}
+    later = on(replace(base, metrics=metrics), "pi/litert", 2.0, ratio=2.2)
+    told = with_references(int8, litert="litert", openvino="litert")
+    (_, found) = timed((with_references(later, litert="openvino", openvino="openvino"), told), PI).cells
+    assert found.metrics["baseline/time_ratio"] == pytest.approx(1.0 / 0.9)
+    (_, found) = timed((with_references(base, litert="litert", openvino="litert"), told), PI).cells
+    assert found.metrics["baseline/time_ratio"] == pytest.approx(0.5 / 0.45)
+    # Sessions that did not record it: their times tell that there were two.
+    began = {name: {f"measure/pi/{name}/began": "1"} for name in ("litert", "openvino")}
+    first = replace(int8, on_devices=began["litert"])
+    (_, found) = timed((replace(later, on_devices={"measure/pi/litert/began": "2"}), first), PI).cells
+    assert found.metrics["baseline/time_ratio"] == pytest.approx(1.0 / 0.9)
+
+
+def test_older_record_of_a_baseline_has_the_figures() -> None:
+    base, int8 = pair()
+    newer = replace(recorded("baseline"), run_id="newer", fingerprint="base", started=base.started + 1)
+    found = timed((int8, base, newer), PI)
+    assert {cell.technique for cell in found.cells} == {"baseline", "quantize_int8"}
+    assert found.cells[0].metrics["baseline/time_ratio"] == pytest.approx(0.5 / 0.45)
+    assert "1 cell is left out, as there are no figures for it" in found.notes[1]
+
+
+def test_training_times_of_two_machines_are_left_out() -> None:
+    base, int8 = pair()
+    laptop, gpu = (replace(base, metrics=base.metrics | {"time/train_total_s": 600.0}), replace(int8, hardware="a GPU"))
+    found = timed((laptop, gpu), PI)
+    (comparison,) = compare(found.cells)
+    assert all("train_time" not in entry.terms for entry in comparison.entries)
+    assert any("trained on 2 machines (a CPU; a GPU)" in note for note in notes(comparison))
+    scores = [entry.score.value - sum(entry.terms.values()) for entry in comparison.entries]
+    assert max(scores) - min(scores) == pytest.approx(0, abs=1e-9)
+
+
 def test_baseline_that_was_not_chosen() -> None:
     base, int8 = pair()
     (found,) = timed((int8,), PI, baselines=[base]).cells
