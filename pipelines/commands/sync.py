@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.cells.cell import Cell
 from pipelines.cells.compose import recorded_cell
 from pipelines.cells.plan import Plan
 from pipelines.commands import arguments
@@ -21,8 +22,9 @@ from pipelines.execution.preflight import digest_of, loaded
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.system.guard import FAILURE
 from pipelines.tracking.address import check_reachable
-from pipelines.tracking.cell_run import RunReceipt
+from pipelines.tracking.cell_run import RunReceipt, keys_of
 from pipelines.tracking.moved import address_of
+from pipelines.tracking.tags import FOLDER
 
 # Errors that concern one cell: the others are still sent.
 EXPECTED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
@@ -43,7 +45,8 @@ def unsent(folders: Sequence[Path]) -> Iterator[tuple[Path, RunReceipt]]:
 def send(folder: Path, receipt: RunReceipt) -> str:
     """Complete the run of the finished cell in `folder`; gives the run's id.
 
-    Raises StoreError where the store refuses, ValueError or OSError where the cell's data cannot be loaded.
+    Raises StoreError where the store refuses, ValueError or OSError where the cell's data cannot be loaded, or have
+    changed and a new run would name them.
     """
     from pipelines.execution import figures
     from pipelines.tracking.store import Store
@@ -52,14 +55,28 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     cell = recorded_cell(finished.files.config)
     data = loaded(cell.dataset)
     store = Store(receipt.uri, receipt.experiment)
-    if not finished.files.folder.joinpath("figures").exists():
+    have_changed = receipt.images not in ("", data.digest)
+    if have_changed and not store.has_run(receipt.run_id):
+        raise ValueError(
+            f"its run is lost, and a new one needs the images of {cell.dataset.name} as they were: put them back, or "
+            "run the cell again"
+        )
+    if not have_changed and not finished.files.folder.joinpath("figures").exists():
         figures.draw(finished, data, folder / "figures")
-    plan = Plan.of(cell, digest_of)
-    keys = {"fingerprint": finished.result.fingerprint, "identity": plan.result_key, "baseline": plan.baseline}
-    with store.resumed(receipt.run_id, cell, data, folder, **keys) as run:
+    with store.resumed(receipt.run_id, cell, data, folder, _keys(receipt, finished, cell)) as run:
         run.record(finished, data)
         run.record_breakdown(finished)
     return run.run_id
+
+
+def _keys(receipt: RunReceipt, finished: Finished, cell: Cell) -> dict[str, str]:
+    """The tags by which the cell is found: those that it had, not those that today's code and libraries give."""
+    folder = finished.files.folder
+    if receipt.keys:
+        return receipt.keys | {FOLDER: str(folder.resolve())}
+    # A cell of an older version.
+    plan = Plan.of(cell, digest_of)
+    return keys_of(folder, fingerprint=finished.result.fingerprint, identity=plan.result_key, baseline=plan.baseline)
 
 
 @click.command("sync", cls=arguments.Command, help=__doc__)

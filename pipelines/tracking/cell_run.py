@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from pipelines.system.runtime import hardware_name
 from pipelines.tracking import view
 from pipelines.tracking.client import retry_on_conflict
 from pipelines.tracking.liveness import Pulse, identity
-from pipelines.tracking.tags import DELEGATED, HEARTBEAT, MAJORITY, PROCESS
+from pipelines.tracking.tags import BASELINE, DELEGATED, FINGERPRINT, FOLDER, HEARTBEAT, IDENTITY, MAJORITY, PROCESS
 
 if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
@@ -48,17 +48,32 @@ QUIET_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class RunReceipt(Record):
-    """The run of a cell's folder, in a file next to that folder. recorded: whether the run is complete."""
+    """The run of a cell's folder, in a file next to that folder.
+
+    recorded: whether the run is complete. keys: the tags by which the cell is found. images: the digest of its images.
+    Both are empty in files of older versions.
+    """
 
     uri: str
     experiment: str
     run_id: str
     recorded: bool
+    keys: dict[str, str] = field(default_factory=dict)
+    images: str = ""
 
     @staticmethod
     def path(folder: Path) -> Path:
         """The file next to the cell's folder."""
         return folder.with_name(f"{folder.name}.run.json")
+
+
+def keys_of(folder: Path, *, fingerprint: str, identity: str, baseline: str = "") -> dict[str, str]:
+    """The tags by which a cell is found.
+
+    identity: its result key. baseline: the fingerprint of its baseline, empty where it has none.
+    """
+    keys = {FINGERPRINT: fingerprint, IDENTITY: identity, FOLDER: str(folder.resolve())}
+    return keys | ({BASELINE: baseline} if baseline else {})
 
 
 class CellRun:
@@ -92,11 +107,14 @@ class CellRun:
         folder: Path,
         run_id: str | None = None,
         tags: Mapping[str, str] | None = None,
+        keys: Mapping[str, str] | None = None,
+        images: str = "",
         monitored: bool = True,
     ) -> Iterator[CellRun]:
         """Open a run, or `run_id` again, and end it as FINISHED, FAILED with the traceback, or KILLED on an interrupt.
 
-        folder: the cell's, which gets a `RunReceipt`. monitored: whether to log the machine's load.
+        folder: the cell's, which gets a `RunReceipt` with `keys` and `images`. monitored: whether to log the machine's
+        load.
         """
         import mlflow
 
@@ -104,7 +122,10 @@ class CellRun:
         all_tags = {**(tags or {}), PROCESS: identity()}
         active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=all_tags)
         run = cls(store, active.info.run_id)
-        receipt = RunReceipt(uri=store.uri, experiment=store.experiment, run_id=run.run_id, recorded=False)
+        receipt = RunReceipt(
+            uri=store.uri, experiment=store.experiment, run_id=run.run_id, recorded=False,
+            keys=dict(keys or {}), images=images,
+        )  # fmt: skip
         receipt.save(RunReceipt.path(folder))
         with Pulse(lambda: store.client.set_tag(run.run_id, HEARTBEAT, f"{time.time():.0f}")):
             try:

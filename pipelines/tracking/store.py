@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from pipelines.system.runtime import no_garbage_collection
 from pipelines.tracking import experiment as experiments
 from pipelines.tracking import moved, schema, tags, view
 from pipelines.tracking.artifacts import check_writable
-from pipelines.tracking.cell_run import CellRun
+from pipelines.tracking.cell_run import CellRun, keys_of
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import connected, existing
 from pipelines.tracking.liveness import DEAD_AFTER_S, is_gone, stem
@@ -94,16 +94,16 @@ class Store(RunFiles):
         """
         named = {SOUGHT.get(key, key): value for key, value in values.items()}
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in named.items())
-        run = self._newest(f"{condition} and attributes.status = 'FINISHED' and attributes.start_time >= {since}")
-        if run is None:
-            return None
-        run_id: str = run.info.run_id
-        try:
-            self.result(run_id)
-        except StoreError as error:
-            log.warning("%s: its cell is run again", error)
-            return None
-        return run_id
+        condition += f" and attributes.status = 'FINISHED' and attributes.start_time >= {since}"
+        for run in self._found(condition, order_by=NEWEST_FIRST, page=1):
+            run_id: str = run.info.run_id
+            try:
+                self.result(run_id)
+            except StoreError as error:
+                log.warning("%s: an older run of its cell is taken, or it is run again", error)
+            else:
+                return run_id
+        return None
 
     def unfinished(self, *, fingerprint: str, since: int = 0) -> CellFiles | None:
         """The files on this machine of the newest cell of this fingerprint that failed after its training.
@@ -156,17 +156,29 @@ class Store(RunFiles):
             raise StoreError(f"the store must list its runs, got {error}") from error
         return [cell for cell in found if cell.fingerprint]
 
+    def cell(self, run_id: str) -> RecordedCell:
+        """A cell by its run's id. Raises StoreError where it is lost."""
+        run = self._existing(run_id)
+        if run is None:
+            raise StoreError(f"the run {run_id} is lost")
+        return recorded(run)
+
     def baselines(self, dataset: str | None = None) -> list[RecordedCell]:
         """Every finished baseline of the experiment, of one dataset or of all."""
         return self.finished_cells(dataset, condition=f"tags.technique = '{BASELINE}'")
 
     def cells_of_sweep(self, parent: str) -> list[str]:
-        """The run ids of a sweep's cells, reused ones included. Raises StoreError unless `parent` is an ended sweep."""
+        """The run ids of a sweep's cells, reused ones included; of a sweep that was killed, those that it ran itself.
+
+        Raises StoreError where `parent` is no sweep with cells.
+        """
         import mlflow
 
         try:
             table = mlflow.artifacts.load_dict(f"runs:/{parent}/{TABLE}")
         except (OSError, ValueError, mlflow.MlflowException) as error:
+            if own := [run.info.run_id for run in self._found(f"tags.`{PARENT}` = {quoted(parent)}")]:
+                return own
             raise StoreError(
                 f"sweep must be a run of a sweep that has ended with results, got {parent!r}, which has no list of its "
                 "cells: run the same sweep again, or choose cells with --dataset or --filter"
@@ -175,7 +187,7 @@ class Store(RunFiles):
         return [row[at] for row in table["data"] if row[at]]
 
     def newest_sweep(self) -> str:
-        """The run id of the sweep that ended last in the experiment. Raises StoreError where there is none."""
+        """The run id of the newest sweep that has ended in the experiment. Raises StoreError where there is none."""
         run = self._newest("tags.sweep != '' and attributes.status != 'RUNNING'")
         if run is None:
             raise StoreError(
@@ -204,8 +216,9 @@ class Store(RunFiles):
         """
         # Those for people first: MLflow shows tags in the order in which they were set.
         named = CellRun.tags(cell) | ({PARENT: parent} if parent else {})
-        named |= _named(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
-        with CellRun.opened(self, folder=folder, run_id=run_id, tags=named) as run:
+        keys = keys_of(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
+        named |= keys
+        with CellRun.opened(self, folder=folder, run_id=run_id, tags=named, keys=keys, images=data.digest) as run:
             run.start(cell, data)
             yield run
 
@@ -216,36 +229,36 @@ class Store(RunFiles):
         cell: Cell,
         data: ImageData,
         folder: Path,
-        *,
-        fingerprint: str,
-        identity: str,
-        baseline: str = "",
+        keys: Mapping[str, str],
     ) -> Iterator[CellRun]:
         """The run of a finished cell that was not recorded completely, or a new one if the store has lost it.
 
-        fingerprint, identity, baseline: as of `run`.
+        keys: the tags by which the cell is found (`cell_run.keys_of`), for a new run. One that is there has them.
 
         Raises StoreError while the process that computed the cell may still record it, and where the store refuses.
         """
         import mlflow
 
-        there = existing(lambda: self.client.get_run(run_id))
-        if there is not None and there.info.lifecycle_stage == "deleted":
-            there = None
+        there = self._existing(run_id)
         if there is not None:
             process = tags.read(there.data.tags, tags.PROCESS)
             if there.info.status == "RUNNING" and not is_gone(process):
                 raise StoreError(f"its run {run_id} is still being recorded by the process {process}: let it finish")
         opened_id = run_id if there else None
-        named = {} if there else CellRun.tags(cell)
-        named |= _named(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
+        named = {tags.FOLDER: keys[tags.FOLDER]} if there else {**CellRun.tags(cell), **keys}
         try:
-            with CellRun.opened(self, folder=folder, run_id=opened_id, tags=named, monitored=False) as run:
+            with CellRun.opened(
+                self, folder=folder, run_id=opened_id, tags=named, keys=keys, images=data.digest, monitored=False
+            ) as run:
                 if there is None:
                     run.start(cell, data)
                 yield run
         except mlflow.MlflowException as error:
             raise StoreError(f"the store must take the run {run_id}, got {error}") from error
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether the store has a run, which nobody deleted."""
+        return self._existing(run_id) is not None
 
     def failure(self, parent: str, fingerprint: str) -> str | None:
         """Why the cell with this fingerprint failed in the sweep `parent`; None if it did not."""
@@ -295,6 +308,10 @@ class Store(RunFiles):
     def _host(self) -> str:
         return self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
 
+    def _existing(self, run_id: str) -> Run | None:
+        run = existing(lambda: self.client.get_run(run_id))
+        return None if run is None or run.info.lifecycle_stage == "deleted" else run
+
     def _end(self, run: Run, status: str, reason: str) -> None:
         self.client.set_tag(run.info.run_id, "failure", reason[:5000])
         self.client.set_terminated(run.info.run_id, status)
@@ -307,28 +324,22 @@ class Store(RunFiles):
                 return runs[0]
         return None
 
-    def _found(self, condition: str, *, order_by: Sequence[str] = ()) -> Iterator[Run]:
+    def _found(self, condition: str, *, order_by: Sequence[str] = (), page: int = 1000) -> Iterator[Run]:
         """The runs that meet the condition, read page by page, those of older versions last.
 
-        condition: with the names of tags as `tags.filters` takes them. Larger pages cost memory here and on the server;
-        with smaller ones the store sorts all runs more often.
+        condition: with the names of tags as `tags.filters` takes them. page: its number of runs. Larger pages cost
+        memory here and on the server; with smaller ones the store sorts all runs more often.
         """
         for one in tags.filters(condition):
             token = None
             while True:
-                page = self.client.search_runs(
-                    [self.experiment_id], one, max_results=1000, order_by=list(order_by), page_token=token
+                found = self.client.search_runs(
+                    [self.experiment_id], one, max_results=page, order_by=list(order_by), page_token=token
                 )
-                yield from page
-                token = page.token
+                yield from found
+                token = found.token
                 if not token:
                     break
-
-
-def _named(folder: Path, *, fingerprint: str, identity: str, baseline: str) -> dict[str, str]:
-    """The tags by which a cell is found."""
-    named = {tags.FINGERPRINT: fingerprint, tags.IDENTITY: identity, tags.FOLDER: str(folder.resolve())}
-    return named | ({tags.BASELINE: baseline} if baseline else {})
 
 
 def _is_of(fingerprint: str, path: Path) -> bool:

@@ -17,7 +17,8 @@ def test_run_that_a_person_deleted_is_replaced(tmp_path: Path) -> None:
     runs = {run.info.run_name: run for run in place.cells()}
     folder = tmp_path / "out/small_cnn-digits-quantize_dynamic"
     path = RunReceipt.path(folder)
-    replace(RunReceipt.load(path), recorded=False).save(path)
+    receipt = RunReceipt.load(path)
+    replace(receipt, recorded=False).save(path)
     lost = runs["small_cnn-digits-quantize_dynamic"]
     place.client.delete_run(lost.info.run_id)
     sent = place.opscore("sync", "out")
@@ -25,5 +26,21 @@ def test_run_that_a_person_deleted_is_replaced(tmp_path: Path) -> None:
     (run,) = (run for run in place.cells() if run.info.run_name == lost.info.run_name)
     assert run.info.run_id != lost.info.run_id
     # What finds the cell and its baseline, and what resumes from its folder.
-    for tag in ("opscore.fingerprint", "opscore.identity", "opscore.baseline", "opscore.folder"):
-        assert run.data.tags[tag] == lost.data.tags[tag]
+    keys = ("opscore.fingerprint", "opscore.identity", "opscore.baseline", "opscore.folder")
+    assert [run.data.tags[tag] for tag in keys] == [lost.data.tags[tag] for tag in keys]
+
+    # As where code, libraries or images have changed since: the run keeps the keys of what was computed.
+    then = dict.fromkeys(keys[:3], "of then") | {"opscore.folder": "elsewhere"}
+    replace(RunReceipt.load(path), recorded=False, keys=then, images="others").save(path)
+    assert place.opscore("sync", "out").returncode == 0
+    (kept,) = (one for one in place.cells() if one.info.run_name == lost.info.run_name)
+    assert [kept.data.tags[tag] for tag in keys] == [lost.data.tags[tag] for tag in keys]
+    place.client.delete_run(kept.info.run_id)
+    replace(RunReceipt.load(path), recorded=False, keys=then, images="others").save(path)
+    refused = place.opscore("sync", "out")
+    assert refused.returncode == 1 and "needs the images of digits as they were" in refused.stderr
+    replace(RunReceipt.load(path), keys=then, images=receipt.images).save(path)
+    assert place.opscore("sync", "out").returncode == 0
+    (replaced,) = (one for one in place.cells() if one.info.run_name == lost.info.run_name)
+    assert [replaced.data.tags[tag] for tag in keys[:3]] == ["of then"] * 3
+    assert replaced.data.tags["opscore.folder"] == lost.data.tags["opscore.folder"]
