@@ -14,7 +14,8 @@ TensorFlow and no dataset, as calls get random images. docs/reference/measuremen
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -78,8 +79,7 @@ def command(
         own = {"target": target, "files": ",".join(map(str, named)), "reference": reference}
         given = {**chosen.conditions, **own, **limits}
         _check_alone(send, {name: value for name, value in given.items() if value})
-        sent, of = recording.send(Path(send), chosen.uri), recording.target_of(Path(send))
-        print(f"{sent} runs got their figures as measure/{of}/...")
+        print(recording.send(Path(send), chosen.uri).text(recording.target_of(Path(send))))
         return
     with arguments.checked():
         settings = settings_of(profile, **limits)
@@ -110,24 +110,38 @@ def _measure(
     def on_wait() -> None:
         _report("waiting, something else is being measured on this machine")
 
-    with runtime.machine_lock("measuring", on_wait=on_wait):
+    # Made first, so that no session is lost for want of it.
+    folder = recording.new_folder(out)
+    with _removed_if_empty(folder), runtime.machine_lock("measuring", on_wait=on_wait):
         models = "1 exported model" if len(subjects) == 1 else f"{len(subjects)} exported models"
         _report(f"measuring {models} on {target}, profile {settings.profile}")
         uri = store.uri if store else None
         begun = recording.session_of(target, machine.description(), settings, uri)
         everything = on_runtimes(subjects, settings.runtimes)
         measured = session.run(everything, settings, images=images, report=_report)
-    results = summarize(measured.subjects, measured.raws, settings)
-    folder = recording.new_folder(out)
-    recording.save(folder, begun, measured, results)
+        results = summarize(measured.subjects, measured.raws, settings)
+        recording.save(folder, begun, measured, results)
     print(table.text(results, width=width))
     for sentence in measured.left_out:
         print(wrapped(sentence, width))
     print(f"\nresults and the time of every call: {folder}")
     if store is not None:
-        sent = recording.send(folder)
-        print(f"{sent} runs in {store.uri} got them as measure/{target}/...")
+        try:
+            sent = recording.send(folder)
+        except KeyboardInterrupt:
+            print(f"opscore: interrupted: {recording.later(folder)}", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        print(f"{sent.text(target)} in {store.uri}")
         print(f"`opscore compare --target {target}` compares the cells by these times")
+
+
+@contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _subjects(chosen: Selection, files: Sequence[Path], reference: str | None) -> tuple[list[Subject], Store | None]:
@@ -144,7 +158,9 @@ def _real_images(subjects: Sequence[Subject], store: Store) -> dict[str, Images]
     loaded: dict[str, Images] = {}
     for subject in subjects:
         try:
-            found[subject.label] = _test_images(store.open(subject.runs[-1]).files.config, loaded)
+            images = _test_images(store.open(subject.runs[-1]).files.config, loaded)
+            _check_images(images, store.cell(subject.runs[-1]).digest)
+            found[subject.label] = images
         except (ImportError, OSError, ValueError, StoreError) as error:
             _report(f"the answers of {subject.label} are compared on random pixels, as its images are missing: {error}")
     return found
@@ -159,8 +175,14 @@ def _test_images(description: Path, known: dict[str, Images]) -> Images:
     dataset = recorded_cell(description).dataset
     if repr(dataset) not in known:
         split = loaded(dataset).test
-        known[repr(dataset)] = Images(pixels=split.images, labels=split.labels.astype(np.int64))
+        known[repr(dataset)] = Images(pixels=split.images, labels=split.labels.astype(np.int64), digest=split.digest)
     return known[repr(dataset)]
+
+
+def _check_images(images: Images, recorded: str) -> None:
+    """Raise ValueError where the test images are not those that the cell was tested on. recorded: begins the digest."""
+    if not images.digest.startswith(recorded):
+        raise ValueError("they are not those of its run any more, or not here")
 
 
 def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | None) -> None:

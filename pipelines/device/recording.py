@@ -75,32 +75,64 @@ def _new(folder: Path) -> Path:
     return free
 
 
-def send(folder: Path, uri: str | None = None) -> int:
-    """Send the figures of a saved session to its runs and return the number of runs. It can be repeated.
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """The numbers of runs that got their figures, and of those that keep newer ones."""
+
+    runs: int
+    newer: int
+
+    def text(self, target: str) -> str:
+        """In a line."""
+        kept = f", and {self.newer} keep newer ones" if self.newer else ""
+        return f"{self.runs} runs got their figures as measure/{target}/...{kept}"
+
+
+def send(folder: Path, uri: str | None = None) -> Sent:
+    """Send the figures of a saved session to its runs. It can be repeated.
 
     uri: of the store; by default the one that the cells came from. Raises ValueError if the folder holds no session of
-    a store, StoreError with the command that sends it later if the store refuses.
+    a store, StoreError with the command that sends it later if the store refuses. A run that is lost does not keep the
+    others from getting theirs.
     """
     session, given = _load(folder), uri
-    if uri is None and session.uri is None:
+    if session.uri is None:
         raise ValueError(
             f"{folder} must be a session with a store's cells, got one of files on disk, which have no run"
         )
     runs = (run_id for run_id, _ in _on_target(folder, session))
-    uri = tracking_uri(uri) if uri else address_of(str(session.uri), next(runs, ""))
-    sent: set[str] = set()
+    uri = tracking_uri(uri) if uri else address_of(session.uri, next(runs, ""))
+    sent: dict[str, bool] = {}
+    lost: dict[str, str] = {}
     try:
         check_reachable(uri)
         client = connected(uri)
         for run_id, found in _on_target(folder, session):
-            record(client, run_id, found)
-            sent.add(run_id)
+            try:
+                sent[run_id] = record(client, run_id, found) or sent.get(run_id, False)
+            except StoreError as error:
+                # Of a store that does not answer any more, no other run is asked.
+                check_reachable(uri)
+                lost[run_id] = str(error)
     except (OSError, StoreError) as error:
         raise StoreError(
-            f"all results are in {folder}, but only {len(sent)} runs in {uri} received theirs ({error}): send them, "
-            f"once it answers again, with `opscore measure --send {shlex.quote(str(folder))}{_option(given)}`"
+            f"{sum(sent.values())} runs in {uri} received their figures ({error}): {later(folder, given)}"
         ) from error
-    return len(sent)
+    if lost:
+        which = "1 run" if len(lost) == 1 else f"{len(lost)} runs"
+        raise StoreError(
+            f"{sum(sent.values())} runs in {uri} received their figures, but not {which} "
+            f"({next(iter(lost.values()))}): {later(folder, given)}, or leave these runs out"
+        )
+    return Sent(runs=sum(sent.values()), newer=len(sent) - sum(sent.values()))
+
+
+def later(folder: Path, uri: str | None = None) -> str:
+    """Where a session's results are, and the command that sends them. uri: of the store, if it was named."""
+    return (
+        f"all results are in {folder}, send them, once the store takes them, with "
+        f"`opscore measure --send {shlex.quote(str(folder))}{_option(uri)}`"
+    )
 
 
 def _option(uri: str | None) -> str:
@@ -122,6 +154,13 @@ def _load(folder: Path) -> Session:
         ) from error
 
 
+def _reference(content: Mapping[str, Any]) -> str:
+    """The runtime of what a result's ratios are to; empty in sessions from before runtimes could be chosen."""
+    if "runtime" not in content:
+        return ""
+    return str(content["reference"][1] if content["reference"] else content["runtime"])
+
+
 def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]:
     for path in sorted(folder.glob(f"*/{RESULT}")):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -135,6 +174,7 @@ def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]
             hardware=session.hardware,
             metrics=content["metrics"],
             invalid="; ".join(content["invalid"]),
+            reference=_reference(content),
             folder=path.parent,
         )
         for run_id in content["runs"]:

@@ -90,10 +90,11 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Real images of the model's dataset: uint8 (n, h, w, 3), and labels (n,)."""
+    """Real images of the model's dataset: uint8 (n, h, w, 3), and labels (n,). digest: SHA-256 of both."""
 
     pixels: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)

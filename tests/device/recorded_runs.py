@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines.device.settings import Settings
+from tests.places import empty_database
 
 # 5 windows of one process each, a round in each.
 FAST = Settings(
@@ -23,11 +24,13 @@ class RecordedRuns:
     baseline: str
     int8: str
 
-    def __init__(self, folder: Path, uri: str | None = None) -> None:
+    def __init__(self, folder: Path, uri: str | None = None, name: str = "mine") -> None:
         self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
+        if uri is None:
+            shutil.copy(empty_database(), folder / "mlflow.db")
         self.client = MlflowClient(self.uri)
-        location = None if uri else (folder / "artifacts").as_uri()
-        self.experiment = self.client.create_experiment("mine", artifact_location=location)
+        location = None if uri and uri.startswith("http") else (folder / "artifacts").as_uri()
+        self.experiment = self.client.create_experiment(name, artifact_location=location)
 
     def add(self, technique: str, exported_model: Path, **params: str) -> str:
         run = self.client.create_run(self.experiment, run_name=f"net-digits-{technique}")

@@ -13,7 +13,7 @@ from time import perf_counter
 import pytest
 
 from pipelines.commands import cli
-from pipelines.device import recording
+from pipelines.device import recording, session
 from pipelines.system import machine
 from pipelines.system.errors import StoreError
 from pipelines.tracking.measured import OnTarget, record
@@ -29,7 +29,7 @@ HEAVY = ("tensorflow", "tf_keras", "scipy", "hydra", "omegaconf", "matplotlib", 
 class TestStore:
     def test_figures_are_recorded_on_the_runs(self, cells, measure, tmp_path):
         out = measure("dataset=digits", f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here")
-        assert f"2 runs in {cells.uri} got them as measure/here/..." in out
+        assert f"2 runs got their figures as measure/here/... in {cells.uri}" in out
         (folder,) = sessions(tmp_path)
         for run_id, name in ((cells.baseline, "baseline"), (cells.int8, "quantize_int8")):
             records = json.loads((folder / f"net-digits-{name}-seed-0" / "result.json").read_text())
@@ -50,9 +50,10 @@ class TestStore:
         cells.add("baseline", made / "uint8.tflite", **{"model.width": "16"})
         newer = cells.add("baseline", made / "float32.tflite", **{"measurement.threads": "2"})
         out = measure(
-            "filter=tags.technique = 'quantize_int8'", f"tracking.uri={cells.uri}", "experiment=mine", "threads=1"
+            *("filter=tags.technique = 'quantize_int8'", f"tracking.uri={cells.uri}", "experiment=mine"),
+            *("threads=1", "batches=none"),
         )
-        assert "2 runs in" in out
+        assert "2 runs got" in out
         assert "ratio_1t" in cells.metrics(cells.int8, machine.slug())
         assert cells.metrics(newer, machine.slug()) and not cells.metrics(cells.baseline, machine.slug())
 
@@ -61,12 +62,12 @@ class TestStore:
         cell = cells.add("quantize_float16", made / "uint8.tflite", **{"training.learning_rate": "0.001"})
         cells.client.set_tag(cell, "opscore.baseline", cells.baseline)
         chosen = "filter=tags.technique = 'quantize_float16'"
-        measure(chosen, f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here")
+        measure(chosen, f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "batches=none", "target=here")
         assert "ratio_1t" in cells.metrics(cell, "here")
 
     def test_one_exported_model_of_two_runs_is_measured_once(self, cells, measure, made):
         again = cells.add("quantize_int8", made / "int8.tflite", **{"score.size": "1"})
-        measure(f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here")
+        measure(f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "batches=none", "target=here")
         assert cells.metrics(again, "here") == cells.metrics(cells.int8, "here")
         assert "ratio_1t" in cells.metrics(again, "here")
 
@@ -93,15 +94,57 @@ class TestStore:
             raise StoreError("run x could not be given its figures (connection refused)")
 
         monkeypatch.setattr(recording, "record", away)
-        message = measure(f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here", fails=True)
+        words = (f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "batches=none", "target=here")
+        message = measure(*words, fails=True)
         (folder,) = sessions(tmp_path)
-        assert f"all results are in {folder}, but only 0 runs" in message
+        assert f"all results are in {folder}" in message and "but not 2 runs (run x could not be" in message
         assert f"opscore measure --send {folder}" in message
         assert not cells.metrics(cells.int8, "here")
         monkeypatch.undo()
         monkeypatch.setattr(sys, "argv", ["measure", f"send={folder}"])
         cli.main("measure")
         assert cells.metrics(cells.int8, "here")["valid"] in (0, 1)
+
+    def test_a_lost_run_does_not_keep_others_from_their_figures(self, cells, measure, tmp_path, capsys, monkeypatch):
+        chosen = (f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here", "batches=none")
+        measure(*chosen)
+        (folder,) = sessions(tmp_path)
+        again = RecordedRuns(tmp_path / "copy", cells.uri, "copy")
+        # Of the two, the first that is sent.
+        path = next(iter(sorted(folder.glob("*/result.json"))))
+        lost = again.add("baseline", path.parent / "latency.npz")
+        cells.client.delete_run(lost)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"runs": [lost]}))
+        cells.client.set_tag(cells.int8, "measure/here/litert/began", "0")
+        monkeypatch.setattr(sys, "argv", ["measure", f"send={folder}"])
+        with pytest.raises(SystemExit):
+            cli.main("measure")
+        refusal = capsys.readouterr().err
+        assert f"1 runs in {cells.uri} received their figures, but not 1 run (the figures of run {lost}" in refusal
+        assert f"opscore measure --send {folder}" in refusal
+        assert cells.run(cells.int8).data.tags["measure/here/litert/began"] != "0"
+
+    def test_nothing_is_measured_where_results_cannot_be_kept(self, cells, measure, tmp_path, monkeypatch):
+        def measured(*_: object, **__: object) -> None:
+            raise AssertionError("it must not begin")
+
+        monkeypatch.setattr(session, "run", measured)
+        (tmp_path / "file").write_text("")
+        message = measure(f"tracking.uri={cells.uri}", "experiment=mine", f"out={tmp_path / 'file'}", fails=True)
+        assert "file" in message and "Not a directory" in message
+
+    def test_interrupt_while_sending_names_the_results(self, cells, measure, tmp_path, monkeypatch, capsys):
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(recording, "record", interrupted)
+        words = (f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "batches=none", "profile=quick")
+        monkeypatch.setattr(sys, "argv", ["measure", *words, f"out={tmp_path / 'measured'}"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main("measure")
+        assert ended.value.code == 130
+        (folder,) = sessions(tmp_path)
+        assert f"interrupted: all results are in {folder}, send them" in capsys.readouterr().err
 
     def test_sending_an_older_session_changes_nothing(self, cells, tmp_path):
         def at(began: int, p50: float) -> OnTarget:
@@ -117,11 +160,12 @@ class TestStore:
                 hardware={},
                 metrics={"p50_ms_1t": p50},
                 invalid="",
+                reference="litert",
                 folder=place,
             )
 
-        for found in (at(200, 2.0), at(100, 1.0), at(200, 2.0)):
-            record(cells.client, cells.int8, found)
+        written = [record(cells.client, cells.int8, found) for found in (at(200, 2.0), at(100, 1.0), at(200, 2.0))]
+        assert written == [True, False, True]
         assert cells.metrics(cells.int8, "t") == {"p50_ms_1t": 2.0}
         assert len(cells.client.get_metric_history(cells.int8, "measure/t/litert/p50_ms_1t")) == 1
         assert cells.run(cells.int8).data.tags["measure/t/litert/began"] == "200"
