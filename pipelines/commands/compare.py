@@ -22,6 +22,7 @@ configuration, such as model.input_size=64, may follow the dataset.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +46,7 @@ from pipelines.system import runtime, terminal
 if TYPE_CHECKING:
     from pipelines.results.recorded import PredictionsOf
 
-MARKS = "=: its score is tied with the first one's. P: no other cell is as accurate, as fast and as small."
+MARKS = "=: its score is tied with the fittest's. P: no other cell is as accurate, as fast and as small."
 # The columns of figures, with the rank by which a narrow table leaves them out.
 COLUMNS = (
     (columns.SCORE, 0),
@@ -148,11 +149,13 @@ def command(chosen: Selection, device: Device | None, into: Path | None, width: 
     store = chosen.store()
     found = chosen.timed(store, device)
     cells = found.cells
-    if into is not None and into.suffix == ".csv":
-        into.write_text(exported.text(compare(cells)), encoding="utf-8")
-        return
     if into is not None:
-        into.write_text(rewrite(into.read_text(), cells))
+        is_csv = into.suffix.lower() == ".csv"
+        content = exported.text(compare(cells)) if is_csv else rewrite(into.read_text(encoding="utf-8"), cells)
+        into.write_text(content, encoding="utf-8")
+        for note in found.notes:
+            print(wrapped(note, width), file=sys.stderr)
+        print(f"{into}: {len(cells)} cells")
         return
     if found.notes:
         print("\n".join(wrapped(note, width) for note in found.notes), end="\n\n")

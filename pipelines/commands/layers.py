@@ -79,7 +79,7 @@ def written(columns: dict[str, list[Any]], out: Path) -> list[Path]:
     for name, document in documents.items():
         (out / name).write_text(json.dumps(document, indent=2) + "\n")
     figures.save(lambda: figures.sensitivity_bars(columns), out / "sensitivity.png")
-    return [out / name for name in (*documents, "sensitivity.png")]
+    return [path for name in (*documents, "sensitivity.png") if (path := out / name).is_file()]
 
 
 @click.command("layers", cls=arguments.WordCommand, help=__doc__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from pipelines.comparison.labels import FINE_TUNING, IMAGES
 from pipelines.results.recorded import BASELINE
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def baselines_of(cells: Iterable[RecordedCell], among: Iterable[RecordedCell]) -
 
 def _setting(cell: RecordedCell) -> frozenset[tuple[str, str]]:
     """The settings that a cell shares with its baseline: those of the exported model except the technique."""
-    excluded = ("technique.", "measurement.", "score.", "model.name", "dataset.name")
+    excluded: tuple[str, ...] = ("technique.", "measurement.", "score.", "model.name", "dataset.name")
+    excluded += (FINE_TUNING, *(IMAGES if cell.digest and cell.training_digest else ()))
     shared = {key: value for key, value in cell.params.items() if not key.startswith(excluded)}
-    return frozenset({**shared, "digest": cell.digest, "training_digest": cell.training_digest}.items())
+    own = {"model": cell.model, "digest": cell.digest, "training_digest": cell.training_digest}
+    return frozenset((shared | own).items())

@@ -25,7 +25,6 @@ RATIOS = {
     "time_ratio_high": metrics.RATIO_HIGH,
     "size_ratio": metrics.SIZE_RATIO,
     "accuracy_difference": metrics.ACCURACY_DIFFERENCE,
-    "accuracy_p_value": metrics.ACCURACY_P_VALUE,
 }
 # Of layer transfer.
 TRANSFER = "transfer/"
@@ -112,6 +111,8 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
                 row |= {f"{column.key}_low": estimate.low, f"{column.key}_high": estimate.high}
         row |= {column.key: entry.estimate(column).value for column in columns.GAINS.values()}
         row |= {name: _mean(entry, metric) for name, metric in RATIOS.items()}
+        # Several seeds have no p-value in common.
+        row["accuracy_p_value"] = _mean(entry, metrics.ACCURACY_P_VALUE) if len(entry.runs) == 1 else math.nan
         row |= {f"{MARK}{name}": mark for name, mark in entry.marks.items()}
         row |= {
             "improved": entry.improved,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
 
 
+# What determines nothing but the images, in every kind of dataset.
+IMAGES = tuple(f"dataset.{name}" for name in ("path", "data_dir", "url", "sha256", "source_dir", "test_fraction"))
+FINE_TUNING = "training.fine_tuning_epochs"
 _SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
 
 
@@ -27,9 +30,11 @@ def settings_of(cell: RecordedCell) -> dict[str, str]:
 
     What all cells of a comparison have in common (`groups`) is left out, and so are parameters that `mlflow run` logs
     beside the configuration. A cell whose training time is stated later is the same cell, so that statement is left out
-    too.
+    too. So are places, and what chooses images, where digests of the images tell what was there; and what the
+    technique's own epochs say.
     """
-    excluded = ("model.name", "dataset.name", "model.trained_s", "model.path")
+    excluded: tuple[str, ...] = ("model.name", "dataset.name", "model.trained_s", "model.path", FINE_TUNING)
+    excluded += IMAGES if cell.digest and cell.training_digest else ()
     settings = {
         key: value
         for key, value in cell.params.items()
@@ -50,7 +55,9 @@ def images_of(cell: RecordedCell) -> dict[str, str]:
 
 def identity(cell: RecordedCell) -> frozenset[tuple[str, str]]:
     """What cells have in common that differ in their seed alone: settings, images and name."""
-    return frozenset((settings_of(cell) | images_of(cell) | {"name": cell.name}).items())
+    # A person may rename a run.
+    name = f"{cell.model}-{cell.dataset}-{cell.technique}"
+    return frozenset((settings_of(cell) | images_of(cell) | {"name": name}).items())
 
 
 def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:

@@ -39,7 +39,7 @@ class Comparison:
     """Entries that compare with each other, by falling score.
 
     dataset: its name, with what tells the comparison from others of that name. tied: labels whose score does not differ
-    significantly from the first one's. front: labels on the Pareto front over accuracy, test time and compressed size.
+    significantly from the fittest's. front: labels on the Pareto front over accuracy, test time and compressed size.
     rank_acceptability: label -> share of all weights under which it ranks first. hardware: the machine that timed them.
     train_spread: standard deviation of the log time of a repeated training.
     """

@@ -19,7 +19,6 @@ from pipelines.quantization.layers import Layer, layers
 # In Model Explorer's file, the name of the only graph.
 GRAPH = "main"
 WORST = 5
-# Its file's name.
 # Images that rank layers; more only sharpen the order.
 IMAGES = 200
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pipelines.comparison.baselines import baselines_of
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
 from pipelines.report import words
 from pipelines.results import columns
-from pipelines.results.recorded import BASELINE
 
 Value = float | int | str | bool | None
 Row = dict[str, Value]
@@ -108,7 +107,7 @@ COLUMNS = (
         for name, column in columns.GAINS.items()
     ),
     _measured(columns.FILE, "file", columns.kilobytes, more=True),
-    Column(key="tied", heading="tied", about="its score does not differ significantly from the first one's", more=True),
+    Column(key="tied", heading="tied", about="its score does not differ significantly from the fittest's", more=True),
     _measured(columns.FIRST, "first", columns.FIRST.text, more=True),
     Column(key="seeds", heading="seeds", about="how many runs, with different random seeds, were averaged", more=True),
     Column(key="model", heading="model", about="the network", more=True),
@@ -132,18 +131,11 @@ def rows(comparisons: Sequence[Comparison]) -> list[Row]:
 
 
 def baselines(entries: Sequence[Entry]) -> list[int | None]:
-    """The place of each entry's baseline: of those of its model, the one with the most settings in common."""
-    of_model: dict[str, list[int]] = defaultdict(list)
-    settings = [frozenset(entry.runs[0].params.items()) for entry in entries]
-    for at, entry in enumerate(entries):
-        if entry.technique == BASELINE:
-            of_model[entry.model].append(at)
-    return [
-        max(of_model[entry.model], key=lambda base: len(settings[base] & settings[at]), default=None)
-        if entry.technique != BASELINE
-        else None
-        for at, entry in enumerate(entries)
-    ]
+    """The place of each entry's baseline; None for a baseline, and where its own is not among them."""
+    places = {run.run_id: at for at, entry in enumerate(entries) for run in entry.runs}
+    runs = [run for entry in entries for run in entry.runs]
+    found = {run_id: places[base.run_id] for run_id, base in baselines_of(runs, runs).items()}
+    return [next((found[run.run_id] for run in entry.runs if run.run_id in found), None) for entry in entries]
 
 
 def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:

@@ -73,7 +73,7 @@ def recorded(
             "baseline/time_ratio_high": ratio[1],
         }
     return RecordedCell(
-        run_id=f"{technique}{seed}{started}0123456789",
+        run_id=f"{technique}{seed}{started}0123456789-{model}-{dataset}-{params or ''}",
         started=started,
         name=f"{model}-{dataset}-{technique}",
         model=model,
