@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -15,6 +16,10 @@ from pathlib import Path
 # A number of columns would make the commands' tables narrow, as in a terminal.
 os.environ.pop("COLUMNS", None)
 
+# A shell that puts the tests into the background makes their children ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 import pytest
 
 from pipelines.datasets.base import Dataset, ImageData
@@ -23,6 +28,8 @@ from pipelines.system.machine import cores
 from pipelines.techniques.base import Candidate, Chain, Context
 from tests.places import end_what_was_started
 
+# Minutes each, as one worker runs a whole file.
+LONGEST = ("test_docs.py", "test_sweep.py", "test_sync.py")
 SMALL_CNN = SmallCNN(width=32, weights=None, input_size=None, dropout=0.0, onednn=True)
 
 # TensorFlow stays out of the process that measures, here too.
@@ -203,9 +210,9 @@ def nothing_is_left_running() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: the quick ones fill what is left, and no worker waits for another at the end."""
+    """The longest files first: the quick ones fill what is left, and no worker waits for another at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, item.path.name not in LONGEST))
 
 
 def pytest_xdist_auto_num_workers() -> int:

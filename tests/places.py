@@ -12,6 +12,7 @@ import termios
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -25,8 +26,8 @@ from pipelines.system import fork_server
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["dataset.limit_train=300", "dataset.limit_test=100", "dataset.validation_fraction=0.2", "training.epochs=2"]
-
-
+# Measured as always, in less time than `quick` takes.
+BRIEFLY = ["measurement=quick", "measurement.min_duration_s=0.05", "measurement.min_calls=10"]
 T = TypeVar("T")
 # Folders of the places whose commands run in the background; the process of each has its folder in the command line.
 STARTED: list[Path] = []
@@ -60,6 +61,43 @@ def called(
     return subprocess.CompletedProcess([module, *arguments], status, *texts)
 
 
+@dataclass(frozen=True)
+class Background:
+    """A process that goes on."""
+
+    process: fork_server.Process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, negative for a signal."""
+        return self.process.wait(timeout)
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def in_background(
+    module: str, *arguments: str, cwd: Path, variables: Mapping[str, str], output: Path, loaded: bool = True
+) -> Background:
+    """Start `python -m <module> <arguments>` in a session of its own. loaded: as of `called`."""
+    with output.open("w") as file:
+        if loaded:
+            to = {"stdout": file.fileno(), "stderr": file.fileno()}
+            return Background(fork_server.start(module, *arguments, variables=variables, onednn=True, cwd=cwd, **to))
+        command = [sys.executable, "-m", module, *arguments]
+        return Background(
+            subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, cwd=cwd, env=dict(variables), start_new_session=True
+            )
+        )
+
+
 class Place:
     """A store and a folder of their own for a series of commands.
 
@@ -80,7 +118,7 @@ class Place:
         flags = [one for one in arguments if one.startswith("-")]
         overrides = [one for one in arguments if not one.startswith("-")]
         folders = [f"hydra.run.dir={self.folder}/{out}", f"hydra.sweep.dir={self.folder}/{out}"]
-        settings = [f"tracking.experiment={self.name}", "measurement=quick", *SMALL, *folders]
+        settings = [f"tracking.experiment={self.name}", *BRIEFLY, *SMALL, *folders]
         return [sys.executable, "-m", "pipelines.run", *flags, *settings, *overrides]
 
     def environment(self, **environment: str) -> dict[str, str]:
@@ -95,20 +133,11 @@ class Place:
         loaded = onednn and "deterministic=true" not in words
         return called(*words, cwd=ROOT, variables=self.environment(**environment), loaded=loaded)
 
-    def start(self, *arguments: str, out: str = "out", **environment: str) -> subprocess.Popen[str]:
-        """The command in the background, in a process group of its own. What is left of it ends with the test."""
-        with (self.folder / f"{out}.txt").open("w") as output:
-            started = subprocess.Popen(
-                self.command(*arguments, out=out),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                cwd=ROOT,
-                env=self.environment(**environment),
-                start_new_session=True,
-                # A shell that puts the tests into the background makes their children ignore Ctrl-C.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
-            )
+    def start(self, *arguments: str, out: str = "out", loaded: bool = True) -> Background:
+        """The command in the background, in a session of its own. What is left of it ends with the test."""
+        _, _, *words = self.command(*arguments, out=out)
+        output = self.folder / f"{out}.txt"
+        started = in_background(*words, cwd=ROOT, variables=self.environment(), output=output, loaded=loaded)
         STARTED.append(self.folder)
         return started
 

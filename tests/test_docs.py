@@ -74,7 +74,7 @@ def test_commands_are_taken(block: Block, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the sources as after `make setup`, where two epochs and quick measurements are the default.
+    """A copy of the sources as after `make setup`, where two epochs and brief measurements are the default.
 
     It has the files that pages have their readers write.
     """
@@ -84,8 +84,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    quick = yaml.safe_load((folder / "conf/measurement/quick.yaml").read_text())
-    change(folder / "conf/measurement/default.yaml", {name: quick[name] for name in quick if name != "defaults"})
+    for settings in ("default", "quick"):
+        change(folder / f"conf/measurement/{settings}.yaml", {"min_duration_s": 0.05, "min_calls": 10})
     change(folder / "conf/training/default.yaml", {"epochs": 2})
     for page in PAGES:
         write_files((ROOT / page).read_text(), folder)

@@ -207,6 +207,19 @@ def _clustered(layer: tf_keras.layers.Layer, **options: Any) -> tf_keras.layers.
                 )
                 self.sparsity_masks["kernel"] = tf.cast(clustered != 0, kernel.dtype)
 
+        def update_clustered_weights_associations(self) -> None:
+            """As tfmot's, which sets the zeros of one channel after another: a dozen operations for each."""
+            kernel, centroids = self.original_clusterable_weights["kernel"], self.cluster_centroids["kernel"]
+            if self.preserve_sparsity:
+                zero = tf.one_hot(self.zero_idx["kernel"], centroids.shape[-1], dtype=centroids.dtype)
+                centroids.assign(centroids * (1 - zero))
+                kernel = kernel * self.sparsity_masks["kernel"]
+            places = self.clustering_algorithms["kernel"].get_pulling_indices(kernel)
+            self.pulling_indices["kernel"].assign(places)
+            self.set_weight_to_layer(
+                "kernel", self.clustering_algorithms["kernel"].get_clustered_weight(places, kernel)
+            )
+
     return Wrapper(layer, **options)
 
 

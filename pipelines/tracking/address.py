@@ -20,7 +20,7 @@ from pipelines.tracking.credentials import URI, VARIABLE
 # An installed opscore keeps its store in the current folder, not among Python's packages.
 ROOT = CHECKOUT or Path.cwd()
 EMBEDDED = ROOT / "mlruns"
-RETRY_S = 2.0
+RETRY_S = 0.5
 SQLITE = "sqlite:///"
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432}
 # What people write for the kind of a store.

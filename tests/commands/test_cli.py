@@ -145,6 +145,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.mark.slow
+def test_inline_runs_all_cells_in_one_process(place: Place) -> None:
+    cells = place.cells()
+    assert len(cells) == 2 and len({run.data.tags["opscore.process"] for run in cells}) == 1
+    assert not list(place.folder.glob("out/*/cell.log"))
+
+
+@pytest.mark.slow
 def test_sweep_is_a_grid(place: Place) -> None:
     (sweep,) = place.sweeps()
     assert sweep.data.metrics["cells/done"] == 2

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,47 +17,70 @@ from pipelines.tracking.experiment import EXPERIMENT_TAGS
 from pipelines.tracking.store import Store
 from tests.cells.test_config import composed
 from tests.conftest import small_data
-from tests.execution.test_sweep import FOUR_AT_ONCE, LONG, trainings
+from tests.execution.test_sweep import LONG, trainings
 from tests.places import Place, logged_data, until
 from tests.servers import Server, free_port, open_folder, serving
 
 pytestmark = pytest.mark.slow
 
 
+class Served:
+    """A server that starts when it is needed, and may be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self._open: tuple[Server, ExitStack] | None = None
+
+    def running(self) -> Server:
+        if self._open is None:
+            stack = ExitStack()
+            self._open = stack.enter_context(serving(self.folder, self.port)), stack
+        return self._open[0]
+
+    def kill(self) -> None:
+        """At once, as where a machine fails; what is left of it ends."""
+        assert self._open is not None
+        server, stack = self._open
+        server.mlflow.send_signal(signal.SIGKILL)
+        server.process.wait(timeout=60)
+        self._open = None
+        stack.close()
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+
+
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[Path, int]]:
-    with open_folder() as folder:
-        yield folder, free_port()
-
-
-def kill(server: Server) -> None:
-    server.mlflow.send_signal(signal.SIGKILL)
-    server.process.wait(timeout=60)
+def served() -> Iterator[Served]:
+    with open_folder() as folder, closing(Served(folder)) as served:
+        yield served
 
 
 def epochs(place: Place, run_id: str) -> list[int]:
     return [point.step for point in place.client.get_metric_history(run_id, "train/loss")]
 
 
-def test_cells_of_a_sweep_at_the_same_time(served: tuple[Path, int], tmp_path: Path) -> None:
-    with serving(*served) as server:
-        place = Place(tmp_path, server.uri, "four")
-        grid = ("-m", "technique=quantize_dynamic,quantize_float16", "seed=0,1")
-        done = place.run(*grid, *FOUR_AT_ONCE)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert re.findall(r"\] +(\w+)", done.stdout) == ["done"] * 4
-        cells = place.cells()
-        assert len(cells) == 6 and {run.info.status for run in cells} == {"FINISHED"}
-        assert trainings(place) == 2
-        (parent,) = place.sweeps()
-        assert {run.data.tags["mlflow.parentRunId"] for run in cells} == {parent.info.run_id}
-        assert parent.data.metrics["cells/done"] == 4
-        # Exported models came through the server, which alone has a place for them.
-        assert (place.files(cells[0]) / "cell" / "model.tflite").stat().st_size > 0
-        assert not place.client.search_prompts()
+def test_cells_of_a_sweep_at_the_same_time(served: Served, tmp_path: Path) -> None:
+    place = Place(tmp_path, served.running().uri, "four")
+    grid = ("-m", "technique=quantize_dynamic,quantize_float16", "seed=0,1")
+    # Each of them imports TensorFlow once.
+    done = place.run(*grid, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"\] +(\w+)", done.stdout) == ["done"] * 4
+    cells = place.cells()
+    assert len(cells) == 6 and {run.info.status for run in cells} == {"FINISHED"}
+    assert trainings(place) == 2
+    (parent,) = place.sweeps()
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells} == {parent.info.run_id}
+    assert parent.data.metrics["cells/done"] == 4
+    # Exported models came through the server, which alone has a place for them.
+    assert (place.files(cells[0]) / "cell" / "model.tflite").stat().st_size > 0
+    assert not place.client.search_prompts()
 
 
-def test_processes_open_one_experiment_at_the_same_time(served: tuple[Path, int], tmp_path: Path) -> None:
+def test_processes_open_one_experiment_at_the_same_time(served: Served, tmp_path: Path) -> None:
+    server = served.running()
     rivals, turns = 4, 10
     data, dataset = small_data()
     cell = replace(composed("dataset=digits"), dataset=dataset)
@@ -72,7 +96,7 @@ def test_processes_open_one_experiment_at_the_same_time(served: tuple[Path, int]
         except Exception as error:  # noqa: BLE001 (whatever it is, the assertion shows it)
             refused.append(error)
 
-    with serving(*served) as server, ThreadPoolExecutor(rivals) as threads:
+    with ThreadPoolExecutor(rivals) as threads:
         client = MlflowClient(server.uri)
         for turn in range(turns):
             together = threading.Barrier(rivals)
@@ -86,24 +110,22 @@ def test_processes_open_one_experiment_at_the_same_time(served: tuple[Path, int]
             assert len(digests) == 1 and len(digests.pop()) == 2
 
 
-def test_server_that_returns_in_time_is_awaited(served: tuple[Path, int], tmp_path: Path) -> None:
-    with serving(*served) as server:
-        place = Place(tmp_path, server.uri, "waited")
-        sweep = place.start("-m", "technique=quantize_dynamic", *LONG)
-        (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
-        kill(server)
-    with serving(*served):
-        assert sweep.wait(timeout=200) == 0, (tmp_path / "out" / "0" / "cell.log").read_text()
-        assert {run.info.status for run in place.all()} == {"FINISHED"}
-        assert epochs(place, training.info.run_id) == list(range(1, 81))
+def test_server_that_returns_in_time_is_awaited(served: Served, tmp_path: Path) -> None:
+    place = Place(tmp_path, served.running().uri, "waited")
+    sweep = place.start("-m", "technique=quantize_dynamic", *LONG)
+    (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
+    served.kill()
+    served.running()
+    assert sweep.wait(timeout=200) == 0, (tmp_path / "out" / "0" / "cell.log").read_text()
+    assert {run.info.status for run in place.all()} == {"FINISHED"}
+    assert epochs(place, training.info.run_id) == list(range(1, 81))
 
 
-def test_missed_cells_are_sent_exactly_once(served: tuple[Path, int], tmp_path: Path) -> None:
-    with serving(*served) as server:
-        place = Place(tmp_path, server.uri, "missed")
-        cell = place.start("technique=baseline", *LONG, "tracking.patience_s=1")
-        (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
-        kill(server)
+def test_missed_cells_are_sent_exactly_once(served: Served, tmp_path: Path) -> None:
+    place = Place(tmp_path, served.running().uri, "missed")
+    cell = place.start("technique=baseline", *LONG, "tracking.patience_s=1")
+    (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
+    served.kill()
     # The training goes on, and its results stay in the folder.
     assert cell.wait(timeout=200) == 1
     printed = (tmp_path / "out.txt").read_text()
@@ -112,17 +134,17 @@ def test_missed_cells_are_sent_exactly_once(served: tuple[Path, int], tmp_path: 
     assert Finished.load(folder).files.checkpoint.is_file()
     refused = place.opscore("sync", "out")
     assert refused.returncode == 1 and "does not answer" in refused.stderr
-    with serving(*served):
-        sent = place.opscore("sync", "out")
-        assert sent.returncode == 0 and "1 cells sent" in sent.stdout, sent.stdout + sent.stderr
-        again = place.opscore("sync", "out")
-        assert "0 cells sent" in again.stdout
-        (run,) = place.all()
-        assert run.info.run_id == training.info.run_id and run.info.status == "FINISHED"
-        assert epochs(place, run.info.run_id) == list(range(1, 81))
-        assert len(place.client.get_metric_history(run.info.run_id, "score/operational")) == 1
-        assert run.outputs is not None and len(run.outputs.model_outputs) == 1
-        assert "failure" not in run.data.tags
-        # As good as any other: the next cell starts from it.
-        done = place.run("technique=quantize_dynamic", *LONG, out="next")
-        assert done.returncode == 0 and re.search(r"small_cnn-digits-baseline: .*, reused\n", done.stdout)
+    served.running()
+    sent = place.opscore("sync", "out")
+    assert sent.returncode == 0 and "1 cells sent" in sent.stdout, sent.stdout + sent.stderr
+    again = place.opscore("sync", "out")
+    assert "0 cells sent" in again.stdout
+    (run,) = place.all()
+    assert run.info.run_id == training.info.run_id and run.info.status == "FINISHED"
+    assert epochs(place, run.info.run_id) == list(range(1, 81))
+    assert len(place.client.get_metric_history(run.info.run_id, "score/operational")) == 1
+    assert run.outputs is not None and len(run.outputs.model_outputs) == 1
+    assert "failure" not in run.data.tags
+    # As good as any other: the next cell starts from it.
+    done = place.run("technique=quantize_dynamic", *LONG, out="next")
+    assert done.returncode == 0 and re.search(r"small_cnn-digits-baseline: .*, reused\n", done.stdout)

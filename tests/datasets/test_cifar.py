@@ -114,7 +114,13 @@ def test_download_is_checked_kept_and_used_again(tmp_path):
     place = Place(tmp_path)
     archive = write_archive(tmp_path / "mirror" / "cifar-10-python.tar.gz")
     environment = {"KERAS_HOME": str(tmp_path / "keras"), "no_proxy": "127.0.0.1"}
-    common = ["dataset=cifar10", "training.epochs=1", f"data_dir={tmp_path}/none", f"dataset.sha256={sha256(archive)}"]
+    common = [
+        "technique=baseline",
+        "dataset=cifar10",
+        "training.epochs=1",
+        f"data_dir={tmp_path}/none",
+        f"dataset.sha256={sha256(archive)}",
+    ]
 
     with served(archive.parent) as url:
         address = f"dataset.url={url}/{archive.name}"

@@ -1,17 +1,15 @@
 """Two commands that start at once, each in a process of its own, keep apart what they leave in folders."""
 
 import re
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from pipelines.execution import folders
 from pipelines.execution.executor import Executor
-from tests.places import ROOT, Place, until
+from tests.places import ROOT, Place, in_background, until
 
 pytestmark = pytest.mark.slow
 
@@ -51,12 +49,15 @@ def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
 
     # Their folders are below the one in which they are called.
     environment = place.environment(PYTHONPATH=str(ROOT))
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen(command(width), cwd=tmp_path, env=environment, **pipes) for width in (8, 12)]
-    outputs = [one.communicate(timeout=300) for one in started]
-    assert [one.returncode for one in started] == [0, 0], outputs
-    found = [re.search(r"1 cells, in (.*)", out) for out, _ in outputs]
+    started = [
+        in_background(*command(width)[2:], cwd=tmp_path, variables=environment, output=tmp_path / f"{width}.txt")
+        for width in (8, 12)
+    ]
+    statuses = [one.wait(timeout=300) for one in started]
+    outputs = [(tmp_path / f"{width}.txt").read_text() for width in (8, 12)]
+    assert statuses == [0, 0], outputs
+    found = [re.search(r"1 cells, in (.*)", out) for out in outputs]
     assert found[0] and found[1] and found[0][1] != found[1][1]
-    for (out, _), width in zip(outputs, (8, 12), strict=True):
+    for out, width in zip(outputs, (8, 12), strict=True):
         assert out.count("small_cnn-digits-baseline") >= 1
         assert "[1/1]" in out and "[2/1]" not in out, width

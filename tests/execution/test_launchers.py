@@ -71,7 +71,8 @@ def test_search_gives_pareto_set_and_resumes(tmp_path: Path) -> None:
     place = Place(tmp_path)
     search = (
         *("-m", INLINE, "hydra/sweeper=pareto", "hydra.sweeper.n_trials=4", "technique=cluster"),
-        *("technique.clusters=choice(4,16)", "technique.epochs=1"),
+        # One is drawn from choices, the other from an interval.
+        *("technique.clusters=choice(4,16)", "technique.learning_rate=interval(1e-3,1e-3)", "technique.epochs=1"),
     )
     done = place.run(*search)
     assert done.returncode == 0, done.stdout + done.stderr

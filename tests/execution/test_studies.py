@@ -1,13 +1,11 @@
 """The smoke study, as its header says, on a store of its own."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.places import ROOT, Place
+from tests.places import ROOT, Place, called
 
 pytestmark = pytest.mark.slow
 
@@ -16,15 +14,7 @@ def test_smoke(tmp_path: Path) -> None:
     place = Place(tmp_path)
     # In one process, as no cell of it dies.
     words = ["-m", "experiment=smoke", "tracking.experiment=mine", "sweep.isolation=inline"]
-    command = [sys.executable, "-m", "pipelines.run", *words]
-    done = subprocess.run(
-        [*command, f"hydra.sweep.dir={tmp_path}/out"],
-        cwd=ROOT,
-        env=place.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = called("pipelines.run", *words, f"hydra.sweep.dir={tmp_path}/out", cwd=ROOT, variables=place.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(re.findall(r"\[\d/7\] +(\w+)", done.stdout)) == ["done"] * 6 + ["skipped"]
     (parent,) = place.sweeps()

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 
 from pipelines.cells.plan import content
 from tests.models.keras_files import SHAPE, agree, images, library, randomized, saved, settings, with_even_answers
+from tests.places import called, child_environment
 
 GENERATIONS = pytest.mark.parametrize("generation", [2, 3])
 SUFFIXES = pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -143,21 +142,13 @@ def test_own_layers_come_from_a_module(
     agree(model, built, images(SHAPE))
     # A checkpoint is read in another process, in which tf_keras has to know the layer.
     built.save(tmp_path / "checkpoint.keras")
-    program = (
+    (tmp_path / "reading.py").write_text(
         "import sys; from tests.models.keras_files import settings; import tf_keras\n"
         "settings(sys.argv[1], custom_objects=sys.argv[2]).register()\n"
         "tf_keras.models.load_model(sys.argv[3])"
     )
     words = [str(path), module, str(tmp_path / "checkpoint.keras")]
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words],
-        check=False,
-        cwd=root,
-        env={"PYTHONPATH": f"{tmp_path}:{root}", "TF_USE_LEGACY_KERAS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    done = called("reading", *words, cwd=tmp_path, variables=child_environment(""))
     assert done.returncode == 0, done.stderr
 
 

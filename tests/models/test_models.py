@@ -22,14 +22,24 @@ from tests.models.networks import SHAPE, SHARED, images, outputs
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path for path in (ROOT / "conf/model").glob("*.yaml") if path.stem != "keras_file")
-# Large, and of the same family as one that is tested in full.
-ONLY_BUILT = {"resnet101", "vgg19"}
+# Deeper networks, and one of the same layers that is tested in full: here and in test_quantize_mixed.py.
+DEEPER = {"resnet101": "resnet50", "vgg19": "vgg16", "efficientnet_lite2": "efficientnet_lite1"}
 
 
 def configured(path: Path, **overrides: Any):
     return hydra.utils.instantiate(
         OmegaConf.merge(OmegaConf.load(path), OmegaConf.create({"weights": None, **overrides}))
     )
+
+
+def kinds(model: Any) -> set[tuple[Any, ...]]:
+    """What tells layers apart, but for their sizes."""
+    names = ("kernel_size", "strides", "padding", "use_bias", "depth_multiplier")
+    found = set()
+    for layer in model.layers:
+        activation = getattr(getattr(layer, "activation", None), "__name__", None)
+        found.add((type(layer).__name__, activation, *(getattr(layer, name, None) for name in names)))
+    return found
 
 
 # Every configuration
@@ -57,7 +67,9 @@ def test_builds_a_flat_graph_from_pixels_to_logits(path: Path, keras, tmp_path: 
     assert ("head_dropout" in names) == (config.dropout > 0)
     assert model.input_shape == (None, *SHAPE)
     assert model.output_shape == (None, 7)
-    if config.name in ONLY_BUILT:
+    if config.name in DEEPER:
+        shallower = configured(path.with_stem(DEEPER[config.name]), input_size=None).build(SHAPE, 7)
+        assert kinds(model) <= kinds(shallower)
         return
     batch = images(2)
     logits = outputs(model, batch)

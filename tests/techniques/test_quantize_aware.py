@@ -103,10 +103,14 @@ def test_both_are_kept(trained: Candidate, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_networks_with_other_layers_become_integer_too(tmp_path: Path) -> None:
-    """Swish, squeeze and excitation, Normalization, Resizing."""
+    """Swish, squeeze and excitation, Normalization, Resizing: all in the first blocks of EfficientNet."""
+    import tf_keras
+
     data, _ = small_data()
     model = composed("model=efficientnet_b0", "model.weights=null", "model.input_size=32", "technique=baseline").model
-    candidate = Candidate(model=model.build(data.image_shape, 10))
+    whole = model.build(data.image_shape, 10)
+    pooled = tf_keras.layers.GlobalAveragePooling2D()(whole.get_layer("block2b_add").output)
+    candidate = Candidate(model=tf_keras.Model(whole.input, tf_keras.layers.Dense(10)(pooled)))
     technique = qat(epochs=1)
     done = technique.apply(candidate, context(1))
     exported_model = exported(done, tmp_path / "model.tflite")

@@ -1,5 +1,6 @@
 """A place for artifacts that cannot be written is known before the training."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.tracking import artifacts
-from tests.places import Place
+from tests.places import Place, empty_database
 from tests.servers import ui
 
 pytestmark = pytest.mark.slow
@@ -16,9 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A SQLite store with its schema, which two servers serve one after the other."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-    MlflowClient(uri).search_experiments()
-    return uri
+    return f"sqlite:///{shutil.copy(empty_database(), tmp_path_factory.mktemp('store'))}"
 
 
 @pytest.fixture

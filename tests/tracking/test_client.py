@@ -1,14 +1,14 @@
 """The store of champions and claims is the tracking store, whatever one shell says."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
-from tests.places import ROOT
+from tests.places import ROOT, called, child_environment, empty_database
 
 CLAIM = """
 import sys
@@ -21,9 +21,7 @@ with Claims(connected(sys.argv[1])).held("abc") as held:
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-    MlflowClient(uri).search_experiments()
-    return uri
+    return f"sqlite:///{shutil.copy(empty_database(), tmp_path_factory.mktemp('store'))}"
 
 
 def output_of(*arguments: str, elsewhere: str) -> subprocess.CompletedProcess[str]:
@@ -49,11 +47,15 @@ def test_claims_are_in_the_tracking_store(uri: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_unused_registry_is_reported(uri: str, tmp_path: Path) -> None:
-    command = ["-m", "pipelines.pull", "dataset=digits", f"tracking.uri={uri}", f"out={tmp_path / 'out'}"]
-    done = output_of(*command, elsewhere="http://me:secret@elsewhere:5000")
+    words = ["pipelines.pull", "dataset=digits", f"tracking.uri={uri}", f"out={tmp_path / 'out'}"]
+    variables = child_environment(uri)
+    del variables["MLFLOW_TRACKING_URI"]
+    elsewhere = {"MLFLOW_REGISTRY_URI": "http://me:secret@elsewhere:5000"}
+    done = called(*words, cwd=tmp_path, variables=variables | elsewhere)
     notice, refusal = done.stderr.splitlines()
     assert notice.startswith("opscore: MLFLOW_REGISTRY_URI=http://elsewhere:5000 is not used: champions")
     assert uri in notice and notice.endswith("`unset MLFLOW_REGISTRY_URI` before you serve one with mlflow")
     assert "where there is none" in refusal and done.returncode == 1
     # The same store written in another way is no other.
-    assert "not used" not in output_of(*command, elsewhere=uri).stderr
+    same = called(*words, cwd=tmp_path, variables=variables | {"MLFLOW_REGISTRY_URI": uri})
+    assert "not used" not in same.stderr and "where there is none" in same.stderr

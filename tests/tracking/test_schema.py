@@ -2,7 +2,6 @@
 
 import sqlite3
 import subprocess
-import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -13,11 +12,12 @@ from mlflow import MlflowClient
 
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.postgres import Postgres
-from tests.places import SMALL, child_environment
-from tests.servers import ROOT, open_folder
+from tests.places import SMALL, called, child_environment, in_background
+from tests.servers import open_folder
 
 pytestmark = pytest.mark.slow
 
+# A module that opens a store.
 OPEN = "import sys; from pipelines.tracking.store import Store; print(Store(sys.argv[1], 'mine').experiment_id)"
 
 
@@ -26,20 +26,20 @@ def test_four_processes_make_one_sqlite_store(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     # Left by a process that was killed while it made the tables.
     (tmp_path / "new" / "mlflow.db.new").write_bytes(b"half")
+    (tmp_path / "opening.py").write_text(OPEN)
+    outputs = [tmp_path / f"{number}.txt" for number in range(4)]
     started = [
-        subprocess.Popen([sys.executable, "-c", OPEN, uri], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
+        in_background("opening", uri, cwd=tmp_path, variables=child_environment(uri), output=output)
+        for output in outputs
     ]
-    assert [one.communicate(timeout=300)[0] for one in started] == ["1\n"] * 4
+    assert [one.wait(timeout=300) for one in started] == [0] * 4
+    assert [output.read_text() for output in outputs] == ["1\n"] * 4
     assert sorted(path.name for path in (tmp_path / "new").glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]
 
 
 def read(uri: str, folder: Path, module: str, *arguments: str) -> str:
     """What a command says that refuses, in one line."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"pipelines.{module}", *arguments],
-        cwd=folder, env=child_environment(uri), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = called(f"pipelines.{module}", *arguments, cwd=folder, variables=child_environment(uri))
     assert done.returncode != 0, done
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr
@@ -56,21 +56,19 @@ def test_half_made_database_is_refused_with_a_working_mend(tmp_path: Path) -> No
     assert sentence in refusal
     subprocess.run(["bash", "-c", refusal.split("`")[1]], check=True)
     assert not database.exists()
-    subprocess.run([sys.executable, "-c", OPEN, uri], cwd=ROOT, check=True)
+    (tmp_path / "opening.py").write_text(OPEN)
+    assert called("opening", uri, cwd=tmp_path, variables=child_environment(uri)).stdout == "1\n"
 
 
 def all_at_once(uri: str, folder: Path) -> Counter[str]:
     """Three cells and a sweep that start at once on a new store: how many runs of which name are finished."""
-    cell = [sys.executable, "-m", "pipelines.run", "technique=quantize_int8", "measurement=quick", *SMALL]
+    cell = ["pipelines.run", "technique=quantize_int8", "measurement=quick", *SMALL, "training.epochs=1"]
+    outputs = [folder / f"{number}.txt" for number in range(4)]
     started = [
-        subprocess.Popen(
-            [*cell, "training.epochs=1", *flags],
-            cwd=folder, env=child_environment(uri), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for flags in ([], [], [], ["-m"])
-    ]  # fmt: skip
-    outputs = [one.communicate(timeout=600)[0] for one in started]
-    assert [one.returncode for one in started] == [0] * 4, outputs
+        in_background(*cell, *flags, cwd=folder, variables=child_environment(uri), output=output)
+        for flags, output in zip(([], [], [], ["-m"]), outputs, strict=True)
+    ]
+    assert [one.wait(timeout=600) for one in started] == [0] * 4, [output.read_text() for output in outputs]
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("opscore")
     assert experiment is not None
