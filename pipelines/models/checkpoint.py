@@ -24,6 +24,18 @@ def is_whole(path: Path) -> bool:
         return {_CONFIG, _WEIGHTS} <= set(archive.namelist())
 
 
+def is_own(path: Path) -> bool:
+    """Whether a whole archive is a checkpoint that opscore wrote: of Keras 2, with opscore's head. Loads no TensorFlow.
+
+    An application of Keras's own may have the same layers, and take other pixels.
+    """
+    with zipfile.ZipFile(path) as archive:
+        metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
+        layers = json.loads(archive.read(_CONFIG)).get("config", {}).get("layers", ())
+    names = {layer.get("config", {}).get("name") for layer in layers}
+    return str(metadata.get("keras_version", "2")).startswith("2") and "head_logits" in names
+
+
 def load(path: Path) -> tf_keras.Model:
     """The network of a checkpoint, not compiled: what `tf_keras.models.load_model` gives, in a fraction of the time.
 

@@ -6,7 +6,6 @@ Source: Tan & Le 2019, arXiv:1905.11946; graph and weights of `tf_keras.applicat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,17 +58,18 @@ class EfficientNet(KerasApplication):
         graph = application(include_top=False, weights=None, input_tensor=self.pixels(image_shape))
         return rebuilt(graph, _name_preprocessing, blocks_as_identity(graph))
 
-    def adapt(self, backbone: tf_keras.Model, path: Path) -> None:
-        """Divide by the deviation of ImageNet's colours once more, where these are the ImageNet weights.
+    def adapt(self, backbone: tf_keras.Model) -> None:
+        """Divide by the deviation of ImageNet's colours once more, where the weights began as those of ImageNet.
 
         Their normalization divides by the root of the deviation only. Keras corrects this for `weights="imagenet"` by
         an operator that quantization does not know; the same factor on the stored variance gives the same numbers.
         See github.com/tensorflow/tensorflow/issues/49930.
         """
-        if not self.archive.is_at(path):
-            return
         normalize = backbone.get_layer("normalize")
         mean, variance, count = normalize.get_weights()
+        # No training changes it; random weights have 1.
+        if not np.allclose(variance, _IMAGENET_DEVIATION, rtol=1e-3):
+            return
         normalize.set_weights([mean, variance * np.array(_IMAGENET_DEVIATION, variance.dtype), count])
 
 

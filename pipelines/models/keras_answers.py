@@ -38,7 +38,7 @@ def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Mo
             f"the number of answers must be that of the dataset's classes, got {answers} and {classes} classes: choose "
             "the dataset that the model was trained for"
         )
-    if type(layer).__name__ == "Dense":
+    if type(layer).__name__ == "Dense" and layer.activation.__name__ == "linear":
         weights = layer.get_weights()
         if answers == 1:
             # Halves, so that both logits have weights.
@@ -49,7 +49,10 @@ def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Mo
         output = logits(layer.input)
         logits.set_weights(weights)
     elif answers == 1:
-        raise UnsupportedLayerError(f"a model with one answer must end in a Dense layer, got {layer.name}: add one")
+        raise UnsupportedLayerError(
+            f"a model with one answer must end in a Dense layer, with a sigmoid or nothing after it, got {layer.name}: "
+            "add one"
+        )
     return tf_keras.Model(image, output, name=name)
 
 

@@ -146,13 +146,16 @@ class KerasFile(Model):
 
         Raises ValueError that names a layer that cannot be rebuilt, or the numbers of answers and classes.
         """
+        import tf_keras
+
         from pipelines.models import keras_answers, keras_loading
         from pipelines.models.keras_graph import Rebuild, plain
 
         image, value = self._front(image_shape)
         content = self._content
         with keras_loading.loaded(content, trust=self.trust, custom_objects=self.custom_objects) as (model, custom):
-            output = Rebuild(generation=content.generation, custom=custom).behind(value, model)
+            taken = [layer.name for layer in tf_keras.Model(image, value.tensor).layers]
+            output = Rebuild(generation=content.generation, custom=custom, taken=taken).behind(value, model)
         network = keras_answers.with_logits(image, output.tensor, classes, plain(self.name))
         check_flat(network)
         return network
@@ -216,7 +219,14 @@ class KerasFile(Model):
         if not path.is_file():
             raise FileNotFoundError(f"model.class_names must be a file that exists, got {path}: correct the path")
         # Editors on Windows begin a file with a mark.
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"model.class_names must be a text in UTF-8, got {path} with other bytes at {error.start}: save it "
+                "as UTF-8"
+            ) from error
+        names = [line.strip() for line in text.splitlines() if line.strip()]
         missing = [label for label in labels if label not in names]
         if missing or len(names) != len(labels):
             raise ValueError(

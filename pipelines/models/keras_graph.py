@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,14 +47,19 @@ class Value:
 class Rebuild:
     """Puts the layers of a loaded model, which may nest others, behind a tensor of a new graph.
 
-    generation: of the Keras of the loaded model. custom: the user's classes by name, for tf_keras.
+    generation: of the Keras of the loaded model. custom: the user's classes by name, for tf_keras. taken: names of the
+    layers before the tensor.
     """
 
     generation: int
     custom: dict[str, Any]
+    taken: InitVar[Iterable[str]] = ()
     _names: set[str] = field(default_factory=set)
     _called: set[int] = field(default_factory=set)
     _head: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self, taken: Iterable[str]) -> None:
+        self._names.update(taken)
 
     def behind(self, value: Value, model: Any) -> Value:
         """The output of the model on `value`. Raises UnsupportedLayerError that names a layer."""
@@ -68,6 +73,11 @@ class Rebuild:
             layer, args, kwargs, outputs = _parts(node)
             args, kwargs = _mapped(args, known), {name: _mapped(one, known) for name, one in kwargs.items()}
             results = self._call(layer, args, kwargs, prefix)
+            if len(results) != len(outputs):
+                raise UnsupportedLayerError(
+                    f"layer {layer.name} of kind {type(layer).__name__} gives {len(outputs)} outputs, which cannot be "
+                    "rebuilt: use one that gives one"
+                )
             known.update(zip(map(id, outputs), results, strict=True))
         return [known[id(tensor)] for tensor in model.outputs]
 

@@ -43,18 +43,22 @@ class Maker:
 
     def call(self, values: Sequence[Value]) -> Value:
         """The layer's output on `values`, with its weights."""
-        match type(self.layer).__name__:
-            case "SeparableConv2D":
-                return self._separable(values[0])
-            case "LayerScale":
-                return self._scale_of_channels(values[0])
-            case "StochasticDepth":
-                return self._drop_of_images(values[0])
-            case "Normalization":
-                return self._normalization(values[0])
-            case "Activation":
-                return activated(self._activation(), values[0], self.name)
-        return self._plain(values)
+        of_kind = {
+            "SeparableConv2D": self._separable,
+            "LayerScale": self._scale_of_channels,
+            "StochasticDepth": self._drop_of_images,
+            "Normalization": self._normalization,
+            "Rescaling": self._rescaling,
+            "Activation": lambda value: activated(self._activation(), value, self.name),
+        }
+        kind = type(self.layer).__name__
+        return of_kind[kind](values[0]) if kind in of_kind else self._plain(values)
+
+    def _rescaling(self, value: Value) -> Value:
+        """Its constants are of the file's order of colours, and may be arrays."""
+        if value.channel is not None:
+            return self._plain([value])
+        return rescaled(value, self.layer.scale, self.layer.offset, self.name)
 
     @property
     def _weights(self) -> list[Any]:

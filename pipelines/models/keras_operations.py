@@ -155,7 +155,7 @@ def _reshaped(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Na
     from pipelines.models.keras_graph import Value
 
     shape = getattr(op, "newshape", None) or kwargs.get("shape") or (args[1] if len(args) > 1 else None)
-    if shape is None or not all(isinstance(one, int | np.integer) for one in shape[1:]):
+    if value.reverse or shape is None or not all(isinstance(one, int | np.integer) for one in shape[1:]):
         return None
     return Value(tf_keras.layers.Reshape([int(one) for one in shape[1:]], name=name())(value.tensor))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -164,4 +165,10 @@ def _check_file(weights: str) -> None:
         raise ValueError(
             f"model.weights must be a complete {path.suffix} file, got {path.absolute()}, which is damaged "
             "or of another kind: fetch or write it again"
+        )
+    if path.suffix == ".keras" and not checkpoint.is_own(path):
+        raise ValueError(
+            f"model.weights must be a .keras file that opscore wrote, got {path.absolute()} of another program: set "
+            f"model=keras_file model.path={shlex.quote(str(path))} for its network, or model.weights to weights "
+            "without top that Keras wrote as .h5"
         )

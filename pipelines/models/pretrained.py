@@ -106,9 +106,9 @@ class KerasApplication(Network):
                 f"model.weights must be Keras's weights of {self.default_name} without its top, "
                 f"got {path} ({error}): set model.weights to such a file or to null"
             ) from error
-        self.adapt(backbone, path)
+        self.adapt(backbone)
 
-    def adapt(self, backbone: tf_keras.Model, path: Path) -> None:
+    def adapt(self, backbone: tf_keras.Model) -> None:
         """Adapt weights that were made for Keras's own preprocessing."""
 
 

@@ -6,7 +6,6 @@ Source: He et al. 2016, arXiv:1512.03385; graph and weights of `tf_keras.applica
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipelines.models.pretrained import (
@@ -58,6 +57,6 @@ class ResNet(KerasApplication):
         graph = application(include_top=False, weights=None, input_tensor=pixels)
         return rebuilt(graph, blocks_as_identity(graph))
 
-    def adapt(self, backbone: tf_keras.Model, path: Path) -> None:  # noqa: ARG002
+    def adapt(self, backbone: tf_keras.Model) -> None:
         """Keras's weights expect BGR."""
         swap_input_channels(backbone.get_layer("conv1_conv"))

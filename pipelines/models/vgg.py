@@ -6,7 +6,6 @@ Source: Simonyan & Zisserman 2015, arXiv:1409.1556; graph and weights of `tf_ker
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.models.pretrained import (
@@ -63,7 +62,7 @@ class VGG(KerasApplication):
         pixels = caffe_centred(self.pixels(image_shape))
         return rebuilt(application(include_top=False, weights=None, input_tensor=pixels), _to_he)
 
-    def adapt(self, backbone: tf_keras.Model, path: Path) -> None:  # noqa: ARG002
+    def adapt(self, backbone: tf_keras.Model) -> None:
         """Keras's weights expect BGR."""
         swap_input_channels(backbone.get_layer("block1_conv1"))
 

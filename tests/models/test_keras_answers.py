@@ -52,6 +52,16 @@ def test_softmax_is_taken_off(generation: int, end: str, tmp_path: Path) -> None
 
 
 @GENERATIONS
+def test_activation_before_the_softmax_stays(generation: int, tmp_path: Path) -> None:
+    layers = library(generation).layers
+    model = small(layers.Dense(3, activation="relu"), layers.Softmax(), generation=generation)
+    batch = images(SHAPE)
+    built = settings(saved(model, tmp_path / "model.keras")).build(SHAPE, 3)
+    np.testing.assert_allclose(softmax(outputs(built, batch)), outputs(model, batch), atol=1e-5)
+    assert (outputs(built, batch) >= 0).all() and (outputs(built, batch) == 0).any()
+
+
+@GENERATIONS
 @pytest.mark.parametrize("inside", [True, False])
 def test_sigmoid_becomes_two_logits(generation: int, inside: bool, tmp_path: Path) -> None:
     layers = library(generation).layers

@@ -135,6 +135,28 @@ def test_nested_transfer_learning_model(generation: int, mode: str, tmp_path: Pa
     assert len([layer for layer in built.layers if layer.name.startswith("head_")]) == 4
 
 
+@GENERATIONS
+@pytest.mark.parametrize("constants", [list, np.array])
+def test_scaling_behind_a_swap_of_colours(generation: int, constants: Any, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    image = keras.Input(SHAPE)
+    scale, offset = constants([0.2, 0.1, 0.05]), constants([-10.0, -3.0, 5.0])
+    x = layers.Conv2D(8, 3)(layers.Rescaling(scale, offset=offset)(image[..., ::-1]))
+    model = keras.Model(image, layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+    check(model, tmp_path / ("model.keras" if generation == 3 else "model.h5"))
+
+
+@GENERATIONS
+def test_names_of_the_file_may_be_those_of_the_input_part(generation: int, tmp_path: Path) -> None:
+    layers = library(generation).layers
+    model = small(library(generation), layers.Conv2D(4, 1, name="resize"), layers.Conv2D(4, 1, name="rescale"))
+    file = settings(saved(randomized(model), tmp_path / "model.keras"), pixels="0..1", input_size=None)
+    larger = (2 * SHAPE[0], 2 * SHAPE[1], 3)
+    names = [layer.name for layer in file.build(larger, 10).layers]
+    assert len(set(names)) == len(names) and {"resize", "rescale"} <= set(names)
+
+
 @pytest.mark.slow
 @GENERATIONS
 def test_sequential_around_a_backbone(generation: int, tmp_path: Path) -> None:

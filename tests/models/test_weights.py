@@ -14,6 +14,7 @@ from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
 from pipelines.training import precision
+from tests.models.keras_files import library
 from tests.models.networks import SHAPE, SHARED, images, outputs
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,15 @@ def test_efficientnet_imagenet_equals_keras(keras, tmp_path, monkeypatch) -> Non
     ours = EfficientNet(**SHARED | {"weights": "imagenet"}, variant=0).build(SHAPE, 10)
     features = keras.Model(ours.input, ours.get_layer("top_activation").output)
     batch = images(2)
+    np.testing.assert_allclose(outputs(features, batch), outputs(expected, batch), rtol=1e-3, atol=1e-5)
+    # A file that somebody trained further has the same normalization, and not the published content.
+    source.load_weights(file)
+    source.get_layer("stem_conv").set_weights([1.01 * one for one in source.get_layer("stem_conv").get_weights()])
+    source.save_weights(tmp_path / "mine.h5")
+    expected.get_layer("stem_conv").set_weights(source.get_layer("stem_conv").get_weights())
+    monkeypatch.setattr(pretrained.Archive, "is_at", lambda self, path: False)
+    mine = EfficientNet(**SHARED | {"weights": str(tmp_path / "mine.h5")}, variant=0).build(SHAPE, 10)
+    features = keras.Model(mine.input, mine.get_layer("top_activation").output)
     np.testing.assert_allclose(outputs(features, batch), outputs(expected, batch), rtol=1e-3, atol=1e-5)
     # No layer carries Keras's counter, as those of the other graph in this process do.
     assert not [layer.name for layer in ours.layers if re.search(r"_\d+$", layer.name)]
@@ -235,3 +245,16 @@ def test_checkpoint_of_other_shapes_or_layers_names_the_layer(keras, tmp_path: P
     keras.Model(donor.input, x).save(file)
     with pytest.raises(ValueError, match="the model has no layer block6_conv"):
         small(weights=str(file)).build((8, 8, 3), 5)
+
+
+@pytest.mark.parametrize("generation", [2, 3])
+def test_network_of_another_program_is_no_checkpoint(generation: int, tmp_path: Path) -> None:
+    """Keras's own application has the same layers, and takes its colours in another order."""
+    layers = library(generation).layers
+    file = tmp_path / "mine.keras"
+    image = library(generation).Input((8, 8, 3))
+    library(generation).Model(image, layers.Conv2D(8, 3, name="block1_conv")(image)).save(file)
+    with pytest.raises(
+        ValueError, match=r"must be a .keras file that opscore wrote, got .*set model=keras_file model.p"
+    ):
+        small(weights=str(file)).preflight((8, 8, 3))
