@@ -225,6 +225,11 @@ class Executor:
             register_layers(files)
             return checkpoint.load(files.checkpoint)
 
+        if learns.uri is not None:
+            from pipelines.litert.exported_model import ExportedModel
+
+            labels = ExportedModel(self.store.load(learns.uri).files.exported_model).labels
+            cell.technique.check_source_classes(loaded(cell.dataset).class_names, labels)
         cell.technique.check_source(lambda: network(cell), source_network)
         runtime.forget_networks()
 

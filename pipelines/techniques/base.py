@@ -140,6 +140,9 @@ class Technique(ABC):
         model, source: build the networks, with random weights.
         """
 
+    def check_source_classes(self, own: Sequence[str], source: Sequence[str]) -> None:  # noqa: B027 (most take any)
+        """Raise ValueError where the classes of a teacher or donor that is named by its run do not fit."""
+
     def verify(self, candidate: Candidate, exported_model: Path) -> None:  # noqa: B027 (nothing to do where EFFECT is None)
         """Raise EffectError where the exported model, exported from `candidate`, lacks EFFECT."""
 

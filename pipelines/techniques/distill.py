@@ -5,15 +5,16 @@ Source: Hinton et al. 2015, arXiv:1503.02531.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.models import checkpoint
+from pipelines.results.words import listed
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context, EffectError
+from pipelines.techniques.base import Build, Candidate, Context, EffectError
 from pipelines.techniques.source import SourceTechnique
 from pipelines.training.batches import plain_batches
 
@@ -52,18 +53,29 @@ class Distill(SourceTechnique):
                 "classes; name it by its model or its run"
             )
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Train the student. Raises ValueError where the teacher's input or output shape differs."""
+    def check_source(self, model: Build, source: Build) -> None:
+        """Raise ValueError where the teacher's input or output shape differs."""
+        student, teacher = model(), source()
+        if (teacher.input_shape, teacher.output_shape) != (student.input_shape, student.output_shape):
+            raise ValueError(
+                f"the teacher {teacher.name} takes {teacher.input_shape[1:]} and gives {teacher.output_shape[1:]}, the "
+                f"student {student.input_shape[1:]} and {student.output_shape[1:]}: name a teacher that was trained on "
+                "this dataset"
+            )
 
+    def check_source_classes(self, own: Sequence[str], source: Sequence[str]) -> None:
+        """Raise ValueError where the teacher's classes, or their order, are others."""
+        if tuple(own) != tuple(source):
+            raise ValueError(
+                f"the teacher's classes must be {listed(own)}, in this order, got {listed(source)}: name a teacher "
+                "that was trained on this dataset"
+            )
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Train the student."""
         assert context.source is not None  # the executor provides it
         student = candidate.model
         teacher = checkpoint.load(context.source.files.checkpoint)
-        if (teacher.input_shape, teacher.output_shape) != (student.input_shape, student.output_shape):
-            raise ValueError(
-                f"the teacher {context.source.result.name} takes {teacher.input_shape[1:]} and gives "
-                f"{teacher.output_shape[1:]}, the student {student.input_shape[1:]} and {student.output_shape[1:]}: "
-                "name a teacher that was trained on this dataset"
-            )
         before = student.get_weights()
         context.trainer.fit(_distiller(student, teacher, self.temperature, self.alpha))
         if all(np.array_equal(old, new) for old, new in zip(before, student.get_weights(), strict=True)):

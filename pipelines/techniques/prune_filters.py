@@ -74,7 +74,7 @@ class PruneFilters(FineTuning):
         """The channels that stay, in order, of each group of `channels.groups` that is pruned."""
         kept = {}
         for group, producers in channels.groups(model).producers.items():
-            if self.skip is not None and any(re.match(self.skip, name) for name in producers):
+            if self.skip and any(re.match(self.skip, name) for name in producers):
                 continue
             score = np.sum([_score(model.get_layer(name).kernel.numpy()) for name in producers], axis=0)
             removed = min(round(self.fraction * score.size), score.size - 1)

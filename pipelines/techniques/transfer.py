@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Layer: TypeAlias = tf_keras.layers.Layer
 
 # Keras's names of blocks: block5_conv1, conv5_block3_2_conv, block7a_expand_conv, block_16_project.
+_DROPOUTS = ("AlphaDropout", "Dropout", "GaussianDropout", "SpatialDropout2D")
 _BLOCK = re.compile(r"((?:conv\d+_)?block_?\d+[a-z]?)_")
 FEATURES = "head_pool"
 
@@ -173,7 +174,9 @@ def _folded(graph: Sequence[tuple[Layer, list[str]]]) -> tuple[dict[str, tuple[A
             continue
         if before.activation.__name__ != "linear" or before.compute_dtype != "float32":
             continue
-        gamma, beta, mean, variance = (weight.astype(np.float64) for weight in layer.get_weights())
+        gamma = layer.gamma.numpy() if layer.scale else 1.0
+        beta = layer.beta.numpy() if layer.center else 0.0
+        mean, variance = (one.numpy().astype(np.float64) for one in (layer.moving_mean, layer.moving_variance))
         scale = gamma / np.sqrt(variance + layer.epsilon)
         kernel, *bias = before.get_weights()
         kernel = kernel * (scale.reshape(kernel.shape[2:]) if kind == "DepthwiseConv2D" else scale)
@@ -214,7 +217,7 @@ class _Trained:
         for layer in self.model.layers:
             layer.trainable = layer in self.layers
         frozen = (layer for layer in self.model.layers if layer not in self.layers)
-        self.rates = {layer: layer.rate for layer in frozen if type(layer).__name__ == "Dropout"}
+        self.rates = {layer: layer.rate for layer in frozen if type(layer).__name__ in _DROPOUTS}
         for layer in self.rates:
             layer.rate = 0.0
 

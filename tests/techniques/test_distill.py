@@ -61,12 +61,16 @@ def test_labels_count_as_much_as_alpha_leaves_them(trained: Candidate, tmp_path:
     assert exported_accuracy(exported(done, tmp_path / "model.tflite")) > 0.8
 
 
-def test_teacher_of_other_classes_is_refused_first(trained: Candidate, tmp_path: Path) -> None:
+def test_teacher_of_other_classes_is_refused_first(trained: Candidate) -> None:
     small, _ = small_data()
-    it = taught_by(trained.model, tmp_path, epochs=1)
-    with pytest.raises(ValueError, match="name a teacher that was trained on this dataset"):
-        distill().apply(Candidate(model=STUDENT.build(small.image_shape, 7)), it)
-    assert it.trainer.epochs == []
+    mend = "name a teacher that was trained on this dataset"
+    with pytest.raises(ValueError, match=rf"gives \(10,\), the student \(8, 8, 3\) and \(7,\): {mend}"):
+        distill().check_source(lambda: STUDENT.build(small.image_shape, 7), lambda: trained.model)
+    distill().check_source(lambda: STUDENT.build(small.image_shape, 10), lambda: trained.model)
+    distill().check_source_classes(("cat", "dog"), ("cat", "dog"))
+    for other in (("dog", "cat"), ("shirt", "shoe")):
+        with pytest.raises(ValueError, match=rf"must be cat and dog, in this order, got {' and '.join(other)}: {mend}"):
+            distill().check_source_classes(("cat", "dog"), other)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ def test_command_proves_a_smaller_file(tmp_path: Path) -> None:
     again = place.run(*DIGITS, "technique=quantize_int8", "technique.sensitivity=true", "score=edge", out="edge")
     assert "trained already" in again.stdout, again.stderr
     assert (tmp_path / "edge/small_cnn-digits-quantize_int8/model_explorer.json").is_file()
-    mixed = place.run(*DIGITS, "technique=quantize_mixed", "technique.max_drop=0.03", out="mixed")
+    limits = ("technique.max_drop=0.03", "technique.bits=[4,8]")
+    mixed = place.run(*DIGITS, "technique=quantize_mixed", *limits, out="mixed")
     text = " ".join(mixed.stdout.split())
     assert "Of its 6 layers with weights," in text and "in 4 bits" in text, mixed.stderr
     assert "points of accuracy, proven on" in text and "validation images that the search did not see (95%)" in text

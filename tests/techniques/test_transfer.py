@@ -120,16 +120,17 @@ def test_extracted_features_equal_those_of_keras(model: str) -> None:
     assert "FusedBatchNormV3" not in left and "Conv2D" in left
 
 
-def test_several_filters_of_a_channel_are_folded() -> None:
+@pytest.mark.parametrize(("scale", "center"), [(True, True), (False, True), (True, False), (False, False)])
+def test_several_filters_of_a_channel_are_folded(scale: bool, center: bool) -> None:
     import tensorflow as tf
     import tf_keras
 
     image = tf_keras.Input((8, 8, 3))
     x = tf_keras.layers.DepthwiseConv2D(3, depth_multiplier=2)(image)
-    x = tf_keras.layers.BatchNormalization()(x)
+    x = tf_keras.layers.BatchNormalization(scale=scale, center=center)(x)
     backbone = tf_keras.Model(image, tf_keras.layers.GlobalAveragePooling2D()(x))
     draw = np.random.default_rng(0)
-    backbone.layers[2].set_weights([draw.uniform(0.5, 2, 6), *draw.normal(0, 0.1, (2, 6)), draw.uniform(0.5, 2, 6)])
+    backbone.layers[2].set_weights([draw.uniform(0.5, 2, 6) for _ in backbone.layers[2].weights])
     images = tf.random.normal((4, 8, 8, 3), seed=0)
     assert np.allclose(_inference(backbone)(images), backbone(images, training=False), atol=1e-5)
 
