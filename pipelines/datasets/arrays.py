@@ -65,7 +65,7 @@ class ArrayDataset(Dataset):
             class_names=arrays.class_names,
             digest=content_digest(tuple(splits.values()), arrays.class_names),
             own_validation="validation" in labels,
-            notes=tuple(filter(None, (*arrays.notes, notes.duplicates(splits["train"], splits["test"])))),
+            notes=tuple(filter(None, (*arrays.notes, notes.duplicates(**splits)))),
         )
 
 

@@ -27,7 +27,7 @@ from pipelines.datasets.splitting import Indices, Labels
 from pipelines.system import machine, mapped
 
 # Raise it when `read` returns different pixels for the same file.
-VERSION = 1
+VERSION = 2
 # Limits of a task of one process: bytes of decoded images, and of files (a megabyte takes about 50 ms).
 CHUNK_DECODED, CHUNK_FILES = 2**23, 2**20
 # Bytes of files for each process; starting one takes about half a second.
@@ -90,10 +90,9 @@ def _splits(images: Images, parts: Sequence[Files], facts: Facts) -> list[Split]
 
 def _facts(splits: Sequence[Split], class_names: Sequence[str]) -> Facts:
     """Facts that need a pass over all pixels. Hashing releases Python's lock, so threads use several cores."""
-    train, _, test = splits
     with ThreadPoolExecutor(machine.cores()) as pool:
         digest = pool.submit(content_digest, splits, class_names)
-        duplicates = pool.submit(notes.duplicates, train, test)
+        duplicates = pool.submit(notes.duplicates, *splits)
         split_digests = list(pool.map(lambda one: one.digest, splits))
         return {"split_digests": split_digests, "digest": digest.result(), "duplicates": duplicates.result()}
 

@@ -124,7 +124,7 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
     if classes and len(by_split) == len(folders):
         raise ValueError(
             f"{printable(classes[0])} must hold one folder for each class, got images directly: make the class folders "
-            "and put the images there"
+            "and put the images there, or, if their classes are not known, move it out of the dataset"
         )
     split = [one for one in by_split.values() if one not in classes and len(listing.folders(one)) > 1]
     other = next((one for one in (*classes, *folders) if one not in split), None)

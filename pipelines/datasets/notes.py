@@ -35,14 +35,22 @@ def description(name: str, data: ImageData) -> str:
     )
 
 
-def duplicates(train: Split, test: Split) -> str:
-    """One sentence on test images that are also training images, pixel for pixel; empty where there are none."""
-    known = set(_hashes(train.images))
-    count = sum(one in known for one in _hashes(test.images))
-    if not count:
-        return ""
-    which = "1 test image is a training image" if count == 1 else f"{count:,} test images are training images"
-    return f"{which} too, pixel by pixel, of {len(test):,}: accuracy looks better than it is"
+def duplicates(train: Split, validation: Split, test: Split) -> str:
+    """One sentence on test images that are also training or validation images, pixel for pixel; else empty."""
+    tested = _hashes(test.images)
+    found = []
+    for split, what in ((train, "training"), (validation, "validation")):
+        known = set(_hashes(split.images))
+        count = sum(one in known for one in tested)
+        if count:
+            found.append(
+                f"1 test image is a {what} image" if count == 1 else f"{count:,} test images are {what} images"
+            )
+    return (
+        f"{' and '.join(found)} too, pixel by pixel, of {len(test):,}: accuracy looks better than it is"
+        if found
+        else ""
+    )
 
 
 def resized(image_size: int, input_size: int | None, *, can_be_larger: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,15 @@ class Tfds(ArrayDataset):
                 "dataset=tfds needs tensorflow-datasets, which is not installed: pip install 'opscore[tfds]'"
             )
 
+    def _ended(self, status: int) -> str:
+        """Why a reader that said nothing has ended. status: negative for a signal."""
+        if status != -signal.SIGKILL:
+            return f"dataset.name={self.name} could not be read (status {status} of its reader)"
+        return (
+            f"dataset.name={self.name} must fit into memory, got its reader killed, as where there is none left: set "
+            "dataset.image_size, or a smaller one, for example dataset.image_size=64"
+        )
+
     def _read(self) -> Arrays:
         self.preflight()
         with tempfile.TemporaryDirectory(prefix="opscore-tfds-") as scratch:
@@ -84,5 +94,5 @@ class Tfds(ArrayDataset):
             )
             if done.returncode or not file.is_file():
                 output = done.stdout.strip().splitlines()
-                raise ValueError(output[-1] if output else f"dataset.name={self.name} could not be read")
+                raise ValueError(output[-1] if output else self._ended(done.returncode))
             return read_archive(file, self.test_fraction)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,18 @@ def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) 
         split = next((one for one in names if one in builder.info.splits), None)
         if split is None:
             continue
-        examples = _examples(builder, split)
-        labels = np.array([example[label] for example in examples], np.int64)
-        # Competitions do not publish the labels of their test images.
-        if len(labels) and (labels >= 0).all():
-            arrays[f"x_{part}"] = _images(name, [example[image] for example in examples], image_size)
-            arrays[f"y_{part}"] = labels
+        images, labels = [], []
+        for example in _examples(builder, split):
+            # Competitions do not publish the labels of their test images.
+            if example[label] < 0:
+                images, labels = [], []
+                break
+            # At once: photographs at full size may not fit into memory together.
+            images.append(example[image] if image_size is None else _resized(example[image], image_size))
+            labels.append(int(example[label]))
+        if labels:
+            arrays[f"x_{part}"] = _stacked(name, images)
+            arrays[f"y_{part}"] = np.array(labels, np.int64)
     if "x_train" not in arrays:
         raise ValueError(
             f"dataset.name={name} must have a split train, got {', '.join(builder.info.splits)}: choose another"
@@ -50,14 +57,14 @@ def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) 
     np.savez(file, allow_pickle=False, **arrays)
 
 
-def _examples(builder: Any, split: str) -> list[dict[str, Any]]:
-    """All examples of a split."""
+def _examples(builder: Any, split: str) -> Iterator[dict[str, Any]]:
+    """The examples of a split, one after the other."""
     import tensorflow_datasets as tfds
 
     # All other formats need TensorFlow.
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        return list(builder.as_data_source(split=split))
-    return list(tfds.as_numpy(builder.as_dataset(split=split)))
+        return iter(builder.as_data_source(split=split))
+    return iter(tfds.as_numpy(builder.as_dataset(split=split)))
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
@@ -93,15 +100,13 @@ def _features(name: str, features: Any) -> tuple[str, str]:
     return found["image"], found["label"]
 
 
-def _images(name: str, images: list[npt.NDArray[Any]], side: int | None) -> npt.NDArray[np.uint8]:
+def _stacked(name: str, images: list[npt.NDArray[Any]]) -> npt.NDArray[np.uint8]:
     sizes = {image.shape[:2] for image in images}
-    if side is None and len(sizes) > 1:
+    if len(sizes) > 1:
         raise ValueError(
             f"dataset.image_size must be set for dataset.name={name}, whose images are of {len(sizes)} sizes: set for "
             "example dataset.image_size=64"
         )
-    if side is not None:
-        images = [_resized(image, side) for image in images]
     return np.stack(images)
 
 

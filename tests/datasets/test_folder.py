@@ -283,6 +283,14 @@ def test_description_fits_a_terminal_and_names_duplicates(tmp_path: Path) -> Non
     assert max(map(len, text.splitlines())) < 80
 
 
+def test_validation_images_that_are_test_images_are_told(tmp_path: Path) -> None:
+    for split, first in (("train", 0), ("val", 30), ("test", 30)):
+        for name, offset in (("ant", 0), ("bee", 50)):
+            images(tmp_path / split / name, 4, first + offset)
+    text = " ".join(Folder(path=str(tmp_path), image_size=8, name="insects").load().notes)
+    assert "8 test images are validation images too, pixel by pixel, of 8: accuracy looks better than it is" in text
+
+
 def test_many_classes_are_shortened() -> None:
     images = np.zeros((100, 8, 8, 3), np.uint8)
     split = Split(images=images, labels=np.arange(100))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.datasets import tfds
 from pipelines.datasets.tfds import Tfds
 from tests.places import ROOT, Place
 
@@ -105,3 +106,12 @@ def test_imports_of_a_dataset_builder_are_installed() -> None:
 def test_wrong_names_are_one_sentence(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Tfds(**settings, source_dir=str(tmp_path)).load()  # type: ignore[arg-type]
+
+
+def test_reader_that_runs_out_of_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system kills it, as this one kills itself."""
+    (tmp_path / "killed.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(tfds, "READER", "killed")
+    with pytest.raises(ValueError, match=r"dataset.name=food101 must fit into memory, .*dataset.image_size=64$"):
+        Tfds(name="food101", validation_fraction=0.1).load()
