@@ -20,9 +20,10 @@ class Unsure(Baseline):
 
 @dataclass(frozen=True, kw_only=True)
 class Card(Baseline):
-    """A baseline that prints which cards its process may use."""
+    """A baseline that prints which cards and threads its process may use."""
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Print them."""
-        print(f"cards: {os.environ.get('CUDA_VISIBLE_DEVICES')}", flush=True)
+        for name, variable in (("cards", "CUDA_VISIBLE_DEVICES"), ("threads", "TF_NUM_INTRAOP_THREADS")):
+            print(f"{name}: {os.environ.get(variable)}", flush=True)
         return super().apply(candidate, context)

@@ -1,6 +1,7 @@
 """The files around the code say the same thing."""
 
 import re
+import shlex
 import tomllib
 from itertools import groupby
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+
+from tests.documented import help_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -44,6 +47,13 @@ def test_entry_points_start_the_command() -> None:
     for entry in project["entry_points"].values():
         used = set(re.findall(r"{(\w+)}", entry["command"]))
         assert used == set(entry["parameters"])
+        # MLflow puts quotes around each value.
+        defaults = {name: shlex.quote(one["default"]) for name, one in entry["parameters"].items()}
+        _, _, module, *words = shlex.split(entry["command"].format(**defaults))
+        if module != "pipelines.run":
+            named = [f"--{word.partition('=')[0]}" for word in words]
+            taken = help_of(module, "--help")
+            assert [name for name in named if not re.search(rf"{name}\b", taken)] == []
 
 
 def test_version_has_one_source() -> None:

@@ -44,8 +44,8 @@ def cells(config: DictConfig) -> Iterator[tuple[str, ...]]:
 
 
 def samples(config: DictConfig) -> Iterator[tuple[str, ...]]:
-    """The overrides of few cells in which each value occurs; of an interval, its start."""
-    values = [_start(override, key) or _values(override, key) for key, override in _overrides(config).items()]
+    """The overrides of few cells in which each value occurs; of an interval, its middle."""
+    values = [_middle(override, key) or _values(override, key) for key, override in _overrides(config).items()]
     for number in range(max(map(len, values), default=0)):
         yield tuple(of_one[number % len(of_one)] for of_one in values)
 
@@ -64,10 +64,14 @@ def _overrides(config: DictConfig) -> dict[str, Override]:
     return {override.get_key_element(): override for override in parsed}
 
 
-def _start(override: Override, key: str) -> list[str]:
-    """The start of an interval; empty for another override."""
+def _middle(override: Override, key: str) -> list[str]:
+    """The middle of an interval, whose bounds themselves may be excluded; empty for another override."""
     sweep = override.value()
-    return [f"{key}={sweep.start}"] if isinstance(sweep, IntervalSweep) else []
+    if not isinstance(sweep, IntervalSweep):
+        return []
+    low, high = sweep.start or 0, sweep.end or 0
+    whole = isinstance(low, int) and isinstance(high, int)
+    return [f"{key}={(low + high) // 2 if whole else (low + high) / 2}"]
 
 
 def _values(override: Override, key: str) -> list[str]:

@@ -110,9 +110,14 @@ def report(error: BaseException, *, name: str = "", folder: Path | None = None) 
 
 
 def sentence(error: BaseException, *, folder: Path | None = None) -> str:
-    """An error in one sentence, which names the file with the traceback if the error is unexpected."""
+    """An error in one sentence, which names the file with the traceback if the error is unexpected.
+
+    Where the user wants tracebacks, it is printed before.
+    """
     if isinstance(error, MisuseError):
         return str(error)
+    if TRACEBACK_REQUESTED:
+        traceback.print_exception(error)
     if isinstance(error, OSError) and error.errno and error.strerror:
         return _os_sentence(error)
     if isinstance(error, MemoryError):

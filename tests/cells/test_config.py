@@ -2,9 +2,12 @@
 
 import copy
 import dataclasses
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from pipelines.cells.cell import Cell, describe
+from pipelines.cells.cell import Cell, IncompatibleError, describe
 from pipelines.cells.compose import CONF, GROUPS, cell_of
 from pipelines.cells.plan import Plan
 from pipelines.datasets.base import Dataset
@@ -57,6 +60,43 @@ def test_every_choice_composes(group: str, choice: str, tmp_path: Path) -> None:
         part = instantiate(compose("config", given)[group], _convert_="all")
     if group in ("model", "dataset", "technique") and choice not in NAMED_BY_THEIR_PATH:
         assert part.name == choice, "the yaml's stem is the word on the command line"
+
+
+STUDIES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def headers(study: str) -> list[list[str]]:
+    """The words of each command in the comment at the top of a study's file."""
+    comment = re.sub(r"\\\n# +", "", (CONF / "experiment" / f"{study}.yaml").read_text())
+    commands = re.findall(r"^# +opscore (?:sweep|run) (.*?)(?:   .*)?$", comment, re.MULTILINE)
+    return [shlex.split(re.sub(r"<[^>]*>", "/data", command)) for command in commands]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_cells_of_every_study_compose(study: str) -> None:
+    """Those of its own grid, and of the commands that its file offers."""
+    assert [f"experiment={study}"] in [words[:1] for words in headers(study)]
+    for words in headers(study):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            params = compose("config", words[:1], return_hydra_config=True).hydra.sweeper.params or {}
+        given = dict(word.split("=", 1) for word in words[1:])
+        axes = [[f"{key}={value}" for value in text.split(",")] for key, text in (dict(params) | given).items()]
+        for number in range(max(map(len, axes))):
+            with suppress(IncompatibleError):
+                composed(*words[:1], *(axis[number % len(axis)].strip() for axis in axes))
+
+
+@pytest.mark.parametrize("study", ["article", "paper"])
+def test_donor_of_a_study_is_its_own_baseline(study: str) -> None:
+    by_donor = [words for words in headers(study) if "technique=layer_transfer" in words]
+    assert len(by_donor) >= 2
+    for words in by_donor:
+        cell = composed(*words, *([] if any(one.startswith("model=") for one in words) else ["model=vgg16"]))
+        source = cell.technique.source_cell
+        assert source is not None and cell.source is not None
+        own = [f"model={source.model.name}"] if source.model else ["model=vgg16"]
+        own += [f"dataset={source.dataset.name}"] if source.dataset else []
+        assert cell.source == composed(f"experiment={study}", "data_dir=/data", "technique=baseline", *own)
 
 
 def test_the_default_is_one_cell() -> None:

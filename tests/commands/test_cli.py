@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands.cli import COMMANDS
-from tests.places import ROOT, Place, child_environment
+from tests.places import ROOT, Place, called, child_environment
 
 
 def opscore(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -177,12 +177,22 @@ def test_options_and_words_choose_the_same_cells(place: Place) -> None:
 
 
 @pytest.mark.slow
+def test_tables_fit_the_terminal_unless_they_shall_not(place: Place) -> None:
+    variables = child_environment(place.uri) | {"COLUMNS": "60"}
+    words = ("pipelines", "compare", "--experiment", "mine")
+    narrow, wide = (called(*words, *more, cwd=place.folder, variables=variables).stdout for more in ((), ("--wide",)))
+    assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, wide.splitlines()))
+    assert "file" not in narrow.splitlines()[2] and "quantize_dynamic" in wide
+
+
+@pytest.mark.slow
 def test_a_cell_goes_into_operation_and_back(place: Place) -> None:
     chosen = ("--dataset", "digits", "--experiment", "mine")
     dry = place.opscore("promote", *chosen, "--sweep", "last", "--dry-run")
     assert dry.returncode == 0 and "nothing was changed" in dry.stdout, dry.stderr
     for technique in ("baseline", "quantize_dynamic"):
-        done = place.opscore("promote", *chosen, "--filter", f"tags.technique = '{technique}'", "--anew")
+        limits = ("--max-drop", "0.5", "--margin", "0.02")
+        done = place.opscore("promote", *chosen, "--filter", f"tags.technique = '{technique}'", "--anew", *limits)
         assert done.returncode == 0, done.stderr
     back = place.opscore("rollback", "--dataset", "digits")
     assert "Version 1 of opscore-digits is champion again" in back.stdout, back.stderr

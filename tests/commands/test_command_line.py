@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.execution import overrides
 from pipelines.system.guard import MisuseError
-from tests.places import ROOT, Place, until
+from tests.places import ROOT, Place, called, until
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -144,8 +144,20 @@ def test_offered_form_survives_the_shell(shell: str, word: str) -> None:
 @pytest.mark.slow
 def test_glob_and_range_make_a_grid(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    done = place.run("-m", "technique=glob(quantize_f*)", "seed=range(0,2)", "training.epochs=1")
+    # And settings that no other command of the tests changes.
+    training = ("optimizer=sgd", "fine_tuning_epochs=1", "fast_convolutions=false", "adapt_batch_norm=false")
+    others = (
+        "dataset.split_seed=1",
+        "dataset.test_fraction=0.3",
+        "measurement.threads=2",
+        "measurement.warmup_calls=2",
+    )
+    settings = (*(f"training.{one}" for one in training), *others)
+    done = place.run("-m", "technique=glob(quantize_f*)", "seed=range(0,2)", "training.epochs=1", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
+    (run, *_) = place.cells()
+    given = dict(one.split("=") for one in settings)
+    assert {name: run.data.params[name].lower() for name in given} == given
     assert "2 cells, in" in done.stdout and "[2/2]" in done.stdout
     assert {run.data.tags["seed"] for run in place.cells("tags.technique = 'quantize_float16'")} == {"0", "1"}
 
@@ -186,6 +198,11 @@ def test_fault_of_a_users_own_class_is_one_sentence_and_a_log(tmp_path: Path, st
     assert f"KeyError: 'a fault in {stage}'; the traceback is in " in done.stderr
     log = Path(done.stderr.partition("the traceback is in ")[2].splitlines()[0])
     assert "own_faults.py" in log.read_text()
+    if stage == "load":
+        _, _, *words = place.command("technique=baseline", target, out="traced")
+        variables = place.environment(HYDRA_FULL_ERROR="1")
+        traced = called(*words, cwd=ROOT, variables=variables, loaded=False).stderr
+        assert "Traceback" in traced and "own_faults.py" in traced
 
 
 def test_shift_out_of_sight_is_refused(tmp_path: Path) -> None:

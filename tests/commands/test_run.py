@@ -193,6 +193,16 @@ def test_donor_trains_once_in_subprocess(place: Place) -> None:
     assert len(place.client.search_runs(["1"])) == before + 1
 
 
+def test_transfer_starts_from_a_finished_checkpoint(place: Place) -> None:
+    checkpoint = place.files(place.runs()["small_cnn-digits-baseline"]) / "cell" / "checkpoint.keras"
+    phases = ("technique.unfreeze_blocks=1", "technique.unfreeze_epochs=1", f"hydra.run.dir={place.folder}/transfer")
+    done = place.run("technique=transfer", f"model.weights={checkpoint}", *phases)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = place.runs()["small_cnn-digits-transfer"]
+    assert len(place.client.get_metric_history(run.info.run_id, "train/loss")) == 3
+    assert run.data.metrics["test/accuracy"] > 0.5
+
+
 def test_untrained_run_cannot_be_a_teacher(place: Place) -> None:
     run = place.runs()["small_cnn-digits-quantize_int8"]
     done = place.run(

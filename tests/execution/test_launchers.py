@@ -70,9 +70,11 @@ def test_submitit_on_this_machine(tmp_path: Path) -> None:
 def test_search_gives_pareto_set_and_resumes(tmp_path: Path) -> None:
     place = Place(tmp_path)
     search = (
-        *("-m", INLINE, "hydra/sweeper=pareto", "hydra.sweeper.n_trials=4", "technique=cluster"),
-        # One is drawn from choices, the other from an interval.
-        *("technique.clusters=choice(4,16)", "technique.learning_rate=interval(1e-3,1e-3)", "technique.epochs=1"),
+        *("-m", INLINE, "hydra/sweeper=pareto", "hydra.sweeper.n_trials=4", "hydra.sweeper.batch_size=2"),
+        *("hydra.sweeper.objectives={time/test_ms_p50: null}", "technique=cluster", "technique.clusters=choice(4,16)"),
+        # Every other form of a range, each with one value.
+        *("technique.learning_rate=tag(log, interval(1e-3,1e-3))", "technique.epochs=int(interval(1,1))"),
+        "training.warmup_fraction=interval(0.1,0.1)",
     )
     done = place.run(*search)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -279,7 +279,8 @@ def test_parallel_cells_take_the_granted_cards_in_turn(
     """Without CUDA: it is what the cells' processes are told. One cell at a time may use all."""
     place = Place(tmp_path)
     own = ("technique=baseline", "technique._target_=tests.own_techniques.Card", "seed=0,1")
-    done = place.run("-m", *own, *launcher, "training.epochs=1", CUDA_VISIBLE_DEVICES="3,5")
+    done = place.run("-m", *own, *launcher, "training.epochs=1", "sweep.threads=1", CUDA_VISIBLE_DEVICES="3,5")
     assert done.returncode == 0, done.stdout + done.stderr
     logs = [path.read_text() for path in sorted(tmp_path.glob("out/**/cell.log"))]
     assert [re.findall(r"cards: (\S+)", text) for text in logs] == [[one] for one in expected]
+    assert [re.findall(r"threads: (\S+)", text) for text in logs] == [["1"]] * 2

@@ -44,3 +44,8 @@ def test_export_tells_which_cells_it_lacks(
     assert "1 cell is left out, as there are no figures for it" in " ".join(told.err.split())
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert {row["technique"] for row in rows} == {"baseline", "quantize_int8"}
+    page = tmp_path / "page.md"
+    page.write_text("# Mine\n\n<!-- cells model=small_cnn dataset=digits -->\n<!-- end -->\n")
+    monkeypatch.setattr(sys, "argv", ["opscore", *words[:-1], str(page)])
+    cli.main()
+    assert "| `quantize_int8` |" in page.read_text() and "float16" not in page.read_text()
