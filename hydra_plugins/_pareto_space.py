@@ -72,7 +72,9 @@ class Space:
             if isinstance(distribution, CategoricalDistribution):
                 return index % len(distribution.choices)
             assert isinstance(distribution, IntDistribution | FloatDistribution)
-            return distribution.low
+            # The bounds themselves may be excluded.
+            middle = (distribution.low + distribution.high) / 2
+            return int(middle) if isinstance(distribution, IntDistribution) else middle
 
         choices = [d for d in self.distributions.values() if isinstance(d, CategoricalDistribution)]
         count = max((len(choice.choices) for choice in choices), default=1)

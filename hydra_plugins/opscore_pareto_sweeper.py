@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUCCEEDED = ("done", "reused")
+# So many cells without an objective, and none with it, show that its name is misspelt.
+MISSES = 3
 
 
 # A NamedTuple: Hydra executes this module before it is in sys.modules, where a dataclass would look for it.
@@ -72,6 +74,7 @@ class ParetoSweeper(Sweeper):
         self.launcher: Launcher | None = None
         self.outcomes: dict[Job, Outcome] = {}
         self.launched = 0
+        self.misses: dict[str, float] = {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Create the launcher."""
@@ -112,10 +115,10 @@ class ParetoSweeper(Sweeper):
         """The search space of the overrides. Raises CompactHydraException for a setting or a range without meaning."""
         for name, minimum in (("n_trials", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or not minimum <= value < 2**32:
+            if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value < 2**32:
                 raise CompactHydraException(
-                    f"hydra.sweeper.{name} must be a whole number of at least {minimum}, got {value!r}: set for "
-                    f"example hydra.sweeper.{name}={minimum}"
+                    f"hydra.sweeper.{name} must be a whole number from {minimum} to {2**32 - 1}, got {value!r}: set "
+                    f"for example hydra.sweeper.{name}={minimum}"
                 )
         if not self.objectives:
             raise CompactHydraException("hydra.sweeper.objectives must hold at least one metric")
@@ -166,12 +169,14 @@ class ParetoSweeper(Sweeper):
             self._check_objectives(result)
 
     def _check_objectives(self, result: JobReturn) -> None:
-        """Raise CompactHydraException where an objective is a misspelt metric of a cell that succeeded."""
+        """Raise CompactHydraException where MISSES cells lack an objective that is nearly the name of a metric."""
         returned = result.return_value if result.status == JobStatus.COMPLETED else None
         metrics = (returned.get("metrics") if isinstance(returned, Mapping) else None) or {}
-        for objective in self.objectives:
+        for objective in self.objectives if metrics else ():
+            # Some cells lack a metric that others have, as a baseline has no gain.
+            self.misses[objective] = -math.inf if objective in metrics else self.misses.get(objective, 0) + 1
             meant = get_close_matches(objective, metrics, n=1, cutoff=0.8)
-            if meant and objective not in metrics:
+            if meant and self.misses[objective] >= MISSES:
                 raise CompactHydraException(
                     f"hydra.sweeper.objectives must be metrics of a cell, got {objective!r}: did you mean {meant[0]!r}?"
                 )

@@ -85,7 +85,11 @@ class Background:
 def in_background(
     module: str, *arguments: str, cwd: Path, variables: Mapping[str, str], output: Path, loaded: bool = True
 ) -> Background:
-    """Start `python -m <module> <arguments>` in a session of its own. loaded: as of `called`."""
+    """Start `python -m <module> <arguments>` in a session of its own. What is left of it ends with the test.
+
+    loaded: as of `called`.
+    """
+    STARTED.append(output.parent)
     with output.open("w") as file:
         if loaded:
             to = {"stdout": file.fileno(), "stderr": file.fileno()}
@@ -134,12 +138,10 @@ class Place:
         return called(*words, cwd=ROOT, variables=self.environment(**environment), loaded=loaded)
 
     def start(self, *arguments: str, out: str = "out", loaded: bool = True) -> Background:
-        """The command in the background, in a session of its own. What is left of it ends with the test."""
+        """The command in the background, as `in_background` starts it."""
         _, _, *words = self.command(*arguments, out=out)
         output = self.folder / f"{out}.txt"
-        started = in_background(*words, cwd=ROOT, variables=self.environment(), output=output, loaded=loaded)
-        STARTED.append(self.folder)
-        return started
+        return in_background(*words, cwd=ROOT, variables=self.environment(), output=output, loaded=loaded)
 
     def in_terminal(self, *arguments: str, out: str = "out", columns: int = 80) -> subprocess.CompletedProcess[str]:
         """The command in a terminal, to its end, with what it wrote there but for colours and movements."""

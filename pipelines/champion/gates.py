@@ -3,9 +3,10 @@
 A cell passes six gates in this order and stops at the first that it fails: its technique had an effect (true of every
 finished cell, as a cell without one fails), its accuracy is significantly above that of always answering the most
 frequent class, it keeps the budgets and goals of its score profile, it gives up no more accuracy than allowed below the
-most accurate candidate, its score is better than the champion's, and its accuracy is not significantly worse than the
-champion's by more than a margin. Seeds of a cell are taken together, as in the report: their mean score and accuracy
-count, and every seed must have learnt and keep the budgets. The seed with the best score is promoted.
+most accurate candidate, its score is better than the champion's, unless that fails one of these itself, and its
+accuracy is not significantly worse than the champion's by more than a margin. Seeds of a cell are taken together, as in
+the report: their mean score and accuracy count, and every seed must have learnt and keep the budgets. The seed with the
+best score is promoted.
 """
 
 from __future__ import annotations
@@ -60,10 +61,15 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """A cell with the gates that it reached; only the last one may have failed."""
+    """A cell with the gates that it reached; only the last one may have failed.
+
+    cell: its seed with the best score. entry: all its seeds. judged: the seed that the last gate was about.
+    """
 
     cell: RecordedCell
+    entry: Entry
     gates: tuple[Gate, ...]
+    judged: RecordedCell
 
     @property
     def passed(self) -> bool:
@@ -124,22 +130,26 @@ class Judge:
             # It costs a download.
             champion = self.champion.cell if self.champion else None
             gates.append(_accuracy(cell, champion, predictions_of=self.predictions_of, margin=self.limits.margin))
-        return Assessment(cell=cell, gates=tuple(gates))
+        return replace(standing, gates=tuple(gates), judged=cell)
 
     def standing(self, entry: Entry, cell: RecordedCell) -> Assessment:
         """The gates that the champion has to pass too, of which only the last may have failed. cell: of the entry."""
-        steps: tuple[Callable[[], Gate], ...] = (
-            lambda: Gate(name="effect", passed=True, reason=_effect(cell)),
-            lambda: _learnt(next((run for run in entry.runs if run.uninformed), cell)),
-            lambda: _feasible(next((run for run in entry.runs if run.feasible != "True"), cell)),
-            lambda: _drop(entry, self.most_accurate, self.limits.max_drop),
+        learnt = next((run for run in entry.runs if run.uninformed), cell)
+        feasible = next((run for run in entry.runs if run.feasible != "True"), cell)
+        steps: tuple[tuple[RecordedCell, Callable[[], Gate]], ...] = (
+            (cell, lambda: Gate(name="effect", passed=True, reason=_effect(cell))),
+            (learnt, lambda: _learnt(learnt)),
+            (feasible, lambda: _feasible(feasible)),
+            (cell, lambda: _drop(entry, self.most_accurate, self.limits.max_drop)),
         )
         gates: list[Gate] = []
-        for step in steps:
+        judged: list[RecordedCell] = []
+        for run, step in steps:
             gates.append(step())
+            judged.append(run)
             if not gates[-1].passed:
                 break
-        return Assessment(cell=cell, gates=tuple(gates))
+        return Assessment(cell=cell, entry=entry, gates=tuple(gates), judged=judged[-1])
 
 
 def decide(
@@ -155,7 +165,8 @@ def decide(
     cells: at least one, comparable with each other (`comparability.check_comparable`) and with the champion
     (`training_time.comparable`). remeasured: the run ids of those that are the champion's exported model: the newest
     replaces the champion in the comparison, and it and its other seeds do not compete. A champion that would not pass
-    as a candidate any more does not stand, and its score is no bar. predictions_of: reads a cell's predictions from the
+    as a candidate any more does not stand, and its score is no bar. It stands only where its cell is among the
+    candidates, perhaps trained again. predictions_of: reads a cell's predictions from the
     store; called only for the last gate. Raises ValueError if champion and candidates cannot be compared.
     """
     entries = sorted(entries_of(cells), key=lambda entry: -entry.score.value)
@@ -187,9 +198,13 @@ def decide(
         winner=winner,
         misses=tuple(sorted(failed, key=lambda one: one.miss)),
         champion=champion,
-        stands=winner is None and bool(again) and not (judge.champion and judge.champion.fails),
+        stands=winner is None and _is_among(champion, cells) and not (judge.champion and judge.champion.fails),
         most_accurate=best,
     )
+
+
+def _is_among(champion: RecordedCell | None, cells: Sequence[RecordedCell]) -> bool:
+    return champion is not None and any(cell.fingerprint == champion.fingerprint for cell in cells)
 
 
 def _holds(entry: Entry, cell: RecordedCell) -> bool:

@@ -2,7 +2,8 @@
 
 A cell must be right significantly more often than a constant answer, the most frequent class. It must keep the budgets
 of its score profile, lose at most --max-drop of accuracy to the most accurate candidate, score better than the
-champion, and not be significantly less accurate than the champion by more than --margin. MLflow registers the winner
+champion unless that fails one of these itself, and not be significantly less accurate than the champion by more than
+--margin. Seeds are taken together: their means count. MLflow registers the winner
 as opscore-<dataset> with the alias champion, and the former champion gets the alias previous.
 
   opscore promote --dataset cifar10 --sweep last --dry-run       shows the shortlist, changes nothing
@@ -87,7 +88,8 @@ def promoted(
     lines += [train_time_note] if train_time_note else []
     if any(len(entry.runs) > 1 for entry in entries_of(cells)):
         lines.append(
-            "Note: accuracies and scores of seeds are averaged; of these, the seed with the best score is promoted."
+            "Note: accuracies and scores of seeds are averaged; of the winner's seeds, that with the best score is "
+            "promoted."
         )
     lines = [wrapped(line, width) for line in lines]
     if dry_run:
@@ -167,7 +169,7 @@ def _reasons(
 ) -> dict[str, str]:
     """Why the winner was promoted, as tags of its version."""
     cell = winner.cell
-    compared = {one.run_id for one in cells if one is not cell} | ({champion.run_id} if champion else set())
+    compared = {one.run_id for one in [*cells, *([champion] if champion else [])]} - {cell.run_id}
     return {
         "cell": cell.name,
         "seed": cell.seed,
@@ -226,20 +228,26 @@ def _misses(judged: Sequence[gates.Assessment], registry: Registry, width: float
     failed = [one.gates[-1] for one in nearest]
     reasons = [
         # Those of its run are by the times there.
-        (_broken_budgets(one.cell, registry) if gate.name == "feasible" and not one.cell.device else "") or gate.reason
+        (_broken_budgets(one.judged, registry) if gate.name == "feasible" and not one.cell.device else "")
+        or gate.reason
         for one, gate in zip(nearest, failed, strict=True)
     ]
-    scores = [SCORE.text(one.cell.metrics[SCORE.metric]) for one in nearest]
+    scores = [SCORE.text(one.entry.score.value) for one in nearest]
+    seeds = [f"{one.judged.seed}{_of(len(one.entry.runs))}" for one in nearest]
     columns = [
         TextColumn(heading="cell", texts=[one.cell.name for one in nearest], left=True),
-        TextColumn(heading="seed", texts=[one.cell.seed for one in nearest]),
-        TextColumn(heading="run", texts=[one.cell.run_id[:8] for one in nearest]),
+        TextColumn(heading="seed", texts=seeds),
+        TextColumn(heading="run", texts=[one.judged.run_id[:8] for one in nearest]),
         TextColumn(heading=SCORE.heading, texts=scores),
         TextColumn(heading="failed", texts=[gate.name for gate in failed]),
         TextColumn(heading="by", texts=reasons, left=True),
     ]
     more = f"\nand {len(judged) - MAX_MISSES} more" if len(judged) > MAX_MISSES else ""
     return fitted(columns, width) + more
+
+
+def _of(seeds: int) -> str:
+    return f" of {seeds} seeds" if seeds > 1 else ""
 
 
 class _Promote(arguments.WordCommand):

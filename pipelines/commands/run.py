@@ -108,12 +108,13 @@ def _why(error: BaseException | None) -> str:
 @contextmanager
 def _hydra_raises() -> Iterator[None]:
     """Let Hydra raise what it otherwise prints with a traceback before it ends the process."""
-    os.environ[guard.SHOW_TRACEBACK] = "1"
+    ours = {} if guard.TRACEBACK_REQUESTED else dict.fromkeys((guard.SHOW_TRACEBACK, guard.FOR_HYDRA), "1")
+    os.environ.update(ours)
     try:
         yield
     finally:
-        if not guard.TRACEBACK_REQUESTED:
-            del os.environ[guard.SHOW_TRACEBACK]
+        for name in ours:
+            del os.environ[name]
 
 
 def _as_misuse(error: BaseException, *, began: bool) -> BaseException:

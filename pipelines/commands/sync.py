@@ -1,7 +1,8 @@
 """Send finished cells that their store lacks, for example after a tracking server did not answer: `opscore sync`.
 
 Searches the given folders (default: outputs/ and multirun/) for finished cells with an incomplete run, and sends what
-the run lacks. The command may be repeated. A run that the store has lost is replaced by a new one.
+the run lacks. The command may be repeated. A run that the store has lost is replaced by a new one, if the images of
+the dataset are still those that the cell was computed with.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def send(folder: Path, receipt: RunReceipt) -> str:
         )
     if not have_changed and not finished.files.folder.joinpath("figures").exists():
         figures.draw(finished, data, folder / "figures")
-    with store.resumed(receipt.run_id, cell, data, folder, _keys(receipt, finished, cell)) as run:
+    keys = _keys(receipt, finished, cell)
+    with store.resumed(receipt.run_id, cell, data, folder, keys=keys, images=receipt.images or data.digest) as run:
         run.record(finished, data)
         run.record_breakdown(finished)
     return run.run_id

@@ -80,7 +80,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Model, dataset and technique."""
+        """Model, dataset and technique, or the name that a person gave to a run."""
         return self.runs[0].name
 
     @property

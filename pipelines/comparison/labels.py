@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
 
 
-# What determines nothing but the images, in every kind of dataset.
+# What determines nothing but which images there are, in every kind of dataset.
 IMAGES = tuple(f"dataset.{name}" for name in ("path", "data_dir", "url", "sha256", "source_dir", "test_fraction"))
 FINE_TUNING = "training.fine_tuning_epochs"
 _SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
@@ -30,17 +30,19 @@ def settings_of(cell: RecordedCell) -> dict[str, str]:
 
     What all cells of a comparison have in common (`groups`) is left out, and so are parameters that `mlflow run` logs
     beside the configuration. A cell whose training time is stated later is the same cell, so that statement is left out
-    too. So are places, and what chooses images, where digests of the images tell what was there; and what the
-    technique's own epochs say.
+    too. So are places, and what chooses images, where the digests of the images are recorded; and what is in the
+    technique's own epochs.
     """
-    excluded: tuple[str, ...] = ("model.name", "dataset.name", "model.trained_s", "model.path", FINE_TUNING)
-    excluded += IMAGES if cell.digest and cell.training_digest else ()
+    excluded = ("model.name", "dataset.name", "model.trained_s", "model.path")
+    # A donor's images have no digest here.
+    own = (FINE_TUNING, *(IMAGES if cell.digest and cell.training_digest else ()))
     settings = {
         key: value
         for key, value in cell.params.items()
         if ("." in key or key == "deterministic")
         and not key.startswith(("measurement.", "score."))
         and not key.endswith(excluded)
+        and key not in own
     }
     # Its content tells a model's file, not its place; a few digits of the hash are enough to tell two apart.
     if FILE_HASH in settings:

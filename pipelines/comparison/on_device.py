@@ -193,7 +193,7 @@ def _relative(own: Figures, base: Figures, of_base: Sequence[Figures], threads: 
 
 
 def _have_one_reference(own: Figures, base: Figures, of_base: Sequence[Figures], threads: int) -> bool:
-    """Whether both ratios are to the baseline by the same runtime."""
+    """Whether both ratios are to the same file by the same runtime."""
     if (its := own.tags.get(REFERENCE)) and (of_baseline := base.tags.get(REFERENCE)):
         return its == of_baseline
     # Older sessions did not record it. It is the one without a ratio, unless a later session had another.
@@ -235,7 +235,7 @@ def _moved(
             runtime=own.runtime,
             threads=device.threads,
             began=own.tags.get(BEGAN, ""),
-            trained_on=cell.hardware,
+            ran_on=cell.hardware,
             is_reliable=own.is_reliable(device.threads),
             agreement=own.agreement,
             times_ms=times,

@@ -26,7 +26,7 @@ from pipelines.datasets.picture import printable
 from pipelines.datasets.splitting import Indices, Labels
 from pipelines.system import machine, mapped
 
-# Raise it when `read` returns different pixels for the same file.
+# Raise it when `read` returns different pixels for the same file, or the facts are others.
 VERSION = 2
 # Limits of a task of one process: bytes of decoded images, and of files (a megabyte takes about 50 ms).
 CHUNK_DECODED, CHUNK_FILES = 2**23, 2**20

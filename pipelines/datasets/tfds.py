@@ -66,11 +66,11 @@ class Tfds(ArrayDataset):
             )
 
     def _ended(self, status: int) -> str:
-        """Why a reader that said nothing has ended. status: negative for a signal."""
+        """Why a reader without a message has ended. status: negative for a signal."""
         if status != -signal.SIGKILL:
             return f"dataset.name={self.name} could not be read (status {status} of its reader)"
         return (
-            f"dataset.name={self.name} must fit into memory, got its reader killed, as where there is none left: set "
+            f"dataset.name={self.name} must fit into memory, and its reader was killed, probably for lack of it: set "
             "dataset.image_size, or a smaller one, for example dataset.image_size=64"
         )
 

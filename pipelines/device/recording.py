@@ -7,6 +7,7 @@ import json
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.client import connected
 from pipelines.tracking.credentials import redacted
-from pipelines.tracking.measured import OnTarget, record
+from pipelines.tracking.measured import OnTarget, is_there, record
 from pipelines.tracking.moved import address_of
 
 SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
@@ -51,9 +52,8 @@ def session_of(target: str, hardware: Mapping[str, Any], settings: Settings, uri
 
 def new_folder(out: Path) -> Path:
     """Create a folder below `out` with the time as its name, so that no session overwrites another."""
-    folder = out / time.strftime("%Y%m%d-%H%M%S")
-    folder.mkdir(parents=True)
-    return folder
+    out.mkdir(parents=True, exist_ok=True)
+    return _new(out / time.strftime("%Y%m%d-%H%M%S"))
 
 
 def save(folder: Path, session: Session, measured: Measured, results: Sequence[DeviceResult]) -> None:
@@ -68,24 +68,28 @@ def save(folder: Path, session: Session, measured: Measured, results: Sequence[D
 
 
 def _new(folder: Path) -> Path:
-    """Create the folder, with a number behind its name where another subject's name gives the same one."""
+    """Create the folder, with a number behind its name where there is one of this name."""
     numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    free = next(one for one in itertools.chain([folder], numbered) if not one.exists())
-    free.mkdir()
-    return free
+    for one in itertools.chain([folder], numbered):
+        with suppress(FileExistsError):
+            one.mkdir()
+            return one
+    raise AssertionError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """The numbers of runs that got their figures, and of those that keep newer ones."""
+    """The numbers of runs that got their figures, and of those that keep newer ones. lost: the ids of lost runs."""
 
     runs: int
     newer: int
+    lost: tuple[str, ...]
 
     def text(self, target: str) -> str:
         """In a line."""
-        kept = f", and {self.newer} keep newer ones" if self.newer else ""
-        return f"{self.runs} runs got their figures as measure/{target}/...{kept}"
+        kept = f"; newer figures stay on {_runs(self.newer)}" if self.newer else ""
+        lost = f"; the store has lost {_runs(len(self.lost))}: {', '.join(self.lost)}" if self.lost else ""
+        return f"{_runs(self.runs)} got figures as measure/{target}/...{kept}{lost}"
 
 
 def send(folder: Path, uri: str | None = None) -> Sent:
@@ -103,28 +107,24 @@ def send(folder: Path, uri: str | None = None) -> Sent:
     runs = (run_id for run_id, _ in _on_target(folder, session))
     uri = tracking_uri(uri) if uri else address_of(session.uri, next(runs, ""))
     sent: dict[str, bool] = {}
-    lost: dict[str, str] = {}
+    lost: set[str] = set()
     try:
         check_reachable(uri)
         client = connected(uri)
         for run_id, found in _on_target(folder, session):
-            try:
-                sent[run_id] = record(client, run_id, found) or sent.get(run_id, False)
-            except StoreError as error:
-                # Of a store that does not answer any more, no other run is asked.
-                check_reachable(uri)
-                lost[run_id] = str(error)
+            if not is_there(client, run_id):
+                lost.add(run_id)
+                continue
+            sent[run_id] = record(client, run_id, found) or sent.get(run_id, False)
     except (OSError, StoreError) as error:
         raise StoreError(
-            f"{sum(sent.values())} runs in {uri} received their figures ({error}): {later(folder, given)}"
+            f"{_runs(sum(sent.values()))} in {uri} received their figures ({error}): {later(folder, given)}"
         ) from error
-    if lost:
-        which = "1 run" if len(lost) == 1 else f"{len(lost)} runs"
-        raise StoreError(
-            f"{sum(sent.values())} runs in {uri} received their figures, but not {which} "
-            f"({next(iter(lost.values()))}): {later(folder, given)}, or leave these runs out"
-        )
-    return Sent(runs=sum(sent.values()), newer=len(sent) - sum(sent.values()))
+    return Sent(runs=sum(sent.values()), newer=len(sent) - sum(sent.values()), lost=tuple(sorted(lost)))
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def later(folder: Path, uri: str | None = None) -> str:
@@ -154,16 +154,21 @@ def _load(folder: Path) -> Session:
         ) from error
 
 
-def _reference(content: Mapping[str, Any]) -> str:
-    """The runtime of what a result's ratios are to; empty in sessions from before runtimes could be chosen."""
+def _reference(content: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
+    """What a result's ratios are to, its runtime and its file; empty in sessions from before runtimes could be chosen.
+
+    hashes: SHA-256 of the session's files by label.
+    """
     if "runtime" not in content:
         return ""
-    return str(content["reference"][1] if content["reference"] else content["runtime"])
+    label, runtime = content["reference"] or (content["label"], content["runtime"])
+    return f"{runtime} {hashes[label]}"
 
 
 def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]:
-    for path in sorted(folder.glob(f"*/{RESULT}")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+    contents = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"*/{RESULT}"))}
+    hashes = {content["label"]: content["sha256"] for content in contents.values()}
+    for path, content in contents.items():
         found = OnTarget(
             target=session.target,
             # Sessions from before runtimes could be chosen have none.
@@ -174,7 +179,7 @@ def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]
             hardware=session.hardware,
             metrics=content["metrics"],
             invalid="; ".join(content["invalid"]),
-            reference=_reference(content),
+            reference=_reference(content, hashes),
             folder=path.parent,
         )
         for run_id in content["runs"]:

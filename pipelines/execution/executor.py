@@ -226,9 +226,9 @@ class Executor:
             return checkpoint.load(files.checkpoint)
 
         if learns.uri is not None:
-            from pipelines.litert.exported_model import ExportedModel
+            from pipelines.litert.exported_model import labels_of
 
-            labels = ExportedModel(self.store.load(learns.uri).files.exported_model).labels
+            labels = labels_of(self.store.load(learns.uri).files.exported_model)
             cell.technique.check_source_classes(loaded(cell.dataset).class_names, labels)
         cell.technique.check_source(lambda: network(cell), source_network)
         runtime.forget_networks()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -32,7 +32,7 @@ def lines(config: DictConfig) -> list[str]:
 
 
 def number_of_cells(config: DictConfig) -> int:
-    """The number of cells that the sweeper runs; the most that a search may run. Its settings are checked."""
+    """The number of cells that the sweeper runs; the most that a search may run, whose settings `some` checks."""
     if is_search(config):
         return int(config.hydra.sweeper.n_trials)
     return math.prod(len(values) for values in axes(config).values())
@@ -44,8 +44,8 @@ def cells(config: DictConfig) -> Iterator[tuple[str, ...]]:
 
 
 def samples(config: DictConfig) -> Iterator[tuple[str, ...]]:
-    """The overrides of few cells in which each value occurs; of an interval, its middle."""
-    values = [_middle(override, key) or _values(override, key) for key, override in _overrides(config).items()]
+    """The overrides of few cells in which each value of a grid occurs."""
+    values = list(axes(config).values())
     for number in range(max(map(len, values), default=0)):
         yield tuple(of_one[number % len(of_one)] for of_one in values)
 
@@ -62,16 +62,6 @@ def _overrides(config: DictConfig) -> dict[str, Override]:
     """By their keys. Of two with one key the later counts."""
     parsed = OverridesParser.create(config_loader=_loader()).parse_overrides(lines(config))
     return {override.get_key_element(): override for override in parsed}
-
-
-def _middle(override: Override, key: str) -> list[str]:
-    """The middle of an interval, whose bounds themselves may be excluded; empty for another override."""
-    sweep = override.value()
-    if not isinstance(sweep, IntervalSweep):
-        return []
-    low, high = sweep.start or 0, sweep.end or 0
-    whole = isinstance(low, int) and isinstance(high, int)
-    return [f"{key}={(low + high) // 2 if whole else (low + high) / 2}"]
 
 
 def _values(override: Override, key: str) -> list[str]:
@@ -94,15 +84,22 @@ def check_composes(config: DictConfig) -> None:
     """Compose cells in which each value of a grid occurs. Raises Hydra's error for the first that it refuses."""
     if is_search(config):
         return
-    axes(config)
     for overrides in samples(config):
         _composed(list(overrides))
 
 
-def check_search(config: DictConfig) -> None:
-    """Let the sweeper of a search check its settings and its space, if it can. Raises its error."""
-    if is_search(config) and hasattr(sweeper := instantiate(config.hydra.sweeper), "check"):
-        sweeper.check(config.hydra.overrides.task, _loader())
+def some(config: DictConfig) -> Iterable[tuple[str, ...]]:
+    """The overrides of all cells of a grid, or of some of a search; none where its sweeper has no `check`.
+
+    Lets a search's sweeper check its settings and its space. Raises its error.
+    """
+    if not is_search(config):
+        return cells(config)
+    sweeper = instantiate(config.hydra.sweeper)
+    if not hasattr(sweeper, "check"):
+        return ()
+    samples_: list[tuple[str, ...]] = sweeper.check(config.hydra.overrides.task, _loader()).samples()
+    return samples_
 
 
 def check_studies(config: DictConfig) -> None:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
 
 
-def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell:
-    """The first cell that can run. Raises ValueError where none can, with each reason and its number of cells.
+def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell | None:
+    """The first cell that can run, None of none. Raises ValueError where none can, with each reason and its number.
 
-    cells: the overrides of each, of which there is at least one.
+    cells: the overrides of each.
     """
     reasons: Counter[str] = Counter()
     for overrides in cells:
@@ -32,6 +32,8 @@ def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell:
         if not isinstance(found, str):
             return found
         reasons[found] += 1
+    if not reasons:
+        return None
     total = sum(reasons.values())
     if len(reasons) == 1:
         only = next(iter(reasons))

@@ -115,14 +115,13 @@ class Sweep:
 
         check_settings(config)
         grid.check_studies(config)
-        grid.check_search(config)
+        some = grid.some(config)
         grid.check_composes(config)
         total = grid.number_of_cells(config)
         uri = tracking_uri(config.tracking.uri)
         check_usable(uri)
-        cells = grid.samples(config) if grid.is_search(config) else grid.cells(config)
-        first = grid_preflight.first_that_can_run(cells)
-        if config.sweep.isolation == "process" and "BasicLauncher" in config.hydra.launcher._target_:
+        first = grid_preflight.first_that_can_run(some)
+        if first and config.sweep.isolation == "process" and "BasicLauncher" in config.hydra.launcher._target_:
             # It loads TensorFlow while this process loads MLflow.
             cell_process.prepare(first)
         folder = Path(config.hydra.sweep.dir)

@@ -133,12 +133,17 @@ class ExportedModel:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Class names in the order of the logits; empty if the file has none."""
-        if not zipfile.is_zipfile(self.path):
+        return labels_of(self.path)
+
+
+def labels_of(path: Path) -> tuple[str, ...]:
+    """The class names in an exported model in the order of its logits; empty if it has none. Loads no LiteRT."""
+    if not zipfile.is_zipfile(path):
+        return ()
+    with zipfile.ZipFile(path) as archive:
+        if LABELS not in archive.namelist():
             return ()
-        with zipfile.ZipFile(self.path) as archive:
-            if LABELS not in archive.namelist():
-                return ()
-            return tuple(archive.read(LABELS).decode("utf-8").splitlines())
+        return tuple(archive.read(LABELS).decode("utf-8").splitlines())
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import tf_keras
 
 
+# The last layer of opscore's networks.
+LOGITS = "head_logits"
 # In a `.keras` archive.
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
@@ -29,11 +31,13 @@ def is_own(path: Path) -> bool:
 
     An application of Keras's own may have the same layers, and take other pixels.
     """
-    with zipfile.ZipFile(path) as archive:
-        metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
-        layers = json.loads(archive.read(_CONFIG)).get("config", {}).get("layers", ())
-    names = {layer.get("config", {}).get("name") for layer in layers}
-    return str(metadata.get("keras_version", "2")).startswith("2") and "head_logits" in names
+    try:
+        with zipfile.ZipFile(path) as archive:
+            metadata, config = (json.loads(archive.read(name)) for name in ("metadata.json", _CONFIG))
+        names = {layer["config"]["name"] for layer in config["config"]["layers"]}
+    except (KeyError, TypeError, ValueError):
+        return False
+    return str(metadata.get("keras_version")).startswith("2") and LOGITS in names
 
 
 def load(path: Path) -> tf_keras.Model:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.models.checkpoint import LOGITS
 from pipelines.models.keras_layers import UnsupportedLayerError
 
 if TYPE_CHECKING:
     import tf_keras
 
-LOGITS = "head_logits"
 # Layers after which answer i still comes from channel i, for feature maps of one pixel where they flatten.
 _KEEP_ORDER = ("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "Reshape")
 

@@ -120,7 +120,7 @@ class Network(Model):
         if self.dropout > 0:
             x = tf_keras.layers.Dropout(self.dropout, name="head_dropout")(x)
         # Under a mixed precision policy the logits stay float32, or the loss overflows.
-        x = tf_keras.layers.Dense(classes, dtype="float32", name="head_logits")(x)
+        x = tf_keras.layers.Dense(classes, dtype="float32", name=checkpoint.LOGITS)(x)
         return tf_keras.Model(backbone.input, x, name=self.default_name)
 
     def _check_shape(self, image_shape: tuple[int, int, int]) -> None:
@@ -169,6 +169,5 @@ def _check_file(weights: str) -> None:
     if path.suffix == ".keras" and not checkpoint.is_own(path):
         raise ValueError(
             f"model.weights must be a .keras file that opscore wrote, got {path.absolute()} of another program: set "
-            f"model=keras_file model.path={shlex.quote(str(path))} for its network, or model.weights to weights "
-            "without top that Keras wrote as .h5"
+            f"model=keras_file model.path={shlex.quote(str(path))} for its network"
         )

@@ -21,7 +21,7 @@ MAX_CHANGED = 0.01
 # Two measurements of one model differ by so much.
 SAME = 0.02
 # Tags below `measure/<device>/<runtime>/`: the session's machine as JSON, the library, what it computed in, the second
-# at which the session began, why its figures do not count, or `no`, and the runtime of what ratios are to.
+# at which the session began, why its figures do not count, or `no`, and the runtime and file that ratios are to.
 HARDWARE, VERSION, PRECISION, BEGAN, INVALID = "hardware", "version", "precision", "began", "invalid"
 REFERENCE = "reference"
 TAGS = (HARDWARE, VERSION, PRECISION, BEGAN, INVALID, REFERENCE)

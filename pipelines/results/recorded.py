@@ -28,8 +28,8 @@ class Predictions:
 class OnDevice:
     """How a cell runs on a device: `comparison.on_device`.
 
-    began: the second at which its session began, empty where it is not recorded. trained_on: the machine of the cell's
-    own run. agreement: share of images with the class that LiteRT gives; None where it was not compared. times_ms:
+    began: the second at which its session began, empty where it is not recorded. ran_on: the machine of the cell's own
+    run. agreement: share of images with the class that LiteRT gives; None where it was not compared. times_ms:
     median time of one image by runtime.
     """
 
@@ -37,7 +37,7 @@ class OnDevice:
     runtime: str
     threads: int
     began: str
-    trained_on: str
+    ran_on: str
     is_reliable: bool
     agreement: float | None
     times_ms: Mapping[str, float]
@@ -105,9 +105,9 @@ class RecordedCell:
         return TRAIN_S not in self.metrics
 
     @property
-    def trained_on(self) -> str:
-        """The machine that trained it."""
-        return self.device.trained_on if self.device else self.hardware
+    def ran_on(self) -> str:
+        """The machine of its own run, which usually trained it."""
+        return self.device.ran_on if self.device else self.hardware
 
     @property
     def trainings(self) -> tuple[float, ...]:

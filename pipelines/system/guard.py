@@ -24,8 +24,10 @@ FAILURE, MISUSE, INTERRUPTED = 1, 2, 130
 BROKEN_PIPE = 141
 # The environment variable that requests tracebacks.
 SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
-# Whether the user set it: opscore itself sets it for a while, so that Hydra raises.
-TRACEBACK_REQUESTED = bool(os.environ.get(SHOW_TRACEBACK))
+# opscore sets both for a while, so that Hydra raises: also for processes of a launcher that start then.
+FOR_HYDRA = "OPSCORE_HYDRA_RAISES"
+# Whether the user set it.
+TRACEBACK_REQUESTED = bool(os.environ.get(SHOW_TRACEBACK)) and not os.environ.get(FOR_HYDRA)
 # The configuration or the environment is at fault: the message of the error is enough.
 EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -54,8 +56,9 @@ def is_interrupt(error: BaseException | None) -> bool:
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment for a cell's subprocess, without the variable that opscore sets for Hydra here."""
-    return {key: value for key, value in os.environ.items() if TRACEBACK_REQUESTED or key != SHOW_TRACEBACK}
+    """This process's environment for a cell's subprocess, without the variables that opscore sets for Hydra here."""
+    ours = () if TRACEBACK_REQUESTED else (SHOW_TRACEBACK, FOR_HYDRA)
+    return {key: value for key, value in os.environ.items() if key not in ours}
 
 
 def install() -> None:

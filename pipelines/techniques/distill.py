@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.models import checkpoint
-from pipelines.results.words import listed
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError
 from pipelines.techniques.source import SourceTechnique
@@ -54,7 +53,9 @@ class Distill(SourceTechnique):
             )
 
     def check_source(self, model: Build, source: Build) -> None:
-        """Raise ValueError where the teacher's input or output shape differs."""
+        """Raise ValueError where a teacher that is named by its run has other shapes; others are of this dataset."""
+        if self.source.uri is None:
+            return
         student, teacher = model(), source()
         if (teacher.input_shape, teacher.output_shape) != (student.input_shape, student.output_shape):
             raise ValueError(
@@ -65,11 +66,16 @@ class Distill(SourceTechnique):
 
     def check_source_classes(self, own: Sequence[str], source: Sequence[str]) -> None:
         """Raise ValueError where the teacher's classes, or their order, are others."""
-        if tuple(own) != tuple(source):
-            raise ValueError(
-                f"the teacher's classes must be {listed(own)}, in this order, got {listed(source)}: name a teacher "
-                "that was trained on this dataset"
-            )
+        if not source or tuple(own) == tuple(source):
+            return
+        what = f"{len(source)} classes"
+        if len(own) == len(source):
+            number = next(at for at, (one, other) in enumerate(zip(own, source, strict=True)) if one != other)
+            what = f"class {number} named {source[number]!r} instead of {own[number]!r}"
+        raise ValueError(
+            f"the teacher must have the dataset's {len(own)} classes in its order, got {what}: name a teacher that was "
+            "trained on this dataset"
+        )
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train the student."""

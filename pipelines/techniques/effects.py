@@ -33,7 +33,7 @@ def chosen_kernels(model: tf_keras.Model, skip: str | None = None) -> Kernels:
     }
 
 
-def tell_unmatched(skip: str | None, model: tf_keras.Model, report: Callable[[str], None]) -> None:
+def report_unmatched(skip: str | None, model: tf_keras.Model, report: Callable[[str], None]) -> None:
     """Report a `technique.skip` that leaves out no layer: its name may be misspelt."""
     names = list(chosen_kernels(model))
     if skip and len(chosen_kernels(model, skip)) == len(names):

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     Layer: TypeAlias = tf_keras.layers.Layer
 
-# Keras's names of blocks: block5_conv1, conv5_block3_2_conv, block7a_expand_conv, block_16_project.
 _DROPOUTS = ("AlphaDropout", "Dropout", "GaussianDropout", "SpatialDropout2D")
+# Keras's names of blocks: block5_conv1, conv5_block3_2_conv, block7a_expand_conv, block_16_project.
 _BLOCK = re.compile(r"((?:conv\d+_)?block_?\d+[a-z]?)_")
 FEATURES = "head_pool"
 

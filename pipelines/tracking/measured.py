@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, HARDWARE, INVALID, PRECISION, PREFIX, REFERENCE, VERSION
 from pipelines.system.errors import StoreError
+from pipelines.tracking.client import existing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,8 +30,8 @@ class OnTarget:
 
     target: the device's name. runtime, version, precision: its name, its version and what it computed in. began:
     seconds since 1970. metrics: by name below `measure/<device>/<runtime>/`. invalid: why they do not count; empty
-    where they do. reference: the runtime of what the ratios are to, its own where it is that itself; empty in sessions
-    that did not record it. folder: its files.
+    where they do. reference: what the ratios are to, `<runtime> <SHA-256 of the file>`, its own where it is that
+    itself; empty in sessions that did not record it. folder: its files.
     """
 
     target: str
@@ -43,6 +44,12 @@ class OnTarget:
     invalid: str
     reference: str
     folder: Path
+
+
+def is_there(client: MlflowClient, run_id: str) -> bool:
+    """Whether the store has a run, which nobody deleted."""
+    run = existing(lambda: client.get_run(run_id))
+    return run is not None and run.info.lifecycle_stage != "deleted"
 
 
 def record(client: MlflowClient, run_id: str, found: OnTarget) -> bool:

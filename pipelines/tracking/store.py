@@ -177,7 +177,10 @@ class Store(RunFiles):
         try:
             table = mlflow.artifacts.load_dict(f"runs:/{parent}/{TABLE}")
         except (OSError, ValueError, mlflow.MlflowException) as error:
-            if own := [run.info.run_id for run in self._found(f"tags.`{PARENT}` = {quoted(parent)}")]:
+            if own := self._cells_of_killed(parent):
+                log.warning(
+                    "the sweep %s was killed: these are the cells that it ran itself, without reused ones", parent
+                )
                 return own
             raise StoreError(
                 f"sweep must be a run of a sweep that has ended with results, got {parent!r}, which has no list of its "
@@ -185,6 +188,15 @@ class Store(RunFiles):
             ) from error
         at = table["columns"].index("run_id")
         return [row[at] for row in table["data"] if row[at]]
+
+    def _cells_of_killed(self, parent: str) -> list[str]:
+        """The run ids of the cells that a sweep without a table of outcomes ran; empty unless it was killed."""
+        run = self._existing(parent)
+        if run is None or run.info.status != "KILLED":
+            return []
+        if TABLE in {one.path for one in self.client.list_artifacts(parent)}:
+            return []
+        return [one.info.run_id for one in self._found(f"tags.`{PARENT}` = {quoted(parent)}")]
 
     def newest_sweep(self) -> str:
         """The run id of the newest sweep that has ended in the experiment. Raises StoreError where there is none."""
@@ -229,13 +241,15 @@ class Store(RunFiles):
         cell: Cell,
         data: ImageData,
         folder: Path,
+        *,
         keys: Mapping[str, str],
+        images: str,
     ) -> Iterator[CellRun]:
         """The run of a finished cell that was not recorded completely, or a new one if the store has lost it.
 
         keys: the tags by which the cell is found (`cell_run.keys_of`), for a new run. One that is there has them.
-
-        Raises StoreError while the process that computed the cell may still record it, and where the store refuses.
+        images: the digest of the images that the cell was computed with. Raises StoreError while the process that
+        computed the cell may still record it, and where the store refuses.
         """
         import mlflow
 
@@ -248,7 +262,7 @@ class Store(RunFiles):
         named = {tags.FOLDER: keys[tags.FOLDER]} if there else {**CellRun.tags(cell), **keys}
         try:
             with CellRun.opened(
-                self, folder=folder, run_id=opened_id, tags=named, keys=keys, images=data.digest, monitored=False
+                self, folder=folder, run_id=opened_id, tags=named, keys=keys, images=images, monitored=False
             ) as run:
                 if there is None:
                     run.start(cell, data)

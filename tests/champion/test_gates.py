@@ -347,7 +347,7 @@ def test_every_seed_must_keep_budgets_and_have_learnt() -> None:
     learnt = replace(with_majority("other", 95, 0.001), seed="1", name=blind.name, technique=blind.technique)
     decision = decided([*infeasible, blind, learnt, cell("c", 60)], None)
     assert decision.winner is not None and decision.winner.cell.run_id == "c"
-    assert [one.gates[-1].name for one in decision.misses] == ["feasible", "learnt"]
+    assert [(one.gates[-1].name, one.judged.seed) for one in decision.misses] == [("feasible", "2"), ("learnt", "0")]
 
 
 def test_lucky_seed_does_not_replace_the_champion_of_its_cell() -> None:
@@ -357,6 +357,15 @@ def test_lucky_seed_does_not_replace_the_champion_of_its_cell() -> None:
     # Others have to beat the mean.
     found = decided([*cells, cell("b", 92)], cells[0])
     assert found.misses[0].gates[-1].reason == "92.00 dB against 92.50 dB, -0.50 dB"
+
+
+def test_champion_stands_where_its_cell_was_trained_again() -> None:
+    old = cell("old", 60)
+    again = replace(cell("again", 55, fingerprint=old.fingerprint), name=old.name, technique=old.technique)
+    # Another file, which is worse.
+    decision = gates.decide([again], old, predictions_of=no_predictions, limits=LIMITS)
+    assert decision.winner is None and decision.stands
+    assert decision.misses[0].gates[-1].reason == "55.00 dB against 60.00 dB, -5.00 dB"
 
 
 def test_champion_that_lost_too_much_accuracy_does_not_stand() -> None:

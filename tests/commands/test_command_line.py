@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,11 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("++training.epoch=3", "did you mean training.epochs?"),
         ("hydra.sweep.dirr=x", "did you mean hydra.sweep.dir=x?"),
         ("hydra.launcher.n_jobs=4", "write hydra/launcher=joblib hydra.launcher.n_jobs=4"),
-        ("hydra/launcher=ray_cluster", "hydra/launcher=ray_cluster is not installed: pip install 'opscore[ray]'"),
+        pytest.param(
+            "hydra/launcher=ray_cluster",
+            "hydra/launcher=ray_cluster is not installed: pip install 'opscore[ray]'",
+            marks=pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed"),
+        ),
         ("hydra.launcher.no_jobs=4", "hydra.launcher.no_jobs is no field of the configuration"),
         ("--info compatibility model=resnet5", "did you mean model=resnet50?"),
         ("--info compatibility model.inputsize=3", "did you mean model.input_size=3?"),

@@ -100,7 +100,7 @@ def test_file_may_be_fine_tuned_first(path: Path, tmp_path: Path) -> None:
     assert run.data.metrics["time/train_s"] > 0
 
 
-def test_stated_seconds_count_and_answers_by_chance_are_told(tmp_path: Path) -> None:
+def test_stated_seconds_count_and_answers_by_chance_are_reported(tmp_path: Path) -> None:
     import keras
 
     keras.utils.set_random_seed(0)

@@ -118,3 +118,16 @@ def test_rounding_leaves_settings_apart() -> None:
     rates = ("0.1234567", "0.1234568", "0.2")
     labels = [entry.settings for entry in entries_of([recorded("cluster", params={"training.x": x}) for x in rates])]
     assert labels == [f"training.x={rate}" for rate in rates]
+
+
+def test_places_do_not_tell_cells_apart() -> None:
+    """Of two seeds, in two folders, of which a person renamed one, and with another number of fine-tuning epochs."""
+    first = recorded("cluster", params={"dataset.data_dir": "/a", "training.fine_tuning_epochs": "None"})
+    second = recorded("cluster", seed=1, params={"dataset.data_dir": "/b", "training.fine_tuning_epochs": "3"})
+    (entry,) = entries_of([first, replace(second, name="my favourite")])
+    assert entry.label == "vgg16-cifar10-cluster" and len(entry.runs) == 2
+    # A donor's folder has no digest beside it.
+    donors = [recorded("layer_transfer", params={"technique.source.dataset.path": place}) for place in ("/a", "/b")]
+    assert len(entries_of(donors)) == 2
+    unknown = [replace(one, digest="") for one in (first, replace(second, seed="0"))]
+    assert len(entries_of(unknown)) == 2

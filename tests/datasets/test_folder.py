@@ -283,7 +283,7 @@ def test_description_fits_a_terminal_and_names_duplicates(tmp_path: Path) -> Non
     assert max(map(len, text.splitlines())) < 80
 
 
-def test_validation_images_that_are_test_images_are_told(tmp_path: Path) -> None:
+def test_validation_images_that_are_test_images_are_reported(tmp_path: Path) -> None:
     for split, first in (("train", 0), ("val", 30), ("test", 30)):
         for name, offset in (("ant", 0), ("bee", 50)):
             images(tmp_path / split / name, 4, first + offset)

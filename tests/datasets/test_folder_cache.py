@@ -103,7 +103,7 @@ def test_images_without_room_are_refused_in_one_sentence(
 def test_killed_decoding_is_taken_over_by_a_waiting_command(place: Place, cache: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", 2, 3000)
     for one in list(folder.rglob("*.jpg")):
-        for index in range(1, 40):
+        for index in range(1, 60):
             os.link(one, one.with_name(f"{index}.jpg"))
     given = overrides(folder, "technique=baseline")
     killed = place.start(*given)

@@ -108,7 +108,7 @@ def test_wrong_names_are_one_sentence(tmp_path: Path, settings: dict[str, str], 
         Tfds(**settings, source_dir=str(tmp_path)).load()  # type: ignore[arg-type]
 
 
-def test_reader_that_runs_out_of_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_that_runs_out_of_memory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system kills it, as this one kills itself."""
     (tmp_path / "killed.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -122,7 +122,7 @@ def test_pruning_nothing_is_refused(changed: dict, trained: Candidate) -> None:
         prune(**changed).apply(trained, context(1))
 
 
-def test_skip_that_matches_no_layer_is_told(trained: Candidate) -> None:
+def test_skip_that_matches_no_layer_is_reported(trained: Candidate) -> None:
     told: list[str] = []
     with pytest.raises(EffectError):
         prune(pattern="block", block_size=5, skip="blok1").apply(trained, replace(context(1), report=told.append))

@@ -229,7 +229,7 @@ def test_skipped_groups_stay_whole(trained: Candidate) -> None:
     }  # fmt: skip
 
 
-def test_skip_that_matches_no_layer_is_told(trained: Candidate) -> None:
+def test_skip_that_matches_no_layer_is_reported(trained: Candidate) -> None:
     told: list[str] = []
     with pytest.raises(EffectError, match="found no filter to remove"):
         prune_filters(fraction=0.001, skip="blok1").apply(trained, replace(context(), report=told.append))

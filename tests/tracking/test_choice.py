@@ -40,7 +40,7 @@ def test_export_tells_which_cells_it_lacks(
     monkeypatch.setattr(sys, "argv", ["opscore", *words])
     cli.main()
     told = capsys.readouterr()
-    assert told.out == f"{path}: 2 cells\n"
+    assert told.out == f"{path}: 2 rows written\n"
     assert "1 cell is left out, as there are no figures for it" in " ".join(told.err.split())
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert {row["technique"] for row in rows} == {"baseline", "quantize_int8"}
