@@ -201,12 +201,12 @@ def _transferred(row: Row, base: Row) -> list[str]:
 
 def _points(row: Row) -> str:
     """The change of accuracy in points, bold where the test images show that it is not chance."""
-    text = f"{100 * row.number('accuracy_difference'):+.1f}"
+    text = f"{100 * row.number('accuracy_difference'):+z.1f}"
     return text if row.marks.get("accuracy") == "tied" else f"**{text}**"
 
 
 def _points_of(rows: Sequence[Row], technique: str) -> str:
-    return _range(rows, technique, "accuracy_difference", "{:+.1f}", factor=100, unit=" points")
+    return _range(rows, technique, "accuracy_difference", "{:+z.1f}", factor=100, unit=" points")
 
 
 def _sizes(rows: Sequence[Row], technique: str, other: str) -> str:
