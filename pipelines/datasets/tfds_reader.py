@@ -38,7 +38,8 @@ def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) 
         split = next((one for one in names if one in builder.info.splits), None)
         if split is None:
             continue
-        images, labels = [], []
+        images: list[npt.NDArray[np.uint8]] = []
+        labels: list[int] = []
         for example in _examples(builder, split):
             # Competitions do not publish the labels of their test images.
             if example[label] < 0:

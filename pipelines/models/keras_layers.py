@@ -43,7 +43,7 @@ class Maker:
 
     def call(self, values: Sequence[Value]) -> Value:
         """The layer's output on `values`, with its weights."""
-        of_kind = {
+        of_kind: dict[str, Callable[[Value], Value]] = {
             "SeparableConv2D": self._separable,
             "LayerScale": self._scale_of_channels,
             "StochasticDepth": self._drop_of_images,
