@@ -241,10 +241,10 @@ def test_choices_that_do_not_compose_are_not_launched() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"n_trials": 0}, "hydra.sweeper.n_trials must be a whole number of at least 1, got 0"),
-        ({"batch_size": -1}, "hydra.sweeper.batch_size must be a whole number of at least 1, got -1"),
-        ({"n_trials": "abc"}, "hydra.sweeper.n_trials must be a whole number of at least 1, got 'abc'"),
-        ({"seed": -1}, "hydra.sweeper.seed must be a whole number of at least 0, got -1"),
+        ({"n_trials": 0}, "hydra.sweeper.n_trials must be a whole number from 1 to 4294967295, got 0"),
+        ({"batch_size": -1}, "hydra.sweeper.batch_size must be a whole number from 1 to 4294967295, got -1"),
+        ({"n_trials": "abc"}, "hydra.sweeper.n_trials must be a whole number from 1 to 4294967295, got 'abc'"),
+        ({"seed": -1}, "hydra.sweeper.seed must be a whole number from 0 to 4294967295, got -1"),
         ({"objectives": {"a": None}}, "hydra.sweeper.objectives must hold at least one metric"),
         ({"objectives": {"a": "up"}}, "hydra.sweeper.objectives.a must be maximize or minimize, got 'up'"),
     ],

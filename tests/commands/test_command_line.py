@@ -80,7 +80,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ),
         (
             "-m hydra/sweeper=pareto hydra.sweeper.n_trials=abc technique=qat,cluster",
-            "hydra.sweeper.n_trials must be a whole number of at least 1, got 'abc'",
+            "hydra.sweeper.n_trials must be a whole number from 1 to 4294967295, got 'abc'",
         ),
         (
             "-m hydra/sweeper=pareto technique=qat,cluster dataset=folder dataset.path=/no/photos",
