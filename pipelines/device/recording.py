@@ -52,7 +52,8 @@ def session_of(target: str, hardware: Mapping[str, Any], settings: Settings, uri
 
 def new_folder(out: Path) -> Path:
     """Create a folder below `out` with the time as its name, so that no session overwrites another."""
-    out.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        out.mkdir(parents=True)
     return _new(out / time.strftime("%Y%m%d-%H%M%S"))
 
 

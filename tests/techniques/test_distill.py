@@ -64,13 +64,20 @@ def test_labels_count_as_much_as_alpha_leaves_them(trained: Candidate, tmp_path:
 def test_teacher_of_other_classes_is_refused_first(trained: Candidate) -> None:
     small, _ = small_data()
     mend = "name a teacher that was trained on this dataset"
+    by_run = distill(source=Source(model=None, dataset=None, uri=f"runs:/{'0' * 32}"))
     with pytest.raises(ValueError, match=rf"gives \(10,\), the student \(8, 8, 3\) and \(7,\): {mend}"):
-        distill().check_source(lambda: STUDENT.build(small.image_shape, 7), lambda: trained.model)
-    distill().check_source(lambda: STUDENT.build(small.image_shape, 10), lambda: trained.model)
-    distill().check_source_classes(("cat", "dog"), ("cat", "dog"))
-    for other in (("dog", "cat"), ("shirt", "shoe")):
-        with pytest.raises(ValueError, match=rf"must be cat and dog, in this order, got {' and '.join(other)}: {mend}"):
-            distill().check_source_classes(("cat", "dog"), other)
+        by_run.check_source(lambda: STUDENT.build(small.image_shape, 7), lambda: trained.model)
+    by_run.check_source(lambda: STUDENT.build(small.image_shape, 10), lambda: trained.model)
+    by_run.check_source_classes(("cat", "dog"), ("cat", "dog"))
+    # Of a file without labels nothing is known.
+    by_run.check_source_classes(("cat", "dog"), ())
+    for other, what in (
+        (("dog", "cat"), "class 0 named 'dog' instead of 'cat'"),
+        (("cat", "shoe"), "class 1 named 'shoe' instead of 'dog'"),
+        (("cat", "dog", "owl"), "3 classes"),
+    ):
+        with pytest.raises(ValueError, match=rf"must have the dataset's 2 classes in its order, got {what}: {mend}"):
+            by_run.check_source_classes(("cat", "dog"), other)
 
 
 @pytest.mark.parametrize(
