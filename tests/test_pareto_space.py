@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException
+from hydra.errors import CompactHydraException
 
 from hydra_plugins._pareto_space import space_of
 
@@ -52,14 +52,14 @@ def test_numbers_are_drawn_uniformly(
     ],
 )
 def test_invalid_overrides_are_refused(override: str, reason: str) -> None:
-    with pytest.raises(ConfigCompositionException, match=re.escape(override)) as raised:
+    with pytest.raises(CompactHydraException, match=re.escape(override)) as raised:
         space_of([override])
     assert reason in str(raised.value)
     assert "allowed are a,b; choice(a,b); range(1,10,2)" in str(raised.value)
 
 
 def test_a_space_without_knobs_is_refused() -> None:
-    with pytest.raises(ConfigCompositionException, match="at least one override must be drawn from, got none"):
+    with pytest.raises(CompactHydraException, match="at least one override must be drawn from, got none"):
         space_of(["x=1", "y=[1,2]", "~z"])
 
 
