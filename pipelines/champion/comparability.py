@@ -94,12 +94,11 @@ def profile(cell: RecordedCell) -> str:
 
 def conditions_note(cells: Sequence[RecordedCell]) -> str | None:
     """A sentence if cells were measured under different conditions, which change times and scores; else None."""
-    known = [conditions(cell) for cell in cells]
-    names = [name for name in set().union(*known) if name in _WORDS or name.startswith("measurement.")]
-    values = {name: sorted({one.get(name, "null") for one in known}) for name in sorted(names)}
-    differ = {name: of_one for name, of_one in values.items() if len(of_one) > 1}
-    if not differ:
+    groups = by_conditions(cells)
+    names = sorted(name for name in differing(groups) if name in _WORDS or name.startswith("measurement."))
+    if not names:
         return None
-    listing = ", ".join(f"{_WORDS.get(name, f'{name} ')}{'; '.join(of_one)}" for name, of_one in differ.items())
-    what = "on different hardware" if "hardware" in differ else "under different conditions"
+    values = {name: sorted({dict(key).get(name, "null") for key in groups}) for name in names}
+    listing = ", ".join(f"{_WORDS.get(name, f'{name} ')}{'; '.join(values[name])}" for name in names)
+    what = "on different hardware" if "hardware" in names else "under different conditions"
     return f"measured {what} ({listing}): accuracy and size compare, times and their part of the score do not"

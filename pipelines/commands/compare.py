@@ -155,7 +155,7 @@ def command(chosen: Selection, device: Device | None, into: Path | None, width: 
         into.write_text(content, encoding="utf-8")
         for note in found.notes:
             print(wrapped(note, width), file=sys.stderr)
-        print(f"{into}: {f'{content.count(chr(10)) - 1} rows' if is_csv else 'its tables'} written")
+        print(f"{into}: {f'{len(content.splitlines()) - 1} rows' if is_csv else 'its tables'} written")
         return
     if found.notes:
         print("\n".join(wrapped(note, width) for note in found.notes), end="\n\n")

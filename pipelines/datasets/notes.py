@@ -46,11 +46,9 @@ def duplicates(train: Split, validation: Split, test: Split) -> str:
             found.append(
                 f"1 test image is a {what} image" if count == 1 else f"{count:,} test images are {what} images"
             )
-    return (
-        f"{' and '.join(found)} too, pixel by pixel, of {len(test):,}: accuracy looks better than it is"
-        if found
-        else ""
-    )
+    if not found:
+        return ""
+    return f"{' and '.join(found)} too, pixel by pixel, of {len(test):,}: accuracy looks better than it is"
 
 
 def resized(image_size: int, input_size: int | None, *, can_be_larger: bool) -> str:

@@ -23,7 +23,7 @@ from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.client import connected
 from pipelines.tracking.credentials import redacted
-from pipelines.tracking.measured import OnTarget, is_there, record
+from pipelines.tracking.measured import LostRunError, OnTarget, record
 from pipelines.tracking.moved import address_of
 
 SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
@@ -113,10 +113,10 @@ def send(folder: Path, uri: str | None = None) -> Sent:
         check_reachable(uri)
         client = connected(uri)
         for run_id, found in _on_target(folder, session):
-            if not is_there(client, run_id):
+            try:
+                sent[run_id] = record(client, run_id, found) or sent.get(run_id, False)
+            except LostRunError:
                 lost.add(run_id)
-                continue
-            sent[run_id] = record(client, run_id, found) or sent.get(run_id, False)
     except (OSError, StoreError) as error:
         raise StoreError(
             f"{_runs(sum(sent.values()))} in {uri} received their figures ({error}): {later(folder, given)}"

@@ -215,21 +215,22 @@ class Executor:
             data = loaded(of.dataset)
             return of.model.untrained().build(data.image_shape, len(data.class_names))
 
+        files = None if learns.uri is None else self.store.load(learns.uri).files
+
         def source_network() -> tf_keras.Model:
             if source is not None:
                 return network(source)
             from pipelines.execution.job import register_layers
 
-            files = self.store.load(str(learns.uri)).files
+            assert files is not None  # a source has parts or a run
             runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
             register_layers(files)
             return checkpoint.load(files.checkpoint)
 
-        if learns.uri is not None:
+        if files is not None:
             from pipelines.litert.exported_model import labels_of
 
-            labels = labels_of(self.store.load(learns.uri).files.exported_model)
-            cell.technique.check_source_classes(loaded(cell.dataset).class_names, labels)
+            cell.technique.check_source_classes(loaded(cell.dataset).class_names, labels_of(files.exported_model))
         cell.technique.check_source(lambda: network(cell), source_network)
         runtime.forget_networks()
 

@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from pipelines.techniques.base import EffectError
 
-MAX_NAMES = 12
-
 if TYPE_CHECKING:
     import tf_keras
 
     Kernels = Mapping[str, npt.NDArray[Any]]
+MAX_NAMES = 12
 
 
 def chosen_kernels(model: tf_keras.Model, skip: str | None = None) -> Kernels:
@@ -26,17 +25,17 @@ def chosen_kernels(model: tf_keras.Model, skip: str | None = None) -> Kernels:
 
     Depthwise kernels are left out, as in tfmot: they are few and sensitive.
     """
-    return {
-        layer.name: layer.kernel.numpy()
-        for layer in model.layers
-        if type(layer).__name__ in ("Conv2D", "Dense") and not (skip and re.match(skip, layer.name))
-    }
+    return {name: model.get_layer(name).kernel.numpy() for name in _names(model) if not (skip and re.match(skip, name))}
+
+
+def _names(model: tf_keras.Model) -> list[str]:
+    return [layer.name for layer in model.layers if type(layer).__name__ in ("Conv2D", "Dense")]
 
 
 def report_unmatched(skip: str | None, model: tf_keras.Model, report: Callable[[str], None]) -> None:
     """Report a `technique.skip` that leaves out no layer: its name may be misspelt."""
-    names = list(chosen_kernels(model))
-    if skip and len(chosen_kernels(model, skip)) == len(names):
+    names = _names(model)
+    if skip and not any(re.match(skip, name) for name in names):
         some = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
         report(f"technique.skip leaves out no layer: no name begins with {skip!r} ({some})")
 

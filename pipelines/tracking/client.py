@@ -14,6 +14,7 @@ from pipelines.tracking.credentials import split
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 T = TypeVar("T")
 REGISTRY = "MLFLOW_REGISTRY_URI"
@@ -77,6 +78,12 @@ def retry_on_conflict(write: Callable[[], object]) -> None:
         if error.error_code != "BAD_REQUEST":
             raise
         write()
+
+
+def live_run(client: MlflowClient, run_id: str) -> Run | None:
+    """A run of the store; None where it has none, or a person deleted it."""
+    run = existing(lambda: client.get_run(run_id))
+    return None if run is None or run.info.lifecycle_stage == "deleted" else run
 
 
 def existing(get: Callable[[], T]) -> T | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, HARDWARE, INVALID, PRECISION, PREFIX, REFERENCE, VERSION
 from pipelines.system.errors import StoreError
-from pipelines.tracking.client import existing
+from pipelines.tracking.client import live_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,19 +46,19 @@ class OnTarget:
     folder: Path
 
 
-def is_there(client: MlflowClient, run_id: str) -> bool:
-    """Whether the store has a run, which nobody deleted."""
-    run = existing(lambda: client.get_run(run_id))
-    return run is not None and run.info.lifecycle_stage != "deleted"
+class LostRunError(StoreError):
+    """The store has no such run, or a person deleted it."""
 
 
 def record(client: MlflowClient, run_id: str, found: OnTarget) -> bool:
     """Record the figures on a run, unless it has newer ones of the same device: then gives False. May be repeated.
 
-    Raises StoreError where the store refuses.
+    Raises LostRunError, and StoreError where the store refuses.
     """
     try:
         return _record(client, run_id, found)
+    except LostRunError:
+        raise
     except Exception as error:
         raise StoreError(f"the figures of run {run_id} could not be recorded ({error})") from error
 
@@ -67,7 +67,10 @@ def _record(client: MlflowClient, run_id: str, found: OnTarget) -> bool:
     from mlflow.entities import Metric, RunTag
 
     place = f"{PREFIX}/{found.target}/{found.runtime}"
-    recorded = client.get_run(run_id).data
+    run = live_run(client, run_id)
+    if run is None:
+        raise LostRunError(f"the run {run_id} is lost")
+    recorded = run.data
     if int(recorded.tags.get(f"{place}/{BEGAN}", 0)) > found.began:
         return False
     client.log_artifacts(run_id, str(found.folder), place)

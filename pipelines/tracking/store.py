@@ -19,7 +19,7 @@ from pipelines.tracking import moved, schema, tags, view
 from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_run import CellRun, keys_of
 from pipelines.tracking.claims import Claims
-from pipelines.tracking.client import connected, existing
+from pipelines.tracking.client import connected, live_run
 from pipelines.tracking.liveness import DEAD_AFTER_S, is_gone, stem
 from pipelines.tracking.recorded import quoted, recorded
 from pipelines.tracking.run_files import RunFiles
@@ -158,7 +158,7 @@ class Store(RunFiles):
 
     def cell(self, run_id: str) -> RecordedCell:
         """A cell by its run's id. Raises StoreError where it is lost."""
-        run = self._existing(run_id)
+        run = live_run(self.client, run_id)
         if run is None:
             raise StoreError(f"the run {run_id} is lost")
         return recorded(run)
@@ -191,7 +191,7 @@ class Store(RunFiles):
 
     def _cells_of_killed(self, parent: str) -> list[str]:
         """The run ids of the cells that a sweep without a table of outcomes ran; empty unless it was killed."""
-        run = self._existing(parent)
+        run = live_run(self.client, parent)
         if run is None or run.info.status != "KILLED":
             return []
         if TABLE in {one.path for one in self.client.list_artifacts(parent)}:
@@ -253,7 +253,7 @@ class Store(RunFiles):
         """
         import mlflow
 
-        there = self._existing(run_id)
+        there = live_run(self.client, run_id)
         if there is not None:
             process = tags.read(there.data.tags, tags.PROCESS)
             if there.info.status == "RUNNING" and not is_gone(process):
@@ -272,7 +272,7 @@ class Store(RunFiles):
 
     def has_run(self, run_id: str) -> bool:
         """Whether the store has a run, which nobody deleted."""
-        return self._existing(run_id) is not None
+        return live_run(self.client, run_id) is not None
 
     def failure(self, parent: str, fingerprint: str) -> str | None:
         """Why the cell with this fingerprint failed in the sweep `parent`; None if it did not."""
@@ -321,10 +321,6 @@ class Store(RunFiles):
     @property
     def _host(self) -> str:
         return self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
-
-    def _existing(self, run_id: str) -> Run | None:
-        run = existing(lambda: self.client.get_run(run_id))
-        return None if run is None or run.info.lifecycle_stage == "deleted" else run
 
     def _end(self, run: Run, status: str, reason: str) -> None:
         self.client.set_tag(run.info.run_id, "failure", reason[:5000])
