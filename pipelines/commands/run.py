@@ -163,7 +163,7 @@ def _request(config: DictConfig) -> CellRequest:
     try:
         check_settings(config)
         if HydraConfig.initialized():
-            grid.check_single()
+            grid.check_single(config)
         return CellRequest(
             cell=cell_of(config),
             uri=tracking_uri(config.tracking.uri),

@@ -256,7 +256,7 @@ def _why_missing(cell: RecordedCell, device: Device, known: Sequence[Figures]) -
     if any(not one.same_answers for one in own):
         changed = listed(sorted(one.runtime for one in own if not one.same_answers))
         return f"{changed} changes the answers of {cell.name}"
-    return f"there are no figures for it: `{device.command}` adds them"
+    return f"figures are missing: `{device.command}` adds them"
 
 
 def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, int]) -> list[str]:

@@ -58,7 +58,7 @@ class ArrayDataset(Dataset):
         labels = {part: y.astype(np.int64) for part, (_, y) in arrays.parts.items()}
         splits = {
             split: Split(images=images[part][index], labels=labels[part][index])
-            for split, (part, index) in self.partition(labels, arrays.test_fraction).items()
+            for split, (part, index) in self.partition(labels, arrays.class_names, arrays.test_fraction).items()
         }
         return ImageData(
             **splits,

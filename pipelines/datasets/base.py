@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipelines.datasets.splitting import (
     Indices,
     Labels,
+    check_counts,
     check_limit,
     shared_limit,
     stratified_split,
@@ -127,19 +128,26 @@ class Dataset(ABC):
         and ValueError for invalid images or labels and for limits that cannot be met.
         """
 
-    def partition(self, labels: Mapping[str, Labels], test_fraction: float) -> dict[str, tuple[str, Indices]]:
+    def partition(
+        self, labels: Mapping[str, Labels], class_names: Sequence[str], test_fraction: float
+    ) -> dict[str, tuple[str, Indices]]:
         """The part of the source and the positions in it, in random order, of `train`, `validation` and `test`.
 
         labels: int64 (n,) of each part that the source has: `train`, maybe `validation` and `test`.
         test_fraction: fraction of `train` held out for testing where there is no `test`, in (0, 1).
-        Raises ValueError for fractions and limits that cannot be met.
+        Raises ValueError for classes with too few images, and for fractions and limits that cannot be met.
         """
+        check_counts(labels, class_names)
         seed, draw = self.split_seed, partial(stratified_subset, seed=self.split_seed)
         if "test" in labels:
             test_part, train, test = "test", np.arange(len(labels["train"])), np.arange(len(labels["test"]))
         else:
             test_part = "train"
-            train, test = stratified_split(labels["train"], test_fraction, seed=seed, field="dataset.test_fraction")
+            # Of each class, an image must be left for validation too.
+            leave = 1 if "validation" in labels else 2
+            train, test = stratified_split(
+                labels["train"], test_fraction, seed=seed, field="dataset.test_fraction", leave=leave
+            )
         y = labels["train"][train]
         if "validation" in labels:
             part, limits = "validation", shared_limit(self.limit_train, y, labels["validation"])

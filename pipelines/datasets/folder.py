@@ -80,7 +80,8 @@ class Folder(Dataset):
         """The files for training, validation and testing, each in random order."""
         names.check_classes(layout.class_names)
         files = {part: _files(by_class, layout.class_names) for part, by_class in layout.files.items()}
-        chosen = self.partition({part: one.labels for part, one in files.items()}, self.test_fraction)
+        labels = {part: one.labels for part, one in files.items()}
+        chosen = self.partition(labels, layout.class_names, self.test_fraction)
         return [files[part][index] for part, index in chosen.values()]
 
 

@@ -1,7 +1,7 @@
 """Seeded, stratified subsets and splits, as positions in an array of labels."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,28 +24,40 @@ def stratified_subset(labels: Labels, size: int | None, *, seed: int, field: str
     return _draw(labels, size, seed=seed, leave=0)
 
 
-def stratified_split(labels: Labels, fraction: float, *, seed: int, field: str) -> tuple[Indices, Indices]:
+def stratified_split(
+    labels: Labels, fraction: float, *, seed: int, field: str, leave: int = 1
+) -> tuple[Indices, Indices]:
     """Positions of the rest and of the `fraction` held out, in random order, classes in proportion.
 
-    Both parts hold every class. Raises ValueError, naming `field`, if that is impossible.
+    The part held out has every class, the rest at least `leave` images of it: a class must have more than `leave`.
+    Raises ValueError, naming `field`, if the fraction makes that impossible.
     """
-    names, counts = np.unique(labels, return_counts=True)
-    classes, total, size = len(names), len(labels), round(len(labels) * fraction)
-    if counts.min() < 2:
-        raise ValueError(
-            f"a class must have at least 2 images to be split by {field}, "
-            f"got 1 of class number {names[counts.argmin()]}: use more images of it"
-        )
-    if not classes <= size <= total - classes:
-        low, high = math.ceil(1000 * classes / total) / 1000, math.floor(1000 - 1000 * classes / total) / 1000
+    classes, total, size = len(np.unique(labels)), len(labels), round(len(labels) * fraction)
+    if not classes <= size <= total - leave * classes:
+        low, high = math.ceil(1000 * classes / total) / 1000, math.floor(1000 - 1000 * leave * classes / total) / 1000
         mend = f"set {field}={low:g}, or up to {high:g}" if low <= high else "add images, 2 of each class or more"
         raise ValueError(
             f"{field} must give each part an image of each of the {classes} classes, got {fraction:g} of "
             f"{total} images, which is {size}: {mend}"
         )
-    part = _draw(labels, size, seed=seed, leave=1)
+    part = _draw(labels, size, seed=seed, leave=leave)
     rest = np.setdiff1d(np.arange(total), part)
     return np.random.default_rng(seed).permutation(rest), part
+
+
+def check_counts(labels: Mapping[str, Labels], class_names: Sequence[str]) -> None:
+    """Raise ValueError, naming the class, where one has too few images of `train` for the parts made of them.
+
+    labels: of each part that the source has; `test` and `validation` are held out of `train` where they are missing.
+    """
+    made = [name for part, name in (("validation", "validation"), ("test", "testing")) if part not in labels]
+    counts = np.bincount(labels["train"], minlength=len(class_names))
+    if made and counts.min() <= len(made):
+        uses, name = f"{', '.join(['training', *made[:-1]])} and {made[-1]}", class_names[int(counts.argmin())]
+        raise ValueError(
+            f"a class must have at least {1 + len(made)} images, one each for {uses}, got {counts.min()} of {name!r}: "
+            "add images of it, or leave the class out"
+        )
 
 
 def check_limit(labels: Labels, limit: int | None, fraction: float) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipelines.datasets.arrays import ArrayDataset, Arrays
@@ -92,7 +92,8 @@ class Tfds(ArrayDataset):
                 check=False,
                 env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
             )
+            output = done.stdout.strip().splitlines()
             if done.returncode or not file.is_file():
-                output = done.stdout.strip().splitlines()
                 raise ValueError(output[-1] if output else self._ended(done.returncode))
-            return read_archive(file, self.test_fraction)
+            arrays = read_archive(file, self.test_fraction)
+            return replace(arrays, notes=(*output, *arrays.notes))

@@ -1,6 +1,7 @@
 """The subprocess that reads a dataset of TensorFlow Datasets: `python -m pipelines.datasets.tfds_reader <JSON>`.
 
-It writes an `.npz` file for `dataset=npz`, or prints one sentence and exits with status 1.
+It writes an `.npz` file for `dataset=npz` and prints notes, a line each; or it prints one sentence and exits with
+status 1.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipelines.datasets.notes import listed
 from pipelines.system.checks import did_you_mean
 
 # Usual names of each part, in order of precedence.
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 
-def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) -> None:
-    """Prepare the dataset if needed and write its images and labels. Raises ValueError with one sentence."""
+def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) -> list[str]:
+    """Prepare the dataset if needed and write its images and labels; gives notes on what was changed.
+
+    Raises ValueError with one sentence.
+    """
     builder = _builder(name, data_dir)
     try:
         builder.download_and_prepare()
@@ -55,7 +60,22 @@ def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) 
         raise ValueError(
             f"dataset.name={name} must have a split train, got {', '.join(builder.info.splits)}: choose another"
         )
+    notes = _leave_out_empty(name, arrays)
     np.savez(file, allow_pickle=False, **arrays)
+    return notes
+
+
+def _leave_out_empty(name: str, arrays: dict[str, Any]) -> list[str]:
+    """Leave out the classes of which no part has an image, such as 11 of 37 in emnist/letters."""
+    names, parts = arrays["class_names"], [key for key in arrays if key.startswith("y_")]
+    used = np.unique(np.concatenate([arrays[key] for key in parts]))
+    empty = np.delete(names, used)
+    if not len(empty):
+        return []
+    arrays["class_names"] = names[used]
+    for key in parts:
+        arrays[key] = np.searchsorted(used, arrays[key])
+    return [f"{name}: {len(empty)} of {len(names)} classes have no images and were left out: {listed(empty.tolist())}"]
 
 
 def _examples(builder: Any, split: str) -> Iterator[dict[str, Any]]:
@@ -126,7 +146,7 @@ def main(request: dict[str, Any]) -> int:
     """Read the requested dataset; returns the exit status."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            read(**request)
+            notes = read(**request)
     except ValueError as error:
         print(error)
     except Exception as error:  # noqa: BLE001 (damaged files make the readers of each format raise their own)
@@ -136,6 +156,7 @@ def main(request: dict[str, Any]) -> int:
             f"folder in {folder}, so that it is prepared again"
         )
     else:
+        print("\n".join(notes))
         return 0
     return 1
 

@@ -85,7 +85,7 @@ class Executor:
         try:
             trained = self._trained(plan) is not None
             if not trained:
-                self._check_source(plan.cell)
+                self._check_networks(plan)
             needed = self._needed(plan, trained=trained)
         except Exception:
             # The cell has failed as well, and its own run records why.
@@ -204,22 +204,33 @@ class Executor:
         found = self.store.find(since=self.request.since, **tags)
         return self.store.open(found) if found else None
 
-    def _check_source(self, cell: Cell) -> None:
-        """Raise ValueError where a technique cannot learn from its teacher or donor, before any cell is trained."""
-        learns, source = cell.technique.source_cell, cell.source
-        if learns is None:
-            return
+    def _check_networks(self, plan: Plan) -> None:
+        """Raise ValueError where a technique does not suit its network, or its teacher or donor, before any cell is
+        trained.
+        """
+        cell = plan.cell
 
         def network(of: Cell) -> tf_keras.Model:
             runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
             data = loaded(of.dataset)
             return of.model.untrained().build(data.image_shape, len(data.class_names))
 
+        needed = (one.fingerprint for one in plan.needs.values())
+        # Where all that it needs is finished, `apply` finds the same faults as soon.
+        if not all(self.store.find(since=self.request.since, fingerprint=one) for one in needed):
+            cell.technique.check_network(lambda: network(cell))
+        self._check_source(cell, network)
+        runtime.forget_networks()
+
+    def _check_source(self, cell: Cell, network: Callable[[Cell], tf_keras.Model]) -> None:
+        learns = cell.technique.source_cell
+        if learns is None:
+            return
         files = None if learns.uri is None else self.store.load(learns.uri).files
 
         def source_network() -> tf_keras.Model:
-            if source is not None:
-                return network(source)
+            if cell.source is not None:
+                return network(cell.source)
             from pipelines.execution.job import register_layers
 
             assert files is not None  # a source has parts or a run
@@ -232,7 +243,6 @@ class Executor:
 
             cell.technique.check_source_classes(loaded(cell.dataset).class_names, labels_of(files.exported_model))
         cell.technique.check_source(lambda: network(cell), source_network)
-        runtime.forget_networks()
 
     def _needed(self, plan: Plan, *, trained: bool) -> dict[str, Finished]:
         """The finished cells by role, from the store or run now, with a teacher or donor that is named by its run.

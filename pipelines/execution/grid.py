@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator
 
 from hydra.core.config_loader import ConfigLoader
@@ -115,18 +116,19 @@ def check_studies(config: DictConfig) -> None:
         )
 
 
-def check_single() -> None:
+def check_single(config: DictConfig) -> None:
     """Raise ValueError for what holds in a grid only: a study that is one, unless every key that it sweeps is fixed,
     and limits of a sweep's cells.
     """
     job = HydraConfig.get()
-    for word in job.overrides.task:
-        name, _, value = word.lstrip("+").partition("=")
-        if name in ("sweep.timeout_s", "sweep.threads") and value != "null":
-            raise ValueError(
-                f"{name} is for the cells of a sweep, got {word} for a single cell: run "
-                f"`{grid_command(job.overrides.task)}`, or leave it out"
-            )
+    named = [word for word in job.overrides.task if re.match(r"\+*sweep[.=]", word)]
+    limits = [f"sweep.{name}" for name in ("timeout_s", "threads") if config.sweep[name] is not None]
+    # A study's file may have them for its sweep.
+    if named and limits:
+        raise ValueError(
+            f"{limits[0]} is for the cells of a sweep, got {named[0]} for a single cell: run "
+            f"`{grid_command(job.overrides.task)}`, or leave it out"
+        )
     params = job.sweeper.get("params") or {}
     study = job.runtime.choices.get(STUDY)
     fixed = {word.lstrip("+").partition("=")[0] for word in job.overrides.task}

@@ -134,6 +134,12 @@ class Technique(ABC):
     def preflight(self, model: Model) -> None:  # noqa: B027 (most techniques take every model)
         """Raise ValueError where this technique has no effect on `model`; no TensorFlow."""
 
+    def check_network(self, model: Build) -> None:  # noqa: B027 (most techniques work on every network)
+        """Raise ValueError where these settings do not suit the network, before its baseline is trained.
+
+        model: builds the network, with random weights. `apply` meets the same networks with trained weights.
+        """
+
     def check_source(self, model: Build, source: Build) -> None:  # noqa: B027 (most take any source)
         """Raise ValueError where the source does not fit the model, before either is trained.
 
@@ -265,6 +271,11 @@ class Chain(Technique):
         """Every step must take the model."""
         for step in self.steps.values():
             step.preflight(model)
+
+    def check_network(self, model: Build) -> None:
+        """Every step must suit the network."""
+        for step in self.steps.values():
+            step.check_network(model)
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The exported model must show every step's effect."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipelines.models import checkpoint
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context, EffectError
+from pipelines.techniques.base import Build, Candidate, Context, EffectError
 from pipelines.techniques.effects import check_kernels, chosen_kernels, report_unmatched
 from pipelines.techniques.fine_tuning import FineTuning
 
@@ -78,6 +78,10 @@ class Cluster(FineTuning):
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
 
+    def check_network(self, model: Build) -> None:
+        """Raise ValueError where no kernel would be clustered."""
+        self._chosen(model())
+
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Cluster, then train the shared values. Raises EffectError where a kernel has more than `clusters` of them."""
         import tensorflow_model_optimization as tfmot
@@ -127,6 +131,15 @@ class Cluster(FineTuning):
             if weights(kernel) > self.clusters and not _takes_normalized(model.get_layer(name))
         }
 
+    def _chosen(self, model: tf_keras.Model) -> Kernels:
+        promised = self._promised(model)
+        if not promised:
+            raise ValueError(
+                f"{self.name} found no kernel to cluster with clusters {self.clusters} and skip {self.skip!r}: lower "
+                "technique.clusters or let technique.skip match less"
+            )
+        return promised
+
     def _by_channel(self, kernel: npt.NDArray[Any]) -> bool:
         return self.per_channel and kernel.ndim == 4
 
@@ -137,12 +150,7 @@ class Cluster(FineTuning):
         initialization = getattr(tfmot.clustering.keras.CentroidInitialization, INITIALIZATIONS[self.initialization])
         # The wrappers share layers with what they wrap: wrap a copy.
         copy = checkpoint.duplicate(model)
-        promised = self._promised(copy)
-        if not promised:
-            raise EffectError(
-                f"{self.name} found no kernel to cluster with clusters {self.clusters} and skip {self.skip!r}: lower "
-                "technique.clusters or let technique.skip match less"
-            )
+        promised = self._chosen(copy)
         # A layer that is trained without being clustered would lose its zeros.
         sparse = {name for name, kernel in chosen_kernels(copy).items() if not kernel.all()}
 

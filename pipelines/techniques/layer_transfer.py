@@ -67,18 +67,11 @@ class LayerTransfer(SourceTechnique):
             checks.integer("technique.freeze", self.freeze, minimum=0)
 
     def check_source(self, model: Build, source: Build) -> None:
-        """Raise ValueError where no layer would be copied."""
-        network = model()
-        if not self._pairs(network, source()):
-            raise ValueError(
-                f"technique.match must pair layers of {network.name} with the source's, got {self.match!r}, by which "
-                f"no layer fits with technique.layers={self.layers}: set for example technique.match=shape, or choose "
-                "another model@technique.source.model"
-            )
+        """Raise ValueError where no layer would be copied, or where the first epochs would train none."""
+        self._pairs(model(), source())
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Copy, report the plan, train. Raises EffectError where nothing is copied or a frozen layer has changed."""
-
+        """Copy, report the plan, train. Raises EffectError where a frozen layer has changed."""
         assert context.source is not None and context.baseline is not None  # the executor provides both
         model = candidate.model
         donor = checkpoint.load(context.source.files.checkpoint)
@@ -86,8 +79,6 @@ class LayerTransfer(SourceTechnique):
         table = _plan(model, pairs, donor)
         share = sum(layer.count_params() for layer, _ in pairs) / model.count_params()
         _report(context, model, pairs, share, table)
-        if not pairs:
-            raise EffectError(f"no layer of {context.source.result.name} fits {model.name}: nothing is transferred")
         for layer, from_layer in pairs:
             layer.set_weights(from_layer.get_weights())
         self._train(model, [layer for layer, _ in pairs], context)
@@ -105,7 +96,26 @@ class LayerTransfer(SourceTechnique):
         )
 
     def _pairs(self, model: tf_keras.Model, donor: tf_keras.Model) -> list[tuple[Layer, Layer]]:
-        """Layers of the model, each with the donor's layer to copy, in graph order."""
+        """Layers of the model, each with the donor's layer to copy, in graph order.
+
+        Raises ValueError where there are none, or where `freeze` leaves no layer to train.
+        """
+        pairs = self._matched(model, donor)
+        if not pairs:
+            raise ValueError(
+                f"technique.match must pair layers of {model.name} with the source's, got {self.match!r}, by which "
+                f"no layer fits with technique.layers={self.layers}: set for example technique.match=shape, or choose "
+                "another model@technique.source.model"
+            )
+        copied = {layer.name for layer, _ in pairs}
+        if self.freeze and not any(layer.trainable_weights for layer in model.layers if layer.name not in copied):
+            raise ValueError(
+                f"technique.freeze={self.freeze} leaves nothing of {model.name} to train, as every layer was "
+                "copied: set technique.freeze=0, or leave layers out with technique.layers"
+            )
+        return pairs
+
+    def _matched(self, model: tf_keras.Model, donor: tf_keras.Model) -> list[tuple[Layer, Layer]]:
         chosen = [layer for layer in model.layers if self.layers is None or re.match(self.layers, layer.name)]
         targets = [layer for layer in chosen if layer.weights]
         sources = [layer for layer in donor.layers if layer.weights]
@@ -123,11 +133,6 @@ class LayerTransfer(SourceTechnique):
         for layer in copied:
             layer.trainable = not frozen
         try:
-            if not model.trainable_weights:
-                raise ValueError(
-                    f"technique.freeze={self.freeze} leaves nothing of {model.name} to train, as every layer was "
-                    "copied: set technique.freeze=0, or leave layers out with technique.layers"
-                )
             if frozen:
                 context.trainer.fit(model, epochs=frozen)
         finally:

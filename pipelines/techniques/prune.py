@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipelines.models import checkpoint
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context, EffectError
+from pipelines.techniques.base import Build, Candidate, Context, EffectError
 from pipelines.techniques.effects import check_kernels, chosen_kernels, report_unmatched
 from pipelines.techniques.fine_tuning import FineTuning
 
@@ -77,6 +77,10 @@ class Prune(FineTuning):
         """With the pattern."""
         return f"{super().summary.removesuffix('.')}: {PATTERNS[self.pattern]}."
 
+    def check_network(self, model: Build) -> None:
+        """Raise ValueError where no kernel would be pruned."""
+        self._chosen(model())
+
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Prune while training. Raises EffectError where a kernel did not reach the sparsity."""
         import tensorflow_model_optimization as tfmot
@@ -110,6 +114,15 @@ class Prune(FineTuning):
         kernels = chosen_kernels(model, self.skip)
         return {name: kernel for name, kernel in kernels.items() if kernel.shape[-2] % self._row == 0}
 
+    def _chosen(self, model: tf_keras.Model) -> Kernels:
+        promised = self._promised(model)
+        if not promised:
+            raise ValueError(
+                f"{self.name} found no kernel to prune with skip {self.skip!r} and rows of {self._row} input channels: "
+                "let technique.skip match less or lower technique.block_size"
+            )
+        return promised
+
     @property
     def _row(self) -> int:
         """Number of consecutive input channels that belong together."""
@@ -137,12 +150,7 @@ class Prune(FineTuning):
         )
         # The wrappers share layers with what they wrap: wrap a copy.
         copy = checkpoint.duplicate(model)
-        promised = self._promised(copy)
-        if not promised:
-            raise EffectError(
-                f"{self.name} found no kernel to prune with skip {self.skip!r} and rows of {self._row} input channels: "
-                "let technique.skip match less or lower technique.block_size"
-            )
+        promised = self._chosen(copy)
 
         def wrap(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
             if layer.name not in promised:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pipelines.models import channels, complexity
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context, EffectError
+from pipelines.techniques.base import Build, Candidate, Context, EffectError
 from pipelines.techniques.effects import report_unmatched
 from pipelines.techniques.fine_tuning import FineTuning
 
@@ -52,8 +52,12 @@ class PruneFilters(FineTuning):
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
 
+    def check_network(self, model: Build) -> None:
+        """Raise ValueError where no filter would be removed."""
+        self.kept(model())
+
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Prune, then fine-tune. Raises EffectError where no filter is removed."""
+        """Prune, then fine-tune."""
         report_unmatched(self.skip, candidate.model, context.report)
         model = channels.narrowed(candidate.model, self.kept(candidate.model))
         shares = {
@@ -61,24 +65,28 @@ class PruneFilters(FineTuning):
             "prune/parameters_share": complexity.parameters(model) / complexity.parameters(candidate.model),
             "prune/macs_share": complexity.macs(model) / complexity.macs(candidate.model),
         }
-        if max(shares["prune/parameters_share"], shares["prune/macs_share"]) >= 1:
-            raise EffectError(
-                f"{self.name} found no filter to remove with fraction {self.fraction:g} and skip {self.skip!r}: raise "
-                "technique.fraction or let technique.skip match less"
-            )
         context.report(f"{self.name}: {shares['prune/macs_share']:.0%} of the computation is left, fine-tuning")
         context.trainer.fit(model, epochs=self.epochs, learning_rate=self.learning_rate)
         return replace(candidate, model=model, metrics={**candidate.metrics, **shares})
 
     def kept(self, model: tf_keras.Model) -> Mapping[str, channels.Indices]:
-        """The channels that stay, in order, of each group of `channels.groups` that is pruned."""
+        """The channels that stay, in order, of each group of `channels.groups` that is pruned.
+
+        Raises ValueError where there is no such group, or where the network is of another kind than `channels` takes.
+        """
         kept = {}
         for group, producers in channels.groups(model).producers.items():
             if self.skip and any(re.match(self.skip, name) for name in producers):
                 continue
             score = np.sum([_score(model.get_layer(name).kernel.numpy()) for name in producers], axis=0)
             removed = min(round(self.fraction * score.size), score.size - 1)
-            kept[group] = np.sort(np.argsort(score, kind="stable")[removed:])
+            if removed:
+                kept[group] = np.sort(np.argsort(score, kind="stable")[removed:])
+        if not kept:
+            raise ValueError(
+                f"{self.name} found no filter to remove with fraction {self.fraction:g} and skip {self.skip!r}: raise "
+                "technique.fraction or let technique.skip match less"
+            )
         return kept
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.datasets.base import Split
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context, EffectError, Technique
+from pipelines.techniques.base import Build, Candidate, Context, EffectError, Technique
 from pipelines.training.batches import plain_batches, training_batches
 from pipelines.training.trainer import Batches, Trainer
 
@@ -72,17 +72,14 @@ class Transfer(Technique):
                 "to imagenet or to a checkpoint.keras of this model, or set technique=baseline"
             )
 
+    def check_network(self, model: Build) -> None:
+        """Raise ValueError where the network has no head, or fewer blocks than are to be trained."""
+        self._phases(model())
+
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Fit the head, then the top blocks. Raises EffectError if a frozen layer changes or a trained one does not."""
         model, trainer = candidate.model, context.trainer
-        backbone = [layer for layer in model.layers if not layer.name.startswith("head_")]
-        head = [layer for layer in model.layers if layer.name.startswith("head_")]
-        if FEATURES not in [layer.name for layer in head] or not any(layer.weights for layer in head):
-            raise ValueError(
-                f"transfer needs dense layers behind a pooling or flattening layer, got {model.name}, which ends in "
-                f"{model.layers[-1].name}: fine-tune it instead, with technique=baseline model.trained=false"
-            )
-        top = _top_blocks(backbone, self.unfreeze_blocks)
+        head, top = self._phases(model)
         with _Trained(model, head):
             if trainer.dataset.horizontal_flip or trainer.dataset.max_shift:
                 trainer.fit(model, epochs=self.epochs, learning_rate=self.learning_rate)
@@ -92,6 +89,17 @@ class Transfer(Technique):
             with _Trained(model, [*top, *head]):
                 trainer.fit(model, epochs=self.unfreeze_epochs, learning_rate=self.unfreeze_learning_rate)
         return candidate
+
+    def _phases(self, model: tf_keras.Model) -> tuple[list[Layer], list[Layer]]:
+        """The layers of the head, and those of the backbone that the second phase trains too."""
+        backbone = [layer for layer in model.layers if not layer.name.startswith("head_")]
+        head = [layer for layer in model.layers if layer.name.startswith("head_")]
+        if FEATURES not in [layer.name for layer in head] or not any(layer.weights for layer in head):
+            raise ValueError(
+                f"transfer needs dense layers behind a pooling or flattening layer, got {model.name}, which ends in "
+                f"{model.layers[-1].name}: fine-tune it instead, with technique=baseline model.trained=false"
+            )
+        return head, _top_blocks(backbone, self.unfreeze_blocks)
 
     def _fit_on_features(self, model: tf_keras.Model, trainer: Trainer) -> None:
         """Fit a copy of the head on the backbone's features, computed once, and copy its weights to the model."""

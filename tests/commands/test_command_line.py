@@ -60,6 +60,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("training.epochs=null", "training.epochs must be a whole number of at least 1, got None"),
         ("model=null", "model must be one of"),
         ("sweep.timeout_s=60", "for a single cell: run `opscore sweep sweep.timeout_s=60`, or leave it out"),
+        ("sweep={timeout_s:60}", "for a single cell: run `opscore sweep 'sweep={timeout_s:60}'`, or leave it out"),
         ("+data=/mnt", "data is no field of the configuration"),
         ("~model.width", "model.width must be given, got nothing: set for example model.width=1"),
         ("tracking.uri=sqlite:////etc/passwd/mlflow.db", "and in /etc/passwd nothing can be made: set tracking.uri="),
@@ -216,12 +217,28 @@ def test_shift_out_of_sight_is_refused(tmp_path: Path) -> None:
     assert "dataset.max_shift must be less than the 8 pixels of an image's side, got 8: set for example" in done.stderr
 
 
-def test_donor_without_common_layers_is_refused_before_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "technique=layer_transfer model@technique.source.model=resnet50 technique.source.model.weights=null",
+            "technique.match must pair layers of small_cnn with the source's, got",
+        ),
+        (
+            "technique=layer_transfer technique.freeze=always model@technique.source.model=small_cnn "
+            "technique.source.model.dropout=0.1",
+            "technique.freeze=always leaves nothing of small_cnn to train",
+        ),
+        ("technique=cqat technique.steps.cluster.skip=.", "cluster found no kernel to cluster with clusters 16"),
+        ("technique=prune_filters technique.fraction=0.001", "prune_filters found no filter to remove with fraction"),
+    ],
+    ids=["donor", "freeze", "chain", "filters"],
+)
+def test_settings_that_do_not_suit_the_network(words: str, message: str, tmp_path: Path) -> None:
     place = Place(tmp_path)
-    donor = ["technique=layer_transfer", "model@technique.source.model=resnet50", "technique.source.model.weights=null"]
-    done = place.run(*donor)
+    done = place.run(*words.split())
     assert done.returncode != 0
-    assert "technique.match must pair layers of small_cnn with the source's, got" in done.stderr
+    assert message in done.stderr
     assert "training for" not in done.stdout
     assert len(place.cells()) == 1, "no baseline was begun"
 

@@ -107,7 +107,7 @@ def test_older_record_of_a_baseline_has_the_figures() -> None:
     found = timed((int8, base, newer), PI)
     assert {cell.technique for cell in found.cells} == {"baseline", "quantize_int8"}
     assert found.cells[0].metrics["baseline/time_ratio"] == pytest.approx(0.5 / 0.45)
-    assert "1 cell is left out, as there are no figures for it" in found.notes[1]
+    assert "1 cell is left out, as figures are missing" in found.notes[1]
 
 
 def test_training_times_of_two_machines_are_left_out() -> None:
@@ -234,9 +234,7 @@ def test_cells_without_figures_are_left_out() -> None:
     other = recorded("cluster")
     found = timed((base, int8, other, recorded("prune")), PI)
     assert {cell.technique for cell in found.cells} == {"baseline", "quantize_int8"}
-    assert found.notes[1] == (
-        "2 cells are left out, as there are no figures for it: `opscore measure --target pi` adds them."
-    )
+    assert found.notes[1] == ("2 cells are left out, as figures are missing: `opscore measure --target pi` adds them.")
     device = Device(target="pi", runtime="openvino", threads=1)
     assert "`opscore measure --target pi --runtimes openvino`" in timed((base, int8, other), device).notes[1]
     assert Device(target="pi", threads=4).command == "opscore measure --target pi --threads 4"
@@ -277,4 +275,4 @@ def test_missing_threads_are_not_blamed_on_another_runtime() -> None:
     int8 = on(replace(recorded("quantize_int8"), baseline="base"), "pi/litert", 1.0, ratio=0.5)
     int8 = replace(int8, metrics=int8.metrics | changed)
     (_, note) = timed((base, int8), Device(target="pi", threads=2)).notes
-    assert "there are no figures for it: `opscore measure --target pi --threads 2` adds them" in note
+    assert "figures are missing: `opscore measure --target pi --threads 2` adds them" in note

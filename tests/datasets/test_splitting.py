@@ -44,11 +44,6 @@ def test_places_are_shared_by_largest_remainder(counts, size, leave, expected):
             "f must give each part an image of each of the 3 classes, got 0.1 of 7 images, which is 1: "
             "set f=0.429, or up to 0.571",
         ),
-        (
-            [0, 0, 0, 1],
-            0.5,
-            "a class must have at least 2 images to be split by f, got 1 of class number 1: use more images of it",
-        ),
     ],
 )
 def test_impossible_split_is_refused(labels, fraction, sentence):
@@ -70,6 +65,28 @@ def test_splits_are_disjoint_complete_and_stratified(file):
     assert train != sorted(train)
     assert data.image_shape == (4, 4, 3)
     assert data.class_names == ("bee", "cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("parts", "few", "sentence"),
+    [
+        ((), 2, "3 images, one each for training, validation and testing, got 2 of 'bee'"),
+        (("test",), 1, "2 images, one each for training and validation, got 1 of 'bee'"),
+        (("validation",), 1, "2 images, one each for training and testing, got 1 of 'bee'"),
+    ],
+)
+def test_class_with_too_few_images_is_named(parts, few, sentence):
+    labels = {"train": np.repeat([0, 1], [9, few])} | {part: np.array([0, 1]) for part in parts}
+    with pytest.raises(ValueError) as caught:
+        Npz(path="a.npz").partition(labels, ("ant", "bee"), 0.2)
+    assert str(caught.value) == f"a class must have at least {sentence}: add images of it, or leave the class out"
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.8])
+def test_class_of_three_images_is_in_each_split(fraction):
+    labels = np.repeat([0, 1], [300, 3])
+    chosen = Npz(path="a.npz").partition({"train": labels}, ("ant", "bee"), fraction)
+    assert all(1 in labels[index] for _, index in chosen.values())
 
 
 def test_seed_decides_the_splits(file):

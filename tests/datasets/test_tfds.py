@@ -25,7 +25,8 @@ class InkDigits(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     def _info(self):
         image = tfds.features.Image(shape=(None, None, 1))
-        features = tfds.features.FeaturesDict({"image": image, "label": tfds.features.ClassLabel(num_classes=10)})
+        label = tfds.features.ClassLabel(num_classes=12 if sys.argv[2] == "empty" else 10)
+        features = tfds.features.FeaturesDict({"image": image, "label": label})
         return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
     def _split_generators(self, manager):
         return {"train": self._generate_examples(0, 600), "test": self._generate_examples(600, 800)}
@@ -34,7 +35,9 @@ class InkDigits(tfds.core.GeneratorBasedBuilder):
         for number in range(start, stop):
             ink = (digits.images[number, :, :, None] * 15).astype("uint8")
             odd = sys.argv[2] == "sizes" and number % 2
-            yield number, {"image": ink[:6] if odd else ink, "label": int(digits.target[number])}
+            # No image is of the classes 0 and 11.
+            label = int(digits.target[number]) + (sys.argv[2] == "empty")
+            yield number, {"image": ink[:6] if odd else ink, "label": label}
 
 file_format = "array_record" if sys.argv[2] == "array_record" else None
 InkDigits(data_dir=sys.argv[1], file_format=file_format).download_and_prepare()
@@ -72,6 +75,14 @@ def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
     data = Tfds(name="ink_digits", source_dir=str(folder), image_size=16).load()
     assert data.image_shape == (16, 16, 3)
     assert len(data.test) == 200
+
+
+def test_classes_without_images_are_left_out(tmp_path: Path, even: Path) -> None:
+    data = Tfds(name="ink_digits", source_dir=str(built(tmp_path, "empty"))).load()
+    assert data.class_names == tuple(map(str, range(1, 11)))
+    assert "ink_digits: 2 of 12 classes have no images and were left out: 0, 11" in data.notes
+    all_used = Tfds(name="ink_digits", source_dir=str(even)).load()
+    assert (data.test.labels == all_used.test.labels).all() and (data.test.images == all_used.test.images).all()
 
 
 def test_array_records_are_read_and_damage_is_one_sentence(tmp_path: Path) -> None:

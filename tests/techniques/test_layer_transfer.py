@@ -12,7 +12,7 @@ from pipelines.execution.job import save_checkpoint
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
 from pipelines.results.folder import CellFiles, Finished
-from pipelines.techniques.base import Candidate, Context, EffectError
+from pipelines.techniques.base import Candidate, Context
 from pipelines.techniques.layer_transfer import LayerTransfer
 from pipelines.techniques.source import Source
 from tests.conftest import SMALL_CNN, context, small_data
@@ -121,7 +121,7 @@ def test_other_number_of_classes_leaves_the_head(trained: Candidate, tmp_path: P
     pairs = transfer()._pairs(model, trained.model)
     assert "head_logits" not in {layer.name for layer, _ in pairs}
     assert len(pairs) == 10
-    with pytest.raises(EffectError, match="nothing is transferred"):
+    with pytest.raises(ValueError, match=r"no layer fits with technique\.layers=head"):
         transfer(layers="head").apply(Candidate(model=model), it)
 
 

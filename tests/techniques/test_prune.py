@@ -118,12 +118,12 @@ def test_bad_values(changed: dict, message: str) -> None:
 
 @pytest.mark.parametrize("changed", [{"skip": "."}, {"pattern": "block", "block_size": 5}])
 def test_pruning_nothing_is_refused(changed: dict, trained: Candidate) -> None:
-    with pytest.raises(EffectError, match="found no kernel to prune"):
+    with pytest.raises(ValueError, match="found no kernel to prune"):
         prune(**changed).apply(trained, context(1))
 
 
 def test_skip_that_matches_no_layer_is_reported(trained: Candidate) -> None:
     told: list[str] = []
-    with pytest.raises(EffectError):
+    with pytest.raises(ValueError, match="found no kernel to prune"):
         prune(pattern="block", block_size=5, skip="blok1").apply(trained, replace(context(1), report=told.append))
     assert told[0].startswith("technique.skip leaves out no layer: no name begins with 'blok1' (block1_conv, ")

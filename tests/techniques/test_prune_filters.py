@@ -231,7 +231,7 @@ def test_skipped_groups_stay_whole(trained: Candidate) -> None:
 
 def test_skip_that_matches_no_layer_is_reported(trained: Candidate) -> None:
     told: list[str] = []
-    with pytest.raises(EffectError, match="found no filter to remove"):
+    with pytest.raises(ValueError, match="found no filter to remove"):
         prune_filters(fraction=0.001, skip="blok1").apply(trained, replace(context(), report=told.append))
     assert told == [
         "technique.skip leaves out no layer: no name begins with 'blok1' "
@@ -242,7 +242,9 @@ def test_skip_that_matches_no_layer_is_reported(trained: Candidate) -> None:
 @pytest.mark.parametrize("changed", [{"skip": "block"}, {"fraction": 0.001}])
 def test_nothing_to_prune_is_refused_before_training(changed: dict, trained: Candidate) -> None:
     it = context()
-    with pytest.raises(EffectError, match="found no filter to remove"):
+    with pytest.raises(ValueError, match="found no filter to remove"):
+        prune_filters(**changed).check_network(lambda: trained.model)
+    with pytest.raises(ValueError, match="found no filter to remove"):
         prune_filters(**changed).apply(trained, it)
     assert it.trainer.epochs == []
 

@@ -41,7 +41,7 @@ def test_export_tells_which_cells_it_lacks(
     cli.main()
     told = capsys.readouterr()
     assert told.out == f"{path}: 2 rows written\n"
-    assert "1 cell is left out, as there are no figures for it" in " ".join(told.err.split())
+    assert "1 cell is left out, as figures are missing" in " ".join(told.err.split())
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert {row["technique"] for row in rows} == {"baseline", "quantize_int8"}
     page = tmp_path / "page.md"
