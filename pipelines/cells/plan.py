@@ -14,6 +14,7 @@ from pipelines.cells.cell import Cell, describe
 from pipelines.cells.sources import code_digest
 from pipelines.datasets.base import Dataset
 from pipelines.system import runtime
+from pipelines.techniques.base import FileTechnique
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +22,10 @@ class Plan:
     """A cell with the keys under which the store may have it.
 
     fingerprint: SHA-256 in hexadecimal over everything that determines the trained and the exported model. result_key:
-    SHA-256 over the fingerprint and the settings of measurement and score. Equal fingerprints share training and
-    exported model; equal result keys share every result. needs: the plans of the cells that must be finished first, by
-    role: `source` (the teacher or donor), `parent` (whose trained model the cell starts from) and `baseline`.
+    SHA-256 over the fingerprint, LiteRT's version, and the settings of measurement and score. Equal fingerprints share
+    training and exported model; equal result keys share every result. needs: the plans of the cells that must be
+    finished first, by role: `source` (the teacher or donor), `parent` (whose trained model the cell starts from) and
+    `baseline`.
     """
 
     cell: Cell
@@ -71,14 +73,19 @@ def _fingerprint(cell: Cell, digest_of: Callable[[Dataset], str], needs: Mapping
             "deterministic": cell.deterministic,
             "parent": needs["parent"].fingerprint if "parent" in needs else None,
             "source": needs["source"].fingerprint if "source" in needs else None,
-            "libraries": {k: v for k, v in runtime.versions().items() if k.startswith("tensorflow")},
+            "libraries": {
+                name: version
+                for name, version in runtime.versions().items()
+                # A rewriting sets ranges and compares answers by LiteRT.
+                if name.startswith("tensorflow") or isinstance(cell.technique.last, FileTechnique)
+            },
         }
     )
 
 
 def _result_key(cell: Cell, fingerprint: str) -> str:
     measured = {name: describe(getattr(cell, name), determining=True) for name in ("measurement", "score")}
-    return _digest({"fingerprint": fingerprint} | measured)
+    return _digest({"fingerprint": fingerprint, "litert": runtime.versions()["ai-edge-litert"]} | measured)
 
 
 def _classes(part: Any) -> Iterator[type]:

@@ -18,7 +18,9 @@ DETERMINING = (
     "pipelines.training",
     "pipelines.models",
     "pipelines.quantization",
+    "pipelines.litert.exported_model",
     "pipelines.litert.flatbuffer",
+    "pipelines.results.statistics",
 )
 # The last step to an exported model, in a package above this one.
 EXPORT = "pipelines.execution.export"

@@ -14,21 +14,23 @@ if TYPE_CHECKING:
 
 
 # Conditions that are written without their names.
-_WORDS = {"hardware": "", "timed": "timed "}
+_WORDS = ("images", "hardware", "timed")
 
 
 def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
-    """Raise ValueError if the champion cannot be compared with the candidates."""
-    for what, own, other in (
-        ("tested on other images", champion.digest, cell.digest),
-        ("scored by another profile", profile(champion), profile(cell)),
-    ):
-        if own != other:
-            raise ValueError(
-                f"the champion, {champion.name} of run {champion.run_id}, was {what} than the candidates ({own} and "
-                f"{other}): run its cell again with their settings, choose such candidates by --filter, or "
-                "add --anew to the command to replace it by the best candidate"
-            )
+    """Raise ValueError if accuracy or score of the champion and a candidate cannot be compared, as of candidates."""
+    names = sorted(differing(by_conditions([champion, cell])))
+    what = dict.fromkeys(words for name in names if (words := _what(name)))
+    if not what:
+        return
+    both = [{name: conditions(one).get(name, "null") for name in names if _what(name)} for one in (champion, cell)]
+    values = [f"{'' if name in _WORDS else f'{name} '}{own} and {both[1][name]}" for name, own in both[0].items()]
+    on_device = "; to compare machines, measure all on one device and add --target" if "hardware" in names else ""
+    raise ValueError(
+        f"the champion, {champion.name} of run {champion.run_id}, and the candidates were {listed(what)} "
+        f"({'; '.join(values)}) and cannot be compared: run its cell again with their settings, choose such candidates "
+        f"by --filter, or add --anew to the command to replace it by the best candidate{on_device}"
+    )
 
 
 def check_comparable(cells: Sequence[RecordedCell]) -> None:
@@ -90,15 +92,3 @@ def profile(cell: RecordedCell) -> str:
     """The score's exponents and the budgets that are set, such as `accuracy=2 size=0.5`."""
     chosen = {name: value for name, value in conditions(cell).items() if name.startswith("score.")}
     return " ".join(f"{name.removeprefix('score.')}={value}" for name, value in sorted(chosen.items()))
-
-
-def conditions_note(cells: Sequence[RecordedCell]) -> str | None:
-    """A sentence if cells were measured under different conditions, which change times and scores; else None."""
-    groups = by_conditions(cells)
-    names = sorted(name for name in differing(groups) if name in _WORDS or name.startswith("measurement."))
-    if not names:
-        return None
-    values = {name: sorted({dict(key).get(name, "null") for key in groups}) for name in names}
-    listing = ", ".join(f"{_WORDS.get(name, f'{name} ')}{'; '.join(values[name])}" for name in names)
-    what = "on different hardware" if "hardware" in names else "under different conditions"
-    return f"measured {what} ({listing}): accuracy and size compare, times and their part of the score do not"

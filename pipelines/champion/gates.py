@@ -6,7 +6,7 @@ frequent class, it keeps the budgets and goals of its score profile, it gives up
 most accurate candidate, its score is better than the champion's, unless that fails one of these itself, and its
 accuracy is not significantly worse than the champion's by more than a margin. Seeds of a cell are taken together, as in
 the report: their mean score and accuracy count, and every seed must have learnt and keep the budgets. The seed with the
-best score is promoted.
+best score is promoted, of those that themselves give up no more accuracy than allowed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
-
-import numpy as np
 
 from pipelines.champion.comparability import check_champion
 from pipelines.comparison.budgets import used_budgets
@@ -63,7 +61,7 @@ class Gate:
 class Assessment:
     """A cell with the gates that it reached; only the last one may have failed.
 
-    cell: its seed with the best score. entry: all its seeds. judged: the seed that the last gate was about.
+    cell: the seed that would be promoted. entry: all its seeds. judged: the seed that the last gate was about.
     """
 
     cell: RecordedCell
@@ -120,8 +118,8 @@ class Judge:
     predictions_of: PredictionsOf
 
     def assess(self, entry: Entry) -> Assessment:
-        """Take the best seed of a cell through the gates, up to the first that it fails."""
-        cell = max(entry.runs, key=lambda run: run.metrics[SCORE])
+        """Take a cell through the gates, up to the first that it fails."""
+        cell = max(entry.runs, key=lambda run: (self._keeps_accuracy(run), run.metrics[SCORE]))
         standing = self.standing(entry, cell)
         if not standing.gates[-1].passed:
             return standing
@@ -131,6 +129,10 @@ class Judge:
             champion = self.champion.cell if self.champion else None
             gates.append(_accuracy(cell, champion, predictions_of=self.predictions_of, margin=self.limits.margin))
         return replace(standing, gates=tuple(gates), judged=cell)
+
+    def _keeps_accuracy(self, run: RecordedCell) -> bool:
+        top = self.most_accurate
+        return top is None or within(self.limits.max_drop, top.accuracy.value - run.accuracy)
 
     def standing(self, entry: Entry, cell: RecordedCell) -> Assessment:
         """The gates that the champion has to pass too, of which only the last may have failed. cell: of the entry."""
@@ -214,17 +216,16 @@ def _holds(entry: Entry, cell: RecordedCell) -> bool:
 def accuracy(own: Predictions, champion: Predictions, *, margin: float) -> Gate:
     """Fails if the whole 95% interval of the paired difference is below -margin.
 
-    Both predictions are for the same images, in the same order. Each has its number of correct ones. Exactly one of
-    them can be correct only where they differ, which bounds the interval (`statistics.paired_difference`).
+    Both predictions are for the same images, in the same order (`statistics.paired_difference`).
     """
     images = len(own.predicted)
-    differing = int(np.sum(own.predicted != champion.predicted))
+    discordant = own.discordant(champion)
     difference = own.correct - champion.correct
-    low, high = statistics.paired_difference(difference, differing, images)
+    low, high = statistics.paired_difference(difference, discordant, images)
     reason = (
         f"{own.correct / images:.1%} against {champion.correct / images:.1%}, 95% interval of the difference "
-        f"{100 * low:+.2f} to {100 * high:+.2f} points ({differing} of {images} predictions differ), allowed "
-        f"{-100 * margin:+.2f}"
+        f"{100 * low:+.2f} to {100 * high:+.2f} points (one alone is right on at most {discordant} of {images} "
+        f"images), allowed {-100 * margin:+.2f}"
     )
     return Gate(name="accuracy", passed=high >= -margin, reason=reason, shortfall=-margin - high)
 

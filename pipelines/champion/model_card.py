@@ -197,7 +197,7 @@ def _measured(facts: Facts) -> str:
 
 def _baseline(comparison: Comparison) -> list[tuple[str, str]]:
     low, high = comparison.ratio_low, comparison.ratio_high
-    ratio = f"x {comparison.latency_ratio:.3f}, a repeat gives {low:.3f} to {high:.3f} in 95%"
+    ratio = f"x {comparison.latency_ratio:.3f}, 95% of repeats give {low:.3f} to {high:.3f}"
     file = f"{comparison.baseline_file_bytes:,} bytes, {comparison.baseline_compressed_bytes:,} after DEFLATE"
     accuracy = f"{comparison.baseline_accuracy:.1%}, McNemar test p = {comparison.accuracy_p_value:.3g}"
     return [
@@ -284,7 +284,6 @@ def _promotion(facts: Facts) -> str:
         ("operational score", f"{total:.1f} dB: {', '.join(parts)}"),
         *((heading, plain(facts.tags[key])) for key, heading in CARD_TAGS.items() if key in facts.tags),
         *((f"gate: {key[5:]}", plain(value)) for key, value in facts.tags.items() if key.startswith("gate/")),
-        ("hardware of the compared cells", plain(facts.tags.get("hardware_note", "not recorded"))),
     ]
     return markdown([HEADING, *rows])
 

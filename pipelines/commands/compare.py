@@ -1,4 +1,4 @@
-"""Compare recorded cells, the fittest first: `opscore compare`, or `make compare`.
+"""Compare recorded cells, that of the highest score first: `opscore compare`, or `make compare`.
 
   opscore compare                     all finished cells of the experiment
   opscore compare --sweep last        those of the newest sweep, or --sweep <run id>
@@ -46,7 +46,7 @@ from pipelines.system import runtime, terminal
 if TYPE_CHECKING:
     from pipelines.results.recorded import PredictionsOf
 
-MARKS = "=: its score is tied with the fittest's. P: no other cell is as accurate, as fast and as small."
+MARKS = "=: its score is tied with the highest. P: no other cell is as accurate, as fast and as small."
 # The columns of figures, with the rank by which a narrow table leaves them out.
 COLUMNS = (
     (columns.SCORE, 0),

@@ -1,4 +1,4 @@
-"""Tell what 8 bits do to each layer of a recorded cell: `opscore layers --run ID`.
+"""Measure what 8 bits do to each layer of a recorded cell: `opscore layers --run ID`.
 
 Quantizes one layer at a time of the cell's exported model, of its parent cell's if its own is quantized, and compares
 the answers to 200 validation images. Prints the layers, the most sensitive first, and writes `sensitivity.json`,

@@ -5,7 +5,7 @@ a new folder below `out`, and those of cells also onto their runs as measure/<de
 TensorFlow and no dataset, as calls get random images. docs/reference/measurement.md explains each figure.
 
   opscore measure --dataset cifar10 --filter "tags.model = 'resnet50'" --profile thorough
-  opscore measure --sweep last --tracking-uri http://server:5000 --target kitchen-pi
+  opscore measure --sweep last --tracking-uri http://127.0.0.1:5000 --target kitchen-pi
   opscore measure small.tflite large.tflite --reference large.tflite --threads 1,4 --batches none
   opscore measure --sweep last --runtimes litert,openvino     which of the two is faster here, and are they as accurate
   opscore measure --send measured/20261231-120000      figures that a store missed
@@ -20,11 +20,12 @@ from pathlib import Path
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
 from pipelines.device import recording, session, table
-from pipelines.device.results import summarize
+from pipelines.device.results import DeviceResult, summarize
 from pipelines.device.session import Images
 from pipelines.device.settings import Settings, device_name, settings_of
 from pipelines.device.subjects import Subject, of_cells, of_files, on_runtimes
@@ -32,8 +33,11 @@ from pipelines.results.tables import wrapped
 from pipelines.runtimes.base import LITERT, runtimes
 from pipelines.system import machine, runtime
 from pipelines.system.errors import StoreError
-from pipelines.system.guard import INTERRUPTED, MisuseError
+from pipelines.system.guard import FAILURE, INTERRUPTED, MisuseError
 from pipelines.tracking.store import Store
+
+# What does not apply to a session that is only sent.
+MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "batches", "limit", "target", "out")
 
 
 @click.command(
@@ -76,10 +80,11 @@ def command(
     named = [Path(path) for path in (*paths, *(files.split(",") if files else ()))]
     _check_chosen(chosen, named, reference)
     if send:
-        own = {"target": target, "files": ",".join(map(str, named)), "reference": reference}
-        given = {**chosen.conditions, **own, **limits}
-        _check_alone(send, {name: value for name, value in given.items() if value})
-        print(recording.send(Path(send), chosen.uri).text(recording.target_of(Path(send))))
+        _check_alone(send, chosen)
+        sent = recording.send(Path(send), chosen.uri)
+        print(sent.text(recording.target_of(Path(send))))
+        if sent.lost:
+            sys.exit(FAILURE)
         return
     with arguments.checked():
         settings = settings_of(profile, **limits)
@@ -87,13 +92,26 @@ def command(
     try:
         subjects, store = _subjects(chosen, named, reference)
         images = _real_images(subjects, store) if store and settings.compares_answers else {}
-        _measure(subjects, settings, name, store, images, out=Path(out), width=width)
+        folder, measured, results = _measured(subjects, settings, name, store, images, out=Path(out))
     except KeyboardInterrupt:
         print("opscore: interrupted: nothing was recorded", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    print(table.text(results, width=width))
+    for sentence in measured.left_out:
+        print(wrapped(sentence, width))
+    print(f"\nresults and the time of every call: {folder}")
+    if store is None:
+        return
+    try:
+        sent = recording.send(folder)
+    except KeyboardInterrupt:
+        print(f"opscore: interrupted: {recording.later(folder)}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    print(f"{sent.text(name)} in {store.uri}")
+    print(f"`opscore compare --target {name}` compares the cells by these times")
 
 
-def _measure(
+def _measured(
     subjects: Sequence[Subject],
     settings: Settings,
     target: str,
@@ -101,10 +119,10 @@ def _measure(
     images: Mapping[str, Images],
     *,
     out: Path,
-    width: float,
-) -> None:
-    """Measure exported models and save the results. store: holds their files; None for files on disk. images: real ones
-    by the subjects' labels.
+) -> tuple[Path, session.Measured, list[DeviceResult]]:
+    """Measure exported models and save the session; gives its folder too.
+
+    store: holds their files; None for files on disk. images: real ones by the subjects' labels.
     """
 
     def on_wait() -> None:
@@ -121,18 +139,7 @@ def _measure(
         measured = session.run(everything, settings, images=images, report=_report)
         results = summarize(measured.subjects, measured.raws, settings)
         recording.save(folder, begun, measured, results)
-    print(table.text(results, width=width))
-    for sentence in measured.left_out:
-        print(wrapped(sentence, width))
-    print(f"\nresults and the time of every call: {folder}")
-    if store is not None:
-        try:
-            sent = recording.send(folder)
-        except KeyboardInterrupt:
-            print(f"opscore: interrupted: {recording.later(folder)}", file=sys.stderr)
-            sys.exit(INTERRUPTED)
-        print(f"{sent.text(target)} in {store.uri}")
-        print(f"`opscore compare --target {target}` compares the cells by these times")
+    return folder, measured, results
 
 
 @contextmanager
@@ -181,6 +188,8 @@ def _test_images(description: Path, known: dict[str, Images]) -> Images:
 
 def _check_images(images: Images, recorded: str) -> None:
     """Raise ValueError where the test images are not those that the cell was tested on. recorded: begins the digest."""
+    if not recorded:
+        raise ValueError("its run does not name them")
     if not images.digest.startswith(recorded):
         raise ValueError("they are not those of its run any more, or not here")
 
@@ -197,10 +206,18 @@ def _check_chosen(chosen: Selection, files: Sequence[Path], reference: str | Non
         )
 
 
-def _check_alone(send: str, given: Mapping[str, str]) -> None:
-    """Raise MisuseError where a session that is sent shall be another."""
+def _check_alone(send: str, chosen: Selection) -> None:
+    """Raise MisuseError where an option would change a session that is only sent."""
+    context = click.get_current_context()
+    options = {
+        name: value
+        for name, value in context.params.items()
+        if name in MEASURING and context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    given = {name: value for name, value in {**chosen.conditions, **options}.items() if value}
     if given:
         name, value = next(iter(given.items()))
+        value = value if isinstance(value, str) else ",".join(map(str, value))
         raise MisuseError(
             f"send takes a session as it was measured, got {name}={value} with send={send}: leave {name} out, or "
             "measure anew without send"

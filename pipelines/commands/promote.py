@@ -78,18 +78,16 @@ def promoted(
     train_time_note = training_time.note(compared)
     again = _remeasured(cells, champion, version, registry) if champion and version else []
     decision = gates.decide(cells, champion, remeasured=again, predictions_of=registry.predictions, limits=limits)
-    note = comparability.conditions_note([*cells, *([decision.champion] if decision.champion else [])])
     count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
     lines = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
     lines += found.notes
-    lines += [f"Note: {note}."] if note else []
     trained = training_note(cells)
     lines += [f"Note: the candidates were {trained}."] if trained else []
     lines += [train_time_note] if train_time_note else []
     if any(len(entry.runs) > 1 for entry in entries_of(cells)):
         lines.append(
-            "Note: accuracies and scores of seeds are averaged; of the winner's seeds, that with the best score is "
-            "promoted."
+            "Note: accuracies and scores of seeds are averaged; of the winner's seeds that keep --max-drop, that with "
+            "the best score is promoted."
         )
     lines = [wrapped(line, width) for line in lines]
     if dry_run:
@@ -100,13 +98,13 @@ def promoted(
     if decision.misses:
         lines.append("With better scores, but refused:\n" + _misses(decision.misses, registry, width))
     lines.append(wrapped(f"{_named(winner.cell)} passes all gates:", width) + "\n" + _passed(winner, width))
-    unsure = _unsure(winner.cell, decision.most_accurate, limits, registry)
+    unsure = _unsure(winner, decision.most_accurate, limits, registry)
     lines += [wrapped(f"Note: {unsure}.", width)] if unsure else []
     if dry_run:
         instead = f" in the place of version {version.number}" if version else ""
         ending = f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."
         return "\n".join([*lines, wrapped(ending, width)])
-    reasons = _reasons(winner, cells, decision.champion, version, note)
+    reasons = _reasons(winner, cells, decision.champion, version)
     reasons |= {"train_time_note": train_time_note} if train_time_note else {}
     reasons[SHA256] = registry.exported_sha256(winner.cell.run_id)
     made = registry.promote(
@@ -152,11 +150,14 @@ def _shortlists(cells: Sequence[RecordedCell], registry: Registry, width: float)
             yield "\n" + shortlist_text.text(listed, width=width)
 
 
-def _unsure(winner: RecordedCell, top: Entry | None, limits: gates.Limits, registry: Registry) -> str | None:
-    """That the winner may lose more accuracy than allowed, where it is not sure on so few images."""
-    if top is None or any(run.run_id == winner.run_id for run in top.runs):
+def _unsure(winner: gates.Assessment, top: Entry | None, limits: gates.Limits, registry: Registry) -> str | None:
+    """That the winner may lose more accuracy than allowed, with all its seeds, as in the shortlist, or with its own."""
+    if top is None or any(run.run_id == winner.cell.run_id for run in top.runs):
         return None
-    unsure = doubt([winner], top.runs, limits.max_drop, registry.predictions)
+    doubts = (
+        doubt(runs, top.runs, limits.max_drop, registry.predictions) for runs in (winner.entry.runs, [winner.cell])
+    )
+    unsure = next(filter(None, doubts), "")
     return f"that it loses at most {points(limits.max_drop)} is {unsure}" if unsure else None
 
 
@@ -165,7 +166,6 @@ def _reasons(
     cells: Sequence[RecordedCell],
     champion: RecordedCell | None,
     version: Version | None,
-    note: str | None,
 ) -> dict[str, str]:
     """Why the winner was promoted, as tags of its version."""
     cell = winner.cell
@@ -179,7 +179,6 @@ def _reasons(
         "replaced": _replaced(version, cell),
         "hardware": cell.hardware,
         **_runtime(cell),
-        "hardware_note": note or "all were measured alike, on the same hardware",
         f"{PREFIX}compared_runs": _listed(sorted(compared)) or "none",
         f"{PREFIX}data_digest": cell.digest,
     }

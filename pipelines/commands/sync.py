@@ -31,16 +31,23 @@ from pipelines.tracking.tags import FOLDER
 EXPECTED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
-def unsent(folders: Sequence[Path]) -> Iterator[tuple[Path, RunReceipt]]:
-    """The folders of finished cells with incomplete runs."""
+def finished(folders: Sequence[Path]) -> Iterator[Path]:
+    """The folders of finished cells that have the receipt of a run."""
     for folder in folders:
         for result in sorted(folder.rglob(CellFiles(Path()).result.name)):
-            try:
-                receipt = RunReceipt.load(RunReceipt.path(result.parent))
-            except FileNotFoundError:
-                continue
-            if not receipt.recorded:
-                yield result.parent, receipt
+            if RunReceipt.path(result.parent).exists():
+                yield result.parent
+
+
+def _receipt(folder: Path) -> RunReceipt:
+    """Raises ValueError where the file is damaged."""
+    path = RunReceipt.path(folder)
+    try:
+        return RunReceipt.load(path)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path.name} must be the receipt of the cell's run, got a damaged file ({error}): run the cell again"
+        ) from error
 
 
 def send(folder: Path, receipt: RunReceipt) -> str:
@@ -87,8 +94,11 @@ def command(folders: tuple[Path, ...]) -> None:
     """Send what is missing, and print the number of cells."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sent = failed = 0
-    for folder, receipt in unsent(folders or (Path("outputs"), Path("multirun"))):
+    for folder in finished(folders or (Path("outputs"), Path("multirun"))):
         try:
+            receipt = _receipt(folder)
+            if receipt.recorded:
+                continue
             there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id))
             check_reachable(there.uri)
             run_id = send(folder, there)

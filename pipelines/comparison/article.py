@@ -25,10 +25,10 @@ HEADINGS = ("accuracy", "training", "testing", "time", "size")
 LEGEND = "Each cell against its baseline: better (+), tied (=) or worse (-)."
 RULE = (
     f"{LEGEND} The article's three dimensions are accuracy, "
-    "time and size, and time is training and testing together: the product of their ratios to the baseline's, each "
-    "raised to its exponent in the score. A time is tied if its 95% interval reaches within 1% of 1. One training "
-    f"shows no interval, so the time of a training is taken to scatter by {TRAIN_SPREAD:.0%} when it is repeated; "
-    "three seeds or more show their own."
+    "time and size, and time is training and testing together: the geometric mean of their ratios to the baseline's, "
+    "weighted with their exponents in the score. A time is tied if its 95% interval reaches within 1% of 1. One "
+    f"training shows no interval, so the time of a training is taken to scatter by {TRAIN_SPREAD:.0%} when it is "
+    "repeated; three seeds or more show their own."
 )
 # The article's techniques by our names; chains are none of them.
 QUANTIZATION = ("quantize_dynamic", "quantize_float16", "quantize_int8", "quantize_int16x8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +29,7 @@ from pipelines.results.metrics import (
 )
 from pipelines.results.recorded import BASELINE
 from pipelines.results.records import DIMENSIONS
-from pipelines.results.score import CRITERIA, TRAIN_FLOOR_S, decibels, kappa
+from pipelines.results.score import CRITERIA, factors
 from pipelines.results.statistics import mean_interval, mean_share, wilson
 
 if TYPE_CHECKING:
@@ -218,18 +218,20 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
 
 def _factors(run: RecordedCell) -> dict[str, float]:
     metrics = run.metrics
-    if CHANCE in metrics:
-        accuracy = decibels(1.0, math.log10(100 * kappa(run.accuracy, metrics[CHANCE])))
-    else:
+    found = asdict(
+        factors(
+            accuracy=run.accuracy,
+            chance=metrics.get(CHANCE, 0.0),
+            compressed_bytes=metrics[COMPRESSED_BYTES],
+            test_ms=metrics[TEST_MS],
+            train_s=metrics.get(TRAIN_S, 0.0),
+        )
+    )
+    if CHANCE not in metrics:
         # A cell that is older than the record of its chance.
         weight = float(run.params["score.accuracy"])
-        accuracy = metrics[term_of("accuracy")] / weight if weight else 0.0
-    return {
-        "accuracy": accuracy,
-        "size": decibels(-1.0, math.log10(metrics[COMPRESSED_BYTES] / 1e6)),
-        "test_time": decibels(-1.0, math.log10(metrics[TEST_MS])),
-        "train_time": decibels(-1.0, math.log10(max(TRAIN_FLOOR_S, metrics.get(TRAIN_S, 0.0)))),
-    }
+        found["accuracy"] = metrics[term_of("accuracy")] / weight if weight else 0.0
+    return found
 
 
 def _mean(values: Sequence[float]) -> Estimate:

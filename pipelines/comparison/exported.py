@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 # Metrics of the runs as they are, by the name of the column.
 RATIOS = {
     "time_ratio": metrics.TIME_RATIO,
-    "time_ratio_low": metrics.RATIO_LOW,
-    "time_ratio_high": metrics.RATIO_HIGH,
     "size_ratio": metrics.SIZE_RATIO,
     "accuracy_difference": metrics.ACCURACY_DIFFERENCE,
+}
+OF_ONE_RUN = {
+    "time_ratio_low": metrics.RATIO_LOW,
+    "time_ratio_high": metrics.RATIO_HIGH,
+    "accuracy_p_value": metrics.ACCURACY_P_VALUE,
 }
 # Of layer transfer.
 TRANSFER = "transfer/"
@@ -111,8 +114,9 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
                 row |= {f"{column.key}_low": estimate.low, f"{column.key}_high": estimate.high}
         row |= {column.key: entry.estimate(column).value for column in columns.GAINS.values()}
         row |= {name: _mean(entry, metric) for name, metric in RATIOS.items()}
-        # Several seeds have no p-value in common.
-        row["accuracy_p_value"] = _mean(entry, metrics.ACCURACY_P_VALUE) if len(entry.runs) == 1 else math.nan
+        # Several seeds have neither an interval of one measurement nor a p-value in common.
+        of_one = {name: metric for name, metric in OF_ONE_RUN.items() if len(entry.runs) == 1}
+        row |= {name: _mean(entry, of_one[name]) if name in of_one else math.nan for name in OF_ONE_RUN}
         row |= {f"{MARK}{name}": mark for name, mark in entry.marks.items()}
         row |= {
             "improved": entry.improved,

@@ -65,7 +65,7 @@ def identity(cell: RecordedCell) -> frozenset[tuple[str, str]]:
 def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
     """The cells' names, each with its values of the settings in which cells of any one name differ.
 
-    So a cell without a value beside one with `training.epochs=3` has no such setting; it is not the default's.
+    A cell without a value where others have `training.epochs=3` has no such setting; it does not mean the default.
     """
     by_name: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for settings, name in zip(groups, names, strict=True):

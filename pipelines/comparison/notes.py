@@ -22,7 +22,7 @@ def notes(comparison: Comparison) -> list[str]:
         kept = any(entry.feasible for entry in comparison.entries)
         reason = "No cell has learnt enough to be the fittest." if kept else NONE_IN_BUDGET
         return [reason, *found]
-    found = [f"{winner.label} is the fittest, at {columns.SCORE.text(winner.score.value)} dB.", *found]
+    found = [f"{winner.label} has the highest score, {columns.SCORE.text(winner.score.value)} dB.", *found]
     tied = sorted(comparison.tied - {winner.label})
     if tied:
         found.append(f"Tied with it, as their scores do not differ significantly: {', '.join(tied)}.")

@@ -266,8 +266,8 @@ def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, 
     sessions = {cell.device.began for cell in cells if cell.device}
     if len(sessions) > 1:
         notes.append(
-            f"The times are from {len(sessions)} sessions, and what ran beside them may differ: one session with all "
-            "cells and runtimes compares best."
+            f"The times are from {len(sessions)} sessions, and the load of the machine may differ: one session with "
+            "all cells and runtimes compares best."
         )
     unreliable = [cell for cell in cells if cell.device and not cell.device.is_reliable]
     if unreliable:

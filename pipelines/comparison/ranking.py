@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pipelines.comparison import training_time
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.groups import groups_of
-from pipelines.results.metrics import ACCURACY, CHANCE, RATIO_HIGH, RATIO_LOW, SCORE, term_of
+from pipelines.results.metrics import CHANCE, RATIO_HIGH, RATIO_LOW, SCORE, term_of
 from pipelines.results.score import CRITERIA, TRAIN_FLOOR_S, decibels, kappa
 from pipelines.results.statistics import SIGNIFICANCE, Z, mean_error, t_quantile
 
@@ -39,7 +39,7 @@ class Comparison:
     """Entries that compare with each other, by falling score.
 
     dataset: its name, with what tells the comparison from others of that name. tied: labels whose score does not differ
-    significantly from the fittest's. front: labels on the Pareto front over accuracy, test time and compressed size.
+    significantly from the highest. front: labels on the Pareto front over accuracy, test time and compressed size.
     rank_acceptability: label -> share of all weights under which it ranks first. hardware: the machine that timed them.
     train_spread: standard deviation of the log time of a repeated training.
     """
@@ -189,34 +189,38 @@ def _tied(entries: Sequence[Entry], train_spread: float, *, draws: int, seed: in
 def possible_scores(entry: Entry, train_spread: float, draws: int, seed: Sequence[int]) -> Floats:
     """Draws of an entry's score. Each entry has a seed of its own, so that its draws do not depend on other entries.
 
-    Several runs: the mean's t distribution. One run: accuracy from its binomial posterior under Jeffreys' prior,
-    latency from the interval of its ratio, both independent of other entries, and training times that scatter by
-    train_spread, in which a training that several entries share is the same draw for all. Entries share test images,
-    and the interval is that of a repeat, sqrt(2) times as wide as the error of one measurement, so this finds too many
-    ties rather than too few.
+    Accuracy: from its binomial posterior under Jeffreys' prior, independent of other entries, though all share the
+    test images. Several runs: in addition the mean's t distribution, as their spread has no other images in it. One
+    run: latency from the interval of its ratio, that of a repeat, sqrt(2) times as wide as the error of one
+    measurement, and training times that scatter by train_spread, in which a training that several entries share is the
+    same draw for all. This finds too many ties rather than too few, but for what the load of the machine has done to
+    the time of a cell's own run, which no interval holds.
     """
     rng = np.random.default_rng(seed)
     if len(entry.runs) > 1:
         mean, error = _mean_score(entry)
-        return np.asarray(mean + error * rng.standard_t(len(entry.runs) - 1, size=draws))
+        of_seeds = mean + error * rng.standard_t(len(entry.runs) - 1, size=draws)
+        return np.asarray(of_seeds + _accuracy_change(entry, rng.beta(*_posterior(entry), size=draws)))
     run = entry.runs[0]
-    accuracies, latencies = rng.beta(*_posterior(run), size=draws), rng.normal(size=draws)
+    accuracies, latencies = rng.beta(*_posterior(entry), size=draws), rng.normal(size=draws)
     trainings = [np.random.default_rng([*seed[:1], round(1e6 * part)]).normal(size=draws) for part in run.trainings]
-    return _scores(run, accuracies, latencies, train_spread * np.array(trainings))
+    return _scores(entry, accuracies, latencies, train_spread * np.array(trainings))
 
 
 def _highest_score(entry: Entry, train_spread: float) -> float:
     """A bound that an entry's score exceeds with a probability of at most 4 * TAIL_PROBABILITY."""
     from scipy.special import betaincinv, ndtri
 
+    accuracy = np.array([betaincinv(*_posterior(entry), 1 - TAIL_PROBABILITY)])
     if len(entry.runs) > 1:
         mean, error = _mean_score(entry)
-        return mean + error * t_quantile(len(entry.runs) - 1, 1 - 4 * TAIL_PROBABILITY)
+        seeds = mean + error * t_quantile(len(entry.runs) - 1, 1 - 3 * TAIL_PROBABILITY)
+        return seeds + float(_accuracy_change(entry, accuracy)[0])
     run = entry.runs[0]
     # The score is above the bound only if accuracy, latency or one of two training times is better than these.
-    accuracy, fast = betaincinv(*_posterior(run), 1 - TAIL_PROBABILITY), np.array([ndtri(TAIL_PROBABILITY)])
+    fast = np.array([ndtri(TAIL_PROBABILITY)])
     trainings = np.full((len(run.trainings), 1), train_spread * fast[0])
-    return float(_scores(run, np.array([accuracy]), fast, trainings)[0])
+    return float(_scores(entry, accuracy, fast, trainings)[0])
 
 
 def _mean_score(entry: Entry) -> tuple[float, float]:
@@ -224,25 +228,33 @@ def _mean_score(entry: Entry) -> tuple[float, float]:
     return mean_error([run.metrics[SCORE] for run in entry.runs])
 
 
-def _posterior(run: RecordedCell) -> tuple[float, float]:
-    """The parameters of the beta distribution of a run's accuracy."""
-    right = run.metrics[ACCURACY] * run.test_images
-    return right + 0.5, run.test_images - right + 0.5
+def _posterior(entry: Entry) -> tuple[float, float]:
+    """The parameters of the beta distribution of an entry's accuracy, by the number of test images."""
+    images = entry.runs[0].test_images
+    right = entry.accuracy.value * images
+    return right + 0.5, images - right + 0.5
 
 
-def _scores(run: RecordedCell, accuracies: Floats, latencies: Floats, trainings: Floats) -> Floats:
-    """A run's scores for other accuracies and times.
+def _accuracy_change(entry: Entry, accuracies: Floats) -> Floats:
+    """What other accuracies, (n,), add to an entry's score in dB; 0 where the number of test images is unknown."""
+    run = entry.runs[0]
+    weight = float(run.params["score.accuracy"])
+    if not run.test_images or not weight:
+        return np.zeros(len(accuracies))
+    # Cells that are older than its record: the term then varies a little less with the accuracy.
+    corrected = kappa(np.append(accuracies, entry.accuracy.value), run.metrics.get(CHANCE, 0.0))
+    return decibels(weight, np.log10(corrected[:-1] / corrected[-1]))
+
+
+def _scores(entry: Entry, accuracies: Floats, latencies: Floats, trainings: Floats) -> Floats:
+    """The scores of an entry of one run for other accuracies and times.
 
     accuracies: (n,). latencies: standard deviations of the measured log latency, (n,). trainings: changes of the log
     time of each of `run.trainings`, (parts, n).
     """
+    (run,) = entry.runs
     weights = {name: float(run.params[f"score.{name}"]) for name in CRITERIA}
-    score = np.full(len(accuracies), run.metrics[SCORE])
-    if run.test_images and weights["accuracy"]:
-        accuracy = run.metrics[ACCURACY]
-        # Cells that are older than its record: the term then varies a little less with the accuracy.
-        corrected = kappa(np.append(accuracies, accuracy), run.metrics.get(CHANCE, 0.0))
-        score += decibels(weights["accuracy"], np.log10(corrected[:-1] / corrected[-1]))
+    score = run.metrics[SCORE] + _accuracy_change(entry, accuracies)
     low, high = (run.metrics.get(name, math.nan) for name in (RATIO_LOW, RATIO_HIGH))
     spread = math.log(high / low) / (2 * Z) if low > 0 else LATENCY_SPREAD
     score += decibels(-weights["test_time"], spread * latencies / math.log(10))

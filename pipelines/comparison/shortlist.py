@@ -20,7 +20,7 @@ from pipelines.comparison.labels import settings_of
 from pipelines.results.metrics import TIME_RATIO
 from pipelines.results.recorded import BASELINE, PredictionsOf, RecordedCell
 from pipelines.results.score import ROUNDING
-from pipelines.results.statistics import Z, mean_interval, paired_difference
+from pipelines.results.statistics import Z, combined, mean_interval, paired_difference
 from pipelines.results.verdict import TOLERANCE
 from pipelines.system.errors import StoreError
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 ALLOWANCES = (0.0, 0.01, 0.02, 0.05, 0.1, None)
 # Accuracy that may be lost if nothing else is said: peers default to about a point.
 MAX_DROP = 0.02
-# A test set must be able to tell a difference of so much.
-TOLD_APART = 0.05
+# A test set must be able to show a difference of so much.
+RESOLVABLE = 0.05
 # A test set that would have to be so many times larger is nobody's.
 MAX_TIMES_MORE = 1000
 MIN_TIMES_MORE = 1.2
@@ -85,7 +85,7 @@ class Shortlist:
 
     @property
     def recommended(self) -> Shortlisted:
-        """The fittest cell within MAX_DROP; without one, the nearest to it."""
+        """The fittest cell within MAX_DROP; without one, within the least allowance that has a cell."""
         near = [row for row in self.rows if row.is_near]
         return near[-1] if near else self.rows[0]
 
@@ -130,23 +130,40 @@ def within(allowance: float | None, drop: float) -> bool:
     return allowance is None or drop <= allowance + ROUNDING
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Accuracy minus another's, as fractions.
+
+    low, high: the 95% interval. discordant: share of images that exactly one of the two may get right. seeds_low: the
+    lower bound by the spread of the seeds alone; None for a single pair.
+    """
+
+    low: float
+    high: float
+    discordant: float
+    seeds_low: float | None
+
+
 def difference(
     own: Sequence[RecordedCell], other: Sequence[RecordedCell], predictions_of: PredictionsOf | None
-) -> tuple[float, float, float]:
-    """The 95% interval of accuracy minus another's, and the share of images that exactly one of the two may get right.
+) -> Difference:
+    """How much more accurate an entry is than another one.
 
     own, other: the runs of two entries on the same test images. Runs of one seed are paired, else the newest ones;
-    over several pairs the interval is at least as wide as the spread of the pairs.
+    over several pairs the spread of the pairs adds to that of the images.
     """
     pairs = _pairs(own, other)
     images = pairs[0][0].test_images
     found = [_of_pair(one, two, predictions_of) for one, two in pairs]
     differences, discordant = (np.array(values, float) for values in zip(*found, strict=True))
     low, high = paired_difference(float(differences.mean()), float(discordant.mean()), images)
+    of_seeds = None
     if len(pairs) > 1:
         of_seeds = mean_interval((differences / images).tolist())
-        low, high = min(low, of_seeds[0]), max(high, of_seeds[1])
-    return low, high, float(discordant.mean()) / images
+        low, high = combined(float(differences.mean()) / images, (low, high), of_seeds)
+    return Difference(
+        low=low, high=high, discordant=float(discordant.mean()) / images, seeds_low=of_seeds[0] if of_seeds else None
+    )
 
 
 def images_to_tell(drop: float, allowance: float, discordant: float) -> float:
@@ -159,7 +176,7 @@ def images_to_tell(drop: float, allowance: float, discordant: float) -> float:
     return Z**2 * (discordant - drop**2) / room**2 if room > ROUNDING else math.inf
 
 
-def images_for_points(accuracy: float, images: int, points: float = TOLD_APART) -> float:
+def images_for_points(accuracy: float, images: int, points: float = RESOLVABLE) -> float:
     """The number of test images that tells two models `points` apart that are about as accurate, erring independently.
 
     z sqrt(2 A (1 - A) / n) = points, with A as Agresti and Coull have it, two right and two wrong answers added, so
@@ -228,12 +245,14 @@ def doubt(
     images = own[0].test_images
     if not images:
         return "not sure, as the number of test images is not recorded"
-    low, high, discordant = difference(own, top, predictions_of)
-    if -low <= allowance + ROUNDING:
+    found = difference(own, top, predictions_of)
+    if -found.low <= allowance + ROUNDING:
         return ""
-    loses = f"not sure on {images:,} images, where it may lose {-100 * low:.1f} points"
-    adjusted = (discordant * images + 2) / (images + 2)
-    enough = images_to_tell(-(low + high) / 2, allowance, adjusted)
+    loses = f"not sure on {images:,} images, where it may lose {-100 * found.low:.1f} points"
+    if found.seeds_low is not None and -found.seeds_low > allowance + ROUNDING:
+        return f"{loses}; its seeds differ so much that more of them are needed to decide it"
+    adjusted = (found.discordant * images + 2) / (images + 2)
+    enough = images_to_tell(-(found.low + found.high) / 2, allowance, adjusted)
     # Next to the number of images, the approximation says nothing.
     is_known = MIN_TIMES_MORE * images < enough < MAX_TIMES_MORE * images
     decisive = f"; about {_two_digits(enough):,} would decide it" if is_known else ""
@@ -245,7 +264,7 @@ def _warnings(fit: Sequence[Entry], top: Entry, infeasible: int) -> Iterator[str
     enough = images_for_points(top.accuracy.value, images) if images else 0
     if images < enough:
         yield (
-            f"{images:,} test images cannot tell {points(TOLD_APART)} of accuracy apart, which takes about "
+            f"{images:,} test images cannot tell {points(RESOLVABLE)} of accuracy apart, which takes about "
             f"{_two_digits(enough):,}: the most accurate cell may be so by chance."
         )
     if infeasible:
@@ -274,7 +293,7 @@ def _of_pair(own: RecordedCell, other: RecordedCell, predictions_of: Predictions
     if predictions_of is not None:
         with suppress(StoreError):
             one, two = predictions_of(own), predictions_of(other)
-            return one.correct - two.correct, int(np.count_nonzero(one.predicted != two.predicted))
+            return one.correct - two.correct, one.discordant(two)
     right = [round(cell.accuracy * images) for cell in (own, other)]
     # As if no image was wrong in both.
     return right[0] - right[1], min(images, 2 * images - sum(right))

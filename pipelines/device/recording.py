@@ -21,8 +21,8 @@ from pipelines.results.on_device import BEFORE_RUNTIMES
 from pipelines.results.record import Record
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
-from pipelines.tracking.client import connected
 from pipelines.tracking.credentials import redacted
+from pipelines.tracking.experiment import reading_client
 from pipelines.tracking.measured import LostRunError, OnTarget, record
 from pipelines.tracking.moved import address_of
 
@@ -111,7 +111,7 @@ def send(folder: Path, uri: str | None = None) -> Sent:
     lost: set[str] = set()
     try:
         check_reachable(uri)
-        client = connected(uri)
+        client = reading_client(uri)
         for run_id, found in _on_target(folder, session):
             try:
                 sent[run_id] = record(client, run_id, found) or sent.get(run_id, False)

@@ -83,7 +83,7 @@ class Executor:
         # Without a place for its results, no training begins.
         self.store.check_artifacts()
         try:
-            trained = self._trained(plan) is not None
+            trained = self.store.find(since=self.request.since, fingerprint=plan.fingerprint) is not None
             if not trained:
                 self._check_networks(plan)
             needed = self._needed(plan, trained=trained)

@@ -120,7 +120,7 @@ def sensitivity_bars(table: Mapping[str, Sequence[Any]]) -> Figure:
     axes.invert_yaxis()
     axes.margins(y=0.01)
     axes.set(
-        xlabel="signal to noise of the logits in dB; beside it the change of accuracy",
+        xlabel="signal to noise of the logits in dB; labels: the change of accuracy",
         xlim=(0, 1.2 * max(values)),
         title="one layer alone in 8 bits" + (f", without the {left} least sensitive ones" if left else ""),
     )

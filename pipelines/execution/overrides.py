@@ -41,6 +41,15 @@ def expand(arguments: list[str]) -> list[str]:
         raise MisuseError(
             f"overrides must be words as in a shell, got {given!r} ({error}): close the quotes"
         ) from error
+    # MLflow logs its parameters onto the run, which then takes no other value.
+    parameters = {word.partition("=")[0] for word in arguments[:at]}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in parameters:
+            raise MisuseError(
+                f"{key} is a parameter of the entry point and must not be in overrides, got {word}: write "
+                f"-P {key}={shlex.quote(value)}"
+            )
     return arguments[:at] + words + arguments[at + 2 :]
 
 

@@ -92,8 +92,8 @@ def measure(
     """Accuracy, latency and size of an exported model, its latency interleaved with the reference's.
 
     images: uint8 (n, h, w, 3); labels: integers (n,). A reference that is the exported model itself is not timed.
-    `folder` receives `predictions.npz` (logits) and `latency.npz` (candidate, reference: nanoseconds of all counted
-    calls; candidate_bursts, reference_bursts: calls in each burst; rounds: bursts in each window).
+    `folder` receives `predictions.npz` (logits, labels) and `latency.npz` (candidate, reference: nanoseconds of all
+    counted calls; candidate_bursts, reference_bursts: calls in each burst; rounds: bursts in each window).
 
     Raises ValueError for a missing file, invalid images or labels, and logits that are not finite; RuntimeError if the
     child process leaves no result.
@@ -103,7 +103,7 @@ def measure(
         reference = None
     found = _ask_child(exported_model, reference, images, settings, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "predictions.npz", allow_pickle=False, logits=found["logits"])
+    np.savez(folder / "predictions.npz", allow_pickle=False, logits=found["logits"], labels=labels.astype(np.int64))
     timed = {"candidate": found["latency_ns"], "candidate_bursts": found["bursts"]}
     if "reference_latency_ns" in found:
         timed |= {"reference": found["reference_latency_ns"], "reference_bursts": found["reference_bursts"]}

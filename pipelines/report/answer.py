@@ -59,16 +59,28 @@ def why(comparison: Comparison, found: Shortlist | None) -> str:
         return f"{name} is the only cell here: it is right on {right} of the test images."
     if row.entry is best:
         return f"{name} is the most accurate cell ({right}), and the fittest within {points(MAX_DROP)} of it."
-    reason = f"is the fittest cell within {points(MAX_DROP)} of the most accurate"
-    reason = reason if row.is_near else "comes nearest to the most accurate cell, of those within their budgets"
     loss = f"{points(row.drop)} less accurate than" if row.drop >= ROUNDING else "as accurate as"
     ratios = _times(row.times_smaller, "smaller", "larger"), _times(row.times_faster, "faster", "slower")
     gains = [text for text in ratios if text] or ["neither smaller nor faster"]
     own, other = row.entry.train_s.value, best.train_s.value
     training = _times(other / own if own > 0 else math.nan, "less", "more")
-    return f"{name} {reason}: it is {loss} {names[best.label]}, and {listed(gains)}." + (
-        f" It took {training} training." if training else ""
-    )
+    sentences = [f"{name} is the fittest cell {_among(row)}: it is {loss} {names[best.label]}, and {listed(gains)}."]
+    if training:
+        sentences.append(f"It took {training} training.")
+    if not row.is_near:
+        enough = math.ceil(1000 * (row.drop - ROUNDING)) / 1000
+        sentences.append(f"`opscore promote` takes it with --max-drop {enough:g}.")
+    return " ".join(sentences)
+
+
+def _among(row: Shortlisted) -> str:
+    """Which cells the recommended one is the fittest of. row: without a near one, the first of the list."""
+    nearest, near = row.allowances[0], points(MAX_DROP)
+    if row.is_near:
+        return f"within {near} of the most accurate"
+    if nearest is None:
+        return "that keeps its budgets"
+    return f"within {points(nearest)} of the most accurate, as none within {near} keeps its budgets"
 
 
 def _row(row: Shortlisted, names: Mapping[str, str]) -> dict[str, object]:

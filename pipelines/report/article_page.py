@@ -131,7 +131,7 @@ def layer_transfer(rows: Sequence[Row]) -> str:
 def published(rows: Sequence[Row]) -> str:
     """Published figures and ours."""
     lines = [
-        ("what", "published", "source", "ours: median, least to greatest"),
+        ("what", "theirs", "source", "ours: median, least to greatest"),
         ("`cluster`, change of accuracy", "-0.4 points", TFMOT, _points_of(rows, "cluster")),
         ("`qat`, change of accuracy", "-0.1 points", TFMOT, _points_of(rows, "qat")),
         ("`cqat`, change of accuracy", "-0.3 points", TFMOT, _points_of(rows, "cqat")),
@@ -140,7 +140,7 @@ def published(rows: Sequence[Row]) -> str:
         (
             "`quantize_int8`, time to float's",
             "x 0.31",
-            "ResNet8 of MLPerf Tiny",
+            "ResNet8 of MLPerf Tiny, reported to us",
             _range(rows, "quantize_int8", "time_ratio", "x {:.2f}"),
         ),
         *(

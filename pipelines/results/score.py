@@ -8,7 +8,7 @@ the place of parameter and operation counts. The article that opscore follows do
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -44,6 +44,73 @@ def kappa(accuracy: Number, chance: float) -> Number:
     """Cohen's kappa, at least KAPPA_FLOOR."""
     corrected: Number = np.maximum(KAPPA_FLOOR, agreement.kappa(accuracy, chance))
     return corrected
+
+
+def factors(*, accuracy: float, chance: float, compressed_bytes: float, test_ms: float, train_s: float | None) -> Terms:
+    """What the score's exponents multiply, in dB: its terms if every exponent is 1.
+
+    accuracy, chance: fractions. test_ms, train_s: of one image and of all training; the training's is 0 if unknown.
+    """
+    return Terms(
+        accuracy=decibels(1.0, math.log10(100 * kappa(accuracy, chance))),
+        size=decibels(-1.0, math.log10(compressed_bytes / 1e6)),
+        test_time=decibels(-1.0, math.log10(test_ms)),
+        train_time=0.0 if train_s is None else decibels(-1.0, math.log10(max(TRAIN_FLOOR_S, train_s))),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limited:
+    """The figures that budgets and goals limit.
+
+    train_s: None if unknown. drop, time_ratio, size_ratio: accuracy below the baseline's, and test time and compressed
+    size over its own; a baseline is as accurate, as fast and as large as itself.
+    """
+
+    accuracy: float
+    compressed_bytes: float
+    test_ms: float
+    train_s: float | None
+    drop: float = 0.0
+    time_ratio: float = 1.0
+    size_ratio: float = 1.0
+
+    def sentence(self, name: str, limit: float) -> str:
+        """That this limit is missed. name: of BUDGETS or GOALS."""
+        budgets = {
+            "max_size_mb": ("compressed size in MB", self.compressed_bytes / 1e6),
+            "max_test_ms": ("test time in ms", self.test_ms),
+            "max_train_s": ("training time in s", self.train_s),
+        }
+        if name in budgets:
+            what, value = budgets[name]
+            if value is None:
+                return f"{what} is unknown and cannot keep its budget {limit:g}: {STATE_TRAINED_S} states it"
+            return f"{what} {value:.4g} is above its budget {limit:g}"
+        if name == "min_accuracy":
+            return f"accuracy {self.accuracy:.4f} is below min_accuracy {limit:g}"
+        if name == "max_accuracy_drop":
+            return f"accuracy is {100 * self.drop:.2f} points below the baseline's, more than {name} {limit:g} allows"
+        what, ratio = ("speedup", self.time_ratio) if name == "min_speedup" else ("size reduction", self.size_ratio)
+        return f"{what} over the baseline is {1 / ratio:.3g}, less than {name} {limit:g}"
+
+
+def used(limits: Mapping[str, float], measured: Limited) -> dict[str, float]:
+    """The used fraction of each limit, by its name in BUDGETS or GOALS; above 1 it is missed.
+
+    Infinite for a budget of an unknown training time, and for any drop where none is allowed.
+    """
+    room, drop = limits.get("max_accuracy_drop", 0.0), measured.drop
+    fractions: dict[str, Callable[[float], float]] = {
+        "min_accuracy": lambda limit: limit / max(measured.accuracy, 1e-9),
+        "max_size_mb": lambda limit: measured.compressed_bytes / 1e6 / limit,
+        "max_test_ms": lambda limit: measured.test_ms / limit,
+        "max_train_s": lambda limit: math.inf if measured.train_s is None else measured.train_s / limit,
+        "max_accuracy_drop": lambda _: 0.0 if drop <= room + ROUNDING else drop / room if room else math.inf,
+        "min_speedup": lambda limit: limit * measured.time_ratio,
+        "min_size_reduction": lambda limit: limit * measured.size_ratio,
+    }
+    return {name: fraction(limits[name]) for name, fraction in fractions.items() if name in limits}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,44 +180,26 @@ class OperationalScore:
 
         comparison: with the baseline; None for a baseline, which is as fast and as large as itself.
         """
-        size_mb = measurement.compressed_bytes / 1e6
-        found = []
-        if self.min_accuracy is not None and measurement.accuracy < self.min_accuracy:
-            found.append(f"accuracy {measurement.accuracy:.4f} is below min_accuracy {self.min_accuracy:g}")
-        for what, value, budget in (
-            ("compressed size in MB", size_mb, self.max_size_mb),
-            ("test time in ms", measurement.p50_ms, self.max_test_ms),
-            ("training time in s", train_total_s, self.max_train_s),
-        ):
-            if budget is not None and value is None:
-                found.append(f"{what} is unknown and cannot keep its budget {budget:g}: {STATE_TRAINED_S} states it")
-            elif budget is not None and value is not None and value > budget:
-                found.append(f"{what} {value:.4g} is above its budget {budget:g}")
-        return *found, *self._missed_goals(measurement, comparison)
-
-    def _missed_goals(self, measurement: Measurement, comparison: Comparison | None) -> Iterator[str]:
-        drop = comparison.baseline_accuracy - measurement.accuracy if comparison else 0.0
-        if self.max_accuracy_drop is not None and drop > self.max_accuracy_drop + ROUNDING:
-            yield (
-                f"accuracy is {100 * drop:.2f} points below the baseline's, more than max_accuracy_drop "
-                f"{self.max_accuracy_drop:g} allows"
-            )
-        smaller = comparison.baseline_compressed_bytes / measurement.compressed_bytes if comparison else 1.0
-        faster = 1 / comparison.latency_ratio if comparison else 1.0
-        for what, value, goal in (
-            ("speedup", faster, self.min_speedup),
-            ("size_reduction", smaller, self.min_size_reduction),
-        ):
-            if goal is not None and value < goal:
-                yield f"{what.replace('_', ' ')} over the baseline is {value:.3g}, less than min_{what} {goal:g}"
+        measured = Limited(
+            accuracy=measurement.accuracy,
+            compressed_bytes=measurement.compressed_bytes,
+            test_ms=measurement.p50_ms,
+            train_s=train_total_s,
+            drop=comparison.baseline_accuracy - measurement.accuracy if comparison else 0.0,
+            time_ratio=comparison.latency_ratio if comparison else 1.0,
+            size_ratio=measurement.compressed_bytes / comparison.baseline_compressed_bytes if comparison else 1.0,
+        )
+        limits = {name: getattr(self, name) for name in (*BUDGETS, *GOALS) if getattr(self, name) is not None}
+        missed = [name for name, fraction in used(limits, measured).items() if fraction > 1]
+        return tuple(measured.sentence(name, limits[name]) for name in missed)
 
     def _terms(self, measurement: Measurement, *, test_ms: float, train_s: float | None) -> Terms:
         assert measurement.chance is not None  # only records that are not scored any more lack it
-        return Terms(
-            accuracy=decibels(self.accuracy, math.log10(100 * kappa(measurement.accuracy, measurement.chance))),
-            size=decibels(-self.size, math.log10(measurement.compressed_bytes / 1e6)),
-            test_time=decibels(-self.test_time, math.log10(test_ms)),
-            train_time=(
-                0.0 if train_s is None else decibels(-self.train_time, math.log10(max(TRAIN_FLOOR_S, train_s)))
-            ),
+        raised = factors(
+            accuracy=measurement.accuracy,
+            chance=measurement.chance,
+            compressed_bytes=measurement.compressed_bytes,
+            test_ms=test_ms,
+            train_s=train_s,
         )
+        return Terms(**{name: getattr(self, name) * getattr(raised, name) for name in CRITERIA})

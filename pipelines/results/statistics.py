@@ -42,19 +42,32 @@ def mean_share(shares: Sequence[float], images: int) -> tuple[float, float]:
 
         logit(m) -+ t(n - 1) s / (sqrt(n) m (1 - m)),  turned back into shares
 
-    It is at least as wide as Wilson's for m, as seeds that agree by chance say nothing about other images.
-    images: 0 if unknown. Source of the scale: Korn and Graubard 1999, Analysis of Health Surveys, 2.4.
+    It is that of training alone, as all seeds saw the same images. The choice of the images adds Wilson's for m
+    (`combined`). images: 0 if unknown. Source of the scale: Korn and Graubard 1999, Analysis of Health Surveys, 2.4.
     """
     from statistics import fmean, stdev
 
     from scipy.special import expit, logit
 
     mean, error = fmean(shares), stdev(shares) / math.sqrt(len(shares))
-    low, high = wilson(mean * images, images) if images else (mean, mean)
+    of_images = wilson(mean * images, images) if images else (mean, mean)
+    of_seeds = mean, mean
     if error and 0 < mean < 1:
         half = t_quantile(len(shares) - 1) * error / (mean * (1 - mean))
-        low, high = min(low, float(expit(logit(mean) - half))), max(high, float(expit(logit(mean) + half)))
-    return low, high
+        of_seeds = float(expit(logit(mean) - half)), float(expit(logit(mean) + half))
+    low, high = combined(mean, of_images, of_seeds)
+    return max(0.0, low), min(1.0, high)
+
+
+def combined(value: float, *intervals: tuple[float, float]) -> tuple[float, float]:
+    """The interval of a value with several independent errors, each with its own interval around it.
+
+    The distances of the bounds from the value are added in quadrature, below and above.
+    Source: MOVER, Zou and Donner 2008, doi:10.1002/sim.3095.
+    """
+    low = math.hypot(*(value - low for low, _ in intervals))
+    high = math.hypot(*(high - value for _, high in intervals))
+    return value - low, value + high
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:

@@ -59,7 +59,7 @@ def note(result: CellResult) -> str:
         f"{milliseconds(measured.p50_ms)} an image, "
         f"{kilobytes(measured.file_bytes)} ({kilobytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
     ]
-    return " ".join(lines + _verdict_lines(result, remark=""))
+    return " ".join(lines + _verdict_lines(result, explain=False))
 
 
 def _rows(result: CellResult) -> list[Row]:
@@ -94,10 +94,13 @@ def _rows(result: CellResult) -> list[Row]:
     return [*rows, ("score", f"{SCORE.text(score)} dB", f"{SCORE.text(score - gain)} dB", "", f"{GAIN.text(gain)} dB")]
 
 
-def _verdict_lines(result: CellResult, *, remark: str = " (time is testing and training together)") -> list[str]:
+def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:
     lines = []
     if result.comparison is not None:
         c = result.comparison
+        # Without a training time, or without a weight for it, time is testing alone.
+        both = explain and c.train_ratio is not None and result.score.train_time != 0
+        remark = " (time is testing and training together)" if both else ""
         lines += [_verdict(result, c), _repeat(c), _dimensions(c) + remark + "."]
     if result.timing.train_total_s is None:
         lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")
@@ -115,7 +118,7 @@ def _verdict(result: CellResult, comparison: Comparison) -> str:
     time = comparison.test_time or comparison.time
     parts = (
         (comparison.size, _times(size_ratio, comparison.size, ("smaller", "larger", "equally large"))),
-        (time, _times(comparison.latency_ratio, time, ("faster", "slower", "equally fast"))),
+        (time, _times(comparison.latency_ratio, time, ("faster", "slower", "test time tied"))),
         (comparison.accuracy, _accuracy(result.measurement.accuracy, comparison)),
     )
     line = ", ".join(text for verdict, text in sorted(parts, key=lambda part: part[0] != "worse"))
@@ -142,7 +145,7 @@ def _times(ratio: float, verdict: Verdict, words: tuple[str, str, str]) -> str:
 
 def _repeat(comparison: Comparison) -> str:
     ratio, low, high = map(three_digits, (comparison.latency_ratio, comparison.ratio_low, comparison.ratio_high))
-    return f"Test time x {ratio}; a repeat gives x {low} to {high} in 95%."
+    return f"Test time x {ratio}; 95% of repeats give x {low} to {high}."
 
 
 def _dimensions(comparison: Comparison) -> str:

@@ -190,7 +190,7 @@ def hardware() -> dict[str, Any]:
 
     return {
         "processor": machine.processor(),
-        "cores": os.cpu_count(),
+        "cores": machine.cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus(),
         "system": platform.platform(),

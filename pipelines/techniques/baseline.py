@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(Technique):
-    """Fine-tune every layer and export in float32. All other cells of its model and dataset are compared with it."""
+    """Train every layer, unless the model comes trained, and export in float32.
+
+    All other cells of its model and dataset are compared with it.
+    """
 
     NAME = "baseline"
     EFFECT = None

@@ -43,7 +43,7 @@ class Quantize(FileTechnique):
     depthwise: of `dynamic` only, the type of depthwise kernels. LiteRT's accelerated delegate, XNNPACK, has no kernels
     for int8 weights and float activations there: `int8` makes the file smaller and each such layer leave the delegate,
     `float` (also None) keeps the network in one piece.
-    sensitivity: of `int8` only, also tell what 8 bits do to each layer alone, on validation images.
+    sensitivity: of `int8` only, also measure what 8 bits do to each layer alone, on validation images.
     """
 
     NAME = "quantize"

@@ -7,8 +7,7 @@ import pwd
 import shlex
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -17,13 +16,13 @@ import psutil
 
 from pipelines.system.places import nearest_existing
 from pipelines.tracking.address import check_reachable, sqlite_path, sqlite_uri
+from pipelines.tracking.client import retries
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 # Always the same name, so that at most one file stays where deleting is forbidden.
 PROBE = "opscore-can-write.txt"
-RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 def check_writable(experiment: Experiment, uri: str) -> None:
@@ -118,27 +117,13 @@ def _probe(location: str, uri: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(location, tracking_uri=uri)
-    with tempfile.TemporaryDirectory(prefix="opscore-") as scratch, _few_retries():
+    with tempfile.TemporaryDirectory(prefix="opscore-") as scratch, retries(1):
         path = Path(scratch, PROBE)
         path.write_text("opscore checks that it can write here, and deletes this file.\n")
         repository.log_artifact(str(path))  # type: ignore[no-untyped-call]
         # Deleting may be forbidden, or another process may have done it.
         with suppress(Exception):
             repository.delete_artifacts(PROBE)  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def _few_retries() -> Iterator[None]:
-    """By default, MLflow repeats many times what a server refuses."""
-    before = os.environ.get(RETRIES)
-    os.environ[RETRIES] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[RETRIES]
-        else:
-            os.environ[RETRIES] = before
 
 
 def _is_shared(folder: Path, uri: str) -> bool:

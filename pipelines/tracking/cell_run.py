@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +23,7 @@ from pipelines.system.errors import StoreError
 from pipelines.system.places import PACKAGE
 from pipelines.system.runtime import hardware_name
 from pipelines.tracking import view
-from pipelines.tracking.client import retry_on_conflict
+from pipelines.tracking.client import retries, retry_on_conflict
 from pipelines.tracking.liveness import Pulse, identity
 from pipelines.tracking.tags import BASELINE, DELEGATED, FINGERPRINT, FOLDER, HEARTBEAT, IDENTITY, MAJORITY, PROCESS
 
@@ -243,16 +242,15 @@ class CellRun:
         """End the run as FAILED, with the reason as a tag and the traceback as an artifact."""
         import mlflow
 
-        try:
-            if isinstance(error, StoreError | ConnectionError):
-                # The store did not answer: do not wait for it once more.
-                os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-            mlflow.set_tag("failure", f"{type(error).__name__}: {error}"[:5000])
-            mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
-        except Exception as second:  # noqa: BLE001 (the first error is the one to report)
-            log.warning("the failure could not be recorded in MLflow: %s", second)
-        with suppress(Exception):
-            mlflow.end_run("FAILED")
+        # If the store did not answer, do not wait for it once more.
+        with retries(0) if isinstance(error, StoreError | ConnectionError) else nullcontext():
+            try:
+                mlflow.set_tag("failure", f"{type(error).__name__}: {error}"[:5000])
+                mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
+            except Exception as second:  # noqa: BLE001 (the first error is the one to report)
+                log.warning("the failure could not be recorded in MLflow: %s", second)
+            with suppress(Exception):
+                mlflow.end_run("FAILED")
 
     def _log_dataset(self, cell: Cell, split: Split, context: str) -> None:
         import mlflow

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from pipelines.tracking.address import checked
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REGISTRY = "MLFLOW_REGISTRY_URI"
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # Addresses that this process has set itself.
 _PINNED: set[str] = set()
 
@@ -40,7 +41,7 @@ def quieten() -> None:
     """Let MLflow give up after seconds, and not log errors that it also raises."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's default of seven tries takes minutes, in which a cell's training would wait.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault(RETRIES, "3")
     # Migrations of a new store, and the start of every monitor.
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -48,6 +49,20 @@ def quieten() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # Each retry of each request, while a server does not answer.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+@contextmanager
+def retries(count: int) -> Iterator[None]:
+    """Let MLflow repeat a request that its server refuses `count` times."""
+    before = os.environ.get(RETRIES)
+    os.environ[RETRIES] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[RETRIES]
+        else:
+            os.environ[RETRIES] = before
 
 
 def _pin_registry(uri: str) -> None:

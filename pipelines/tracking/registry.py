@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from pipelines.champion.description import OPENING
 from pipelines.litert.size import sha256
@@ -125,15 +124,15 @@ class Registry(RunFiles):
         if cell.run_id in self._predictions:
             return self._predictions[cell.run_id]
 
-        def predicted(path: Path) -> npt.NDArray[np.int64]:
-            with np.load(path, allow_pickle=False) as arrays:
-                classes: npt.NDArray[np.int64] = arrays["logits"].argmax(axis=1)
-            return classes
+        correct = self.result(cell.run_id).measurement.correct
 
-        found = self._predictions[cell.run_id] = Predictions(
-            predicted=self.read(cell.run_id, f"/{NAMES.predictions}", predicted),
-            correct=self.result(cell.run_id).measurement.correct,
-        )
+        def predictions(path: Path) -> Predictions:
+            with np.load(path, allow_pickle=False) as arrays:
+                predicted = arrays["logits"].argmax(axis=1)
+                right = predicted == arrays["labels"] if "labels" in arrays else None
+            return Predictions(predicted=predicted, correct=correct, right=right)
+
+        found = self._predictions[cell.run_id] = self.read(cell.run_id, f"/{NAMES.predictions}", predictions)
         return found
 
     def labels(self, run_id: str) -> list[str]:

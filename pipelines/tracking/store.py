@@ -256,7 +256,7 @@ class Store(RunFiles):
         there = live_run(self.client, run_id)
         if there is not None:
             process = tags.read(there.data.tags, tags.PROCESS)
-            if there.info.status == "RUNNING" and not is_gone(process):
+            if there.info.status == "RUNNING" and not _is_dead(there):
                 raise StoreError(f"its run {run_id} is still being recorded by the process {process}: let it finish")
         opened_id = run_id if there else None
         named = {tags.FOLDER: keys[tags.FOLDER]} if there else {**CellRun.tags(cell), **keys}
@@ -300,10 +300,8 @@ class Store(RunFiles):
         """Mark the open runs of dead processes as KILLED and delete their claims; gives the number of runs."""
         closed = 0
         for run in list(self._found(f"attributes.status = 'RUNNING' and tags.`{tags.PROCESS}` != ''")):
-            process = tags.read(run.data.tags, tags.PROCESS)
-            silent_s = time.time() - float(tags.read(run.data.tags, tags.HEARTBEAT) or run.info.start_time / 1e3)
-            # The clocks of two machines differ, so the limit is generous.
-            if is_gone(process) or silent_s > 10 * DEAD_AFTER_S:
+            if _is_dead(run):
+                process = tags.read(run.data.tags, tags.PROCESS)
                 self._end(run, "KILLED", f"the process that worked on it ({process}) ended without closing it")
                 closed += 1
         self.claims.clear_dead()
@@ -315,7 +313,7 @@ class Store(RunFiles):
 
     @property
     def list_link(self) -> str:
-        """The list of all runs in MLflow's UI with the headline columns, the fittest first."""
+        """The list of all runs in MLflow's UI with the headline columns, the highest score first."""
         return view.link(self._host, self.experiment_id)
 
     @property
@@ -350,6 +348,13 @@ class Store(RunFiles):
                 token = found.token
                 if not token:
                     break
+
+
+def _is_dead(run: Run) -> bool:
+    """Whether the process that works on an open run has ended, on this machine or, by its heartbeat, on another."""
+    silent_s = time.time() - float(tags.read(run.data.tags, tags.HEARTBEAT) or run.info.start_time / 1e3)
+    # The clocks of two machines differ, so the limit is generous.
+    return is_gone(tags.read(run.data.tags, tags.PROCESS)) or silent_s > 10 * DEAD_AFTER_S
 
 
 def _is_of(fingerprint: str, path: Path) -> bool:

@@ -345,6 +345,22 @@ def test_fingerprint_ignores_where_a_cell_is_recorded() -> None:
         assert Plan.of(composed(override), digest_of).result_key == Plan.of(composed(), digest_of).result_key
 
 
+def test_version_of_litert_counts_where_it_has_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.system import runtime
+
+    cells = [composed(f"technique={name}") for name in ("baseline", "quantize_int8")]
+    before = [Plan.of(cell, digest_of) for cell in cells]
+    versions = runtime.versions() | {"ai-edge-litert": "9.9"}
+    monkeypatch.setattr(runtime, "versions", lambda: versions)
+    after = [Plan.of(cell, digest_of) for cell in cells]
+    changed_ = [
+        (one.fingerprint != two.fingerprint, one.result_key != two.result_key)
+        for one, two in zip(before, after, strict=True)
+    ]
+    # The baseline is trained by TensorFlow, and timed by LiteRT.
+    assert changed_ == [(False, True), (True, True)]
+
+
 def test_content_counts_and_not_the_name(tmp_path: Path) -> None:
     assert fingerprint(composed()) != Plan.of(composed(), lambda _: "1" * 64).fingerprint
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):

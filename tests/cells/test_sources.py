@@ -1,5 +1,6 @@
 """Which edits of the code give a cell a new fingerprint."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -59,4 +60,32 @@ def test_rooms_that_determine_are_followed() -> None:
     found = sources._source(Cluster.__module__)
     assert found is not None
     assert "pipelines.techniques.fine_tuning" in found[1]
-    assert not [name for name in found[1] if name.startswith(("pipelines.results", "pipelines.system"))]
+    assert not [name for name in found[1] if name.startswith(("pipelines.results.record", "pipelines.system"))]
+
+
+# Imported by what determines an exported model, without an effect on it.
+HARMLESS = (
+    "pipelines.datasets",  # images count by their content
+    "pipelines.system",
+    "pipelines.litert.kernels",  # reads the finished file, to verify it
+    "pipelines.results.files",
+    "pipelines.results.folder",
+    "pipelines.results.verdict",  # a sentence on the baseline
+)
+
+
+def test_each_import_of_determining_code_counts_or_is_listed() -> None:
+    from pipelines.cells import sources
+
+    missing = set()
+    for path in sorted((ROOT / "pipelines").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if name != sources.EXPORT and not name.startswith(sources.DETERMINING):
+            continue
+        for one in sources._imports(ast.parse(path.read_text()), name.rpartition(".")[0]):
+            known = (*sources.DETERMINING, *HARMLESS)
+            if (ROOT / one.replace(".", "/")).is_dir():
+                continue
+            if one.startswith("pipelines.") and sources._spec(one) is not None and not one.startswith(known):
+                missing.add(f"{name}: {one}")
+    assert not missing

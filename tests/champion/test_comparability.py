@@ -28,18 +28,29 @@ def test_cells_without_a_digest_are_refused() -> None:
         comparability.check_comparable([cell("a", 1, digest=""), cell("b", 2, digest="")])
 
 
-def test_different_hardware_has_a_note() -> None:
-    assert comparability.conditions_note([cell("a", 1), cell("b", 2)]) is None
-    note = comparability.conditions_note([cell("a", 1), cell("b", 2, hardware="two, 8 cores")])
-    assert note is not None and "one, 2 cores; two, 8 cores" in note
-
-
-def test_other_measurement_of_a_champion_has_a_note() -> None:
-    cells = [cell(name, 1, params=PROFILE | {"measurement.threads": name}) for name in "14"]
-    note = comparability.conditions_note([*cells, cell("older", 1)])
-    assert note is not None and note.startswith(
-        "measured under different conditions (measurement.threads 1; 4; null): accuracy and size compare"
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"hardware": "two, 8 cores"}, "measured on different machines (one, 2 cores and two, 8 cores)"),
+        ({"digest": "d2"}, "tested on different images (d1 and d2)"),
+        (
+            {"params": PROFILE | {"measurement.threads": "4"}},
+            "measured with different settings (measurement.threads null and 4)",
+        ),
+        (
+            {"params": PROFILE | {"score.max_size_mb": "5.0"}},
+            "scored by different profiles (score.max_size_mb null and 5)",
+        ),
+    ],
+)
+def test_champion_that_cannot_be_compared_is_refused(changed: dict, message: str) -> None:
+    comparability.check_champion(cell("old", 1), cell("new", 2))
+    with pytest.raises(ValueError, match="add --anew") as caught:
+        comparability.check_champion(cell("old", 1), cell("new", 2, **changed))
+    assert f"small_cnn-digits-old of run old, and the candidates were {message} and cannot be compared" in str(
+        caught.value
     )
+    assert ("add --target" in str(caught.value)) is ("hardware" in changed)
 
 
 def test_other_machines_and_measurements_are_refused() -> None:

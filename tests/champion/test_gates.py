@@ -190,7 +190,7 @@ def test_a_missed_accuracy_budget_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("changed", "what"),
-    [({"digest": "d0"}, "other images"), ({"params": PROFILE | {"score.accuracy": "1.0"}}, "another profile")],
+    [({"digest": "d0"}, "different images"), ({"params": PROFILE | {"score.accuracy": "1.0"}}, "different profiles")],
 )
 def test_incomparable_champion_is_refused_if_a_cell_is_feasible(changed: dict[str, Any], what: str) -> None:
     old = cell("old", 60, **changed)
@@ -388,3 +388,27 @@ def test_of_equally_accurate_cells_the_fittest_is_the_reference() -> None:
 def test_without_a_champion_no_predictions_are_needed() -> None:
     decision = gates.decide([cell("a", 50)], None, predictions_of=no_predictions, limits=LIMITS)
     assert decision.winner is not None
+
+
+def test_promoted_seed_itself_keeps_the_accuracy() -> None:
+    cells = [cell("top", 60)]
+    for seed, (score, accuracy) in enumerate([(80, 0.9), (80.5, 0.9), (81, 0.85)]):
+        cells += [with_accuracy(f"a{seed}", score, accuracy, seed=str(seed), name="a", technique="a")]
+    # The mean of the seeds is 1.7 points below the top, the seed with the best score 5 points.
+    decision = decided(cells, None)
+    assert decision.winner is not None
+    assert decision.winner.cell.run_id == "a1"
+    assert decision.winner.gates[4].reason.startswith("80.5 dB over 3 seeds")
+
+
+def test_images_on_which_both_are_wrong_do_not_widen_the_interval() -> None:
+    own, champion = predictions(880, differing=200), predictions(900)
+    assert gates.accuracy(own, champion, margin=0.01).passed
+    right = np.zeros(IMAGES, bool)
+    right[:900] = True
+    other = right.copy()
+    other[880:900] = False
+    # As 880 and 900 with 20 discordant images: -1.996 +- 0.895 points.
+    gate = gates.accuracy(replace(own, right=other), replace(champion, right=right), margin=0.01)
+    assert not gate.passed
+    assert "one alone is right on at most 20 of 1000 images" in gate.reason

@@ -56,6 +56,10 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("hydra.launcher.no_jobs=4", "hydra.launcher.no_jobs is no field of the configuration"),
         ("--info compatibility model=resnet5", "did you mean model=resnet50?"),
         ("--info compatibility model.inputsize=3", "did you mean model.input_size=3?"),
+        (
+            "model=small_cnn seed=0 --overrides seed=3",
+            "seed is a parameter of the entry point and must not be in overrides, got seed=3: write -P seed=3",
+        ),
         ("seed=1.5", "seed must be a whole number of at least 0, got 1.5"),
         ("training.epochs=null", "training.epochs must be a whole number of at least 1, got None"),
         ("model=null", "model must be one of"),

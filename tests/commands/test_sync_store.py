@@ -1,5 +1,6 @@
 """`opscore sync` on a store of a SQLite file."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,16 @@ def test_run_that_a_person_deleted_is_replaced(tmp_path: Path) -> None:
     path = RunReceipt.path(folder)
     receipt = RunReceipt.load(path)
     replace(receipt, recorded=False).save(path)
+    # One that was cut off does not keep the others from being sent.
+    damaged = RunReceipt.path(tmp_path / "out/small_cnn-digits-baseline")
+    whole = damaged.read_text()
+    damaged.write_text(whole[:20])
     lost = runs["small_cnn-digits-quantize_dynamic"]
     place.client.delete_run(lost.info.run_id)
     sent = place.opscore("sync", "out")
-    assert sent.returncode == 0 and "1 cells sent" in sent.stdout, sent.stdout + sent.stderr
+    assert sent.returncode == 1 and "1 cells sent, 1 could not be sent" in sent.stdout, sent.stdout + sent.stderr
+    assert f"{damaged.name} must be the receipt of the cell's run, got a damaged file" in sent.stderr
+    damaged.write_text(whole)
     (run,) = (run for run in place.cells() if run.info.run_name == lost.info.run_name)
     assert run.info.run_id != lost.info.run_id
     # What finds the cell and its baseline, and what resumes from its folder.
@@ -44,3 +51,20 @@ def test_run_that_a_person_deleted_is_replaced(tmp_path: Path) -> None:
     (replaced,) = (one for one in place.cells() if one.info.run_name == lost.info.run_name)
     assert [replaced.data.tags[tag] for tag in keys[:3]] == ["of then"] * 3
     assert replaced.data.tags["opscore.folder"] == lost.data.tags["opscore.folder"]
+
+
+def test_run_of_a_machine_that_died_is_completed(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert place.run(*SMALL, "technique=baseline").returncode == 0
+    path = RunReceipt.path(tmp_path / "out/small_cnn-digits-baseline")
+    replace(RunReceipt.load(path), recorded=False).save(path)
+    (run,) = place.cells()
+    place.client.set_tag(run.info.run_id, "opscore.process", "another-machine 17 1")
+    place.client.update_run(run.info.run_id, status="RUNNING")
+
+    place.client.set_tag(run.info.run_id, "opscore.heartbeat", str(time.time()))
+    waits = place.opscore("sync", "out")
+    assert waits.returncode == 1 and "still being recorded by the process another-machine" in waits.stderr
+    place.client.set_tag(run.info.run_id, "opscore.heartbeat", str(time.time() - 1e5))
+    assert place.opscore("sync", "out").returncode == 0
+    assert place.client.get_run(run.info.run_id).info.status == "FINISHED"

@@ -4,8 +4,6 @@ import csv
 import io
 from dataclasses import replace
 
-import pytest
-
 from pipelines.comparison.exported import text
 from pipelines.comparison.ranking import compare
 from tests.comparison.recorded import recorded
@@ -26,7 +24,9 @@ def test_a_row_for_each_entry() -> None:
     assert len(rows) == len(found) == 4
     base, int8 = found["cifar10", "baseline"], found["cifar10", "quantize_int8"]
     assert (float(base["accuracy"]), base["compressed_bytes"], base["gain"]) == (0.8, "1000123", "")
-    assert int8["seeds"] == "2" and float(int8["time_ratio_high"]) == pytest.approx(0.85)
+    # Each bound is of one measurement, and their means are no bounds of the mean.
+    assert int8["seeds"] == "2" and int8["time_ratio_low"] == int8["time_ratio_high"] == ""
+    assert float(found["cifar10", "layer_transfer"]["time_ratio_high"]) == 0.8
     assert len(int8["runs"].split()) == 2
     assert (int8["mark_size"], int8["improved"], int8["transfer_parameters_share"]) == ("better", "2", "")
     assert float(found["cifar10", "layer_transfer"]["transfer_parameters_share"]) == 0.5

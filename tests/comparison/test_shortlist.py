@@ -10,6 +10,7 @@ from pipelines.comparison.shortlist import (
     ALLOWANCES,
     Shortlist,
     difference,
+    doubt,
     images_for_points,
     images_to_tell,
     shortlist,
@@ -111,11 +112,11 @@ def test_interval_of_a_drop_by_hand() -> None:
     own, top = cell("quantize_int8", 0.88, 1.0, images=1000), cell("baseline", 0.9, 4.0, images=1000)
     known = {own.run_id: answers(880, 20, 1000), top.run_id: answers(900, 0, 1000)}
     # p = -20/1002, q = 22/1002: -1.996 +- 0.909 points.
-    low, high, discordant = difference([own], [top], lambda one: known[one.run_id])
-    assert (100 * low, 100 * high) == pytest.approx((-2.905, -1.087), abs=1e-3)
-    assert discordant == 0.02
+    found = difference([own], [top], lambda one: known[one.run_id])
+    assert (100 * found.low, 100 * found.high) == pytest.approx((-2.905, -1.087), abs=1e-3)
+    assert found.discordant == 0.02
     # Without predictions as if no image was wrong in both: 120 and 100 wrong answers.
-    assert difference([own], [top], None)[2] == pytest.approx(0.22)
+    assert difference([own], [top], None).discordant == pytest.approx(0.22)
 
     def lost(_: RecordedCell) -> Predictions:
         raise StoreError("its files are lost")
@@ -132,11 +133,14 @@ def test_seeds_are_paired_and_widen_the_interval() -> None:
 
     agreeing = difference(own, top, known)
     # Every pair loses one point: the interval is that of the images.
-    assert agreeing[0] < -0.01 < agreeing[1] and agreeing[1] - agreeing[0] < 0.006
+    assert agreeing.low < -0.01 < agreeing.high and agreeing.high - agreeing.low < 0.006
     scattered = [cell("quantize_int8", accuracy, 1.0, seed=n) for n, accuracy in enumerate((0.91, 0.90, 0.89))]
-    low, high, _ = difference(scattered, top, None)
-    # Differences of 0.01, -0.01, -0.03: mean -0.01, standard error 0.0115, t of two degrees 4.30.
-    assert (low, high) == pytest.approx((-0.0597, 0.0397), abs=2e-4)
+    found = difference(scattered, top, known)
+    # Differences of 0.01, -0.01, -0.03: mean -0.01, standard error 0.0115, t of two degrees 4.30: 4.97 points. The
+    # images add 0.28 points for 200 of 10,000 in quadrature, which is 4.98.
+    assert found.seeds_low == pytest.approx(-0.0597, abs=1e-4)
+    assert (found.low, found.high) == pytest.approx((-0.0598, 0.0398), abs=1e-4)
+    assert "its seeds differ so much" in doubt(scattered, top, 0.02, known)
 
 
 def test_images_that_would_tell_by_hand() -> None:

@@ -118,9 +118,19 @@ class TestStore:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"runs": [lost]}))
         cells.client.set_tag(cells.int8, "measure/here/litert/began", "0")
         monkeypatch.setattr(sys, "argv", ["measure", f"send={folder}"])
-        cli.main("measure")
+        with pytest.raises(SystemExit) as ended:
+            cli.main("measure")
+        assert ended.value.code == 1
         assert f"1 run got figures as measure/here/...; the store has lost 1 run: {lost}" in capsys.readouterr().out
         assert cells.run(cells.int8).data.tags["measure/here/litert/began"] != "0"
+
+    def test_session_is_not_sent_to_a_store_that_is_not_there(self, cells, measure, tmp_path):
+        measure(f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "batches=none", "target=here")
+        (folder,) = sessions(tmp_path)
+        other = tmp_path / "mistyped.db"
+        message = measure(f"send={folder}", f"tracking.uri=sqlite:///{other}", fails=True)
+        assert "mistyped.db" in message
+        assert not other.exists()
 
     def test_nothing_is_measured_where_results_cannot_be_kept(self, cells, measure, tmp_path, monkeypatch):
         def measured(*_: object, **__: object) -> None:
@@ -173,6 +183,7 @@ class TestStore:
         sent = f"send={sessions(tmp_path)[0]}"
         assert "got target=other with send=" in measure(sent, "target=other", fails=True)
         assert "got runtimes=litert with send=" in measure(sent, "runtimes=litert", fails=True)
+        assert "got profile=quick with send=" in measure(sent, "profile=quick", fails=True)
         assert "got one of files on disk" in measure(f"send={sessions(tmp_path)[0]}", fails=True)
 
     def test_no_cell(self, cells, measure):

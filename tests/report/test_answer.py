@@ -149,11 +149,18 @@ def test_the_answer_is_not_the_highest_score_far_below() -> None:
     assert marked == ["vgg16 quantize_int8"]
 
 
-def test_the_nearest_cell_is_named_where_none_is_near_enough() -> None:
-    comparison = compared(recorded("baseline", accuracy=0.9, feasible=False), recorded("cluster", accuracy=0.84))
-    assert why(comparison, shortlist(comparison)).startswith(
-        "vgg16 cluster comes nearest to the most accurate cell, of those within their budgets: it is 6 points less "
-    )
+@pytest.mark.parametrize(
+    ("accuracy", "beginning", "ending"),
+    [
+        (0.84, "within 10 points of the most accurate, as none within 2 points keeps its budgets: it is 6 ", "0.06"),
+        (0.7, "that keeps its budgets: it is 20 points less ", "0.2"),
+    ],
+)
+def test_answer_where_no_cell_is_near_enough(accuracy: float, beginning: str, ending: str) -> None:
+    comparison = compared(recorded("baseline", accuracy=0.9, feasible=False), recorded("cluster", accuracy=accuracy))
+    answer = why(comparison, shortlist(comparison))
+    assert answer.startswith(f"vgg16 cluster is the fittest cell {beginning}")
+    assert answer.endswith(f" `opscore promote` takes it with --max-drop {ending}.")
 
 
 def test_why_names_the_training_that_decides() -> None:

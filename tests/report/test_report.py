@@ -47,7 +47,7 @@ def test_the_page_loads_nothing_and_every_figure_is_there(tmp_path: Path) -> Non
     assert html.count("<img") == len(re.findall(r"<img[^>]+alt=\"[^\"]+\"", html))
     assert "Which of these 3 cells is fit to be operated on cifar10?" in html
     assert "Is the one cell fit to be operated on digits?" in html
-    assert "vgg16-cifar10-quantize_int8 is the fittest, at " in html
+    assert "vgg16-cifar10-quantize_int8 has the highest score, " in html
     assert "2 of 3" in html and "cannot be tested" in html
 
 

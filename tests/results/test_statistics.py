@@ -43,6 +43,8 @@ def test_the_mean_over_seeds_by_hand() -> None:
     assert mean_share([0.7, 0.8, 0.9], 0) == pytest.approx((0.458523, 0.949735), abs=1e-6)
     # m = 0.965, s / sqrt(2) = 0.005, logit(m) = 3.316780; half = 12.706205 * 0.005 / 0.033775 = 1.881007.
     assert mean_share([0.96, 0.97], 0) == pytest.approx((0.807799, 0.994502), abs=1e-6)
+    # Wilson's for 800 of 1,000 is 0.774081 to 0.823623: hypot(0.341477, 0.025919) and hypot(0.149735, 0.023623).
+    assert mean_share([0.7, 0.8, 0.9], 1000) == pytest.approx((0.457541, 0.951588), abs=1e-5)
 
 
 @pytest.mark.parametrize(

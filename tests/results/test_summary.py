@@ -94,7 +94,7 @@ def test_table_has_the_baseline_in_a_column() -> None:
         "It has learnt nothing that these test images show: no better than always",
         "answering 'cat' (52.0% of the test images).",
         "2.00 times smaller, 2.00 times faster, accuracy tied (+5.0 points, p = 0.2).",
-        "Test time x 0.500; a repeat gives x 0.400 to 0.600 in 95%.",
+        "Test time x 0.500; 95% of repeats give x 0.400 to 0.600.",
         "Better in time and size (time is testing and training together).",
     ]
     assert "Not feasible: accuracy 0.55 is below min_accuracy 0.9." in text
@@ -189,7 +189,7 @@ def test_verdict_begins_with_what_is_worse() -> None:
     assert last == "Worse in accuracy; better in time and size (time is testing and training"
     same = dataclasses.replace(COMPARISON, time="tied", test_time="tied", size="tied")
     text = table(dataclasses.replace(RESULT, comparison=same, violations=(), majority=None))
-    assert "Equally large, equally fast, accuracy tied (+5.0 points" in text
+    assert "Equally large, test time tied, accuracy tied (+5.0 points" in text
     assert "Tied in all (time is" in text
 
 
