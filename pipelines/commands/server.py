@@ -6,7 +6,6 @@ again. It starts its own PostgreSQL, unless --database names a running one.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import signal
@@ -22,6 +21,7 @@ import click
 
 from pipelines.commands import arguments
 from pipelines.system.guard import MisuseError
+from pipelines.system.locks import lock
 from pipelines.tracking.address import EMBEDDED, check_reachable
 from pipelines.tracking.credentials import adopted
 from pipelines.tracking.postgres import INSTALL, Postgres, Program
@@ -111,18 +111,16 @@ def _check(port: int, database: str | None) -> str | None:
     return database
 
 
-def _claim(lock: TextIO, server: str) -> None:
+def _claim(file: TextIO, server: str) -> None:
     """Lock the folder against other servers. The lock ends with this process."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.seek(0)
+    if not lock(file.fileno(), wait=False):
+        file.seek(0)
         raise MisuseError(
-            f"--folder must be one that no other server uses, got {Path(lock.name).parent}, which process "
-            f"{lock.read().strip()} serves: use that server, or choose another by --folder"
-        ) from error
-    lock.truncate(0)
-    print(server, file=lock, flush=True)
+            f"--folder must be one that no other server uses, got {Path(file.name).parent}, which process "
+            f"{file.read().strip()} serves: use that server, or choose another by --folder"
+        )
+    file.truncate(0)
+    print(server, file=file, flush=True)
 
 
 @click.command("server", cls=arguments.WordCommand, help=__doc__)

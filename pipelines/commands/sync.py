@@ -85,7 +85,7 @@ def _keys(receipt: RunReceipt, finished: Finished, cell: Cell) -> dict[str, str]
         return receipt.keys | {FOLDER: str(folder.resolve())}
     # A cell of an older version.
     plan = Plan.of(cell, digest_of)
-    return keys_of(folder, fingerprint=finished.result.fingerprint, identity=plan.result_key, baseline=plan.baseline)
+    return keys_of(folder, fingerprint=finished.result.fingerprint, result_key=plan.result_key, baseline=plan.baseline)
 
 
 @click.command("sync", cls=arguments.Command, help=__doc__)

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.comparison import training_time
 from pipelines.comparison.budgets import used_budgets
-from pipelines.comparison.labels import identity, images_of, labelled, settings_of
+from pipelines.comparison.labels import images_of, labelled, settings_key, settings_of
 from pipelines.comparison.marks import marks_of
 from pipelines.results import columns
 from pipelines.results.metrics import (
@@ -176,7 +176,7 @@ def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     """
     groups: dict[frozenset[tuple[str, str]], dict[str, RecordedCell]] = defaultdict(dict)
     for cell in sorted(cells, key=lambda cell: cell.started):
-        groups[identity(cell)][cell.seed] = cell
+        groups[settings_key(cell)][cell.seed] = cell
     newest = iter(training_time.comparable([cell for by_seed in groups.values() for cell in by_seed.values()]))
     runs = [tuple(next(newest) for _ in by_seed) for by_seed in groups.values()]
     labels = labelled([settings_of(of_one[0]) for of_one in runs], [of_one[0].name for of_one in runs])

@@ -55,7 +55,7 @@ def images_of(cell: RecordedCell) -> dict[str, str]:
     return {"training-images": cell.training_digest[:8], "test-images": cell.digest[:8]}
 
 
-def identity(cell: RecordedCell) -> frozenset[tuple[str, str]]:
+def settings_key(cell: RecordedCell) -> frozenset[tuple[str, str]]:
     """What cells have in common that differ in their seed alone: settings, images and name."""
     # A person may rename a run.
     name = f"{cell.model}-{cell.dataset}-{cell.technique}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.comparison.baselines import baselines_of
 from pipelines.comparison.budgets import used_budgets
-from pipelines.comparison.labels import identity
+from pipelines.comparison.labels import settings_key
 from pipelines.results.metrics import (
     GAIN,
     RATIO_HIGH,
@@ -149,7 +149,7 @@ def _chosen(
     groups: dict[frozenset[tuple[str, str]], list[str]] = defaultdict(list)
     for cell in cells:
         if any(_usable(one, device) for one in known[cell.run_id]):
-            groups[identity(cell)].append(cell.run_id)
+            groups[settings_key(cell)].append(cell.run_id)
     found: dict[str, Figures] = {}
     for run_ids in groups.values():
         by_runtime: dict[str, list[Figures]] = defaultdict(list)

@@ -163,7 +163,7 @@ def _classes(folder: Path, skipped: Skipped) -> Classes:
     found: Classes = {}
     for one in listing.folders(folder):
         # A link to the folder of all classes would give one class the images of the others.
-        if files := list(listing.images(one, skipped, frozenset({listing.identity(folder)}))):
+        if files := list(listing.images(one, skipped, frozenset({listing.inode(folder)}))):
             found.setdefault(class_name(one), []).extend(files)
         else:
             skipped.folders.append(one)

@@ -99,7 +99,7 @@ def note_files(folder: Path, skipped: Skipped) -> None:
         (skipped.images if is_image(path) else skipped.other).append(path)
 
 
-def identity(folder: Path) -> tuple[int, int]:
+def inode(folder: Path) -> tuple[int, int]:
     """Device and inode: equal for all links to one folder."""
     found = folder.stat()
     return found.st_dev, found.st_ino
@@ -108,9 +108,9 @@ def identity(folder: Path) -> tuple[int, int]:
 def images(folder: Path, skipped: Skipped, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     """All images at any depth, in the order of their names.
 
-    above: identities of the folders above. Links are followed, but not to one of those.
+    above: inodes of the folders above. Links are followed, but not to one of those.
     """
-    this = identity(folder)
+    this = inode(folder)
     if this in above:
         skipped.folders.append(folder)
         return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pipelines.system.locks import lock
 
 
 class Lock:
@@ -32,15 +33,11 @@ class Lock:
 
     def exclusive(self, *, wait: bool = False) -> bool:
         """Lock for this process alone; without `wait`, False if another process holds the lock."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            return False
-        return True
+        return lock(self._file, wait=wait)
 
     def shared(self) -> None:
         """Share the lock with other processes; waits while one holds it exclusively."""
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+        lock(self._file, shared=True)
 
     @property
     def current(self) -> bool:

@@ -76,7 +76,7 @@ class Executor:
     def _reuse(self, plan: Plan, run_id: str | None) -> Executed | None:
         if run_id:
             return None
-        found = self.store.find(since=self.request.since, identity=plan.result_key, **plan.cell.tags)
+        found = self.store.find(since=self.request.since, result_key=plan.result_key, **plan.cell.tags)
         return Executed(result=self.store.result(found), run_id=found, files=None) if found else None
 
     def _execute(self, plan: Plan, run_id: str | None) -> Executed:
@@ -125,7 +125,7 @@ class Executor:
         cell, data = plan.cell, loaded(plan.cell.dataset)
         folder = self._new_folder(cell.name)
         with self._opened(plan, folder, run_id) as run, _report_kept_training(cell, folder):
-            same = None if run_id else self._found(identity=plan.result_key)
+            same = None if run_id else self._found(result_key=plan.result_key)
             if same:
                 finished = job.rename(cell, same, folder, report=log.info)
             else:
@@ -183,7 +183,7 @@ class Executor:
             run_id=run_id,
             parent=self.request.sweep_id,
             fingerprint=plan.fingerprint,
-            identity=plan.result_key,
+            result_key=plan.result_key,
             baseline=plan.baseline,
         )
 

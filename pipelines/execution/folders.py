@@ -1,9 +1,9 @@
 """A command's folder, which no other command may use at the same time."""
 
-import errno
-import fcntl
 from pathlib import Path
 from typing import TextIO
+
+from pipelines.system.locks import lock
 
 LOCK = ".opscore.lock"
 # The locks of this process, which the system releases when it ends.
@@ -17,18 +17,11 @@ def claim(folder: Path, setting: str) -> None:
     the folder, and OSError where it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / LOCK).open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        # A network file system without locks: only the folder's name keeps commands apart.
-        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-            return
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
+    file = (folder / LOCK).open("w")
+    if not lock(file.fileno(), wait=False):
+        file.close()
         raise ValueError(
             f"{setting} must be a folder in which no other command is at work, got {folder}: wait for that one, or "
             f"leave {setting} out for a new folder"
-        ) from error
-    _HELD.append(lock)
+        )
+    _HELD.append(file)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.system import machine, stopwatch
+from pipelines.system.locks import lock
 
 # What native libraries print although nothing is wrong: informational lines, that LiteRT uses its fast kernels, and the
 # converter's settings. On a machine without an NVIDIA driver, also that there is no CUDA.
@@ -148,16 +149,12 @@ def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
 
     on_wait: called once if another process holds it. The system releases the lock of a process that dies.
     """
-    import fcntl
-
     path = Path(tempfile.gettempdir()) / f"opscore-{os.getuid()}-{name}.lock"
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with path.open("w") as file:
+        if not lock(file.fileno(), wait=False):
             on_wait()
             with stopwatch.part("wait"):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock(file.fileno())
         yield
 
 

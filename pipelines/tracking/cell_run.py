@@ -24,8 +24,8 @@ from pipelines.system.places import PACKAGE
 from pipelines.system.runtime import hardware_name
 from pipelines.tracking import view
 from pipelines.tracking.client import retries, retry_on_conflict
-from pipelines.tracking.liveness import Pulse, identity
-from pipelines.tracking.tags import BASELINE, DELEGATED, FINGERPRINT, FOLDER, HEARTBEAT, IDENTITY, MAJORITY, PROCESS
+from pipelines.tracking.liveness import Pulse, process_id
+from pipelines.tracking.tags import BASELINE, DELEGATED, FINGERPRINT, FOLDER, HEARTBEAT, MAJORITY, PROCESS, RESULT_KEY
 
 if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
@@ -66,12 +66,12 @@ class RunReceipt(Record):
         return folder.with_name(f"{folder.name}.run.json")
 
 
-def keys_of(folder: Path, *, fingerprint: str, identity: str, baseline: str = "") -> dict[str, str]:
+def keys_of(folder: Path, *, fingerprint: str, result_key: str, baseline: str = "") -> dict[str, str]:
     """The tags by which a cell is found.
 
-    identity: its result key. baseline: the fingerprint of its baseline, empty where it has none.
+    result_key: of its plan. baseline: the fingerprint of its baseline, empty where it has none.
     """
-    keys = {FINGERPRINT: fingerprint, IDENTITY: identity, FOLDER: str(folder.resolve())}
+    keys = {FINGERPRINT: fingerprint, RESULT_KEY: result_key, FOLDER: str(folder.resolve())}
     return keys | ({BASELINE: baseline} if baseline else {})
 
 
@@ -118,7 +118,7 @@ class CellRun:
         import mlflow
 
         mlflow.set_system_metrics_sampling_interval(5)  # type: ignore[no-untyped-call]
-        all_tags = {**(tags or {}), PROCESS: identity()}
+        all_tags = {**(tags or {}), PROCESS: process_id()}
         active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=all_tags)
         run = cls(store, active.info.run_id)
         receipt = RunReceipt(

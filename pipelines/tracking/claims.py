@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from pipelines.tracking.liveness import DEAD_AFTER_S, Pulse, identity, is_gone
+from pipelines.tracking.liveness import DEAD_AFTER_S, Pulse, is_gone, process_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +76,7 @@ class Claims:
     def _create(self, name: str) -> bool:
         from mlflow import MlflowException
 
-        tags = {PROCESS: identity(), HEARTBEAT: f"{time.time():.0f}"}
+        tags = {PROCESS: process_id(), HEARTBEAT: f"{time.time():.0f}"}
         try:
             self._client.create_prompt(name, DESCRIPTION, tags)
         except MlflowException as error:

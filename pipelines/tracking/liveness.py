@@ -17,19 +17,19 @@ BEAT_S = 10.0
 DEAD_AFTER_S = 90.0
 
 
-def identity(pid: int | None = None) -> str:
+def process_id(pid: int | None = None) -> str:
     """A unique name of the process `pid`, by default this one: machine, pid and start."""
     process = psutil.Process(pid)
     return f"{stem(process.pid)}{process.create_time():.0f}"
 
 
 def stem(pid: int) -> str:
-    """The beginning of the identity of every process with this pid on this machine."""
+    """The beginning of the id of every process with this pid on this machine."""
     return f"{_machine()} {pid} "
 
 
 def is_gone(named: str) -> bool:
-    """Whether the process that `identity` named is known to have ended.
+    """Whether the process that `process_id` named is known to have ended.
 
     That is unknown for a process on another machine, and for an empty name: a claim that is being deleted has lost its
     tags.

@@ -7,7 +7,6 @@ tables.
 
 from __future__ import annotations
 
-import fcntl
 import shlex
 import sqlite3
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.system.errors import StoreError
+from pipelines.system.locks import lock
 from pipelines.tracking.address import sqlite_path, sqlite_uri
 from pipelines.tracking.client import connected, quieten
 
@@ -128,8 +128,8 @@ def _is_postgresql(uri: str) -> bool:
 
 @contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with path.open("w") as file:
+        lock(file.fileno())
         yield
 
 

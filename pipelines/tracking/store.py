@@ -37,7 +37,7 @@ PARENT = "mlflow.parentRunId"
 TABLE = "cells.json"
 NEWEST_FIRST = ("attributes.start_time DESC",)
 # The tags by which `find` looks for a cell, by the words of its callers.
-SOUGHT = {"fingerprint": tags.FINGERPRINT, "identity": tags.IDENTITY}
+SOUGHT = {"fingerprint": tags.FINGERPRINT, "result_key": tags.RESULT_KEY}
 
 
 class Store(RunFiles):
@@ -89,7 +89,7 @@ class Store(RunFiles):
     def find(self, *, since: int = 0, **values: str) -> str | None:
         """The id of the newest finished run with these tags and a readable result; None where there is none.
 
-        since: milliseconds since 1970; runs that began earlier do not count. values: of `fingerprint` or `identity`,
+        since: milliseconds since 1970; runs that began earlier do not count. values: of `fingerprint` or `result_key`,
         and of tags for people.
         """
         named = {SOUGHT.get(key, key): value for key, value in values.items()}
@@ -218,17 +218,17 @@ class Store(RunFiles):
         run_id: str | None = None,
         parent: str | None = None,
         fingerprint: str,
-        identity: str,
+        result_key: str,
         baseline: str = "",
     ) -> Iterator[CellRun]:
         """A run for `cell`, which ends as `CellRun.opened` says.
 
-        folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. identity: the result key.
+        folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. result_key: of its plan.
         baseline: the fingerprint of its baseline, empty where it has none.
         """
         # Those for people first: MLflow shows tags in the order in which they were set.
         named = CellRun.tags(cell) | ({PARENT: parent} if parent else {})
-        keys = keys_of(folder, fingerprint=fingerprint, identity=identity, baseline=baseline)
+        keys = keys_of(folder, fingerprint=fingerprint, result_key=result_key, baseline=baseline)
         named |= keys
         with CellRun.opened(self, folder=folder, run_id=run_id, tags=named, keys=keys, images=data.digest) as run:
             run.start(cell, data)

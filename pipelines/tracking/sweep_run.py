@@ -14,7 +14,7 @@ from pipelines.results.columns import HEADLINE
 from pipelines.results.outcome import Outcome
 from pipelines.system import stopwatch
 from pipelines.tracking.cell_run import NOTE
-from pipelines.tracking.liveness import Pulse, identity
+from pipelines.tracking.liveness import Pulse, process_id
 from pipelines.tracking.store import TABLE
 from pipelines.tracking.tags import HEARTBEAT, PROCESS
 
@@ -44,7 +44,7 @@ class SweepRun:
     @classmethod
     def open(cls, store: Store, *, name: str, overrides: Sequence[str], config: str, run_id: str | None) -> SweepRun:
         """Open the parent run, or adopt the open run `run_id`. config: the composed configuration, YAML."""
-        tags = {"sweep": " ".join(overrides), "mlflow.runName": name, PROCESS: identity()}
+        tags = {"sweep": " ".join(overrides), "mlflow.runName": name, PROCESS: process_id()}
         client = store.client
         if run_id is None:
             run_id = client.create_run(store.experiment_id).info.run_id

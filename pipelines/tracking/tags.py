@@ -10,7 +10,7 @@ from collections.abc import Mapping
 PREFIX = "opscore."
 FINGERPRINT = f"{PREFIX}fingerprint"
 # The result key.
-IDENTITY = f"{PREFIX}identity"
+RESULT_KEY = f"{PREFIX}identity"
 # The fingerprint of the cell's baseline.
 BASELINE = f"{PREFIX}baseline"
 PROCESS = f"{PREFIX}process"

@@ -232,7 +232,7 @@ def fingerprint(cell: Cell) -> str:
 # Paths do not count, and neither measurement nor score changes the exported model.
 ONLY_A_PLACE = ("dataset.data_dir", "dataset.source_dir", "dataset.path", "dataset.name", "model.name")
 FILES = ("weights", "model.path", "model.class_names", "model.custom_objects")
-ONLY_IN_THE_IDENTITY = ("measurement.", "score.")
+ONLY_IN_THE_RESULT_KEY = ("measurement.", "score.")
 
 
 def fields_of(part: object, path: str) -> Iterator[str]:
@@ -314,10 +314,10 @@ def test_fingerprint_holds_every_field_that_matters(tmp_path: Path) -> None:
             seen.add(path)
             other = changed(cell, path)
             plan = Plan.of(other, content_of)
-            fingerprint_, identity = plan.fingerprint, plan.result_key
+            fingerprint_, key = plan.fingerprint, plan.result_key
             place = path.endswith(ONLY_A_PLACE)
-            assert (identity != before[1]) is not place, f"{cell.name}: {path}"
-            matters = not place and not path.startswith(ONLY_IN_THE_IDENTITY)
+            assert (key != before[1]) is not place, f"{cell.name}: {path}"
+            matters = not place and not path.startswith(ONLY_IN_THE_RESULT_KEY)
             assert (fingerprint_ != before[0]) is matters, f"{cell.name}: {path}"
     # All groups were gone through, chains and sources too.
     assert {"seed", "deterministic", "training.epochs", "model.input_size", "dataset.limit_train", "score.size"} <= seen

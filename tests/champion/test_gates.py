@@ -401,7 +401,7 @@ def test_promoted_seed_itself_keeps_the_accuracy() -> None:
     assert decision.winner.gates[4].reason.startswith("80.5 dB over 3 seeds")
 
 
-def test_images_on_which_both_are_wrong_do_not_widen_the_interval() -> None:
+def test_images_that_both_get_wrong_do_not_widen_it() -> None:
     own, champion = predictions(880, differing=200), predictions(900)
     assert gates.accuracy(own, champion, margin=0.01).passed
     right = np.zeros(IMAGES, bool)

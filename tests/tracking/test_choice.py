@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 def test_older_run_is_found_where_the_newest_has_lost_its_files(copy: Copy) -> None:
     older = copy.run("quantize_int8")
     recorded_like(copy, older, {}, {})
-    identity = older.data.tags["opscore.identity"]
-    assert Store.existing(copy.uri, "mine").find(identity=identity) == older.info.run_id
+    key = older.data.tags["opscore.identity"]
+    assert Store.existing(copy.uri, "mine").find(result_key=key) == older.info.run_id
 
 
 def test_cells_of_a_killed_sweep_can_be_chosen(copy: Copy, opscore: Command) -> None:

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from pipelines.tracking import claims as module
 from pipelines.tracking import liveness, tags
 from pipelines.tracking.claims import HEARTBEAT, PREFIX, PROCESS, Claims
-from pipelines.tracking.liveness import Pulse, identity, is_gone
+from pipelines.tracking.liveness import Pulse, is_gone, process_id
 from pipelines.tracking.store import Store
 
 FINGERPRINT = "ab" * 32
@@ -35,7 +35,7 @@ def client(store: Store) -> Iterator[MlflowClient]:
 
 
 def dead_process() -> str:
-    program = "from pipelines.tracking.liveness import identity; print(identity())"
+    program = "from pipelines.tracking.liveness import process_id; print(process_id())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -114,7 +114,7 @@ def test_a_claim_shows_that_its_owner_lives(client: MlflowClient, monkeypatch: p
     monkeypatch.setattr(liveness, "BEAT_S", 0.1)
     with Claims(client).held(FINGERPRINT):
         (claim,) = client.search_prompts()
-        assert claim.tags[PROCESS] == identity()
+        assert claim.tags[PROCESS] == process_id()
         client.set_prompt_tag(claim.name, HEARTBEAT, "0")
         time.sleep(1)
         (claim,) = client.search_prompts()
@@ -150,7 +150,7 @@ def test_failed_heartbeat_stops_neither_work_nor_heartbeat(monkeypatch: pytest.M
 
 
 def test_liveness_of_local_and_remote_processes() -> None:
-    own = identity()
+    own = process_id()
     assert not is_gone(own)
     assert is_gone(dead_process())
     assert not is_gone(ELSEWHERE)
@@ -162,7 +162,7 @@ def test_liveness_of_local_and_remote_processes() -> None:
 
 def test_only_runs_of_dead_processes_are_closed(store: Store) -> None:
     client = store.client
-    processes = {"dead": dead_process(), "alive": identity(), "elsewhere": ELSEWHERE}
+    processes = {"dead": dead_process(), "alive": process_id(), "elsewhere": ELSEWHERE}
     now, long_ago = str(time.time()), str(time.time() - 3600)
 
     def opened(process: str, heartbeat: str, prefix: str = tags.PREFIX) -> str:

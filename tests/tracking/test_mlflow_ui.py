@@ -49,7 +49,7 @@ def record_cell(store: Store, folder: Path) -> str:
     cell = composed("dataset=digits", "technique=quantize_int8")
     with (
         pytest.MonkeyPatch.context() as patch,
-        store.run(cell, data, files.folder, fingerprint="f" * 64, identity="1" * 64) as run,
+        store.run(cell, data, files.folder, fingerprint="f" * 64, result_key="1" * 64) as run,
     ):
         patch.setattr(CellRun, "_has_model", lambda _: True)
         run.record(Finished(result=result, files=files), data)

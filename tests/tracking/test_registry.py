@@ -64,9 +64,9 @@ def test_runs_of_older_versions_are_found_and_promoted(copy: Copy, opscore: Comm
     with closing(sqlite3.connect(copy.uri.removeprefix("sqlite:///"))) as database, database:
         database.execute("UPDATE tags SET key = substr(key, length('opscore.') + 1) WHERE key LIKE 'opscore.%'")
     run = copy.run("quantize_int8")
-    fingerprint, identity = (run.data.tags[name] for name in ("fingerprint", "identity"))
+    fingerprint, key = (run.data.tags[name] for name in ("fingerprint", "identity"))
     store = Store.existing(copy.uri, "mine")
-    found = store.find(fingerprint=fingerprint, identity=identity, model="small_cnn", dataset="digits")
+    found = store.find(fingerprint=fingerprint, result_key=key, model="small_cnn", dataset="digits")
     assert found == run.info.run_id
     assert store.find(fingerprint="0" * 64) is None
     (cell,) = [one for one in store.finished_cells("digits") if one.run_id == run.info.run_id]

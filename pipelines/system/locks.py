@@ -1,0 +1,27 @@
+"""Locks on open files, which the system releases when their process ends."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+
+# Of a network file system without locks, such as NFS whose server runs no lock daemon.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def lock(file: int, *, shared: bool = False, wait: bool = True) -> bool:
+    """Lock an open file for this process alone, or together with others that share it.
+
+    file: its descriptor. wait: until no other process is in the way; else False is returned where one is. Where the
+    file system has no locks, there is none: files then only have their names to keep processes apart.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _WITHOUT_LOCKS:
+            return True
+        if not wait and error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True

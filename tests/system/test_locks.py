@@ -1,0 +1,44 @@
+"""Locks on real files, each of whose open descriptions locks for itself, as that of another process does."""
+
+import errno
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from pipelines.datasets.locked_files import Lock
+from pipelines.execution import folders
+from pipelines.system.locks import lock
+
+
+def test_one_holds_a_lock_alone_and_several_share_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    with path.open("w") as one, path.open("w") as other:
+        assert lock(one.fileno())
+        assert not lock(other.fileno(), wait=False)
+        assert not lock(other.fileno(), shared=True, wait=False)
+        assert lock(one.fileno(), shared=True)
+        assert lock(other.fileno(), shared=True, wait=False)
+        assert not lock(other.fileno(), wait=False)
+        one.close()
+        assert lock(other.fileno(), wait=False)
+
+
+def test_file_system_without_locks_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    with Lock(tmp_path / "image.lock") as held:
+        held.shared()
+        assert held.exclusive()
+    folders.claim(tmp_path / "outputs", "hydra.run.dir")
+
+
+def test_other_errors_of_a_lock_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with (tmp_path / "a.lock").open("w") as file, pytest.raises(OSError, match="Input/output error"):
+        lock(file.fileno(), wait=False)
