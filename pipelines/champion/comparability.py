@@ -24,12 +24,21 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
     if not what:
         return
     both = [{name: conditions(one).get(name, "null") for name in names if _what(name)} for one in (champion, cell)]
-    values = [f"{'' if name in _WORDS else f'{name} '}{own} and {both[1][name]}" for name, own in both[0].items()]
-    on_device = "; to compare machines, measure all on one device and add --target" if "hardware" in names else ""
+    values = [
+        f"{'' if name in _WORDS else f'{name} '}{own} and {both[1][name]}"
+        for name, own in both[0].items()
+        if name != "timed"
+    ]
+    listing = f" ({'; '.join(values)})" if values else ""
+    # Another machine reuses the champion's cell.
+    mend = (
+        "measure all on one device and add --target"
+        if "hardware" in names
+        else "run its cell again with their settings, choose such candidates by --filter"
+    )
     raise ValueError(
-        f"the champion, {champion.name} of run {champion.run_id}, and the candidates were {listed(what)} "
-        f"({'; '.join(values)}) and cannot be compared: run its cell again with their settings, choose such candidates "
-        f"by --filter, or add --anew to the command to replace it by the best candidate{on_device}"
+        f"the champion, {champion.name} of run {champion.run_id}, and the candidates were {listed(what)}{listing} and "
+        f"cannot be compared: {mend}, or add --anew to the command to replace it by the best candidate"
     )
 
 

@@ -217,6 +217,7 @@ def _check_alone(send: str, chosen: Selection) -> None:
     given = {name: value for name, value in {**chosen.conditions, **options}.items() if value}
     if given:
         name, value = next(iter(given.items()))
+        name = {"paths": "files"}.get(name, name)
         value = value if isinstance(value, str) else ",".join(map(str, value))
         raise MisuseError(
             f"send takes a session as it was measured, got {name}={value} with send={send}: leave {name} out, or "

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,97 @@ if TYPE_CHECKING:
 MAX_MISSES = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """The cells of a dataset that may become its champion.
+
+    name: of the registered model. champion, version: the present one and its version, if any; with --anew, there is no
+    champion to compare with. train_time_note: why training times do not count, else empty.
+    """
+
+    name: str
+    cells: list[RecordedCell]
+    champion: RecordedCell | None
+    version: Version | None
+    registry: Registry
+    device_notes: Sequence[str]
+    train_time_note: str
+
+    @classmethod
+    def of(cls, chosen: Selection, *, anew: bool, device: Device | None) -> Candidates:
+        """Choose from a store. Raises MisuseError, ValueError where cells cannot be compared, and StoreError."""
+        with arguments.checked():
+            name = model_name(arguments.required_dataset(chosen.dataset))
+        store = chosen.store()
+        registry = Registry(store.uri, store.client)
+        version = registry.aliased(name, CHAMPION)
+        champion = registry.cell(version) if version and not anew else None
+        found = chosen.timed(store, device)
+        cells = _newest(found.cells)
+        comparability.check_comparable(cells)
+        if champion and device:
+            champion = _on_device(champion, store, device)
+        compared = training_time.comparable([*cells, champion] if champion else cells)
+        return cls(
+            name=name,
+            cells=compared[: len(cells)],
+            champion=compared[-1] if champion else None,
+            version=version,
+            registry=registry,
+            device_notes=found.notes,
+            train_time_note=training_time.note(compared) or "",
+        )
+
+    def decide(self, limits: gates.Limits) -> gates.Decision:
+        """Take them through the gates."""
+        again = (
+            _remeasured(self.cells, self.champion, self.version, self.registry)
+            if self.champion and self.version
+            else []
+        )
+        predictions_of = self.registry.predictions
+        return gates.decide(self.cells, self.champion, remeasured=again, predictions_of=predictions_of, limits=limits)
+
+    def heading(self) -> Iterator[str]:
+        """How many there are, and what to know of their figures."""
+        count = f"{len(self.cells)} candidate{'' if len(self.cells) == 1 else 's'}"
+        profile = comparability.profile(self.cells[0])
+        yield f"{count} for {self.name}, tested on the same images, scored by {profile}"
+        yield from self.device_notes
+        if trained := training_note(self.cells):
+            yield f"Note: the candidates were {trained}."
+        if self.train_time_note:
+            yield self.train_time_note
+        if any(len(entry.runs) > 1 for entry in entries_of(self.cells)):
+            yield (
+                "Note: accuracies and scores of seeds are averaged; of the winner's seeds that keep --max-drop, that "
+                "with the best score is promoted."
+            )
+
+    def register(self, winner: gates.Assessment, champion: RecordedCell | None) -> str:
+        """Make the winner champion; gives a sentence on it. champion: what it was compared with."""
+        run_id = winner.cell.run_id
+        reasons = _reasons(winner, self.cells, champion, self.version)
+        reasons |= {"train_time_note": self.train_time_note} if self.train_time_note else {}
+        reasons[SHA256] = self.registry.exported_sha256(run_id)
+        made = self.registry.promote(
+            self.name,
+            run_id,
+            reasons=reasons,
+            description=description.of_version(
+                self.registry.result(run_id),
+                winner.gates,
+                candidates=len(self.cells),
+                replaced=reasons["replaced"],
+                cell=winner.cell,
+            ),
+            about=_about(self.name, winner.cell, self.registry),
+        )
+        replaced = self.version is not None and self.version.number != made.number
+        former = f", version {self.version.number} is {PREVIOUS}" if self.version and replaced else ""
+        return f"It is version {made.number} of {self.name} now, the {CHAMPION}{former}."
+
+
 def promoted(
     chosen: Selection,
     *,
@@ -62,36 +154,12 @@ def promoted(
     anew: ignore the champion. device: whose times count; None for those of the cells' own runs. Raises MisuseError, or
     ValueError where no cell passes the gates, with the nearest misses, or the cells cannot be compared.
     """
-    with arguments.checked():
-        name = model_name(arguments.required_dataset(chosen.dataset))
-    store = chosen.store()
-    registry = Registry(store.uri, store.client)
-    version = registry.aliased(name, CHAMPION)
-    champion = registry.cell(version) if version and not anew else None
-    found = chosen.timed(store, device)
-    cells = _newest(found.cells)
-    comparability.check_comparable(cells)
-    if champion and device:
-        champion = _on_device(champion, store, device)
-    compared = training_time.comparable([*cells, champion] if champion else cells)
-    cells, champion = compared[: len(cells)], compared[-1] if champion else None
-    train_time_note = training_time.note(compared)
-    again = _remeasured(cells, champion, version, registry) if champion and version else []
-    decision = gates.decide(cells, champion, remeasured=again, predictions_of=registry.predictions, limits=limits)
-    count = f"{len(cells)} candidate{'' if len(cells) == 1 else 's'}"
-    lines = [f"{count} for {name}, tested on the same images, scored by {comparability.profile(cells[0])}"]
-    lines += found.notes
-    trained = training_note(cells)
-    lines += [f"Note: the candidates were {trained}."] if trained else []
-    lines += [train_time_note] if train_time_note else []
-    if any(len(entry.runs) > 1 for entry in entries_of(cells)):
-        lines.append(
-            "Note: accuracies and scores of seeds are averaged; of the winner's seeds that keep --max-drop, that with "
-            "the best score is promoted."
-        )
-    lines = [wrapped(line, width) for line in lines]
+    candidates = Candidates.of(chosen, anew=anew, device=device)
+    name, version, registry = candidates.name, candidates.version, candidates.registry
+    decision = candidates.decide(limits)
+    lines = [wrapped(line, width) for line in candidates.heading()]
     if dry_run:
-        lines += [*_shortlists(cells, registry, width), ""]
+        lines += [*_shortlists(candidates.cells, registry, width), ""]
     winner = decision.winner
     if winner is None:
         return "\n".join([*lines, _nobody(decision, version, name, registry, width)])
@@ -103,25 +171,9 @@ def promoted(
     if dry_run:
         instead = f" in the place of version {version.number}" if version else ""
         ending = f"Dry run: it would be {CHAMPION} of {name}{instead}; nothing was changed."
-        return "\n".join([*lines, wrapped(ending, width)])
-    reasons = _reasons(winner, cells, decision.champion, version)
-    reasons |= {"train_time_note": train_time_note} if train_time_note else {}
-    reasons[SHA256] = registry.exported_sha256(winner.cell.run_id)
-    made = registry.promote(
-        name,
-        winner.cell.run_id,
-        reasons=reasons,
-        description=description.of_version(
-            registry.result(winner.cell.run_id),
-            winner.gates,
-            candidates=len(cells),
-            replaced=reasons["replaced"],
-            cell=winner.cell,
-        ),
-        about=_about(name, winner.cell, registry),
-    )
-    former = f", version {version.number} is {PREVIOUS}" if version and version.number != made.number else ""
-    return "\n".join([*lines, wrapped(f"It is version {made.number} of {name} now, the {CHAMPION}{former}.", width)])
+    else:
+        ending = candidates.register(winner, decision.champion)
+    return "\n".join([*lines, wrapped(ending, width)])
 
 
 def _on_device(champion: RecordedCell, store: Store, device: Device) -> RecordedCell:

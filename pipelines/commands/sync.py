@@ -46,7 +46,8 @@ def _receipt(folder: Path) -> RunReceipt:
         return RunReceipt.load(path)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path.name} must be the receipt of the cell's run, got a damaged file ({error}): run the cell again"
+            f"{path.name} must be the receipt of the cell's run, got a damaged file ({error}): run the cell again, "
+            f"then delete {path}"
         ) from error
 
 

@@ -189,12 +189,12 @@ def _tied(entries: Sequence[Entry], train_spread: float, *, draws: int, seed: in
 def possible_scores(entry: Entry, train_spread: float, draws: int, seed: Sequence[int]) -> Floats:
     """Draws of an entry's score. Each entry has a seed of its own, so that its draws do not depend on other entries.
 
-    Accuracy: from its binomial posterior under Jeffreys' prior, independent of other entries, though all share the
-    test images. Several runs: in addition the mean's t distribution, as their spread has no other images in it. One
-    run: latency from the interval of its ratio, that of a repeat, sqrt(2) times as wide as the error of one
-    measurement, and training times that scatter by train_spread, in which a training that several entries share is the
-    same draw for all. This finds too many ties rather than too few, but for what the load of the machine has done to
-    the time of a cell's own run, which no interval holds.
+    Accuracy: from its binomial posterior under Jeffreys' prior, independent of other entries, though all share the test
+    images. Several runs: plus the t distribution of the mean score, whose spread does not include the choice of the
+    images, as all seeds saw the same. One run: latency from the interval of its ratio, that of a repeat, sqrt(2) times
+    as wide as the error of one measurement, and training times that scatter by train_spread, in which a training that
+    several entries share is the same draw for all. This finds too many ties rather than too few, but for what the load
+    of the machine has done to the time of a cell's own run, which no interval holds.
     """
     rng = np.random.default_rng(seed)
     if len(entry.runs) > 1:

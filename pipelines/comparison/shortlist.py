@@ -166,14 +166,15 @@ def difference(
     )
 
 
-def images_to_tell(drop: float, allowance: float, discordant: float) -> float:
+def images_to_tell(drop: float, allowance: float, discordant: float, of_seeds: float = 0.0) -> float:
     """The number of test images on which a drop's 95% bound would be within an allowance; infinite where none is.
 
-    discordant: share of images that exactly one of the two gets right. From the half width of the paired difference,
-    z sqrt((q - d^2) / n) = allowance - d (`statistics.paired_difference`), with d and q as adjusted there.
+    discordant: share of images that exactly one of the two gets right. of_seeds: half width by the spread of the seeds,
+    which more images do not change. From the half width of the paired difference, z sqrt((q - d^2) / n) = room
+    (`statistics.paired_difference`), with d and q as adjusted there, and room^2 = (allowance - d)^2 - of_seeds^2.
     """
-    room = allowance - drop
-    return Z**2 * (discordant - drop**2) / room**2 if room > ROUNDING else math.inf
+    room = max(0.0, allowance - drop) ** 2 - of_seeds**2
+    return Z**2 * (discordant - drop**2) / room if room > ROUNDING**2 else math.inf
 
 
 def images_for_points(accuracy: float, images: int, points: float = RESOLVABLE) -> float:
@@ -251,8 +252,9 @@ def doubt(
     loses = f"not sure on {images:,} images, where it may lose {-100 * found.low:.1f} points"
     if found.seeds_low is not None and -found.seeds_low > allowance + ROUNDING:
         return f"{loses}; its seeds differ so much that more of them are needed to decide it"
-    adjusted = (found.discordant * images + 2) / (images + 2)
-    enough = images_to_tell(-(found.low + found.high) / 2, allowance, adjusted)
+    adjusted, drop = (found.discordant * images + 2) / (images + 2), -(found.low + found.high) / 2
+    of_seeds = 0.0 if found.seeds_low is None else -found.seeds_low - drop
+    enough = images_to_tell(drop, allowance, adjusted, of_seeds)
     # Next to the number of images, the approximation says nothing.
     is_known = MIN_TIMES_MORE * images < enough < MAX_TIMES_MORE * images
     decisive = f"; about {_two_digits(enough):,} would decide it" if is_known else ""

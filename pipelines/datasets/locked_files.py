@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.system.locks import lock
+from pipelines.system.locks import NoLocksError, lock
 
 
 class Lock:
@@ -33,11 +33,20 @@ class Lock:
 
     def exclusive(self, *, wait: bool = False) -> bool:
         """Lock for this process alone; without `wait`, False if another process holds the lock."""
-        return lock(self._file, wait=wait)
+        return self._lock(wait=wait)
 
     def shared(self) -> None:
         """Share the lock with other processes; waits while one holds it exclusively."""
-        lock(self._file, shared=True)
+        self._lock(shared=True)
+
+    def _lock(self, **how: bool) -> bool:
+        try:
+            return lock(self._file, **how)
+        except NoLocksError as error:
+            raise OSError(
+                f"OPSCORE_CACHE must be on a file system with locks, got {self.path.parent}: for example `export "
+                "OPSCORE_CACHE=/var/tmp/opscore`"
+            ) from error
 
     @property
     def current(self) -> bool:

@@ -1,6 +1,5 @@
 """Seeded, stratified subsets and splits, as positions in an array of labels."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -33,12 +32,16 @@ def stratified_split(
     Raises ValueError, naming `field`, if the fraction makes that impossible.
     """
     classes, total, size = len(np.unique(labels)), len(labels), round(len(labels) * fraction)
-    if not classes <= size <= total - leave * classes:
-        low, high = math.ceil(1000 * classes / total) / 1000, math.floor(1000 - 1000 * leave * classes / total) / 1000
-        mend = f"set {field}={low:g}, or up to {high:g}" if low <= high else "add images, 2 of each class or more"
+    least, most = classes, total - leave * classes
+    if not least <= size <= most:
+        working = [part / 1000 for part in range(1, 1000) if least <= round(total * part / 1000) <= most]
+        mend = f"add images, {1 + leave} of each class or more"
+        if working:
+            mend = f"set {field}={working[0]:g}" + (f", or up to {working[-1]:g}" if len(working) > 1 else "")
+        left = "an image" if leave == 1 else f"{leave} images"
         raise ValueError(
-            f"{field} must give each part an image of each of the {classes} classes, got {fraction:g} of "
-            f"{total} images, which is {size}: {mend}"
+            f"{field} must take an image of each of the {classes} classes and leave {left} of each, got {fraction:g} "
+            f"of {total} images, which is {size}: {mend}"
         )
     part = _draw(labels, size, seed=seed, leave=leave)
     rest = np.setdiff1d(np.arange(total), part)

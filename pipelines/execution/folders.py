@@ -1,9 +1,10 @@
 """A command's folder, which no other command may use at the same time."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from pipelines.system.locks import lock
+from pipelines.system.locks import NoLocksError, lock
 
 LOCK = ".opscore.lock"
 # The locks of this process, which the system releases when it ends.
@@ -18,10 +19,12 @@ def claim(folder: Path, setting: str) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / LOCK).open("w")
-    if not lock(file.fileno(), wait=False):
-        file.close()
-        raise ValueError(
-            f"{setting} must be a folder in which no other command is at work, got {folder}: wait for that one, or "
-            f"leave {setting} out for a new folder"
-        )
     _HELD.append(file)
+    # Without locks, only the folder's name keeps commands apart.
+    with suppress(NoLocksError):
+        if not lock(file.fileno(), wait=False):
+            _HELD.pop().close()
+            raise ValueError(
+                f"{setting} must be a folder in which no other command is at work, got {folder}: wait for that one, or "
+                f"leave {setting} out for a new folder"
+            )

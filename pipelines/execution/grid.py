@@ -121,14 +121,14 @@ def check_single(config: DictConfig) -> None:
     and limits of a sweep's cells.
     """
     job = HydraConfig.get()
-    named = [word for word in job.overrides.task if re.match(r"\+*sweep[.=]", word)]
-    limits = [f"sweep.{name}" for name in ("timeout_s", "threads") if config.sweep[name] is not None]
-    # A study's file may have them for its sweep.
-    if named and limits:
-        raise ValueError(
-            f"{limits[0]} is for the cells of a sweep, got {named[0]} for a single cell: run "
-            f"`{grid_command(job.overrides.task)}`, or leave it out"
-        )
+    # A study's file may have limits for its sweep.
+    for name in ("timeout_s", "threads"):
+        named = [word for word in job.overrides.task if re.match(rf"\+*sweep(\.{name})?=", word)]
+        if named and config.sweep[name] is not None:
+            raise ValueError(
+                f"sweep.{name} is for the cells of a sweep, got {named[-1]} for a single cell: run "
+                f"`{grid_command(job.overrides.task)}`, or leave it out"
+            )
     params = job.sweeper.get("params") or {}
     study = job.runtime.choices.get(STUDY)
     fixed = {word.lstrip("+").partition("=")[0] for word in job.overrides.task}

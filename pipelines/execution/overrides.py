@@ -44,7 +44,7 @@ def expand(arguments: list[str]) -> list[str]:
     # MLflow logs its parameters onto the run, which then takes no other value.
     parameters = {word.partition("=")[0] for word in arguments[:at]}
     for word in words:
-        key, _, value = word.partition("=")
+        key, _, value = word.lstrip("+").partition("=")
         if key in parameters:
             raise MisuseError(
                 f"{key} is a parameter of the entry point and must not be in overrides, got {word}: write "

@@ -52,7 +52,8 @@ def rehearse(
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, ValueError) and guard.is_refusal(error) else _reason(error)
-        raise ValueError(f"{technique.name} does not take this model: {reason}") from error
+        named = reason.startswith(technique.name)
+        raise ValueError(reason if named else f"{technique.name} does not take this model: {reason}") from error
     if not idle.fits and not verify:
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -49,7 +49,7 @@ def question(cells: int, dataset: str) -> str:
 
 
 def why(comparison: Comparison, found: Shortlist | None) -> str:
-    """The answer and its reason, in one sentence."""
+    """The answer and its reason."""
     if found is None:
         return notes(comparison)[0]
     row, best, names = found.recommended, found.most_accurate, short_names(comparison)
@@ -69,7 +69,7 @@ def why(comparison: Comparison, found: Shortlist | None) -> str:
         sentences.append(f"It took {training} training.")
     if not row.is_near:
         enough = math.ceil(1000 * (row.drop - ROUNDING)) / 1000
-        sentences.append(f"`opscore promote` takes it with --max-drop {enough:g}.")
+        sentences.append(f"`opscore promote --max-drop {enough:g}` allows this loss.")
     return " ".join(sentences)
 
 

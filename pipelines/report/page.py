@@ -150,7 +150,7 @@ def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
 def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
     """All figures of one dataset."""
     winner = comparison.winner
-    leading = f"The fittest is {winner.label}." if winner else "No cell is eligible."
+    leading = f"The highest score has {winner.label}." if winner else "No cell is eligible."
     names = {name for entry in comparison.entries for name in (entry.label, entry.dataset, entry.model)}
     families, missing = fonts.find_families(names)
     with in_style(families):

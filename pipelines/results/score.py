@@ -49,7 +49,7 @@ def kappa(accuracy: Number, chance: float) -> Number:
 def factors(*, accuracy: float, chance: float, compressed_bytes: float, test_ms: float, train_s: float | None) -> Terms:
     """What the score's exponents multiply, in dB: its terms if every exponent is 1.
 
-    accuracy, chance: fractions. test_ms, train_s: of one image and of all training; the training's is 0 if unknown.
+    accuracy, chance: fractions. test_ms: of one image. train_s: of all training; None if unknown, whose term is 0.
     """
     return Terms(
         accuracy=decibels(1.0, math.log10(100 * kappa(accuracy, chance))),
@@ -71,9 +71,9 @@ class Limited:
     compressed_bytes: float
     test_ms: float
     train_s: float | None
-    drop: float = 0.0
-    time_ratio: float = 1.0
-    size_ratio: float = 1.0
+    drop: float
+    time_ratio: float
+    size_ratio: float
 
     def sentence(self, name: str, limit: float) -> str:
         """That this limit is missed. name: of BUDGETS or GOALS."""

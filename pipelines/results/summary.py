@@ -98,9 +98,9 @@ def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:
     lines = []
     if result.comparison is not None:
         c = result.comparison
-        # Without a training time, or without a weight for it, time is testing alone.
-        both = explain and c.train_ratio is not None and result.score.train_time != 0
-        remark = " (time is testing and training together)" if both else ""
+        # Without a training time, time is testing alone.
+        both = explain and c.train_ratio is not None
+        remark = " (time is testing and training together, as the score weighs them)" if both else ""
         lines += [_verdict(result, c), _repeat(c), _dimensions(c) + remark + "."]
     if result.timing.train_total_s is None:
         lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")

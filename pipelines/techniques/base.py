@@ -137,7 +137,7 @@ class Technique(ABC):
     def check_network(self, model: Build) -> None:  # noqa: B027 (most techniques work on every network)
         """Raise ValueError where these settings do not suit the network, before its baseline is trained.
 
-        model: builds the network, with random weights. `apply` meets the same networks with trained weights.
+        model: builds the network as it is before any technique, with random weights.
         """
 
     def check_source(self, model: Build, source: Build) -> None:  # noqa: B027 (most take any source)

@@ -53,7 +53,7 @@ def quieten() -> None:
 
 @contextmanager
 def retries(count: int) -> Iterator[None]:
-    """Let MLflow repeat a request that its server refuses `count` times."""
+    """Within the block, MLflow repeats a failed request at most `count` times."""
     before = os.environ.get(RETRIES)
     os.environ[RETRIES] = str(count)
     try:

@@ -38,7 +38,7 @@ SHA256 = f"{tags.PREFIX}artifact_sha256"
 # MLflow's limit for the texts of a version, on every kind of store.
 TEXT_CHARACTERS = 5000
 # Reasons that not every promotion has, by name or by the beginning of the name: those of an earlier one are removed.
-OPTIONAL = ("target", "runtime", "threads", "train_time_note")
+OPTIONAL = ("target", "runtime", "threads", "train_time_note", "hardware_note")
 OPTIONAL_PREFIXES = ("gate/", SCORES)
 # The exported model in the logged pyfunc.
 _SERVED = f"artifacts/{MODEL}"

@@ -143,6 +143,13 @@ def test_seeds_are_paired_and_widen_the_interval() -> None:
     assert "its seeds differ so much" in doubt(scattered, top, 0.02, known)
 
 
+def test_more_images_do_not_narrow_the_spread_of_seeds() -> None:
+    # By hand: (1.96^2 * (0.05 - 0.01^2)) / (0.01^2 - 0.009^2) = 0.19169 / 1.9e-5.
+    assert images_to_tell(0.01, 0.02, 0.05, 0.009) == pytest.approx(10_089, rel=1e-3)
+    assert images_to_tell(0.01, 0.02, 0.05) == pytest.approx(1917, rel=1e-3)
+    assert images_to_tell(0.01, 0.02, 0.05, 0.011) == math.inf
+
+
 def test_images_that_would_tell_by_hand() -> None:
     # z^2 (0.02 - 0.0001) / (0.02 - 0.01)^2
     assert images_to_tell(0.01, 0.02, 0.02) == pytest.approx(1.959964**2 * 0.0199 / 0.0001)

@@ -41,8 +41,8 @@ def test_places_are_shared_by_largest_remainder(counts, size, leave, expected):
         (
             [0, 0, 1, 1, 2, 2, 2],
             0.1,
-            "f must give each part an image of each of the 3 classes, got 0.1 of 7 images, which is 1: "
-            "set f=0.429, or up to 0.571",
+            "f must take an image of each of the 3 classes and leave an image of each, got 0.1 of 7 images, which is "
+            "1: set f=0.358, or up to 0.642",
         ),
     ],
 )
@@ -80,6 +80,17 @@ def test_class_with_too_few_images_is_named(parts, few, sentence):
     with pytest.raises(ValueError) as caught:
         Npz(path="a.npz").partition(labels, ("ant", "bee"), 0.2)
     assert str(caught.value) == f"a class must have at least {sentence}: add images of it, or leave the class out"
+
+
+def test_fraction_that_the_message_names_works():
+    labels, names = {"train": np.repeat([0, 1, 2], 3)}, ("ant", "bee", "cat")
+    with pytest.raises(ValueError, match=r"leave 2 images of each, got 0\.6 of 9 images, which is 5") as caught:
+        Npz(path="a.npz").partition(labels, names, 0.6)
+    # From 2.5 images on, and up to 3.5.
+    assert str(caught.value).endswith(": set dataset.test_fraction=0.278, or up to 0.388")
+    for fraction in (0.278, 0.388):
+        chosen = Npz(path="a.npz", validation_fraction=0.5).partition(labels, names, fraction)
+        assert [len(index) for _, index in chosen.values()] == [3, 3, 3]
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.8])

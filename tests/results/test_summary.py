@@ -95,7 +95,7 @@ def test_table_has_the_baseline_in_a_column() -> None:
         "answering 'cat' (52.0% of the test images).",
         "2.00 times smaller, 2.00 times faster, accuracy tied (+5.0 points, p = 0.2).",
         "Test time x 0.500; 95% of repeats give x 0.400 to 0.600.",
-        "Better in time and size (time is testing and training together).",
+        "Better in time and size (time is testing and training together, as the score",
     ]
     assert "Not feasible: accuracy 0.55 is below min_accuracy 0.9." in text
 

@@ -135,6 +135,8 @@ def test_zeros_survive_where_few_weights_are_left(changed: dict, trained: Candid
 
 def test_clustering_nothing_is_refused(trained: Candidate) -> None:
     with pytest.raises(ValueError, match="cluster found no kernel to cluster"):
+        cluster(skip=".").check_network(lambda: trained.model)
+    with pytest.raises(ValueError, match="cluster found no kernel to cluster"):
         cluster(skip=".").apply(trained, context(1))
 
 

@@ -118,6 +118,9 @@ def test_bad_values(changed: dict, message: str) -> None:
 
 @pytest.mark.parametrize("changed", [{"skip": "."}, {"pattern": "block", "block_size": 5}])
 def test_pruning_nothing_is_refused(changed: dict, trained: Candidate) -> None:
+    prune().check_network(lambda: trained.model)
+    with pytest.raises(ValueError, match="found no kernel to prune"):
+        prune(**changed).check_network(lambda: trained.model)
     with pytest.raises(ValueError, match="found no kernel to prune"):
         prune(**changed).apply(trained, context(1))
 

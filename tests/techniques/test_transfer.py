@@ -219,6 +219,9 @@ def test_blocks_are_found_by_their_names(model: Any, first: str) -> None:
 
 
 def test_more_blocks_than_there_are(trained: Candidate) -> None:
+    transfer(unfreeze_blocks=5).check_network(lambda: trained.model)
+    with pytest.raises(ValueError, match="must be at most 5, the number of blocks of the backbone"):
+        transfer(unfreeze_blocks=6).check_network(lambda: trained.model)
     with pytest.raises(ValueError, match="must be at most 5, the number of blocks of the backbone"):
         transfer(unfreeze_blocks=6).apply(trained, context())
 
