@@ -20,6 +20,7 @@ DETERMINING = (
     "pipelines.quantization",
     "pipelines.litert.exported_model",
     "pipelines.litert.flatbuffer",
+    "pipelines.litert.labels",
     "pipelines.results.statistics",
 )
 # The last step to an exported model, in a package above this one.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import zipfile
 from pathlib import Path
 
 import click
@@ -23,6 +22,7 @@ import click
 from pipelines.champion.model_card import Facts, card, title
 from pipelines.commands import arguments
 from pipelines.device import program
+from pipelines.litert.labels import labels_of
 from pipelines.results.columns import kilobytes
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.on_device import fastest, figures
@@ -99,14 +99,12 @@ def check_free(out: Path, name: str) -> None:
 
 def gathered(registry: Registry, name: str, version: Version, exported_model: Path, target: str | None) -> Facts:
     """The facts of the model card. Raises ValueError where the exported model has no labels, or no time on `target`."""
-    try:
-        with zipfile.ZipFile(exported_model) as archive:
-            labels = archive.read(LABELS).decode("utf-8").splitlines()
-    except (zipfile.BadZipFile, KeyError) as error:
+    labels = labels_of(exported_model)
+    if not labels:
         raise ValueError(
-            f"the exported model of version {version.number} of {name} must contain {LABELS}, got none ({error}): run "
-            "its cell with resume=false and promote it"
-        ) from error
+            f"the exported model of version {version.number} of {name} must contain {LABELS}, got none: run its cell "
+            "with resume=false and promote it"
+        )
     cell = registry.recorded(version.run_id)
     runtime, threads = _fastest(cell, target) if target else (LITERT, 1)
     where = f", the fastest on {target}" if target else ""

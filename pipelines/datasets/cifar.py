@@ -109,7 +109,7 @@ class Cifar(ArrayDataset):
         """Download the archive to Keras's folder."""
         check_writable(keras_home())
         try:
-            return download(self._url, self._archive, self._sha256)
+            return download(self._url, self._archive, sha256=self._sha256)
         except UNREACHABLE as error:
             raise self._unavailable(error) from error
 

@@ -239,7 +239,7 @@ class Executor:
             return checkpoint.load(files.checkpoint)
 
         if files is not None:
-            from pipelines.litert.exported_model import labels_of
+            from pipelines.litert.labels import labels_of
 
             cell.technique.check_source_classes(loaded(cell.dataset).class_names, labels_of(files.exported_model))
         cell.technique.check_source(lambda: network(cell), source_network)

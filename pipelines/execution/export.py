@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.litert.exported_model import append_labels, without_labels
+from pipelines.litert.exported_model import ExportedModel
+from pipelines.litert.labels import append_labels, without_labels
 from pipelines.system import runtime
 from pipelines.techniques.base import Rewritten
 
@@ -46,7 +47,7 @@ def _write(rewritten: Rewritten, labels: Sequence[str], path: Path) -> None:
     temporary = path.with_suffix(".partial")
     try:
         temporary.write_bytes(rewritten.flatbuffer)
-        append_labels(temporary, labels)
+        append_labels(temporary, labels, classes=ExportedModel(temporary).classes)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,14 +1,8 @@
-"""One exported model, loaded by LiteRT and queried one image at a time.
-
-Class names are stored in the file: a ZIP with `labels.txt` is appended to the flatbuffer, and LiteRT ignores it.
-Source: TensorFlow Lite Metadata, "associated files", https://ai.google.dev/edge/litert/models/metadata
-"""
+"""One exported model, loaded by LiteRT and queried one image at a time."""
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from pipelines.results.files import LABELS
+from pipelines.litert.labels import labels_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,16 +130,6 @@ class ExportedModel:
         return labels_of(self.path)
 
 
-def labels_of(path: Path) -> tuple[str, ...]:
-    """The class names in an exported model in the order of its logits; empty if it has none. Loads no LiteRT."""
-    if not zipfile.is_zipfile(path):
-        return ()
-    with zipfile.ZipFile(path) as archive:
-        if LABELS not in archive.namelist():
-            return ()
-        return tuple(archive.read(LABELS).decode("utf-8").splitlines())
-
-
 def image_shape(path: Path) -> tuple[int, int, int]:
     """(height, width, 3) of the images that an exported model takes. Allocates no tensors.
 
@@ -165,36 +149,6 @@ def tensor_dtypes(path: Path) -> Counter[str]:
     They are counted as stored, without delegates or allocation.
     """
     return Counter(np.dtype(tensor["dtype"]).name for tensor in _undelegated(Path(path)).get_tensor_details())
-
-
-def append_labels(path: Path, labels: Sequence[str]) -> None:
-    """Store class names, in the order of the logits, in the exported model. Equal names give equal bytes.
-
-    Raises ValueError unless there is one single-line name per class and the file has none yet.
-    """
-    exported_model = ExportedModel(path)
-    if exported_model.labels:
-        raise ValueError(f"{path} must have no labels yet, got {len(exported_model.labels)}: export it anew")
-    if len(labels) != exported_model.classes:
-        raise ValueError(
-            f"labels must be one for each of the {exported_model.classes} classes of {path}, got {len(labels)}: "
-            f"pass the dataset's class names"
-        )
-    for label in labels:
-        if label.splitlines() != [label]:
-            raise ValueError(f"a label must be one non-empty line, got {label!r}: rename that class")
-    with zipfile.ZipFile(path, "a") as archive:
-        # A plain ZipInfo is dated 1980, so the bytes do not depend on the clock.
-        archive.writestr(zipfile.ZipInfo(LABELS), "\n".join(labels))
-
-
-def without_labels(path: Path) -> bytes:
-    """The flatbuffer alone."""
-    content = path.read_bytes()
-    if not zipfile.is_zipfile(path):
-        return content
-    with zipfile.ZipFile(path) as archive:
-        return content[: min(one.header_offset for one in archive.infolist())]
 
 
 def _image_shape(source: dict[str, Any]) -> tuple[int, int, int]:

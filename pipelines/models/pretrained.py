@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from pipelines.models.network import Network
-from pipelines.system.downloads import UNREACHABLE, check_reachable, keras_home
+from pipelines.system.downloads import UNREACHABLE, check_reachable, download, keras_home
 
 if TYPE_CHECKING:
     import tf_keras
@@ -58,23 +58,25 @@ class Archive:
         try:
             check_reachable(self.url)
         except UNREACHABLE as error:
-            raise ConnectionError(
-                f"model.weights=imagenet needs {self.url}, which does not answer ({error}): put that file at "
-                f"{self.cached}, or set model.weights=null"
-            ) from error
+            raise self._unavailable(error) from error
 
     def fetch(self) -> Path:
-        """The file in the cache, downloaded by Keras if missing; Keras checks its digest."""
-        import tf_keras
-
-        # Also for a read-only cache: Keras would download again elsewhere.
+        """The file in the cache, downloaded if it is missing or damaged. Raises ConnectionError, or ValueError for a
+        file of another digest.
+        """
         if self.is_at(self.cached):
             return self.cached
-        # Keras's get_file ignores KERAS_HOME.
-        fetched = tf_keras.utils.get_file(
-            self.file, self.url, cache_dir=str(keras_home()), cache_subdir="models", file_hash=self.md5
+        try:
+            # Keras's get_file ignores KERAS_HOME, and waits without a limit for a server that stalls.
+            return download(self.url, self.cached, md5=self.md5)
+        except UNREACHABLE as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, reason: Exception) -> ConnectionError:
+        return ConnectionError(
+            f"model.weights=imagenet needs {self.url}, which does not answer ({reason}): put that file at "
+            f"{self.cached}, or set model.weights=null"
         )
-        return Path(fetched)
 
 
 @dataclass(frozen=True, kw_only=True)

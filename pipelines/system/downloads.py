@@ -35,21 +35,25 @@ def check_reachable(url: str) -> None:
         pass
 
 
-def download(url: str, path: Path, sha256: str) -> Path:
+def download(url: str, path: Path, *, sha256: str | None = None, md5: str | None = None) -> Path:
     """Fetch a file to `path`, with a progress bar in a terminal; a broken download leaves nothing there.
 
-    Raises OSError for a download that fails, and ValueError for a file of another digest.
+    sha256, md5: one of the two in hexadecimal, or neither for a file whose digest is not published. Raises OSError for
+    a download that fails or stalls, and ValueError for a file of another digest.
     """
+    known = {"SHA-256": sha256, "MD5": md5}
+    name, digest = next(((name, digest) for name, digest in known.items() if digest), ("", None))
+    wanted = f"{name.lower().replace('-', '')}:{digest}" if digest else None
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
     print(f"downloading {url} to {path}", flush=True)
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=DOWNLOAD_TIMEOUT_S)
     try:
-        pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=fetch)
+        pooch.retrieve(url, wanted, path.name, path.parent, downloader=fetch)
     except ValueError as error:
         raise ValueError(
-            f"{url} must give the file with SHA-256 {sha256}, but gave another ({error}): "
+            f"{url} must give the file with {name} {digest}, but gave another ({error}): "
             f"fetch it elsewhere and put it at {path}"
         ) from error
     return path

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import shlex
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.champion.description import OPENING
+from pipelines.litert.labels import labels_of
 from pipelines.litert.size import sha256
 from pipelines.results.files import LABELS, MODEL
 from pipelines.results.metrics import SCORES
@@ -139,8 +139,10 @@ class Registry(RunFiles):
         """The class names inside a cell's exported model. Raises StoreError where it is lost or has none."""
 
         def read(path: Path) -> list[str]:
-            with zipfile.ZipFile(path) as archive:
-                return archive.read(LABELS).decode("utf-8").splitlines()
+            found = labels_of(path)
+            if not found:
+                raise ValueError(f"{path.name} has no {LABELS}")
+            return list(found)
 
         return self.read(run_id, f"/{NAMES.exported_model}", read)
 

@@ -24,7 +24,10 @@ from mlflow.types import Schema, TensorSpec
 from pipelines.litert.exported_model import ExportedModel
 
 # The files of the package that are imported here.
-NEEDED = ("__init__.py", "litert/__init__.py", "litert/exported_model.py", "results/__init__.py", "results/files.py")
+NEEDED = (
+    "__init__.py", "litert/__init__.py", "litert/exported_model.py", "litert/labels.py", "results/__init__.py",
+    "results/files.py",
+)  # fmt: skip
 
 
 class UnfitImages(MlflowException):

@@ -7,13 +7,8 @@ import pickle
 import struct
 import subprocess
 import tarfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +19,7 @@ from pipelines.datasets import cifar, cifar_batches
 from pipelines.datasets.cifar import Cifar
 from pipelines.datasets.cifar_batches import PUBLISHED
 from tests.places import Place
+from tests.servers import files_served
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 NOWHERE = "http://127.0.0.1:1/cifar-10-python.tar.gz"
@@ -85,20 +81,6 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-
-
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -122,7 +104,7 @@ def test_download_is_checked_kept_and_used_again(tmp_path):
         f"dataset.sha256={sha256(archive)}",
     ]
 
-    with served(archive.parent) as url:
+    with files_served(archive.parent) as url:
         address = f"dataset.url={url}/{archive.name}"
         wrong = place.run(*common, address, f"dataset.sha256={'0' * 64}", out="wrong", **environment)
         kept = tmp_path / "keras" / "datasets" / "cifar-10-batches-py.tar.gz"

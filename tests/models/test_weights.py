@@ -1,3 +1,4 @@
+import hashlib
 import re
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from pipelines.models.vgg import VGG
 from pipelines.training import precision
 from tests.models.keras_files import library
 from tests.models.networks import SHAPE, SHARED, images, outputs
+from tests.servers import files_served
 
 ROOT = Path(__file__).parents[2]
 
@@ -258,3 +260,24 @@ def test_network_of_another_program_is_no_checkpoint(generation: int, tmp_path: 
         ValueError, match=r"must be a .keras file that opscore wrote, got .*set model=keras_file model.p"
     ):
         small(weights=str(file)).preflight((8, 8, 3))
+
+
+def test_imagenet_is_downloaded_once_and_checked(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/notop.h5").write_bytes(b"weights")
+    with files_served(tmp_path / "mirror") as url:
+        right, wrong = (
+            pretrained.Archive(url=f"{url}/notop.h5", md5=hashlib.md5(content, usedforsecurity=False).hexdigest())
+            for content in (b"weights", b"others")
+        )
+        with pytest.raises(ValueError, match=f"must give the file with MD5 {wrong.md5}, but gave another"):
+            wrong.fetch()
+        assert not right.cached.exists()
+        right.cached.write_bytes(b"damaged")
+        assert right.fetch() == cache / "notop.h5"
+        assert right.cached.read_bytes() == b"weights"
+    # The server is gone.
+    assert right.fetch() == right.cached
+    with pytest.raises(ConnectionError, match=rf"put that file at {cache}/notop.h5, or set model\.weights=null"):
+        wrong.fetch()

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.litert.exported_model import ExportedModel, without_labels
+from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.flatbuffer import packed, parse
 from pipelines.litert.kernels import kernels as stored_kernels
+from pipelines.litert.labels import without_labels
 from pipelines.litert.size import compressed_bytes
 from pipelines.quantization import calibration, clusters, integers, weights
 from pipelines.quantization.layers import with_kernels
