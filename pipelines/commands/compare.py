@@ -151,7 +151,10 @@ def command(chosen: Selection, device: Device | None, into: Path | None, width: 
     cells = found.cells
     if into is not None:
         is_csv = into.suffix.lower() == ".csv"
-        content = exported.text(compare(cells)) if is_csv else rewrite(into.read_text(encoding="utf-8"), cells)
+        if is_csv:
+            content = exported.text(compare(cells), Registry(store.uri, store.client).predictions)
+        else:
+            content = rewrite(into.read_text(encoding="utf-8"), cells)
         into.write_text(content, encoding="utf-8")
         for note in found.notes:
             print(wrapped(note, width), file=sys.stderr)

@@ -13,9 +13,11 @@ import numpy as np
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
+from pipelines.comparison.shortlist import difference, most_accurate
 from pipelines.results import columns, metrics
 
 if TYPE_CHECKING:
+    from pipelines.results.recorded import PredictionsOf
     from pipelines.results.records import Verdict
 
 # Metrics of the runs as they are, by the name of the column.
@@ -75,12 +77,13 @@ def _read(row: Mapping[str, str]) -> Row:
     )
 
 
-def text(comparisons: Sequence[Comparison]) -> str:
+def text(comparisons: Sequence[Comparison], predictions_of: PredictionsOf | None = None) -> str:
     """The file: numbers with all their digits, times in ms and s, sizes in bytes, accuracies as fractions.
 
-    What does not exist is empty. Seeds are averaged; `runs` are their ids in MLflow.
+    What does not exist is empty. Seeds are averaged; `runs` are their ids in MLflow. drop, drop_high: how much less
+    accurate than the most accurate cell, and its 95% bound by the paired difference (`shortlist.difference`).
     """
-    rows = [row for comparison in comparisons for row in _rows(comparison)]
+    rows = [row for comparison in comparisons for row in _rows(comparison, predictions_of)]
     # In the order in which they first occur: techniques have metrics of their own.
     names = list(dict.fromkeys(name for row in rows for name in row))
     written = io.StringIO()
@@ -90,7 +93,9 @@ def text(comparisons: Sequence[Comparison]) -> str:
     return written.getvalue()
 
 
-def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
+def _rows(comparison: Comparison, predictions_of: PredictionsOf | None) -> Iterator[dict[str, str]]:
+    learnt = [entry for entry in comparison.entries if not entry.uninformed]
+    top = most_accurate(learnt) if learnt else None
     for entry in comparison.entries:
         (device,) = entry.devices[:1] or (None,)
         row: dict[str, object] = {
@@ -126,6 +131,9 @@ def _rows(comparison: Comparison) -> Iterator[dict[str, str]]:
             "pareto": entry.label in comparison.front,
             "first": comparison.rank_acceptability.get(entry.label),
         }
+        if top is not None and entry.runs[0].test_images:
+            bound = 0.0 if entry is top else -difference(entry.runs, top.runs, predictions_of).low
+            row |= {"drop": top.accuracy.value - entry.accuracy.value, "drop_high": bound}
         own = sorted({name for run in entry.runs for name in run.metrics if name.startswith(TRANSFER)})
         row |= {name.replace("/", "_"): _mean(entry, name) for name in own}
         yield {name: _text(value) for name, value in row.items()}

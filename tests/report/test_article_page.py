@@ -53,9 +53,12 @@ def part(name: str, of: list[Row] = ROWS) -> list[str]:
 def test_decision_has_the_best_score_within_an_allowance() -> None:
     found = {line.split("|")[1].strip(): line for line in part("decision cifar10")[2:]}
     assert "`vgg16` with `cluster` | 80.6%" in found["0 points"]
-    assert "`vgg16` with `quantize_int8` | 79.7%" in found["1 point"]
+    # 9 of 1,000 images fewer right; 194 and 203 are wrong, on other images for all that is known: p = 9/1002,
+    # q = 399/1002, p + 1.96 sqrt((q - p^2) / 1002) = 0.0480.
+    assert "`vgg16` with `quantize_int8` (not sure: it may lose 4.8 points) | 79.7%" in found["1 point"]
+    assert "not sure" not in found["0 points"]
     # 2.6 points below the most accurate one, a fifth of the size.
-    assert "`quantize_int8`" in found["2 points"] and "`prune_cluster` | 78.0%" in found["5 points"]
+    assert "`quantize_int8`" in found["2 points"] and "`prune_cluster` (not sure" in found["5 points"]
 
 
 def test_effects_are_those_against_the_own_baseline() -> None:
