@@ -137,7 +137,7 @@ class Judge:
     def standing(self, entry: Entry, cell: RecordedCell) -> Assessment:
         """The gates that the champion has to pass too, of which only the last may have failed. cell: of the entry."""
         learnt = next((run for run in entry.runs if run.uninformed), cell)
-        feasible = next((run for run in entry.runs if run.feasible != "True"), cell)
+        feasible = next((run for run in entry.runs if not run.feasible), cell)
         steps: tuple[tuple[RecordedCell, Callable[[], Gate]], ...] = (
             (cell, lambda: Gate(name="effect", passed=True, reason=_effect(cell))),
             (learnt, lambda: _learnt(learnt)),
@@ -252,7 +252,7 @@ def _learnt(cell: RecordedCell) -> Gate:
 def _feasible(cell: RecordedCell) -> Gate:
     budgets = used_budgets(cell)
     excess = {name: ratio for name, ratio in budgets.items() if ratio > 1}
-    if cell.feasible == "True":
+    if cell.feasible:
         kept = ", ".join(f"score.{name}={cell.params[f'score.{name}']}" for name in budgets)
         return Gate(name="feasible", passed=True, reason=f"within {kept}" if kept else "its profile sets no budgets")
     reason = ", ".join(

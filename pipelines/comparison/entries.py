@@ -211,7 +211,7 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
         gain=over_seeds(GAIN),
         gains={name: over_seeds(gain_of(name)).value for name in CRITERIA} if compared else {},
         marks=marks_of(runs) if compared else {},
-        feasible=all(run.feasible == "True" for run in runs),
+        feasible=all(run.feasible for run in runs),
         uninformed=_uninformed(runs),
     )
 

@@ -241,7 +241,7 @@ def _moved(
             times_ms=times,
         ),
     )
-    return replace(moved, feasible=str(all(used <= 1 for used in used_budgets(moved).values())))
+    return replace(moved, feasible=all(used <= 1 for used in used_budgets(moved).values()))
 
 
 def _set_part(metrics: dict[str, float], total: str, part: str, value: float) -> None:

@@ -77,7 +77,7 @@ class RecordedCell:
     technique: str
     source: str
     seed: str
-    feasible: str
+    feasible: bool
     hardware: str
     fingerprint: str
     digest: str

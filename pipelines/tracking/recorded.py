@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SETTING = "training.mixed_precision"
 # Fields of RecordedCell that are tags, by the tag's name.
 TAGS = {
-    **{name: name for name in ("model", "dataset", "technique", "source", "seed", "feasible", "hardware")},
+    **{name: name for name in ("model", "dataset", "technique", "source", "seed", "hardware")},
     tag_names.FINGERPRINT: "fingerprint",
     tag_names.BASELINE: "baseline",
     tag_names.MAJORITY: "majority",
@@ -43,6 +43,7 @@ def recorded(run: Run) -> RecordedCell:
         training_digest=training.digest if training else "",
         test_shape=_shape(test.profile or "{}") if test else (),
         training_shape=_shape(training.profile or "{}") if training else (),
+        feasible=tag_names.read(tags, "feasible") == "True",
         params={
             sys.intern(name): sys.intern(current(value) if name.endswith("_target_") else value)
             for name, value in _as_computed(run.data.params, tags).items()

@@ -38,7 +38,7 @@ def cell(run_id: str, score: float, *, feasible: bool = True, **changed: object)
         technique=run_id,
         source="",
         seed="0",
-        feasible=str(feasible),
+        feasible=feasible,
         hardware="one, 2 cores",
         fingerprint=f"of {run_id}",
         digest="d1",
@@ -342,7 +342,7 @@ def test_mean_score_over_seeds_decides_as_in_the_report() -> None:
 
 
 def test_every_seed_must_keep_budgets_and_have_learnt() -> None:
-    infeasible = [replace(one, feasible=str(one.seed != "2")) for one in seeds("a", (94, 94, 94))]
+    infeasible = [replace(one, feasible=one.seed != "2") for one in seeds("a", (94, 94, 94))]
     blind = with_majority("b", 93, 0.3)
     learnt = replace(with_majority("other", 95, 0.001), seed="1", name=blind.name, technique=blind.technique)
     decision = decided([*infeasible, blind, learnt, cell("c", 60)], None)

@@ -81,7 +81,7 @@ def recorded(
         technique=technique,
         source="",
         seed=str(seed),
-        feasible=str(feasible),
+        feasible=feasible,
         hardware=hardware,
         fingerprint="",
         digest=digest,

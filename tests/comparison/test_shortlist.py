@@ -93,7 +93,7 @@ def test_rows_equal_those_of_trying_all_cells(seed: int) -> None:
         within = [
             one
             for one in cells
-            if one.feasible == "True" and (allowance is None or best - one.metrics["test/accuracy"] <= allowance + 1e-9)
+            if one.feasible and (allowance is None or best - one.metrics["test/accuracy"] <= allowance + 1e-9)
         ]
         if within:
             expected[allowance] = max(within, key=lambda one: one.metrics["score/operational"]).technique

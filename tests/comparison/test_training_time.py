@@ -60,7 +60,7 @@ def test_cells_of_another_dataset_are_as_before() -> None:
 
 def test_the_note_is_given_once() -> None:
     assert notes(compared(SLOW, FAST, UNKNOWN)).count(NOTE) == 1
-    infeasible = [replace(cell, feasible="False") for cell in (SLOW, FAST, UNKNOWN)]
+    infeasible = [replace(cell, feasible=False) for cell in (SLOW, FAST, UNKNOWN)]
     assert NOTE in notes(compared(*infeasible))
 
 

@@ -69,7 +69,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(f"sqlite:///{folder / 'mlflow.db'}", "mine")
     for number, cell in enumerate(CELLS):
         named = {"model": cell.model, "dataset": cell.dataset, "technique": cell.technique}
-        named |= {"seed": cell.seed, "feasible": cell.feasible, tags.FINGERPRINT: str(number)}
+        named |= {"seed": cell.seed, "feasible": str(cell.feasible), tags.FINGERPRINT: str(number)}
         run_id = store.client.create_run(store.experiment_id, run_name=cell.name).info.run_id
         store.client.log_batch(
             run_id,
