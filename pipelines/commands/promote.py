@@ -29,6 +29,7 @@ from pipelines.champion import comparability, description, gates
 from pipelines.commands import arguments, rollback, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison import shortlist_text, training_time
+from pipelines.comparison.anchoring import anchored
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.groups import by_conditions, training_note
 from pipelines.comparison.on_device import Device, timed
@@ -77,8 +78,8 @@ class Candidates:
         found = chosen.timed(store, device)
         cells = _newest(found.cells)
         comparability.check_comparable(cells)
-        if champion and device:
-            champion = _on_device(champion, store, device)
+        if champion:
+            champion = _on_device(champion, store, device) if device else _anchored(champion, store)
         compared = training_time.comparable([*cells, champion] if champion else cells)
         return cls(
             name=name,
@@ -174,6 +175,11 @@ def promoted(
     else:
         ending = candidates.register(winner, decision.champion)
     return "\n".join([*lines, wrapped(ending, width)])
+
+
+def _anchored(champion: RecordedCell, store: Store) -> RecordedCell:
+    (found,) = anchored([champion], store.baselines(champion.dataset))
+    return found
 
 
 def _on_device(champion: RecordedCell, store: Store, device: Device) -> RecordedCell:

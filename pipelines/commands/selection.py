@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.commands import arguments
+from pipelines.comparison.anchoring import anchored
 from pipelines.comparison.on_device import Device, Timed, timed
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded import BASELINE, RecordedCell
 from pipelines.system.guard import MisuseError
 
 if TYPE_CHECKING:
@@ -57,10 +58,16 @@ class Selection:
     def cells(self, store: Store | None = None) -> list[RecordedCell]:
         """The chosen cells. store: the open store, None to open it. Raises ValueError where there are none."""
         store = store or self.store()
+        return self._of_sweep(self._matching(store), store)
+
+    def _matching(self, store: Store) -> list[RecordedCell]:
+        """The cells of the dataset that meet the condition, of all sweeps."""
         try:
-            cells = store.finished_cells(self.dataset, condition=self.filter)
+            return store.finished_cells(self.dataset, condition=self.filter)
         except ValueError as error:
             raise MisuseError(str(error)) from error
+
+    def _of_sweep(self, cells: list[RecordedCell], store: Store) -> list[RecordedCell]:
         if self.sweep:
             parent = store.newest_sweep() if self.sweep == "last" else self.sweep
             of_sweep = set(store.cells_of_sweep(parent))
@@ -72,12 +79,20 @@ class Selection:
         return cells
 
     def timed(self, store: Store, device: Device | None) -> Timed:
-        """The chosen cells, with their times on the device if there is one. Raises MisuseError where none has any."""
-        cells = self.cells(store)
+        """The chosen cells with their times on the device, or without one, by their ratios (`anchoring`).
+
+        Raises MisuseError where none has figures for the device.
+        """
+        matching = self._matching(store)
+        cells = self._of_sweep(matching, store)
+        # Those that the choice leaves out, too.
+        baselines = (
+            store.baselines(self.dataset) if self.filter else [cell for cell in matching if cell.technique == BASELINE]
+        )
         if device is None:
-            return Timed(cells=tuple(cells), notes=())
+            return Timed(cells=tuple(anchored(cells, baselines)), notes=())
         with arguments.checked():
-            return timed(cells, device, baselines=store.baselines(self.dataset))
+            return timed(cells, device, baselines=baselines)
 
 
 _OPTIONS = (

@@ -17,8 +17,10 @@ from pipelines.results.metrics import (
     RATIO_LOW,
     SCORE,
     TEST_MS,
+    TEST_TIME,
     TIME_RATIO,
     gain_of,
+    set_part,
     term_of,
 )
 from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, REFERENCE, Figures, figures, least
@@ -29,8 +31,6 @@ from pipelines.system.checks import nearest
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
-
-TEST_TIME = "test_time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,10 +220,10 @@ def _moved(
     metrics = dict(cell.metrics)
     weight = float(cell.params[f"score.{TEST_TIME}"])
     metrics[TEST_MS] = own.p50_ms(device.threads)[0]
-    _set_part(metrics, SCORE, term_of(TEST_TIME), decibels(-weight, math.log10(metrics[TEST_MS])))
+    set_part(metrics, SCORE, term_of(TEST_TIME), decibels(-weight, math.log10(metrics[TEST_MS])))
     if cell.technique != BASELINE:
         metrics |= dict(zip((TIME_RATIO, RATIO_LOW, RATIO_HIGH), ratio, strict=True))
-        _set_part(metrics, GAIN, gain_of(TEST_TIME), decibels(-weight, math.log10(ratio[0])))
+        set_part(metrics, GAIN, gain_of(TEST_TIME), decibels(-weight, math.log10(ratio[0])))
     times = {one.runtime: one.p50_ms(device.threads)[0] for one in known if device.threads in one.threads}
     moved = replace(
         cell,
@@ -242,13 +242,6 @@ def _moved(
         ),
     )
     return replace(moved, feasible=all(used <= 1 for used in used_budgets(moved).values()))
-
-
-def _set_part(metrics: dict[str, float], total: str, part: str, value: float) -> None:
-    """Put a part of a sum in the place of the former one."""
-    if total in metrics:
-        metrics[total] += value - metrics.get(part, 0.0)
-    metrics[part] = value
 
 
 def _why_missing(cell: RecordedCell, device: Device, known: Sequence[Figures]) -> str:

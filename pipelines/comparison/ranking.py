@@ -194,7 +194,7 @@ def possible_scores(entry: Entry, train_spread: float, draws: int, seed: Sequenc
     images, as all seeds saw the same. One run: latency from the interval of its ratio, that of a repeat, sqrt(2) times
     as wide as the error of one measurement, and training times that scatter by train_spread, in which a training that
     several entries share is the same draw for all. This finds too many ties rather than too few, but for what the load
-    of the machine has done to the time of a cell's own run, which no interval holds.
+    of the machine has done to the times of several baselines.
     """
     rng = np.random.default_rng(seed)
     if len(entry.runs) > 1:

@@ -210,7 +210,10 @@ class Sweep:
         if not runs:
             return []
         try:
-            return [cell for cell in self._run.store.finished_cells() if cell.run_id in runs]
+            from pipelines.comparison.anchoring import anchored
+
+            every = self._run.store.finished_cells()
+            return anchored([cell for cell in every if cell.run_id in runs], every)
         except Exception as error:  # noqa: BLE001 (the outcomes are known without them)
             log.warning("the sweep's cells could not be read from the store: %s", error)
             return []

@@ -29,7 +29,9 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     def run(*words: str, fails: bool = False) -> str:
         own = [] if any(word.startswith("out=") for word in words) else [f"out={tmp_path / 'measured'}"]
-        monkeypatch.setattr(sys, "argv", ["measure", *words, "profile=quick", *own])
+        # A session is sent as it is.
+        own = [] if any(word.startswith("send=") for word in words) else ["profile=quick", *own]
+        monkeypatch.setattr(sys, "argv", ["measure", *words, *own])
         if fails:
             with pytest.raises(SystemExit) as ended:
                 cli.main("measure")

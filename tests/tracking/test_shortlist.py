@@ -81,7 +81,7 @@ def test_compare_opens_with_the_shortlist(copy: Copy, opscore: Command) -> None:
     assert start < 6 and lines[start + 1].startswith("lose ")
     table = next(n for n, line in enumerate(lines) if n > start + 1 and line.startswith("model "))
     assert start < table
-    assert "weighs" not in out and "each raised to its exponent in the score" in out
+    assert "weighs" not in out and "weighted with their exponents in the score" in out
 
 
 def test_cells_of_two_profiles_are_not_ranked_together(copy: Copy, opscore: Command) -> None:
