@@ -16,6 +16,7 @@ from pipelines.comparison.baselines import baselines_of
 from pipelines.comparison.budgets import used_budgets
 from pipelines.comparison.groups import by_conditions
 from pipelines.results.metrics import GAIN, SCORE, TEST_MS, TEST_TIME, TIME_RATIO, gain_of, set_part, term_of
+from pipelines.results.recorded import BASELINE
 from pipelines.results.score import decibels
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 def anchored(cells: Sequence[RecordedCell], baselines: Iterable[RecordedCell]) -> list[RecordedCell]:
     """The cells with test time, score, gain and feasibility by their ratio and the newest run of their baseline.
 
-    baselines: of the cells, those that are not among them too. A cell keeps its own time where its baseline was not
-    measured under the same conditions, or where its record is older than the ratio.
+    baselines: of the cells, those that are not among them too; other cells may be there. A cell keeps its own time
+    where its baseline was not measured under the same conditions, or where its record is older than the ratio.
     """
-    groups = by_conditions({one.run_id: one for one in (*baselines, *cells)}.values())
+    others = (one for one in baselines if one.technique == BASELINE)
+    groups = by_conditions({one.run_id: one for one in (*others, *cells)}.values())
     bases: dict[str, RecordedCell] = {}
     for of_one in groups.values():
         bases |= baselines_of(of_one, of_one)
