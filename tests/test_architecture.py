@@ -25,7 +25,7 @@ ALLOWED = {
     "comparison": {"results", "system"},
     "champion": {"comparison", "datasets", "results", "system"},
     "report": {"comparison", "results", "system"},
-    "tracking": {"champion", "cells", "datasets", "litert", "results", "system"},
+    "tracking": {"cells", "datasets", "litert", "results", "system"},
     "runtimes": {"litert"},
     "device": {"tracking", "comparison", "runtimes", "litert", "results", "system"},
     "execution": {

@@ -13,7 +13,6 @@ from pipelines.results.records import CellResult, Comparison
 from pipelines.results.statistics import wilson
 from pipelines.results.words import threads_in_words
 
-# By its beginning, a description of opscore's is told from one that a person wrote.
 OPENING = "Classifies images into the "
 MAX_CLASSES = 20
 
@@ -32,9 +31,14 @@ def of_model(name: str, dataset: str, image_shape: Sequence[int], labels: Sequen
             "float32, in the order of the classes. The probabilities are not calibrated.",
             f'- Load: `mlflow.pyfunc.load_model("models:/{name}@champion").predict(images)`.',
             "",
-            "The version with the alias `champion` is in operation. The alias `previous` is the one before.",
+            "The version with the alias `champion` is in production. The alias `previous` is the one before.",
         ]
     )
+
+
+def is_own(text: str) -> bool:
+    """Whether a registered model's description is opscore's, and not a person's."""
+    return text.startswith(OPENING)
 
 
 def of_version(

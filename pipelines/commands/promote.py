@@ -135,6 +135,7 @@ class Candidates:
                 cell=winner.cell,
             ),
             about=_about(self.name, winner.cell, self.registry),
+            is_own=description.is_own,
         )
         replaced = self.version is not None and self.version.number != made.number
         former = f", version {self.version.number} is {PREVIOUS}" if self.version and replaced else ""

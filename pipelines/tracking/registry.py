@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import io
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.champion.description import OPENING
 from pipelines.litert.labels import labels_of
 from pipelines.litert.size import sha256
 from pipelines.results.files import LABELS, MODEL
@@ -150,11 +149,20 @@ class Registry(RunFiles):
         """SHA-256, in hexadecimal, of a cell's exported model. Raises StoreError where it is lost."""
         return sha256(self.exported_model(run_id))
 
-    def promote(self, name: str, run_id: str, *, reasons: Mapping[str, str], description: str, about: str) -> Version:
+    def promote(
+        self,
+        name: str,
+        run_id: str,
+        *,
+        reasons: Mapping[str, str],
+        description: str,
+        about: str,
+        is_own: Callable[[str], bool],
+    ) -> Version:
         """Make the run's model the champion, and the current champion the previous one.
 
         reasons: become tags of the version. description: of the version. about: the description of the registered
-        model, unless a person wrote one.
+        model, which replaces one that `is_own` and none that a person wrote.
 
         A run that is a version already is not registered again, but its reasons and description are replaced. An
         interrupted call leaves a champion where there was one, and may be repeated. Raises StoreError where the run
@@ -169,7 +177,7 @@ class Registry(RunFiles):
             self.client.set_model_version_tag(name, made.number, key, value[:TEXT_CHARACTERS])
         self.client.update_model_version(name, made.number, description[:TEXT_CHARACTERS])
         written = self.client.get_registered_model(name).description or ""
-        if not written or written.startswith(OPENING):
+        if not written or is_own(written):
             self.client.update_registered_model(name, about[:TEXT_CHARACTERS])
         if champion is not None and champion.number != made.number:
             self.client.set_registered_model_alias(name, PREVIOUS, champion.number)

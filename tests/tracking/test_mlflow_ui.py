@@ -102,6 +102,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             RESULT, [Gate(name="score", passed=True, reason="the best")], candidates=3, replaced="nothing"
         ),
         about=description.of_model(MODEL, "digits", (8, 8, 3), list("0123456789")),
+        is_own=description.is_own,
     )
     return store
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient, MlflowException
 
+from pipelines.champion import description
 from pipelines.tracking.registry import Registry, model_name
 from pipelines.tracking.store import Store
 from tests.conftest import small_data
@@ -103,7 +104,7 @@ def test_reasons_of_an_earlier_promotion_are_removed(copy: Copy, opscore: Comman
     copy.client.set_model_version_tag(NAME, version.number, "owner", "Ada")
     texts = {"description": "d", "about": "a"}
     for reasons in ({"target": "pi", "runtime": "openvino", "gate/size": "passed"}, {"gate/accuracy": "passed"}):
-        registry.promote(NAME, version.run_id, reasons=reasons, **texts)
+        registry.promote(NAME, version.run_id, reasons=reasons, is_own=description.is_own, **texts)
     again = registry.aliased(NAME, "champion")
     assert again is not None and again.tags["gate/accuracy"] == "passed" and again.tags["owner"] == "Ada"
     assert not {"target", "runtime", "gate/size", "score/operational"} & again.tags.keys()
