@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.models.imagenet import DEVIATION
 from pipelines.models.pretrained import Archive, KerasApplication, blocks_as_identity, rebuilt
 from pipelines.system import checks
 
@@ -26,7 +27,6 @@ _MD5 = (
     "9ecce42647a20130c1f39a5d4cb75743",
     "cbcfe4450ddf6f3ad90b1b398090fe4a",
 )
-_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,9 @@ class EfficientNet(KerasApplication):
         normalize = backbone.get_layer("normalize")
         mean, variance, count = normalize.get_weights()
         # No training changes it; random weights have 1.
-        if not np.allclose(variance, _IMAGENET_DEVIATION, rtol=1e-3):
+        if not np.allclose(variance, DEVIATION, rtol=1e-3):
             return
-        normalize.set_weights([mean, variance * np.array(_IMAGENET_DEVIATION, variance.dtype), count])
+        normalize.set_weights([mean, variance * np.array(DEVIATION, variance.dtype), count])
 
 
 def _name_preprocessing(entry: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.models import keras_format, keras_safety
+from pipelines.models import imagenet, keras_format, keras_safety
 from pipelines.models.base import Model, check_flat
 from pipelines.system import checks
 
@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 
 # What the file's model expects, by name: scale and offset for each colour of pixels 0..255 in RGB. The last two are the
 # modes of Keras's `preprocess_input`.
-_STD = (0.229, 0.224, 0.225)
 PIXELS: dict[str, tuple[Any, Any]] = {
     "0..255": (1.0, 0.0),
     "0..1": (1 / 255, 0.0),
     "-1..1": (1 / 127.5, -1.0),
-    "caffe": (1.0, [-123.68, -116.779, -103.939]),
+    "caffe": (1.0, [-mean for mean in imagenet.CAFFE_MEAN]),
     "torch": (
-        [1 / 255 / std for std in _STD],
-        [-mean / std for mean, std in zip((0.485, 0.456, 0.406), _STD, strict=True)],
+        [1 / 255 / deviation for deviation in imagenet.DEVIATION],
+        [-mean / deviation for mean, deviation in zip(imagenet.MEAN, imagenet.DEVIATION, strict=True)],
     ),
 }
 _WITH_WEIGHTS = ("BatchNormalization", "Conv2D", "Dense", "DepthwiseConv2D", "LayerNormalization", "SeparableConv2D")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from pipelines.models.imagenet import CAFFE_MEAN
 from pipelines.models.network import Network
 from pipelines.system.downloads import UNREACHABLE, check_reachable, download, keras_home
 
@@ -122,7 +123,7 @@ def caffe_centred(pixels: Any) -> Any:
     """
     import tf_keras
 
-    offset = [-123.68, -116.779, -103.939]
+    offset = [-mean for mean in CAFFE_MEAN]
     return tf_keras.layers.Rescaling(scale=1.0, offset=offset, dtype="float32", name="rescale")(pixels)
 
 
