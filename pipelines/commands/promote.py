@@ -41,7 +41,8 @@ from pipelines.results.recorded import RecordedCell
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import checks, terminal
 from pipelines.system.errors import StoreError
-from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, TEXT_CHARACTERS, Registry, Version, model_name
+from pipelines.tracking.client import TEXT_CHARACTERS
+from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, model_name
 from pipelines.tracking.tags import PREFIX
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from pipelines.system.errors import StoreError
 from pipelines.system.places import PACKAGE
 from pipelines.system.runtime import hardware_name
 from pipelines.tracking import view
-from pipelines.tracking.client import retries, retry_on_conflict
+from pipelines.tracking.client import TEXT_CHARACTERS, retries, retry_on_conflict
 from pipelines.tracking.liveness import Pulse, process_id
 from pipelines.tracking.tags import BASELINE, DELEGATED, FINGERPRINT, FOLDER, HEARTBEAT, MAJORITY, PROCESS, RESULT_KEY
 
@@ -245,7 +245,7 @@ class CellRun:
         # If the store did not answer, do not wait for it once more.
         with retries(0) if isinstance(error, StoreError | ConnectionError) else nullcontext():
             try:
-                mlflow.set_tag("failure", f"{type(error).__name__}: {error}"[:5000])
+                mlflow.set_tag("failure", f"{type(error).__name__}: {error}"[:TEXT_CHARACTERS])
                 mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
             except Exception as second:  # noqa: BLE001 (the first error is the one to report)
                 log.warning("the failure could not be recorded in MLflow: %s", second)

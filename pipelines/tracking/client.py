@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 T = TypeVar("T")
+# MLflow's limit for a tag and for a text of a registered model, on every kind of store.
+TEXT_CHARACTERS = 5000
 REGISTRY = "MLFLOW_REGISTRY_URI"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # Addresses that this process has set itself.

@@ -15,13 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, HARDWARE, INVALID, PRECISION, PREFIX, REFERENCE, VERSION
 from pipelines.system.errors import StoreError
-from pipelines.tracking.client import live_run
+from pipelines.tracking.client import TEXT_CHARACTERS, live_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-# MLflow's limit for a tag, on every kind of store.
-TAG_CHARACTERS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +86,6 @@ def _record(client: MlflowClient, run_id: str, found: OnTarget) -> bool:
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, found.began * 1000, found.began) for name, value in values.items()],
-        tags=[RunTag(f"{place}/{name}", value[:TAG_CHARACTERS]) for name, value in tags.items()],
+        tags=[RunTag(f"{place}/{name}", value[:TEXT_CHARACTERS]) for name, value in tags.items()],
     )
     return True

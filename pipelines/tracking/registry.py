@@ -23,7 +23,7 @@ from pipelines.results.recorded import Predictions, RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError
 from pipelines.tracking import experiment, tags
-from pipelines.tracking.client import existing
+from pipelines.tracking.client import TEXT_CHARACTERS, existing
 from pipelines.tracking.recorded import recorded
 from pipelines.tracking.run_files import NAMES, RunFiles
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 CHAMPION, PREVIOUS = "champion", "previous"
 PREFIX = "opscore-"
 SHA256 = f"{tags.PREFIX}artifact_sha256"
-# MLflow's limit for the texts of a version, on every kind of store.
-TEXT_CHARACTERS = 5000
 # Reasons that not every promotion has, by name or by the beginning of the name: those of an earlier one are removed.
 OPTIONAL = ("target", "runtime", "threads", "train_time_note", "hardware_note")
 OPTIONAL_PREFIXES = ("gate/", SCORES)

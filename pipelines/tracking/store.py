@@ -19,7 +19,7 @@ from pipelines.tracking import moved, schema, tags, view
 from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_run import CellRun, keys_of
 from pipelines.tracking.claims import Claims
-from pipelines.tracking.client import connected, live_run
+from pipelines.tracking.client import TEXT_CHARACTERS, connected, live_run
 from pipelines.tracking.liveness import DEAD_AFTER_S, is_gone, stem
 from pipelines.tracking.recorded import quoted, recorded
 from pipelines.tracking.run_files import RunFiles
@@ -321,7 +321,7 @@ class Store(RunFiles):
         return self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
 
     def _end(self, run: Run, status: str, reason: str) -> None:
-        self.client.set_tag(run.info.run_id, "failure", reason[:5000])
+        self.client.set_tag(run.info.run_id, "failure", reason[:TEXT_CHARACTERS])
         self.client.set_terminated(run.info.run_id, status)
 
     def _newest(self, condition: str) -> Run | None:

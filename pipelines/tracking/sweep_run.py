@@ -14,6 +14,7 @@ from pipelines.results.columns import HEADLINE
 from pipelines.results.outcome import Outcome
 from pipelines.system import stopwatch
 from pipelines.tracking.cell_run import NOTE
+from pipelines.tracking.client import TEXT_CHARACTERS
 from pipelines.tracking.liveness import Pulse, process_id
 from pipelines.tracking.store import TABLE
 from pipelines.tracking.tags import HEARTBEAT, PROCESS
@@ -50,7 +51,7 @@ class SweepRun:
             run_id = client.create_run(store.experiment_id).info.run_id
         assert run_id is not None
         for key, value in tags.items():
-            client.set_tag(run_id, key, value[:5000])
+            client.set_tag(run_id, key, value[:TEXT_CHARACTERS])
         # Of two overrides with one key the last counts, as for Hydra.
         params = {key: value for key, _, value in (override.partition("=") for override in overrides)}
         for key, value in params.items():
