@@ -3,6 +3,7 @@
 A separate pass: reading the machine's counters would disturb the timing.
 """
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ def consumed(request: ConsumptionRequest) -> dict[str, Any]:
         while not count or time.perf_counter() < end:
             call()
             count += 1
-    return {"images": count} | {name: value for name, value in joules.items() if name in ("cpu", "dram")}
+    counted = {name: value for name, value in joules.items() if name in ("cpu", "dram") and math.isfinite(value)}
+    return {"images": count} | counted
 
 
 if __name__ == "__main__":

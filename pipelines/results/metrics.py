@@ -1,5 +1,6 @@
 """Names of a cell's results in MLflow."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -88,7 +89,7 @@ def metrics_of(result: CellResult) -> dict[str, float]:
     else:
         metrics[TRAIN_S] = timing.train_total_s
     metrics |= result.metrics
-    metrics |= {f"energy/train_{name}_j": value for name, value in result.joules.items()}
+    metrics |= {f"energy/train_{name}_j": value for name, value in result.joules.items() if math.isfinite(value)}
     if result.comparison is not None:
         metrics |= _compared(result, result.comparison)
         if timing.train_total_s is None or result.comparison.baseline_train_s is None:

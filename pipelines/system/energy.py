@@ -8,6 +8,7 @@ arXiv:2208.06102.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,14 +28,18 @@ def is_available() -> bool:
 
 @contextmanager
 def measure_energy(joules: dict[str, float]) -> Iterator[None]:
-    """Add the energy of the whole machine during the block to `joules`, by `cpu`, `dram` and `gpu`."""
+    """Add the energy of the whole machine during the block to `joules`, by `cpu`, `dram` and `gpu`.
+
+    A sum is NaN for good where a counter began again from 0 during a block.
+    """
     before = [read() for read in _counters()]
     try:
         yield
     finally:
         for read, earlier in zip(_counters(), before, strict=True):
             for name, now in read().items():
-                joules[name] = joules.get(name, 0.0) + now - earlier[name]
+                used = now - earlier[name]
+                joules[name] = joules.get(name, 0.0) + (used if used >= 0 else math.nan)
 
 
 @cache

@@ -1,5 +1,6 @@
 """Energy comes from the machine's counters, and is absent where there are none."""
 
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,16 @@ def test_joules_are_differences_of_counters_and_add_up(package: Path) -> None:
     with energy.measure_energy(joules):
         (package / "energy_uj").write_text("4000000\n")
     assert joules == pytest.approx({"cpu": 3.0, "dram": 0.25})
+
+
+def test_counter_that_began_again_gives_no_sum(package: Path) -> None:
+    joules: dict[str, float] = {}
+    for microjoules in (500, 3_000_000):
+        with energy.measure_energy(joules):
+            (package / "energy_uj").write_text(f"{microjoules}\n")
+            (package / "intel-rapl:0:0" / "energy_uj").write_text("1250000\n")
+    assert math.isnan(joules["cpu"])
+    assert joules["dram"] == pytest.approx(0.25)
 
 
 def test_memory_without_a_counter_is_absent(package: Path) -> None:
