@@ -253,7 +253,9 @@ def _why_missing(cell: RecordedCell, device: Device, known: Sequence[Figures]) -
 
 
 def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, int]) -> list[str]:
-    notes = [f"Times by `opscore measure` on {device}."]
+    used = {cell.device.runtime for cell in cells if cell.device}
+    runtime = f": {used.pop()}" if len(used) == 1 and device.runtime is None else ""
+    notes = [f"Times by `opscore measure` on {device}{runtime}."]
     for why, count in missing.items():
         notes.append(f"{count} cell{' is' if count == 1 else 's are'} left out, as {why}.")
     sessions = {cell.device.began for cell in cells if cell.device}

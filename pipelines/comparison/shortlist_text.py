@@ -64,9 +64,9 @@ def _table(shortlist: Shortlist, width: float) -> str:
 
 
 def runtimes(entries: Sequence[Entry]) -> list[TextColumn]:
-    """The runtime of each entry on a device; none without a device."""
+    """The runtime of each entry on a device; none where all have one."""
     names = [entry.runtime for entry in entries]
-    return [TextColumn(heading="runtime", texts=names, left=True)] if any(names) else []
+    return [TextColumn(heading="runtime", texts=names, left=True)] if len(set(names)) > 1 else []
 
 
 def extremes(shortlist: Shortlist) -> Iterator[str]:

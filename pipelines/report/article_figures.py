@@ -66,7 +66,7 @@ def accuracies(rows: Sequence[Row], dataset: str) -> Figure:
     appearance = looks(models(rows))
     figure = Figure(figsize=(WIDTH_IN, 4.2))
     heading(figure, f"{DATASETS[dataset]}: accuracy against test time; filled: the baseline")
-    axes = figure.add_axes((0.6 / WIDTH_IN, 0.95 / 4.2, 1 - 0.75 / WIDTH_IN, 1 - 1.3 / 4.2))
+    axes = figure.add_axes((0.8 / WIDTH_IN, 0.95 / 4.2, 1 - 0.95 / WIDTH_IN, 1 - 1.3 / 4.2))
     areas = areas_of([row.number("compressed_bytes") for row in there])
     for row, area in zip(there, areas, strict=True):
         look = appearance[row.model]
@@ -131,4 +131,4 @@ def _legend(figure: Figure, networks: set[str], appearance: Mapping[str, Look]) 
         )
         for one in sorted(networks)
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="lower center", ncols=5, frameon=False, fontsize=8)

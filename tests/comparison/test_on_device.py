@@ -10,6 +10,7 @@ from pipelines.comparison.on_device import Device, hint, timed
 from pipelines.comparison.pages import table
 from pipelines.comparison.ranking import compare
 from pipelines.comparison.shortlist import shortlist
+from pipelines.comparison.shortlist_text import runtimes
 from pipelines.results.recorded import RecordedCell
 from tests.comparison.recorded import recorded
 
@@ -48,6 +49,20 @@ def test_each_cell_on_its_fastest_runtime() -> None:
     half = math.sqrt(2) * math.log(1.1)
     assert int8.metrics["baseline/time_ratio_low"] == pytest.approx(0.5 / 0.45 * math.exp(-half))
     assert int8.metrics["baseline/time_ratio_high"] == pytest.approx(0.5 / 0.45 * math.exp(half))
+
+
+def test_runtime_is_a_column_where_cells_have_several() -> None:
+    (both,) = compare(timed(pair(), PI).cells)
+    (column,) = runtimes(both.entries)
+    assert set(column.texts) == {"litert", "openvino"}
+    base, int8 = recorded("baseline"), recorded("quantize_int8")
+    alone = (
+        on(replace(base, fingerprint="base"), "pi/litert", 2.0),
+        on(replace(int8, baseline="base"), "pi/litert", 1.0, ratio=0.5),
+    )
+    found = timed(alone, PI)
+    assert not [column for one in compare(found.cells) for column in runtimes(one.entries)]
+    assert found.notes[0].endswith("by its fastest runtime with 1 thread: litert.")
 
 
 def test_scores_are_those_of_the_device() -> None:

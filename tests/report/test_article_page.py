@@ -133,3 +133,17 @@ def test_figures_have_a_point_for_each_cell(draw: Callable[[list[Row], str], Fig
     collections = [one for axes in figure.axes for one in axes.collections]
     assert sum(len(np.asarray(one.get_offsets())) for one in collections) == points
     assert pixels.std() > 10
+
+
+def test_texts_of_the_figures_are_not_cut() -> None:
+    # Ticks with a decimal are wider; five networks are in the legend.
+    networks = ("efficientnet_lite0", "resnet50", "resnet101", "vgg16", "vgg19")
+    cells = [recorded("baseline", model=name, accuracy=0.9 - 0.04 * at) for at, name in enumerate(networks)]
+    cells += [cell("quantize_int8", name, accuracy=0.9 - 0.04 * at) for at, name in enumerate(networks)]
+    with in_style():
+        for draw in (article_figures.effects, article_figures.accuracies):
+            figure = draw(rows(*cells), "cifar10")
+            figure.canvas.draw()
+            box = figure.get_tightbbox()
+            assert box.x0 >= 0 and box.y0 >= 0, draw
+            assert box.x1 <= figure.get_figwidth() and box.y1 <= figure.get_figheight(), draw
