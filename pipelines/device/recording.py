@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +22,9 @@ from pipelines.results.record import Record
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.credentials import redacted
-from pipelines.tracking.experiment import cannot_be_opened, reading_client
+from pipelines.tracking.experiment import reading_client
 from pipelines.tracking.measured import LostRunError, OnTarget, record
 from pipelines.tracking.moved import address_of
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
 
@@ -114,7 +111,7 @@ def send(folder: Path, uri: str | None = None) -> Sent:
     lost: set[str] = set()
     try:
         check_reachable(uri)
-        client = _client(uri)
+        client = reading_client(uri)
         for run_id, found in _on_target(folder, session):
             try:
                 sent[run_id] = record(client, run_id, found) or sent.get(run_id, False)
@@ -125,16 +122,6 @@ def send(folder: Path, uri: str | None = None) -> Sent:
             f"{_runs(sum(sent.values()))} in {uri} received their figures ({error}): {later(folder, given)}"
         ) from error
     return Sent(runs=sum(sent.values()), newer=len(sent) - sum(sent.values()), lost=tuple(sorted(lost)))
-
-
-def _client(uri: str) -> MlflowClient:
-    """A client of a store that exists. Raises StoreError, or OSError."""
-    try:
-        return reading_client(uri)
-    except (OSError, StoreError):
-        raise
-    except Exception as error:
-        raise cannot_be_opened(uri, error) from error
 
 
 def _runs(count: int) -> str:

@@ -28,8 +28,13 @@ def reading_client(uri: str) -> MlflowClient:
     """A client of a store in which nothing is made. Raises StoreError where the store does not exist or is broken."""
     schema.check_exists(uri)
     moved.repair(uri)
-    schema.check_whole(uri)
-    return connected(uri)
+    try:
+        schema.check_whole(uri)
+        return connected(uri)
+    except (OSError, StoreError):
+        raise
+    except Exception as error:
+        raise cannot_be_opened(uri, error) from error
 
 
 def find(client: MlflowClient, uri: str, name: str) -> str:

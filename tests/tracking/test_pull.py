@@ -14,7 +14,7 @@ from pipelines.litert.exported_model import ExportedModel
 from pipelines.tracking.registry import Registry
 from tests.conftest import small_data
 from tests.places import ROOT
-from tests.tracking.promotion import ALL, BY, NAME, Command, Copy
+from tests.tracking.promotion import ALL, BY, NAME, Command, Copy, compared_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_pulled_model_runs_as_its_card_says(
     run = copy.run(technique)
     digest = hashlib.sha256((out / "model.tflite").read_bytes()).hexdigest()
     card = (out / "MODEL_CARD.md").read_text()
-    m = run.data.metrics
+    m = compared_metrics(run, copy.run("baseline"))
     accuracy = f"{m['test/accuracy']:.1%}, 95% interval"
     for text in (digest, run.info.run_id, run.data.tags["hardware"].split(",")[0], accuracy, "limit_train=300",
                  "8 x 8 x 3", "random weights", "nobody else's licence", "240", "latency over the baseline's",
