@@ -79,7 +79,9 @@ def command(
     """Measure, or send the figures of an earlier session."""
     named = [Path(path) for path in (*paths, *(files.split(",") if files else ()))]
     _check_chosen(chosen, named, reference)
-    if send:
+    if send is not None:
+        if not send:
+            raise MisuseError("send must be the folder of a session, got nothing: name one below measured/")
         _check_alone(send, chosen)
         sent = recording.send(Path(send), chosen.uri)
         print(sent.text(recording.target_of(Path(send))))

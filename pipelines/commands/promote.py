@@ -30,7 +30,7 @@ from pipelines.commands import arguments, rollback, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison import shortlist_text, training_time
 from pipelines.comparison.anchoring import anchored
-from pipelines.comparison.entries import Entry, entries_of
+from pipelines.comparison.entries import Entry, entries_of, seeds_note
 from pipelines.comparison.groups import by_conditions, training_note
 from pipelines.comparison.on_device import Device, timed
 from pipelines.comparison.ranking import compare
@@ -112,7 +112,10 @@ class Candidates:
             yield f"Note: the candidates were {trained}."
         if self.train_time_note:
             yield self.train_time_note
-        if any(len(entry.runs) > 1 for entry in entries_of(self.cells)):
+        entries = entries_of(self.cells)
+        if seeds := seeds_note(entries):
+            yield f"Note: {seeds[0].lower()}{seeds[1:]}"
+        if any(len(entry.runs) > 1 for entry in entries):
             yield (
                 "Note: accuracies and scores of seeds are averaged; of the winner's seeds that keep --max-drop, that "
                 "with the best score is promoted."

@@ -168,6 +168,19 @@ class Entry:
         return column.text(self.estimate(column).value)
 
 
+def seeds_note(entries: Sequence[Entry]) -> str | None:
+    """A sentence if entries are means over different seeds, which differ by more than what is compared; else None."""
+    chosen = {tuple(sorted((run.seed for run in entry.runs), key=int)) for entry in entries}
+    if len(chosen) < 2:
+        return None
+    few = min(entries, key=lambda entry: len(entry.runs))
+    seeds = "; ".join(", ".join(one) for one in sorted(chosen, key=lambda one: (-len(one), one)))
+    return (
+        f"The cells have different seeds ({seeds}), by which their means differ too: run those that are missing, for "
+        f"example of {few.label}."
+    )
+
+
 def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     """Cells that differ in their seed alone become one entry; of a cell that was run twice the newest run counts.
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from pipelines.execution.request import SweepContext
 from pipelines.execution.settings import check_no_password, check_settings
 from pipelines.execution.sweep_cell import OUTCOME
 from pipelines.execution.sweep_table import count_line, progress_line, summary_of
+from pipelines.results.metrics import GAIN, SCORE, TEST_MS
 from pipelines.results.outcome import Outcome
 from pipelines.system import guard, terminal
 from pipelines.system.stopwatch import PARTS
@@ -167,11 +168,12 @@ class Sweep:
         cells, read = self._cells(outcomes), self._predictions()
         shortlists = self._shortlists(cells, read)
         datasets = {cell.dataset for cell in cells}
+        shown = _as_compared(outcomes, cells)
 
         def summary(width: float) -> str:
             lists = (shortlist_text.titled(dataset, listed, width) for dataset, listed in shortlists.items())
             only = "".join(datasets) if len(datasets) == 1 and width < terminal.UNLIMITED else ""
-            return "\n\n".join([*lists, summary_of(outcomes, spent, dataset=only, width=width)])
+            return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, width=width)])
 
         print(f"\n{summary(terminal.columns())}\n")
         report = self._report(cells, read)
@@ -286,3 +288,14 @@ class Sweep:
         # A job's folder is named by its number (hydra.sweep.subdir in conf/config.yaml).
         known = {str(number) for number in self._outcomes}
         return [path for path in sorted(self._folder.glob(f"*/{OUTCOME}")) if path.parent.name not in known]
+
+
+def _as_compared(outcomes: Sequence[Outcome], cells: Sequence[RecordedCell]) -> list[Outcome]:
+    """The outcomes with the times and scores that their cells have in a comparison (`comparison.anchoring`)."""
+    compared = {cell.run_id: cell.metrics for cell in cells}
+    found = []
+    for outcome in outcomes:
+        metrics = compared.get(outcome.run_id, {})
+        changed = {name: metrics[name] for name in (TEST_MS, SCORE, GAIN) if name in metrics}
+        found.append(replace(outcome, metrics={**outcome.metrics, **changed}))
+    return found

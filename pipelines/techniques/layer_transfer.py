@@ -101,6 +101,12 @@ class LayerTransfer(SourceTechnique):
         Raises ValueError where there are none, or where `freeze` leaves no layer to train.
         """
         pairs = self._matched(model, donor)
+        if not pairs and self.layers and not self._chosen(model):
+            names = [layer.name for layer in model.layers if layer.weights]
+            raise ValueError(
+                f"technique.layers must match the beginning of the name of a layer with weights, got {self.layers!r}: "
+                f"{model.name} has {', '.join(names[:8])}{' and so on' if len(names) > 8 else ''}"
+            )
         if not pairs:
             raise ValueError(
                 f"technique.match must pair layers of {model.name} with the source's, got {self.match!r}, by which "
@@ -115,9 +121,13 @@ class LayerTransfer(SourceTechnique):
             )
         return pairs
 
-    def _matched(self, model: tf_keras.Model, donor: tf_keras.Model) -> list[tuple[Layer, Layer]]:
+    def _chosen(self, model: tf_keras.Model) -> list[Layer]:
+        """The layers with weights that `layers` chooses."""
         chosen = [layer for layer in model.layers if self.layers is None or re.match(self.layers, layer.name)]
-        targets = [layer for layer in chosen if layer.weights]
+        return [layer for layer in chosen if layer.weights]
+
+    def _matched(self, model: tf_keras.Model, donor: tf_keras.Model) -> list[tuple[Layer, Layer]]:
+        targets = self._chosen(model)
         sources = [layer for layer in donor.layers if layer.weights]
         by_name = {layer.name: layer for layer in sources}
         if isinstance(self.match, Mapping):

@@ -115,12 +115,15 @@ class Prune(FineTuning):
         return {name: kernel for name, kernel in kernels.items() if kernel.shape[-2] % self._row == 0}
 
     def _chosen(self, model: tf_keras.Model) -> Kernels:
-        promised = self._promised(model)
+        promised, all_kernels = self._promised(model), chosen_kernels(model, self.skip)
         if not promised:
-            raise ValueError(
-                f"{self.name} found no kernel to prune with skip {self.skip!r} and rows of {self._row} input channels: "
-                "let technique.skip match less or lower technique.block_size"
+            inputs = sorted({kernel.shape[-2] for kernel in all_kernels.values()})
+            reason = (
+                f"their input channels are {', '.join(map(str, inputs))}: a row must divide one of these numbers"
+                if inputs
+                else f"technique.skip={self.skip} leaves out every kernel: let it match less"
             )
+            raise ValueError(f"{self.name} found no kernel to prune in rows of {self._row} input channels, as {reason}")
         return promised
 
     @property

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.commands.compare import text
 from pipelines.comparison import article
-from pipelines.comparison.entries import entries_of
+from pipelines.comparison.entries import entries_of, seeds_note
 from pipelines.comparison.notes import notes
 from pipelines.results.statistics import mean_share
 from tests.comparison.recorded import compared, recorded
@@ -131,3 +131,14 @@ def test_places_do_not_tell_cells_apart() -> None:
     assert len(entries_of(donors)) == 2
     unknown = [replace(one, digest="") for one in (first, replace(second, seed="0"))]
     assert len(entries_of(unknown)) == 2
+
+
+def test_different_seeds_have_a_note() -> None:
+    cells = [recorded("baseline", seed=seed) for seed in (0, 1, 2)] + [recorded("qat", seed=0)]
+    assert seeds_note(entries_of(cells[:3])) is None
+    assert seeds_note(entries_of([cells[0], cells[3]])) is None
+    assert seeds_note(entries_of(cells)) == (
+        "The cells have different seeds (0, 1, 2; 0), by which their means differ too: run those that are missing, for "
+        "example of vgg16-cifar10-qat."
+    )
+    assert any(one.startswith("The cells have different seeds") for one in notes(compared(*cells)))

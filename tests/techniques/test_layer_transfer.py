@@ -148,6 +148,13 @@ def test_bad_mapping_is_refused(match: dict, message: str, trained: Candidate, t
         transfer(match=match).apply(fresh(), with_donor(trained.model, tmp_path))
 
 
+def test_layers_that_no_name_begins_with_are_refused(trained: Candidate) -> None:
+    with pytest.raises(
+        ValueError, match=r"beginning of the name of a layer with weights, got 'conv': small_cnn has block1"
+    ):
+        transfer(layers="conv").check_source(lambda: fresh().model, lambda: trained.model)
+
+
 def test_all_frozen_leaves_nothing_to_train(trained: Candidate, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="leaves nothing of small_cnn to train"):
         transfer(freeze="always").apply(fresh(), with_donor(trained.model, tmp_path))
