@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 # Conditions that are written without their names.
-_WORDS = ("images", "hardware", "timed")
+_WORDS = ("images", "hardware")
 
 
 def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
     """Raise ValueError if accuracy or score of the champion and a candidate cannot be compared, as of candidates."""
-    names = sorted(differing(by_conditions([champion, cell])))
-    what = dict.fromkeys(words for name in names if (words := _what(name)))
-    if not what:
+    names = [name for name in sorted(differing(by_conditions([champion, cell]))) if _what(name)]
+    if not names:
         return
-    both = [{name: conditions(one).get(name, "null") for name in names if _what(name)} for one in (champion, cell)]
+    what = listed(dict.fromkeys(map(_what, names)))
+    own, other = conditions(champion), conditions(cell)
     values = [
-        f"{'' if name in _WORDS else f'{name} '}{own} and {both[1][name]}"
-        for name, own in both[0].items()
+        f"{'' if name in _WORDS else f'{name} '}{own.get(name, 'null')} and {other.get(name, 'null')}"
+        for name in names
         if name != "timed"
     ]
     listing = f" ({'; '.join(values)})" if values else ""
@@ -37,7 +37,7 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
         else "run its cell again with their settings, choose such candidates by --filter"
     )
     raise ValueError(
-        f"the champion, {champion.name} of run {champion.run_id}, and the candidates were {listed(what)}{listing} and "
+        f"the champion, {champion.name} of run {champion.run_id}, and the candidates were {what}{listing} and "
         f"cannot be compared: {mend}, or add --anew to the command to replace it by the best candidate"
     )
 

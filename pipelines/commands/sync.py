@@ -31,7 +31,7 @@ from pipelines.tracking.tags import FOLDER
 EXPECTED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
-def finished(folders: Sequence[Path]) -> Iterator[Path]:
+def with_receipts(folders: Sequence[Path]) -> Iterator[Path]:
     """The folders of finished cells that have the receipt of a run."""
     for folder in folders:
         for result in sorted(folder.rglob(CellFiles(Path()).result.name)):
@@ -95,7 +95,7 @@ def command(folders: tuple[Path, ...]) -> None:
     """Send what is missing, and print the number of cells."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sent = failed = 0
-    for folder in finished(folders or (Path("outputs"), Path("multirun"))):
+    for folder in with_receipts(folders or (Path("outputs"), Path("multirun"))):
         try:
             receipt = _receipt(folder)
             if receipt.recorded:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelines.comparison.baselines import baselines_of
-from pipelines.comparison.budgets import used_budgets
+from pipelines.comparison.budgets import keeps_budgets
 from pipelines.comparison.groups import by_conditions
 from pipelines.results.metrics import GAIN, SCORE, TEST_MS, TEST_TIME, TIME_RATIO, gain_of, set_part, term_of
 from pipelines.results.recorded import BASELINE
@@ -41,11 +41,21 @@ def _anchored(cell: RecordedCell, base: RecordedCell) -> RecordedCell:
     ratio, own_ms = cell.metrics.get(TIME_RATIO), base.metrics.get(TEST_MS)
     if ratio is None or own_ms is None or cell.device:
         return cell
-    metrics = dict(cell.metrics)
-    metrics[TEST_MS] = ratio * own_ms
-    weight = float(cell.params[f"score.{TEST_TIME}"])
-    set_part(metrics, SCORE, term_of(TEST_TIME), decibels(-weight, math.log10(metrics[TEST_MS])))
-    set_part(metrics, GAIN, gain_of(TEST_TIME), decibels(-weight, math.log10(ratio)))
-    moved = replace(cell, metrics=metrics)
-    before, after = (all(used <= 1 for used in used_budgets(one).values()) for one in (cell, moved))
+    moved = replace(cell, metrics=retimed(cell, test_ms=ratio * own_ms, ratio=ratio))
+    before, after = keeps_budgets(cell), keeps_budgets(moved)
     return moved if before == after else replace(moved, feasible=after)
+
+
+def retimed(cell: RecordedCell, *, test_ms: float, ratio: float | None) -> dict[str, float]:
+    """The metrics of a cell with another test time, in the score and the gain too.
+
+    ratio: of its time to its baseline's; None for a baseline.
+    """
+    metrics = dict(cell.metrics)
+    weight = float(cell.params[f"score.{TEST_TIME}"])
+    metrics[TEST_MS] = test_ms
+    set_part(metrics, SCORE, term_of(TEST_TIME), decibels(-weight, math.log10(test_ms)))
+    if ratio is not None:
+        metrics[TIME_RATIO] = ratio
+        set_part(metrics, GAIN, gain_of(TEST_TIME), decibels(-weight, math.log10(ratio)))
+    return metrics

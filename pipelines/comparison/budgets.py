@@ -33,3 +33,8 @@ def used_budgets(cell: RecordedCell) -> dict[str, float]:
         size_ratio=metrics.get(SIZE_RATIO, 1.0),
     )
     return used({name: float(value) for name, value in given.items() if value != "None"}, measured)
+
+
+def keeps_budgets(cell: RecordedCell) -> bool:
+    """Whether a cell keeps every budget and goal that is set."""
+    return all(fraction <= 1 for fraction in used_budgets(cell).values())

@@ -120,8 +120,8 @@ def _rows(comparison: Comparison, predictions_of: PredictionsOf | None) -> Itera
         row |= {column.key: entry.estimate(column).value for column in columns.GAINS.values()}
         row |= {name: _mean(entry, metric) for name, metric in RATIOS.items()}
         # Several seeds have neither an interval of one measurement nor a p-value in common.
-        of_one = {name: metric for name, metric in OF_ONE_RUN.items() if len(entry.runs) == 1}
-        row |= {name: _mean(entry, of_one[name]) if name in of_one else math.nan for name in OF_ONE_RUN}
+        alone = len(entry.runs) == 1
+        row |= {name: _mean(entry, metric) if alone else math.nan for name, metric in OF_ONE_RUN.items()}
         row |= {f"{MARK}{name}": mark for name, mark in entry.marks.items()}
         row |= {
             "improved": entry.improved,

@@ -8,24 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipelines.comparison.anchoring import retimed
 from pipelines.comparison.baselines import baselines_of
-from pipelines.comparison.budgets import used_budgets
+from pipelines.comparison.budgets import keeps_budgets
 from pipelines.comparison.labels import settings_key
 from pipelines.results.metrics import (
-    GAIN,
     RATIO_HIGH,
     RATIO_LOW,
-    SCORE,
-    TEST_MS,
-    TEST_TIME,
-    TIME_RATIO,
-    gain_of,
-    set_part,
-    term_of,
 )
 from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, REFERENCE, Figures, figures, least
 from pipelines.results.recorded import BASELINE, OnDevice
-from pipelines.results.score import decibels
 from pipelines.results.words import listed, threads_in_words
 from pipelines.system.checks import nearest
 
@@ -217,13 +209,10 @@ def _moved(
     device: Device,
 ) -> RecordedCell:
     """The cell with the times of the device in its metrics."""
-    metrics = dict(cell.metrics)
-    weight = float(cell.params[f"score.{TEST_TIME}"])
-    metrics[TEST_MS] = own.p50_ms(device.threads)[0]
-    set_part(metrics, SCORE, term_of(TEST_TIME), decibels(-weight, math.log10(metrics[TEST_MS])))
-    if cell.technique != BASELINE:
-        metrics |= dict(zip((TIME_RATIO, RATIO_LOW, RATIO_HIGH), ratio, strict=True))
-        set_part(metrics, GAIN, gain_of(TEST_TIME), decibels(-weight, math.log10(ratio[0])))
+    compared = cell.technique != BASELINE
+    metrics = retimed(cell, test_ms=own.p50_ms(device.threads)[0], ratio=ratio[0] if compared else None)
+    if compared:
+        metrics |= {RATIO_LOW: ratio[1], RATIO_HIGH: ratio[2]}
     times = {one.runtime: one.p50_ms(device.threads)[0] for one in known if device.threads in one.threads}
     moved = replace(
         cell,
@@ -241,7 +230,7 @@ def _moved(
             times_ms=times,
         ),
     )
-    return replace(moved, feasible=all(used <= 1 for used in used_budgets(moved).values()))
+    return replace(moved, feasible=keeps_budgets(moved))
 
 
 def _why_missing(cell: RecordedCell, device: Device, known: Sequence[Figures]) -> str:

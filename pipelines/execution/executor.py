@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +86,7 @@ class Executor:
         try:
             trained = self.store.find(since=self.request.since, fingerprint=plan.fingerprint) is not None
             if not trained:
-                self._check_networks(plan)
+                self._check_source(plan.cell)
             needed = self._needed(plan, trained=trained)
         except Exception:
             # The cell has failed as well, and its own run records why.
@@ -204,25 +205,8 @@ class Executor:
         found = self.store.find(since=self.request.since, **tags)
         return self.store.open(found) if found else None
 
-    def _check_networks(self, plan: Plan) -> None:
-        """Raise ValueError where a technique does not suit its network, or its teacher or donor, before any cell is
-        trained.
-        """
-        cell = plan.cell
-
-        def network(of: Cell) -> tf_keras.Model:
-            runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
-            data = loaded(of.dataset)
-            return of.model.untrained().build(data.image_shape, len(data.class_names))
-
-        needed = (one.fingerprint for one in plan.needs.values())
-        # Where all that it needs is finished, `apply` finds the same faults as soon.
-        if not all(self.store.find(since=self.request.since, fingerprint=one) for one in needed):
-            cell.technique.check_network(lambda: network(cell))
-        self._check_source(cell, network)
-        runtime.forget_networks()
-
-    def _check_source(self, cell: Cell, network: Callable[[Cell], tf_keras.Model]) -> None:
+    def _check_source(self, cell: Cell) -> None:
+        """Raise ValueError where a technique cannot learn from its teacher or donor, before any cell is trained."""
         learns = cell.technique.source_cell
         if learns is None:
             return
@@ -230,7 +214,7 @@ class Executor:
 
         def source_network() -> tf_keras.Model:
             if cell.source is not None:
-                return network(cell.source)
+                return _network(cell.source, process_of=cell)
             from pipelines.execution.job import register_layers
 
             assert files is not None  # a source has parts or a run
@@ -242,7 +226,8 @@ class Executor:
             from pipelines.litert.labels import labels_of
 
             cell.technique.check_source_classes(loaded(cell.dataset).class_names, labels_of(files.exported_model))
-        cell.technique.check_source(lambda: network(cell), source_network)
+        cell.technique.check_source(lambda: _network(cell, process_of=cell), source_network)
+        runtime.forget_networks()
 
     def _needed(self, plan: Plan, *, trained: bool) -> dict[str, Finished]:
         """The finished cells by role, from the store or run now, with a teacher or donor that is named by its run.
@@ -253,23 +238,32 @@ class Executor:
         learns = plan.cell.technique.source_cell
         if learns is not None and learns.uri is not None:
             needed["source"] = self.store.load(learns.uri)
+
+        @cache
+        def check_network() -> None:
+            # Before any cell is trained for this one. Where none has to be, `apply` finds the same faults as soon.
+            if not trained:
+                plan.cell.technique.check_network(lambda: _network(plan.cell, process_of=plan.cell))
+                runtime.forget_networks()
+
         by_fingerprint: dict[str, Finished] = {}
         for role, other in plan.needs.items():
             if trained and role != "baseline":
                 continue
             if other.fingerprint not in by_fingerprint:
-                by_fingerprint[other.fingerprint] = self._finished(other, role)
+                by_fingerprint[other.fingerprint] = self._finished(other, role, before=check_network)
             needed[role] = by_fingerprint[other.fingerprint]
         return needed
 
-    def _finished(self, plan: Plan, role: str) -> Finished:
-        """A needed cell with its files."""
+    def _finished(self, plan: Plan, role: str, *, before: Callable[[], None]) -> Finished:
+        """A needed cell with its files. before: called if it has to be run."""
         cell, is_source = plan.cell, role == "source"
         # A teacher or donor may have any name; a parent cell and a baseline are compared with the cell by name.
         found = self._found(fingerprint=plan.fingerprint, **({} if is_source else cell.tags))
         if found is not None:
             log.info("%s, reused", summary.brief(found.result))
             return found
+        before()
         log.info("%s: not in the store, so it is run first", cell.name)
         problem = ""
         if is_source:
@@ -286,6 +280,13 @@ class Executor:
             raise RuntimeError(f"{cell.name}, which is needed first, did not finish: {why}")
         log.info("%s", summary.brief(found.result))
         return found
+
+
+def _network(cell: Cell, *, process_of: Cell) -> tf_keras.Model:
+    """The network of a cell with random weights, in the process of a cell whose settings of TensorFlow count."""
+    runtime.prepare(onednn=process_of.model.onednn, deterministic=process_of.deterministic)
+    data = loaded(cell.dataset)
+    return cell.model.untrained().build(data.image_shape, len(data.class_names))
 
 
 @contextmanager

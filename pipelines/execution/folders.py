@@ -1,6 +1,5 @@
 """A command's folder, which no other command may use at the same time."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -19,12 +18,14 @@ def claim(folder: Path, setting: str) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / LOCK).open("w")
+    try:
+        is_free = lock(file.fileno(), wait=False)
+    except NoLocksError:
+        is_free = True  # only the folder's name keeps commands apart
+    if not is_free:
+        file.close()
+        raise ValueError(
+            f"{setting} must be a folder in which no other command is at work, got {folder}: wait for that one, or "
+            f"leave {setting} out for a new folder"
+        )
     _HELD.append(file)
-    # Without locks, only the folder's name keeps commands apart.
-    with suppress(NoLocksError):
-        if not lock(file.fileno(), wait=False):
-            _HELD.pop().close()
-            raise ValueError(
-                f"{setting} must be a folder in which no other command is at work, got {folder}: wait for that one, or "
-                f"leave {setting} out for a new folder"
-            )

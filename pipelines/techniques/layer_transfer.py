@@ -102,10 +102,9 @@ class LayerTransfer(SourceTechnique):
         """
         pairs = self._matched(model, donor)
         if not pairs and self.layers and not self._chosen(model):
-            names = [layer.name for layer in model.layers if layer.weights]
             raise ValueError(
                 f"technique.layers must match the beginning of the name of a layer with weights, got {self.layers!r}: "
-                f"{model.name} has {', '.join(names[:8])}{' and so on' if len(names) > 8 else ''}"
+                f"{model.name} has {_some([layer.name for layer in model.layers if layer.weights])}"
             )
         if not pairs:
             raise ValueError(
@@ -162,10 +161,9 @@ def _mapped(
     for target, source in wanted.items():
         for name, layers, whose in ((target, targets, "the model"), (source, sources, "the donor")):
             if name not in layers:
-                some = f"{', '.join([*layers][:8])}{' and so on' if len(layers) > 8 else ''}"
                 raise ValueError(
                     f"technique.match must name layers with weights, got {name!r}, which {whose} does not have"
-                    f"{' among those of technique.layers' if layers is targets else ''}: it has {some}"
+                    f"{' among those of technique.layers' if layers is targets else ''}: it has {_some([*layers])}"
                 )
         if _form(targets[target]) != _form(sources[source]):
             raise ValueError(
@@ -173,6 +171,10 @@ def _mapped(
                 "both must have one class and one shape"
             )
     return [(layer, sources[wanted[name]]) for name, layer in targets.items() if name in wanted]
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:8])}{' and so on' if len(names) > 8 else ''}"
 
 
 def _longest_in_order(targets: Sequence[Layer], sources: Sequence[Layer]) -> list[tuple[Layer, Layer]]:

@@ -115,9 +115,9 @@ class Prune(FineTuning):
         return {name: kernel for name, kernel in kernels.items() if kernel.shape[-2] % self._row == 0}
 
     def _chosen(self, model: tf_keras.Model) -> Kernels:
-        promised, all_kernels = self._promised(model), chosen_kernels(model, self.skip)
+        promised = self._promised(model)
         if not promised:
-            inputs = sorted({kernel.shape[-2] for kernel in all_kernels.values()})
+            inputs = sorted({kernel.shape[-2] for kernel in chosen_kernels(model, self.skip).values()})
             reason = (
                 f"their input channels are {', '.join(map(str, inputs))}: a row must divide one of these numbers"
                 if inputs
