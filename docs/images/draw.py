@@ -1,6 +1,6 @@
 """Draws the pictures of README and docs: make pictures ARGS="--experiment article --dataset cifar10 --target epyc".
 
-The figures of the study are drawn from docs/article.csv, the report and the terminal from the recorded cells that the
+The figures of the study are drawn from the study's rows, the report and the terminal from the recorded cells that the
 options choose, as of `opscore compare`. Needs Chromium for the report. All pictures together have at most 300 kB.
 """
 
@@ -17,9 +17,8 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.comparison.exported import read
 from pipelines.report import article_figures
-from pipelines.report.article_page import DATASETS, ROWS
+from pipelines.report.article_page import DATASETS, rows_of
 from pipelines.report.style import COLOURS_IN_A_FILE, in_style, png
 
 HERE = Path(__file__).parent
@@ -31,7 +30,7 @@ MAX_BYTES = 300_000
 def main() -> None:
     """Draw everything that there are cells for."""
     options = sys.argv[1:]
-    rows = read((ROOT / ROWS).read_text())
+    rows = rows_of(ROOT)
     with in_style():
         for dataset in sorted({row.dataset for row in rows} & DATASETS.keys()):
             (HERE / f"article-{dataset}.png").write_bytes(png(article_figures.effects(rows, dataset)))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RATIOS = {
     "time_ratio": metrics.TIME_RATIO,
     "size_ratio": metrics.SIZE_RATIO,
+    "train_ratio": metrics.TRAIN_RATIO,
     "accuracy_difference": metrics.ACCURACY_DIFFERENCE,
 }
 OF_ONE_RUN = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from pipelines.comparison.exported import Row, read, text
 from pipelines.comparison.ranking import compare
 from pipelines.report import article_figures
-from pipelines.report.article_page import PAGES, pages, written
+from pipelines.report.article_page import PAGES, ROWS, pages, rows_of, written
 from pipelines.report.style import in_style, png
 from pipelines.results.metrics import RATIO_HIGH, RATIO_LOW, TIME_RATIO
 from pipelines.results.recorded import RecordedCell
@@ -31,7 +32,7 @@ def rows(*cells: RecordedCell) -> list[Row]:
     return read(text(compare(cells)))
 
 
-ROWS = rows(
+STUDY = rows(
     recorded("baseline"),
     recorded("baseline", dataset="cifar100"),
     recorded("baseline", model="efficientnet_lite0", images=4000),
@@ -43,7 +44,7 @@ ROWS = rows(
 )  # fmt: skip
 
 
-def part(name: str, of: list[Row] = ROWS) -> list[str]:
+def part(name: str, of: list[Row] = STUDY) -> list[str]:
     page = f"Before.\n\n<!-- article: {name} -->\nold\n<!-- end -->\n\nAfter.\n"
     lines = written(page, of).splitlines()
     assert lines[:3] == ["Before.", "", f"<!-- article: {name} -->"] and lines[-3:] == ["<!-- end -->", "", "After."]
@@ -109,6 +110,31 @@ def test_published_figures_are_next_to_ours() -> None:
     assert next(line for line in found.splitlines() if line.startswith("| `qat`")).endswith("| - |")
 
 
+def test_cells_of_two_sessions_keep_their_own_baseline(tmp_path: Path) -> None:
+    # The second one trained the baseline again, in half of the time: its technique is compared with that.
+    sessions = (
+        [recorded("baseline", train_s=20.0)],
+        [recorded("baseline"), cell("cluster", accuracy=0.806, train_s=13.0, own_s=3.0)],
+    )
+    for path, cells in zip(ROWS, sessions, strict=True):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text(compare(cells)))
+    assert part("large cifar10", rows_of(tmp_path))[2:] == [
+        "| `baseline` | 80.0% ± 2.5, 1.00 ms, 1.00 MB | 20.0 s to 20.0 s | - |",
+        "| `cluster` | +0.6, x 0.75, x 1.00 | x 1.30 | 0 of 1 |",
+    ]
+
+
+def test_doubt_of_two_sessions_is_that_of_independent_samples() -> None:
+    best = rows(recorded("baseline", accuracy=0.9))
+    other = rows(cell("quantize_int8", megabytes=0.25, accuracy=0.88))
+    other = [replace(row, values={**row.values, "measured_on": "another"}) for row in other]
+    found = {line.split("|")[1].strip(): line for line in part("decision cifar10", best + other)[2:]}
+    assert "`baseline`" in found["1 point"]
+    # Wilson's intervals reach to 0.91709 and to 0.85839: 0.02 + sqrt(0.01709^2 + 0.02161^2) = 0.0476.
+    assert "`quantize_int8` (not sure: it may lose 4.8 points) | 88.0%" in found["2 points"]
+
+
 def test_mark_of_an_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a mark must be one of decision, .*, got 'effect'"):
         part("effect")
@@ -128,7 +154,7 @@ def test_pages_are_up_to_date() -> None:
 )
 def test_figures_have_a_point_for_each_cell(draw: Callable[[list[Row], str], Figure], points: int) -> None:
     with in_style():
-        figure = draw(ROWS, "cifar10")
+        figure = draw(STUDY, "cifar10")
         pixels = np.asarray(Image.open(BytesIO(png(figure))).convert("RGB"))
     collections = [one for axes in figure.axes for one in axes.collections]
     assert sum(len(np.asarray(one.get_offsets())) for one in collections) == points
