@@ -76,7 +76,7 @@ def test_commands_reach_the_store(done: tuple[Path, list[subprocess.CompletedPro
     assert [one.returncode for one in said[:2]] == [0, 0], said[:2]
     assert said[2].returncode == 1 and "must be a finished cell" in said[2].stderr
     assert [one.returncode for one in said[3:6]] == [0, 0, 0], said[3:6]
-    assert "1 cells sent" in said[4].stdout
+    assert "1 cell sent" in said[4].stdout
     assert [one.returncode != 0 for one in said[6:]] == [True, True, True]
     assert "password authentication failed" in said[8].stderr and "PGPASSWORD" in said[8].stderr
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.comparison.groups import by_conditions, conditions, differing
 from pipelines.results.metrics import CHANCE
-from pipelines.results.words import listed
+from pipelines.results.words import listed, number_of
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
@@ -60,7 +60,7 @@ def check_comparable(cells: Sequence[RecordedCell]) -> None:
     what = listed(dict.fromkeys(words for name in names if (words := _what(name))))
     # The largest first; four are enough to choose from.
     shown = [
-        f"--filter '{chosen}' ({len(group)} cell{'s' if len(group) > 1 else ''})"
+        f"--filter '{chosen}' ({number_of(len(group), 'cell')})"
         for group in sorted(groups.values(), key=lambda group: -len(group))
         if (chosen := _filter(names, group[0]))
     ][:4]

@@ -11,7 +11,7 @@ from pipelines.results.metrics import TEST_MS
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellResult, Comparison
 from pipelines.results.statistics import wilson
-from pipelines.results.words import threads_in_words
+from pipelines.results.words import number_of
 
 OPENING = "Classifies images into the "
 MAX_CLASSES = 20
@@ -52,7 +52,7 @@ def of_version(
     m = result.measurement
     low, high = wilson(m.correct, m.test_images)
     others = candidates - 1
-    compared = f"{others} other candidate{'' if others == 1 else 's'} on the same test images" if others else "no other"
+    compared = f"{number_of(others, 'other candidate')} on the same test images" if others else "no other"
     lines = [
         f"**{plain(result.name)}**, seed {result.seed}: accuracy **{m.accuracy:.1%}** (95% interval {low:.1%} to "
         f"{high:.1%}, {m.correct:,} of {m.test_images:,} test images), **{milliseconds(m.p50_ms)}** an image, "
@@ -69,7 +69,7 @@ def _on_device(cell: RecordedCell) -> str:
     assert cell.device is not None
     return (
         f"It was promoted for {plain(cell.device.target)}: there it takes {milliseconds(cell.metrics[TEST_MS])} an "
-        f"image by {cell.device.runtime} with {threads_in_words(cell.device.threads)}, and its score is "
+        f"image by {cell.device.runtime} with {number_of(cell.device.threads, 'thread')}, and its score is "
         f"{SCORE.text(cell.metrics[SCORE.metric])} dB."
     )
 

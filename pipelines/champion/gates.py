@@ -3,10 +3,12 @@
 A cell passes six gates in this order and stops at the first that it fails: its technique had an effect (true of every
 finished cell, as a cell without one fails), its accuracy is significantly above that of always answering the most
 frequent class, it keeps the budgets and goals of its score profile, it gives up no more accuracy than allowed below the
-most accurate candidate, its score is better than the champion's, unless that fails one of these itself, and its
-accuracy is not significantly worse than the champion's by more than a margin. Seeds of a cell are taken together, as in
-the report: their mean score and accuracy count, and every seed must have learnt and keep the budgets. The seed with the
-best score is promoted, of those that themselves give up no more accuracy than allowed.
+most accurate candidate, its score is better than the champion's by more than a tie, unless the champion fails one of
+these itself, and its accuracy is not significantly worse than the champion's by more than a margin.
+
+Seeds of a cell are taken together, as in the report: their mean score and accuracy count, and every seed must have
+learnt and keep the budgets. The seed with the best score is promoted, of those that themselves give up no more accuracy
+than allowed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipelines.champion.comparability import check_champion
+from pipelines.comparison import ranking, training_time
 from pipelines.comparison.budgets import used_budgets
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.shortlist import most_accurate, within
@@ -98,11 +101,15 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """What candidates are compared with. score: dB, the mean over its seeds. fails: the gate that it fails now."""
+    """What candidates are compared with.
+
+    entry: all its seeds. fails: the gate that it fails now. train_spread: as that of a comparison.
+    """
 
     cell: RecordedCell
-    score: float
+    entry: Entry
     fails: Name | None
+    train_spread: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +193,8 @@ def decide(
         standing = judge.standing(own, champion)
         fails = None if standing.gates[-1].passed else standing.gates[-1].name
         failed = [standing] if fails and again else []
-        judge = replace(judge, champion=Champion(cell=champion, score=own.score.value, fails=fails))
+        spread = training_time.spread([entry.runs for entry in entries])
+        judge = replace(judge, champion=Champion(cell=champion, entry=own, fails=fails, train_spread=spread))
     winner = None
     for entry in entries:
         if entry is own:
@@ -282,12 +290,15 @@ def _score(entry: Entry, champion: Champion | None) -> Gate:
     own, seeds = entry.score.value, f" over {len(entry.runs)} seeds" if len(entry.runs) > 1 else ""
     if champion is None:
         return Gate(name="score", passed=True, reason=f"{own:.1f} dB{seeds}, the best of the feasible")
+    bar = champion.entry.score.value
     if champion.fails:
-        no_bar = f"the champion's {champion.score:.1f} dB is no bar, as it fails the gate {champion.fails} now"
+        no_bar = f"the champion's {bar:.1f} dB is no bar, as it fails the gate {champion.fails} now"
         return Gate(name="score", passed=True, reason=f"{own:.1f} dB{seeds}; {no_bar}")
-    more = own - champion.score
-    reason = f"{own:.2f} dB{seeds} against {champion.score:.2f} dB, {more:+.2f} dB"
-    return Gate(name="score", passed=more > 0, reason=reason, shortfall=-more)
+    more = own - bar
+    better = ranking.leads(entry, champion.entry, champion.train_spread)
+    tie = ": a tie, as such a lead may be chance" if more > 0 and not better else ""
+    reason = f"{own:.2f} dB{seeds} against {bar:.2f} dB, {more:+.2f} dB{tie}"
+    return Gate(name="score", passed=better, reason=reason, shortfall=-more)
 
 
 def _accuracy(

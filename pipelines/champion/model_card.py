@@ -22,7 +22,7 @@ from pipelines.results.records import CellResult, Comparison, Timing
 from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import wilson
 from pipelines.results.tables import markdown
-from pipelines.results.words import threads_in_words
+from pipelines.results.words import number_of
 
 HEADING = ("what", "value")
 # Tags of a version in its card, with their headings.
@@ -270,7 +270,7 @@ def _fastest(target: str, found: Sequence[Figures]) -> str:
     if best is None:
         return f"On {plain(target)}{machine}, no runtime gives LiteRT's answers."
     one, threads = best
-    return f"Fastest on {plain(target)}: **{one.runtime}** with {threads_in_words(threads)}{machine}."
+    return f"Fastest on {plain(target)}: **{one.runtime}** with {number_of(threads, 'thread')}{machine}."
 
 
 def _promotion(facts: Facts) -> str:

@@ -41,6 +41,7 @@ from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.shortlist import shortlist
 from pipelines.results import columns
 from pipelines.results.tables import TextColumn, fitted, wrapped
+from pipelines.results.words import number_of
 from pipelines.system import runtime, terminal
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def text(
 ) -> str:
     """A comparison for a terminal of `width` columns: the shortlist, the table of all cells, and notes."""
     listed, count = shortlist(comparison, predictions_of), len(comparison.entries)
-    lines = [wrapped(f"{comparison.dataset}: {count} cell{'' if count == 1 else 's'}", width)]
+    lines = [wrapped(f"{comparison.dataset}: {number_of(count, 'cell')}", width)]
     lines += ["", shortlist_text.text(listed, width=width), ""] if listed else []
     return "\n".join(
         [

@@ -2,9 +2,9 @@
 
 A cell must be right significantly more often than a constant answer, the most frequent class. It must keep the budgets
 of its score profile, lose at most --max-drop of accuracy to the most accurate candidate, score better than the
-champion unless that fails one of these itself, and not be significantly less accurate than the champion by more than
---margin. Seeds are taken together: their means count. MLflow registers the winner
-as opscore-<dataset> with the alias champion, and the former champion gets the alias previous.
+champion by more than a tie, unless the champion fails one of these itself, and not be significantly less accurate than
+the champion by more than --margin. Seeds are taken together: their means count. MLflow registers the winner as
+opscore-<dataset> with the alias champion, and the former champion gets the alias previous.
 
   opscore promote --dataset cifar10 --sweep last --dry-run       shows the shortlist, changes nothing
   opscore promote --dataset cifar10 --max-drop 0.005
@@ -39,6 +39,7 @@ from pipelines.results import metrics
 from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.tables import TextColumn, fitted, wrapped
+from pipelines.results.words import number_of
 from pipelines.system import checks, terminal
 from pipelines.system.errors import StoreError
 from pipelines.tracking.client import TEXT_CHARACTERS
@@ -104,7 +105,7 @@ class Candidates:
 
     def heading(self) -> Iterator[str]:
         """How many there are, and what to know of their figures."""
-        count = f"{len(self.cells)} candidate{'' if len(self.cells) == 1 else 's'}"
+        count = number_of(len(self.cells), "candidate")
         profile = comparability.profile(self.cells[0])
         yield f"{count} for {self.name}, tested on the same images, scored by {profile}"
         yield from self.device_notes

@@ -27,7 +27,7 @@ from pipelines.results.columns import kilobytes
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.on_device import fastest, figures
 from pipelines.results.recorded import RecordedCell
-from pipelines.results.words import threads_in_words
+from pipelines.results.words import number_of
 from pipelines.runtimes.base import LITERT
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, dataset_option, model_name
 
@@ -118,7 +118,7 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
         sha256=version.sha256,
         output=program.output_in_words(exported_model),
         program=program.program(exported_model, runtime, threads),
-        program_for=f"by {runtime} with {threads_in_words(threads)}{where}",
+        program_for=f"by {runtime} with {number_of(threads, 'thread')}{where}",
     )
 
 

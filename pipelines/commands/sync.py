@@ -21,6 +21,7 @@ from pipelines.cells.plan import Plan
 from pipelines.commands import arguments
 from pipelines.execution.preflight import digest_of, loaded
 from pipelines.results.folder import CellFiles, Finished
+from pipelines.results.words import number_of
 from pipelines.system.guard import FAILURE
 from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import RunReceipt, keys_of
@@ -109,5 +110,5 @@ def command(folders: tuple[Path, ...]) -> None:
         else:
             print(f"sent    {folder}  run {run_id}")
             sent += 1
-    print(f"{sent} cells sent" + (f", {failed} could not be sent" if failed else ""))
+    print(f"{number_of(sent, 'cell')} sent" + (f", {failed} could not be sent" if failed else ""))
     sys.exit(FAILURE if failed else 0)

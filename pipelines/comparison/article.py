@@ -16,6 +16,7 @@ from pipelines.comparison.ranking import Comparison
 from pipelines.results.records import DIMENSIONS
 from pipelines.results.tables import TextColumn, fitted
 from pipelines.results.verdict import TRAIN_SPREAD
+from pipelines.results.words import number_of
 from pipelines.system import terminal
 
 MARKS = {"better": "+", "tied": "=", "worse": "-"}
@@ -87,8 +88,9 @@ def _quantization_leads(entries: Sequence[Entry | Row]) -> str:
 
     leads = [place for place in places if best(quantized, place) >= max(2, best(others, place))]
     several = sum((entry.improved or 0) >= 2 for entry in quantized)
+    cells = number_of(len(quantized), "cell")
     return (
-        f"{claim} {_holds(len(leads), len(places))}: it improves two or more in {several} of {len(quantized)} cells, "
+        f"{claim} {_holds(len(leads), len(places))}: it improves two or more in {several} of {cells}, "
         f"and on {len(leads)} of {len(places)} pairs of model and dataset its best cell improves two or more and no "
         "fewer than the best clustered or transferred one."
     )
@@ -103,7 +105,7 @@ def _useful_in_two(entries: Sequence[Entry | Row], techniques: Sequence[str], na
     better = ", ".join(
         f"{dimension} in {sum(entry.marks[dimension] == 'better' for entry in of_it)}" for dimension in DIMENSIONS
     )
-    return f"{claim} {_holds(in_two, len(of_it))}: in {in_two} of {len(of_it)} cells (better in {better})."
+    return f"{claim} {_holds(in_two, len(of_it))}: in {in_two} of {number_of(len(of_it), 'cell')} (better in {better})."
 
 
 def _holds(count: int, of: int) -> str:

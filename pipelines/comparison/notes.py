@@ -9,6 +9,7 @@ from pipelines.comparison.entries import seeds_note
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import Comparison
 from pipelines.results import columns
+from pipelines.results.words import number_of
 
 NONE_IN_BUDGET = "No cell keeps the budgets of its score profile."
 
@@ -43,8 +44,8 @@ def notes(comparison: Comparison) -> list[str]:
     older = [entry for entry in comparison.entries if entry.gains and not entry.marks]
     if older:
         found.append(
-            f"{len(older)} cells were recorded before the ratios to their baselines were, so they are not marked "
-            "better or worse: the same command again measures them anew, without training."
+            f"{number_of(len(older), 'cell')}, recorded before the ratios to their baselines were, cannot be marked "
+            "better or worse: the same command again measures anew, without training."
         )
     if any(len(entry.runs) == 2 for entry in comparison.entries):
         found.append(

@@ -18,7 +18,7 @@ from pipelines.results.metrics import (
 )
 from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, REFERENCE, Figures, figures, least
 from pipelines.results.recorded import BASELINE, OnDevice
-from pipelines.results.words import listed, threads_in_words
+from pipelines.results.words import listed, number_of
 from pipelines.system.checks import nearest
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Device:
     def __str__(self) -> str:
         """In words."""
         how = f"by {self.runtime}" if self.runtime else "each cell by its fastest runtime"
-        return f"{self.target}, {how} with {threads_in_words(self.threads)}"
+        return f"{self.target}, {how} with {number_of(self.threads, 'thread')}"
 
     @property
     def command(self) -> str:
@@ -246,7 +246,7 @@ def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, 
     runtime = f": {used.pop()}" if len(used) == 1 and device.runtime is None else ""
     notes = [f"Times by `opscore measure` on {device}{runtime}."]
     for why, count in missing.items():
-        notes.append(f"{count} cell{' is' if count == 1 else 's are'} left out, as {why}.")
+        notes.append(f"{number_of(count, 'cell')} {'is' if count == 1 else 'are'} left out, as {why}.")
     sessions = {cell.device.began for cell in cells if cell.device}
     if len(sessions) > 1:
         notes.append(

@@ -13,7 +13,7 @@ from pipelines.comparison import training_time
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.results.columns import IMPROVED, MEASURED
 from pipelines.results.tables import fill_marks, markdown
-from pipelines.results.words import threads_in_words
+from pipelines.results.words import number_of
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
@@ -61,7 +61,7 @@ def table(cells: Sequence[RecordedCell]) -> str:
     if devices := {(one.target, one.threads) for entry in entries for one in entry.devices}:
         heading.append("runtime")
         rows = [[*row, entry.runtime] for row, entry in zip(rows, entries, strict=True)]
-    notes = [f"Times are those on {target} with {threads_in_words(threads)}." for target, threads in sorted(devices)]
+    notes = [f"Times are those on {target} with {number_of(threads, 'thread')}." for target, threads in sorted(devices)]
     notes += [note] if (note := training_time.note(shown)) else []
     return "\n".join([markdown([heading, *rows]), *(f"\n{note}" for note in notes)]) + "\n"
 

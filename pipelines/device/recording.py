@@ -19,6 +19,7 @@ from pipelines.device.session import Measured, raw_arrays
 from pipelines.device.settings import Settings
 from pipelines.results.on_device import BEFORE_RUNTIMES
 from pipelines.results.record import Record
+from pipelines.results.words import number_of
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import check_reachable, tracking_uri
 from pipelines.tracking.credentials import redacted
@@ -88,9 +89,9 @@ class Sent:
 
     def text(self, target: str) -> str:
         """In a line."""
-        kept = f"; newer figures stay on {_runs(self.newer)}" if self.newer else ""
-        lost = f"; the store has lost {_runs(len(self.lost))}: {', '.join(self.lost)}" if self.lost else ""
-        return f"{_runs(self.runs)} got figures as measure/{target}/...{kept}{lost}"
+        kept = f"; newer figures stay on {number_of(self.newer, 'run')}" if self.newer else ""
+        lost = f"; the store has lost {number_of(len(self.lost), 'run')}: {', '.join(self.lost)}" if self.lost else ""
+        return f"{number_of(self.runs, 'run')} got figures as measure/{target}/...{kept}{lost}"
 
 
 def send(folder: Path, uri: str | None = None) -> Sent:
@@ -119,13 +120,9 @@ def send(folder: Path, uri: str | None = None) -> Sent:
                 lost.add(run_id)
     except (OSError, StoreError) as error:
         raise StoreError(
-            f"{_runs(sum(sent.values()))} in {uri} received their figures ({error}): {later(folder, given)}"
+            f"{number_of(sum(sent.values()), 'run')} in {uri} received their figures ({error}): {later(folder, given)}"
         ) from error
     return Sent(runs=sum(sent.values()), newer=len(sent) - sum(sent.values()), lost=tuple(sorted(lost)))
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 def later(folder: Path, uri: str | None = None) -> str:

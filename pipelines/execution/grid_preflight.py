@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from pipelines.cells.compose import cell_of
+from pipelines.results.words import number_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,8 +39,8 @@ def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell | None:
     if len(reasons) == 1:
         only = next(iter(reasons))
         raise ValueError(f"none of the {total} cells can run: {only}" if total > 1 else only)
-    listed = "".join(f"\n  {_cells(count)}: {reason}" for reason, count in reasons.most_common())
-    raise ValueError(f"none of the {_cells(total)} can run:{listed}")
+    listed = "".join(f"\n  {number_of(count, 'cell')}: {reason}" for reason, count in reasons.most_common())
+    raise ValueError(f"none of the {number_of(total, 'cell')} can run:{listed}")
 
 
 def _cell_or_reason(config: DictConfig) -> Cell | str:
@@ -52,7 +53,3 @@ def _cell_or_reason(config: DictConfig) -> Cell | str:
     except (ValueError, OSError) as error:
         return str(error)
     return cell
-
-
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"

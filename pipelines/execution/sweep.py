@@ -26,6 +26,7 @@ from pipelines.execution.sweep_cell import OUTCOME
 from pipelines.execution.sweep_table import count_line, progress_line, summary_of
 from pipelines.results.metrics import GAIN, SCORE, TEST_MS
 from pipelines.results.outcome import Outcome
+from pipelines.results.words import number_of
 from pipelines.system import guard, terminal
 from pipelines.system.stopwatch import PARTS
 
@@ -134,18 +135,18 @@ class Sweep:
         store = Store(uri, config.tracking.experiment, of_run=adopted)
         store.check_artifacts()
         if closed := store.close_dead():
-            print(f"{closed} runs that dead processes had left open are closed as KILLED")
+            print(f"{number_of(closed, 'run')} of dead processes, still open, marked as KILLED")
         for stale in folder.glob(f"*/{OUTCOME}"):
             stale.unlink()
         run = SweepRun.open(
             store,
-            name=f"{config.hydra.runtime.choices.get('experiment') or 'sweep'} of {total} cells",
+            name=f"{config.hydra.runtime.choices.get('experiment') or 'sweep'} of {number_of(total, 'cell')}",
             overrides=grid.lines(config),
             config=OmegaConf.to_yaml(config),
             run_id=adopted,
         )
         since = 0 if config.resume else store.started(run.run_id)
-        print(f"{total} cells, in {folder}\nrun     {store.link(run.run_id)}\n", flush=True)
+        print(f"{number_of(total, 'cell')}, in {folder}\nrun     {store.link(run.run_id)}\n", flush=True)
         context = SweepContext(sweep_id=run.run_id, uri=uri, experiment=store.experiment, since=since)
         return cls(context, run, folder, total, config)
 
@@ -204,7 +205,9 @@ class Sweep:
         # A search does not run a cell again that it draws twice.
         missing = 0 if self._search and error is None else max(0, self._total - len(outcomes))
         counts = {"failed": sum(one.status == "failed" for one in outcomes), "did not run": missing}
-        return ", ".join(f"{count} of {self._total} cells {what}" for what, count in counts.items() if count)
+        return ", ".join(
+            f"{count} of {number_of(self._total, 'cell')} {what}" for what, count in counts.items() if count
+        )
 
     def _cells(self, outcomes: Sequence[Outcome]) -> list[RecordedCell]:
         """The sweep's cells with results, as the store has them; none where it does not answer."""

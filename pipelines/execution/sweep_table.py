@@ -11,6 +11,7 @@ from pipelines.results.outcome import Outcome
 from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.results.verdict import no_better_than_majority
+from pipelines.results.words import number_of
 from pipelines.system import terminal
 
 # Overrides that a cell's name shows already.
@@ -48,7 +49,7 @@ def progress_line(
 
 def count_line(outcomes: Collection[Outcome], total: int, seconds: float) -> str:
     """How many cells have an outcome, and an estimate of the time left. seconds: since the sweep began."""
-    line = f"{len(outcomes)} of {total} cells after {duration(seconds)}"
+    line = f"{len(outcomes)} of {number_of(total, 'cell')} after {duration(seconds)}"
     # Cells that were reused or skipped took no time.
     computed = sum(one.status in ("done", "failed") for one in outcomes)
     left = total - len(outcomes)

@@ -13,7 +13,7 @@ from pipelines.report.words import decibels, percent, short_names
 from pipelines.results.columns import UNKNOWN, kilobytes, milliseconds, seconds, three_digits
 from pipelines.results.on_device import SAME
 from pipelines.results.score import ROUNDING
-from pipelines.results.words import listed, threads_in_words
+from pipelines.results.words import listed, number_of
 
 
 def first_screen(comparison: Comparison, found: Shortlist | None) -> dict[str, object]:
@@ -38,7 +38,7 @@ def first_screen(comparison: Comparison, found: Shortlist | None) -> dict[str, o
 def _device(comparison: Comparison) -> str:
     """The device whose times count; empty for the times of the cells' own runs."""
     devices = [one for entry in comparison.entries for one in entry.devices]
-    return f"times on {devices[0].target}, {threads_in_words(devices[0].threads)}" if devices else ""
+    return f"times on {devices[0].target}, {number_of(devices[0].threads, 'thread')}" if devices else ""
 
 
 def question(cells: int, dataset: str) -> str:

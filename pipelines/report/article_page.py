@@ -18,6 +18,7 @@ from pipelines.comparison.exported import Row, read
 from pipelines.results.columns import milliseconds, seconds, three_digits
 from pipelines.results.recorded import BASELINE
 from pipelines.results.tables import fill_marks, markdown
+from pipelines.results.words import number_of
 from pipelines.system.places import CHECKOUT
 
 ROWS = ("docs/article.csv", "docs/article-2.csv")
@@ -256,7 +257,7 @@ def _spread(values: Sequence[float], form: str, *, unit: str = "") -> str:
     if not values:
         return NONE
     median, least, most = (form.format(value) for value in (statistics.median(values), min(values), max(values)))
-    return f"{median}{unit}, {least} to {most} in {len(values)} cells"
+    return f"{median}{unit}, {least} to {most} in {number_of(len(values), 'cell')}"
 
 
 def _percent(share: float) -> str:

@@ -27,6 +27,7 @@ from pipelines.report.rows import COLUMNS, Row, rows
 from pipelines.report.scatter import MAX_LABELLED, scatter
 from pipelines.report.style import GREY, VERMILION, Look, in_style, looks, png, without_data
 from pipelines.report.words import profile, reasons
+from pipelines.results.words import number_of
 from pipelines.system import fonts
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
         return [
             Picture(
                 kind=kind,
-                alt=f"{kind.title}: {comparison.dataset}, {len(comparison.entries)} cells. {leading} "
+                alt=f"{kind.title}: {comparison.dataset}, {number_of(len(comparison.entries), 'cell')}. {leading} "
                 "The table holds all values.",
                 png=_png(kind, comparison, of, missing),
             )

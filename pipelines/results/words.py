@@ -9,6 +9,6 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def threads_in_words(count: int) -> str:
-    """`1 thread`, `2 threads`."""
-    return f"{count} thread{'' if count == 1 else 's'}"
+def number_of(count: int, noun: str) -> str:
+    """`1 cell`, `1,200 cells`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.results.columns import HEADLINE
 from pipelines.results.outcome import Outcome
+from pipelines.results.words import number_of
 from pipelines.system import stopwatch
 from pipelines.tracking.cell_run import NOTE
 from pipelines.tracking.client import TEXT_CHARACTERS
@@ -129,7 +130,7 @@ def _note(answer: str, outcomes: Sequence[Outcome], seconds: float, problem: str
     """The note: the answer, how many cells ended how, and where the rest is."""
     counts = Counter(outcome.status for outcome in outcomes)
     ended = ", ".join(f"{count} {status}" for status, count in counts.items())
-    cells = f"{len(outcomes)} cell{'' if len(outcomes) == 1 else 's'} in {seconds:,.0f} s: {ended}."
+    cells = f"{number_of(len(outcomes), 'cell')} in {seconds:,.0f} s: {ended}."
     failed = "" if answer else "No cell may be operated. "
     more = "Artifacts: `report/report.html` has the figures, `summary.txt` and `cells.json` every cell."
     ends = [f"{failed}{cells}" if outcomes else "No cell has run.", *([f"{problem}."] if problem else [])]

@@ -16,6 +16,7 @@ PROFILE = {
     "score.train_time": "0.25",
     "score._target_": "pipelines.results.score.OperationalScore",
     "score.accuracy": "2.0",
+    "score.size": "0.5",
     "score.max_size_mb": "None",
 }
 METRICS = {
@@ -89,6 +90,18 @@ def test_better_score_at_equal_accuracy_replaces_champion() -> None:
     decision = decided([cell("old", 60), cell("new", 61), cell("worse", 59)], cell("old", 60))
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
     assert "61.00 dB against 60.00 dB, +1.00 dB" in decision.winner.gates[4].reason
+
+
+def test_a_lead_that_may_be_chance_does_not_replace_champion() -> None:
+    # 90% of 1,000 images scatter by 0.95 points, their score by 40 / ln(10) * 0.0095 / 0.9 = 0.183 dB; a time that
+    # scatters by 2% adds 5 / ln(10) * 0.02 = 0.043 dB. Two such scores differ by chance by 1.96 * 0.266 = 0.52 dB.
+    tie = decided([cell("old", 60), cell("new", 60.4)], cell("old", 60))
+    assert tie.winner is None and tie.stands
+    (miss,) = tie.misses
+    assert miss.gates[-1].name == "score"
+    assert miss.gates[-1].reason == "60.40 dB against 60.00 dB, +0.40 dB: a tie, as such a lead may be chance"
+    won = decided([cell("old", 60), cell("new", 60.8)], cell("old", 60))
+    assert won.winner is not None and won.winner.cell.run_id == "new"
 
 
 def test_next_best_wins_where_the_best_lost_accuracy() -> None:

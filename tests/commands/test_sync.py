@@ -138,7 +138,7 @@ def test_missed_cells_are_sent_exactly_once(served: Served, tmp_path: Path) -> N
     assert refused.returncode == 1 and "does not answer" in refused.stderr
     served.running()
     sent = place.opscore("sync", "out")
-    assert sent.returncode == 0 and "1 cells sent" in sent.stdout, sent.stdout + sent.stderr
+    assert sent.returncode == 0 and "1 cell sent" in sent.stdout, sent.stdout + sent.stderr
     again = place.opscore("sync", "out")
     assert "0 cells sent" in again.stdout
     (run,) = place.all()

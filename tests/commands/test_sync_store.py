@@ -27,7 +27,7 @@ def test_run_that_a_person_deleted_is_replaced(tmp_path: Path) -> None:
     lost = runs["small_cnn-digits-quantize_dynamic"]
     place.client.delete_run(lost.info.run_id)
     sent = place.opscore("sync", "out")
-    assert sent.returncode == 1 and "1 cells sent, 1 could not be sent" in sent.stdout, sent.stdout + sent.stderr
+    assert sent.returncode == 1 and "1 cell sent, 1 could not be sent" in sent.stdout, sent.stdout + sent.stderr
     assert f"{damaged.name} must be the receipt of the cell's run, got a damaged file" in sent.stderr
     damaged.write_text(whole)
     (run,) = (run for run in place.cells() if run.info.run_name == lost.info.run_name)

@@ -19,9 +19,9 @@ def test_marks_and_claims_of_the_article() -> None:
         "vgg16  cluster               -         -        =     -     +        1-D",
     ]
     found = " ".join(article.claims(comparison.entries))
-    assert "quantization is best in several dimensions holds here: it improves two or more in 1 of 1 cells" in found
-    assert "weight clustering is useful in two dimensions does not hold here: in 0 of 1 cells" in found
-    assert "transfer learning is useful in two dimensions holds here: in 1 of 1 cells" in found
+    assert "quantization is best in several dimensions holds here: it improves two or more in 1 of 1 cell" in found
+    assert "weight clustering is useful in two dimensions does not hold here: in 0 of 1 cell" in found
+    assert "transfer learning is useful in two dimensions holds here: in 1 of 1 cell" in found
 
 
 def test_marks_do_not_depend_on_the_weights_of_the_score() -> None:

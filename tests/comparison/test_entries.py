@@ -70,7 +70,7 @@ def test_cells_older_than_the_ratios_have_no_marks() -> None:
     by_technique = {entry.technique: entry for entry in comparison.entries}
     assert by_technique["cluster"].improved is None and by_technique["prune"].improved == 1
     (sentence,) = [note for note in notes(comparison) if "recorded before" in note]
-    assert sentence.startswith("1 cells were recorded before the ratios")
+    assert sentence.startswith("1 cell, recorded before the ratios")
     assert article.table(comparison).count("vgg16") == 1 and "nan" not in text(comparison)
 
 

@@ -56,7 +56,7 @@ def test_sweeps_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
     statuses = [one.wait(timeout=300) for one in started]
     outputs = [(tmp_path / f"{width}.txt").read_text() for width in (8, 12)]
     assert statuses == [0, 0], outputs
-    found = [re.search(r"1 cells, in (.*)", out) for out in outputs]
+    found = [re.search(r"1 cell, in (.*)", out) for out in outputs]
     assert found[0] and found[1] and found[0][1] != found[1][1]
     for out, width in zip(outputs, (8, 12), strict=True):
         assert out.count("small_cnn-digits-baseline") >= 1

@@ -172,7 +172,7 @@ def test_sync_follows_the_store(place: Path) -> None:
     elsewhere = command(place, "sync", str(place / "out"))
     assert elsewhere.returncode == 1 and "export MLFLOW_TRACKING_URI=" in elsewhere.stderr
     done = command(second, "sync", str(place / "out"))
-    assert done.returncode == 0 and "1 cells sent" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "1 cell sent" in done.stdout, done.stdout + done.stderr
     assert not (place / "my store").exists()
 
 
