@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Conditions that are written without their names.
 _WORDS = ("images", "hardware")
+_ONE_DEVICE = "measure all on one device and add --target"
 
 
 def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
@@ -32,7 +33,7 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
     listing = f" ({'; '.join(values)})" if values else ""
     # Another machine reuses the champion's cell.
     mend = (
-        "measure all on one device and add --target"
+        _ONE_DEVICE
         if "hardware" in names
         else "run its cell again with their settings, choose such candidates by --filter"
     )
@@ -42,8 +43,10 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
     )
 
 
-def check_comparable(cells: Sequence[RecordedCell]) -> None:
+def check_comparable(cells: Sequence[RecordedCell], *, of_one_sweep: bool = False) -> None:
     """Raise ValueError if accuracies or scores of the cells cannot be compared.
+
+    of_one_sweep: whether they were chosen by their sweep.
 
     Accuracies compare on the same test images, times on the same machine under the same settings of measurement, scores
     under the same exponents and budgets.
@@ -64,10 +67,10 @@ def check_comparable(cells: Sequence[RecordedCell]) -> None:
         for group in sorted(groups.values(), key=lambda group: -len(group))
         if (chosen := _filter(names, group[0]))
     ][:4]
-    raise ValueError(
-        f"the {len(cells)} cells were {what} and cannot be compared: choose some of them with {' or '.join(shown)}, or "
-        "with --sweep last, or --sweep and the id of a sweep's run"
-    )
+    mends = [f"choose some of them with {' or '.join(shown)}"]
+    mends += [] if of_one_sweep else ["choose a sweep with --sweep last, or --sweep and the id of its run"]
+    mends += [_ONE_DEVICE] if "hardware" in names else []
+    raise ValueError(f"the {len(cells)} cells were {what} and cannot be compared: {', or '.join(mends)}")
 
 
 def _what(name: str) -> str:

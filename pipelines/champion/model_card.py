@@ -180,7 +180,11 @@ def _measured(facts: Facts) -> str:
         ("top-5 accuracy", f"{m.top5_accuracy:.1%}"),
         (
             "latency of one image",
-            f"{milliseconds(m.p50_ms)} (p50), {milliseconds(m.p90_ms)} (p90), {milliseconds(m.p99_ms)} (p99)",
+            ", ".join(
+                f"{milliseconds(value)} ({name})"
+                for name, value in {"p50": m.p50_ms, "p90": m.p90_ms, "p99": m.p99_ms}.items()
+                if value is not None
+            ),
         ),
         ("throughput, all cores", f"{m.images_per_s:,.0f} images/s"),
         ("loading, first call", f"{m.load_ms:.3g} ms, {m.first_call_ms:.3g} ms (one reading each)"),

@@ -79,7 +79,7 @@ class Candidates:
         champion = registry.cell(version) if version and not anew else None
         found = chosen.timed(store, device)
         cells = _newest(found.cells)
-        comparability.check_comparable(cells)
+        comparability.check_comparable(cells, of_one_sweep=chosen.sweep is not None)
         if champion:
             champion = _on_device(champion, store, device) if device else _anchored(champion, store)
         compared = training_time.comparable([*cells, champion] if champion else cells)

@@ -17,8 +17,6 @@ from pipelines.results.records import Delegation
 from pipelines.results.statistics import repeat_interval
 from pipelines.runtimes.base import LITERT
 
-# Fewer calls do not determine a 99th percentile (conf/measurement/thorough.yaml).
-P99_CALLS = 662
 # Tolerance between the largest and the smallest median of the windows (docs/reference/measurement.md).
 WINDOW_TOLERANCE = 0.10
 
@@ -137,7 +135,7 @@ def latency(loads: Sequence[Load], reference: Sequence[Load] | None, settings: S
         p50_low_ms=own[1],
         p50_high_ms=own[2],
         p90_ms=times.p90_ms,
-        p99_ms=times.p99_ms if len(ns) >= P99_CALLS else None,
+        p99_ms=times.p99_ms,
         ratio=compared[0],
         ratio_low=compared[1],
         ratio_high=compared[2],

@@ -27,19 +27,23 @@ MIN_HALF_WIDTH = 0.01
 SHORT_MIN_HALF_WIDTH = 0.02
 
 
+# Fewer calls do not determine a 99th percentile (conf/measurement/thorough.yaml).
+P99_CALLS = 662
+
+
 @dataclass(frozen=True, kw_only=True)
 class Percentiles:
-    """Latency percentiles in milliseconds, interpolated linearly."""
+    """Latency percentiles in milliseconds, interpolated linearly. p99_ms: None for fewer than P99_CALLS calls."""
 
     p50_ms: float
     p90_ms: float
-    p99_ms: float
+    p99_ms: float | None
 
     @classmethod
     def of(cls, latency_ns: Nanoseconds) -> Percentiles:
         """The percentiles of latencies in nanoseconds, shape (calls,)."""
         p50, p90, p99 = (float(value) / 1e6 for value in np.percentile(latency_ns, (50, 90, 99)))
-        return cls(p50_ms=p50, p90_ms=p90, p99_ms=p99)
+        return cls(p50_ms=p50, p90_ms=p90, p99_ms=p99 if len(latency_ns) >= P99_CALLS else None)
 
 
 @dataclass(frozen=True, kw_only=True)

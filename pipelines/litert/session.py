@@ -55,7 +55,7 @@ class Result:
 
     images_per_s: over all cores and the whole test split. Latencies are of single images. ratio: the candidate's
     undisturbed time over the reference's, below 1 if the candidate is faster. ratio_low to ratio_high: 95% prediction
-    interval of a repeated measurement.
+    interval of a repeated measurement. p99_ms: None where there are too few calls (`latency.P99_CALLS`).
     """
 
     logits: npt.NDArray[np.float32]
@@ -67,7 +67,7 @@ class Result:
     reference_latency_ns: npt.NDArray[np.int64] | None
     p50_ms: float
     p90_ms: float
-    p99_ms: float
+    p99_ms: float | None
     reference_p50_ms: float | None
     ratio: float | None
     ratio_low: float | None

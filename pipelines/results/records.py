@@ -16,8 +16,8 @@ class Measurement:
 
     accuracy, top5_accuracy: fractions in [0, 1]. chance: the accuracy to be expected of random answers as frequent as
     the model's own (`agreement.chance`). balanced_accuracy: the mean recall over the classes. p50_ms, p90_ms, p99_ms:
-    latency of one image. images_per_s: throughput of the accuracy pass on all cores. load_ms, first_call_ms: one
-    reading each. compressed_bytes: the file after DEFLATE at level 6.
+    latency of one image, of which p99 needs 662 calls. images_per_s: throughput of the accuracy pass on all cores.
+    load_ms, first_call_ms: one reading each. compressed_bytes: the file after DEFLATE at level 6.
     """
 
     accuracy: float
@@ -26,7 +26,7 @@ class Measurement:
     test_images: int
     p50_ms: float
     p90_ms: float
-    p99_ms: float
+    p99_ms: float | None
     images_per_s: float
     load_ms: float
     first_call_ms: float

@@ -57,6 +57,10 @@ def test_other_machines_and_measurements_are_refused() -> None:
     with pytest.raises(ValueError, match="measured on different machines") as caught:
         comparability.check_comparable([cell("a", 1), cell("b", 2, hardware="two, 8 cores")])
     assert "--filter 'tags.hardware = \"two, 8 cores\"' (1 cell)" in str(caught.value)
+    assert str(caught.value).endswith("the id of its run, or measure all on one device and add --target")
+    with pytest.raises(ValueError, match="different machines") as of_sweep:
+        comparability.check_comparable([cell("a", 1), cell("b", 2, hardware="two, 8 cores")], of_one_sweep=True)
+    assert "--sweep" not in str(of_sweep.value) and "--target" in str(of_sweep.value)
     quick = {"measurement.min_calls": "50", "measurement.timeout_s": "60"}
     default = {"measurement.min_calls": "1000", "measurement.timeout_s": "600"}
     cells = [cell("a", 1, params=PROFILE | default), cell("b", 2, params=PROFILE | quick)]

@@ -27,8 +27,9 @@ def shared_machine(generator: np.random.Generator) -> tuple[list[Load], list[Loa
 
 
 def test_percentiles_by_hand() -> None:
-    found = Percentiles.of(np.arange(0, 101_000_000, 1_000_000))
-    assert (found.p50_ms, found.p90_ms, found.p99_ms) == pytest.approx((50, 90, 99))
+    found = Percentiles.of(np.arange(0, 701_000_000, 1_000_000))
+    assert (found.p50_ms, found.p90_ms, found.p99_ms) == pytest.approx((350, 630, 693))
+    assert Percentiles.of(np.ones(661, np.int64)).p99_ms is None
     assert Percentiles.of(np.array([1_000_000, 2_000_000])).p90_ms == pytest.approx(1.9)
 
 

@@ -98,7 +98,7 @@ class TestMeasure:
         assert result.accuracy <= result.top5_accuracy == top_k_accuracy(expected, labels)
         assert result.confusion.sum(axis=1).tolist() == [6] * 10
         assert len(result.latency_ns) >= 25 <= len(result.reference_latency_ns)
-        assert 0 < result.p50_ms <= result.p90_ms <= result.p99_ms
+        assert 0 < result.p50_ms <= result.p90_ms
         assert result.ratio_low <= 0.98 * result.ratio < 1.02 * result.ratio <= result.ratio_high
         assert result.ratio_low <= result.p50_ms / result.reference_p50_ms <= result.ratio_high
         assert min(result.load_ms, result.first_call_ms, result.images_per_s) > 0
