@@ -69,7 +69,9 @@ def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
         else:
             fields.append(override)
     yield from filter(None, (_of_some(field, swept, choices) for field in fields))
-    config = compose("config", choices, return_hydra_config=True)
+    # All choices of a sweep have the fields that are left.
+    first = [f"{group}={values[0]}" for group, values in swept.items() if values]
+    config = compose("config", [*choices, *first], return_hydra_config=True)
     groups = [one for one in loader.list_groups("") if one != "hydra"]
     yield from filter(None, (_of_field(field, config, groups, options) for field in fields))
 
@@ -132,26 +134,38 @@ def _of_field(
     if override.is_add() or override.is_force_add() or _has(config, key):
         return None
     if "." not in key and (group := checks.nearest(key, groups)):
-        value = override.get_value_element_as_str()
+        value = _value(override)
         meant = f"{group}={value}" if value in options_of(group) else group
         return f"{key} is no group of choices and no field: did you mean {meant}?"
     known = names(config, with_hydra=key.startswith("hydra"))
     group, _, leaf = key.partition(".")
     if steps := [one for one in known if one.startswith(f"{group}.steps.") and one.endswith(f".{leaf}")]:
-        words = [shlex.quote(f"{one}={override.get_value_element_as_str()}") for one in steps]
+        words = [shlex.quote(f"{one}={_value(override)}") for one in steps]
         return f"{key} is no field of this chain: did you mean {' or '.join(words)}?"
     group, other = _elsewhere(key, options_of)
     if other:
         choices = " or ".join(f"{group}={one}" for one in other)
-        word = shlex.quote(f"{key}={override.get_value_element_as_str()}")
-        return f"{key} is a field of {choices}, which is not chosen: write {group}={other[0]} {word}"
+        word = shlex.quote(f"{key}={_value(override)}")
+        which = "which is not" if len(other) == 1 else "none of which is"
+        return f"{key} is a field of {choices}, {which} chosen: write {group}={other[0]} {word}"
     group = key.rpartition(".")[0]
     here = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == group][:MAX_LISTED]
     field = nearest_field(key, known)
-    text = override.get_value_element_as_str() if not override.is_delete() else ""
+    text = _value(override) if not override.is_delete() else ""
     where = f"{group} ({', '.join(here)})" if here and group else "the configuration"
     mend = f"did you mean {shlex.quote(f'{field}={text}')}?" if field else "`opscore run --cfg job` shows all fields"
     return f"{key} is no field of {where}: {mend}"
+
+
+def _value(override: Override) -> str:
+    """The value as on the command line, which for a grid are several."""
+    if override.is_choice_sweep():
+        return ",".join(str(one) for one in override.sweep_iterator())
+    return (
+        str(override.input_line).partition("=")[2]
+        if override.is_sweep_override()
+        else override.get_value_element_as_str()
+    )
 
 
 def _elsewhere(key: str, options_of: Callable[[str], Sequence[str]]) -> tuple[str, list[str]]:

@@ -67,7 +67,28 @@ def prepared(arguments: list[str]) -> list[str]:
     # Hydra's shell completion gets incomplete words.
     if given.shell_completion:
         return [*options, *words]
-    return [*options, *(parsed(word, multirun=given.multirun) for word in words)]
+    found = [parsed(word, multirun=given.multirun) for word in words]
+    return [*options, *(_with_their_choices(found) if given.multirun else found)]
+
+
+def _with_their_choices(words: Sequence[str]) -> list[str]:
+    """The overrides of a grid, those of fields of a choice that the grid varies as a grid of one value.
+
+    `technique=cluster,prune technique.epochs=2`: Hydra first composes a configuration without the grid, where the
+    default technique may lack the field, and leaves out what is part of the grid.
+    """
+    overrides = OverridesParser.create().parse_overrides(list(words))
+    varied = {one.key_or_group for one in overrides if one.is_sweep_override()}
+
+    def with_choice(word: str, override: Override) -> str:
+        of_group = (override.package or override.key_or_group).partition(".")[0]
+        alone = override.is_sweep_override() or override.is_add() or override.is_force_add() or override.is_delete()
+        name, _, value = word.partition("=")
+        if alone or of_group not in varied or of_group == name or not value:
+            return word
+        return f"{name}=choice({value})"
+
+    return list(map(with_choice, words, overrides))
 
 
 def _check_blanks(words: Sequence[str]) -> None:

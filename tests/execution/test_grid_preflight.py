@@ -43,6 +43,21 @@ def test_reasons_are_reported_with_cell_counts(tmp_path: Path) -> None:
     assert [reason.split(":")[0] for reason in reasons] == ["  2 cells"] * 3
 
 
+def test_field_of_all_varied_choices_reaches_them(tmp_path: Path) -> None:
+    # The default technique, a baseline, has no epochs of its own.
+    refusal = refused(tmp_path, "technique=cluster,prune", "technique.epochs=0")
+    assert refusal.startswith("opscore: none of the 2 cells can run: technique.epochs must be a whole number"), refusal
+    fault = "technique.sparsity is a field of technique=prune and not of technique=cluster: sweep them in two commands"
+    assert refused(tmp_path, "technique=cluster,prune", "technique.sparsity=0.5") == f"opscore: {fault}\n"
+    unknown = refused(tmp_path, "technique=cluster,prune", "technique.nothing=1")
+    assert unknown.startswith("opscore: technique.nothing is no field of technique ("), unknown
+
+
+def test_misspelt_field_of_a_grid_is_named(tmp_path: Path) -> None:
+    assert refused(tmp_path, "training.epoch=1,2").endswith(": did you mean training.epochs=1,2?\n")
+    assert refused(tmp_path, "seeds=range(1,3)").endswith(": did you mean 'seed=range(1,3)'?\n")
+
+
 def test_grid_of_nothing_but_skipped_cells_is_refused(tmp_path: Path) -> None:
     refusal = refused(tmp_path, "technique=transfer", "seed=0,1")
     assert refusal.startswith("opscore: none of the 2 cells can run: ") and "pretrained" in refusal
