@@ -67,7 +67,7 @@ def text(
 ) -> str:
     """A comparison for a terminal of `width` columns: the shortlist, the table of all cells, and notes."""
     listed, count = shortlist(comparison, predictions_of), len(comparison.entries)
-    lines = [wrapped(f"{comparison.dataset}: {number_of(count, 'cell')}", width)]
+    lines = [wrapped(f"{comparison.title}: {number_of(count, 'cell')}", width)]
     lines += ["", shortlist_text.text(listed, width=width), ""] if listed else []
     return "\n".join(
         [

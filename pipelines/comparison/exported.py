@@ -100,7 +100,7 @@ def _rows(comparison: Comparison, predictions_of: PredictionsOf | None) -> Itera
     for entry in comparison.entries:
         (device,) = entry.devices[:1] or (None,)
         row: dict[str, object] = {
-            "comparison": comparison.dataset,
+            "comparison": comparison.title,
             "dataset": entry.dataset,
             "model": entry.model,
             "technique": entry.technique,

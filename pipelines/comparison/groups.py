@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,23 +18,34 @@ MAX_VALUES = 4
 Key = tuple[tuple[str, str], ...]
 
 
-def groups_of(cells: Iterable[RecordedCell]) -> dict[str, list[RecordedCell]]:
-    """Cells that compare with each other, by a title, in its order.
+@dataclass(frozen=True, kw_only=True)
+class Title:
+    """What cells that compare have in common.
 
-    The title is the dataset's name, or the names where the same images have several; where the groups of a name differ
-    in more than that, what they differ in follows.
+    dataset: its name, or the names where the same images have several. conditions: what sets the cells apart from other
+    cells on it, if there are any.
     """
+
+    dataset: str
+    conditions: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.dataset} ({self.conditions})" if self.conditions else self.dataset
+
+
+def groups_of(cells: Iterable[RecordedCell]) -> dict[Title, list[RecordedCell]]:
+    """Cells that compare with each other, by title, in its order."""
     groups = by_conditions(cells)
-    titles = {key: ", ".join(sorted({cell.dataset for cell in of_one})) for key, of_one in groups.items()}
+    datasets = {key: ", ".join(sorted({cell.dataset for cell in of_one})) for key, of_one in groups.items()}
     alike: dict[str, list[Key]] = defaultdict(list)
-    for key, title in titles.items():
-        alike[title].append(key)
-    named = {
-        f"{title} ({', '.join(_differences(key, keys))})" if len(keys) > 1 else title: groups[key]
-        for title, keys in alike.items()
+    for key, dataset in datasets.items():
+        alike[dataset].append(key)
+    titled = {
+        Title(dataset=dataset, conditions=", ".join(_differences(key, keys)) if len(keys) > 1 else ""): groups[key]
+        for dataset, keys in alike.items()
         for key in keys
     }
-    return dict(sorted(named.items()))
+    return dict(sorted(titled.items(), key=lambda one: str(one[0])))
 
 
 def by_conditions(cells: Iterable[RecordedCell]) -> dict[Key, list[RecordedCell]]:

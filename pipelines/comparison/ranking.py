@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipelines.comparison import training_time
 from pipelines.comparison.entries import Entry, entries_of
-from pipelines.comparison.groups import groups_of
+from pipelines.comparison.groups import Title, groups_of
 from pipelines.results.metrics import CHANCE, RATIO_HIGH, RATIO_LOW, SCORE, term_of
 from pipelines.results.score import CRITERIA, TRAIN_FLOOR_S, decibels, kappa
 from pipelines.results.statistics import SIGNIFICANCE, Z, mean_error, t_quantile
@@ -38,13 +38,13 @@ TAIL_PROBABILITY = SIGNIFICANCE / 20
 class Comparison:
     """Entries that compare with each other, by falling score.
 
-    dataset: its name, with what tells the comparison from others of that name. tied: labels whose score does not differ
+    title: its dataset, and what tells the comparison from others on it. tied: labels whose score does not differ
     significantly from the highest. front: labels on the Pareto front over accuracy, test time and compressed size.
     rank_acceptability: label -> share of all weights under which it ranks first. hardware: the machine that timed them.
     train_spread: standard deviation of the log time of a repeated training.
     """
 
-    dataset: str
+    title: Title
     entries: tuple[Entry, ...]
     tied: frozenset[str]
     front: frozenset[str]
@@ -80,7 +80,7 @@ def compare(cells: Iterable[RecordedCell], *, draws: int = 10_000, seed: int = 0
     return [_compare(title, of_one, draws=draws, seed=seed) for title, of_one in groups_of(cells).items()]
 
 
-def _compare(dataset: str, cells: Sequence[RecordedCell], *, draws: int, seed: int) -> Comparison:
+def _compare(title: Title, cells: Sequence[RecordedCell], *, draws: int, seed: int) -> Comparison:
     entries = sorted(entries_of(cells), key=lambda entry: -np.nan_to_num(entry.score.value, nan=-math.inf))
     scored = [entry for entry in entries if entry.eligible and not math.isnan(entry.score.value)]
     criteria = np.array(
@@ -91,7 +91,7 @@ def _compare(dataset: str, cells: Sequence[RecordedCell], *, draws: int, seed: i
     shares = rank_acceptability(values, draws=draws, seed=seed)
     spread = training_time.spread([entry.runs for entry in entries])
     return Comparison(
-        dataset=dataset,
+        title=title,
         entries=tuple(entries),
         tied=frozenset(_tied(scored, spread, draws=draws, seed=seed)),
         front=frozenset(entry.label for entry, on in zip(entries, on_front, strict=True) if on),

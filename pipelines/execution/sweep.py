@@ -229,16 +229,16 @@ class Sweep:
         return Registry(self._run.store.uri, self._run.store.client).predictions
 
     def _shortlists(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> dict[str, Shortlist]:
-        """The fittest cells for each loss of accuracy, by the name of their comparison."""
+        """The fittest cells for each loss of accuracy, by the title of their comparison."""
         from pipelines.comparison.ranking import compare
         from pipelines.comparison.shortlist import shortlist
 
         try:
-            lists = {comparison.dataset: shortlist(comparison, read) for comparison in compare(cells)}
+            lists = {str(comparison.title): shortlist(comparison, read) for comparison in compare(cells)}
         except Exception as error:  # noqa: BLE001 (the outcomes matter more)
             log.warning("the shortlist could not be made: %s", error)
             return {}
-        return {dataset: listed for dataset, listed in lists.items() if listed}
+        return {title: listed for title, listed in lists.items() if listed}
 
     def _report(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> Path | None:
         """The page of the report on the sweep's cells; None where there are none or the report fails."""

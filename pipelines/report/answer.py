@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, points
-from pipelines.report.rows import dataset_and_conditions
 from pipelines.report.words import decibels, percent, short_names
 from pipelines.results.columns import UNKNOWN, kilobytes, milliseconds, seconds, three_digits
 from pipelines.results.on_device import SAME
@@ -19,12 +18,12 @@ from pipelines.results.words import listed, number_of
 def first_screen(comparison: Comparison, found: Shortlist | None) -> dict[str, object]:
     """The values of the template. A cell's `at` is its place among the comparison's entries."""
     names = short_names(comparison)
-    dataset, conditions = dataset_and_conditions(comparison.dataset)
+    title = comparison.title
     places = {entry.label: at for at, entry in enumerate(comparison.entries)}
     answer = found.recommended.entry if found else None
     return {
-        "question": question(len(comparison.entries), dataset),
-        "conditions": "; ".join(filter(None, (conditions, _device(comparison)))),
+        "question": question(len(comparison.entries), title.dataset),
+        "conditions": "; ".join(filter(None, (title.conditions, _device(comparison)))),
         "why": why(comparison, found),
         "rows": [
             _row(row, names) | {"at": places[row.entry.label], "fittest": row.entry is answer}

@@ -32,7 +32,7 @@ def ranking(comparison: Comparison) -> Figure:
     ranked = [(rank, e) for rank, e in enumerate(comparison.entries, start=1) if not math.isnan(e.score.value)]
     what = "score by criterion"
     if not ranked:
-        return without_data(titled(comparison.dataset, what), "No cell has a score.")
+        return without_data(titled(comparison.title, what), "No cell has a score.")
     shown = ranked[:MAX_RANKED]
     if len(shown) < len(comparison.entries):
         what += f", best {len(shown)} of {len(comparison.entries)}"
@@ -55,7 +55,7 @@ def ranking(comparison: Comparison) -> Figure:
         for name, (colour, hatch) in CRITERIA_LOOK.items()
         if name in shown[0][1].terms
     ]
-    heading(figure, titled(comparison.dataset, what))
+    heading(figure, titled(comparison.title, what))
     height = figure.get_size_inches()[1]
     figure.legend(handles=handles, ncols=4, loc="center", bbox_to_anchor=(0.5, 1 - 0.48 / height), frameon=False)
     return figure
@@ -63,7 +63,7 @@ def ranking(comparison: Comparison) -> Figure:
 
 def sensitivity(comparison: Comparison) -> Figure:
     """Which cells lead under other weights, and the change of one exponent that makes another cell lead."""
-    title = titled(comparison.dataset, "what other weights would change")
+    title = titled(comparison.title, "what other weights would change")
     names = {label: shorten(name) for label, name in short_names(comparison).items()}
     shares = sorted(comparison.rank_acceptability.items(), key=lambda item: -item[1])
     shown = [(names[label], share) for label, share in shares[:MAX_FIRST] if share >= MIN_SHARE]

@@ -20,7 +20,7 @@ MIN_SPAN_DB = 3.0
 
 def heatmap(comparison: Comparison) -> Figure:
     """The score of the best eligible cell of each model and technique; pairs without one are hatched."""
-    title = titled(comparison.dataset, "best score in dB")
+    title = titled(comparison.title, "best score in dB")
     best: dict[tuple[str, str], float] = {}
     for entry in comparison.entries:
         if entry.eligible and not math.isnan(entry.score.value):

@@ -128,15 +128,15 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     comparisons = compare(cells)
-    pictures = {comparison.dataset: drawn(comparison, looks_of(comparisons)) for comparison in comparisons}
+    pictures = {str(comparison.title): drawn(comparison, looks_of(comparisons)) for comparison in comparisons}
     paths = [folder / PAGE]
     text = page(comparisons, pictures, chosen=chosen, on_device=on_device, predictions_of=predictions_of)
     paths[0].write_text(text, encoding="utf-8")
-    for dataset, of_one in pictures.items():
-        stem = NOT_IN_A_FILE_NAME.sub("_", dataset)
+    for title, of_one in pictures.items():
+        stem = NOT_IN_A_FILE_NAME.sub("_", title)
         # `a b` and `a_b` are two datasets.
         alike = [other for other in pictures if NOT_IN_A_FILE_NAME.sub("_", other) == stem]
-        stem += f"-{alike.index(dataset) + 1}" if alike[0] != dataset else ""
+        stem += f"-{alike.index(title) + 1}" if alike[0] != title else ""
         for picture in of_one:
             paths.append(folder / f"{stem}-{picture.kind.name}.png")
             paths[-1].write_bytes(picture.png)
@@ -158,7 +158,7 @@ def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
         return [
             Picture(
                 kind=kind,
-                alt=f"{kind.title}: {comparison.dataset}, {number_of(len(comparison.entries), 'cell')}. {leading} "
+                alt=f"{kind.title}: {comparison.title}, {number_of(len(comparison.entries), 'cell')}. {leading} "
                 "The table holds all values.",
                 png=_png(kind, comparison, of, missing),
             )
@@ -174,7 +174,7 @@ def _png(kind: Kind, comparison: Comparison, of: Mapping[str, Look], missing: fr
             fonts.replace_missing(figure, missing)
         return png(figure)
     except Exception as error:  # noqa: BLE001 (whatever Matplotlib raises)
-        log.warning("the figure %r of %s could not be drawn: %s", kind.title, comparison.dataset, error)
+        log.warning("the figure %r of %s could not be drawn: %s", kind.title, comparison.title, error)
         return png(without_data(kind.title, "It could not be drawn."))
 
 
@@ -186,7 +186,7 @@ def page(
     on_device: Sequence[str] = (),
     predictions_of: PredictionsOf | None = None,
 ) -> str:
-    """The page as HTML. pictures: by dataset."""
+    """The page as HTML. pictures: by the title of their comparison."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -201,7 +201,7 @@ def page(
         focus=VERMILION,
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         data=_data(comparisons, all_rows),
-        sections=[_section(comparison, pictures[comparison.dataset], predictions_of) for comparison in comparisons],
+        sections=[_section(comparison, pictures[str(comparison.title)], predictions_of) for comparison in comparisons],
         columns=_columns(all_rows),
         rows=all_rows,
         claims=" ".join(article.claims(entry for one in comparisons for entry in one.entries)),
@@ -222,7 +222,7 @@ def _section(
     """The values of the template for one dataset."""
     answer, *more = notes(comparison)
     return {
-        "dataset": comparison.dataset,
+        "dataset": str(comparison.title),
         "first": first_screen(comparison, shortlist(comparison, predictions_of)),
         "notes": [answer, *reasons(comparison), *more],
         "dimensions": _dimensions(comparison),
@@ -261,6 +261,6 @@ def _data(comparisons: Sequence[Comparison], all_rows: Sequence[Row]) -> dict[st
         "grey": GREY,
         "looks": {model: asdict(look) for model, look in looks_of(comparisons).items()},
         "across": [{"key": key, "label": label, "factor": factor} for key, label, factor in ACROSS],
-        "datasets": [comparison.dataset for comparison in comparisons],
+        "datasets": [str(comparison.title) for comparison in comparisons],
         "cells": all_rows,
     }

@@ -45,7 +45,7 @@ class Column:
         if self.key == columns.TRAIN_S.key and row["train_unknown"]:
             return columns.UNKNOWN
         if self.key == "dataset":
-            return dataset_and_conditions(str(value))[0]
+            return str(row["dataset_name"])
         if isinstance(value, bool):
             return "yes" if value else "no" if self.key in ("learnt", "feasible") else ""
         return UNKNOWN if value is None else str(value) if self.text is None else self.text(float(value))
@@ -55,7 +55,7 @@ class Column:
         if self.key == "rank":
             return str(row["variation"])
         if self.key == "dataset":
-            return dataset_and_conditions(str(row["dataset"]))[1]
+            return str(row["conditions"])
         if self.key == "runtime":
             return str(row["other_times"])
         if self.key == "feasible":
@@ -64,12 +64,6 @@ class Column:
         if self.text is None or low is None or high is None:
             return ""
         return f"{self.text(float(low)).removesuffix(' dB')} to {self.text(float(high))}"
-
-
-def dataset_and_conditions(title: str) -> tuple[str, str]:
-    """A comparison's title in its parts: the dataset, and what sets the comparison apart from others on it, if any."""
-    dataset, _, conditions = title.partition(" (")
-    return dataset, conditions.removesuffix(")")
 
 
 def _measured(column: columns.Column, heading: str, text: Callable[[float], str], *, more: bool = False) -> Column:
@@ -144,7 +138,9 @@ def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:
         "model": entry.model,
         "technique": entry.optimized_with,
         "variation": entry.settings,
-        "dataset": comparison.dataset,
+        "dataset": str(comparison.title),
+        "dataset_name": comparison.title.dataset,
+        "conditions": comparison.title.conditions,
         "runtime": entry.runtime,
         "other_times": _other_times(entry),
         "improved": entry.improved,

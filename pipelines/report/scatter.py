@@ -70,7 +70,7 @@ def scatter(comparison: Comparison, looks: Mapping[str, Look]) -> Figure:
         axes.set_ylim(axes.get_ylim())
         axes.plot(below, [0.02] * len(below), "v", color=GREY, markersize=4, transform=axes.get_xaxis_transform())
     axes.set(xlabel="test time of one image in ms", ylabel="accuracy")
-    heading(figure, titled(comparison.dataset, "accuracy against test time"))
+    heading(figure, titled(comparison.title, "accuracy against test time"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)

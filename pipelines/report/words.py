@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from pipelines.comparison.entries import Entry
+from pipelines.comparison.groups import Title
 from pipelines.comparison.labels import short_settings
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.columns import CRITERION, kilobytes, milliseconds, seconds
@@ -30,9 +31,9 @@ def shorten(name: str, longest: int = MAX_LENGTH) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
-def titled(dataset: str, what: str) -> str:
-    """A figure's title, with as much of the dataset's name as fits."""
-    return f"{shorten(dataset, MAX_TITLE - len(what))}: {what}"
+def titled(title: Title, what: str) -> str:
+    """A figure's title, with as much of the comparison's as fits."""
+    return f"{shorten(str(title), MAX_TITLE - len(what))}: {what}"
 
 
 def reasons(comparison: Comparison) -> list[str]:

@@ -12,7 +12,7 @@ DEFAULT = {"measurement.min_calls": "1000", "measurement.timeout_s": "600"}
 
 
 def titles(*cells: RecordedCell) -> dict[str, list[str]]:
-    return {title: [cell.technique for cell in of_one] for title, of_one in groups_of(cells).items()}
+    return {str(title): [cell.technique for cell in of_one] for title, of_one in groups_of(cells).items()}
 
 
 def test_cells_that_compare_are_one_group_by_name() -> None:
@@ -50,7 +50,7 @@ def test_cells_that_compare_are_one_group_by_name() -> None:
 def test_what_does_not_compare_is_apart(one: dict[str, object], two: dict[str, object], expected: list[str]) -> None:
     cells = [recorded("baseline", **one), recorded("cluster", **two)]  # type: ignore[arg-type]
     assert list(titles(*cells)) == expected
-    assert [comparison.dataset for comparison in compare(cells)] == expected
+    assert [str(comparison.title) for comparison in compare(cells)] == expected
 
 
 def test_equal_images_of_two_names_are_compared() -> None:

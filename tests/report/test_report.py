@@ -11,6 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pipelines.comparison.groups import Title
 from pipelines.comparison.on_device import Device, timed
 from pipelines.comparison.ranking import compare
 from pipelines.report.bars import ranking
@@ -106,7 +107,8 @@ def test_words_of_figures_are_inside_and_axes_are_long() -> None:
         recorded(technique, accuracy=accuracy, test_ms=1 + accuracy / 100, model="efficientnet_v2_b0_of_mine")
         for technique, accuracy in (("baseline", 0.9712), ("prune_filters_quantize_int8", 0.9715), ("qat", 0.9733))
     ]
-    comparison = replace(compared(*cells), dataset="cifar10 (2,000 test images, on AMD EPYC (AVX512-VNNI), 2 cores)")
+    title = Title(dataset="cifar10", conditions="2,000 test images, on AMD EPYC (AVX512-VNNI), 2 cores")
+    comparison = replace(compared(*cells), title=title)
     with in_style():
         for kind in KINDS:
             figure = kind.draw(comparison, looks(["efficientnet_v2_b0_of_mine"]))
