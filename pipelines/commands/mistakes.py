@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pipelines.cells.compose import CONF
 from pipelines.execution.overrides import grid_command
@@ -40,7 +41,7 @@ def explained(error: Exception, arguments: Sequence[str]) -> str:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             found = next(_faults(given.overrides, search), None)
-    except (HydraException, OmegaConfBaseException, ValueError, OSError):
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError):
         found = None
     return found or _plainly(error)
 
@@ -63,7 +64,7 @@ def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
             if fault:
                 yield fault
             elif override.is_sweep_override():
-                swept[group] = [str(value) for value in override.sweep_iterator()]
+                swept[_name(override)] = [str(value) for value in override.sweep_iterator()]
             elif not override.is_delete():
                 choices.append(override.input_line or "")
         else:
@@ -114,7 +115,7 @@ def _of_some(override: Override, swept: Mapping[str, Sequence[str]], choices: Se
     if override.is_add() or override.is_force_add():
         return None
     key = override.key_or_group
-    group = key.partition(".")[0]
+    group = next((one for one in swept if key.startswith(f"{one.rpartition('@')[2]}.")), "")
     options = swept.get(group, ())
     having = [one for one in options if _has(compose("config", [*choices, f"{group}={one}"]), key)]
     lacking = [one for one in options if one not in having]
@@ -155,6 +156,11 @@ def _of_field(
     where = f"{group} ({', '.join(here)})" if here and group else "the configuration"
     mend = f"did you mean {shlex.quote(f'{field}={text}')}?" if field else "`opscore run --cfg job` shows all fields"
     return f"{key} is no field of {where}: {mend}"
+
+
+def _name(override: Override) -> str:
+    """Of a choice, as on the command line."""
+    return f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
 
 
 def _value(override: Override) -> str:

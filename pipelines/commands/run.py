@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pipelines.cells.compose import CONF, cell_of
 from pipelines.commands import arguments
@@ -124,9 +125,10 @@ def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
         # RuntimeError includes StoreError.
         if isinstance(error, ValueError | OSError | RuntimeError) and not isinstance(error, HydraException):
             return guard.MisuseError(guard.sentence(error))
-    if began or not isinstance(error, Exception) or isinstance(error, guard.MisuseError):
-        return error
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, YAMLError):
+        text = " ".join(str(error).split())
+        return guard.MisuseError(f"the configuration's files must be YAML, got an error ({text}): correct that line")
+    if began or not isinstance(error, Exception) or isinstance(error, guard.MisuseError | BrokenPipeError):
         return error
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         from pipelines.tracking.artifacts import free_folder

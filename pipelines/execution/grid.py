@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -86,7 +86,7 @@ def check_composes(config: DictConfig) -> None:
     if is_search(config):
         return
     for overrides in samples(config):
-        _composed(list(overrides))
+        composed(config, overrides)
 
 
 def some(config: DictConfig) -> Iterable[tuple[str, ...]]:
@@ -107,7 +107,7 @@ def check_studies(config: DictConfig) -> None:
     """Raise ValueError where a grid goes through studies that are grids themselves: their own grids would be lost."""
     chosen = _overrides(config).get(STUDY)
     studies = _values(chosen, STUDY) if chosen else []
-    if len(studies) > 1 and any(map(_is_grid, studies)):
+    if len(studies) > 1 and any(_is_grid(config, study) for study in studies):
         others = [word for word in config.hydra.overrides.task if not word.startswith(f"{STUDY}=")]
         commands = " && ".join(grid_command([study, *others]) for study in studies)
         raise ValueError(
@@ -135,19 +135,28 @@ def check_single(config: DictConfig) -> None:
     swept = [key for key in params if key not in fixed]
     if study is None or not swept:
         return
-    one = " ".join(f"{key}={str(params[key]).split(',')[0]}" for key in swept)
+    one = " ".join(_first(f"{key}={params[key]}") for key in swept)
     raise ValueError(
         f"{STUDY} must be a single cell or be swept, got {study}, a grid over {', '.join(swept)}: run "
         f"`{grid_command(job.overrides.task)}`, or fix {one} for one cell"
     )
 
 
-def _is_grid(study: str) -> bool:
-    return study != f"{STUDY}=null" and bool(_composed([study]).hydra.sweeper.get("params"))
+def _first(line: str) -> str:
+    """An override with the first of its values."""
+    override = OverridesParser.create(config_loader=_loader()).parse_override(line)
+    key = override.get_key_element()
+    return _values(override, key)[0] if override.is_discrete_sweep() else f"{key}=..."
 
 
-def _composed(overrides: list[str]) -> DictConfig:
-    return _loader().load_configuration("config", overrides, run_mode=RunMode.RUN)
+def composed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of a cell of a grid, with what the grid's sets in Hydra, such as `hydra.searchpath`."""
+    every = [*config.hydra.overrides.hydra, *overrides]
+    return _loader().load_configuration("config", every, run_mode=RunMode.RUN)
+
+
+def _is_grid(config: DictConfig, study: str) -> bool:
+    return study != f"{STUDY}=null" and bool(composed(config, [study]).hydra.sweeper.get("params"))
 
 
 def _loader() -> ConfigLoader:

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from pipelines.cells.compose import cell_of
+from pipelines.execution import grid
 from pipelines.results.words import number_of
 
 if TYPE_CHECKING:
@@ -19,17 +18,17 @@ if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
 
 
-def first_that_can_run(cells: Iterable[Sequence[str]]) -> Cell | None:
+def first_that_can_run(config: DictConfig, cells: Iterable[Sequence[str]]) -> Cell | None:
     """The first cell that can run, None of none. Raises ValueError where none can, with each reason and its number.
 
-    cells: the overrides of each.
+    config: of the grid. cells: the overrides of each.
     """
     reasons: Counter[str] = Counter()
     for overrides in cells:
-        config = GlobalHydra.instance().config_loader().load_configuration("config", list(overrides), RunMode.RUN)
+        of_cell = grid.composed(config, overrides)
         # Hydra sets it only for a job, and resolves values of `hydra` through it.
-        HydraConfig.instance().set_config(config)
-        found = _cell_or_reason(config)
+        HydraConfig.instance().set_config(of_cell)
+        found = _cell_or_reason(of_cell)
         if not isinstance(found, str):
             return found
         reasons[found] += 1

@@ -67,7 +67,9 @@ def prepared(arguments: list[str]) -> list[str]:
     # Hydra's shell completion gets incomplete words.
     if given.shell_completion:
         return [*options, *words]
-    found = [parsed(word, multirun=given.multirun) for word in words]
+    # Words of a command that only shows something are no sweep either.
+    shows = bool(given.cfg or given.info)
+    found = [parsed(word, multirun=given.multirun, line=[] if shows else [*options, *words]) for word in words]
     return [*options, *(_with_their_choices(found) if given.multirun else found)]
 
 
@@ -75,20 +77,27 @@ def _with_their_choices(words: Sequence[str]) -> list[str]:
     """The overrides of a grid, those of fields of a choice that the grid varies as a grid of one value.
 
     `technique=cluster,prune technique.epochs=2`: Hydra first composes a configuration without the grid, where the
-    default technique may lack the field, and leaves out what is part of the grid.
+    default technique may lack the field, and leaves out what is part of the grid. A study may vary what is not given.
     """
     overrides = OverridesParser.create().parse_overrides(list(words))
-    varied = {one.key_or_group for one in overrides if one.is_sweep_override()}
+    varied = {_place(one) for one in overrides if one.is_sweep_override()}
+    if any(one.key_or_group == "experiment" for one in overrides):
+        varied |= {"model", "dataset", "technique"} - {_place(one) for one in overrides}
 
     def with_choice(word: str, override: Override) -> str:
-        of_group = (override.package or override.key_or_group).partition(".")[0]
         alone = override.is_sweep_override() or override.is_add() or override.is_force_add() or override.is_delete()
         name, _, value = word.partition("=")
-        if alone or of_group not in varied or of_group == name or not value:
+        if alone or not value or not any(_place(override).startswith(f"{one}.") for one in varied):
             return word
-        return f"{name}=choice({value})"
+        # A grid has no null.
+        return f"++{word}" if override.value() is None else f"{name}=choice({value})"
 
     return list(map(with_choice, words, overrides))
+
+
+def _place(override: Override) -> str:
+    """Where in the configuration it is: `technique.source.model` of `model@technique.source.model=vgg16`."""
+    return override.package or override.key_or_group
 
 
 def _check_blanks(words: Sequence[str]) -> None:
@@ -121,8 +130,12 @@ def _options(arguments: Sequence[str]) -> Namespace:
     return parser.parse_intermixed_args(list(arguments))
 
 
-def parsed(word: str, *, multirun: bool = False) -> str:
-    """The override in a form that Hydra can parse. Raises MisuseError where it has no meaning or several."""
+def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = None) -> str:
+    """The override in a form that Hydra can parse. Raises MisuseError where it has no meaning or several.
+
+    line: all words of the command, for its repetition as a sweep; the word alone by default, empty where none helps.
+    """
+    line = [word] if line is None else line
     name, separator, value = word.partition("=")
     if is_text(name) and value.startswith("~"):
         # No shell expands it after `dataset.path=`.
@@ -144,14 +157,16 @@ def parsed(word: str, *, multirun: bool = False) -> str:
         return quoted(name, value)
     listed = None if override.is_sweep_override() else override.value()
     if "." not in name and isinstance(listed, list):
-        grid = grid_command([f"{name}={','.join(map(str, listed))}"])
+        grid = grid_command([f"{name}={','.join(map(str, listed))}" if one == word else one for one in line])
         raise MisuseError(f"{name} must be one choice, got {value}: for a grid write `{grid}`")
     if is_text(name) and _is_mistaken(override):
         return quoted(name, value)
     if override.is_sweep_override() and not multirun:
         text = f", or as one text {pasted(name, value)}" if is_text(name) else ""
+        if not line:
+            raise MisuseError(f"{name} must be one value, as one cell is shown, got {value}: name one of them{text}")
         raise MisuseError(
-            f"{name} must be one value for one cell, got {value}: for a grid write `{grid_command([word])}`{text}"
+            f"{name} must be one value for one cell, got {value}: for a grid write `{grid_command(line)}`{text}"
         )
     return word
 

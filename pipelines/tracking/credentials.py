@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from pipelines.system.guard import MisuseError
+
 URI, VARIABLE = "tracking.uri", "MLFLOW_TRACKING_URI"
 HTTP_USER, HTTP_PASSWORD, DATABASE_PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"
 _HTTP = ("http://", "https://")
@@ -74,11 +76,20 @@ def of_environment(*, use: bool) -> str | None:
 
 
 def concealed(arguments: Sequence[str]) -> list[str]:
-    """Command line arguments without passwords; that of `tracking.uri` is moved into the environment."""
+    """Command line arguments without passwords; that of `tracking.uri` is moved into the environment.
+
+    Raises MisuseError for one in the address of a file: it would be recorded, and nothing else says it to the server.
+    """
 
     def conceal(argument: str) -> str:
-        is_store = argument.partition("=")[0].lstrip("+") == URI
-        return _ADDRESS.sub(lambda found: adopted(found[0]) if is_store else split(found[0]).bare, argument)
+        name = argument.partition("=")[0].lstrip("+")
+        found = _ADDRESS.search(argument)
+        if found and name.endswith("url") and split(found[0]).user is not None:
+            raise MisuseError(
+                f"{name} must hold no user and no password, as it is recorded, got {redacted(found[0])}: download the "
+                "file with another program, and set data_dir to its folder"
+            )
+        return _ADDRESS.sub(lambda one: adopted(one[0]) if name == URI else split(one[0]).bare, argument)
 
     return [conceal(argument) for argument in arguments]
 

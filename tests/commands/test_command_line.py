@@ -74,6 +74,22 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ),
         ("technique=[baseline,qat]", "for a grid write `opscore sweep technique=baseline,qat`"),
         ("technique=baseline,qat", "for a grid write `opscore sweep technique=baseline,qat`"),
+        (
+            "model=vgg16 technique=baseline,qat seed=1",
+            "for a grid write `opscore sweep model=vgg16 technique=baseline,qat seed=1`",
+        ),
+        ("technique=baseline,qat --cfg job", "technique must be one value, as one cell is shown, got baseline,qat"),
+        # A grid's own choices have these fields, and those that are composed without it may lack them.
+        *(
+            (f"-m {words} dataset=npz dataset.path=absent.npz", "dataset.path must name an existing .npz file")
+            for words in (
+                "model=resnet50,vgg16 model.weights=null",
+                "technique=distill model@technique.source.model=resnet50,vgg16 technique.source.model.weights=null",
+                "technique=distill model@technique.source.model=resnet50,vgg16 technique.source.model.dropout=0.1",
+                "experiment=article technique=cluster,qat technique.epochs=2",
+            )
+        ),
+        ("dataset=cifar10 dataset.url=https://me:pw@mirror/c.tar.gz", "dataset.url must hold no user and no password"),
         ("training.epochs=[1", "training.epochs must be a value that Hydra can parse"),
         ("resnet50", "arguments must be name=value, got 'resnet50'"),
         ("experiment=smoke", "run `opscore sweep experiment=smoke`, or fix "),
@@ -111,6 +127,40 @@ def test_mistake_next_to_a_choice_of_ones_own_is_named(tmp_path: Path) -> None:
     done = run(tmp_path, "--config-dir", str(tmp_path / "own"), "technique=mine", "training.epoch=3")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "did you mean training.epochs=3?" in done.stderr
+
+
+def own_study(folder: Path, params: str) -> list[str]:
+    """Words that choose a study of one's own, a grid over `params`."""
+    (folder / "own/experiment").mkdir(parents=True)
+    study = f"# @package _global_\nhydra:\n  sweeper:\n    params:\n      {params}\n"
+    (folder / "own/experiment/mine.yaml").write_text(study)
+    return ["--config-dir", str(folder / "own"), "experiment=mine"]
+
+
+def test_fields_of_what_a_study_varies_are_taken(tmp_path: Path) -> None:
+    words = own_study(tmp_path, "technique: cluster,prune")
+    done = run(tmp_path, "-m", *words, "technique.epochs=0")
+    assert done.stderr.startswith("opscore: none of the 2 cells can run: technique.epochs must be a whole number")
+
+
+def test_study_of_a_range_as_a_cell_gets_a_mend_that_works(tmp_path: Path) -> None:
+    done = run(tmp_path, *own_study(tmp_path, "seed: range(2,4)"))
+    assert done.returncode == 2 and "or fix seed=2 for one cell" in done.stderr
+
+
+def test_searchpath_serves_a_grid(tmp_path: Path) -> None:
+    own_study(tmp_path, "technique: cluster,prune")
+    search = f"hydra.searchpath=[file://{tmp_path}/own]"
+    done = run(tmp_path, "-m", search, "experiment=mine", "technique.epochs=0")
+    assert done.stderr.startswith("opscore: none of the 2 cells can run: technique.epochs must be a whole number")
+
+
+def test_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    words = own_study(tmp_path, "technique: cluster: prune")
+    for command in (words, ["-m", *words]):
+        done = run(tmp_path, *command)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert "must be YAML" in done.stderr and "line 5" in done.stderr
 
 
 @pytest.mark.parametrize(

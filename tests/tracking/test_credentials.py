@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from pipelines.system.guard import MisuseError
 from pipelines.tracking import credentials
 
 NAMES = (credentials.HTTP_USER, credentials.HTTP_PASSWORD, credentials.DATABASE_PASSWORD)
@@ -62,6 +63,14 @@ def test_environment_keeps_address_without_password() -> None:
 def test_command_line_holds_no_password(argument: str, expected: str, password: str | None) -> None:
     assert credentials.concealed([argument]) == [expected]
     assert os.environ.get(credentials.DATABASE_PASSWORD) == password
+
+
+def test_password_of_a_download_is_refused() -> None:
+    with pytest.raises(MisuseError, match="must hold no user and no password") as caught:
+        credentials.concealed(["dataset.url=https://me:secret@mirror/cifar.tar.gz"])
+    assert "secret" not in str(caught.value)
+    same = ["dataset.url=https://mirror/cifar.tar.gz"]
+    assert credentials.concealed(same) == same
 
 
 def test_quoted_addresses_are_redacted() -> None:
