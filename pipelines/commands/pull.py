@@ -13,6 +13,7 @@ device when `opscore measure` measured the model there.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -58,9 +59,8 @@ def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, ur
             f"alias must be one of those of {name} in {registry.uri}, got {alias!r} where there is {there}: "
             f"{back}promote a cell with `opscore promote {option}`"
         )
-    # On the same disk as `out`, so that each file gets there in one step.
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=_disk_of(out), prefix=f".{out.name}-") as scratch:
         folder = Path(scratch)
         exported_model = registry.download(name, version, folder)
         facts = gathered(registry, name, version, exported_model, target)
@@ -79,6 +79,17 @@ def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, ur
         f"{PROGRAM} classifies image files, {facts.program_for}\n"
         + "\n".join(str(out / file) for file in reversed(FILES))
     )
+
+
+def _disk_of(out: Path) -> Path:
+    """A folder on the same disk as `out`, from which each file gets there in one step.
+
+    Its parent, where an interrupted pull leaves nothing in `out`; `out` itself where that is a mount point.
+    """
+    parent = out.absolute().parent
+    if not out.exists() or (os.access(parent, os.W_OK) and parent.stat().st_dev == out.stat().st_dev):
+        return parent
+    return out
 
 
 def check_free(out: Path, name: str) -> None:

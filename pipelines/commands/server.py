@@ -96,6 +96,8 @@ def _check(port: int, database: str | None) -> str | None:
         raise MisuseError(f"psycopg must be installed to reach PostgreSQL: {INSTALL}")
     try:
         socket.create_server((HOST, port)).close()
+    except PermissionError as error:
+        raise MisuseError(f"--port must be one that this user may open, got {port}: set --port 5000") from error
     except OSError as error:
         mend = "end what listens there, or choose another by --port"
         raise MisuseError(f"port {port} of {HOST} is taken: {mend}") from error

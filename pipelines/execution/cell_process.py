@@ -82,7 +82,8 @@ def _wait(child: fork_server.Process, request: CellRequest) -> str:
         # Ctrl-C reaches this process alone: pass it on, so that the cell can close its run.
         _signal(child, signal.SIGINT)
         try:
-            child.wait(GRACE_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE_S)
         finally:
             _signal(child, signal.SIGKILL)
         raise

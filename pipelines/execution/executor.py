@@ -125,7 +125,7 @@ class Executor:
 
         cell, data = plan.cell, loaded(plan.cell.dataset)
         folder = self._new_folder(cell.name)
-        with self._opened(plan, folder, run_id) as run, _report_kept_training(cell, folder):
+        with self._opened(plan, folder, run_id) as run, _report_kept_training(cell, folder, self.request):
             same = None if run_id else self._found(result_key=plan.result_key)
             if same:
                 finished = job.rename(cell, same, folder, report=log.info)
@@ -290,14 +290,15 @@ def _network(cell: Cell, *, process_of: Cell) -> tf_keras.Model:
 
 
 @contextmanager
-def _report_kept_training(cell: Cell, folder: Path) -> Iterator[None]:
+def _report_kept_training(cell: Cell, folder: Path, request: CellRequest) -> Iterator[None]:
     """Report that the training is not lost where the cell fails after it."""
     files = CellFiles(folder)
     try:
         yield
     except BaseException:
         if any(path.exists() for path in (files.result, files.build, files.trained)):
-            kept = f"the training of {cell.name} is kept in {folder}, and the same command goes on from it"
+            again = "the same command with resume=true" if request.since else "the same command"
+            kept = f"the training of {cell.name} is kept in {folder}, and {again} goes on from it"
             print(f"opscore: {kept}", file=sys.stderr)
         raise
 
@@ -309,8 +310,8 @@ def _record_breakdown(run: CellRun, finished: Finished) -> None:
     spent = stopwatch.current()
     with stopwatch.part("record"):
         figures.save(lambda: figures.breakdown(spent.seconds), finished.files.breakdown_figure)
-        finished.files.breakdown.write_text(json.dumps(spent.seconds, indent=2) + "\n")
         try:
+            finished.files.breakdown.write_text(json.dumps(spent.seconds, indent=2) + "\n")
             run.record_breakdown(finished)
         except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the cell is recorded)
-            log.warning("only %s records where the time went (%s)", finished.files.breakdown, error)
+            log.warning("the store does not have where the time of %s went (%s)", finished.files.folder, error)

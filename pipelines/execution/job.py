@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from pipelines.cells.cell import Cell
     from pipelines.datasets.base import ImageData
+
+# Fields of datasets and models that name a file or a folder, always and where they are no word such as `imagenet`.
+_PATHS, _PATHS_OR_WORDS = ("path", "data_dir", "source_dir"), ("weights", "class_names")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +291,17 @@ def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
 
 
 def _write_config(cell: Cell, files: CellFiles) -> None:
-    files.config.write_text(json.dumps(describe(cell), indent=2) + "\n")
+    files.config.write_text(json.dumps(_located(describe(cell)), indent=2) + "\n")
+
+
+def _located(described: Any, field: str = "") -> Any:
+    """A description with absolute paths: `opscore sync` may read it in another folder."""
+    if isinstance(described, dict):
+        return {name: _located(value, name) for name, value in described.items()}
+    if field not in (*_PATHS, *_PATHS_OR_WORDS) or not isinstance(described, str):
+        return described
+    path = os.path.abspath(os.path.expanduser(described))  # noqa: PTH100, PTH111 (as the datasets do)
+    return path if field in _PATHS or Path(path).is_file() else described
 
 
 def _resume_training(unfinished: CellFiles, files: CellFiles) -> tuple[Candidate, Trained]:

@@ -101,6 +101,8 @@ class Sweep:
         self._folder = folder
         self._total = total
         self._outcomes: dict[int, Outcome] = {}
+        self._read: set[Path] = set()
+        self._resumes = bool(config.resume)
         self._began = self._last_news = self._looked_at_store = time.monotonic()
         self._began_at = time.time()
         # Cells in this process print to the terminal themselves.
@@ -122,7 +124,7 @@ class Sweep:
         total = grid.number_of_cells(config)
         uri = tracking_uri(config.tracking.uri)
         check_usable(uri)
-        first = grid_preflight.first_that_can_run(some)
+        first = grid_preflight.first_that_can_run(config, some)
         if first and config.sweep.isolation == "process" and "BasicLauncher" in config.hydra.launcher._target_:
             # It loads TensorFlow while this process loads MLflow.
             cell_process.prepare(first)
@@ -197,7 +199,8 @@ class Sweep:
             print(f"opscore: {why}", file=sys.stderr)
         if problem:
             reason = "interrupted, " if interrupted else ""
-            print(f"opscore: {reason}{problem}; the same command again runs only these", file=sys.stderr)
+            again = "the same command again" if self._resumes else "the same command with resume=true"
+            print(f"opscore: {reason}{problem}; {again} runs only these", file=sys.stderr)
         return guard.INTERRUPTED if interrupted else guard.FAILURE if failed else 0
 
     def _problem(self, outcomes: Sequence[Outcome], error: BaseException | None) -> str:
@@ -272,25 +275,26 @@ class Sweep:
 
     def _look(self, *, at_store: bool) -> None:
         """Print the outcomes that are new in the jobs' folders and, with `at_store`, on the parent run."""
-        found = [Outcome.load(path) for path in self._unread()]
+        found: list[tuple[Outcome, Path | None]]
+        found = [(Outcome.load(path), path.with_name(cell_process.LOG)) for path in self._unread()]
         if at_store and len(self._outcomes) + len(found) < self._total:
-            found.extend(self._run.outcomes(known=self._outcomes.keys()))
-        for outcome in found:
-            if outcome.number not in self._outcomes:
-                self._outcomes[outcome.number] = outcome
-                self._last_news = time.monotonic()
-                log_path = self._folder / str(outcome.number) / cell_process.LOG
-                output = log_path if log_path.exists() else None
-                print(
-                    progress_line(outcome, len(self._outcomes), self._total, swept=self._swept, log=output), flush=True
-                )
-        if found:
+            # Their folders are on other machines.
+            found.extend((outcome, None) for outcome in self._run.outcomes(known=self._outcomes.keys()))
+        new = False
+        for outcome, log_path in found:
+            if outcome.number in self._outcomes:
+                continue
+            new, self._outcomes[outcome.number] = True, outcome
+            self._last_news = time.monotonic()
+            output = log_path if log_path and log_path.exists() else None
+            print(progress_line(outcome, len(self._outcomes), self._total, swept=self._swept, log=output), flush=True)
+        if new:
             self._run.count(Counter(outcome.status for outcome in self._outcomes.values()), self._total)
 
     def _unread(self) -> list[Path]:
-        # A job's folder is named by its number (hydra.sweep.subdir in conf/config.yaml).
-        known = {str(number) for number in self._outcomes}
-        return [path for path in sorted(self._folder.glob(f"*/{OUTCOME}")) if path.parent.name not in known]
+        found = sorted(set(self._folder.glob(f"*/{OUTCOME}")) - self._read)
+        self._read.update(found)
+        return found
 
 
 def _as_compared(outcomes: Sequence[Outcome], cells: Sequence[RecordedCell]) -> list[Outcome]:

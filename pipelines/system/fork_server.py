@@ -113,7 +113,7 @@ class _Copy:
             self.reply.settimeout(timeout)
             try:
                 status = receive(self.reply)
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):  # the second one where no time is left
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0) from None
             # Without an answer, the process between them was killed.
             self.status = -signal.SIGKILL if status is None else status

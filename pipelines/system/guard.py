@@ -31,9 +31,10 @@ TRACEBACK_REQUESTED = bool(os.environ.get(SHOW_TRACEBACK)) and not os.environ.ge
 # The configuration or the environment is at fault: the message of the error is enough.
 EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
 PACKAGE = Path(__file__).resolve().parents[1]
+_ELSEWHERE = "choose another with TMPDIR, and hydra.run.dir= for a cell or hydra.sweep.dir= for a sweep"
 _MENDS = {
-    errno.ENOSPC: "make room on that disk, or choose another with hydra.run.dir= and TMPDIR",
-    errno.EDQUOT: "make room within the quota, or choose another disk with hydra.run.dir= and TMPDIR",
+    errno.ENOSPC: f"make room on that disk, or {_ELSEWHERE}",
+    errno.EDQUOT: f"make room within the quota, or {_ELSEWHERE}",
     errno.EACCES: "allow this user to use it, or choose another place",
     errno.EPERM: "allow this user to use it, or choose another place",
     errno.EROFS: "choose a place that is not read-only",

@@ -1,5 +1,6 @@
 """Sweeps against a real server on PostgreSQL: many cells at once, and the server killed in the middle."""
 
+import os
 import re
 import signal
 import threading
@@ -9,6 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -18,7 +20,7 @@ from pipelines.tracking.store import Store
 from tests.cells.test_config import composed
 from tests.conftest import small_data
 from tests.execution.test_sweep import LONG, trainings
-from tests.places import Place, logged_data, until
+from tests.places import ROOT, Place, logged_data, until
 from tests.servers import Server, free_port, open_folder, serving
 
 pytestmark = pytest.mark.slow
@@ -123,16 +125,31 @@ def test_server_that_returns_in_time_is_awaited(served: Served, tmp_path: Path) 
     assert epochs(place, training.info.run_id) == list(range(1, 81))
 
 
+def written(path: Path) -> Path:
+    """The file with the digits of `small_data`."""
+    data, _ = small_data()
+    parts = {
+        f"{name}_{part}": getattr(getattr(data, part), name)
+        for part in ("train", "test")
+        for name in ("images", "labels")
+    }
+    np.savez(path, **parts)
+    return path
+
+
 def test_missed_cells_are_sent_exactly_once(served: Served, tmp_path: Path) -> None:
     place = Place(tmp_path, served.running().uri, "missed")
-    cell = place.start("technique=baseline", *LONG, "tracking.patience_s=1")
+    # The path is relative to the folder of this command, not to that of the later ones.
+    images = os.path.relpath(written(tmp_path / "photos.npz"), ROOT)
+    own = ("dataset=npz", f"dataset.path={images}")
+    cell = place.start("technique=baseline", *own, *LONG, "tracking.patience_s=1")
     (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
     served.kill()
     # The training goes on, and its results stay in the folder.
     assert cell.wait(timeout=200) == 1
     printed = (tmp_path / "out.txt").read_text()
     assert "`opscore sync " in printed and "Traceback" not in printed
-    folder = tmp_path / "out" / "small_cnn-digits-baseline"
+    folder = tmp_path / "out" / "small_cnn-photos-baseline"
     assert Finished.load(folder).files.checkpoint.is_file()
     refused = place.opscore("sync", "out")
     assert refused.returncode == 1 and "does not answer" in refused.stderr

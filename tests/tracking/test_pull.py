@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from pipelines.commands.pull import FILES
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.tracking.registry import Registry
 from tests.conftest import small_data
@@ -118,6 +120,16 @@ def test_a_download_that_breaks_off_leaves_nothing_behind(
     with pytest.raises(SystemExit, match="130"):
         opscore("pull", f"out={tmp_path / 'pulled'}")
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no other disk")
+def test_pull_onto_another_disk(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+    # No file moves there from its parent folder in one step, as with a mount point.
+    opscore("promote", ALL)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (tmp_path / "pulled").symlink_to(other)
+        opscore("pull", f"out={tmp_path / 'pulled'}")
+        assert sorted(path.name for path in Path(other).iterdir()) == sorted(FILES)
 
 
 def test_the_commands_themselves_without_tensorflow(copy: Copy, tmp_path: Path) -> None:
