@@ -61,7 +61,7 @@ def _fingerprint(cell: Cell, digest_of: Callable[[Dataset], str], needs: Mapping
     parts = (cell.model, cell.dataset, cell.technique, cell.training)
     return _digest(
         {
-            "code": code_digest(kind for part in parts for kind in _classes(part)),
+            "code": code_digest((kind for part in parts for kind in _classes(part)), cell.model.modules),
             "model": describe(cell.model, determining=True),
             "weights": [content(origin) for origin in cell.model.origin],
             "data": digest_of(cell.dataset),

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import json
+import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -25,22 +26,25 @@ DETERMINING = (
 )
 # The last step to an exported model, in a package above this one.
 EXPORT = "pipelines.execution.export"
+# Python's own modules.
+LIBRARY = sysconfig.get_path("stdlib")
 
 
-def code_digest(classes: Iterable[type]) -> str:
-    """SHA-256 in hexadecimal over the modules of the classes, the export, and their imports from determining packages.
+def code_digest(classes: Iterable[type], modules: Iterable[str] = ()) -> str:
+    """SHA-256 in hexadecimal over the modules of the classes, others by name, the export, and their imports that count:
+    those from determining packages, and the user's own.
 
-    Comments, docstrings and layout do not count. Of a class without a source file, the module's name counts.
+    Comments, docstrings and layout do not count. Of a module without a source file, the name counts.
     """
-    starts = sorted({one.__module__ for one in classes} | {EXPORT})
-    modules: dict[str, str] = {}
+    starts = sorted({one.__module__ for one in classes} | {*modules, EXPORT})
+    codes: dict[str, str] = {}
     while starts:
         name = starts.pop()
-        if name not in modules:
+        if name not in codes:
             found = _source(name)
-            modules[name] = found[0] if found else ""
+            codes[name] = found[0] if found else ""
             starts.extend(found[1] if found else ())
-    return hashlib.sha256(json.dumps(modules, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(codes, sort_keys=True).encode()).hexdigest()
 
 
 @cache
@@ -51,7 +55,7 @@ def _source(name: str) -> tuple[str, tuple[str, ...]] | None:
         return None
     tree = ast.parse(Path(spec.origin).read_bytes())
     package = name if spec.submodule_search_locations else name.rpartition(".")[0]
-    imported = {one for one in _imports(tree, package) if _counts(one, name) and _spec(one) is not None}
+    imported = {one for one in _imports(tree, package) if _counts(one) and _spec(one) is not None}
     shape = json.dumps(_shape(tree), default=repr)
     return hashlib.sha256(shape.encode()).hexdigest(), tuple(sorted(imported))
 
@@ -69,9 +73,20 @@ def _spec(name: str) -> ModuleSpec | None:
         return None
 
 
-def _counts(name: str, importer: str) -> bool:
-    top, own = name.partition(".")[0], importer.partition(".")[0]
-    return name.startswith(DETERMINING) if top == "pipelines" else top == own
+def _counts(name: str) -> bool:
+    top = name.partition(".")[0]
+    return name.startswith(DETERMINING) if top == "pipelines" else _is_own(top)
+
+
+@cache
+def _is_own(top: str) -> bool:
+    """Whether a top-level module is the user's: neither Python's nor installed. It is not imported."""
+    spec = _spec(top)
+    places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+    paths = [Path(place) for place in places if place and Path(place).is_absolute()]
+    return bool(paths) and not any(
+        path.is_relative_to(LIBRARY) or {"site-packages", "dist-packages"} & set(path.parts) for path in paths
+    )
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:

@@ -27,7 +27,7 @@ from pipelines.datasets.splitting import Indices, Labels
 from pipelines.system import machine, mapped
 
 # Raise it when `read` returns different pixels for the same file, or the facts are others.
-VERSION = 2
+VERSION = 3
 # Limits of a task of one process: bytes of decoded images, and of files (a megabyte takes about 50 ms).
 CHUNK_DECODED, CHUNK_FILES = 2**23, 2**20
 # Bytes of files for each process; starting one takes about half a second.
@@ -63,7 +63,7 @@ def image_data(
     def make(file: Path) -> Facts:
         images = np.load(file, mmap_mode="r", allow_pickle=False)
         _decode(paths, side, images, read)
-        found = _facts(_splits(images, parts, {}), class_names)
+        found = _facts(_splits(images, parts, {}), class_names) | {"dark": notes.dark(images)}
         return {"images": len(paths), "side": side, "folder": printable(folder), **found}
 
     images, facts = cache.entry(key, (len(paths), side, side, 3), make)
@@ -74,7 +74,7 @@ def image_data(
         test=test,
         class_names=tuple(class_names),
         digest=facts["digest"],
-        notes=(facts["duplicates"],),
+        notes=(facts["duplicates"], facts["dark"]),
     )
 
 

@@ -42,8 +42,9 @@ class Layout:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes of all splits, sorted."""
-        return tuple(sorted({name for by_class in self.files.values() for name in by_class}))
+        """Names of the classes of all splits, in the order of their folders' own names, as Keras numbers them."""
+        firsts = {name: files[0] for by_class in self.files.values() for name, files in by_class.items()}
+        return tuple(sorted(firsts, key=lambda name: (_own_name(name, firsts[name]), name)))
 
 
 def find(root: Path) -> Layout:
@@ -187,6 +188,11 @@ def _splits_within(classes: Classes, root: Path) -> dict[str, Classes]:
 def class_name(folder: Path) -> str:
     """A folder's name as text, its accents composed as Linux and Windows write them."""
     return unicodedata.normalize("NFC", printable(Path(folder.name)))
+
+
+def _own_name(name: str, file: Path) -> str:
+    """The name of the folder of a class, of which a file is in it: accents may be characters of their own there."""
+    return next((part for part in reversed(file.parts[:-1]) if class_name(Path(part)) == name), name)
 
 
 def _unwrapped(folder: Path, skipped: Skipped, split: str | None = None) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.datasets.pixels import DARK
 from pipelines.system import mapped
 
 if TYPE_CHECKING:
@@ -49,6 +50,17 @@ def duplicates(train: Split, validation: Split, test: Split) -> str:
     if not found:
         return ""
     return f"{' and '.join(found)} too, pixel by pixel, of {len(test):,}: accuracy looks better than it is"
+
+
+def dark(images: Images) -> str:
+    """One sentence where no pixel of any image is bright, as of 12 bits in files of 16; else empty."""
+    brightest = max((int(block.max()) for block in mapped.blocks(images)), default=DARK)
+    if brightest >= DARK:
+        return ""
+    return (
+        f"the brightest pixel of all images is {brightest} of 255: if the files have a scale of their own, such as 12 "
+        "bits in 16, save them with their brightest value as white"
+    )
 
 
 def resized(image_size: int, input_size: int | None, *, can_be_larger: bool) -> str:

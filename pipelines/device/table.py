@@ -89,11 +89,12 @@ def _others(results: Sequence[DeviceResult], width: float) -> str:
     for batch in sorted({batch for one in results for batch in (*one.images_per_s, *one.refused)}):
         rates = [three_digits(one.images_per_s[batch]) if batch in one.images_per_s else "-" for one in results]
         columns.append(TextColumn(heading=f"images/s, {batch} at once, {threads}t", texts=rates, rank=1))
-    # A machine has the same counters for all exported models.
-    for count, consumption in results[0].consumption.items():
-        for name in consumption.joules:
-            used = [three_digits(one.consumption[count].mj_per_image[name]) for one in results]
-            columns.append(TextColumn(heading=f"{name} mJ, {count}t", texts=used, rank=2))
+    for count in results[0].consumption:
+        # A machine has the same counters for all exported models, but one may start again in the middle.
+        used = [one.consumption[count].mj_per_image for one in results]
+        for name in dict.fromkeys(name for of_one in used for name in of_one):
+            texts = [three_digits(of_one[name]) if name in of_one else "-" for of_one in used]
+            columns.append(TextColumn(heading=f"{name} mJ, {count}t", texts=texts, rank=2))
     return fitted(columns, width)
 
 

@@ -61,6 +61,11 @@ class Model(ABC):
         return ()
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules of the user's whose code determines the network."""
+        return ()
+
+    @property
     def side(self) -> int | None:
         """Side in pixels of the images that the network works on; None for their own."""
         return self.input_size

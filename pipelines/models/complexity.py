@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import tf_keras
 
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
+# By exact class name: Conv2DTranspose inherits from Conv2D and computes something else.
+_KINDS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 
 
 def parameters(model: tf_keras.Model) -> int:
@@ -29,19 +31,19 @@ def macs(model: tf_keras.Model) -> int:
 
 
 def kernels(model: tf_keras.Model) -> dict[str, np.ndarray]:
-    """Kernels of all convolutional and dense layers, by `layer/kernel`."""
+    """Kernels of the layers that `macs` counts, by `layer/kernel`."""
     return {
         f"{layer.name}/{attribute}": np.asarray(getattr(layer, attribute))
         for layer in model.layers
+        if type(layer).__name__ in _KINDS
         for attribute in _KERNELS
         if getattr(layer, attribute, None) is not None
     }
 
 
 def _macs(layer: tf_keras.layers.Layer) -> int:
-    # By exact class name: Conv2DTranspose inherits from Conv2D and computes something else.
     kind = type(layer).__name__
-    if kind not in {"Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense"}:
+    if kind not in _KINDS:
         return 0
     positions = layer.output_shape[1:-1]
     if kind != "Dense" and layer.data_format != "channels_last":

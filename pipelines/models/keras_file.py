@@ -94,10 +94,13 @@ class KerasFile(Model):
 
     @property
     def origin(self) -> tuple[str | Path | None, ...]:
-        """The file, that of the class names, and the module of the user's layers."""
-        spec = _spec(self.custom_objects)
-        module = Path(spec.origin) if spec and spec.origin else None
-        return self._path, _expanded(self.class_names), module
+        """The file, and that of the class names."""
+        return self._path, _expanded(self.class_names)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """That of the file's own layers."""
+        return () if self.custom_objects is None else (self.custom_objects,)
 
     @property
     def side(self) -> int | None:

@@ -93,6 +93,11 @@ class Rebuild:
             return self._function(layer, values[0], prefix)
         if not hasattr(layer, "get_weights") or kind in ("TFOpLambda", "SlicingOpLambda"):
             return [keras_operations.operation(layer, args, kwargs, self._namer(layer, prefix))]
+        if constants := list(_constants([args, kwargs])):
+            raise UnsupportedLayerError(
+                f"layer {layer.name} of kind {kind} is called with {constants[0]!r} next to its inputs, which cannot "
+                "be rebuilt: make it an argument of the layer's constructor and save the model again"
+            )
         if layer.weights:
             self._once(layer)
         make = keras_layers.Maker(
@@ -186,6 +191,14 @@ def _values(argument: Any) -> Iterator[Value]:
     elif isinstance(argument, list | tuple | dict):
         for one in argument.values() if isinstance(argument, dict) else argument:
             yield from _values(one)
+
+
+def _constants(argument: Any) -> Iterator[Any]:
+    if isinstance(argument, list | tuple | dict):
+        for one in argument.values() if isinstance(argument, dict) else argument:
+            yield from _constants(one)
+    elif argument is not None and not isinstance(argument, Value):
+        yield argument
 
 
 def _head_of(model: Any) -> list[Any]:

@@ -102,13 +102,14 @@ def _swapped(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Nam
 
     parts = next((one for one in [*args, *kwargs.values()] if not _is_value(one)), None)
     *before, last = parts if isinstance(parts, list | tuple) else [parts]
+    whole = all(_is_ellipsis(one) or _slice(one) == (None, None, None) for one in before)
+    # Else it is a row, or an image is cut or mirrored.
+    of_channels = any(map(_is_ellipsis, before)) or len(before) == len(value.tensor.shape) - 1
+    if not (whole and of_channels):
+        return None
     if isinstance(last, int) and value.tensor.shape[-1] == 3:
         return Value(value.tensor, value.reverse, channel=last % 3)
-    backwards = _slice(last) == (None, None, -1)
-    whole = all(one is Ellipsis or getattr(one, "__name__", one) == "..." or _slice(one)[2] is None for one in before)
-    if backwards and whole and before:
-        return Value(value.tensor, reverse=not value.reverse)
-    return None
+    return Value(value.tensor, reverse=not value.reverse) if _slice(last) == (None, None, -1) else None
 
 
 def _stacked(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:  # noqa: ARG001
@@ -123,6 +124,10 @@ def _stacked(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Nam
     orders = {(0, 1, 2): value.reverse, (2, 1, 0): not value.reverse}
     found = orders.get(tuple(one.channel for one in values))
     return None if found is None else Value(value.tensor, reverse=found)
+
+
+def _is_ellipsis(one: Any) -> bool:
+    return one is Ellipsis or getattr(one, "__name__", one) == "..."
 
 
 def _slice(one: Any) -> tuple[Any, Any, Any]:

@@ -64,8 +64,8 @@ def _as_they_are(kernel: Kernel) -> Codebook | None:
     if len(np.unique(kernel.reshape(-1)[: 4 * MAX_VALUES])) > MAX_VALUES + 1:
         return None
     values = np.unique(kernel[kernel != 0]).astype(np.float64)
-    if not 0 < len(values) <= MAX_VALUES:
-        return None
+    if not 0 < len(values) <= MAX_VALUES or len(values) > MAX_DISTINCT * np.count_nonzero(kernel):
+        return None  # the second: few weights are left by pruning, all different
     return Codebook(values=values, factors=np.ones(len(kernel)))
 
 

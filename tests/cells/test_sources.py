@@ -53,6 +53,21 @@ def test_code_counts_and_comments_do_not(tmp_path: Path, technique: str, numbers
     assert (digest(tmp_path, technique, numbers) == digest(tmp_path)) is same
 
 
+def test_module_next_to_the_package_counts(tmp_path: Path) -> None:
+    found = []
+    for value in ("0.5", "0.5 # a comment", "0.25"):
+        (tmp_path / "beside.py").write_text(f"SHARE = {value}\n")
+        found.append(digest(tmp_path, numbers="import json, numpy\nfrom beside import SHARE\n"))
+    assert found[0] == found[1] != found[2]
+
+
+def test_only_own_modules_count() -> None:
+    from pipelines.cells import sources
+
+    assert not any(map(sources._is_own, ("json", "sys", "numpy", "tf_keras", "nowhere_at_all")))
+    assert sources._is_own("tests")
+
+
 def test_rooms_that_determine_are_followed() -> None:
     from pipelines.cells import sources
     from pipelines.techniques.cluster import Cluster

@@ -2,8 +2,10 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -220,6 +222,30 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     )
     dataset = Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3)
     assert dataset.load().class_names == ("bee", "käse")
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    # The accent is a character of its own on a Mac, and sorts after the letter; composed, it sorts after z.
+    [("NFD", ("éclair", "pizza")), ("NFC", ("pizza", "éclair"))],
+)
+def test_classes_are_numbered_by_their_folders_own_names(
+    tmp_path: Path, form: Literal["NFC", "NFD"], expected: tuple[str, ...]
+) -> None:
+    names = [unicodedata.normalize(form, name) for name in ("éclair", "pizza")]
+    for name in names:
+        images(tmp_path / "train" / name)
+    assert sorted(names) == [unicodedata.normalize(form, name) for name in expected]
+    assert Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load().class_names == expected
+
+
+def test_images_of_12_bits_in_16_are_noted(tmp_path: Path) -> None:
+    for name, brightest in zip(TWO, (4000, 4095), strict=True):
+        (tmp_path / name).mkdir()
+        for number in range(8):
+            Image.fromarray(np.full((8, 8), brightest - number, np.uint16)).save(tmp_path / name / f"{number}.png")
+    data = Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load()
+    assert any("the brightest pixel of all images is 16 of 255" in note for note in data.notes), data.notes
 
 
 @pytest.mark.parametrize(("given", "name"), [(".", "pets"), ("..", "all"), ("../pets", "pets"), ("../pets/", "pets")])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.device import results
+from pipelines.device.session import Consumption
 from pipelines.device.table import text
 from pipelines.litert.latency import Load
 from pipelines.results.statistics import approximate_t_quantile
@@ -126,6 +127,17 @@ def test_reliability_is_recorded_by_number_of_threads() -> None:
     )
     metrics = both.metrics()
     assert (metrics["valid"], metrics["valid_1t"], metrics["valid_2t"]) == (0, 0, 1)
+
+
+def test_energy_that_one_model_lacks_is_a_dash() -> None:
+    # A counter started again during its pass.
+    used = Consumption(images=10, joules={"cpu": 0.5, "dram": 0.1})
+    lacking = Consumption(images=10, joules={"dram": 0.1})
+    for first, second, expected in ((used, lacking, "50.0 -"), (lacking, used, "- 50.0")):
+        both = [replace(result("a", 1, 1), consumption={1: first}), replace(result("b", 1, 1), consumption={1: second})]
+        heading, *rows = text(both).split("\n\n")[1].splitlines()
+        end = heading.index("cpu mJ, 1t") + len("cpu mJ, 1t")
+        assert " ".join(row[:end].split()[-1] for row in rows) == expected
 
 
 def test_many_reasons_of_a_kind_are_counted() -> None:

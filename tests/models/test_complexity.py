@@ -64,6 +64,12 @@ def test_kernels_are_named_by_layer(keras) -> None:
     assert set(complexity.kernels(model)) == {"a/depthwise_kernel", "a/pointwise_kernel", "b/kernel"}
 
 
+def test_kernels_are_those_that_the_file_lists(keras) -> None:
+    # A transposed convolution is another operator there, and so are those of one's own.
+    model = network(keras, keras.layers.Conv2DTranspose(2, 3, name="up"), keras.layers.Conv2D(2, 1, name="one"))
+    assert set(complexity.kernels(model)) == {"one/kernel"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("application", "published"),

@@ -148,6 +148,27 @@ def test_scaling_behind_a_swap_of_colours(generation: int, constants: Any, tmp_p
 
 
 @GENERATIONS
+@pytest.mark.parametrize(
+    "part",
+    [
+        np.s_[:, :, ::-1],  # of images in a batch, it mirrors the width
+        np.s_[:, ::-1],
+        np.s_[:, 2:-2, 2:-2, ::-1],
+        np.s_[:, 4:12],
+    ],
+)
+def test_cut_or_mirrored_image_is_no_swap_of_colours(generation: int, part: Any, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    image = keras.Input(SHAPE)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(image[part]))
+    model = keras.Model(image, layers.Dense(10, activation="softmax")(x))
+    path = saved(model, tmp_path / ("model.keras" if generation == 3 else "model.h5"))
+    with pytest.raises(ValueError, match="cannot be written as a layer"):
+        settings(path).build(SHAPE, 10)
+
+
+@GENERATIONS
 def test_names_of_the_file_may_be_those_of_the_input_part(generation: int, tmp_path: Path) -> None:
     layers = library(generation).layers
     model = small(library(generation), layers.Conv2D(4, 1, name="resize"), layers.Conv2D(4, 1, name="rescale"))

@@ -152,6 +152,22 @@ def test_own_layers_come_from_a_module(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("generation", [2, 3])
+def test_constant_in_a_call_is_refused(generation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = f"called_layers_{generation}"
+    text = LAYER if generation == 3 else LAYER.replace("import keras", "import tf_keras as keras")
+    text = text.replace("def call(self, x):", "def call(self, x, times=1.0):").replace("x * ", "times * x * ")
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    keras = library(generation)
+    image = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(4, 3)(image)
+    x = keras.layers.GlobalAveragePooling2D()(__import__(module).Doubled(name="mine")(x, times=3.0))
+    path = saved(keras.Model(image, keras.layers.Dense(3, activation="softmax")(x)), tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"layer mine of kind Doubled is called with 3\.0 next to its inputs"):
+        settings(path, custom_objects=module).build(SHAPE, 3)
+
+
 def test_content_counts_and_not_the_path(tmp_path: Path) -> None:
     first = saved(small(3), tmp_path / "first.keras")
     second = Path(shutil.copy(first, tmp_path / "second.keras"))

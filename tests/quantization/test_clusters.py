@@ -81,6 +81,16 @@ def test_kernel_that_is_not_clustered(shape: tuple[int, int], monkeypatch: pytes
     assert clusters.codebook(RANDOM.normal(size=shape).astype(np.float32)) is None
 
 
+def test_pruned_kernel_is_clustered_only_where_its_values_repeat() -> None:
+    # Of 864 weights, 173 are left: few enough for a codebook, in which each would have a place of its own.
+    kernel = RANDOM.normal(size=(32, 27)).astype(np.float32)
+    pruned = np.where(abs(kernel) >= np.quantile(abs(kernel), 0.8), kernel, 0)
+    assert np.count_nonzero(pruned) == 173 and clusters.codebook(pruned) is None
+    few = np.sign(pruned) * np.round(abs(pruned), 1)
+    found = clusters.codebook(few)
+    assert found is not None and found.values.tolist() == np.unique(few[few != 0]).tolist()
+
+
 def test_model_without_clusters_stays_as_it_is(exported_baseline: Path) -> None:
     flatbuffer = without_labels(exported_baseline)
     quantized = weights.int8_weights(flatbuffer, weights.FILTERS)
