@@ -1,7 +1,7 @@
 """The training time in comparisons: how far it scatters, and where it is left out.
 
 Scores with and without it do not compare, so a comparison in which one is unknown leaves it out. So does one of cells
-that ran on different machines and were measured on one device.
+that were trained on different machines.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ def comparable(cells: Sequence[RecordedCell]) -> list[RecordedCell]:
 
 
 def _machines(cells: Sequence[RecordedCell]) -> list[str]:
-    """Where cells ran whose times are of one device; other cells ran on one machine anyway (`groups`)."""
-    return sorted({cell.ran_on for cell in cells if cell.device})
+    return sorted({cell.training_machines for cell in cells})
 
 
 def spread(entries: Sequence[Sequence[RecordedCell]]) -> float:
@@ -46,7 +45,7 @@ def spread(entries: Sequence[Sequence[RecordedCell]]) -> float:
     own: dict[tuple[int, str], list[float]] = defaultdict(list)
     for number, runs in enumerate(entries):
         for run in runs:
-            own[number, run.ran_on].append(run.metrics.get(OWN_TRAIN_S, 0.0))
+            own[number, run.training_machines].append(run.metrics.get(OWN_TRAIN_S, 0.0))
     logs = [np.log(seconds) for seconds in own.values() if len(seconds) > 1 and min(seconds) > 0]
     degrees = sum(len(one) - 1 for one in logs)
     if degrees < MIN_DEGREES:
@@ -64,8 +63,8 @@ def note(cells: Sequence[RecordedCell]) -> str | None:
     machines, unknown = _machines(cells), [cell for cell in cells if cell.train_unknown]
     if not unknown and len(machines) > 1:
         return (
-            f"The cells ran on {len(machines)} machines ({'; '.join(machines)}), whose training times do not "
-            "compare, so all scores here leave the training time out."
+            f"The cells were trained on different machines ({' or '.join(machines)}), whose times do not compare, so "
+            "all scores here leave the training time out."
         )
     if not unknown:
         return None

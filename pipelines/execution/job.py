@@ -149,7 +149,13 @@ class Job:
             self.cell.technique.verify(Candidate(model=network), exported_model)
         return Build(
             fingerprint=self.fingerprint,
-            timing=Timing(train_s=0.0, train_total_s=self._train_total_s(0.0), optimize_s=optimize_s, convert_s=0.0),
+            timing=Timing(
+                train_s=0.0,
+                train_total_s=self._train_total_s(0.0),
+                optimize_s=optimize_s,
+                convert_s=0.0,
+                trained_on=self._trained_on(),
+            ),
             complexity=replace(parent.result.complexity, sparsity=sparsity(exported_model)),
             epochs=(),
             metrics=dict(done.metrics),
@@ -190,6 +196,7 @@ class Job:
                 train_total_s=self._train_total_s(trained.train_s),
                 optimize_s=trained.optimize_s,
                 convert_s=convert_s,
+                trained_on=self._trained_on(trained.machine) if trained.train_s else self._trained_on(),
             ),
             complexity=Complexity(
                 parameters=complexity.parameters(candidate.model),
@@ -210,6 +217,12 @@ class Job:
             parts.append(self.cell.model.trained_s)
         known = [part for part in parts if part is not None]
         return own_s + sum(known) if len(known) == len(parts) else None
+
+    def _trained_on(self, *own: str) -> str:
+        """The machines of all training that led to the exported model; empty where one is unknown."""
+        before = (self.needed[role].result.timing for role in ("parent", "source") if role in self.needed)
+        parts = [*own, *(timing.trained_on for timing in before)]
+        return "; ".join(sorted({one for part in parts for one in part.split("; ")})) if all(parts) else ""
 
     def _train(self) -> tuple[Candidate, Trained]:
         cell, files = self.cell, self.files
@@ -232,6 +245,7 @@ class Job:
             metrics=dict(candidate.metrics),
             joules=trainer.joules,
             precision=cell.precision,
+            machine=runtime.hardware_name(runtime.hardware()),
         )
         with part("record"):
             save_checkpoint(candidate.model, files.checkpoint)

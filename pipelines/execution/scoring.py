@@ -73,7 +73,8 @@ def _comparison(
     timing: Timing,
     baseline: Finished,
 ) -> Comparison:
-    other, baseline_train_s = baseline.result.measurement, baseline.result.timing.train_total_s
+    other = baseline.result.measurement
+    baseline_train_s = baseline.result.timing.train_total_s if _compare(timing, baseline.result.timing) else None
     assert measured.reference_p50_ms is not None  # a baseline was given, so it was timed
     assert measured.ratio is not None and measured.ratio_low is not None and measured.ratio_high is not None
     if not baseline.files.predictions.is_file():
@@ -115,6 +116,11 @@ def _comparison(
         test_time=verdict.time_verdict(*test),
         train_time=verdict.time_verdict(*train[1:]) if train else None,
     )
+
+
+def _compare(one: Timing, other: Timing) -> bool:
+    """Whether two training times are of the same machines, as far as is known."""
+    return one.trained_on == other.trained_on or not (one.trained_on and other.trained_on)
 
 
 def _training_ratio(timing: Timing, baseline_s: float | None) -> tuple[float, float, float] | None:

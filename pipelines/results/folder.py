@@ -58,7 +58,8 @@ class CellFiles:
 class Trained(Record):
     """A cell whose network is trained: with the checkpoint, enough to export it in another process.
 
-    fingerprint: of the cell. metrics: the technique's own.
+    fingerprint: of the cell. metrics: the technique's own. machine: that trained it, by its hardware; empty in records
+    that are older than it.
     """
 
     fingerprint: str
@@ -68,6 +69,7 @@ class Trained(Record):
     metrics: dict[str, float]
     joules: dict[str, float]
     precision: str
+    machine: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

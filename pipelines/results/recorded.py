@@ -66,7 +66,8 @@ class RecordedCell:
     baseline: the fingerprint of its baseline, empty for a baseline and where the record is older.
     majority: the most frequent class of the test images, empty where the record is older than the test against it.
     delegated: the `Delegation` as JSON, empty where the record is older than it. on_devices: tags of `opscore measure`
-    (`results.on_device`). device: whose times are in `metrics`; None for those of the cell's own run.
+    (`results.on_device`). trained_on: the machines of all training that led to its exported model, with `; ` between
+    them, empty where the record is older. device: whose times are in `metrics`; None for those of the cell's own run.
     """
 
     run_id: str
@@ -90,6 +91,7 @@ class RecordedCell:
     majority: str = ""
     delegated: str = ""
     on_devices: Mapping[str, str] = field(default_factory=dict)
+    trained_on: str = ""
     device: OnDevice | None = None
 
     @property
@@ -118,9 +120,9 @@ class RecordedCell:
         return TRAIN_S not in self.metrics
 
     @property
-    def ran_on(self) -> str:
-        """The machine of its own run, which usually trained it."""
-        return self.device.ran_on if self.device else self.hardware
+    def training_machines(self) -> str:
+        """Those of its training; where they are unknown, the machine of its own run, which usually trained it."""
+        return self.trained_on or (self.device.ran_on if self.device else self.hardware)
 
     @property
     def trainings(self) -> tuple[float, ...]:

@@ -43,12 +43,14 @@ class Timing:
 
     train_s: its own training; train_total_s adds that of its parent cell, teacher or donor and that before any cell,
     None where a part is unknown. optimize_s: the whole technique, its training included; convert_s: the export.
+    trained_on: the machines of all that training, joined by `; `; empty in records that are older than it.
     """
 
     train_s: float
     train_total_s: float | None
     optimize_s: float
     convert_s: float
+    trained_on: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,17 @@ from pipelines.system.runtime import hardware_name
 from pipelines.tracking import view
 from pipelines.tracking.client import TEXT_CHARACTERS, retries, retry_on_conflict
 from pipelines.tracking.liveness import Pulse, process_id
-from pipelines.tracking.tags import BASELINE, DELEGATED, FINGERPRINT, FOLDER, HEARTBEAT, MAJORITY, PROCESS, RESULT_KEY
+from pipelines.tracking.tags import (
+    BASELINE,
+    DELEGATED,
+    FINGERPRINT,
+    FOLDER,
+    HEARTBEAT,
+    MAJORITY,
+    PROCESS,
+    RESULT_KEY,
+    TRAINED_ON,
+)
 
 if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
@@ -205,6 +215,7 @@ class CellRun:
         tags |= {"precision": result.precision} if result.precision else {}
         tags |= {MAJORITY: result.majority.answer} if result.majority else {}
         tags |= {DELEGATED: result.delegation.text()} if result.delegation else {}
+        tags |= {TRAINED_ON: result.timing.trained_on} if result.timing.trained_on else {}
         mlflow.set_tags(tags | {"feasible": result.feasible})
         mlflow.log_artifacts(str(finished.files.folder), CELL_FOLDER)
         logged = {artifact.path for artifact in self._client.list_artifacts(self.run_id)}

@@ -26,6 +26,7 @@ TAGS = {
     tag_names.BASELINE: "baseline",
     tag_names.MAJORITY: "majority",
     tag_names.DELEGATED: "delegated",
+    tag_names.TRAINED_ON: "trained_on",
 }
 
 

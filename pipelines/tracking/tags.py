@@ -19,6 +19,8 @@ HEARTBEAT = f"{PREFIX}heartbeat"
 FOLDER = f"{PREFIX}folder"
 MAJORITY = f"{PREFIX}majority"
 DELEGATED = f"{PREFIX}delegated"
+# The machines of all training that led to the exported model.
+TRAINED_ON = f"{PREFIX}trained_on"
 
 
 def read(tags: Mapping[str, str], name: str) -> str:

@@ -1,6 +1,7 @@
 """The training time of cells whose model comes trained, by hand and through the command."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pipelines.execution.job import Job
 from pipelines.execution.sweep_table import summary_of
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.outcome import Outcome
+from pipelines.tracking.tags import TRAINED_ON
 from tests.cells.test_config import composed
 from tests.conftest import small_data
 from tests.places import Place
@@ -59,6 +61,29 @@ def test_total_of_all_training(
     trained_for: float | None, needed: dict[str, float | None], expected: float | None
 ) -> None:
     assert total_s(trained_for, 5.0, **needed) == expected
+
+
+@pytest.mark.slow
+def test_training_times_of_two_machines_are_not_compared(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert place.run("technique=baseline").returncode == 0
+    (baseline,) = place.cells()
+    # As if another machine with this store had trained it.
+    (record,) = tmp_path.glob(f"artifacts/{baseline.info.run_id}/artifacts/cell/result.json")
+    told = json.loads(record.read_text())
+    here, told["timing"]["trained_on"] = told["timing"]["trained_on"], "a GPU"
+    record.write_text(json.dumps(told))
+    place.client.set_tag(baseline.info.run_id, TRAINED_ON, "a GPU")
+    done = place.run("technique=qat", "training.fine_tuning_epochs=1", out="qat")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The baseline was trained on another machine" in done.stdout
+    (qat,) = place.cells("tags.technique = 'qat'")
+    # Both trainings led to it.
+    assert here and qat.data.tags[TRAINED_ON] == "; ".join(sorted(["a GPU", here]))
+    assert not {"baseline/train_ratio", "score/gain_train_time_db"} & qat.data.metrics.keys()
+    assert qat.data.metrics["time/train_total_s"] > baseline.data.metrics["time/train_total_s"]
+    compared = place.opscore("compare", f"experiment={place.name}")
+    assert "The cells were trained on different machines (" in " ".join(compared.stdout.split())
 
 
 def test_sweep_notes_unknown_training_times() -> None:
