@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from pipelines.comparison.exported import Row
-from pipelines.report.article_page import DATASETS, TECHNIQUES, models
+from pipelines.report.article_page import DATASETS, TECHNIQUES, models, timed_together
 from pipelines.report.scatter import areas_of, ends_of, scale_times
 from pipelines.report.style import GREY, Look, heading, looks
 from pipelines.results.recorded import BASELINE
@@ -61,8 +61,11 @@ def effects(rows: Sequence[Row], dataset: str) -> Figure:
 
 
 def accuracies(rows: Sequence[Row], dataset: str) -> Figure:
-    """The accuracy of every cell of a technique of the study over its test time; larger points are larger files."""
-    there = [row for row in rows if row.dataset == dataset and row.technique in TECHNIQUES]
+    """The accuracy of every cell of a technique of the study over its test time; larger points are larger files.
+
+    Of the cells whose times are of one session.
+    """
+    there = [row for row in timed_together(rows) if row.dataset == dataset and row.technique in TECHNIQUES]
     appearance = looks(models(rows))
     figure = Figure(figsize=(WIDTH_IN, 4.2))
     heading(figure, f"{DATASETS[dataset]}: accuracy against test time; filled: the baseline")

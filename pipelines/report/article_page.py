@@ -1,7 +1,7 @@
 """The pages of the study of the article's networks: their tables and sentences, from the study's rows.
 
 The rows are in files that `opscore compare --into` wrote, one for each session of `opscore measure`. Ratios and
-differences in a file are against the baseline in the same file.
+differences in a file are against the baseline in the same file. Times of two sessions compare by those ratios alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import math
 import re
 import statistics
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.comparison import article
@@ -55,12 +57,40 @@ def pages(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def rows_of(root: Path) -> list[Row]:
-    """The rows of all files below `root`. Of a cell that several have, the first file's."""
-    cells: dict[tuple[str, ...], Row] = {}
+    """The rows of all files below `root`. Of a cell that several have, the first file's.
+
+    A later file's cell gets the times that it would have in the first one's session, if its baseline is there too.
+    """
+    rows: list[Row] = []
     for path in ROWS:
-        for row in read((root / path).read_text()):
-            cells.setdefault((row.dataset, row.model, row.technique, row.source, row.values["settings"]), row)
-    return list(cells.values())
+        known = {_cell(row) for row in rows}
+        bases = {(row.dataset, row.model): row for row in rows if row.technique == BASELINE}
+        new = [row for row in read((root / path).read_text()) if _cell(row) not in known]
+        rows += [_retimed(row, bases.get((row.dataset, row.model))) for row in new]
+    return rows
+
+
+def _cell(row: Row) -> tuple[str, ...]:
+    return row.dataset, row.model, row.technique, row.source, row.values["settings"]
+
+
+def _retimed(row: Row, base: Row | None) -> Row:
+    if base is None:
+        return row
+    times = {
+        "test_ms": base.number("test_ms") * row.number("time_ratio"),
+        "train_s": base.number("train_s") * row.number("train_ratio"),
+        "score": base.number("score") + row.number("gain"),
+    }
+    # The drop was from the most accurate cell of the other file.
+    other = {"measured_on": base.values["measured_on"], "drop_high": ""}
+    return replace(row, values={**row.values, **{name: f"{value:.15g}" for name, value in times.items()}, **other})
+
+
+def timed_together(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose times are of one session: that of most."""
+    sessions = Counter(row.values["measured_on"] for row in rows)
+    return [row for row in rows if row.values["measured_on"] == max(sessions, key=lambda one: sessions[one])]
 
 
 def written(page: str, rows: Sequence[Row]) -> str:
@@ -90,7 +120,7 @@ def models(rows: Iterable[Row]) -> list[str]:
 
 def decision(rows: Sequence[Row]) -> str:
     """The cell with the best score among those that lose at most so many points to the most accurate one."""
-    eligible = [row for row in rows if row.eligible]
+    eligible = [row for row in timed_together(rows) if row.eligible]
     top = max(eligible, key=lambda row: row.number("accuracy"))
     found: dict[int, Row] = {}
     for points in ALLOWANCES:
@@ -119,7 +149,7 @@ def _doubt(row: Row, top: Row, points: float) -> str:
     if row.number("accuracy") == top.number("accuracy"):
         return ""
     high = row.number("drop_high")
-    if row.values["measured_on"] != top.values["measured_on"]:
+    if math.isnan(high):
         # The answers to each image are not compared over two files, so by Newcombe's interval for independent samples
         # (1998, Statistics in Medicine 17, 873-890, method 10), which is wider.
         high = _drop(row, top) + math.hypot(_half(top, "accuracy_high"), _half(row, "accuracy_low"))
