@@ -15,6 +15,7 @@ from pipelines.litert.delegation import delegation
 from pipelines.litert.latency import Load, Nanoseconds, Percentiles, ratio, windows
 from pipelines.results.records import Delegation
 from pipelines.results.statistics import repeat_interval
+from pipelines.results.words import number_of
 from pipelines.runtimes.base import LITERT
 
 # Tolerance between the largest and the smallest median of the windows (docs/reference/measurement.md).
@@ -82,7 +83,7 @@ class DeviceResult:
     @property
     def invalid(self) -> tuple[str, ...]:
         """Why the figures do not count, a sentence each; empty where they do."""
-        of_times = (f"{threads} threads: {why}" for threads, one in self.latency.items() for why in one.invalid)
+        of_times = (f"{number_of(threads, 'thread')}: {why}" for threads, one in self.latency.items() for why in one.invalid)
         return (*of_times, *(self.agreement.invalid if self.agreement else ()))
 
     def metrics(self) -> dict[str, float]:

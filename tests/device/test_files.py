@@ -53,7 +53,7 @@ class TestFiles:
     def test_a_short_limit_gives_invalid_results(self, made, measure, tmp_path, monkeypatch):
         monkeypatch.setitem(PROFILES, "quick", replace(FAST, min_duration_s=30.0, min_calls=10**6))
         out = measure(str(made / "int8.tflite"), "limit=0.1", "batches=none", "threads=1")
-        assert "INVALID int8, 1 threads: 30 s must be timed, got" in out
+        assert "INVALID int8, 1 thread: 30 s must be timed, got" in out
         assert "1000000 calls must be timed, got" in out and "Set a higher limit=" in out
         (folder,) = sessions(tmp_path)
         assert json.loads((folder / "int8" / "result.json").read_text())["metrics"]["valid"] == 0
