@@ -98,7 +98,9 @@ def _part(override: Override) -> Knob | str:
         assert override.input_line is not None
         return override.input_line
     try:
-        return _knob(override)
+        knob = _knob(override)
+        # Nothing is drawn from one value.
+        return f"{override.get_key_element()}={Transformer.str(knob.value(0))}" if len(knob.values) == 1 else knob
     except (ValueError, HydraException) as error:
         raise CompactHydraException(
             f"{override.input_line} cannot be drawn from: {error}; allowed are {ALLOWED}"

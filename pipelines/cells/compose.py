@@ -77,6 +77,12 @@ def check_names(config: DictConfig) -> None:
                 raise ValueError(_unknown(group, name, known))
 
 
+def check_fields(config: DictConfig) -> None:
+    """Raise ValueError where a part of a cell has a field that its class lacks, or lacks one."""
+    for group in GROUPS:
+        _check_node(group, config[group])
+
+
 def instantiated(group: str, node: Any) -> Any:
     """The object of a group's values. Raises ValueError with one sentence where they do not make one."""
     if node.get("_target_") in MOVED:

@@ -297,6 +297,8 @@ def _score(entry: Entry, champion: Champion | None) -> Gate:
     more = own - bar
     better = ranking.leads(entry, champion.entry, champion.train_spread)
     tie = ": a tie, as such a lead may be chance" if more > 0 and not better else ""
+    if tie and 2 in (len(entry.runs), len(champion.entry.runs)):
+        tie += "; two seeds leave a wide interval, so run a third"
     reason = f"{own:.2f} dB{seeds} against {bar:.2f} dB, {more:+.2f} dB{tie}"
     return Gate(name="score", passed=better, reason=reason, shortfall=-more)
 

@@ -64,11 +64,18 @@ def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
             if fault:
                 yield fault
             elif override.is_sweep_override():
-                swept[_name(override)] = [str(value) for value in override.sweep_iterator()]
+                swept[_name(override)] = list(override.sweep_string_iterator())
             elif not override.is_delete():
                 choices.append(override.input_line or "")
         else:
             fields.append(override)
+    if any(choice.startswith("experiment=") for choice in choices):
+        params = compose("config", choices, return_hydra_config=True).hydra.sweeper.get("params") or {}
+        for override in parser.parse_overrides([f"{key}={value}" for key, value in params.items()]):
+            # The command line counts before a study's file.
+            if options(override.key_or_group) and not any(one.startswith(f"{_name(override)}=") for one in choices):
+                values = override.sweep_string_iterator() if override.is_sweep_override() else ()
+                swept.setdefault(_name(override), list(values) or [str(override.value())])
     yield from filter(None, (_of_some(field, swept, choices) for field in fields))
     # All choices of a sweep have the fields that are left.
     first = [f"{group}={values[0]}" for group, values in swept.items() if values]
@@ -91,7 +98,7 @@ def _of_group(override: Override, options_of: Callable[[str], Sequence[str]]) ->
         if value is None and group == "experiment":
             continue
         if isinstance(value, list):
-            grid = grid_command([f"{group}={','.join(map(str, value))}"])
+            grid = grid_command([f"{_name(override)}={','.join(map(str, value))}"])
             return f"{group} must be one choice, got {value}: for a grid write `{grid}`"
         if group == "hydra/launcher" and (extra := _missing_extra(str(value))):
             return f"{group}={value} is not installed: pip install 'opscore[{extra}]'"
@@ -99,7 +106,7 @@ def _of_group(override: Override, options_of: Callable[[str], Sequence[str]]) ->
             meant = checks.nearest(str(value), options)
             return (
                 f"{group} must be one of {', '.join(options)}, got {'null' if value is None else str(value)!r}"
-                f"{f': did you mean {group}={meant}?' if meant else ''}"
+                f"{f': did you mean {_name(override)}={meant}?' if meant else ''}"
             )
     return None
 
@@ -166,7 +173,7 @@ def _name(override: Override) -> str:
 def _value(override: Override) -> str:
     """The value as on the command line, which for a grid are several."""
     if override.is_choice_sweep():
-        return ",".join(str(one) for one in override.sweep_iterator())
+        return ",".join(override.sweep_string_iterator())
     return (
         str(override.input_line).partition("=")[2]
         if override.is_sweep_override()

@@ -58,6 +58,8 @@ def _show_compatibility(words: list[str]) -> None:
     try:
         for line in file_compatibility.lines(words) if words else [Compatibility.of(CONF).text()]:
             print(line, flush=True)
+    except YAMLError as error:
+        raise _no_yaml(error) from error
     except (HydraException, OmegaConfBaseException) as error:
         from pipelines.commands.mistakes import explained
 
@@ -126,8 +128,7 @@ def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
         if isinstance(error, ValueError | OSError | RuntimeError) and not isinstance(error, HydraException):
             return guard.MisuseError(guard.sentence(error))
     if isinstance(error, YAMLError):
-        text = " ".join(str(error).split())
-        return guard.MisuseError(f"the configuration's files must be YAML, got an error ({text}): correct that line")
+        return _no_yaml(error)
     if began or not isinstance(error, Exception) or isinstance(error, guard.MisuseError | BrokenPipeError):
         return error
     if isinstance(error, OSError) and not isinstance(error, HydraException):
@@ -143,6 +144,11 @@ def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
 
         return guard.MisuseError(explained(error, sys.argv[1:]))
     return error
+
+
+def _no_yaml(error: YAMLError) -> guard.MisuseError:
+    text = " ".join(str(error).split())
+    return guard.MisuseError(f"the configuration's files must be YAML, got an error ({text}): correct that line")
 
 
 def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:

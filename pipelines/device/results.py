@@ -83,7 +83,9 @@ class DeviceResult:
     @property
     def invalid(self) -> tuple[str, ...]:
         """Why the figures do not count, a sentence each; empty where they do."""
-        of_times = (f"{number_of(threads, 'thread')}: {why}" for threads, one in self.latency.items() for why in one.invalid)
+        of_times = (
+            f"{number_of(threads, 'thread')}: {why}" for threads, one in self.latency.items() for why in one.invalid
+        )
         return (*of_times, *(self.agreement.invalid if self.agreement else ()))
 
     def metrics(self) -> dict[str, float]:

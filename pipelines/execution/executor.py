@@ -297,8 +297,8 @@ def _report_kept_training(cell: Cell, folder: Path, request: CellRequest) -> Ite
         yield
     except BaseException:
         if any(path.exists() for path in (files.result, files.build, files.trained)):
-            again = "the same command with resume=true" if request.since else "the same command"
-            kept = f"the training of {cell.name} is kept in {folder}, and {again} goes on from it"
+            kept = f"the training of {cell.name} is kept in {folder}, and the same command goes on from it"
+            kept += " with resume=true, where no older run has finished" if request.since else ""
             print(f"opscore: {kept}", file=sys.stderr)
         raise
 

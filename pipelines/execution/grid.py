@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from pipelines.cells.compose import check_fields
 from pipelines.execution.overrides import grid_command
 
 STUDY = "experiment"
@@ -82,11 +83,14 @@ def _values(override: Override, key: str) -> list[str]:
 
 
 def check_composes(config: DictConfig) -> None:
-    """Compose cells in which each value of a grid occurs. Raises Hydra's error for the first that it refuses."""
+    """Compose cells in which each value of a grid occurs.
+
+    Raises Hydra's error for the first that it refuses, ValueError for a field that a choice lacks.
+    """
     if is_search(config):
         return
     for overrides in samples(config):
-        composed(config, overrides)
+        check_fields(composed(config, overrides))
 
 
 def some(config: DictConfig) -> Iterable[tuple[str, ...]]:
@@ -135,7 +139,7 @@ def check_single(config: DictConfig) -> None:
     swept = [key for key in params if key not in fixed]
     if study is None or not swept:
         return
-    one = " ".join(_first(f"{key}={params[key]}") for key in swept)
+    one = " ".join(_first(f"{key}={'null' if params[key] is None else params[key]}") for key in swept)
     raise ValueError(
         f"{STUDY} must be a single cell or be swept, got {study}, a grid over {', '.join(swept)}: run "
         f"`{grid_command(job.overrides.task)}`, or fix {one} for one cell"
@@ -146,7 +150,8 @@ def _first(line: str) -> str:
     """An override with the first of its values."""
     override = OverridesParser.create(config_loader=_loader()).parse_override(line)
     key = override.get_key_element()
-    return _values(override, key)[0] if override.is_discrete_sweep() else f"{key}=..."
+    is_interval = override.is_sweep_override() and not override.is_discrete_sweep()
+    return f"{key}=..." if is_interval else _values(override, key)[0]
 
 
 def composed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:

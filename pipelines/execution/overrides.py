@@ -89,8 +89,9 @@ def _with_their_choices(words: Sequence[str]) -> list[str]:
         name, _, value = word.partition("=")
         if alone or not value or not any(_place(override).startswith(f"{one}.") for one in varied):
             return word
-        # A grid has no null.
-        return f"++{word}" if override.value() is None else f"{name}=choice({value})"
+        # A grid has no null, and takes the quotes of a text.
+        kept = override.value() is None or value[0] in "\"'"
+        return f"++{word}" if kept else f"{name}=choice({value})"
 
     return list(map(with_choice, words, overrides))
 
@@ -156,6 +157,8 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
             ) from error
         return quoted(name, value)
     listed = None if override.is_sweep_override() else override.value()
+    if not line and ((isinstance(listed, list) and "." not in name) or (override.is_sweep_override() and not multirun)):
+        raise MisuseError(f"{name} must be one value, as one cell is shown, got {value}: name one of them")
     if "." not in name and isinstance(listed, list):
         grid = grid_command([f"{name}={','.join(map(str, listed))}" if one == word else one for one in line])
         raise MisuseError(f"{name} must be one choice, got {value}: for a grid write `{grid}`")
@@ -163,8 +166,6 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
         return quoted(name, value)
     if override.is_sweep_override() and not multirun:
         text = f", or as one text {pasted(name, value)}" if is_text(name) else ""
-        if not line:
-            raise MisuseError(f"{name} must be one value, as one cell is shown, got {value}: name one of them{text}")
         raise MisuseError(
             f"{name} must be one value for one cell, got {value}: for a grid write `{grid_command(line)}`{text}"
         )

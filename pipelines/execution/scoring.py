@@ -74,7 +74,8 @@ def _comparison(
     baseline: Finished,
 ) -> Comparison:
     other = baseline.result.measurement
-    baseline_train_s = baseline.result.timing.train_total_s if _compare(timing, baseline.result.timing) else None
+    baseline_train_s = baseline.result.timing.train_total_s
+    compared_train_s = baseline_train_s if _compare(timing, baseline.result.timing) else None
     assert measured.reference_p50_ms is not None  # a baseline was given, so it was timed
     assert measured.ratio is not None and measured.ratio_low is not None and measured.ratio_high is not None
     if not baseline.files.predictions.is_file():
@@ -85,7 +86,7 @@ def _comparison(
     with np.load(baseline.files.predictions, allow_pickle=False) as arrays:
         baseline_right = arrays["logits"].argmax(axis=1) == data.test.labels
     p_value = statistics.mcnemar(measured.logits.argmax(axis=1) == data.test.labels, baseline_right)
-    train, test = _training_ratio(timing, baseline_train_s), (measured.ratio_low, measured.ratio_high)
+    train, test = _training_ratio(timing, compared_train_s), (measured.ratio_low, measured.ratio_high)
     times = verdict.both_times(
         test, train and train[1:], test_weight=cell.score.test_time, train_weight=cell.score.train_time
     )
@@ -108,7 +109,7 @@ def _comparison(
             other,
             baseline_p50_ms=measured.reference_p50_ms,
             train_total_s=timing.train_total_s,
-            baseline_train_s=baseline_train_s,
+            baseline_train_s=compared_train_s,
         ),
         train_ratio=ratio,
         train_ratio_low=low,

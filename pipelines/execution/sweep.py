@@ -199,8 +199,10 @@ class Sweep:
             print(f"opscore: {why}", file=sys.stderr)
         if problem:
             reason = "interrupted, " if interrupted else ""
-            again = "the same command again" if self._resumes else "the same command with resume=true"
-            print(f"opscore: {reason}{problem}; {again} runs only these", file=sys.stderr)
+            again = "the same command again runs only these"
+            if not self._resumes:
+                again = "with resume=true, the same command takes what has finished, also before this sweep"
+            print(f"opscore: {reason}{problem}; {again}", file=sys.stderr)
         return guard.INTERRUPTED if interrupted else guard.FAILURE if failed else 0
 
     def _problem(self, outcomes: Sequence[Outcome], error: BaseException | None) -> str:

@@ -66,7 +66,7 @@ def rows_of(root: Path) -> list[Row]:
         known = {_cell(row) for row in rows}
         bases = {(row.dataset, row.model): row for row in rows if row.technique == BASELINE}
         new = [row for row in read((root / path).read_text()) if _cell(row) not in known]
-        rows += [_retimed(row, bases.get((row.dataset, row.model))) for row in new]
+        rows += [_retimed(row, bases.get((row.dataset, row.model)), path) for row in new]
     return rows
 
 
@@ -74,16 +74,16 @@ def _cell(row: Row) -> tuple[str, ...]:
     return row.dataset, row.model, row.technique, row.source, row.values["settings"]
 
 
-def _retimed(row: Row, base: Row | None) -> Row:
+def _retimed(row: Row, base: Row | None, path: str) -> Row:
     if base is None:
-        return row
+        # Two sessions may be of machines of one name.
+        return row if path == ROWS[0] else replace(row, values={**row.values, "measured_on": path})
     times = {
         "test_ms": base.number("test_ms") * row.number("time_ratio"),
         "train_s": base.number("train_s") * row.number("train_ratio"),
         "score": base.number("score") + row.number("gain"),
     }
-    # The drop was from the most accurate cell of the other file.
-    other = {"measured_on": base.values["measured_on"], "drop_high": ""}
+    other = {"measured_on": base.values["measured_on"]}
     return replace(row, values={**row.values, **{name: f"{value:.15g}" for name, value in times.items()}, **other})
 
 
@@ -149,7 +149,7 @@ def _doubt(row: Row, top: Row, points: float) -> str:
     if row.number("accuracy") == top.number("accuracy"):
         return ""
     high = row.number("drop_high")
-    if math.isnan(high):
+    if math.isnan(high) or abs(row.number("drop") - _drop(row, top)) > 1e-9:  # that from another cell
         # The answers to each image are not compared over two files, so by Newcombe's interval for independent samples
         # (1998, Statistics in Medicine 17, 873-890, method 10), which is wider.
         high = _drop(row, top) + math.hypot(_half(top, "accuracy_high"), _half(row, "accuracy_low"))
@@ -236,11 +236,11 @@ def _effect(row: Row | None) -> str:
 def _over_networks(there: Sequence[Row]) -> list[str]:
     """The training time, and in how many networks two dimensions or more are better."""
     if there[0].technique == BASELINE:
-        times = [row.number("train_s") for row in there]
+        times = [row.number("train_s") for row in timed_together(there)]
         return [f"{seconds(min(times))} to {seconds(max(times))}", NONE]
-    ratio = statistics.median(row.number("train_ratio") for row in there)
+    ratios = [ratio for row in there if not math.isnan(ratio := row.number("train_ratio"))]
     useful = sum((row.improved or 0) >= 2 for row in there)
-    return [f"x {ratio:.2f}", f"{useful} of {len(there)}"]
+    return [f"x {statistics.median(ratios):.2f}" if ratios else NONE, f"{useful} of {len(there)}"]
 
 
 def _transferred(row: Row) -> list[str]:

@@ -93,7 +93,7 @@ def metrics_of(result: CellResult) -> dict[str, float]:
     metrics |= {f"energy/train_{name}_j": value for name, value in result.joules.items() if math.isfinite(value)}
     if result.comparison is not None:
         metrics |= _compared(result, result.comparison)
-        if timing.train_total_s is None or result.comparison.baseline_train_s is None:
+        if not result.compares_trainings:
             del metrics[gain_of(TRAIN_TIME)]
     return metrics
 

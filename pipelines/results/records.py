@@ -186,6 +186,14 @@ class CellResult(Record):
         return f"{self.model}-{self.dataset}-{self.technique}"
 
     @property
+    def compares_trainings(self) -> bool:
+        """Whether its training time and its baseline's are known, and of the same machines as far as is known."""
+        other = self.comparison
+        known = other is not None and None not in (self.timing.train_total_s, other.baseline_train_s)
+        # A record without its machines may be older than the ratio too.
+        return known and not (other and self.timing.trained_on and other.train_ratio is None)
+
+    @property
     def feasible(self) -> bool:
         """Whether the cell keeps all budgets of its score profile."""
         return not self.violations

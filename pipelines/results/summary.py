@@ -87,6 +87,8 @@ def _rows(result: CellResult) -> list[Row]:
         else:  # a model may come trained in no time
             change = f"x {three_digits(own / other)}" if other else ""
         part = f"{GAIN.text(getattr(baseline.gain, criterion))} dB" if criterion else ""
+        if field == "train_s" and not result.compares_trainings:
+            change = part = ""
         rows.append((name, form(own), form(other), change, part))
     if baseline is None:
         return [*rows, ("score", f"{SCORE.text(score)} dB", "", "", "")]
@@ -104,8 +106,8 @@ def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:
         lines += [_verdict(result, c), _repeat(c), _dimensions(c) + remark + "."]
     if result.timing.train_total_s is None:
         lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")
-    elif result.comparison is not None and result.comparison.baseline_train_s is None:
-        lines.append("The baseline was trained on another machine, so the gain leaves the training time out.")
+    elif result.comparison is not None and not result.compares_trainings:
+        lines.append("The same machines did not train it and its baseline, so the gain leaves the training time out.")
     if (one := result.majority) and (finding := no_better_than_majority(one.p_value, one.share, one.answer)):
         lines.insert(0, f"It has learnt nothing that these test images show: {finding}.")
     lines.extend(result.notes)

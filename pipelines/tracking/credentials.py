@@ -78,20 +78,28 @@ def of_environment(*, use: bool) -> str | None:
 def concealed(arguments: Sequence[str]) -> list[str]:
     """Command line arguments without passwords; that of `tracking.uri` is moved into the environment.
 
-    Raises MisuseError for one in the address of a file: it would be recorded, and nothing else says it to the server.
+    Raises MisuseError for one in the address of a file, which is recorded.
     """
 
     def conceal(argument: str) -> str:
         name = argument.partition("=")[0].lstrip("+")
-        found = _ADDRESS.search(argument)
-        if found and name.endswith("url") and split(found[0]).user is not None:
-            raise MisuseError(
-                f"{name} must hold no user and no password, as it is recorded, got {redacted(found[0])}: download the "
-                "file with another program, and set data_dir to its folder"
-            )
+        if name.endswith("url"):
+            try:
+                check_download(name, argument.partition("=")[2].strip("'\""))
+            except ValueError as error:
+                raise MisuseError(str(error)) from error
         return _ADDRESS.sub(lambda one: adopted(one[0]) if name == URI else split(one[0]).bare, argument)
 
     return [conceal(argument) for argument in arguments]
+
+
+def check_download(name: str, url: str) -> None:
+    """Raise ValueError for a user or a password in the address of a file, which is recorded. name: of its field."""
+    if split(url).user is not None:
+        raise ValueError(
+            f"{name} must hold no user and no password, as it is recorded, got {redacted(url)}: download the file with "
+            "another program, and set data_dir to its folder"
+        )
 
 
 def redacted(text: str) -> str:

@@ -79,6 +79,15 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "for a grid write `opscore sweep model=vgg16 technique=baseline,qat seed=1`",
         ),
         ("technique=baseline,qat --cfg job", "technique must be one value, as one cell is shown, got baseline,qat"),
+        ("technique=[baseline,qat] --cfg job", "one cell is shown, got [baseline,qat]: name one of them"),
+        ("-m experiment=smoke technique.epochs=2", "and not of technique=baseline"),
+        ("-m technique=cluster,baseline technique.epochs=null", "technique.epochs is no field of technique"),
+        ("technique=distill model@technique.source.model=vgg17", "did you mean model@technique.source.model=vgg19?"),
+        (
+            "hydra/sweeper=pareto -m technique=cluster technique.epochs=choice(5)",
+            "at least one override must be drawn from",
+        ),
+        ("experiment=article_efficientnet", "dataset=cifar10 model=efficientnet_lite0 for one cell"),
         # A grid's own choices have these fields, and those that are composed without it may lack them.
         *(
             (f"-m {words} dataset=npz dataset.path=absent.npz", "dataset.path must name an existing .npz file")
@@ -141,6 +150,13 @@ def test_fields_of_what_a_study_varies_are_taken(tmp_path: Path) -> None:
     words = own_study(tmp_path, "technique: cluster,prune")
     done = run(tmp_path, "-m", *words, "technique.epochs=0")
     assert done.stderr.startswith("opscore: none of the 2 cells can run: technique.epochs must be a whole number")
+
+
+def test_text_that_looks_like_a_number_stays_one(tmp_path: Path) -> None:
+    words = own_study(tmp_path, "dataset: folder,npz")
+    done = run(tmp_path, "-m", *words, "dataset.path=2024")
+    assert done.stderr.startswith("opscore: none of the 2 cells can run:"), done.stderr
+    assert "must name an existing folder, got 2024" in done.stderr and "must be a text" not in done.stderr
 
 
 def test_study_of_a_range_as_a_cell_gets_a_mend_that_works(tmp_path: Path) -> None:

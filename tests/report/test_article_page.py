@@ -127,7 +127,7 @@ def test_cells_of_two_sessions_keep_their_own_baseline(tmp_path: Path) -> None:
         (tmp_path / path).write_text(text(compare(cells)))
     found = rows_of(tmp_path)
     assert part("large cifar10", found)[2:] == [
-        "| `baseline` | 80.0% ± 2.5, 2.00 ms, 1.00 MB | 80.0% ± 2.5, 1.00 ms, 1.00 MB | 10.0 s to 20.0 s | - |",
+        "| `baseline` | 80.0% ± 2.5, 2.00 ms, 1.00 MB | 80.0% ± 2.5, 1.00 ms, 1.00 MB | 20.0 s to 20.0 s | - |",
         "| `cluster` | +0.6, x 0.75, x 1.00 | - | x 1.30 | 0 of 1 |",
     ]
     # Three quarters of the slow machine's 2 ms. VGG19, of which it has no baseline, is in no table of times.
@@ -137,7 +137,6 @@ def test_cells_of_two_sessions_keep_their_own_baseline(tmp_path: Path) -> None:
     base, clustered, _ = found
     gain = 40 * math.log10(((0.806 - 0.1) / 0.9) / (0.7 / 0.9)) - 5 * math.log10(0.75) - 5 * math.log10(1.3)
     assert clustered.number("score") - base.number("score") == pytest.approx(gain)
-    assert "drop_high" in clustered.values and math.isnan(clustered.number("drop_high"))
 
 
 def test_doubt_of_two_sessions_is_that_of_independent_samples() -> None:
