@@ -20,7 +20,6 @@ from pipelines.comparison.exported import Row, read
 from pipelines.results.columns import milliseconds, seconds, three_digits
 from pipelines.results.recorded import BASELINE
 from pipelines.results.tables import fill_marks, markdown
-from pipelines.results.words import number_of
 from pipelines.system.places import CHECKOUT
 
 ROWS = ("docs/article.csv", "docs/article-2.csv")
@@ -286,8 +285,10 @@ def _range(rows: Sequence[Row], technique: str, name: str, form: str, *, factor:
 def _spread(values: Sequence[float], form: str, *, unit: str = "") -> str:
     if not values:
         return NONE
+    if len(values) == 1:
+        return f"{form.format(values[0])}{unit} in 1 cell"
     median, least, most = (form.format(value) for value in (statistics.median(values), min(values), max(values)))
-    return f"{median}{unit}, {least} to {most} in {number_of(len(values), 'cell')}"
+    return f"{median}{unit}, {least} to {most} in {len(values)} cells"
 
 
 def _percent(share: float) -> str:
