@@ -69,19 +69,30 @@ def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
                 choices.append(override.input_line or "")
         else:
             fields.append(override)
-    if any(choice.startswith("experiment=") for choice in choices):
-        params = compose("config", choices, return_hydra_config=True).hydra.sweeper.get("params") or {}
-        for override in parser.parse_overrides([f"{key}={value}" for key, value in params.items()]):
-            # The command line counts before a study's file.
-            if options(override.key_or_group) and not any(one.startswith(f"{_name(override)}=") for one in choices):
-                values = override.sweep_string_iterator() if override.is_sweep_override() else ()
-                swept.setdefault(_name(override), list(values) or [str(override.value())])
+    given = {one.partition("=")[0] for one in choices}
+    if "experiment" in given:
+        # The command line counts before a study's file.
+        of_study = {name: values for name, values in _of_study(choices, parser, options).items() if name not in given}
+        swept = of_study | swept
     yield from filter(None, (_of_some(field, swept, choices) for field in fields))
     # All choices of a sweep have the fields that are left.
     first = [f"{group}={values[0]}" for group, values in swept.items() if values]
     config = compose("config", [*choices, *first], return_hydra_config=True)
     groups = [one for one in loader.list_groups("") if one != "hydra"]
     yield from filter(None, (_of_field(field, config, groups, options) for field in fields))
+
+
+def _of_study(
+    choices: Sequence[str], parser: OverridesParser, options_of: Callable[[str], Sequence[str]]
+) -> dict[str, list[str]]:
+    """The choices that a study goes through, by their names on a command line."""
+    params = compose("config", list(choices), return_hydra_config=True).hydra.sweeper.get("params") or {}
+    lines = [f"{key}={'null' if value is None else value}" for key, value in params.items()]
+    return {
+        _name(one): list(one.sweep_string_iterator()) if one.is_sweep_override() else [str(one.value())]
+        for one in parser.parse_overrides(lines)
+        if options_of(one.key_or_group)
+    }
 
 
 def _of_group(override: Override, options_of: Callable[[str], Sequence[str]]) -> str | None:

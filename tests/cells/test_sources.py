@@ -61,11 +61,13 @@ def test_module_next_to_the_package_counts(tmp_path: Path) -> None:
     assert found[0] == found[1] != found[2]
 
 
-def test_only_own_modules_count() -> None:
+def test_only_own_modules_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines.cells import sources
 
     assert not any(map(sources._is_own, ("json", "sys", "numpy", "tf_keras", "nowhere_at_all")))
-    assert sources._is_own("tests")
+    (tmp_path / "my_own_blocks.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert sources._is_own("my_own_blocks")
 
 
 def test_rooms_that_determine_are_followed() -> None:

@@ -141,7 +141,7 @@ def test_missed_cells_are_sent_exactly_once(served: Served, tmp_path: Path) -> N
     place = Place(tmp_path, served.running().uri, "missed")
     # The path is relative to the folder of this command, not to that of the later ones.
     images = os.path.relpath(written(tmp_path / "photos.npz"), ROOT)
-    own = ("dataset=npz", f"dataset.path={images}")
+    own = ("dataset=npz", f"dataset.path={images}", "dataset.limit_train=null")
     cell = place.start("technique=baseline", *own, *LONG, "tracking.patience_s=1")
     (training,) = until(lambda: place.cells("metrics.`train/loss` > 0"))
     served.kill()

@@ -77,8 +77,8 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert re.match(r"\*\*Fittest for digits: small_cnn-digits-\w+\*\*, \d+\.\d+% accurate \(95%: .*\), ", note), note
     assert "| lose at most | cell |" in note and "6 cells in " in note and "2 failed, " in note
     took = sum(float(seconds) for seconds in table["seconds"])
-    # The end of a process, after its last figure, is in nothing.
-    assert parent.data.metrics["wall/total_s"] == pytest.approx(took, abs=0.9 * 4)
+    # The end of a process, after its last figure, is in nothing: about a second of each of four.
+    assert 0.7 * took <= parent.data.metrics["wall/total_s"] <= took
     assert parent.data.metrics["wall/train_s"] > 0
 
 
@@ -232,7 +232,7 @@ def test_killed_sweep_is_resumed(tmp_path: Path) -> None:
     # Its cell goes on by itself, and the next sweep waits for it instead of training a second time.
     again = place.run(*grid, out="again")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "1 runs that dead processes had left open are closed as KILLED" in again.stdout
+    assert "1 run of dead processes, still open, marked as KILLED" in again.stdout
     assert place.client.get_run(training.info.run_id).info.status == "FINISHED"
     assert trainings(place) == 1
     new, old = place.sweeps()
