@@ -165,5 +165,5 @@ def test_missed_cells_are_sent_exactly_once(served: Served, tmp_path: Path) -> N
     assert run.outputs is not None and len(run.outputs.model_outputs) == 1
     assert "failure" not in run.data.tags
     # As good as any other: the next cell starts from it.
-    done = place.run("technique=quantize_dynamic", *LONG, out="next")
-    assert done.returncode == 0 and re.search(r"small_cnn-digits-baseline: .*, reused\n", done.stdout)
+    done = place.run("technique=quantize_dynamic", *own, *LONG, out="next")
+    assert done.returncode == 0 and re.search(r"small_cnn-photos-baseline: .*, reused\n", done.stdout)
