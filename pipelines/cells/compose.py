@@ -80,15 +80,20 @@ def check_names(config: DictConfig) -> None:
 def check_fields(config: DictConfig) -> None:
     """Raise ValueError where a part of a cell has a field that its class lacks, or lacks one."""
     for group in GROUPS:
-        _check_node(group, config[group])
+        _check_present(group, config[group])
 
 
-def instantiated(group: str, node: Any) -> Any:
-    """The object of a group's values. Raises ValueError with one sentence where they do not make one."""
+def _check_present(group: str, node: Any) -> None:
+    """`_check_node`, after the present name of its class has taken the place of a former one."""
     if node.get("_target_") in MOVED:
         with read_write(node):
             node["_target_"] = current(node["_target_"])
     _check_node(group, node)
+
+
+def instantiated(group: str, node: Any) -> Any:
+    """The object of a group's values. Raises ValueError with one sentence where they do not make one."""
+    _check_present(group, node)
     try:
         made = instantiate(node, _convert_="all")
     except InstantiationException as error:

@@ -185,11 +185,9 @@ def _value(override: Override) -> str:
     """The value as on the command line, which for a grid are several."""
     if override.is_choice_sweep():
         return ",".join(override.sweep_string_iterator())
-    return (
-        str(override.input_line).partition("=")[2]
-        if override.is_sweep_override()
-        else override.get_value_element_as_str()
-    )
+    if override.is_sweep_override():
+        return str(override.input_line).partition("=")[2]
+    return override.get_value_element_as_str()
 
 
 def _elsewhere(key: str, options_of: Callable[[str], Sequence[str]]) -> tuple[str, list[str]]:

@@ -186,12 +186,10 @@ def _tied(entries: Sequence[Entry], train_spread: float, *, draws: int, seed: in
     ]
 
 
-def leads(entry: Entry, other: Entry, train_spread: float, *, draws: int = 10_000, seed: int = 0) -> bool:
+def leads(entry: Entry, other: Entry, train_spread: float) -> bool:
     """Whether an entry's score is higher than another's and the two are not tied."""
-    if not entry.score.value > other.score.value:
-        return False
-    own, others = (possible_scores(one, train_spread, draws, [seed, place]) for place, one in enumerate((entry, other)))
-    return bool(np.mean(others >= own) < SIGNIFICANCE / 2)
+    higher = entry.score.value > other.score.value
+    return higher and len(_tied([entry, other], train_spread, draws=10_000, seed=0)) == 1
 
 
 def possible_scores(entry: Entry, train_spread: float, draws: int, seed: Sequence[int]) -> Floats:

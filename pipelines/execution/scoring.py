@@ -75,7 +75,7 @@ def _comparison(
 ) -> Comparison:
     other = baseline.result.measurement
     baseline_train_s = baseline.result.timing.train_total_s
-    compared_train_s = baseline_train_s if _compare(timing, baseline.result.timing) else None
+    compared_train_s = baseline_train_s if _same_machines(timing, baseline.result.timing) else None
     assert measured.reference_p50_ms is not None  # a baseline was given, so it was timed
     assert measured.ratio is not None and measured.ratio_low is not None and measured.ratio_high is not None
     if not baseline.files.predictions.is_file():
@@ -119,7 +119,7 @@ def _comparison(
     )
 
 
-def _compare(one: Timing, other: Timing) -> bool:
+def _same_machines(one: Timing, other: Timing) -> bool:
     """Whether two training times are of the same machines, as far as is known."""
     return one.trained_on == other.trained_on or not (one.trained_on and other.trained_on)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from omegaconf import OmegaConf
+
 from pipelines.system import checks
 from pipelines.tracking.credentials import VARIABLE, check_download, split
 
@@ -35,7 +37,7 @@ def check_no_password(config: DictConfig) -> None:
 
     A password on the command line is in the environment by now.
     """
-    check_download("dataset.url", str(config.dataset.get("url") or ""))
+    check_download("dataset.url", str(OmegaConf.select(config, "dataset.url") or ""))
     address = split(str(config.tracking.uri or ""))
     if address.password is not None:
         raise ValueError(

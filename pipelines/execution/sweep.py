@@ -102,7 +102,6 @@ class Sweep:
         self._total = total
         self._outcomes: dict[int, Outcome] = {}
         self._read: set[Path] = set()
-        self._resumes = bool(config.resume)
         self._began = self._last_news = self._looked_at_store = time.monotonic()
         self._began_at = time.time()
         # Cells in this process print to the terminal themselves.
@@ -200,7 +199,7 @@ class Sweep:
         if problem:
             reason = "interrupted, " if interrupted else ""
             again = "the same command again runs only these"
-            if not self._resumes:
+            if self.context.since:
                 again = "with resume=true, the same command takes what has finished, also before this sweep"
             print(f"opscore: {reason}{problem}; {again}", file=sys.stderr)
         return guard.INTERRUPTED if interrupted else guard.FAILURE if failed else 0

@@ -25,8 +25,6 @@ UNDISTURBED_QUANTILE = 0.1
 MIN_HALF_WIDTH = 0.01
 # The same for measurements of a few seconds.
 SHORT_MIN_HALF_WIDTH = 0.02
-
-
 # Fewer calls do not determine a 99th percentile (conf/measurement/thorough.yaml).
 P99_CALLS = 662
 

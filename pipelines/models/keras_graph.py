@@ -93,7 +93,7 @@ class Rebuild:
             return self._function(layer, values[0], prefix)
         if not hasattr(layer, "get_weights") or kind in ("TFOpLambda", "SlicingOpLambda"):
             return [keras_operations.operation(layer, args, kwargs, self._namer(layer, prefix))]
-        if constants := list(_constants([args, kwargs])):
+        if constants := [one for one in _leaves([args, kwargs]) if one is not None and not isinstance(one, Value)]:
             raise UnsupportedLayerError(
                 f"layer {layer.name} of kind {kind} is called with {constants[0]!r} next to its inputs, which cannot "
                 "be rebuilt: make it an argument of the layer's constructor and save the model again"
@@ -185,20 +185,17 @@ def _mapped(argument: Any, known: dict[int, Value]) -> Any:
     return known.get(id(argument), argument)
 
 
-def _values(argument: Any) -> Iterator[Value]:
-    if isinstance(argument, Value):
-        yield argument
-    elif isinstance(argument, list | tuple | dict):
-        for one in argument.values() if isinstance(argument, dict) else argument:
-            yield from _values(one)
-
-
-def _constants(argument: Any) -> Iterator[Any]:
+def _leaves(argument: Any) -> Iterator[Any]:
+    """What an argument of a call consists of, without lists, tuples and dictionaries."""
     if isinstance(argument, list | tuple | dict):
         for one in argument.values() if isinstance(argument, dict) else argument:
-            yield from _constants(one)
-    elif argument is not None and not isinstance(argument, Value):
+            yield from _leaves(one)
+    else:
         yield argument
+
+
+def _values(argument: Any) -> Iterator[Value]:
+    yield from (one for one in _leaves(argument) if isinstance(one, Value))
 
 
 def _head_of(model: Any) -> list[Any]:
@@ -223,8 +220,4 @@ def _head_of(model: Any) -> list[Any]:
 
 
 def _tensors(argument: Any) -> Iterator[Any]:
-    if isinstance(argument, list | tuple | dict):
-        for one in argument.values() if isinstance(argument, dict) else argument:
-            yield from _tensors(one)
-    elif hasattr(argument, "shape") and not isinstance(argument, np.ndarray):
-        yield argument
+    yield from (one for one in _leaves(argument) if hasattr(one, "shape") and not isinstance(one, np.ndarray))

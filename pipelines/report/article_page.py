@@ -20,6 +20,7 @@ from pipelines.comparison.exported import Row, read
 from pipelines.results.columns import milliseconds, seconds, three_digits
 from pipelines.results.recorded import BASELINE
 from pipelines.results.tables import fill_marks, markdown
+from pipelines.results.words import number_of
 from pipelines.system.places import CHECKOUT
 
 ROWS = ("docs/article.csv", "docs/article-2.csv")
@@ -89,7 +90,8 @@ def _retimed(row: Row, base: Row | None, path: str) -> Row:
 def timed_together(rows: Sequence[Row]) -> list[Row]:
     """The rows whose times are of one session: that of most."""
     sessions = Counter(row.values["measured_on"] for row in rows)
-    return [row for row in rows if row.values["measured_on"] == max(sessions, key=lambda one: sessions[one])]
+    largest = max(sessions, key=lambda one: sessions[one], default="")
+    return [row for row in rows if row.values["measured_on"] == largest]
 
 
 def written(page: str, rows: Sequence[Row]) -> str:
@@ -127,7 +129,7 @@ def decision(rows: Sequence[Row]) -> str:
         found[points] = max(within, key=lambda row: row.number("score"))
     lines = [
         (
-            f"{points} point{'' if points == 1 else 's'}",
+            number_of(points, "point"),
             f"`{row.model}` with `{row.technique}`{_doubt(row, top, points)}",
             _percent(row.number("accuracy")),
             milliseconds(row.number("test_ms")),

@@ -66,6 +66,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("sweep.timeout_s=60", "for a single cell: run `opscore sweep sweep.timeout_s=60`, or leave it out"),
         ("sweep={timeout_s:60}", "for a single cell: run `opscore sweep 'sweep={timeout_s:60}'`, or leave it out"),
         ("+data=/mnt", "data is no field of the configuration"),
+        ("~dataset", "dataset must be chosen, got None: leave it out for the default"),
         ("~model.width", "model.width must be given, got nothing: set for example model.width=1"),
         ("tracking.uri=sqlite:////etc/passwd/mlflow.db", "and in /etc/passwd nothing can be made: set tracking.uri="),
         (
@@ -169,6 +170,16 @@ def test_searchpath_serves_a_grid(tmp_path: Path) -> None:
     search = f"hydra.searchpath=[file://{tmp_path}/own]"
     done = run(tmp_path, "-m", search, "experiment=mine", "technique.epochs=0")
     assert done.stderr.startswith("opscore: none of the 2 cells can run: technique.epochs must be a whole number")
+
+
+def test_former_class_of_a_study_serves_a_grid(tmp_path: Path) -> None:
+    words = own_study(tmp_path, "seed: 0,1")
+    with (tmp_path / "own/experiment/mine.yaml").open("a") as study:
+        study.write("training:\n  _target_: pipelines.training.Training\n")
+    done = run(tmp_path, "-m", *words, "dataset=npz", "dataset.path=absent.npz")
+    assert done.stderr.startswith("opscore: none of the 2 cells can run: dataset.path must name an existing"), (
+        done.stderr
+    )
 
 
 def test_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
