@@ -223,7 +223,9 @@ def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, opscore
         copy.run("quantize_int8"), tmp_path, change=worse, technique="worse", **{"opscore.fingerprint": "f"}
     )
     message = opscore("promote", BY.format("worse"), fails=True)
-    assert re.search(r"clone +0 +" + clone[:8] + r" +200\.0 +accuracy ", message), message
+    # Its score is by the times of the champion's baseline, so noise moves it a little.
+    row = re.search(r"clone +0 +" + clone[:8] + r" +([\d.]+) +accuracy ", message)
+    assert row and float(row[1]) > 190, message
     assert copy.aliases() == {"champion": champion.info.run_id}
     # The next best is promoted.
     out = opscore("promote", ALL)
