@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pipelines.tracking.address import check_reachable
 from pipelines.tracking.postgres import VERSION, Postgres
+from pipelines.tracking.reachable import check_reachable
 from tests.places import SMALL, called, empty_database
 from tests.servers import ROOT, guarded, open_folder, ui
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -43,10 +44,12 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
     )
 
 
-def check_comparable(cells: Sequence[RecordedCell], *, of_one_sweep: bool = False) -> None:
+def check_comparable(
+    cells: Sequence[RecordedCell], *, of_one_sweep: bool = False, chosen_by: str | None = None
+) -> None:
     """Raise ValueError if accuracies or scores of the cells cannot be compared.
 
-    of_one_sweep: whether they were chosen by their sweep.
+    of_one_sweep: whether they were chosen by their sweep. chosen_by: the filter, if they were chosen by one.
 
     Accuracies compare on the same test images, times on the same machine under the same settings of measurement, scores
     under the same exponents and budgets.
@@ -63,9 +66,9 @@ def check_comparable(cells: Sequence[RecordedCell], *, of_one_sweep: bool = Fals
     what = listed(dict.fromkeys(words for name in names if (words := _what(name))))
     # The largest first; four are enough to choose from.
     shown = [
-        f"--filter '{chosen}' ({number_of(len(group), 'cell')})"
+        f"--filter {shlex.quote(' and '.join(filter(None, [chosen_by, own])))} ({number_of(len(group), 'cell')})"
         for group in sorted(groups.values(), key=lambda group: -len(group))
-        if (chosen := _filter(names, group[0]))
+        if (own := _filter(names, group[0]))
     ][:4]
     mends = [f"choose some of them with {' or '.join(shown)}"]
     mends += [] if of_one_sweep else ["choose a sweep with --sweep last, or --sweep and the id of its run"]

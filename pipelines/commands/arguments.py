@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,8 +17,9 @@ from pipelines.system import guard, terminal
 from pipelines.system.checks import nearest
 from pipelines.system.errors import StoreError
 from pipelines.system.guard import MisuseError
-from pipelines.tracking.address import check_reachable, tracking_uri
+from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.credentials import redacted
+from pipelines.tracking.reachable import check_reachable
 
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -98,6 +100,17 @@ class WordCommand(Command):
                 raise MisuseError(_unknown_word(word, names))
 
 
+class Location(click.Path):
+    """A path. `~` is the home folder even where no shell expands it, as in `--out=~/champion`."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The Path."""
+        return super().convert(Path(value).expanduser(), param, ctx)
+
+
 def setting(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The decorator of an option with a value. Refusals list the last of its names that begin with --."""
     return click.option(*names, cls=Setting, **settings)
@@ -108,6 +121,7 @@ STORE = functools.partial(
     setting, "--tracking-uri", "--tracking.uri", "uri", metavar="URI",
     help="The store; default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db.",
 )  # fmt: skip
+OUT = functools.partial(setting, "--out", metavar="FOLDER", type=Location())
 DRY_RUN = functools.partial(click.option, "--dry-run", is_flag=True, help="Show the result, change nothing.")
 # Gives `width`, the number of columns for tables. A pipe or a file gets all columns.
 WIDE = functools.partial(

@@ -136,7 +136,7 @@ def _marks(entry: Entry, comparison: Comparison) -> str:
 @selection.on_device
 @click.option(
     "--into",
-    type=click.Path(path_type=Path),
+    type=arguments.Location(),
     metavar="FILE",
     help="A .csv file to write, or a markdown file whose marked tables are rewritten.",
 )

@@ -84,9 +84,9 @@ def written(columns: dict[str, list[Any]], out: Path) -> list[Path]:
 
 @click.command("layers", cls=arguments.WordCommand, help=__doc__)
 @arguments.setting("--run", metavar="ID", help="Of a cell's run; must be given.")
-@arguments.setting("--out", metavar="FOLDER", default="opscore-layers", show_default=True, help="For the files.")
+@arguments.OUT(default="opscore-layers", show_default=True, help="For the files.")
 @arguments.STORE()
-def command(run: str | None, out: str, uri: str | None) -> None:
+def command(run: str | None, out: Path, uri: str | None) -> None:
     """Measure, print and write."""
     from pipelines.tracking.experiment import reading_client
     from pipelines.tracking.store import Store
@@ -108,4 +108,4 @@ def command(run: str | None, out: str, uri: str | None) -> None:
         (layer, kind, f"{count:,}", f"{snr:.1f}", f"{100 * change:+z.1f}") for layer, kind, count, snr, change in rows
     ]
     print(f"{finished.result.name}, one layer alone in 8 bits\n\n{aligned([heading, *cells])}\n")
-    print(*written(columns, Path(out)), sep="\n")
+    print(*written(columns, out), sep="\n")

@@ -58,9 +58,7 @@ MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "b
 @arguments.setting("--batches", metavar="SIZES", help="Batch sizes for the throughput, or none.")
 @arguments.setting("--limit", metavar="SECONDS", help="Timing for each exported model and number of threads.")
 @arguments.setting("--target", metavar="NAME", help="This machine's name; default: from its processor.")
-@arguments.setting(
-    "--out", metavar="FOLDER", default="measured", show_default=True, help="Gets a folder for the session."
-)
+@arguments.OUT(default="measured", show_default=True, help="Gets a folder for the session.")
 @arguments.WIDE()
 @arguments.setting("--send", metavar="FOLDER", help="Send a session that its store missed; nothing is measured.")
 def command(
@@ -71,7 +69,7 @@ def command(
     reference: str | None,
     profile: str,
     target: str | None,
-    out: str,
+    out: Path,
     send: str | None,
     width: float,
     **limits: str | None,
@@ -83,8 +81,9 @@ def command(
         if not send:
             raise MisuseError("send must be the folder of a session, got nothing: name one below measured/")
         _check_alone(send, chosen)
-        sent = recording.send(Path(send), chosen.uri)
-        print(sent.text(recording.target_of(Path(send))))
+        folder = Path(send).expanduser()
+        sent = recording.send(folder, chosen.uri)
+        print(sent.text(recording.target_of(folder)))
         if sent.lost:
             sys.exit(FAILURE)
         return
@@ -94,7 +93,7 @@ def command(
     try:
         subjects, store = _subjects(chosen, named, reference)
         images = _real_images(subjects, store) if store and settings.compares_answers else {}
-        folder, measured, results = _measured(subjects, settings, name, store, images, out=Path(out))
+        folder, measured, results = _measured(subjects, settings, name, store, images, out=out)
     except KeyboardInterrupt:
         print("opscore: interrupted: nothing was recorded", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -110,7 +109,7 @@ def command(
         print(f"opscore: interrupted: {recording.later(folder)}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     print(f"{sent.text(name)} in {store.uri}")
-    print(f"`opscore compare --target {name}` compares the cells by these times")
+    print(f"`opscore compare --target {name}{chosen.place}` compares the cells by these times")
 
 
 def _measured(

@@ -74,12 +74,12 @@ class Candidates:
         with arguments.checked():
             name = model_name(arguments.required_dataset(chosen.dataset))
         store = chosen.store()
-        registry = Registry(store.uri, store.client)
+        registry = Registry(store.uri, store.client, named=chosen.uri)
         version = registry.aliased(name, CHAMPION)
         champion = registry.cell(version) if version and not anew else None
         found = chosen.timed(store, device)
         cells = _newest(found.cells)
-        comparability.check_comparable(cells, of_one_sweep=chosen.sweep is not None)
+        comparability.check_comparable(cells, of_one_sweep=chosen.sweep is not None, chosen_by=chosen.filter)
         if champion:
             champion = _on_device(champion, store, device) if device else _anchored(champion, store)
         compared = training_time.comparable([*cells, champion] if champion else cells)

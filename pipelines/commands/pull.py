@@ -30,7 +30,7 @@ from pipelines.results.on_device import fastest, figures
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.words import number_of
 from pipelines.runtimes.base import LITERT
-from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, dataset_option, model_name
+from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, model_name
 
 # The card is written first, because it identifies even an interrupted pull.
 CARD = "MODEL_CARD.md"
@@ -48,11 +48,11 @@ def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, ur
         name = model_name(dataset)
         out = out or Path(name)
         check_free(out, name)
-        registry = Registry(arguments.open_address(uri))
+        registry = Registry(arguments.open_address(uri), named=uri)
     version = registry.aliased(name, alias)
     if version is None:
         there = ", ".join(sorted(registry.aliases(name))) or "none"
-        option = dataset_option(name)
+        option = registry.option(name)
         # The champion's version was deleted.
         back = f"return with `opscore rollback {option}`, or " if there == PREVIOUS else ""
         raise ValueError(
@@ -117,7 +117,7 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
             "with resume=false and promote it"
         )
     cell = registry.recorded(version.run_id)
-    runtime, threads = _fastest(cell, target) if target else (LITERT, 1)
+    runtime, threads = _fastest(cell, target, registry) if target else (LITERT, 1)
     where = f", the fastest on {target}" if target else ""
     return Facts(
         name=name,
@@ -133,7 +133,7 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
     )
 
 
-def _fastest(cell: RecordedCell, target: str) -> tuple[str, int]:
+def _fastest(cell: RecordedCell, target: str, registry: Registry) -> tuple[str, int]:
     """The runtime and the number of threads that are fastest on a device. Raises ValueError where there is none."""
     found = figures(cell.metrics)
     best = fastest([one for one in found if one.target == target])
@@ -141,7 +141,8 @@ def _fastest(cell: RecordedCell, target: str) -> tuple[str, int]:
         there = ", ".join(sorted({one.target for one in found})) or "none"
         raise ValueError(
             f"target must be a device on which {cell.name} was measured, got {target!r} where there is {there}: "
-            f"measure it with `opscore measure --target {target} --filter \"attributes.run_id = '{cell.run_id}'\"`"
+            f"measure it with `opscore measure --target {target} --filter \"attributes.run_id = '{cell.run_id}'\""
+            f"{registry.place(cell.run_id)}`"
         )
     one, threads = best
     return one.runtime, threads
@@ -149,11 +150,10 @@ def _fastest(cell: RecordedCell, target: str) -> tuple[str, int]:
 
 @click.command("pull", cls=arguments.WordCommand, help=__doc__)
 @arguments.setting("--dataset", metavar="NAME", help="Whose champion; must be given.")
-@arguments.setting("--out", metavar="FOLDER", help="Where the files go; default: opscore-<dataset>.")
+@arguments.OUT(help="Where the files go; default: opscore-<dataset>.")
 @arguments.setting("--alias", metavar="ALIAS", default=CHAMPION, show_default=True, help="Or previous.")
 @arguments.setting("--target", metavar="DEVICE", help="Whose fastest runtime run.py uses; default: LiteRT.")
 @arguments.STORE()
-def command(dataset: str | None, *, out: str | None, alias: str, target: str | None, uri: str | None) -> None:
+def command(dataset: str | None, *, out: Path | None, alias: str, target: str | None, uri: str | None) -> None:
     """Pull, and print the report."""
-    folder = Path(out) if out else None
-    print(pulled(arguments.required_dataset(dataset), folder, alias=alias, target=target, uri=uri))
+    print(pulled(arguments.required_dataset(dataset), out, alias=alias, target=target, uri=uri))

@@ -23,18 +23,17 @@ from pipelines.system import runtime
 @click.command("report", cls=arguments.WordCommand, help=__doc__)
 @selection.options
 @selection.on_device
-@arguments.setting("--out", metavar="FOLDER", default="report", show_default=True, help="Where the report goes.")
-def command(chosen: Selection, device: Device | None, out: str) -> None:
+@arguments.OUT(default="report", show_default=True, help="Where the report goes.")
+def command(chosen: Selection, device: Device | None, out: Path) -> None:
     """Write the report of the chosen cells."""
     # Here, because Matplotlib and MLflow take seconds to load, and a refusal should not.
     from pipelines.report.page import write
     from pipelines.tracking.registry import Registry
 
     runtime.relax_gc()
-    folder = Path(out)
     store = chosen.store()
     read = Registry(store.uri, store.client).predictions
     found = chosen.timed(store, device)
-    page, *figures = write(found.cells, folder, chosen=chosen.words(device), on_device=found.notes, predictions_of=read)
+    page, *figures = write(found.cells, out, chosen=chosen.words(device), on_device=found.notes, predictions_of=read)
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
-    print(f"{page}\n{len(figures)} figures as PNG in {folder}")
+    print(f"{page}\n{len(figures)} figures as PNG in {out}")

@@ -12,6 +12,7 @@ from pipelines.comparison.anchoring import anchored
 from pipelines.comparison.on_device import Device, Timed, timed
 from pipelines.results.recorded import BASELINE, RecordedCell
 from pipelines.system.guard import MisuseError
+from pipelines.tracking.address import EXPERIMENT, place_options
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
@@ -28,7 +29,7 @@ class Selection:
     dataset: str | None = None
     sweep: str | None = None
     filter: str | None = None
-    experiment: str = "opscore"
+    experiment: str = EXPERIMENT
     # It may hold a password.
     uri: str | None = field(default=None, repr=False)
 
@@ -42,6 +43,11 @@ class Selection:
         """What cells are chosen by, as far as it is given, by the options' names."""
         given = {"dataset": self.dataset, "sweep": self.sweep, "filter": self.filter}
         return {name: value for name, value in given.items() if value}
+
+    @property
+    def place(self) -> str:
+        """The options of experiment and store, for a command that shall find the same cells; empty by default."""
+        return place_options(self.experiment, self.uri)
 
     def words(self, device: Device | None) -> str:
         """The selection and the device in the words of the command line."""
@@ -101,7 +107,7 @@ _OPTIONS = (
     arguments.setting(
         "--filter", metavar="CONDITION", help='In MLflow\'s syntax: \'params."model.input_size" = "64"\'.'
     ),
-    arguments.setting("--experiment", metavar="NAME", default="opscore", show_default=True, help="MLflow's."),
+    arguments.setting("--experiment", metavar="NAME", default=EXPERIMENT, show_default=True, help="MLflow's."),
     arguments.STORE(),
 )  # fmt: skip
 
@@ -114,13 +120,13 @@ _ON_DEVICE = (
 
 
 def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of a device, and its function the `device` that they name, None for no device."""
+    """Give a command with a selection the options of a device, and its function the `device`, None for no device."""
 
     @functools.wraps(function)
     def with_device(
-        *arguments_: Any, target: str | None, runtime: str | None, threads: str | None, **others: Any
+        chosen: Selection, *, target: str | None, runtime: str | None, threads: str | None, **others: Any
     ) -> Any:
-        return function(*arguments_, device=_device(target, runtime, threads), **others)
+        return function(chosen, device=_device(target, runtime, threads, place=chosen.place), **others)
 
     decorated: Callable[..., Any] = with_device
     for option in reversed(_ON_DEVICE):
@@ -128,7 +134,7 @@ def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def _device(target: str | None, runtime: str | None, threads: str | None) -> Device | None:
+def _device(target: str | None, runtime: str | None, threads: str | None, *, place: str) -> Device | None:
     if not target:
         for name, value in (("runtime", runtime), ("threads", threads)):
             if value:
@@ -139,7 +145,7 @@ def _device(target: str | None, runtime: str | None, threads: str | None) -> Dev
         return None
     if threads is not None and not (threads.isdecimal() and int(threads)):
         raise MisuseError(f"threads must be a whole number of at least 1, got {threads!r}: set for example threads=1")
-    return Device(target=target, runtime=runtime, threads=int(threads or 1))
+    return Device(target=target, runtime=runtime, threads=int(threads or 1), place=place)
 
 
 def options(function: Callable[..., Any]) -> Callable[..., Any]:

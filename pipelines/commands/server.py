@@ -22,9 +22,10 @@ import click
 from pipelines.commands import arguments
 from pipelines.system.guard import MisuseError
 from pipelines.system.locks import lock
-from pipelines.tracking.address import EMBEDDED, check_reachable
+from pipelines.tracking.address import EMBEDDED
 from pipelines.tracking.credentials import adopted
 from pipelines.tracking.postgres import INSTALL, Postgres, Program
+from pipelines.tracking.reachable import check_reachable
 
 HOST = "127.0.0.1"
 # Each of MLflow's workers has a pool of 15 for the runs and another for the registry.
@@ -127,7 +128,7 @@ def _claim(file: TextIO, server: str) -> None:
 
 @click.command("server", cls=arguments.WordCommand, help=__doc__)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), default=EMBEDDED / "server", help="Default: mlruns/server.")
+@click.option("--folder", type=arguments.Location(), default=EMBEDDED / "server", help="Default: mlruns/server.")
 @click.option(
     "--workers", type=click.IntRange(min=1), default=4, show_default=True, help="MLflow's processes for requests."
 )

@@ -22,10 +22,12 @@ from pipelines.commands import arguments
 from pipelines.execution.preflight import digest_of, loaded
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.words import number_of
+from pipelines.system.errors import StoreError
 from pipelines.system.guard import FAILURE
-from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import RunReceipt, keys_of
+from pipelines.tracking.client import live_run
 from pipelines.tracking.moved import address_of
+from pipelines.tracking.reachable import check_reachable
 from pipelines.tracking.tags import FOLDER
 
 # Errors that concern one cell: the others are still sent.
@@ -64,7 +66,7 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     finished = Finished.load(folder)
     cell = recorded_cell(finished.files.config)
     data = loaded(cell.dataset)
-    store = Store(receipt.uri, receipt.experiment)
+    store = Store(receipt.uri, receipt.experiment, of_run=receipt.run_id if _is_there(receipt) else None)
     have_changed = receipt.images not in ("", data.digest)
     if have_changed and not store.has_run(receipt.run_id):
         raise ValueError(
@@ -78,6 +80,16 @@ def send(folder: Path, receipt: RunReceipt) -> str:
         run.record(finished, data)
         run.record_breakdown(finished)
     return run.run_id
+
+
+def _is_there(receipt: RunReceipt) -> bool:
+    """Whether the store has the receipt's run, perhaps in an experiment that was renamed."""
+    from pipelines.tracking.experiment import reading_client
+
+    try:
+        return live_run(reading_client(receipt.uri), receipt.run_id) is not None
+    except StoreError:
+        return False
 
 
 def _keys(receipt: RunReceipt, finished: Finished, cell: Cell) -> dict[str, str]:

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 class Device:
     """Where and how cells shall run.
 
-    target: the device's name. runtime: None for the fastest of each cell. threads: of the runtime.
+    target: the device's name. runtime: None for the fastest of each cell. threads: of the runtime. place: the options
+    by which a command finds the cells.
     """
 
     target: str
     runtime: str | None = None
     threads: int = 1
+    place: str = ""
 
     def __str__(self) -> str:
         """In words."""
@@ -46,7 +48,7 @@ class Device:
         """The command that measures cells so."""
         runtimes = f" --runtimes {self.runtime}" if self.runtime not in (None, BEFORE_RUNTIMES) else ""
         threads = f" --threads {self.threads}" if self.threads != 1 else ""
-        return f"opscore measure --target {self.target}{runtimes}{threads}"
+        return f"opscore measure --target {self.target}{runtimes}{threads}{self.place}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,11 @@ from pipelines.results.on_device import BEFORE_RUNTIMES
 from pipelines.results.record import Record
 from pipelines.results.words import number_of
 from pipelines.system.errors import StoreError
-from pipelines.tracking.address import check_reachable, tracking_uri
-from pipelines.tracking.credentials import redacted
+from pipelines.tracking.address import store_option, tracking_uri
 from pipelines.tracking.experiment import reading_client
 from pipelines.tracking.measured import LostRunError, OnTarget, record
 from pipelines.tracking.moved import address_of
+from pipelines.tracking.reachable import check_reachable
 
 SESSION, RESULT, LATENCY = "session.json", "result.json", "latency.npz"
 
@@ -129,13 +129,8 @@ def later(folder: Path, uri: str | None = None) -> str:
     """Where a session's results are, and the command that sends them. uri: of the store, if it was named."""
     return (
         f"all results are in {folder}, send them, once the store takes them, with "
-        f"`opscore measure --send {shlex.quote(str(folder))}{_option(uri)}`"
+        f"`opscore measure --send {shlex.quote(str(folder))}{store_option(uri)}`"
     )
-
-
-def _option(uri: str | None) -> str:
-    """The option that names a store, without its password."""
-    return f" --tracking-uri {shlex.quote(redacted(uri))}" if uri else ""
 
 
 def target_of(folder: Path) -> str:

@@ -21,8 +21,8 @@ from pipelines.results import summary
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
-from pipelines.tracking.address import check_reachable
 from pipelines.tracking.cell_run import RunReceipt
+from pipelines.tracking.reachable import check_reachable
 
 if TYPE_CHECKING:
     import tf_keras

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -112,7 +113,7 @@ def check_studies(config: DictConfig) -> None:
     chosen = _overrides(config).get(STUDY)
     studies = _values(chosen, STUDY) if chosen else []
     if len(studies) > 1 and any(_is_grid(config, study) for study in studies):
-        others = [word for word in config.hydra.overrides.task if not word.startswith(f"{STUDY}=")]
+        others = [word for word in _line(config.hydra) if not word.startswith(f"{STUDY}=")]
         commands = " && ".join(grid_command([study, *others]) for study in studies)
         raise ValueError(
             f"{STUDY} must be one study, as each is a grid of its own, got {len(studies)}: run one after the other, "
@@ -131,7 +132,7 @@ def check_single(config: DictConfig) -> None:
         if named and config.sweep[name] is not None:
             raise ValueError(
                 f"sweep.{name} is for the cells of a sweep, got {named[-1]} for a single cell: run "
-                f"`{grid_command(job.overrides.task)}`, or leave it out"
+                f"`{grid_command(_line(job))}`, or leave it out"
             )
     params = job.sweeper.get("params") or {}
     study = job.runtime.choices.get(STUDY)
@@ -142,8 +143,16 @@ def check_single(config: DictConfig) -> None:
     one = " ".join(_first(f"{key}={'null' if params[key] is None else params[key]}") for key in swept)
     raise ValueError(
         f"{STUDY} must be a single cell or be swept, got {study}, a grid over {', '.join(swept)}: run "
-        f"`{grid_command(job.overrides.task)}`, or fix {one} for one cell"
+        f"`{grid_command(_line(job))}`, or fix {one} for one cell"
     )
+
+
+def _line(job: HydraConf | DictConfig) -> list[str]:
+    """The words of the command, for its repetition. job: Hydra's part of the configuration."""
+    folders = [one.path for one in job.runtime.config_sources if one.provider == "command-line"]
+    options = [word for folder in folders for word in ("--config-dir", folder)]
+    settings = [word for word in job.overrides.hydra if not word.startswith("hydra.mode=")]
+    return [*options, *settings, *job.overrides.task]
 
 
 def _first(line: str) -> str:

@@ -138,10 +138,10 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
     """
     line = [word] if line is None else line
     name, separator, value = word.partition("=")
-    if is_text(name) and value.startswith("~"):
-        # No shell expands it after `dataset.path=`.
-        value = os.path.expanduser(value)  # noqa: PTH111 (keeps a ~ that is no user's home)
-        word = f"{name}={value}"
+    if is_text(name):
+        # No shell expands it after `dataset.path=`. A grid has several.
+        value = ",".join(map(os.path.expanduser, value.split(",")))
+        word = f"{name}{separator}{value}"
     parser = OverridesParser.create()
     try:
         override = parser.parse_override(word)
@@ -150,6 +150,8 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
             raise MisuseError(
                 f"arguments must be name=value, got {word!r}: write for example model=resnet50 or training.epochs=3"
             ) from error
+        if multirun and is_text(name) and "," in value and not any(map(_may_be_meant_otherwise, value.split(","))):
+            return f"{name}={','.join(quoted('', one)[1:] for one in value.split(','))}"
         if _may_be_meant_otherwise(value):
             raise MisuseError(
                 f"{name} must be a value that Hydra can parse, got {value!r} ({str(error).splitlines()[0]}): if it is "

@@ -177,19 +177,22 @@ class Sweep:
             only = "".join(datasets) if len(datasets) == 1 and width < terminal.UNLIMITED else ""
             return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, width=width)])
 
-        print(f"\n{summary(terminal.columns())}\n")
-        report = self._report(cells, read)
-        self._run.close(
-            outcomes,
-            summary=summary(terminal.UNLIMITED),
-            note=shortlist_note.note(shortlists),
-            files=list(self._folder.glob("pareto.json")),
-            report=report.parent if report else None,
-            seconds=time.monotonic() - self._began,
-            spent=spent,
-            status="KILLED" if interrupted else "FAILED" if failed else "FINISHED",
-            problem="; ".join(filter(None, [why, problem])),
-        )
+        try:
+            print(f"\n{summary(terminal.columns())}\n", flush=True)
+        finally:
+            # Also where the reader of a pipe has ended.
+            report = self._report(cells, read)
+            self._run.close(
+                outcomes,
+                summary=summary(terminal.UNLIMITED),
+                note=shortlist_note.note(shortlists),
+                files=list(self._folder.glob("pareto.json")),
+                report=report.parent if report else None,
+                seconds=time.monotonic() - self._began,
+                spent=spent,
+                status="KILLED" if interrupted else "FAILED" if failed else "FINISHED",
+                problem="; ".join(filter(None, [why, problem])),
+            )
         if report is not None:
             print(f"report  {report}")
         store = self._run.store

@@ -1,4 +1,4 @@
-"""The address of the tracking store, and whether the store answers. Does not import MLflow."""
+"""The address of the tracking store. Does not import MLflow."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import importlib.util
 import os
 import re
 import shlex
-import socket
-import time
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -20,11 +18,12 @@ from pipelines.tracking.credentials import URI, VARIABLE
 # An installed opscore keeps its store in the current folder, not among Python's packages.
 ROOT = CHECKOUT or Path.cwd()
 EMBEDDED = ROOT / "mlruns"
-RETRY_S = 0.5
+# The experiment of cells that name none.
+EXPERIMENT = "opscore"
 SQLITE = "sqlite:///"
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432}
+_NETWORKED = ("http", "https", "postgresql")
 # What people write for the kind of a store.
-_LIKELY = {one: one for one in (*_PORTS, "sqlite")} | {"postgres": "postgresql", "psql": "postgresql"}
+_LIKELY = {one: one for one in (*_NETWORKED, "sqlite")} | {"postgres": "postgresql", "psql": "postgresql"}
 _HOST = re.compile(r"/{0,2}(localhost|[\w-]+(\.[\w-]+)*:\d+|\d+(\.\d+){3}|\[[\da-fA-F:]+\])(?![\w.])")
 _SUPPORTED = "a database (sqlite:///, postgresql://) or an MLflow server (http://, https://)"
 
@@ -67,6 +66,20 @@ def recorded_uri(uri: str) -> str:
     return tracking_uri(uri)
 
 
+def store_option(uri: str | None) -> str:
+    """The option, with a blank before it and without a password, by which a command uses the store that was named.
+
+    uri: None where none was named: then it is empty.
+    """
+    return f" --tracking-uri {shlex.quote(credentials.redacted(uri))}" if uri else ""
+
+
+def place_options(experiment: str, uri: str | None) -> str:
+    """The options by which a command finds the cells of an experiment; empty where it looks there by itself."""
+    named = "" if experiment == EXPERIMENT else f" --experiment {shlex.quote(experiment)}"
+    return named + store_option(uri)
+
+
 def checked(given: str, field: str) -> str:
     """An address without surrounding quotes and blanks. field: the setting that gave it.
 
@@ -75,7 +88,7 @@ def checked(given: str, field: str) -> str:
     uri = given.strip().strip("'\"").strip()
     scheme, colon, rest = uri.partition(":")
     scheme, _, driver = scheme.lower().partition("+")
-    if colon and rest.startswith("//") and scheme in _PORTS:
+    if colon and rest.startswith("//") and scheme in _NETWORKED:
         uri = f"{uri[: uri.index(':')].lower()}:{rest}"
         return _server(uri, scheme, driver, field)
     if uri.lower().startswith(SQLITE) and not driver:
@@ -162,47 +175,3 @@ def _wrong(uri: str, field: str, what: str, instead: str) -> str:
     else:
         mend = f"set {shlex.quote(f'{field}={instead}')}, or leave it out"
     return f"{field} must be {_SUPPORTED}, got {uri!r}, {what}: {mend}"
-
-
-def check_reachable(uri: str, *, patience_s: float = 0.0, timeout_s: float = 3.0) -> None:
-    """Raise ConnectionError where a server or its database does not answer. patience_s: how long to try again."""
-    scheme = urlsplit(uri).scheme.partition("+")[0]
-    if scheme not in _PORTS:
-        return None
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return _log_in(uri, timeout_s) if scheme == "postgresql" else _connect(uri, timeout_s)
-        except OSError as error:
-            if time.monotonic() < deadline:
-                time.sleep(RETRY_S)
-                continue
-            what = "database" if scheme == "postgresql" else "MLflow server"
-            from_environment = os.environ.get(VARIABLE, "").strip() == uri
-            embedded = f"unset {VARIABLE}" if from_environment else "leave tracking.uri out"
-            raise ConnectionError(
-                f"the {what} {uri} does not answer ({error}): start it, or {embedded} for the embedded store"
-            ) from error
-
-
-def _connect(uri: str, timeout_s: float) -> None:
-    parts = urlsplit(uri)
-    port = parts.port or _PORTS[parts.scheme]
-    socket.create_connection((parts.hostname or "", port), timeout=timeout_s).close()
-
-
-def _log_in(uri: str, timeout_s: float) -> None:
-    """Connect to PostgreSQL, for which MLflow would try 100 s. Raises ConnectionError."""
-    start, separator, rest = uri.partition("://")
-    if start not in ("postgresql", "postgresql+psycopg"):
-        return
-    import psycopg
-
-    try:
-        # libpq's minimum is 2 s.
-        psycopg.connect(f"postgresql{separator}{rest}", connect_timeout=max(2, round(timeout_s))).close()
-    except psycopg.Error as error:
-        reason = " ".join(str(error).split())
-        if "password" in reason:
-            reason += f"; its password is taken from {credentials.DATABASE_PASSWORD}"
-        raise ConnectionError(reason) from error

@@ -15,14 +15,17 @@ from urllib.parse import unquote, urlsplit
 import psutil
 
 from pipelines.system.places import nearest_existing
-from pipelines.tracking.address import check_reachable, sqlite_path, sqlite_uri
+from pipelines.tracking.address import sqlite_path, sqlite_uri
 from pipelines.tracking.client import retries
+from pipelines.tracking.reachable import check_reachable, server_version
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 # Always the same name, so that at most one file stays where deleting is forbidden.
 PROBE = "opscore-can-write.txt"
+# Logged models are MLflow 3's.
+OLDEST_SERVER = 3
 
 
 def check_writable(experiment: Experiment, uri: str) -> None:
@@ -47,11 +50,18 @@ def check_writable(experiment: Experiment, uri: str) -> None:
 
 
 def check_usable(uri: str, *, patience_s: float = 0) -> None:
-    """Raise ConnectionError where a store does not answer, PermissionError where a SQLite file could not be written.
+    """Raise ConnectionError where a store does not answer, PermissionError where a SQLite file could not be written,
+    ValueError where a server is too old.
 
     The file need not exist. patience_s: how long to try again where nothing answers.
     """
     check_reachable(uri, patience_s=patience_s)
+    version = server_version(uri)
+    if version and int(version.partition(".")[0]) < OLDEST_SERVER:
+        raise ValueError(
+            f"tracking.uri must be a server of MLflow {OLDEST_SERVER} or newer, as an older one does not take exported "
+            f"models, got {uri} with {version}: upgrade it, or leave tracking.uri out for the embedded store"
+        )
     database = sqlite_path(uri)
     if database is None:
         return

@@ -23,7 +23,7 @@ from pipelines.system.errors import StoreError
 from pipelines.system.places import PACKAGE
 from pipelines.system.runtime import hardware_name
 from pipelines.tracking import view
-from pipelines.tracking.client import TEXT_CHARACTERS, retries, retry_on_conflict
+from pipelines.tracking.client import TEXT_CHARACTERS, logged_models, retries, retry_on_conflict
 from pipelines.tracking.liveness import Pulse, process_id
 from pipelines.tracking.tags import (
     BASELINE,
@@ -135,9 +135,9 @@ class CellRun:
             uri=store.uri, experiment=store.experiment, run_id=run.run_id, recorded=False,
             keys=dict(keys or {}), images=images,
         )  # fmt: skip
-        receipt.save(RunReceipt.path(folder))
         with Pulse(lambda: store.client.set_tag(run.run_id, HEARTBEAT, f"{time.time():.0f}")):
             try:
+                receipt.save(RunReceipt.path(folder))
                 yield run
             except BaseException as error:
                 if guard.is_interrupt(error):
@@ -179,7 +179,7 @@ class CellRun:
         except Exception as error:
             raise StoreError(
                 f"the cell is finished and its files are in {finished.files.folder}, but they could not be recorded "
-                f"in {self._uri} ({error}): when it answers again, send them with "
+                f"in {self._uri} ({error}): once it takes them, send them with "
                 f"`opscore sync {shlex.quote(str(finished.files.folder.parent))}`"
             ) from error
 
@@ -227,9 +227,7 @@ class CellRun:
             self._log_model(finished, data)
 
     def _has_model(self) -> bool:
-        outputs = self._client.get_run(self.run_id).outputs
-        ids = [one.model_id for one in outputs.model_outputs] if outputs else []
-        return any(str(self._client.get_logged_model(one).status) == "READY" for one in ids)
+        return any(str(one.status) == "READY" for one in logged_models(self._client, self.run_id))
 
     def _log_model(self, finished: Finished, data: ImageData) -> None:
         """Log the exported model as a pyfunc that needs only LiteRT and NumPy."""
@@ -260,8 +258,10 @@ class CellRun:
                 mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
             except Exception as second:  # noqa: BLE001 (the first error is the one to report)
                 log.warning("the failure could not be recorded in MLflow: %s", second)
-            with suppress(Exception):
-                mlflow.end_run("FAILED")
+            finally:
+                # MLflow ends a run that is left open as FINISHED.
+                with suppress(Exception):
+                    mlflow.end_run("FAILED")
 
     def _log_dataset(self, cell: Cell, split: Split, context: str) -> None:
         import mlflow

@@ -14,7 +14,7 @@ from pipelines.tracking.credentials import split
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
 T = TypeVar("T")
 # MLflow's limit for a tag and for a text of a registered model, on every kind of store.
@@ -101,6 +101,14 @@ def live_run(client: MlflowClient, run_id: str) -> Run | None:
     """A run of the store; None where it has none, or a person deleted it."""
     run = existing(lambda: client.get_run(run_id))
     return None if run is None or run.info.lifecycle_stage == "deleted" else run
+
+
+def logged_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
+    """The models that a run logged and nobody deleted."""
+    outputs = client.get_run(run_id).outputs
+    ids = [one.model_id for one in outputs.model_outputs] if outputs else []
+    found = [existing(lambda one=one: client.get_logged_model(one)) for one in ids]  # type: ignore[misc]
+    return [one for one in found if one is not None]
 
 
 def existing(get: Callable[[], T]) -> T | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -31,8 +32,8 @@ def stem(pid: int) -> str:
 def is_gone(named: str) -> bool:
     """Whether the process that `process_id` named is known to have ended.
 
-    That is unknown for a process on another machine, and for an empty name: a claim that is being deleted has lost its
-    tags.
+    That is unknown for a process on another machine or of another boot, for one of another user that the system hides,
+    and for an empty name: a claim that is being deleted has lost its tags.
     """
     machine, *numbers = named.rsplit(" ", 2)
     if machine != _machine() or len(numbers) != 2:
@@ -43,13 +44,23 @@ def is_gone(named: str) -> bool:
         # The start is computed from a clock that may have been set in between.
         return abs(process.create_time() - float(started)) > 2 or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        return True
+        return not _exists(int(pid))
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is a process with this number, even where /proc shows only one's own."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def _machine() -> str:
-    # Two containers may share the host's name, but not their process numbers.
-    namespace = Path("/proc/self/ns/pid")
-    return f"{socket.gethostname()} {namespace.readlink() if namespace.exists() else ''}".strip()
+    # Cloned machines may share their name, but no boot; two containers may share both, but not their process numbers.
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    parts = [socket.gethostname(), boot.read_text().strip() if boot.exists() else ""]
+    return " ".join(filter(None, [*parts, str(namespace.readlink()) if namespace.exists() else ""]))
 
 
 class Pulse:

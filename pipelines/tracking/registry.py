@@ -23,7 +23,8 @@ from pipelines.results.recorded import Predictions, RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError
 from pipelines.tracking import experiment, tags
-from pipelines.tracking.client import TEXT_CHARACTERS, existing
+from pipelines.tracking.address import place_options, store_option
+from pipelines.tracking.client import TEXT_CHARACTERS, existing, logged_models
 from pipelines.tracking.recorded import recorded
 from pipelines.tracking.run_files import NAMES, RunFiles
 
@@ -72,12 +73,14 @@ class Version:
 class Registry(RunFiles):
     """The model registry of a tracking store.
 
-    client: of that store, where one is open. Raises StoreError where there is no store at `uri`.
+    client: of that store, where one is open. named: the address that the command was given, for commands in refusals;
+    None where it took the default. Raises StoreError where there is no store at `uri`.
     """
 
-    def __init__(self, uri: str, client: MlflowClient | None = None) -> None:
+    def __init__(self, uri: str, client: MlflowClient | None = None, *, named: str | None = None) -> None:
         super().__init__(client or experiment.reading_client(uri))
         self.uri = uri
+        self._named = named
         self._predictions: dict[str, Predictions] = {}
 
     def aliased(self, name: str, alias: str) -> Version | None:
@@ -102,6 +105,11 @@ class Registry(RunFiles):
 
     def cell(self, version: Version) -> RecordedCell:
         """The cell of the champion's version, of whichever experiment. Raises StoreError where it is lost."""
+        if not version.run_id:
+            raise StoreError(
+                f"version {version.number}, the champion, must be the model of a run, got none, so that nothing can be "
+                "compared with it: add --anew to the command to let the best candidate take its place"
+            )
         run = existing(lambda: self.client.get_run(version.run_id))
         if run is not None and run.info.lifecycle_stage != "deleted":
             return recorded(run)
@@ -224,12 +232,21 @@ class Registry(RunFiles):
         """The cell of a run, of whichever experiment."""
         return recorded(self.client.get_run(run_id))
 
+    def option(self, name: str) -> str:
+        """The options that choose the dataset of a registered model here, quoted for a shell."""
+        return shlex.join(["--dataset", name.removeprefix(PREFIX)]) + store_option(self._named)
+
+    def place(self, run_id: str) -> str:
+        """The options by which a command finds the cell of a run."""
+        experiment = self.client.get_experiment(self.client.get_run(run_id).info.experiment_id)
+        return place_options(experiment.name, self._named)
+
     def _another(self, name: str, version: Version) -> str:
         """The mend where a version's exported model cannot be used."""
         others = [number for number in self.numbers(name) if number != version.number]
         if not others:
-            return f"promote another cell with `opscore promote {dataset_option(name)} --anew`"
-        return f"return to another with `opscore rollback {dataset_option(name)} --version {others[-1]}`"
+            return f"promote another cell with `opscore promote {self.option(name)} --anew`"
+        return f"return to another with `opscore rollback {self.option(name)} --version {others[-1]}`"
 
     def _version_of(self, name: str, run_id: str) -> Version | None:
         found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
@@ -239,20 +256,20 @@ class Registry(RunFiles):
     def _registered(self, name: str, run_id: str) -> Version:
         import mlflow
 
-        outputs = self.client.get_run(run_id).outputs
-        models = [self.client.get_logged_model(one.model_id) for one in outputs.model_outputs] if outputs else []
+        models = logged_models(self.client, run_id)
         ready = [one for one in models if one.name == "model" and str(one.status) == "READY"]
         if not ready:
-            raise StoreError(f"run {run_id} must hold a finished model, got none: complete it with `opscore sync`")
+            mend = (
+                "complete it with `opscore sync`"
+                if models
+                else "it was deleted; run its cell again with resume=false, or leave it out by --filter "
+                + shlex.quote(f"attributes.run_id != '{run_id}'")
+            )
+            raise StoreError(f"run {run_id} must hold a finished model, got none: {mend}")
         # Given the run's address, MLflow would search the models of all runs, and warn about it. It reports success on
         # stderr, which the command does itself.
         with contextlib.redirect_stderr(io.StringIO()):
             return _version(mlflow.register_model(f"models:/{ready[-1].model_id}", name))
-
-
-def dataset_option(name: str) -> str:
-    """The option that chooses the dataset of a registered model, quoted for a shell."""
-    return shlex.join(["--dataset", name.removeprefix(PREFIX)])
 
 
 def _version(found: ModelVersion) -> Version:

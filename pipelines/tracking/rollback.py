@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.system.errors import StoreError
-from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, dataset_option
+from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry
 
 
 def roll_back(registry: Registry, name: str, *, to: str | None, dry_run: bool) -> tuple[str, str | None]:
@@ -22,7 +22,7 @@ def roll_back(registry: Registry, name: str, *, to: str | None, dry_run: bool) -
     champion = aliases.get(CHAMPION) if aliases.get(CHAMPION) in numbers else None
     version = registry.version(name, number) if number in numbers and number is not None else None
     if version is None or number == champion:
-        raise StoreError(_refusal(registry.uri, name, to, champion, numbers))
+        raise StoreError(_refusal(registry, name, to, champion, numbers))
     with tempfile.TemporaryDirectory() as folder:
         registry.download(name, version, Path(folder))
     if not dry_run:
@@ -32,11 +32,11 @@ def roll_back(registry: Registry, name: str, *, to: str | None, dry_run: bool) -
     return version.number, champion
 
 
-def _refusal(uri: str, name: str, to: str | None, champion: str | None, numbers: Sequence[str]) -> str:
+def _refusal(registry: Registry, name: str, to: str | None, champion: str | None, numbers: Sequence[str]) -> str:
     """Why there is no version to return to, with a mend."""
-    option = dataset_option(name)
+    option = registry.option(name)
     if not numbers:
-        return f"{name} has no version in {uri} to return to: promote a cell with `opscore promote {option}`"
+        return f"{name} has no version in {registry.uri} to return to: promote a cell with `opscore promote {option}`"
     if to is None:
         fault = f"{name} must have a previous version to return to, got none"
     elif to == champion:

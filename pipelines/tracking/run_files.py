@@ -23,10 +23,15 @@ T = TypeVar("T")
 NAMES = CellFiles(Path())
 
 
+class LostFilesError(StoreError):
+    """The files of a run are not there any more, or cannot be understood."""
+
+
 class RunFiles:
     """Reads the files of runs, in place where the store is on this machine. Downloads are kept as long as this object.
 
-    Every method raises StoreError where the files are lost or of another version.
+    Every method raises LostFilesError where the files are lost or of another version, and StoreError where the store
+    has them and does not give them now.
     """
 
     def __init__(self, client: MlflowClient) -> None:
@@ -49,9 +54,25 @@ class RunFiles:
         import mlflow
 
         try:
-            return load(self._downloaded(run_id, CELL_FOLDER + below))
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, mlflow.MlflowException) as error:
-            raise StoreError(f"the files of run {run_id} are lost or of another version ({error})") from error
+            path = self._downloaded(run_id, CELL_FOLDER + below)
+        except (OSError, mlflow.MlflowException) as error:
+            if self._has(run_id, CELL_FOLDER + below):
+                raise StoreError(f"the store has the files of run {run_id} but does not give them ({error})") from error
+            raise LostFilesError(f"the files of run {run_id} are lost ({error})") from error
+        try:
+            return load(path)
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise LostFilesError(f"the files of run {run_id} are lost or of another version ({error})") from error
+
+    def _has(self, run_id: str, path: str) -> bool:
+        """Whether a run's artifact is there, as far as its store tells. A store that tells nothing may have it."""
+        import mlflow
+
+        try:
+            above, _, _ = path.rpartition("/")
+            return path in {one.path for one in self.client.list_artifacts(run_id, above or None)}
+        except (OSError, mlflow.MlflowException):
+            return True
 
     def _downloaded(self, run_id: str, path: str) -> Path:
         import mlflow

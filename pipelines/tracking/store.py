@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.results.folder import CellFiles, Finished
+from pipelines.results.metrics import ACCURACY
 from pipelines.results.recorded import BASELINE, RecordedCell
 from pipelines.system.errors import StoreError
 from pipelines.system.runtime import no_garbage_collection
@@ -22,7 +23,7 @@ from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import TEXT_CHARACTERS, connected, live_run
 from pipelines.tracking.liveness import DEAD_AFTER_S, is_gone, stem
 from pipelines.tracking.recorded import quoted, recorded
-from pipelines.tracking.run_files import RunFiles
+from pipelines.tracking.run_files import LostFilesError, RunFiles
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -90,7 +91,7 @@ class Store(RunFiles):
         """The id of the newest finished run with these tags and a readable result; None where there is none.
 
         since: milliseconds since 1970; runs that began earlier do not count. values: of `fingerprint` or `result_key`,
-        and of tags for people.
+        and of tags for people. Raises StoreError where the store has a result and does not give it now.
         """
         named = {SOUGHT.get(key, key): value for key, value in values.items()}
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in named.items())
@@ -99,7 +100,7 @@ class Store(RunFiles):
             run_id: str = run.info.run_id
             try:
                 self.result(run_id)
-            except StoreError as error:
+            except LostFilesError as error:
                 log.warning("%s: an older run of its cell is taken, or it is run again", error)
             else:
                 return run_id
@@ -154,7 +155,8 @@ class Store(RunFiles):
                     "\"params.seed = '0'\""
                 ) from error
             raise StoreError(f"the store must list its runs, got {error}") from error
-        return [cell for cell in found if cell.fingerprint]
+        # Another program may have ended a run before it had results.
+        return [cell for cell in found if cell.fingerprint and ACCURACY in cell.metrics]
 
     def cell(self, run_id: str) -> RecordedCell:
         """A cell by its run's id. Raises StoreError where it is lost."""
@@ -192,21 +194,29 @@ class Store(RunFiles):
     def _cells_of_killed(self, parent: str) -> list[str]:
         """The run ids of the cells that a sweep without a table of outcomes ran; empty unless it was killed."""
         run = live_run(self.client, parent)
-        if run is None or run.info.status != "KILLED":
+        if run is None or not (run.info.status == "KILLED" or (run.info.status == "RUNNING" and _is_dead(run))):
             return []
         if TABLE in {one.path for one in self.client.list_artifacts(parent)}:
             return []
         return [one.info.run_id for one in self._found(f"tags.`{PARENT}` = {quoted(parent)}")]
 
     def newest_sweep(self) -> str:
-        """The run id of the newest sweep that has ended in the experiment. Raises StoreError where there is none."""
-        run = self._newest("tags.sweep != '' and attributes.status != 'RUNNING'")
-        if run is None:
-            raise StoreError(
-                f"sweep must be a recorded one, and experiment {self.experiment!r} of {self.uri} has none: run one "
-                "with `opscore sweep`"
-            )
-        return str(run.info.run_id)
+        """The run id of the newest sweep of the experiment that does not run any more.
+
+        Logs those that still run. Raises StoreError where there is no other.
+        """
+        running: list[str] = []
+        for run in self._found("tags.sweep != ''", order_by=NEWEST_FIRST, page=10):
+            run_id: str = run.info.run_id
+            if run.info.status != "RUNNING" or _is_dead(run):
+                if running:
+                    log.warning("the newest sweep, %s, still runs: the one before it is taken, %s", running[0], run_id)
+                return run_id
+            running.append(run_id)
+        raise StoreError(
+            f"sweep must be a recorded one that has ended, and experiment {self.experiment!r} of {self.uri} has none: "
+            + (f"wait for {running[0]}" if running else "run one with `opscore sweep`")
+        )
 
     @contextmanager
     def run(

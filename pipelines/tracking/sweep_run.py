@@ -46,7 +46,8 @@ class SweepRun:
     @classmethod
     def open(cls, store: Store, *, name: str, overrides: Sequence[str], config: str, run_id: str | None) -> SweepRun:
         """Open the parent run, or adopt the open run `run_id`. config: the composed configuration, YAML."""
-        tags = {"sweep": " ".join(overrides), "mlflow.runName": name, PROCESS: process_id()}
+        # A tag that is empty would not be found.
+        tags = {"sweep": " ".join(overrides) or "without overrides", "mlflow.runName": name, PROCESS: process_id()}
         client = store.client
         if run_id is None:
             run_id = client.create_run(store.experiment_id).info.run_id
@@ -121,9 +122,13 @@ class SweepRun:
             self._client.set_tag(self.run_id, NOTE, _note(note, outcomes, seconds, problem))
             if problem:
                 self._client.set_tag(self.run_id, "failure", problem)
-            self._client.set_terminated(self.run_id, status)
         except Exception as error:  # noqa: BLE001 (the summary was printed, and the cells have runs of their own)
             log.warning("the sweep's summary could not be recorded in %s: %s", self.store.uri, error)
+        finally:
+            try:
+                self._client.set_terminated(self.run_id, status)
+            except Exception as error:  # noqa: BLE001 (the next command marks it as KILLED)
+                log.warning("the sweep's run could not be ended in %s: %s", self.store.uri, error)
 
 
 def _note(answer: str, outcomes: Sequence[Outcome], seconds: float, problem: str) -> str:

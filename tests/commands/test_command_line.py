@@ -103,6 +103,10 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("training.epochs=[1", "training.epochs must be a value that Hydra can parse"),
         ("resnet50", "arguments must be name=value, got 'resnet50'"),
         ("experiment=smoke", "run `opscore sweep experiment=smoke`, or fix "),
+        (
+            "experiment=smoke hydra/launcher=joblib",
+            "run `opscore sweep hydra/launcher=joblib experiment=smoke`, or fix ",
+        ),
         ("-m experiment=smoke,cpu_study", "run one after the other, `opscore sweep experiment=smoke &&"),
         ("-m training.epochs=interval(1,3)", "training.epochs must be a list of values in a grid"),
         (
@@ -213,6 +217,18 @@ def test_texts_need_no_quotes_of_hydra(word: str, value: str) -> None:
         value,
         value.replace("\\", "\\\\"),
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("dataset.path=~/a,~/b", f"dataset.path={Path.home()}/a,{Path.home()}/b"),
+        ("dataset.path=köpek,kedi", 'dataset.path="köpek","kedi"'),
+        ('dataset.path="köpek","kedi"', 'dataset.path="köpek","kedi"'),
+    ],
+)
+def test_texts_of_a_grid_need_no_quotes_either(word: str, expected: str) -> None:
+    assert overrides.parsed(word, multirun=True) == expected
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -153,7 +153,7 @@ def test_given_database_is_served_until_server_is_killed(
 
 KEEPER = """
 import pathlib, sys, time
-from pipelines.tracking.address import check_reachable
+from pipelines.tracking.reachable import check_reachable
 from pipelines.tracking.postgres import Postgres
 with Postgres(pathlib.Path(sys.argv[1]), 10) as postgres:
     check_reachable(postgres.uri, patience_s=60)

@@ -68,3 +68,15 @@ def test_run_of_a_machine_that_died_is_completed(tmp_path: Path) -> None:
     place.client.set_tag(run.info.run_id, "opscore.heartbeat", str(time.time() - 1e5))
     assert place.opscore("sync", "out").returncode == 0
     assert place.client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_cell_of_a_renamed_experiment_is_sent_to_it(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert place.run(*SMALL, "technique=baseline").returncode == 0
+    path = RunReceipt.path(tmp_path / "out/small_cnn-digits-baseline")
+    replace(RunReceipt.load(path), recorded=False).save(path)
+    place.client.rename_experiment(place.experiment, "photos 2026")
+    sent = place.opscore("sync", "out")
+    assert sent.returncode == 0 and "1 cell sent" in sent.stdout, sent.stdout + sent.stderr
+    assert {one.name for one in place.client.search_experiments()} == {"Default", "photos 2026"}
+    assert len(place.cells()) == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.tracking import address
 from pipelines.tracking.address import EMBEDDED_URI, recorded_uri, sqlite_path, sqlite_uri, tracking_uri
+from pipelines.tracking.reachable import check_reachable
 from tests.places import ROOT
 
 HERE = Path.cwd()
@@ -128,7 +128,7 @@ def test_every_command_refuses_in_one_sentence(module: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "postgresql://me@127.0.0.1:9/db"])
 def test_refusal_names_the_setting_of_a_silent_store(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConnectionError, match=r"or leave tracking\.uri out for the embedded store$"):
-        address.check_reachable(uri)
+        check_reachable(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(ConnectionError, match=r"or unset MLFLOW_TRACKING_URI for the embedded store$"):
-        address.check_reachable(uri)
+        check_reachable(uri)

@@ -1,14 +1,19 @@
 """Which recorded cells a command takes, where runs, files or figures are missing."""
 
 import csv
+import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines.commands import cli
+from pipelines.system.errors import StoreError
+from pipelines.tracking.liveness import process_id
 from pipelines.tracking.store import TABLE, Store
 from tests.tracking.promotion import ALL, Command, Copy
+from tests.tracking.test_claims import dead_process
 from tests.tracking.test_shortlist import recorded_like
 
 pytestmark = pytest.mark.slow
@@ -28,6 +33,56 @@ def test_cells_of_a_killed_sweep_can_be_chosen(copy: Copy, opscore: Command) -> 
     assert "must be a run of a sweep" in opscore("promote", f"sweep={killed}", fails=True)
     copy.client.set_tag(copy.run("quantize_int8").info.run_id, "mlflow.parentRunId", killed)
     assert "1 candidate for opscore-digits" in opscore("promote", f"sweep={killed}", "--dry-run")
+
+
+def test_last_sweep_is_the_newest_that_does_not_run(
+    copy: Copy, opscore: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sweep whose process was killed has a run that is open."""
+    own, dead = process_id(), dead_process()
+    living, killed = (
+        copy.client.create_run(copy.experiment.experiment_id, tags={"sweep": "3 cells", "opscore.process": process})
+        for process in (own, dead)
+    )
+    copy.client.set_tag(copy.run("quantize_int8").info.run_id, "mlflow.parentRunId", killed.info.run_id)
+    assert "1 candidate for opscore-digits" in opscore("promote", "sweep=last", "--dry-run")
+    copy.client.set_tag(killed.info.run_id, "opscore.process", own)
+    copy.client.set_tag(living.info.run_id, "opscore.process", dead)
+    caplog.clear()
+    store = Store.existing(copy.uri, "mine")
+    assert store.newest_sweep() == living.info.run_id
+    assert f"the newest sweep, {killed.info.run_id}, still runs: the one before it is taken" in caplog.text
+
+
+def test_result_that_the_store_does_not_give_now_is_not_lost(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cell is not trained again because a server was busy."""
+    key = copy.run("quantize_int8").data.tags["opscore.identity"]
+    store = Store.existing(copy.uri, "mine")
+
+    def busy(*_: object, **__: object) -> Path:
+        raise OSError("504 Gateway Time-out")
+
+    monkeypatch.setattr(store, "_downloaded", busy)
+    with pytest.raises(StoreError, match=r"has the files of run .* but does not give them"):
+        store.find(result_key=key)
+
+
+def test_run_that_ended_without_results_is_no_cell(copy: Copy, opscore: Command) -> None:
+    """MLflow ends a run as FINISHED that its process left open, or a person did."""
+    like = copy.run("quantize_int8").data.tags
+    tags = {key: value for key, value in like.items() if not key.startswith("mlflow.")}
+    empty = copy.client.create_run(copy.experiment.experiment_id, tags=tags)
+    copy.client.set_terminated(empty.info.run_id)
+    assert "3 candidates" in opscore("promote", ALL, "--dry-run")
+
+
+def test_filters_that_are_offered_keep_the_users_own(copy: Copy, opscore: Command) -> None:
+    message = opscore("promote", "--filter", "tags.technique = 'quantize_int8'", fails=True)
+    offered = [shlex.split(one)[1] for one in re.findall(r"--filter (?:'[^']*'|\"'\")+", message)]
+    assert len(offered) == 2 and all(one.startswith("tags.technique = 'quantize_int8' and params.") for one in offered)
+    for one in offered:
+        out = opscore("promote", "--filter", one, "--dry-run", fails="0.001" in one)
+        assert ("1 candidate" in out) != ("0.001" in one)
 
 
 def test_export_tells_which_cells_it_lacks(

@@ -1,5 +1,7 @@
 """Claims and signs of life in a real SQLite store."""
 
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -158,6 +161,33 @@ def test_liveness_of_local_and_remote_processes() -> None:
     # The same number, given to another process later.
     stem, _, started = own.rpartition(" ")
     assert is_gone(f"{stem} {int(started) - 100}")
+
+
+def test_a_machine_of_the_same_name_is_another() -> None:
+    """Cloned machines share their name, and Linux numbers the processes of each in the same namespace."""
+    host = socket.gethostname()
+    dead = dead_process()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert dead.startswith(f"{host} {boot} ")
+    assert not is_gone(dead.replace(boot, "00000000-0000-4000-8000-000000000000"))
+
+
+def test_a_process_that_the_system_hides_may_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `hidepid` on a machine of several users."""
+
+    def hidden(pid: int | None = None) -> psutil.Process:
+        raise psutil.NoSuchProcess(pid or 0)
+
+    own, dead = process_id(), dead_process()
+    monkeypatch.setattr(psutil, "Process", hidden)
+    monkeypatch.setattr(os, "kill", lambda _pid, _signal: refuse())
+    assert not is_gone(own)
+    monkeypatch.undo()
+    assert is_gone(dead)
+
+
+def refuse() -> None:
+    raise PermissionError
 
 
 def test_only_runs_of_dead_processes_are_closed(store: Store) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -298,3 +299,24 @@ def test_names_that_can_be_registered(dataset: str) -> None:
 def test_names_that_cannot_be_registered(dataset: str) -> None:
     with pytest.raises(ValueError, match="run its cells once more with"):
         model_name(dataset)
+
+
+def test_a_deleted_model_is_told_with_a_mend_that_works(copy: Copy, opscore: Command) -> None:
+    run = copy.run("quantize_int8")
+    assert run.outputs is not None
+    copy.client.delete_logged_model(run.outputs.model_outputs[0].model_id)
+    message = opscore("promote", BY.format("quantize_int8"), fails=True)
+    assert "must hold a finished model, got none: it was deleted; run its cell again with resume=false" in message
+    offered = shlex.split(message)[-1]
+    assert "3 candidates" in opscore("promote", ALL, "--dry-run")
+    assert "2 candidates" in opscore("promote", "--filter", f"{ALL.removeprefix('filter=')} and {offered}", "--dry-run")
+
+
+def test_a_champion_without_a_run_is_one_sentence(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+    """As one that a person registered from a file."""
+    copy.client.create_registered_model(NAME)
+    version = copy.client.create_model_version(NAME, source=tmp_path.as_uri())
+    copy.client.set_registered_model_alias(NAME, "champion", version.version)
+    message = opscore("promote", ALL, fails=True)
+    assert message.startswith("version 1, the champion, must be the model of a run, got none") and "--anew" in message
+    assert "It is version 2" in opscore("promote", ALL, "--anew")

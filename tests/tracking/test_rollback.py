@@ -31,6 +31,16 @@ def test_better_cell_replaces_champion_and_rollback_undoes_it(copy: Copy, opscor
     assert set(copy.versions()) == {"1", "2"}
 
 
+def test_a_mend_names_the_store_that_was_named(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+    """Pasted, it must not act on the default store."""
+    two_versions(copy, opscore)
+    message = opscore("rollback", "--version", "2", fails=True)
+    assert f"--version 1 --tracking-uri {copy.uri}`" in message or f"--tracking-uri {copy.uri} --version 1`" in message
+    done = pasted(message.replace("opscore: ", ""), copy, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert copy.aliases()["champion"] == copy.run("baseline").info.run_id
+
+
 def test_a_champion_whose_version_was_deleted_is_rolled_back(copy: Copy, opscore: Command) -> None:
     first, _ = two_versions(copy, opscore)
     copy.client.delete_model_version(NAME, "2")
@@ -38,7 +48,8 @@ def test_a_champion_whose_version_was_deleted_is_rolled_back(copy: Copy, opscore
     out = opscore("rollback", "--dry-run")
     assert "version 1 of opscore-digits would be champion again, none is previous, as the champion's was deleted" in out
     assert copy.state() == before
-    assert "where there is previous: return with `opscore rollback --dataset digits`" in opscore("pull", fails=True)
+    back = f"where there is previous: return with `opscore rollback --dataset digits --tracking-uri {copy.uri}`"
+    assert back in opscore("pull", fails=True)
     assert "Version 1 of opscore-digits is champion again, none is previous" in opscore("rollback")
     assert copy.aliases() == {"champion": first}
     assert "got none, where there is version 1 and 1 is the champion: promote a second one first" in opscore(
@@ -80,7 +91,7 @@ def test_a_deleted_model_is_registered_again(copy: Copy, opscore: Command) -> No
     two_versions(copy, opscore)
     copy.client.delete_registered_model(NAME)
     message = opscore("rollback", fails=True)
-    assert "has no version in" in message and "`opscore promote --dataset digits`" in message
+    assert "has no version in" in message and "`opscore promote --dataset digits --tracking-uri " in message
     assert "there is none" in opscore("pull", fails=True)
     assert "It is version 1 of opscore-digits now" in opscore("promote", ALL)
 

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from pipelines.tracking.address import check_reachable
 from pipelines.tracking.postgres import Postgres
+from pipelines.tracking.reachable import check_reachable
 from tests.places import SMALL, called, child_environment, in_background
 from tests.servers import open_folder
 
