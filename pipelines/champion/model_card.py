@@ -280,10 +280,9 @@ def _fastest(target: str, found: Sequence[Figures]) -> str:
 def _promotion(facts: Facts) -> str:
     total, terms = _score(facts)
     names = {"accuracy": "accuracy", "size": "size", "test_time": "testing time", "train_time": "training time"}
-    parts = [
-        f"{name} {terms[key]:+.2f}" if key in terms else f"{name} left out, as it is unknown"
-        for key, name in names.items()
-    ]
+    # Where it is known, it does not compare with the other candidates', as the tag `train_time_note` tells.
+    why = ", as it is unknown" if facts.result.timing.train_total_s is None else ""
+    parts = [f"{name} {terms[key]:+.2f}" if key in terms else f"{name} left out{why}" for key, name in names.items()]
     rows = [
         ("operational score", f"{total:.1f} dB: {', '.join(parts)}"),
         *((heading, plain(facts.tags[key])) for key, heading in CARD_TAGS.items() if key in facts.tags),

@@ -25,7 +25,7 @@ from pipelines.litert.latency import Load
 from pipelines.litert.process import Arrays
 from pipelines.litert.stream import BURST_CALLS, BURST_S, random_images
 from pipelines.runtimes.base import LITERT
-from pipelines.system import energy
+from pipelines.system import energy, machine
 
 Report = Callable[[str], None]
 
@@ -230,10 +230,8 @@ def estimate_s(raws: Sequence[Raw], settings: Settings) -> float:
 
 def check_memory(subjects: Sequence[Subject], raws: Sequence[Raw]) -> None:
     """Raise MemoryError if the exported models, which take turns in one process, do not fit into memory together."""
-    import psutil
-
     needed = sum(max(start.peak_bytes for start in raw.starts) for raw in raws)
-    free = psutil.virtual_memory().available
+    free = machine.free_memory()
     if needed > free:
         raise MemoryError(
             f"the {len(subjects)} exported models must fit into memory together, got {needed / 1e6:.0f} MB with "

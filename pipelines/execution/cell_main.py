@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from pipelines.execution.cell_process import OUTCOME, failed
 from pipelines.execution.request import CellRequest
+from pipelines.results.metrics import GAIN, SCORE, TEST_MS
 from pipelines.results.outcome import Outcome
 from pipelines.system import guard, runtime, stopwatch
 from pipelines.system.places import CHECKOUT
 from pipelines.tracking.address import EMBEDDED_URI
+
+log = logging.getLogger("opscore")
 
 if TYPE_CHECKING:
     from pipelines.execution.executor import Executed
@@ -64,7 +67,8 @@ def run_inline(request: CellRequest, folder: Path) -> Outcome:
 
     name = request.cell.name
     try:
-        executed = execute(request, checked_store(request), folder)
+        store = checked_store(request)
+        executed = execute(request, store, folder)
     except Exception as error:
         if guard.is_interrupt(error):
             raise KeyboardInterrupt from error
@@ -78,9 +82,25 @@ def run_inline(request: CellRequest, folder: Path) -> Outcome:
         status="reused" if executed.files is None else "done",
         seconds=0,
         run_id=executed.run_id,
-        metrics=metrics_of(executed.result),
+        metrics=metrics_of(executed.result) | _compared(executed, store),
         spent=stopwatch.total(stopwatch.current()),
     )
+
+
+def _compared(executed: Executed, store: Store) -> dict[str, float]:
+    """The metrics that a comparison gives the cell by its ratio to its baseline: a search decides by them.
+
+    Empty where the store does not answer.
+    """
+    from pipelines.comparison.anchoring import anchored
+
+    try:
+        own = store.cell(executed.run_id)
+        (found,) = anchored([own], store.baselines(own.dataset))
+    except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the cell has its own times)
+        log.debug("the times of the cell's baseline could not be read: %s", error)
+        return {}
+    return {name: found.metrics[name] for name in (TEST_MS, SCORE, GAIN) if name in found.metrics}
 
 
 def _show(executed: Executed, store: Store) -> None:

@@ -25,7 +25,9 @@ def export(candidate: Candidate, data: ImageData, path: Path) -> Rewritten:
     conversion has a fixed batch of 1, which is how exported models are served and measured.
     """
     flatbuffer, rewriting = _convert(candidate), candidate.rewriting
-    rewritten = rewriting.rewrite(flatbuffer, data) if rewriting else Rewritten(flatbuffer=flatbuffer)
+    rewritten = Rewritten(flatbuffer=flatbuffer)
+    if rewriting:
+        rewritten = rewriting.rewrite(flatbuffer, data, report=lambda _: None)
     _write(rewritten, data.class_names, path)
     return rewritten
 

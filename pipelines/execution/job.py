@@ -22,6 +22,7 @@ from pipelines.models import checkpoint, complexity, keras_loading
 from pipelines.results import agreement
 from pipelines.results.columns import FILE
 from pipelines.results.folder import Build, CellFiles, Finished, Trained
+from pipelines.results.recorded import BASELINE
 from pipelines.results.records import Complexity, Timing
 from pipelines.system import runtime
 from pipelines.system.stopwatch import part
@@ -155,6 +156,7 @@ class Job:
                 optimize_s=optimize_s,
                 convert_s=0.0,
                 trained_on=self._trained_on(),
+                shared_s=self._shared_s(),
             ),
             complexity=replace(parent.result.complexity, sparsity=sparsity(exported_model)),
             epochs=(),
@@ -197,6 +199,7 @@ class Job:
                 optimize_s=trained.optimize_s,
                 convert_s=convert_s,
                 trained_on=self._trained_on(trained.machine) if trained.train_s else self._trained_on(),
+                shared_s=self._shared_s(),
             ),
             complexity=Complexity(
                 parameters=complexity.parameters(candidate.model),
@@ -217,6 +220,13 @@ class Job:
             parts.append(self.cell.model.trained_s)
         known = [part for part in parts if part is not None]
         return own_s + sum(known) if len(known) == len(parts) else None
+
+    def _shared_s(self) -> float | None:
+        """The training of the baseline that the cell continues; 0 where it continues none, None where it is unknown."""
+        if "parent" not in self.needed:
+            return 0.0
+        parent = self.needed["parent"].result
+        return parent.timing.train_total_s if parent.technique == BASELINE else parent.timing.shared_s
 
     def _trained_on(self, *own: str) -> str:
         """The machines of all training that led to the exported model; empty where one is unknown."""

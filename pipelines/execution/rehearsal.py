@@ -39,7 +39,8 @@ def rehearse(
 ) -> None:
     """Apply a technique without training and, if it would train, convert what comes out.
 
-    optimize: builds the network and applies the technique. verify: also convert and verify what is not trained.
+    optimize: builds the network and applies the technique. verify: also convert and verify what is not trained. What
+    holds before a training is verified in any case.
     Raises ValueError with the layer's name and kind, EffectError where the verification fails.
     """
     given = {name: getattr(trainer, name) for name in ("settings", "data", "dataset", "seed")}
@@ -62,6 +63,8 @@ def rehearse(
             export(candidate, trainer.data, path)
         if not idle.fits:
             technique.verify(candidate, path)
+        elif technique.last.HOLDS_UNTRAINED:
+            technique.last.verify(candidate, path)
 
 
 @contextmanager

@@ -127,4 +127,6 @@ def _same_machines(one: Timing, other: Timing) -> bool:
 def _training_ratio(timing: Timing, baseline_s: float | None) -> tuple[float, float, float] | None:
     if timing.train_total_s is None or baseline_s is None:
         return None
-    return verdict.training_ratio(timing.train_s, timing.train_total_s, baseline_s)
+    # An older record does not tell; a chain's then counts as a training of its own.
+    shared_s = timing.train_total_s - timing.train_s if timing.shared_s is None else timing.shared_s
+    return verdict.training_ratio(shared_s, timing.train_total_s, baseline_s)

@@ -171,9 +171,16 @@ class _Quantized:
         # Normalizations of a negative scale give the file's filters the other sign.
         mirrored = np.sign((self.codes * np.sign(values)).sum(axis=1)) * np.sign(book.factors)
         self._store((codes[book.places(values)] * mirrored[:, None] * (values != 0)).astype(np.int8))
-        # The largest weight of a filter had the code 127.
-        most = abs(values).max(axis=1)
-        scales = self.scales * np.where(self._full, abs(book.factors) * top / np.where(most > 0, most, 1), 1)
+        # The largest weight of a filter had the code 127. Where it had another, as learnt ranges may be a step older
+        # than the weights, all codes tell the scale.
+        most, squares = abs(values).max(axis=1), (values**2).sum(axis=1)
+        per_value = np.where(
+            self._full,
+            MAX_INT8 / np.where(most > 0, most, 1),
+            abs(self.codes * values).sum(axis=1) / np.where(squares > 0, squares, 1),
+        )
+        factors = per_value * abs(book.factors) * top / MAX_INT8
+        scales = self.scales * np.where(factors > 0, factors, 1)
         self._rescale_bias(self.scales / scales)
         self.tensor.quantization.scale = scales.astype(np.float32)
 

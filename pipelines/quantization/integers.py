@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -45,7 +48,7 @@ def quantized(calibrated_model: bytes, *, float_layers: Sequence[str] = (), floa
 def int16x8(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> bytes:
     """A float32 model with int16 activations and int8 weights; float32 in and out.
 
-    images: as for `int8`. Biases have 32 bits wherever they suffice.
+    images: as for `int8`. Biases have 32 bits wherever they suffice. Raises ValueError where LiteRT does not load it.
     """
     import tensorflow as tf
     from tensorflow.lite.python.optimize.calibrator import Calibrator
@@ -57,4 +60,25 @@ def int16x8(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> bytes:
     quantize = Calibrator(flatbuffer).calibrate_and_quantize(
         representative, tf.float32, tf.float32, allow_float=False, activations_type=tf.int16, bias_type=tf.int64
     )
-    return with_narrow_biases(bytes(quantize))
+    made = with_narrow_biases(bytes(quantize))
+    _check_loads(made)
+    return made
+
+
+def _check_loads(flatbuffer: bytes) -> None:
+    """Raise ValueError where LiteRT does not load the model.
+
+    It ends its whole process where int16 operators, such as a subtraction, have scales that it cannot multiply by.
+    """
+    program = (
+        "import sys; from ai_edge_litert.interpreter import Interpreter; Interpreter(sys.argv[1]).allocate_tensors()"
+    )
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        file.write(flatbuffer)
+        file.flush()
+        done = subprocess.run([sys.executable, "-c", program, file.name], capture_output=True, check=False)
+    if done.returncode:
+        raise ValueError(
+            f"LiteRT does not load this network with 16-bit activations (exit status {done.returncode}): choose "
+            "technique=quantize_int8"
+        )

@@ -62,7 +62,8 @@ def why(comparison: Comparison, found: Shortlist | None) -> str:
     ratios = _times(row.times_smaller, "smaller", "larger"), _times(row.times_faster, "faster", "slower")
     gains = [text for text in ratios if text] or ["neither smaller nor faster"]
     own, other = row.entry.train_s.value, best.train_s.value
-    training = _times(other / own if own > 0 else math.nan, "less", "more")
+    machines = {run.training_machines for entry in (row.entry, best) for run in entry.runs}
+    training = _times(other / own if own > 0 and len(machines) == 1 else math.nan, "less", "more")
     sentences = [f"{name} is the fittest cell {_among(row)}: it is {loss} {names[best.label]}, and {listed(gains)}."]
     if training:
         sentences.append(f"It took {training} training.")

@@ -17,6 +17,7 @@ MAJORITY_SHARE, MAJORITY_P_VALUE = "test/majority_share", "test/majority_p_value
 FILE_HASH = "model.file_sha256"
 TEST_MS = "time/test_ms_p50"
 OWN_TRAIN_S, TRAIN_S = "time/train_s", "time/train_total_s"
+SHARED_TRAIN_S = "time/train_shared_s"
 FILE_BYTES, COMPRESSED_BYTES = "size/file_bytes", "size/compressed_bytes"
 # Criteria of the score: the first changes with the device, and an unknown training time leaves the second out.
 TEST_TIME, TRAIN_TIME = "test_time", "train_time"
@@ -89,6 +90,7 @@ def metrics_of(result: CellResult) -> dict[str, float]:
         del metrics[term_of(TRAIN_TIME)]
     else:
         metrics[TRAIN_S] = timing.train_total_s
+        metrics |= {SHARED_TRAIN_S: timing.shared_s} if timing.shared_s else {}
     metrics |= result.metrics
     metrics |= {f"energy/train_{name}_j": value for name, value in result.joules.items() if math.isfinite(value)}
     if result.comparison is not None:

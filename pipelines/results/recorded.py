@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.results.metrics import ACCURACY, CHANCE, MAJORITY_P_VALUE, MAJORITY_SHARE, OWN_TRAIN_S, TRAIN_S
+from pipelines.results.metrics import (
+    ACCURACY,
+    CHANCE,
+    MAJORITY_P_VALUE,
+    MAJORITY_SHARE,
+    OWN_TRAIN_S,
+    SHARED_TRAIN_S,
+    TRAIN_S,
+)
 from pipelines.results.records import Delegation
 from pipelines.results.verdict import no_better_than_majority
 
@@ -126,14 +134,15 @@ class RecordedCell:
 
     @property
     def trainings(self) -> tuple[float, ...]:
-        """Seconds of the trainings that led to its exported model: of those before the cell, and its own.
+        """Seconds of the trainings that led to its exported model: of its baseline, of others before it, and its own.
 
-        Empty where a part is unknown. Cells that started from one training have equal first seconds.
+        Empty where a part is unknown. Cells that started from one training have the same seconds of it.
         """
         if self.train_unknown:
             return ()
         total, own = self.metrics[TRAIN_S], self.metrics.get(OWN_TRAIN_S, 0.0)
-        return tuple(part for part in (round(total - own, 6), own) if part > 0)
+        shared = self.metrics.get(SHARED_TRAIN_S, 0.0)
+        return tuple(part for part in (round(shared, 6), round(total - own - shared, 6), own) if part > 0)
 
     @property
     def uninformed(self) -> str | None:

@@ -43,7 +43,9 @@ class Timing:
 
     train_s: its own training; train_total_s adds that of its parent cell, teacher or donor and that before any cell,
     None where a part is unknown. optimize_s: the whole technique, its training included; convert_s: the export.
-    trained_on: the machines of all that training, joined by `; `; empty in records that are older than it.
+    trained_on: the machines of all that training, joined by `; `; empty in records that are older than it. shared_s:
+    the part of the total that is the training of the baseline, which the cell continues; 0 where it continues none,
+    None where that is unknown or the record is older.
     """
 
     train_s: float
@@ -51,6 +53,7 @@ class Timing:
     optimize_s: float
     convert_s: float
     trained_on: str = ""
+    shared_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,10 @@ def _rows(result: CellResult) -> list[Row]:
     if baseline is None:
         return [*rows, ("score", f"{SCORE.text(score)} dB", "", "", "")]
     gain = baseline.gain.total
-    return [*rows, ("score", f"{SCORE.text(score)} dB", f"{SCORE.text(score - gain)} dB", "", f"{GAIN.text(gain)} dB")]
+    # Own score and gain differ by the training time where that does not compare.
+    known = None not in (result.timing.train_total_s, baseline.baseline_train_s)
+    other_score = f"{SCORE.text(score - gain)} dB" if result.compares_trainings or not known else ""
+    return [*rows, ("score", f"{SCORE.text(score)} dB", other_score, "", f"{GAIN.text(gain)} dB")]
 
 
 def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:

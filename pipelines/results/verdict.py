@@ -66,10 +66,10 @@ def time_verdict(ratio_low: float, ratio_high: float) -> Verdict:
     return "worse" if ratio_low > 1 + TOLERANCE else "tied"
 
 
-def training_ratio(own_s: float, total_s: float, baseline_s: float) -> tuple[float, float, float]:
+def training_ratio(shared_s: float, total_s: float, baseline_s: float) -> tuple[float, float, float]:
     """All training that led to a cell over that of its baseline, with a 95% interval, from one run of each.
 
-    own_s: the part that the cell itself trained for; total_s: with what it started from; baseline_s: the baseline's.
+    shared_s: the part that it continues; total_s: with all that came after; baseline_s: the baseline's.
     A single training has no spread of its own: repeated trainings are taken to scatter by TRAIN_SPREAD, and the ratio
     of two by sqrt(2) times that. A cell that continues its baseline's training shares that time, which then cancels:
     without training of its own, its ratio is 1 for certain.
@@ -77,8 +77,8 @@ def training_ratio(own_s: float, total_s: float, baseline_s: float) -> tuple[flo
     baseline_s = max(TRAIN_FLOOR_S, baseline_s)
     factor = math.exp(Z * math.sqrt(2) * TRAIN_SPREAD)
     ratio = max(TRAIN_FLOOR_S, total_s) / baseline_s
-    if math.isclose(total_s - own_s, baseline_s, rel_tol=1e-6):
-        added = own_s / baseline_s
+    if math.isclose(shared_s, baseline_s, rel_tol=1e-6):
+        added = (total_s - shared_s) / baseline_s
         return ratio, 1 + added / factor, 1 + added * factor
     return ratio, ratio / factor, ratio * factor
 

@@ -1,15 +1,20 @@
 """The description of this machine. Properties that the system does not report are left out."""
 
+import itertools
+import math
 import os
 import platform
 import re
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
+CGROUPS = Path("/sys/fs/cgroup")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 # The variable that names the cards of a process.
 CARDS = "CUDA_VISIBLE_DEVICES"
@@ -56,7 +61,41 @@ def nvidia_cards() -> list[str]:
 def cores() -> int:
     """The number of cores that this process may use: a container or a scheduler may allow fewer than there are."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    there = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, int(min(there, _granted_cores())))
+
+
+def free_memory() -> int:
+    """Bytes that this process can still take, as far as the system tells; no more than the limit of its container."""
+    import psutil
+
+    limits = (limit for (limit,) in _cgroup(("memory.max",), ("memory/memory.limit_in_bytes",)))
+    return int(min([psutil.virtual_memory().available, *limits]))
+
+
+def _granted_cores() -> float:
+    """Cores whose time the limit of a container is worth; infinite without a limit."""
+    limits = _cgroup(("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+    return min((quota / period for quota, period in limits), default=math.inf)
+
+
+def _cgroup(*versions: Sequence[str]) -> Iterator[list[float]]:
+    """The numbers of each control group of this process, without those that are no limit.
+
+    versions: the files that hold them, in version 2 and in version 1 of control groups. A container sees its own group
+    as the root. Source: https://docs.kernel.org/admin-guide/cgroup-v2.html.
+    """
+    own = ""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        own = next(line for line in lines if line.startswith("0::")).removeprefix("0::").strip("/")
+    folders = [CGROUPS / own, *(CGROUPS / one for one in Path(own).parents)]
+    for folder, names in itertools.product(folders, versions):
+        with suppress(OSError, ValueError):
+            # `max` is no number.
+            found = [float(number) for name in names for number in (folder / name).read_text().split()]
+            if found[0] > 0:
+                yield found
 
 
 def free_space(folder: Path) -> str:

@@ -72,6 +72,8 @@ class Technique(ABC):
 
     NAME: ClassVar[str]
     EFFECT: ClassVar[str | None]
+    # Whether its effect is there before its training already, as it is in the exported model's form and in no weights.
+    HOLDS_UNTRAINED: ClassVar[bool] = False
     # Whether its exported model is of float32, so that another technique can go on from it.
     EXPORTS_FLOAT: ClassVar[bool] = True
 

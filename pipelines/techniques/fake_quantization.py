@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import tf_keras
 
 # Layers after which pixels have the range that they had before.
 _KEEP_RANGE = ("AveragePooling2D", "CenterCrop", "InputLayer", "MaxPooling2D", "Permute", "Reshape", "Resizing")
 _SCALING = ("Normalization", "Rescaling")
+PIXELS = np.array([0.0, 255.0])
 
 
 def fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
@@ -92,12 +94,14 @@ def _with_integer_scaling(model: tf_keras.Model) -> tf_keras.Model:
     import tf_keras
 
     scaling, of_pixels = _scaling_layer(), _layers_of_pixels(model)
-    bounds = np.array([0.0, 255.0])  # of the pixels after each layer of the preprocessing
+    # Of the pixels after each layer of the preprocessing, which may have branches.
+    bounds: dict[str, npt.NDArray[np.float64]] = {}
 
     def exchange(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-        nonlocal bounds
         if layer.name not in of_pixels:
             return layer.__class__.from_config(layer.get_config())
+        before = np.concatenate([bounds.get(name, PIXELS) for name in of_pixels[layer.name]] or [PIXELS])
+        own = bounds[layer.name] = np.array([before.min(), before.max()])
         if type(layer).__name__ == "Rescaling":
             scale, offset = (np.atleast_1d(one).astype(float) for one in (layer.scale, layer.offset))
         elif type(layer).__name__ == "Normalization":
@@ -106,10 +110,10 @@ def _with_integer_scaling(model: tf_keras.Model) -> tf_keras.Model:
             scale, offset = 1 / deviation, -mean / deviation
         else:
             return layer.__class__.from_config(layer.get_config())
-        multiplied = np.outer(scale, bounds)
+        multiplied = np.outer(scale, own)
         low, high = float(multiplied.min()), float(multiplied.max())
         shifted = multiplied + np.reshape(offset, (-1, 1))
-        bounds = np.array([shifted.min(), shifted.max()])
+        bounds[layer.name] = np.array([shifted.min(), shifted.max()])
         return scaling(scale.tolist(), offset.tolist(), low, high, name=layer.name)
 
     copy = tf_keras.models.clone_model(model, clone_function=exchange)
@@ -119,13 +123,13 @@ def _with_integer_scaling(model: tf_keras.Model) -> tf_keras.Model:
     return copy
 
 
-def _layers_of_pixels(model: tf_keras.Model) -> set[str]:
-    """The names of the layers up to the first that computes something else than the pixels' size and scale."""
-    found: set[str] = set()
+def _layers_of_pixels(model: tf_keras.Model) -> dict[str, set[str]]:
+    """The layers up to the first that computes something else than the pixels' size and scale, with their sources."""
+    found: dict[str, set[str]] = {}
     for entry in model.get_config()["layers"]:
         sources = {tensor[0] for node in entry["inbound_nodes"] for tensor in node if isinstance(tensor, list)}
-        if entry["class_name"] in (*_KEEP_RANGE, *_SCALING) and sources <= found:
-            found.add(entry["name"])
+        if entry["class_name"] in (*_KEEP_RANGE, *_SCALING) and sources <= found.keys():
+            found[entry["name"]] = sources
     return found
 
 

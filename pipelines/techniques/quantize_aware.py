@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipelines.quantization.clusters import by_filter, with_shared_codes
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context, Rewritten
+from pipelines.techniques.base import Candidate, Context, EffectError, Rewritten
 from pipelines.techniques.effects import chosen_kernels
 from pipelines.techniques.fake_quantization import fake_quantized, wrappers
 from pipelines.techniques.fine_tuning import FineTuning
@@ -47,6 +47,7 @@ class QuantizeAware(FineTuning):
     NAME = "qat"
     EFFECT = "no float32 tensor"
     EXPORTS_FLOAT = False
+    HOLDS_UNTRAINED = True
 
     preserve: str
 
@@ -72,7 +73,13 @@ class QuantizeAware(FineTuning):
         """The exported model must have integer tensors only."""
         from pipelines.litert.exported_model import tensor_dtypes
 
-        check_integer(self.name, tensor_dtypes(exported_model))
+        try:
+            check_integer(self.name, tensor_dtypes(exported_model))
+        except EffectError as error:
+            raise EffectError(
+                f"{error}, as a layer of several operators learns a range at its end only: choose quantize_int8, which "
+                "measures all ranges"
+            ) from error
 
     def _keep(self, emulated: tf_keras.Model) -> None:
         """Make the kernels keep their zeros and shared values in training.

@@ -96,7 +96,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of batches in an epoch, including a smaller last one."""
+        """Number of batches in an epoch."""
         return math.ceil(len(self.data.train) / self.settings.batch_size)
 
     def fit(

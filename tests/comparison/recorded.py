@@ -63,7 +63,7 @@ def recorded(
     if technique != "baseline":
         metrics |= {"baseline/accuracy_difference": accuracy - 0.8, "baseline/size_ratio": megabytes}
         if train_s is not None:
-            found = training_ratio(own_s, train_s, 10.0)
+            found = training_ratio(train_s - own_s, train_s, 10.0)
             metrics |= dict(zip((TRAIN_RATIO, TRAIN_RATIO_LOW, TRAIN_RATIO_HIGH), found, strict=True))
         metrics |= {f"score/gain_{name}_db": own[name] - other[name] for name in own}
         metrics |= {

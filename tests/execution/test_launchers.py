@@ -1,5 +1,6 @@
 """Sweeps on launchers for more than one process or machine, each for real on loopback; joblib in `test_sweep.py`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -81,6 +82,13 @@ def test_search_gives_pareto_set_and_resumes(tmp_path: Path) -> None:
     assert "Pareto set:" in done.stdout
     # Two choices in four trials: at most two cells and their baseline.
     assert len(place.cells()) == 3
+    # Their times are by their ratio to the baseline's, as a comparison has them, and not of two different minutes.
+    metrics = {run.info.run_id: run.data.metrics for run in place.cells()}
+    (base_ms,) = (one["time/test_ms_p50"] for one in metrics.values() if "baseline/time_ratio" not in one)
+    for path in (tmp_path / "out").glob("*/outcome.json"):
+        outcome = json.loads(path.read_text())
+        expected = base_ms * metrics[outcome["run_id"]]["baseline/time_ratio"]
+        assert outcome["metrics"]["time/test_ms_p50"] == pytest.approx(expected)
     (parent,) = place.sweeps()
     assert parent.info.status == "FINISHED"
     assert any(path.name == "pareto.json" for path in place.files(parent).iterdir())

@@ -132,3 +132,20 @@ def test_cells_of_a_model_of_unknown_time(tmp_path: Path) -> None:
     assert written.returncode == 0, written.stderr
     (page,) = place.folder.rglob("report.html")
     assert "The training time of 2 of 4 runs (mine) is unknown" in page.read_text()
+
+
+@pytest.mark.slow
+def test_a_chain_shares_the_training_of_its_baseline(tmp_path: Path) -> None:
+    """Its fine-tuning is certainly more training, as that of its first step alone is."""
+    place = Place(tmp_path)
+    done = place.run("technique=cluster_quantize_int8", "training.epochs=4", "training.fine_tuning_epochs=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = {run.data.tags["technique"]: run.data.metrics for run in place.cells()}
+    base, cluster, chain = (runs[name] for name in ("baseline", "cluster", "cluster_quantize_int8"))
+    assert "time/train_shared_s" not in base
+    for metrics in (cluster, chain):
+        assert metrics["time/train_shared_s"] == base["time/train_total_s"]
+        assert metrics["baseline/train_ratio_low"] > 1
+    assert chain["time/train_s"] == 0 and chain["time/train_total_s"] == cluster["time/train_total_s"]
+    for name in ("", "_low", "_high"):
+        assert chain[f"baseline/train_ratio{name}"] == pytest.approx(cluster[f"baseline/train_ratio{name}"])

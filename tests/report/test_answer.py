@@ -172,3 +172,13 @@ def test_why_names_the_training_that_decides() -> None:
     assert why(comparison, shortlist(comparison)).endswith(
         "vgg16 qat, and 1.16 times larger. It took 3.09 times less training."
     )
+
+
+def test_trainings_of_two_machines_are_no_sentence() -> None:
+    base, cluster = recorded("baseline"), recorded("cluster", megabytes=0.4, accuracy=0.7)
+    told = {}
+    for machine in ("a GPU", ""):
+        small = replace(SMALL, metrics={**SMALL.metrics, "time/train_total_s": 120.0}, trained_on=machine)
+        comparison = compared(base, small, cluster)
+        told[machine] = why(comparison, shortlist(comparison))
+    assert "It took 12.0 times more training." in told[""] and "training" not in told["a GPU"]

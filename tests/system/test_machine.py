@@ -1,5 +1,8 @@
 import json
+import os
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from pipelines.system import machine
@@ -33,3 +36,33 @@ class TestMachine:
         assert found["cores"] == machine.cores() and found["runtime"].startswith("LiteRT 2.")
         assert {"processor", "memory_gib", "system", "python", "architecture"} <= set(found)
         json.dumps(found)
+
+    @pytest.mark.parametrize(
+        ("files", "cores", "memory"),
+        [
+            ({}, 64, 10**12),
+            ({"cpu.max": "max 100000", "memory.max": "max"}, 64, 10**12),
+            ({"cpu.max": "250000 100000", "memory.max": "8000000000"}, 2, 8 * 10**9),
+            ({"cpu.max": "50000 100000"}, 1, 10**12),
+            ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64, 10**12),
+            (
+                {
+                    "cpu/cpu.cfs_quota_us": "400000",
+                    "cpu/cpu.cfs_period_us": "100000",
+                    "memory/memory.limit_in_bytes": "4000000000",
+                },
+                4,
+                4 * 10**9,
+            ),
+        ],
+        ids=["none", "no limit", "2.5 cores", "half a core", "v1, no limit", "v1"],
+    )
+    def test_limits_of_a_container_count(self, monkeypatch, tmp_path, files, cores, memory):
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text + "\n")
+        monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**12))
+        assert machine.cores() == cores
+        assert machine.free_memory() == memory

@@ -118,6 +118,24 @@ def test_networks_with_other_layers_become_integer_too(tmp_path: Path) -> None:
     assert "float32" not in tensor_dtypes(exported_model)
 
 
+def test_branches_of_the_pixels_have_ranges_of_their_own() -> None:
+    import tf_keras
+
+    from pipelines.techniques.fake_quantization import _with_integer_scaling
+
+    layers = tf_keras.layers
+    image = layers.Input((8, 8, 3))
+    first = layers.Rescaling(1 / 127.5, offset=-1, name="first")(image)
+    second = layers.Rescaling(1 / 255, offset=-0.5, name="second")(layers.Resizing(8, 8)(image))
+    third = layers.Rescaling(2.0, offset=1.0, name="third")(first)
+    model = tf_keras.Model(image, layers.Concatenate()([first, second, third]))
+    found = _with_integer_scaling(model)
+    ranges = {name: (found.get_layer(name).low, found.get_layer(name).high) for name in ("first", "second", "third")}
+    assert {name: pytest.approx(one) for name, one in ranges.items()} == {
+        "first": (0, 2), "second": (0, 1), "third": (-2, 2),
+    }  # fmt: skip
+
+
 def test_layers_of_users_networks_become_integer(tmp_path: Path) -> None:
     """ReLU behind a convolution, a normalization and a dense layer, ReLU6, arithmetic inside, a whole offset."""
     import tf_keras

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import os
 
 import numpy as np
@@ -213,6 +214,17 @@ def test_autotuner_does_not_delay_the_end_of_an_epoch() -> None:
     data, dataset = small_data()
     for batches in (training_batches(data.train, dataset, 16, seed=0), plain_batches(data.test)):
         assert batches.options().autotune.enabled is False
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "expected"),
+    [(65, 64, [33, 32]), (129, 64, [43, 43, 43]), (64, 64, [64]), (10, 64, [10]), (9, 2, [2, 2, 2, 2, 1])],
+)
+def test_no_few_images_are_left_for_the_last_batch(images: int, size: int, expected: list[int]) -> None:
+    split = Split(images=np.zeros((images, 8, 8, 3), np.uint8), labels=np.zeros(images, np.int64))
+    _, dataset = small_data()
+    batches = list(training_batches(split, dataset, size, seed=0))
+    assert [len(y) for _, y in batches] == expected and len(batches) == math.ceil(images / size)
 
 
 def test_labels_stay_with_their_images() -> None:
