@@ -144,7 +144,7 @@ def test_schemes_of_8_bit_weights_share_codes(scheme: str, float_model: Path, tm
 
 
 @pytest.mark.slow
-def test_filters_whose_largest_code_is_smaller_keep_their_weights(float_model: Path) -> None:
+def test_filters_with_a_smaller_largest_code_keep_weights(float_model: Path) -> None:
     """Ranges that were learnt may be a little wider than the weights are after the last step."""
     flatbuffer = without_labels(float_model)
     model = parse(weights.int8_weights(flatbuffer, weights.FILTERS))

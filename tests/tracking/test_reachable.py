@@ -66,7 +66,7 @@ def test_a_server_tells_its_version(text: str, version: str) -> None:
     assert server_version("sqlite:////tmp/mlflow.db") == ""
 
 
-def test_an_older_mlflow_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+def test_an_older_mlflow_is_refused_before_a_training(tmp_path: Path) -> None:
     with server(200, "2.22.1") as uri:
         for command in (["run"], ["sweep", "technique=baseline,quantize_int8"]):
             words = [*command, "dataset=digits", "model=small_cnn", f"tracking.uri={uri}"]
