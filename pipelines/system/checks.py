@@ -53,8 +53,16 @@ def fraction(name: str, value: object, *, zero: bool = False, example: float = 0
     if not ok or not (0 <= value < 1) or (value == 0 and not zero):  # type: ignore[operator]
         raise ValueError(
             f"{name} must be a fraction in {'[' if zero else '('}0, 1){meaning and f', where {example} is {meaning}'}, "
-            f"got {value!r}: set for example {name}={example}"
+            f"got {value!r}: set for example {name}={_of_percent(value) or example}"
         )
+
+
+def _of_percent(value: object) -> str:
+    """The fraction that a percentage, `2%` or 2, was probably meant to be; empty for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%?\s*", str(value))
+    percent = float(found[1]) if found else 0.0
+    is_one = 0 < percent < 100 and (percent > 1 or "%" in str(value))
+    return f"{percent / 100:g}" if is_one else ""
 
 
 def one_of(name: str, value: object, choices: Collection[object]) -> None:
