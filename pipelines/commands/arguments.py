@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -108,7 +109,12 @@ class Location(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The Path."""
-        return super().convert(Path(value).expanduser(), param, ctx)
+        return super().convert(home_expanded(value), param, ctx)
+
+
+def home_expanded(path: str | Path) -> Path:
+    """The path with the home folder for `~`. One that only begins with `~` stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's own raises where there is no such user)
 
 
 def setting(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

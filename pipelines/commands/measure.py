@@ -75,13 +75,13 @@ def command(
     **limits: str | None,
 ) -> None:
     """Measure, or send the figures of an earlier session."""
-    named = [Path(path) for path in (*paths, *(files.split(",") if files else ()))]
+    named = [arguments.home_expanded(path) for path in (*paths, *(files.split(",") if files else ()))]
     _check_chosen(chosen, named, reference)
     if send is not None:
         if not send:
             raise MisuseError("send must be the folder of a session, got nothing: name one below measured/")
         _check_alone(send, chosen)
-        folder = Path(send).expanduser()
+        folder = arguments.home_expanded(send)
         sent = recording.send(folder, chosen.uri)
         print(sent.text(recording.target_of(folder)))
         if sent.lost:
@@ -155,7 +155,7 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
 def _subjects(chosen: Selection, files: Sequence[Path], reference: str | None) -> tuple[list[Subject], Store | None]:
     if files:
         with arguments.checked():
-            return of_files(files, Path(reference) if reference else None), None
+            return of_files(files, arguments.home_expanded(reference) if reference else None), None
     store = chosen.store()
     return of_cells(chosen.cells(store), store), store
 
@@ -219,7 +219,7 @@ def _check_alone(send: str, chosen: Selection) -> None:
     if given:
         name, value = next(iter(given.items()))
         name = {"paths": "files"}.get(name, name)
-        value = value if isinstance(value, str) else ",".join(map(str, value))
+        value = value if isinstance(value, str | Path) else ",".join(map(str, value))
         raise MisuseError(
             f"send takes a session as it was measured, got {name}={value} with send={send}: leave {name} out, or "
             "measure anew without send"

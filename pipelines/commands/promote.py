@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ from pipelines.system import checks, terminal
 from pipelines.system.errors import StoreError
 from pipelines.tracking.client import TEXT_CHARACTERS
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, model_name
+from pipelines.tracking.run_files import LostFilesError
 from pipelines.tracking.tags import PREFIX
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Candidates:
         cells = _newest(found.cells)
         comparability.check_comparable(cells, of_one_sweep=chosen.sweep is not None, chosen_by=chosen.filter)
         if champion:
-            champion = _on_device(champion, store, device) if device else _anchored(champion, store)
+            champion = _on_device(champion, store, registry, device) if device else _anchored(champion, store)
         compared = training_time.comparable([*cells, champion] if champion else cells)
         return cls(
             name=name,
@@ -188,14 +189,15 @@ def _anchored(champion: RecordedCell, store: Store) -> RecordedCell:
     return found
 
 
-def _on_device(champion: RecordedCell, store: Store, device: Device) -> RecordedCell:
+def _on_device(champion: RecordedCell, store: Store, registry: Registry, device: Device) -> RecordedCell:
     """The champion with its times on the device. Raises ValueError where it has none."""
     try:
         return timed([champion], device, store.baselines(champion.dataset)).cells[0]
     except ValueError as error:
+        command = replace(device, place=registry.place(champion.run_id)).command
         raise ValueError(
             f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device}, got none: "
-            f"measure it with `{device.command} --filter \"attributes.run_id = '{champion.run_id}'\"`, or add --anew "
+            f"measure it with `{command} --filter \"attributes.run_id = '{champion.run_id}'\"`, or add --anew "
             "to replace it by the best candidate"
         ) from error
 
@@ -268,7 +270,7 @@ def _remeasured(
             return True
         try:
             return registry.exported_sha256(cell.run_id) == version.sha256
-        except StoreError:
+        except LostFilesError:
             return False
 
     return [cell.run_id for cell in cells if cell.fingerprint == champion.fingerprint and is_same(cell)]

@@ -214,7 +214,7 @@ def possible_scores(entry: Entry, train_spread: float, draws: int, seed: Sequenc
 
 
 def _highest_score(entry: Entry, train_spread: float) -> float:
-    """A bound that an entry's score exceeds with a probability of at most 4 * TAIL_PROBABILITY."""
+    """A bound that an entry's score exceeds with a probability of at most 5 * TAIL_PROBABILITY."""
     from scipy.special import betaincinv, ndtri
 
     accuracy = np.array([betaincinv(*_posterior(entry), 1 - TAIL_PROBABILITY)])
@@ -223,7 +223,7 @@ def _highest_score(entry: Entry, train_spread: float) -> float:
         seeds = mean + error * t_quantile(len(entry.runs) - 1, 1 - 3 * TAIL_PROBABILITY)
         return seeds + float(_accuracy_change(entry, accuracy)[0])
     run = entry.runs[0]
-    # The score is above the bound only if accuracy, latency or one of two training times is better than these.
+    # The score is above the bound only if accuracy, latency or one of three training times is better than these.
     fast = np.array([ndtri(TAIL_PROBABILITY)])
     trainings = np.full((len(run.trainings), 1), train_spread * fast[0])
     return float(_scores(entry, accuracy, fast, trainings)[0])

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.datasets.locked_files import Lock, allocate, status, to_disk, touch, write_atomically
+from pipelines.datasets.locked_files import Lock, allocate, other_folder, status, to_disk, touch, write_atomically
 from pipelines.system import stopwatch
 
 log = logging.getLogger("opscore")
@@ -208,7 +208,7 @@ class Cache:
     def _disk_full(self, size: int) -> OSError:
         return OSError(
             f"OPSCORE_CACHE must have {amount(size + SPARE_BYTES)} free for the decoded images, "
-            f"got {amount(self._free())} in {self.folder}: make room there, or export OPSCORE_CACHE=/var/tmp/opscore"
+            f"got {amount(self._free())} in {self.folder}: make room there, or export OPSCORE_CACHE={other_folder()}"
         )
 
     def _stored(self, key: str) -> Stored:
@@ -253,7 +253,7 @@ class Cache:
         if not (self.folder.is_dir() and os.access(self.folder, os.W_OK | os.X_OK)):
             raise ValueError(
                 f"OPSCORE_CACHE must be a writable folder, got {self.folder.parent}: "
-                "export OPSCORE_CACHE=/var/tmp/opscore"
+                f"export OPSCORE_CACHE={other_folder()}"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,11 @@ SPLITS = ("train", "validation", "test")
 _EXTRA = r"[\W_]*(set|data|images?|imgs?|split)?[\W_]*\d*"
 _SPLIT = {
     "train": re.compile(rf"(train(ing)?|trn){_EXTRA}"),
-    "validation": re.compile(rf"(val(id(ation)?)?|dev(elopment)?){_EXTRA}"),
+    "validation": re.compile(rf"(val(id(ation|ate)?)?|dev(elopment)?){_EXTRA}"),
     "test": re.compile(rf"(test(ing)?|tst|eval(uation)?){_EXTRA}"),
 }
 # The end of a longer name, as in `seg_train` and `asl_alphabet_test`.
 _LAST_WORD = re.compile(r"[^\W_]+$")
-_IMAGES = re.compile(r"(jpeg|png)?im(age|g)s?|pictures|pics|photos")
-_ANNOTATIONS = re.compile(r"(annot?(ation)?|label|mask|trimap|segmentation|bbox|xml|json|meta(data)?|list)s?")
 # Parts of one dataset for cross-validation, or as they were downloaded.
 _PART = re.compile(r"(fold|part|batch|shard|chunk|set|disk|zip)[\W_]*\d+")
 Classes = dict[str, list[Path]]
@@ -63,10 +62,13 @@ def find(root: Path) -> Layout:
     by_split = _by_split(folders)
     if by_split:
         listing.note_files(start, skipped)
-        skipped.folders += [folder for folder in folders if folder not in by_split.values()]
+        for folder in folders:
+            if folder not in by_split.values():
+                skipped.leave(folder)
         files = {split: _classes(_unwrapped(folder, skipped, split), skipped) for split, folder in by_split.items()}
     else:
         _check_no_parts(folders, root)
+        _check_no_dataset(folders, root)
         files = _splits_within(_classes(start, skipped), start)
     layout = Layout(files=files, left_out=skipped.sentence(root))
     _check(layout, root, skipped)
@@ -76,6 +78,12 @@ def find(root: Path) -> Layout:
 def _check(layout: Layout, root: Path, skipped: Skipped) -> None:
     shown, names = printable(root), layout.class_names
     if len(names) < 2:
+        inner = [one for one in listing.folders(root) if len(listing.folders(one)) > 1]
+        if len(inner) == 1:
+            raise ValueError(
+                f"{shown} must have one folder with images for each of at least 2 classes, got several folders in "
+                f"{printable(Path(inner[0].name))}: set " + shlex.quote(f"dataset.path={printable(inner[0])}")
+            )
         given = f"{len(skipped.images)} images directly" if skipped.images else f"{', '.join(names) or 'none'}"
         raise ValueError(
             f"{shown} must have one folder with images for each of at least 2 classes, got {given}: make one folder "
@@ -83,10 +91,9 @@ def _check(layout: Layout, root: Path, skipped: Skipped) -> None:
         )
     if "train" not in layout.files:
         given = " and ".join(layout.files)
-        raise ValueError(
-            f"{shown} must hold a folder train with the class folders, got {given} alone: add train, or move the class "
-            "folders up"
-        )
+        others = [printable(Path(one.name)) for one in skipped.unused if len(listing.folders(one)) > 1]
+        mend = f"rename {others[0]} to train, if it is that" if others else "add train, or move the class folders up"
+        raise ValueError(f"{shown} must hold a folder train with the class folders, got {given} alone: {mend}")
     for split, by_class in layout.files.items():
         if absent := [name for name in names if name not in by_class]:
             other = next(one for one in layout.files if absent[0] in layout.files[one])
@@ -109,6 +116,23 @@ def _check_no_parts(folders: Sequence[Path], root: Path) -> None:
         )
 
 
+def _check_no_dataset(folders: Sequence[Path], root: Path) -> None:
+    """Raise ValueError where one folder of several is a dataset of its own, with folders of splits for its classes."""
+    for one in folders if len(folders) > 1 else ():
+        inner = one
+        while len(below := listing.folders(inner)) == 1 and not listing.has_images(inner):
+            inner = below[0]
+        splits = [each for each in below if split_of(each.name)]
+        classes = {each: [] if listing.has_images(each) else listing.folders(each) for each in splits}
+        if len(splits) > 1 and all(len(found) > 1 for found in classes.values()):
+            names = " and ".join(printable(Path(each.name)) for each in splits)
+            raise ValueError(
+                f"{printable(root)} must hold class folders or folders of the splits, got "
+                f"{printable(one.relative_to(root))}, which holds {names} with class folders: set "
+                + shlex.quote(f"dataset.path={printable(inner)}")
+            )
+
+
 def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
     """The folders of the splits; empty where the folders are classes, one of which may be called `train`."""
     found = {split: [one for one in folders if split == split_of(one.name)] for split in SPLITS}
@@ -128,6 +152,9 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
             "and put the images there, or, if their classes are not known, move it out of the dataset"
         )
     split = [one for one in by_split.values() if one not in classes and len(listing.folders(one)) > 1]
+    # Where train is missing, another folder may be it: that is said later.
+    if split and not classes and "train" not in by_split and any(len(listing.folders(one)) > 1 for one in folders):
+        return by_split
     other = next((one for one in (*classes, *folders) if one not in split), None)
     if split and other and (classes or len(by_split) == 1):
         names = listed([printable(Path(one.name)) for one in listing.folders(split[0])])
@@ -172,17 +199,30 @@ def _classes(folder: Path, skipped: Skipped) -> Classes:
 
 
 def _splits_within(classes: Classes, root: Path) -> dict[str, Classes]:
-    """Images by split, where all images of each class are in folders for splits; else all as one `train`."""
+    """Images by split, where all images of each class are in folders for splits; else all as one `train`.
+
+    Raises ValueError where only some are in such folders.
+    """
     found: dict[str, Classes] = {split: {} for split in SPLITS}
+    elsewhere: list[Path] = []
     for name, files in classes.items():
         for file in files:
             below = file.relative_to(root).parts[1:-1]
             split = split_of(below[0]) if below else None
             if split is None:
-                return {"train": classes}
-            found[split].setdefault(name, []).append(file)
+                elsewhere.append(file)
+            else:
+                found[split].setdefault(name, []).append(file)
     found = {split: by_class for split, by_class in found.items() if by_class}
-    return found if "train" in found and len(found) > 1 else {"train": classes}
+    if "train" not in found or len(found) == 1:
+        return {"train": classes}
+    if elsewhere and all(found["train"].keys() == by_class.keys() == classes.keys() for by_class in found.values()):
+        raise ValueError(
+            f"{printable(root)} must have all images of its classes in folders of the splits, as most are in "
+            f"{' and '.join(found)}, got {printable(elsewhere[0].relative_to(root))}: move it into one of them, or out "
+            "of the dataset"
+        )
+    return {"train": classes} if elsewhere else found
 
 
 def class_name(folder: Path) -> str:
@@ -201,13 +241,14 @@ def _unwrapped(folder: Path, skipped: Skipped, split: str | None = None) -> Path
         folders = listing.folders(folder)
         if listing.has_images(folder):
             return folder
-        pictures = [one for one in folders if _IMAGES.fullmatch(one.name.casefold())]
-        annotations = [one for one in folders if _ANNOTATIONS.fullmatch(one.name.casefold())]
-        inner = folders[0] if len(folders) == 1 else pictures[0] if len(pictures) == 1 and annotations else None
-        if inner is None or len(folders) > 1 + (len(annotations) if inner in pictures else 0):
+        beside = listing.annotation_folders(folders)
+        left = [one for one in folders if one not in beside]
+        if len(left) != 1:
             return folder
+        inner = left[0]
         if split_of(inner.name) not in (None, split) or not listing.folders(inner):
             return folder
-        skipped.folders += [one for one in folders if one != inner]
+        for one in beside:
+            skipped.leave(one)
         skipped.other += listing.files(folder)
         folder = inner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ _CAMERA = {
     ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heics", ".heif", ".hif", ".jxl", ".nef", ".orf", ".raf", ".rw2",
 }  # fmt: skip
 MAX_NAMED = 3
+_IMAGES = re.compile(r"(jpeg|png)?im(age|g)s?|pictures|pics|photos")
+_ANNOTATIONS = re.compile(r"(annot?(ation)?|label|mask|trimap|segmentation|bbox|xml|json|meta(data)?|list)s?")
 
 
 @dataclass(kw_only=True)
@@ -40,6 +43,7 @@ class Skipped:
     other: list[Path] = field(default_factory=list)
     images: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
+    unused: list[Path] = field(default_factory=list)
     products: set[Path] = field(default_factory=set)
 
     def sentence(self, root: Path) -> str:
@@ -48,11 +52,17 @@ class Skipped:
             _counted(self.other, "file that is no image", "files that are no images", root),
             _counted(self.images, "image outside the class folders", "images outside the class folders", root),
             _counted(self.folders, "folder without images in it", "folders without images in it", root),
+            _counted(self.unused, "folder of other images", "folders of other images", root),
             _counted(sorted(self.products), "folder of opscore's output", "folders of opscore's output", root),
             f"{len(self.hidden)} hidden" if self.hidden else "",
         ]
         counts = "; ".join(filter(None, parts))
         return f"left out of {printable(root)}: {counts}" if counts else ""
+
+    def leave(self, folder: Path) -> None:
+        """Count a folder as skipped, with images or without."""
+        has_one = next(images(folder, Skipped(), frozenset()), None) is not None
+        (self.unused if has_one else self.folders).append(folder)
 
 
 def entries(folder: Path) -> list[tuple[Path, bool]]:
@@ -115,13 +125,23 @@ def images(folder: Path, skipped: Skipped, above: frozenset[tuple[int, int]]) ->
         skipped.folders.append(folder)
         return
     note_hidden(folder, skipped)
-    for path, is_folder in entries(folder):
-        if is_folder:
+    there = entries(folder)
+    beside = annotation_folders([path for path, is_folder in there if is_folder])
+    for path, is_folder in there:
+        if path in beside:
+            skipped.leave(path)
+        elif is_folder:
             yield from images(path, skipped, above | {this})
         elif is_image(path):
             yield path
         else:
             skipped.other.append(path)
+
+
+def annotation_folders(there: Sequence[Path]) -> list[Path]:
+    """Of the folders in a folder, those of masks, labels and the like next to the one of the images they are about."""
+    pictures = [one for one in there if _IMAGES.fullmatch(one.name.casefold())]
+    return [one for one in there if _ANNOTATIONS.fullmatch(one.name.casefold())] if len(pictures) == 1 else []
 
 
 def is_hidden(name: str) -> bool:

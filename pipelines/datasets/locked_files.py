@@ -13,6 +13,11 @@ import numpy as np
 from pipelines.system.locks import NoLocksError, lock
 
 
+def other_folder() -> str:
+    """A folder for OPSCORE_CACHE on another disk than most people's, which no other user has."""
+    return f"/var/tmp/opscore-{os.getuid()}"
+
+
 class Lock:
     """An `flock` on a file, as a context. The system releases it when its process dies."""
 
@@ -45,7 +50,7 @@ class Lock:
         except NoLocksError as error:
             raise OSError(
                 f"OPSCORE_CACHE must be on a file system with locks, got {self.path.parent}: for example `export "
-                "OPSCORE_CACHE=/var/tmp/opscore`"
+                f"OPSCORE_CACHE={other_folder()}`"
             ) from error
 
     @property

@@ -12,6 +12,9 @@ import numpy as np
 from pipelines.datasets.pixels import DARK
 from pipelines.system import mapped
 
+# Fewer dark images than this fraction may be pictures of the night.
+DARK_SHARE = 0.01
+
 if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData, Images, Split
 
@@ -53,20 +56,21 @@ def duplicates(train: Split, validation: Split, test: Split) -> str:
 
 
 def dark(images: Images) -> str:
-    """One sentence where no pixel of any image is bright, as of 12 bits in files of 16; else empty."""
-    brightest = max((int(block.max()) for block in mapped.blocks(images)), default=DARK)
-    if brightest >= DARK:
+    """One sentence where many images have no bright pixel, as of 12 bits in files of 16; else empty."""
+    count = sum(int((block.reshape(len(block), -1).max(axis=1) < DARK).sum()) for block in mapped.blocks(images))
+    if count < max(1, DARK_SHARE * len(images)):
         return ""
     return (
-        f"the brightest pixel of all images is {brightest} of 255: if the files have a scale of their own, such as 12 "
-        "bits in 16, save them with their brightest value as white"
+        f"{'all' if count == len(images) else f'{count:,} of {len(images):,}'} images have no pixel of {DARK} or more, "
+        "of 255: if their files have a scale of their own, such as 12 bits in 16, save them with their brightest value "
+        "as white"
     )
 
 
-def resized(image_size: int, input_size: int | None, *, can_be_larger: bool) -> str:
+def resized(image_size: int, input_size: int | None, *, can_be_larger: bool, is_fixed: bool) -> str:
     """One sentence where a network's input has fewer pixels than the dataset's images, or needlessly more; else empty.
 
-    can_be_larger: whether the dataset can give larger images.
+    can_be_larger: whether the dataset can give images of another size. is_fixed: whether the network takes no other.
     """
     if input_size is None or input_size == image_size or (input_size > image_size and not can_be_larger):
         return ""
@@ -75,10 +79,10 @@ def resized(image_size: int, input_size: int | None, *, can_be_larger: bool) -> 
             f"the network sees {input_size}x{input_size} pixels, and images of {image_size}x{image_size} are enlarged: "
             f"dataset.image_size={input_size} keeps their detail"
         )
-    return (
-        f"the network sees {input_size}x{input_size} of {image_size}x{image_size} pixels: "
-        f"model.input_size={image_size} lets it see all of them"
-    )
+    sees = f"the network sees {input_size}x{input_size} of {image_size}x{image_size} pixels"
+    if not is_fixed:
+        return f"{sees}: model.input_size={image_size} lets it see all of them"
+    return f"{sees}: dataset.image_size={input_size} reads them as it takes them" if can_be_larger else f"{sees} each"
 
 
 def listed(values: Sequence[object]) -> str:

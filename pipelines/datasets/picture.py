@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from pipelines.system.exif import ORIENTATION, TURNS
 
 # Pillow's modes of more than 8 bits a channel, all of them grey.
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -60,11 +62,17 @@ def printable(path: Path) -> str:
 
 
 def _as_seen(image: Image.Image) -> Image.Image:
-    turned = ImageOps.exif_transpose(image)
+    turned = turn(image)
     if turned.mode in SIXTEEN_BITS or turned.mode == "F":
         turned = Image.fromarray(_in_8_bits(np.asarray(turned)))
     seen = turned.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+
+
+def turn(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says. Pillow's own function also writes all EXIF tags, whatever is in them."""
+    method = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    return image if method is None else image.transpose(method)
 
 
 def _in_8_bits(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

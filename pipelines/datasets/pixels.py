@@ -155,13 +155,13 @@ def _range_mend(name: str, images: Array, low: float, high: float) -> str:
 
 
 def _as_uint8(images: Array, factor: int, done: list[str]) -> npt.NDArray[np.uint8]:
-    if images.dtype == np.uint8:
+    if images.dtype == np.uint8 and factor == 1:
         return images
     result = np.empty(images.shape, np.uint8)
     at, whole = 0, True
     # A block at a time: floats of many images take four or eight times as much memory.
     for block in mapped.blocks(images):
-        values = np.rint(block * factor) if images.dtype.kind == "f" else block
+        values = np.rint(block * factor) if images.dtype.kind == "f" else block.astype(np.uint8) * np.uint8(factor)
         whole = whole and bool((values == block).all())
         result[at : at + len(block)] = values
         at += len(block)

@@ -9,6 +9,7 @@ import numpy as np
 from pipelines.litert.exported_model import Ends, ends
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.runtimes.base import named
+from pipelines.system.exif import ORIENTATION, TURNS
 
 TEXT = '''\
 """Classify image files: python {name} image.jpg
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 {imports}
-from PIL import Image, ImageOps
+from PIL import Image
 
 MODEL = Path(__file__).with_name("{model}")
 LABELS = Path(__file__).with_name("{labels}").read_text(encoding="utf-8").splitlines()
@@ -29,7 +30,7 @@ failed = [] if sys.argv[1:] else [__doc__]
 for path in sys.argv[1:]:
     try:
         {image}
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:
         failed.append(f"{{path}}: {{error}}")
         continue
     pixels = {pixels}
@@ -39,7 +40,9 @@ sys.exit("\\n".join(failed) or 0)
 '''
 # An image as `datasets.picture.read` reads it, but for grey ones of floats.
 IMAGE = """\
-image = ImageOps.exif_transpose(Image.open(path))
+image = Image.open(path)
+turn = {turns}.get(image.getexif().get({orientation}))  # upright, as a camera noted
+image = image if turn is None else image.transpose(turn)
 if image.mode.startswith("I"):  # grey of 16 bits
     image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
 image = image.convert("RGBA")
@@ -55,7 +58,8 @@ def program(path: Path, runtime: str, threads: int) -> str:
     """
     form, lines = ends(path), named(runtime).program(threads)
     height, width, _ = form.image_shape
-    image = IMAGE.format(width=width, height=height)
+    turns = {number: int(method) for number, method in TURNS.items()}
+    image = IMAGE.format(width=width, height=height, turns=turns, orientation=ORIENTATION)
     return TEXT.format(
         name=PROGRAM,
         package=lines.package,

@@ -49,6 +49,9 @@ def _cell_or_reason(config: DictConfig) -> Cell | str:
     try:
         cell = cell_of(config)
         preflight(cell)
+    except BrokenPipeError:
+        # Of the terminal's side: nobody reads any more.
+        raise
     except (ValueError, OSError) as error:
         return str(error)
     return cell

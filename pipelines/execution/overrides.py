@@ -138,7 +138,7 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
     """
     line = [word] if line is None else line
     name, separator, value = word.partition("=")
-    if is_text(name):
+    if is_text(name) and not re.search(r"[\[({]", value):
         # No shell expands it after `dataset.path=`. A grid has several.
         value = ",".join(map(os.path.expanduser, value.split(",")))
         word = f"{name}{separator}{value}"

@@ -42,7 +42,9 @@ def preflight(cell: Cell) -> None:
     cell.model.preflight(shape)
     cell.model.check_classes(data.class_names)
     cell.dataset.check_shift(min(shape[:2]))
-    note = resized(min(shape[:2]), cell.model.side, can_be_larger=hasattr(cell.dataset, "image_size"))
+    own = (min(shape[:2]), cell.model.side)
+    can_be_larger = getattr(cell.dataset, "image_size", None) is not None
+    note = resized(*own, can_be_larger=can_be_larger, is_fixed=cell.model.input_size is None)
     _print_once("\n".join(textwrap.wrap(note, 79, subsequent_indent="  ")))
     for role, needed in cell.needs.items():
         if role == "source" or needed.source is not None:

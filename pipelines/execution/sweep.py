@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from pipelines.results.outcome import Outcome
 from pipelines.results.words import number_of
 from pipelines.system import guard, terminal
 from pipelines.system.stopwatch import PARTS
+from pipelines.tracking.address import place_options
 
 if TYPE_CHECKING:
     from pipelines.comparison.shortlist import Shortlist
@@ -99,6 +101,7 @@ class Sweep:
         self._swept = [] if self._search else [key for key, values in grid.axes(config).items() if len(values) > 1]
         self._run = run
         self._folder = folder
+        self._place = place_options(run.store.experiment, config.tracking.uri)
         self._total = total
         self._outcomes: dict[int, Outcome] = {}
         self._read: set[Path] = set()
@@ -175,24 +178,22 @@ class Sweep:
         def summary(width: float) -> str:
             lists = (shortlist_text.titled(dataset, listed, width) for dataset, listed in shortlists.items())
             only = "".join(datasets) if len(datasets) == 1 and width < terminal.UNLIMITED else ""
-            return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, width=width)])
+            return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, place=self._place, width=width)])
 
-        try:
+        with suppress(BrokenPipeError):
             print(f"\n{summary(terminal.columns())}\n", flush=True)
-        finally:
-            # Also where the reader of a pipe has ended.
-            report = self._report(cells, read)
-            self._run.close(
-                outcomes,
-                summary=summary(terminal.UNLIMITED),
-                note=shortlist_note.note(shortlists),
-                files=list(self._folder.glob("pareto.json")),
-                report=report.parent if report else None,
-                seconds=time.monotonic() - self._began,
-                spent=spent,
-                status="KILLED" if interrupted else "FAILED" if failed else "FINISHED",
-                problem="; ".join(filter(None, [why, problem])),
-            )
+        report = self._report(cells, read)
+        self._run.close(
+            outcomes,
+            summary=summary(terminal.UNLIMITED),
+            note=shortlist_note.note(shortlists),
+            files=list(self._folder.glob("pareto.json")),
+            report=report.parent if report else None,
+            seconds=time.monotonic() - self._began,
+            spent=spent,
+            status="KILLED" if interrupted else "FAILED" if failed else "FINISHED",
+            problem="; ".join(filter(None, [why, problem])),
+        )
         if report is not None:
             print(f"report  {report}")
         store = self._run.store
@@ -270,7 +271,8 @@ class Sweep:
             if now - self._last_news > STILL_AT_WORK_S:
                 self._last_news = now
                 if self._live is None:
-                    print("\n".join(self._at_work()), flush=True)
+                    with suppress(BrokenPipeError):
+                        print("\n".join(self._at_work()), flush=True)
 
     def _at_work(self) -> list[str]:
         """How far the sweep is, and what its cells do."""
@@ -284,16 +286,19 @@ class Sweep:
         if at_store and len(self._outcomes) + len(found) < self._total:
             # Their folders are on other machines.
             found.extend((outcome, None) for outcome in self._run.outcomes(known=self._outcomes.keys()))
-        new = False
+        lines = []
         for outcome, log_path in found:
             if outcome.number in self._outcomes:
                 continue
-            new, self._outcomes[outcome.number] = True, outcome
+            self._outcomes[outcome.number] = outcome
             self._last_news = time.monotonic()
             output = log_path if log_path and log_path.exists() else None
-            print(progress_line(outcome, len(self._outcomes), self._total, swept=self._swept, log=output), flush=True)
-        if new:
+            lines.append(progress_line(outcome, len(self._outcomes), self._total, swept=self._swept, log=output))
+        if lines:
             self._run.count(Counter(outcome.status for outcome in self._outcomes.values()), self._total)
+            # The cells go on without a reader, and their results are recorded.
+            with suppress(BrokenPipeError):
+                print("\n".join(lines), flush=True)
 
     def _unread(self) -> list[Path]:
         found = sorted(set(self._folder.glob(f"*/{OUTCOME}")) - self._read)

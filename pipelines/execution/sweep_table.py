@@ -19,16 +19,22 @@ IN_THE_NAME = ("model=", "dataset=", "technique=")
 
 
 def summary_of(
-    outcomes: Sequence[Outcome], spent: Mapping[str, float], *, dataset: str = "", width: float = terminal.UNLIMITED
+    outcomes: Sequence[Outcome],
+    spent: Mapping[str, float],
+    *,
+    dataset: str = "",
+    place: str = "",
+    width: float = terminal.UNLIMITED,
 ) -> str:
     """The table of the outcomes, notes on them, and the time, for a terminal of `width` columns.
 
-    spent: seconds by part. dataset: the name of the only dataset, which the table leaves out.
+    spent: seconds by part. dataset: the name of the only dataset, which the table leaves out. place: the options by
+    which a command finds the cells.
     """
     if not outcomes:
         return "no cell has run"
     notes = (*_uninformed(outcomes), *_train_unknown(outcomes), _spent(spent))
-    return "\n".join([_table(outcomes, dataset, width), *(wrapped(note, width) for note in notes if note)])
+    return "\n".join([_table(outcomes, dataset, place, width), *(wrapped(note, width) for note in notes if note)])
 
 
 def progress_line(
@@ -66,7 +72,7 @@ def duration(seconds: float) -> str:
     return f"{rounded // 3600} h {rounded % 3600 // 60} min"
 
 
-def _table(outcomes: Sequence[Outcome], dataset: str, width: float) -> str:
+def _table(outcomes: Sequence[Outcome], dataset: str, place: str, width: float) -> str:
     """A row per cell, without the overrides that all cells share or that the cell's name shows."""
     shared = set.intersection(*(set(outcome.overrides) for outcome in outcomes))
     own = [
@@ -93,7 +99,7 @@ def _table(outcomes: Sequence[Outcome], dataset: str, width: float) -> str:
         TextColumn(heading="took", texts=[duration(outcome.seconds) for outcome in outcomes], rank=2),
         TextColumn(heading="run", texts=[outcome.run_id[:8] for outcome in outcomes], rank=3),
     ]
-    return fitted(columns, width, more="a wider terminal, or `opscore compare --sweep last --wide`")
+    return fitted(columns, width, more=f"a wider terminal, or `opscore compare --sweep last{place} --wide`")
 
 
 def _uninformed(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -71,6 +71,7 @@ def read(path: Path) -> Content:
 
 
 def _content(path: Path, suffix: str, version: str, config: Mapping[str, Any]) -> Content:
+    config = _read(config)
     if config.get("class_name") not in _MODELS or foreign_package(config):
         raise ValueError(
             f"model.path must hold a Sequential or functional model, got the subclassed {config.get('class_name')} in "
@@ -85,6 +86,21 @@ def _content(path: Path, suffix: str, version: str, config: Mapping[str, Any]) -
         answers=_answers(config),
         config=config,
     )
+
+
+def _read(config: Any) -> Any:
+    """The configuration without what only a training needs, with a Sequential model's layers where they are today.
+
+    Before Keras 2.2.3, they were the whole configuration of the model.
+    """
+    if isinstance(config, list):
+        return [_read(one) for one in config]
+    if not isinstance(config, Mapping):
+        return config
+    found = {key: _read(value) for key, value in config.items() if key != "compile_config"}
+    if found.get("class_name") == "Sequential" and isinstance(found.get("config"), list):
+        found["config"] = {"name": "sequential", "layers": found["config"]}
+    return found
 
 
 def _opened(path: Path) -> tuple[str, str, dict[str, Any]]:

@@ -81,7 +81,7 @@ def _from_parts(content: Content, custom: dict[str, Any], context: contextlib.Ex
 
 
 def _with_zeros(config: Any) -> Any:
-    """A copy of a configuration whose weights start as zeros, and which does not say how to train."""
+    """A copy of a configuration whose weights start as zeros."""
     if isinstance(config, Mapping):
         zeros: dict[str, Any] = {
             "module": "keras.initializers",
@@ -92,7 +92,6 @@ def _with_zeros(config: Any) -> Any:
         return {
             key: zeros if key.endswith("_initializer") and value else _with_zeros(value)
             for key, value in config.items()
-            if key != "compile_config"
         }
     return [_with_zeros(one) for one in config] if isinstance(config, list) else config
 

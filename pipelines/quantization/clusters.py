@@ -28,6 +28,7 @@ MAX_DISTINCT = 0.95
 TOLERANCE = 1e-6
 # In codes of 8 bits: how far a kernel in the file may be from the one that it was made of.
 ROUNDING = 1.01
+INT32_MAX = 2**31 - 1
 
 # Of biases, by the number of the type in LiteRT's schema: INT32 and INT64.
 _INTEGERS = {2: np.int32, 4: np.int64}
@@ -180,13 +181,24 @@ class _Quantized:
             abs(self.codes * values).sum(axis=1) / np.where(squares > 0, squares, 1),
         )
         factors = per_value * abs(book.factors) * top / MAX_INT8
-        scales = self.scales * np.where(factors > 0, factors, 1)
+        # The converter raises the scale of a filter whose weights are small beside its bias, which has to fit 32 bits.
+        fits = (factors > 0) & (self._bias_codes <= factors * INT32_MAX)
+        scales = self.scales * np.where(fits, factors, 1)
         self._rescale_bias(self.scales / scales)
         self.tensor.quantization.scale = scales.astype(np.float32)
 
     def _store(self, codes: npt.NDArray[np.int8]) -> None:
         others = [int(size) for place, size in enumerate(self.tensor.shape) if place != self.dimension]
         store(self.model, self.tensor, np.moveaxis(codes.reshape(-1, *others), 0, self.dimension), self.tensor.type)
+
+    @property
+    def _bias_codes(self) -> npt.NDArray[np.float64]:
+        """The magnitude of each filter's integer bias; zeros where it has none."""
+        if len(self.operator.inputs) > 2 and self.operator.inputs[2] >= 0:
+            bias = self._input(2)
+            if kind := _INTEGERS.get(bias.type):
+                return np.asarray(abs(self.model.buffers[bias.buffer].data.view(kind).astype(np.float64)))
+        return np.zeros(len(self.codes))
 
     def _rescale_bias(self, ratios: npt.NDArray[np.float64]) -> None:
         """Keep what an integer bias says: its scales are those of the kernel times that of the input."""

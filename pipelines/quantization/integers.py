@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,9 +77,14 @@ def _check_loads(flatbuffer: bytes) -> None:
     with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
         file.write(flatbuffer)
         file.flush()
-        done = subprocess.run([sys.executable, "-c", program, file.name], capture_output=True, check=False)
-    if done.returncode:
+        # -P: a file of the user's folder may have a library's name.
+        command = [sys.executable, "-P", "-c", program, file.name]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode < 0:
         raise ValueError(
-            f"LiteRT does not load this network with 16-bit activations (exit status {done.returncode}): choose "
-            "technique=quantize_int8"
+            f"LiteRT does not load this network with 16-bit activations ({signal.Signals(-done.returncode).name}): "
+            "choose technique=quantize_int8"
         )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason is given"])[-1]
+        raise ValueError(f"LiteRT must load the network with 16-bit activations, got {reason}")

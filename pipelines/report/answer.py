@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 
 from pipelines.comparison.notes import notes
@@ -69,7 +70,8 @@ def why(comparison: Comparison, found: Shortlist | None) -> str:
         sentences.append(f"It took {training} training.")
     if not row.is_near:
         enough = math.ceil(1000 * (row.drop - ROUNDING)) / 1000
-        sentences.append(f"`opscore promote --max-drop {enough:g}` allows this loss.")
+        dataset = shlex.join(["--dataset", row.entry.runs[0].dataset])
+        sentences.append(f"`opscore promote {dataset} --max-drop {enough:g}` allows this loss.")
     return " ".join(sentences)
 
 

@@ -10,6 +10,7 @@ from itertools import zip_longest
 
 from wcwidth import ljust, rjust, width, wrap
 
+from pipelines.results.words import number_of
 from pipelines.system import terminal
 
 # No column is folded to fewer columns of the terminal.
@@ -61,7 +62,8 @@ def fitted(columns: Sequence[TextColumn], limit: float, *, more: str = "--wide")
             shown = [column for column in shown if column.rank != rank]
     text = _table(_folded(shown, limit))
     hidden = len(filled) - len(shown)
-    return f"{text}\n({hidden} more column{'s' if hidden > 1 else ''}: {more})" if hidden else text
+    note = wrapped(f"({number_of(hidden, 'more column')}: {more})", limit)
+    return f"{text}\n{note}" if hidden else text
 
 
 def wrapped(sentence: str, limit: float) -> str:

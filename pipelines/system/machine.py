@@ -66,7 +66,10 @@ def cores() -> int:
 
 
 def free_memory() -> int:
-    """Bytes that this process can still take, as far as the system tells; no more than the limit of its container."""
+    """Bytes that are free on the machine, but no more than the whole limit of this process's container.
+
+    What the container uses already includes cached files, which it can give back; so this is rather too much.
+    """
     import psutil
 
     limits = (limit for (limit,) in _cgroup(("memory.max",), ("memory/memory.limit_in_bytes",)))

@@ -71,7 +71,7 @@ def store_option(uri: str | None) -> str:
 
     uri: None where none was named: then it is empty.
     """
-    return f" --tracking-uri {shlex.quote(credentials.redacted(uri))}" if uri else ""
+    return f" --tracking-uri {shlex.quote(credentials.split(uri).bare)}" if uri else ""
 
 
 def place_options(experiment: str, uri: str | None) -> str:

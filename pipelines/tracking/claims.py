@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from pipelines.tracking.liveness import DEAD_AFTER_S, Pulse, is_gone, process_id
+from pipelines.tracking.liveness import DEAD_AFTER_S, Pulse, is_dead, is_gone, process_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,9 +55,10 @@ class Claims:
             self._delete(name)
 
     def clear_dead(self) -> None:
-        """Delete the claims of processes of this machine that have ended."""
+        """Delete the claims of processes that have ended."""
         for entry in self._entries(PREFIX):
-            if is_gone(entry.tags.get(PROCESS, "")):
+            beat = entry.tags.get(HEARTBEAT)
+            if beat and is_dead(entry.tags.get(PROCESS, ""), float(beat)):
                 self._delete(entry.name)
 
     def _take(self, fingerprint: str) -> str | None:

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def is_gone(named: str) -> bool:
         return abs(process.create_time() - float(started)) > 2 or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return not _exists(int(pid))
+
+
+def is_dead(named: str, beat: float) -> bool:
+    """Whether the process that `process_id` named has ended, or was silent for so long that it must have.
+
+    beat: of its last sign of life, in seconds since 1970.
+    """
+    machine = named.rsplit(" ", 2)[0]
+    # Of an earlier boot of this machine, or of another one of its name.
+    is_other_boot = machine != _machine() and machine.partition(" ")[0] == socket.gethostname()
+    # The clocks of two machines differ, so their limit is generous.
+    return is_gone(named) or time.time() - beat > DEAD_AFTER_S * (1 if is_other_boot else 10)
 
 
 def _exists(pid: int) -> bool:

@@ -262,8 +262,8 @@ class Registry(RunFiles):
             mend = (
                 "complete it with `opscore sync`"
                 if models
-                else "it was deleted; run its cell again with resume=false, or leave it out by --filter "
-                + shlex.quote(f"attributes.run_id != '{run_id}'")
+                else "it was deleted; run its cell again with resume=false, or leave it out by the condition "
+                f"attributes.run_id != '{run_id}' in --filter"
             )
             raise StoreError(f"run {run_id} must hold a finished model, got none: {mend}")
         # Given the run's address, MLflow would search the models of all runs, and warn about it. It reports success on

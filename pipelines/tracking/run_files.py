@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -62,6 +63,9 @@ class RunFiles:
         try:
             return load(path)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            # Of the store's own disk. NumPy's error for a damaged file has no number.
+            if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR):
+                raise StoreError(f"the store has the files of run {run_id} but does not give them ({error})") from error
             raise LostFilesError(f"the files of run {run_id} are lost or of another version ({error})") from error
 
     def _has(self, run_id: str, path: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_run import CellRun, keys_of
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import TEXT_CHARACTERS, connected, live_run
-from pipelines.tracking.liveness import DEAD_AFTER_S, is_gone, stem
+from pipelines.tracking.liveness import is_dead, stem
 from pipelines.tracking.recorded import quoted, recorded
 from pipelines.tracking.run_files import LostFilesError, RunFiles
 
@@ -362,9 +361,8 @@ class Store(RunFiles):
 
 def _is_dead(run: Run) -> bool:
     """Whether the process that works on an open run has ended, on this machine or, by its heartbeat, on another."""
-    silent_s = time.time() - float(tags.read(run.data.tags, tags.HEARTBEAT) or run.info.start_time / 1e3)
-    # The clocks of two machines differ, so the limit is generous.
-    return is_gone(tags.read(run.data.tags, tags.PROCESS)) or silent_s > 10 * DEAD_AFTER_S
+    beat = float(tags.read(run.data.tags, tags.HEARTBEAT) or run.info.start_time / 1e3)
+    return is_dead(tags.read(run.data.tags, tags.PROCESS), beat)
 
 
 def _is_of(fingerprint: str, path: Path) -> bool:

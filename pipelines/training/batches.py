@@ -22,16 +22,19 @@ def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int)
     """Shuffled, augmented batches: float32 images (b, h, w, 3) with values 0..255, int64 labels (b,).
 
     Features (n, c) can take the place of images where the dataset augments nothing.
-    All batches have about the same size, at most `batch_size`: of a few images left at the end, the statistics would
-    decide batch normalization, as each epoch is validated right after them.
+    The sizes of batches differ by at most one, and none is over `batch_size`: of a few images left at the end, the
+    statistics would decide batch normalization, as each epoch is validated right after them.
     Indices are shuffled instead of images, and a batch is gathered at once, so tf.data's overhead occurs per batch.
     All random numbers come from `seed`, so order and augmentation are reproducible.
     """
     import tensorflow as tf
 
     rows, labels = _rows(split.images), _constant(split.labels)
-    equal_size = math.ceil(len(split) / math.ceil(len(split) / batch_size))
-    indices = tf.data.Dataset.range(len(split)).shuffle(len(split), seed=seed).batch(equal_size)
+    count = math.ceil(len(split) / batch_size)
+    # As many batches of one size, then of one less.
+    sizes = [(len(split) + count - 1 - number) // count for number in range(count)]
+    shuffled = tf.data.Dataset.range(len(split)).shuffle(len(split), seed=seed).batch(len(split))
+    indices = shuffled.rebatch(tf.constant(sizes, tf.int64))
     seeds = tf.data.Dataset.random(seed=seed).batch(2, drop_remainder=True)
 
     def gather(index: Any, pair: Any) -> tuple[Any, Any]:

@@ -78,6 +78,9 @@ TWO = {"ant": 8, "bee": 8}
         (["train/ant", "train/bee", "test1/ant", "test1/bee"], {"train": TWO, "test": TWO}),
         # The splits within the classes.
         (["ant/train", "ant/test", "bee/train", "bee/test"], {"train": TWO, "test": TWO}),
+        (["train/ant", "train/bee", "validate/ant", "validate/bee"], {"train": TWO, "validation": TWO}),
+        # Masks are no photographs.
+        (["ant/images", "ant/masks", "bee/images", "bee/masks"], {"train": TWO}),
         # Classes that are called like splits.
         (["train", "plane"], {"train": {"plane": 8, "train": 8}}),
         (["train", "test", "plane"], {"train": {"plane": 8, "test": 8, "train": 8}}),
@@ -116,6 +119,29 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             r"got train with the folders ant, bee in it, next to test: move test away, or the folders out of train",
         ),
         (["train/ant", "train/bee", "sample"], r"in it, next to sample: move sample away"),
+        (
+            ["data/train/ant", "data/train/bee", "data/val/ant", "data/val/bee", "figures"],
+            r"got data, which holds train and val with class folders: set dataset\.path=\S+/data$",
+        ),
+        (
+            [
+                "New Plant/New Plant/train/ant",
+                "New Plant/New Plant/train/bee",
+                "New Plant/New Plant/valid/ant",
+                "New Plant/New Plant/valid/bee",
+                "test/test",
+            ],
+            r"got New Plant, which holds train and valid .*: set 'dataset\.path=\S+/New Plant/New Plant'$",
+        ),
+        ([".", "pets/ant", "pets/bee"], r"got several folders in pets: set dataset\.path=\S+/pets$"),
+        (
+            ["train_val/ant", "train_val/bee", "test/ant", "test/bee"],
+            r"must hold a folder train .*, got test alone: rename train_val to train, if it is that",
+        ),
+        (
+            ["ant/train", "ant/test", "bee/train", "bee/test", "ant/extra"],
+            r"must have all images of its classes in folders of the splits, .* got ant/extra/.*: move it into one",
+        ),
     ],
 )
 def test_impossible_layouts_are_refused(tmp_path: Path, folders: list[str], sentence: str) -> None:
@@ -239,13 +265,26 @@ def test_classes_are_numbered_by_their_folders_own_names(
     assert Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load().class_names == expected
 
 
-def test_images_of_12_bits_in_16_are_noted(tmp_path: Path) -> None:
-    for name, brightest in zip(TWO, (4000, 4095), strict=True):
+@pytest.mark.parametrize(("second", "told"), [(4000, "all images have"), (65535, "8 of 16 images have")])
+def test_images_of_12_bits_in_16_are_noted(tmp_path: Path, second: int, told: str) -> None:
+    """Also where another class has the whole range."""
+    for name, brightest in zip(TWO, (4095, second), strict=True):
         (tmp_path / name).mkdir()
         for number in range(8):
             Image.fromarray(np.full((8, 8), brightest - number, np.uint16)).save(tmp_path / name / f"{number}.png")
-    data = Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load()
-    assert any("the brightest pixel of all images is 16 of 255" in note for note in data.notes), data.notes
+    data = Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3, test_fraction=0.3).load()
+    assert any(note.startswith(f"{told} no pixel of 64 or more, of 255") for note in data.notes), data.notes
+
+
+def test_folders_that_are_left_out_are_told(tmp_path: Path) -> None:
+    for folder in ("train/ant/images", "train/ant/masks", "train/bee", "test/ant", "test/bee", "predict"):
+        images(tmp_path / folder)
+    (tmp_path / "empty").mkdir()
+    it = layout.find(tmp_path)
+    assert it.left_out == (
+        f"left out of {tmp_path}: 1 folder without images in it (empty); "
+        "2 folders of other images (predict, train/ant/masks)"
+    )
 
 
 @pytest.mark.parametrize(("given", "name"), [(".", "pets"), ("..", "all"), ("../pets", "pets"), ("../pets/", "pets")])

@@ -68,6 +68,15 @@ def test_unambiguous_form_is_accepted_and_noted(tmp_path, arrays, note):
     assert note in " ".join(data.notes)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_black_and_white_has_one_scale_in_all_parts(tmp_path, dtype):
+    """Integers of one part next to floats of the other."""
+    white = {name: (images > 7).astype(np.float32) for name, images in digits().items() if name[0] == "x"}
+    data = saved(tmp_path, digits() | white | {"x_train": white["x_train"].astype(dtype)}).load()
+    assert {int(split.images.max()) for split in (data.train, data.test)} == {255}
+    assert data.digest == saved(tmp_path, digits() | white).load().digest
+
+
 def test_digest_is_stable_across_versions(tmp_path):
     assert saved(tmp_path, digits()).load().digest.startswith(DIGEST)
 

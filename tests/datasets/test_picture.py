@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from pipelines.datasets.picture import read
+from pipelines.datasets.picture import read, turn
 from tests import photographs
 
 SIDE = 16
@@ -130,3 +130,17 @@ read(Path({str(path)!r}), 8)
         folder.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "secret.png must be readable, got no permission: chmod a+r the file" in done.stderr
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_upright(tmp_path: Path, orientation: int) -> None:
+    """As Pillow turns them, also where it cannot write another of their tags again."""
+    corners = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    corners.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+        np.testing.assert_array_equal(np.asarray(turn(opened)), expected)
+        opened.getexif()[ExifTags.Base.ResolutionUnit] = "inch"
+        np.testing.assert_array_equal(np.asarray(turn(opened)), expected)

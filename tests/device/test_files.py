@@ -71,6 +71,7 @@ class TestFiles:
             (["int8.tflite", "threads=none"], "threads must hold at least one number"),
             (["int8.tflite", "speed=1"], r"arguments must be name=value with one of dataset, .* got 'speed=1'"),
             (["int8.tflite", "target=a/b"], "target must be letters"),
+            (["send=.", "out=other"], r"send takes a session as it was measured, got out=other with send=\."),
             (["send=.", "sweep=last"], r"send takes a session as it was measured, got sweep=last with send=\."),
             (["send=."], r"send must be the folder of a session, got '\.'"),
             (["tracking.uri=http://127.0.0.1:9"], "the MLflow server http://127.0.0.1:9 does not answer"),

@@ -3,13 +3,15 @@
 import json
 import os
 import re
+import shlex
 import signal
+import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.places import Place, until
+from tests.places import ROOT, Place, until
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +106,22 @@ def test_the_same_command_again_runs_only_what_is_missing(place: Place) -> None:
     table = columns(place, place.sweeps()[0].info.run_id)
     assert table["status"] == ["reused", "reused", "done"]
     assert all(place.client.get_run(run_id).info.status == "FINISHED" for run_id in table["run_id"])
+
+
+def test_a_sweep_whose_reader_has_gone_is_recorded(place: Place) -> None:
+    command = shlex.join(place.command("-m", "technique=quantize_dynamic,quantize_float16", out="piped"))
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -4"],
+        cwd=ROOT,
+        env=place.environment(PYTHONUNBUFFERED="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == "" and done.stdout.count("\n") == 4 and "2 cells, in" in done.stdout
+    newest = place.sweeps()[0]
+    assert newest.info.status == "FINISHED"
+    assert columns(place, newest.info.run_id)["status"] == ["reused", "reused"]
 
 
 def _shows_what_runs(shown: str, place: Place) -> None:

@@ -223,3 +223,37 @@ def test_preflight_loads_no_tensorflow(tmp_path: Path) -> None:
         "assert not {'tensorflow', 'keras', 'tf_keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, *map(str, paths)], check=True, cwd=ROOT)
+
+
+@GENERATIONS
+@SUFFIXES
+def test_what_only_a_training_needs_is_not_read(tmp_path: Path, generation: int, suffix: str) -> None:
+    """A metric of the user's own class, as Keras's guide has it."""
+    keras = library(generation)
+
+    @keras.saving.register_keras_serializable(package="mine")
+    class Share(keras.metrics.Mean):  # type: ignore[misc,name-defined]
+        pass
+
+    model = small(generation)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=[Share()])
+    path = saved(with_even_answers(randomized(model), images(SHAPE)), tmp_path / f"compiled{suffix}")
+    it = settings(path)
+    it.preflight(SHAPE)
+    agree(model, it.build(SHAPE, 3), images(SHAPE))
+
+
+def test_sequential_models_of_the_first_keras_2(tmp_path: Path) -> None:
+    """Until 2.2.2, their layers were the whole configuration."""
+    import h5py
+
+    path = saved(with_even_answers(randomized(small(2)), images(SHAPE)), tmp_path / "old.h5")
+    model = library(2).models.load_model(path, compile=False)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"] = [one for one in config["config"]["layers"] if one["class_name"] != "InputLayer"]
+        config["config"][0]["config"]["batch_input_shape"] = [None, *SHAPE]
+        file.attrs["model_config"] = json.dumps(config)
+    it = settings(path)
+    it.preflight(SHAPE)
+    agree(model, it.build(SHAPE, 3), images(SHAPE))

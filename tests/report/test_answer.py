@@ -160,7 +160,7 @@ def test_answer_where_no_cell_is_near_enough(accuracy: float, beginning: str, en
     comparison = compared(recorded("baseline", accuracy=0.9, feasible=False), recorded("cluster", accuracy=accuracy))
     answer = why(comparison, shortlist(comparison))
     assert answer.startswith(f"vgg16 cluster is the fittest cell {beginning}")
-    assert answer.endswith(f" `opscore promote --max-drop {ending}` allows this loss.")
+    assert answer.endswith(f" `opscore promote --dataset cifar10 --max-drop {ending}` allows this loss.")
 
 
 def test_why_names_the_training_that_decides() -> None:

@@ -17,6 +17,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("store"))
     # In one process, so that TensorFlow is loaded once.
     words = ["sweep.isolation=inline", "technique=quantize_float16,quantize_int8", "score.max_size_mb=null,0.001"]
+    # Enough for all to be about as accurate.
+    words += ["training.epochs=5"]
     done = place.run("-m", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return place

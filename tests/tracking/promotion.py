@@ -104,12 +104,12 @@ def two_versions(copy: Copy, opscore: Command) -> tuple[str, str]:
     return copy.run("baseline").info.run_id, copy.run("quantize_int8").info.run_id
 
 
-def pasted(message: str, copy: Copy, folder: Path) -> subprocess.CompletedProcess[str]:
+def pasted(message: str, uri: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """What the command that a sentence offers does in bash."""
     (command,) = re.findall(r"`([^`]*)`", message)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "TF_"))}
     environment |= {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment["MLFLOW_TRACKING_URI"] = copy.uri
+    environment["MLFLOW_TRACKING_URI"] = uri
     return subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, cwd=folder, env=environment, check=False
     )

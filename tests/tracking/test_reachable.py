@@ -12,6 +12,13 @@ from pipelines.tracking.reachable import check_reachable, server_version
 from tests.places import called, child_environment
 
 
+@pytest.fixture(autouse=True)
+def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
 @contextmanager
 def server(status: int | None, text: str = "", headers: tuple[tuple[str, str], ...] = ()) -> Iterator[str]:
     """The address of a server that answers every request so; None ends each connection without an answer."""
@@ -57,6 +64,14 @@ def test_a_server_is_asked_through_the_proxy(monkeypatch: pytest.MonkeyPatch) ->
     with server(200) as proxy:
         monkeypatch.setenv("http_proxy", proxy)
         check_reachable("http://mlflow.example.invalid:5000")
+    with server(502) as proxy, server(200) as own:
+        monkeypatch.setenv("http_proxy", proxy)
+        told = rf"\(502 .*\) through the proxy {proxy}, which NO_PROXY=127\.0\.0\.1 avoids: start it"
+        with pytest.raises(ConnectionError, match=told):
+            check_reachable(own)
+        # As for MLflow's client, a network may be named.
+        monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+        check_reachable(own)
 
 
 @pytest.mark.parametrize(("text", "version"), [("3.17.0", "3.17.0"), ("2.22.1\n", "2.22.1"), ("<html>5.1</html>", "")])

@@ -26,7 +26,8 @@ def test_better_cell_replaces_champion_and_rollback_undoes_it(copy: Copy, opscor
     assert "Version 1 of opscore-digits is champion again" in opscore("rollback")
     assert copy.aliases() == {"champion": first, "previous": second}
     # Promoted again it is the version that it was.
-    assert "It is version 2 of opscore-digits now" in opscore("promote", ALL)
+    out = opscore("promote", ALL)
+    assert "It is version 2 of opscore-digits now" in out, out
     assert copy.aliases() == {"champion": second, "previous": first}
     assert set(copy.versions()) == {"1", "2"}
 
@@ -36,7 +37,7 @@ def test_a_mend_names_the_store_that_was_named(copy: Copy, opscore: Command, tmp
     two_versions(copy, opscore)
     message = opscore("rollback", "--version", "2", fails=True)
     assert f"--version 1 --tracking-uri {copy.uri}`" in message or f"--tracking-uri {copy.uri} --version 1`" in message
-    done = pasted(message.replace("opscore: ", ""), copy, tmp_path)
+    done = pasted(message, f"sqlite:///{tmp_path / 'another.db'}", tmp_path)
     assert done.returncode == 0, done.stderr
     assert copy.aliases()["champion"] == copy.run("baseline").info.run_id
 
@@ -65,7 +66,7 @@ def test_rollback_without_previous_lists_the_versions(copy: Copy, opscore: Comma
     copy.client.delete_model_version(NAME, "2")
     message = opscore("rollback", fails=True)
     assert "got none, where there are versions 1, 3 and 3 is the champion" in message
-    assert pasted(message, copy, tmp_path).returncode == 0
+    assert pasted(message, copy.uri, tmp_path).returncode == 0
     assert copy.aliases() == {"champion": first, "previous": third}
     for number, expected in (("2", "must be one of 1, 3, got 2"), ("1", "another than the champion's"), ("x", "got x")):
         assert expected in opscore("rollback", f"version={number}", fails=True)
@@ -82,7 +83,7 @@ def test_without_any_alias_a_version_can_be_named(copy: Copy, opscore: Command, 
     message = opscore("rollback", fails=True)
     assert "where there are versions 1, 2 and no champion" in message
     copy.client.set_registered_model_alias(NAME, "previous", "1")
-    assert pasted(message, copy, tmp_path).returncode == 0
+    assert pasted(message, copy.uri, tmp_path).returncode == 0
     # Version 2 was named, so previous stays version 1.
     assert copy.aliases() == {"champion": second, "previous": first}
 
@@ -124,7 +125,7 @@ def test_a_lost_champion_can_be_restored_left_or_replaced(copy: Copy, opscore: C
     out = opscore("promote", BY.format("quantize_float16"), "--anew", "--dry-run")
     assert "in the place of version 2; nothing was changed" in out
     # Or bring it back.
-    assert pasted(message, copy, tmp_path).returncode == 0
+    assert pasted(message, copy.uri, tmp_path).returncode == 0
     assert "Traceback" not in opscore("promote", BY.format("quantize_int8"))
     assert "It is version 3" in opscore("promote", BY.format("quantize_float16"), "--anew")
     assert copy.aliases() == {"champion": copy.run("quantize_float16").info.run_id, "previous": second}

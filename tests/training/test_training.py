@@ -218,7 +218,14 @@ def test_autotuner_does_not_delay_the_end_of_an_epoch() -> None:
 
 @pytest.mark.parametrize(
     ("images", "size", "expected"),
-    [(65, 64, [33, 32]), (129, 64, [43, 43, 43]), (64, 64, [64]), (10, 64, [10]), (9, 2, [2, 2, 2, 2, 1])],
+    [
+        (65, 64, [33, 32]),
+        (129, 64, [43, 43, 43]),
+        (64, 64, [64]),
+        (10, 64, [10]),
+        (9, 2, [2, 2, 2, 2, 1]),
+        (4097, 64, [64] * 2 + [63] * 63),
+    ],
 )
 def test_no_few_images_are_left_for_the_last_batch(images: int, size: int, expected: list[int]) -> None:
     split = Split(images=np.zeros((images, 8, 8, 3), np.uint8), labels=np.zeros(images, np.int64))
