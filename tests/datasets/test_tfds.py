@@ -15,7 +15,8 @@ pytestmark = pytest.mark.slow
 
 pytest.importorskip("tensorflow_datasets")
 
-# Real digits as a dataset of tensorflow-datasets.
+# Real digits as datasets of tensorflow-datasets, each of a kind in a folder of that name.
+KINDS = ("even", "sizes", "empty", "array_record")
 BUILD = """
 import sys
 import tensorflow_datasets as tfds
@@ -25,7 +26,7 @@ class InkDigits(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     def _info(self):
         image = tfds.features.Image(shape=(None, None, 1))
-        label = tfds.features.ClassLabel(num_classes=12 if sys.argv[2] == "empty" else 10)
+        label = tfds.features.ClassLabel(num_classes=12 if kind == "empty" else 10)
         features = tfds.features.FeaturesDict({"image": image, "label": label})
         return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
     def _split_generators(self, manager):
@@ -34,25 +35,28 @@ class InkDigits(tfds.core.GeneratorBasedBuilder):
         digits = load_digits()
         for number in range(start, stop):
             ink = (digits.images[number, :, :, None] * 15).astype("uint8")
-            odd = sys.argv[2] == "sizes" and number % 2
+            odd = kind == "sizes" and number % 2
             # No image is of the classes 0 and 11.
-            label = int(digits.target[number]) + (sys.argv[2] == "empty")
+            label = int(digits.target[number]) + (kind == "empty")
             yield number, {"image": ink[:6] if odd else ink, "label": label}
 
-file_format = "array_record" if sys.argv[2] == "array_record" else None
-InkDigits(data_dir=sys.argv[1], file_format=file_format).download_and_prepare()
+for kind in sys.argv[2:]:
+    file_format = "array_record" if kind == "array_record" else None
+    InkDigits(data_dir=f"{sys.argv[1]}/{kind}", file_format=file_format).download_and_prepare()
 """
 
 
-def built(folder: Path, kind: str) -> Path:
-    command = [sys.executable, "-c", BUILD, str(folder), kind]
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with all kinds; tensorflow-datasets takes seconds to load."""
+    folder = tmp_path_factory.mktemp("built")
+    subprocess.run([sys.executable, "-c", BUILD, str(folder), *KINDS], check=True, capture_output=True, cwd=ROOT)
     return folder
 
 
 @pytest.fixture(scope="module")
-def even(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.mktemp("even"), "even")
+def even(built: Path) -> Path:
+    return built / "even"
 
 
 def test_command_trains_on_a_prepared_dataset(tmp_path: Path, even: Path) -> None:
@@ -66,8 +70,8 @@ def test_command_trains_on_a_prepared_dataset(tmp_path: Path, even: Path) -> Non
     assert run.data.metrics["test/accuracy"] > 0.3
 
 
-def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
-    folder = built(tmp_path, "sizes")
+def test_images_of_several_sizes_need_one(built: Path) -> None:
+    folder = built / "sizes"
     with pytest.raises(
         ValueError, match=r"dataset.image_size must be set .* of 2 sizes: set for example dataset.image_size"
     ):
@@ -77,16 +81,16 @@ def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
     assert len(data.test) == 200
 
 
-def test_classes_without_images_are_left_out(tmp_path: Path, even: Path) -> None:
-    data = Tfds(name="ink_digits", source_dir=str(built(tmp_path, "empty"))).load()
+def test_classes_without_images_are_left_out(built: Path, even: Path) -> None:
+    data = Tfds(name="ink_digits", source_dir=str(built / "empty")).load()
     assert data.class_names == tuple(map(str, range(1, 11)))
     assert "ink_digits: 2 of 12 classes have no images and were left out: 0, 11" in data.notes
     all_used = Tfds(name="ink_digits", source_dir=str(even)).load()
     assert (data.test.labels == all_used.test.labels).all() and (data.test.images == all_used.test.images).all()
 
 
-def test_array_records_are_read_and_damage_is_one_sentence(tmp_path: Path) -> None:
-    folder = built(tmp_path / "data", "array_record")
+def test_array_records_are_read_and_damage_is_one_sentence(tmp_path: Path, built: Path) -> None:
+    folder = built / "array_record"
     assert len(Tfds(name="ink_digits", source_dir=str(folder)).load().test) == 200
     for file in folder.rglob("*.array_record*"):
         file.write_bytes(b"no records")
