@@ -25,6 +25,8 @@ _SPLIT = {
 _LAST_WORD = re.compile(r"[^\W_]+$")
 # Parts of one dataset for cross-validation, or as they were downloaded.
 _PART = re.compile(r"(fold|part|batch|shard|chunk|set|disk|zip)[\W_]*\d+")
+# Folders around a dataset that is part of another folder.
+MAX_WRAPPERS = 3
 Classes = dict[str, list[Path]]
 
 
@@ -119,9 +121,11 @@ def _check_no_parts(folders: Sequence[Path], root: Path) -> None:
 def _check_no_dataset(folders: Sequence[Path], root: Path) -> None:
     """Raise ValueError where one folder of several is a dataset of its own, with folders of splits for its classes."""
     for one in folders if len(folders) > 1 else ():
-        inner = one
-        while len(below := listing.folders(inner)) == 1 and not listing.has_images(inner):
-            inner = below[0]
+        inner, below = one, listing.folders(one)
+        # A link may lead back to where it is.
+        for _ in range(MAX_WRAPPERS):
+            if len(below) == 1 and not listing.has_images(inner):
+                inner, below = below[0], listing.folders(below[0])
         splits = [each for each in below if split_of(each.name)]
         classes = {each: [] if listing.has_images(each) else listing.folders(each) for each in splits}
         if len(splits) > 1 and all(len(found) > 1 for found in classes.values()):
@@ -153,7 +157,8 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
         )
     split = [one for one in by_split.values() if one not in classes and len(listing.folders(one)) > 1]
     # Where train is missing, another folder may be it: that is said later.
-    if split and not classes and "train" not in by_split and any(len(listing.folders(one)) > 1 for one in folders):
+    others = [one for one in folders if one not in by_split.values() and len(listing.folders(one)) > 1]
+    if split and others and not classes and "train" not in by_split:
         return by_split
     other = next((one for one in (*classes, *folders) if one not in split), None)
     if split and other and (classes or len(by_split) == 1):

@@ -61,7 +61,10 @@ class Skipped:
 
     def leave(self, folder: Path) -> None:
         """Count a folder as skipped, with images or without."""
-        has_one = next(images(folder, Skipped(), frozenset()), None) is not None
+        try:
+            has_one = next(images(folder, Skipped(), frozenset()), None) is not None
+        except ValueError:  # Of a file that cannot be read, which nobody wants to read here.
+            has_one = True
         (self.unused if has_one else self.folders).append(folder)
 
 

@@ -280,11 +280,21 @@ def test_folders_that_are_left_out_are_told(tmp_path: Path) -> None:
     for folder in ("train/ant/images", "train/ant/masks", "train/bee", "test/ant", "test/bee", "predict"):
         images(tmp_path / folder)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "1.png").symlink_to("nothing")
     it = layout.find(tmp_path)
     assert it.left_out == (
         f"left out of {tmp_path}: 1 folder without images in it (empty); "
-        "2 folders of other images (predict, train/ant/masks)"
+        "3 folders of other images (old, predict, train/ant/masks)"
     )
+
+
+def test_a_class_that_holds_itself_is_left_out(tmp_path: Path) -> None:
+    for name in TWO:
+        images(tmp_path / name)
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "loop").symlink_to(tmp_path / "loop")
+    assert found(tmp_path) == {"train": TWO}
 
 
 @pytest.mark.parametrize(("given", "name"), [(".", "pets"), ("..", "all"), ("../pets", "pets"), ("../pets/", "pets")])
