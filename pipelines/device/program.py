@@ -39,7 +39,7 @@ for path in sys.argv[1:]:
 sys.exit("\\n".join(failed) or 0)
 '''
 # An image as `datasets.picture.read` reads it, but for grey ones of floats.
-IMAGE = """\
+_IMAGE = """\
 image = Image.open(path)
 turn = {turns}.get(image.getexif().get({orientation}))  # upright, as a camera noted
 image = image if turn is None else image.transpose(turn)
@@ -58,8 +58,6 @@ def program(path: Path, runtime: str, threads: int) -> str:
     """
     form, lines = ends(path), named(runtime).program(threads)
     height, width, _ = form.image_shape
-    turns = {number: int(method) for number, method in TURNS.items()}
-    image = IMAGE.format(width=width, height=height, turns=turns, orientation=ORIENTATION)
     return TEXT.format(
         name=PROGRAM,
         package=lines.package,
@@ -67,10 +65,16 @@ def program(path: Path, runtime: str, threads: int) -> str:
         model=MODEL,
         labels=LABELS,
         load=lines.load,
-        image=_indented(image, 8),
+        image=_indented(image_lines(height, width), 8),
         pixels=_pixels(form),
         answer=_indented(lines.answer, 4),
     )
+
+
+def image_lines(height: int, width: int) -> str:
+    """The lines that read the image file `path` as `image`, uint8 (height, width, 3), by `Image` and `np`."""
+    turns = {number: int(method) for number, method in TURNS.items()}
+    return _IMAGE.format(width=width, height=height, turns=turns, orientation=ORIENTATION)
 
 
 def output_in_words(path: Path) -> str:

@@ -165,7 +165,7 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
         (
             ["technique=prune_quantize_int8", "technique.steps.prune.sparsity=2"],
             "technique.steps.prune.sparsity must be a fraction in (0, 1), got 2: set for example "
-            "technique.steps.prune.sparsity=0.1",
+            "technique.steps.prune.sparsity=0.02",
         ),
         (
             ["technique=distill", "model@technique.source.model=small_cnn", "technique.source.model.width=0"],

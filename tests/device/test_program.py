@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL.ImageOps
 import pytest
 from PIL import Image
 
 from pipelines.datasets.picture import read
-from pipelines.device.program import IMAGE, output_in_words, program
+from pipelines.device.program import image_lines, output_in_words, program
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.results.files import PROGRAM
 from pipelines.runtimes.base import runtimes
@@ -27,8 +26,8 @@ SIDE = 16
 
 def image_of(path: Path) -> npt.NDArray[np.uint8]:
     """As the program reads it."""
-    names: dict[str, Any] = {"path": path, "np": np, "Image": Image, "ImageOps": PIL.ImageOps}
-    exec(IMAGE.format(width=SIDE, height=SIDE), names)
+    names: dict[str, Any] = {"path": path, "np": np, "Image": Image}
+    exec(image_lines(SIDE, SIDE), names)
     image: npt.NDArray[np.uint8] = names["image"]
     return image
 
