@@ -50,7 +50,7 @@ def check_reachable(uri: str, *, patience_s: float = 0.0) -> None:
             from_environment = os.environ.get(VARIABLE, "").strip() == uri
             embedded = f"unset {VARIABLE}" if from_environment else "leave tracking.uri out"
             raise ConnectionError(
-                f"the {what} {uri} does not answer ({_reason(error)}){_through_proxy(uri)}: start it, or {embedded} "
+                f"the {what} {uri} does not answer ({error}){_through_proxy(uri)}: start it, or {embedded} "
                 "for the embedded store"
             ) from error
 
@@ -90,6 +90,8 @@ def _get(uri: str, page: str) -> str:
             )
     except requests.ReadTimeout:
         return ""
+    except requests.RequestException as error:
+        raise ConnectionError(_reason(error)) from error
     if answer.status_code in AWAY:
         raise ConnectionError(f"{answer.status_code} {answer.reason}")
     return answer.text if answer.ok else ""
