@@ -1,5 +1,7 @@
 """A store with finished cells, and its commands in this process, for promotion, rollback and pulling."""
 
+import fcntl
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,21 +14,30 @@ from tests.tracking.promotion import Command, Copy
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A store with a baseline, two techniques from it, and the two again under a budget that they cannot keep."""
-    place = Place(tmp_path_factory.mktemp("store"))
-    # In one process, so that TensorFlow is loaded once.
-    words = ["sweep.isolation=inline", "technique=quantize_float16,quantize_int8", "score.max_size_mb=null,0.001"]
-    # Enough for all to be about as accurate.
-    words += ["training.epochs=5"]
-    done = place.run("-m", *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return place
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a baseline, two techniques from it, and the two again under a budget that they cannot keep.
+
+    The first worker that needs it makes it, for all.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            place = Place(folder)
+            # In one process, so that TensorFlow is loaded once.
+            words = ["sweep.isolation=inline", "technique=quantize_float16,quantize_int8"]
+            # Enough epochs for all to be about as accurate.
+            done = place.run("-m", *words, "score.max_size_mb=null,0.001", "training.epochs=5")
+            assert done.returncode == 0, done.stdout + done.stderr
+            (folder / "done").touch()
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
-def copy(trained: Place, tmp_path: Path) -> Copy:
-    shutil.copy(trained.folder / "mlflow.db", tmp_path)
+def copy(database: Path, tmp_path: Path) -> Copy:
+    shutil.copy(database, tmp_path)
     return Copy(tmp_path)
 
 
