@@ -37,6 +37,11 @@ def anchored(cells: Sequence[RecordedCell], baselines: Iterable[RecordedCell]) -
     return [_anchored(cell, bases[cell.run_id]) if cell.run_id in bases else cell for cell in cells]
 
 
+def headline(cell: RecordedCell) -> dict[str, float]:
+    """The metrics of a cell that `anchored` changes, of those that a sweep shows."""
+    return {name: cell.metrics[name] for name in (TEST_MS, SCORE, GAIN) if name in cell.metrics}
+
+
 def _anchored(cell: RecordedCell, base: RecordedCell) -> RecordedCell:
     ratio, own_ms = cell.metrics.get(TIME_RATIO), base.metrics.get(TEST_MS)
     if ratio is None or own_ms is None or cell.device:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pipelines.execution.cell_process import OUTCOME, failed
 from pipelines.execution.request import CellRequest
-from pipelines.results.metrics import GAIN, SCORE, TEST_MS
 from pipelines.results.outcome import Outcome
 from pipelines.system import guard, runtime, stopwatch
 from pipelines.system.places import CHECKOUT
@@ -92,7 +91,7 @@ def _compared(executed: Executed, store: Store) -> dict[str, float]:
 
     Empty where the store does not answer.
     """
-    from pipelines.comparison.anchoring import anchored
+    from pipelines.comparison.anchoring import anchored, headline
 
     try:
         own = store.cell(executed.run_id)
@@ -100,7 +99,7 @@ def _compared(executed: Executed, store: Store) -> dict[str, float]:
     except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the cell has its own times)
         log.debug("the times of the cell's baseline could not be read: %s", error)
         return {}
-    return {name: found.metrics[name] for name in (TEST_MS, SCORE, GAIN) if name in found.metrics}
+    return headline(found)
 
 
 def _show(executed: Executed, store: Store) -> None:

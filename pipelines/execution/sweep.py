@@ -25,7 +25,6 @@ from pipelines.execution.request import SweepContext
 from pipelines.execution.settings import check_no_password, check_settings
 from pipelines.execution.sweep_cell import OUTCOME
 from pipelines.execution.sweep_table import count_line, progress_line, summary_of
-from pipelines.results.metrics import GAIN, SCORE, TEST_MS
 from pipelines.results.outcome import Outcome
 from pipelines.results.words import number_of
 from pipelines.system import guard, terminal
@@ -308,10 +307,7 @@ class Sweep:
 
 def _as_compared(outcomes: Sequence[Outcome], cells: Sequence[RecordedCell]) -> list[Outcome]:
     """The outcomes with the times and scores that their cells have in a comparison (`comparison.anchoring`)."""
-    compared = {cell.run_id: cell.metrics for cell in cells}
-    found = []
-    for outcome in outcomes:
-        metrics = compared.get(outcome.run_id, {})
-        changed = {name: metrics[name] for name in (TEST_MS, SCORE, GAIN) if name in metrics}
-        found.append(replace(outcome, metrics={**outcome.metrics, **changed}))
-    return found
+    from pipelines.comparison.anchoring import headline
+
+    compared = {cell.run_id: headline(cell) for cell in cells}
+    return [replace(one, metrics={**one.metrics, **compared.get(one.run_id, {})}) for one in outcomes]

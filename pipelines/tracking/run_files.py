@@ -28,6 +28,10 @@ class LostFilesError(StoreError):
     """The files of a run are not there any more, or cannot be understood."""
 
 
+def _withheld(run_id: str, error: Exception) -> StoreError:
+    return StoreError(f"the store has the files of run {run_id} but does not give them ({error})")
+
+
 class RunFiles:
     """Reads the files of runs, in place where the store is on this machine. Downloads are kept as long as this object.
 
@@ -58,14 +62,14 @@ class RunFiles:
             path = self._downloaded(run_id, CELL_FOLDER + below)
         except (OSError, mlflow.MlflowException) as error:
             if self._has(run_id, CELL_FOLDER + below):
-                raise StoreError(f"the store has the files of run {run_id} but does not give them ({error})") from error
+                raise _withheld(run_id, error) from error
             raise LostFilesError(f"the files of run {run_id} are lost ({error})") from error
         try:
             return load(path)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             # Of the store's own disk. NumPy's error for a damaged file has no number.
             if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR):
-                raise StoreError(f"the store has the files of run {run_id} but does not give them ({error})") from error
+                raise _withheld(run_id, error) from error
             raise LostFilesError(f"the files of run {run_id} are lost or of another version ({error})") from error
 
     def _has(self, run_id: str, path: str) -> bool:
