@@ -38,9 +38,11 @@ def test_the_best_score_far_below_is_not_promoted(copy: Copy, opscore: Command) 
     out = opscore("promote", ALL, "--dry-run")
     assert re.search(r"^any +small_cnn +transfer_quantize_int8 +", out, re.MULTILINE)
     refused = re.search(
-        r"^far_below +0 +" + far[:8] + r" +200\.0 +drop +\S+%, 1\d\.\d\d points below (.*)$", out, re.MULTILINE
+        r"^far_below +0 +" + far[:8] + r" +([\d.]+) +drop +\S+%, 1\d\.\d\d points below (.*)$", out, re.MULTILINE
     )
-    assert refused is not None and "the most accurate candidate; allowed 2.00" in refused[1]
+    assert refused is not None and "the most accurate candidate; allowed 2.00" in refused[2], out
+    # Its score is by the times of the baseline, so noise moves it a little.
+    assert float(refused[1]) > 190
     assert "Dry run: it would be champion" in out and copy.state() == before
     opscore("promote", ALL)
     assert copy.aliases()["champion"] != far
