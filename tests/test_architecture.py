@@ -3,10 +3,11 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.sources import imports
 
 PACKAGE = Path(__file__).resolve().parents[1] / "pipelines"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -55,14 +56,6 @@ LOADED_BY_MLFLOW = {"tracking/serving.py", "tracking/server_app.py"}
 def room(path: Path) -> str:
     relative = path.relative_to(PACKAGE)
     return "entry points" if len(relative.parts) == 1 or relative.name == "__main__.py" else relative.parts[0]
-
-
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.slow

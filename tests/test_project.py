@@ -2,16 +2,20 @@
 
 import re
 import shlex
+import sys
 import tomllib
-from itertools import groupby
+from importlib.metadata import packages_distributions
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.documented import help_of
+from tests.sources import imports
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -25,6 +29,19 @@ def test_conda_yaml_repeats_the_dependencies_of_training() -> None:
     assert environment["dependencies"][0] == "python=3.11"
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert pip == [*project["dependencies"], *project["optional-dependencies"]["train"]]
+
+
+def test_every_imported_library_is_declared() -> None:
+    """Not only brought along by another, which may drop it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    declared = {canonicalize_name(Requirement(one).name) for one in listed}
+    there = packages_distributions()
+    for path in (ROOT / "pipelines").rglob("*.py"):
+        names = {name.partition(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"pipelines"}
+        for name in names:
+            bringing = {canonicalize_name(one) for one in there[name]}
+            assert bringing & declared, f"{path.relative_to(ROOT)} imports {name}, which pyproject.toml does not name"
 
 
 def test_every_package_is_installed() -> None:
