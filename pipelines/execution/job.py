@@ -210,6 +210,7 @@ class Job:
             metrics=trained.metrics,
             joules=trained.joules,
             precision=trained.precision,
+            notes=trained.notes,
         )
 
     def _train_total_s(self, own_s: float) -> float | None:
@@ -255,6 +256,7 @@ class Job:
             metrics=dict(candidate.metrics),
             joules=trainer.joules,
             precision=cell.precision,
+            notes=trainer.notes,
             machine=runtime.hardware_name(runtime.hardware()),
         )
         with part("record"):

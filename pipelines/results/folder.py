@@ -58,8 +58,8 @@ class CellFiles:
 class Trained(Record):
     """A cell whose network is trained: with the checkpoint, enough to export it in another process.
 
-    fingerprint: of the cell. metrics: the technique's own. machine: that trained it, by its hardware; empty in records
-    that are older than it.
+    fingerprint: of the cell. metrics: the technique's own. notes: on the training, a sentence each. machine: that
+    trained it, by its hardware; empty in records that are older than it.
     """
 
     fingerprint: str
@@ -70,6 +70,7 @@ class Trained(Record):
     joules: dict[str, float]
     precision: str
     machine: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

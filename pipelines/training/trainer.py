@@ -83,6 +83,7 @@ class Trainer:
 
     settings: with a numeric learning rate. seconds: wall time of all training so far. joules: its energy by component,
     as far as the machine measures it (`pipelines/system/energy.py`). epochs: metrics of each epoch, in order.
+    notes: what to know about the last fit, a sentence each.
     """
 
     settings: Training
@@ -93,6 +94,7 @@ class Trainer:
     seconds: float = 0.0
     joules: dict[str, float] = field(default_factory=dict)
     epochs: list[dict[str, float]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -130,7 +132,7 @@ class Trainer:
         progress = _progress(epochs, self.steps_per_epoch, precision.used(model))
         with self.clock(), self.convolutions(), self._batch_norm(model, epochs):
             try:
-                model.fit(
+                history = model.fit(
                     batches.training,
                     validation_data=batches.validation,
                     epochs=epochs,
@@ -144,6 +146,8 @@ class Trainer:
                 )
             finally:
                 progress.close()
+        note = still_rising(history.history.get("val_accuracy", ()), epochs=epochs, images=len(self.data.validation))
+        self.notes = (note,) if note else ()
 
     def batches(self) -> Batches:
         """The dataset's images, augmented for training."""
@@ -179,6 +183,24 @@ class Trainer:
         if self.settings.optimizer == "adam":
             return tf_keras.optimizers.legacy.Adam(schedule)
         return tf_keras.optimizers.legacy.SGD(schedule, momentum=0.9, nesterov=True)
+
+
+def still_rising(accuracies: Sequence[float], *, epochs: int, images: int) -> str | None:
+    """A sentence where the last of all epochs was still better than the one before by more than chance.
+
+    accuracies: of each epoch on the validation images, fractions. Chance: 1.96 standard errors of the difference of
+    two shares, as if each epoch had other images, so that it rather stays silent.
+    """
+    if len(accuracies) < max(2, epochs):
+        return None
+    before, last = accuracies[-2:]
+    rise, mean = last - before, (before + last) / 2
+    if rise <= 1.96 * math.sqrt(2 * mean * (1 - mean) / images):
+        return None
+    return (
+        f"The last of {epochs} epochs still raised the validation accuracy by {100 * rise:.1f} points to {last:.1%}: "
+        "more epochs may give a more accurate model."
+    )
 
 
 def _schedule(rate: float, steps: int, warmup: int) -> Any:

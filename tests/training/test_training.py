@@ -9,7 +9,7 @@ from pipelines.datasets.base import Split
 from pipelines.system import runtime
 from pipelines.training.batch_norm import adapted, momentum_for
 from pipelines.training.batches import augment, plain_batches, training_batches
-from pipelines.training.trainer import Trainer, Training, _early_stopping, _schedule
+from pipelines.training.trainer import Trainer, Training, _early_stopping, _schedule, still_rising
 from tests.conftest import context, small_data
 
 SETTINGS = Training(
@@ -46,6 +46,32 @@ def trainer(settings: Training = SETTINGS, seen: list | None = None) -> Trainer:
         seed=0,
         on_epoch=lambda epoch, metrics: seen.append((epoch, metrics)) if seen is not None else None,
     )
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "epochs", "images", "told"),
+    [
+        ([0.3, 0.5], 2, 200, "The last of 2 epochs still raised the validation accuracy by 20.0 points to 50.0%: "),
+        # Two shares of 200 images differ by 9.8 points now and then.
+        ([0.3, 0.45, 0.54], 3, 200, ""),
+        (
+            [0.3, 0.45, 0.54],
+            3,
+            2000,
+            "The last of 3 epochs still raised the validation accuracy by 9.0 points to 54.0%",
+        ),
+        # Stopped early, so more epochs are there already.
+        ([0.3, 0.5], 3, 200, ""),
+        ([0.5, 0.3], 2, 200, ""),
+        ([0.9], 1, 200, ""),
+        # Without validation images.
+        ([], 2, 0, ""),
+        ([1.0, 1.0], 2, 200, ""),
+    ],
+)
+def test_training_that_ends_while_rising_is_noted(accuracies: list[float], epochs: int, images: int, told: str) -> None:
+    note = still_rising(accuracies, epochs=epochs, images=images)
+    assert note is not None and note.startswith(told) if told else note is None
 
 
 def test_fit_learns_reports_every_epoch_and_counts_time(tf_keras) -> None:
