@@ -35,11 +35,13 @@ class Layout:
     """The image files of a folder.
 
     files: paths in order by class name, for each of SPLITS that exists; only `train` where the folder is not split.
-    left_out: one sentence on skipped files; empty if there are none.
+    left_out: one sentence on skipped files; empty if there are none. variants: one where all classes hold the same
+    folders, which may be the classes meant; else empty.
     """
 
     files: Mapping[str, Mapping[str, Sequence[Path]]]
     left_out: str
+    variants: str
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -68,11 +70,13 @@ def find(root: Path) -> Layout:
             if folder not in by_split.values():
                 skipped.leave(folder)
         files = {split: _classes(_unwrapped(folder, skipped, split), skipped) for split, folder in by_split.items()}
+        variants = ""
     else:
         _check_no_parts(folders, root)
         _check_no_dataset(folders, root)
         files = _splits_within(_classes(start, skipped), start)
-    layout = Layout(files=files, left_out=skipped.sentence(root))
+        variants = _variants(files, start)
+    layout = Layout(files=files, left_out=skipped.sentence(root), variants=variants)
     _check(layout, root, skipped)
     return layout
 
@@ -228,6 +232,29 @@ def _splits_within(classes: Classes, root: Path) -> dict[str, Classes]:
             "of the dataset"
         )
     return {"train": classes} if elsewhere else found
+
+
+def _variants(files: Mapping[str, Classes], start: Path) -> str:
+    """A sentence where `color` and `gray` each hold the same folders `cat` and `dog`; else empty.
+
+    Not an error: `cat` and `dog` may as well each hold a folder for each camera.
+    """
+    if len(files) > 1:
+        return ""
+    inner: dict[str, set[str]] = {}
+    for file in (file for of_class in files.get("train", {}).values() for file in of_class):
+        name, *below = file.relative_to(start).parts[:-1]
+        inner.setdefault(name, set()).add(below[0] if below else "")
+    first, *others = inner.values() or [set()]
+    if not others or len(first) < 2 or "" in first or any(one != first for one in others):
+        return ""
+    names = sorted(inner)
+    shown = " and ".join(printable(Path(one)) for one in (", ".join(names[:-1]), names[-1]))
+    path = shlex.quote(f"dataset.path={printable(start / names[0])}")
+    return (
+        f"{shown} are the classes, and each holds the same {len(first)} folders "
+        f"{listed([printable(Path(one)) for one in sorted(first)])}: if those are the classes, set {path}"
+    )
 
 
 def class_name(folder: Path) -> str:

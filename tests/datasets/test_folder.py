@@ -289,6 +289,31 @@ def test_folders_that_are_left_out_are_told(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("folders", "variants"),
+    [
+        (["color/ant", "color/bee", "gray scale/ant", "gray scale/bee"], True),
+        (["color/ant/may", "color/bee", "gray scale/ant", "gray scale/bee/june"], True),
+        (["ant/front", "bee/front"], False),
+        (["ant/front", "ant/back", "bee/front"], False),
+        (["ant", "ant/back", "bee", "bee/back"], False),
+        (["ant/train", "ant/test", "bee/train", "bee/test"], False),
+        (["train/ant", "train/bee", "test/ant", "test/bee"], False),
+    ],
+)
+def test_equal_folders_in_all_classes_are_told(tmp_path: Path, folders: list[str], variants: bool) -> None:
+    for folder in folders:
+        images(tmp_path / folder)
+    told = layout.find(tmp_path).variants
+    if not variants:
+        assert told == ""
+        return
+    path, end = str(tmp_path / "color"), "if those are the classes, set dataset.path="
+    assert told == f"color and gray scale are the classes, and each holds the same 2 folders ant, bee: {end}{path}"
+    assert layout.find(tmp_path / "color").class_names == ("ant", "bee")
+    assert told in Folder(path=str(tmp_path), image_size=8).load().notes
+
+
 def test_a_class_that_holds_itself_is_left_out(tmp_path: Path) -> None:
     for name in TWO:
         images(tmp_path / name)
