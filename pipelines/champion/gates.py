@@ -289,7 +289,7 @@ def _drop(entry: Entry, top: Entry | None, max_drop: float) -> Gate:
 def _score(entry: Entry, champion: Champion | None) -> Gate:
     own, seeds = entry.score.value, f" over {len(entry.runs)} seeds" if len(entry.runs) > 1 else ""
     if champion is None:
-        return Gate(name="score", passed=True, reason=f"{own:.1f} dB{seeds}, the best of the feasible")
+        return Gate(name="score", passed=True, reason=f"{own:.1f} dB{seeds}, the best that passes the gates above")
     bar = champion.entry.score.value
     if champion.fails:
         no_bar = f"the champion's {bar:.1f} dB is no bar, as it fails the gate {champion.fails} now"

@@ -47,7 +47,7 @@ from pipelines.system import runtime, terminal
 if TYPE_CHECKING:
     from pipelines.results.recorded import PredictionsOf
 
-MARKS = "=: its score is tied with the highest. P: no other cell is as accurate, as fast and as small."
+MARKS = "=: its score is tied with the best. P: no other cell is as accurate, as fast and as small."
 # The columns of figures, with the rank by which a narrow table leaves them out.
 COLUMNS = (
     (columns.SCORE, 0),

@@ -171,8 +171,10 @@ def promoted(
     winner = decision.winner
     if winner is None:
         return "\n".join([*lines, _nobody(decision, version, name, registry, width)])
-    if decision.misses:
-        lines.append("With better scores, but refused:\n" + _misses(decision.misses, registry, width))
+    # A champion that fails a gate itself is among them, whatever its score.
+    better = [one for one in decision.misses if one.entry.score.value > winner.entry.score.value]
+    if better:
+        lines.append("With better scores, but refused:\n" + _misses(better, registry, width))
     lines.append(wrapped(f"{_named(winner.cell)} passes all gates:", width) + "\n" + _passed(winner, width))
     unsure = _unsure(winner, decision.most_accurate, limits, registry)
     lines += [wrapped(f"Note: {unsure}.", width)] if unsure else []
@@ -213,7 +215,7 @@ def _shortlists(cells: Sequence[RecordedCell], registry: Registry, width: float)
     for comparison in compare(cells):
         listed = shortlist(comparison, registry.predictions)
         if listed is not None:
-            yield "\n" + shortlist_text.text(listed, width=width)
+            yield "\n" + shortlist_text.text(listed, width=width, more="a wider terminal, or `opscore compare --wide`")
 
 
 def _unsure(winner: gates.Assessment, top: Entry | None, limits: gates.Limits, registry: Registry) -> str | None:

@@ -34,6 +34,13 @@ def command(chosen: Selection, device: Device | None, out: Path) -> None:
     store = chosen.store()
     read = Registry(store.uri, store.client).predictions
     found = chosen.timed(store, device)
-    page, *figures = write(found.cells, out, chosen=chosen.words(device), on_device=found.notes, predictions_of=read)
+    page, *figures = write(
+        found.cells,
+        out,
+        chosen=chosen.words(device),
+        options=f"{device.options if device else ''}{chosen.place}",
+        on_device=found.notes,
+        predictions_of=read,
+    )
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
     print(f"{page}\n{len(figures)} figures as PNG in {out}")

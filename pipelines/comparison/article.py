@@ -79,9 +79,12 @@ def _quantization_leads(entries: Sequence[Entry | Row]) -> str:
     quantized = [entry for entry in entries if entry.technique in QUANTIZATION]
     others = [entry for entry in entries if entry.technique in (*CLUSTERING, *TRANSFER)]
     claim = "That weight quantization is best in several dimensions"
-    if not quantized or not others:
-        return f"{claim} cannot be tested: that takes quantized cells and clustered or transferred ones."
     places = sorted({(entry.dataset, entry.model) for entry in quantized} & {(e.dataset, e.model) for e in others})
+    if not places:
+        return (
+            f"{claim} cannot be tested: that takes quantized cells and clustered or transferred ones of one model and "
+            "dataset."
+        )
 
     def best(of: Sequence[Entry | Row], place: tuple[str, str]) -> int:
         return max(entry.improved or 0 for entry in of if (entry.dataset, entry.model) == place)

@@ -191,7 +191,7 @@ def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     for cell in sorted(cells, key=lambda cell: cell.started):
         groups[settings_key(cell)][cell.seed] = cell
     newest = iter(training_time.comparable([cell for by_seed in groups.values() for cell in by_seed.values()]))
-    runs = [tuple(next(newest) for _ in by_seed) for by_seed in groups.values()]
+    runs = [tuple(sorted((next(newest) for _ in by_seed), key=lambda run: run.started)) for by_seed in groups.values()]
     labels = labelled([settings_of(of_one[0]) for of_one in runs], [of_one[0].name for of_one in runs])
     # Images are in the label only where the settings do not tell two entries apart.
     twice = {label for label in labels if labels.count(label) > 1}

@@ -14,17 +14,30 @@ from pipelines.results.words import number_of
 NONE_IN_BUDGET = "No cell keeps the budgets of its score profile."
 
 
+def leader(comparison: Comparison) -> str:
+    """Which cell has the highest score of those that may be the fittest, or why none may."""
+    winner, entries = comparison.winner, comparison.entries
+    if winner is None:
+        if not any(entry.feasible for entry in entries):
+            return NONE_IN_BUDGET
+        if all(entry.uninformed for entry in entries):
+            return "No cell has learnt enough to be the fittest."
+        return "No cell that has learnt enough to be the fittest keeps the budgets of its score profile."
+    score = columns.SCORE.text(winner.score.value)
+    excluded = any(entry.score.value > winner.score.value for entry in entries if not entry.eligible)
+    among = " of the cells that keep their budgets and have learnt something" if excluded else ""
+    return f"{winner.label} has the highest score{among}, {score} dB."
+
+
 def notes(comparison: Comparison) -> list[str]:
     """The findings of a comparison, a sentence each."""
     winner = comparison.winner
     uninformed = [f"{entry.label} is {entry.uninformed}." for entry in comparison.entries if entry.uninformed]
     left_out = training_time.note([run for entry in comparison.entries for run in entry.runs])
     found = [*uninformed, *([left_out] if left_out else []), *acceleration.notes(comparison.entries)]
+    found = [leader(comparison), *found]
     if winner is None:
-        kept = any(entry.feasible for entry in comparison.entries)
-        reason = "No cell has learnt enough to be the fittest." if kept else NONE_IN_BUDGET
-        return [reason, *found]
-    found = [f"{winner.label} has the highest score, {columns.SCORE.text(winner.score.value)} dB.", *found]
+        return found
     tied = sorted(comparison.tied - {winner.label})
     if tied:
         found.append(f"Tied with it, as their scores do not differ significantly: {', '.join(tied)}.")

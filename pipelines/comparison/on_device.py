@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines.comparison.anchoring import retimed
 from pipelines.comparison.baselines import baselines_of
 from pipelines.comparison.budgets import keeps_budgets
+from pipelines.comparison.groups import conditions
 from pipelines.comparison.labels import settings_key
 from pipelines.results.metrics import (
     RATIO_HIGH,
@@ -44,11 +46,18 @@ class Device:
         return f"{self.target}, {how} with {number_of(self.threads, 'thread')}"
 
     @property
+    def options(self) -> str:
+        """The options of a command that decides by its times, with a blank before each."""
+        runtime = f" --runtime {self.runtime}" if self.runtime else ""
+        threads = f" --threads {self.threads}" if self.threads != 1 else ""
+        return f" --target {shlex.quote(self.target)}{runtime}{threads}"
+
+    @property
     def command(self) -> str:
         """The command that measures cells so."""
         runtimes = f" --runtimes {self.runtime}" if self.runtime not in (None, BEFORE_RUNTIMES) else ""
         threads = f" --threads {self.threads}" if self.threads != 1 else ""
-        return f"opscore measure --target {self.target}{runtimes}{threads}{self.place}"
+        return f"opscore measure --target {shlex.quote(self.target)}{runtimes}{threads}{self.place}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +73,14 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
 
     Cells that differ in their seed alone run on the same runtime. A runtime that does not give LiteRT's answers is not
     chosen. The ratio to the baseline is to the baseline on its own chosen runtime. Machine and settings of the cells'
-    own measurements do not matter any more.
+    own measurements do not matter any more. Of a cell that was run more than once, one run counts (`_current`).
 
     baselines: of cells that are not among `cells` too. Raises ValueError where no cell has figures for the device.
     """
-    everything = {cell.run_id: cell for cell in (*baselines, *cells)}
-    known = {run_id: _on(cell, device.target) for run_id, cell in everything.items()}
+    known = {cell.run_id: _on(cell, device.target) for cell in (*baselines, *cells)}
     _check(cells, device, known)
+    cells = _current(cells, device, known)
+    everything = {cell.run_id: cell for cell in (*_current(baselines, device, known), *cells)}
     chosen = _chosen(list(everything.values()), device, known)
     # Of a baseline that was recorded twice, perhaps only the older one was measured.
     bases = baselines_of(cells, [cell for cell in everything.values() if cell.run_id in chosen])
@@ -134,6 +144,24 @@ def _check(cells: Sequence[RecordedCell], device: Device, known: Mapping[str, Se
             f"threads must be one of {given}, with which these cells were measured on {device.target}, got "
             f"{device.threads}: set for example --threads {threads[0] if threads else 1}"
         )
+
+
+def _current(
+    cells: Sequence[RecordedCell], device: Device, known: Mapping[str, Sequence[Figures]]
+) -> list[RecordedCell]:
+    """The cells without runs that a newer one takes the place of: the newest that has figures, else the newest."""
+    found: dict[object, tuple[bool, float, str]] = {}
+
+    def key(cell: RecordedCell) -> object:
+        # Not by machine and settings of the cells' own measurements.
+        scored = {name: value for name, value in conditions(cell).items() if name.startswith("score.")}
+        return settings_key(cell), cell.seed, frozenset(scored.items())
+
+    for cell in cells:
+        measured = any(_usable(one, device) for one in known[cell.run_id])
+        rank = measured, cell.started, cell.run_id
+        found[key(cell)] = max(rank, found.get(key(cell), rank))
+    return [cell for cell in cells if found[key(cell)][-1] == cell.run_id]
 
 
 def _chosen(

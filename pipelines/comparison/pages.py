@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from pipelines.comparison import training_time
 from pipelines.comparison.entries import Entry, entries_of
+from pipelines.comparison.groups import conditions, groups_of
+from pipelines.comparison.labels import settings_key
 from pipelines.results.columns import IMPROVED, MEASURED
 from pipelines.results.tables import fill_marks, markdown
 from pipelines.results.words import number_of
@@ -19,11 +22,15 @@ if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
 
 COLUMNS = (*MEASURED, IMPROVED)
-MARK = r"cells model=(?P<model>\S+) dataset=(?P<dataset>\S+)(?P<more>(?: \S+=\S+)*)"
+# Names may hold blanks.
+MARK = r"cells model=(?P<model>[^\n]+?) dataset=(?P<dataset>[^\n]+?)(?P<more>(?: [\w.]+=\S+)*)"
 
 
 def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
-    """`page` with its marked tables generated anew. Raises ValueError where it has no mark, or a mark has no cell."""
+    """`page` with its marked tables generated anew.
+
+    Raises ValueError where it has no mark, or a mark has no cell, or cells that do not compare.
+    """
 
     def table_of(found: re.Match[str]) -> str:
         model, dataset, more = found["model"], found["dataset"], found["more"]
@@ -35,7 +42,8 @@ def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
         ]
         if not chosen:
             raise ValueError(
-                f"a table needs model={model} dataset={dataset}{more}, got no finished cell like that: run it"
+                f"a table needs model={model} dataset={dataset}{more}, got no finished cell like that among those "
+                "chosen: run it, or choose it, too"
             )
         return table(chosen)
 
@@ -48,13 +56,22 @@ def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
 def table(cells: Sequence[RecordedCell]) -> str:
     """The newest cell of each technique and source as a markdown table, the baseline first, then by falling gain.
 
-    A sentence below it states where the training time is left out of the scores.
+    Its seeds are averaged. A sentence below the table states where the training time is left out of the scores. Raises
+    ValueError where these cells do not compare.
     """
-    newest: dict[tuple[str, str], RecordedCell] = {}
+    newest: dict[tuple[str, str], tuple[object, object]] = {}
+    by_key: dict[tuple[object, object], list[RecordedCell]] = defaultdict(list)
     for cell in sorted(cells, key=lambda cell: cell.started):
-        newest[cell.technique, cell.source] = cell
-    shown = list(newest.values())
-    entries = [entries_of([cell])[0] for cell in training_time.comparable(shown)]
+        key = settings_key(cell), frozenset(conditions(cell).items())
+        by_key[key].append(cell)
+        newest[cell.technique, cell.source] = key
+    shown = [cell for key in newest.values() for cell in by_key[key]]
+    if len(groups := groups_of(shown)) > 1:
+        raise ValueError(
+            f"the cells of a table must compare with each other, got those of {' and of '.join(map(str, groups))}: "
+            "choose one of these, for example by --filter or --sweep"
+        )
+    entries = entries_of(shown)
     entries.sort(key=lambda entry: -np.nan_to_num(entry.gain.value, nan=math.inf))
     heading = ["technique", *(column.heading for column in COLUMNS)]
     rows = [_row(entry) for entry in entries]
@@ -62,7 +79,7 @@ def table(cells: Sequence[RecordedCell]) -> str:
         heading.append("runtime")
         rows = [[*row, entry.runtime] for row, entry in zip(rows, entries, strict=True)]
     notes = [f"Times are those on {target} with {number_of(threads, 'thread')}." for target, threads in sorted(devices)]
-    notes += [note] if (note := training_time.note(shown)) else []
+    notes += [note] if (note := training_time.note([run for entry in entries for run in entry.runs])) else []
     return "\n".join([markdown([heading, *rows]), *(f"\n{note}" for note in notes)]) + "\n"
 
 

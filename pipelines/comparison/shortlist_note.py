@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.shortlist import Shortlist, Shortlisted
-from pipelines.comparison.shortlist_text import extremes
+from pipelines.comparison.shortlist_text import extremes, times
 from pipelines.results import columns, words
 from pipelines.results.tables import markdown
 
@@ -31,10 +31,9 @@ def _answer(dataset: str, listed: Shortlist, chosen: Shortlisted) -> Iterator[st
     entry, top = chosen.entry, listed.most_accurate
     yield f"**Fittest for {dataset}: {entry.label}**, {_accuracy(entry)}, {_ms(entry)}, {_kb(entry)}."
     if entry is not top:
-        yield (
-            f"It loses {100 * chosen.drop:.1f} points to the most accurate cell, {top.label}, and is "
-            f"{chosen.times_smaller:.2f} times smaller and {chosen.times_faster:.2f} times faster."
-        )
+        ratios = times(chosen.times_smaller, "smaller", "larger"), times(chosen.times_faster, "faster", "slower")
+        changed = words.listed([one for one in ratios if one] or ["neither smaller nor faster"])
+        yield f"It loses {100 * chosen.drop:.1f} points to the most accurate cell, {top.label}, and is {changed}."
     ends = {"most accurate": top, "smallest": listed.smallest, "fastest": listed.fastest}
     if own := [what for what, other in ends.items() if other is entry]:
         yield f"It is the {words.listed(own)} cell."

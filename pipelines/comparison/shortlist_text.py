@@ -9,6 +9,7 @@ from pipelines.comparison.entries import Entry
 from pipelines.comparison.labels import short_settings
 from pipelines.comparison.shortlist import Shortlist
 from pipelines.results import columns
+from pipelines.results.on_device import SAME
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import terminal
 
@@ -16,8 +17,11 @@ from pipelines.system import terminal
 COLUMNS = ((columns.TEST_MS, 0), (columns.COMPRESSED, 0), (columns.TRAIN_S, 4), (columns.SCORE, 1))
 
 
-def text(shortlist: Shortlist, *, width: float = terminal.UNLIMITED) -> str:
-    """For a terminal of `width` columns: warnings, the table, doubts, and a line for the smallest and fastest cell."""
+def text(shortlist: Shortlist, *, width: float = terminal.UNLIMITED, more: str = "--wide") -> str:
+    """For a terminal of `width` columns: warnings, the table, doubts, and a line for the smallest and fastest cell.
+
+    more: what shows all columns.
+    """
     top = shortlist.most_accurate
     lines = [
         *shortlist.warnings,
@@ -27,15 +31,15 @@ def text(shortlist: Shortlist, *, width: float = terminal.UNLIMITED) -> str:
         *(f"{row.entry.label}: {row.doubt}." for row in shortlist.rows if row.doubt),
         *extremes(shortlist),
     ]
-    return "\n".join(wrapped(line, width) if line else _table(shortlist, width) for line in lines)
+    return "\n".join(wrapped(line, width) if line else _table(shortlist, width, more) for line in lines)
 
 
-def titled(dataset: str, shortlist: Shortlist, width: float) -> str:
+def titled(dataset: str, shortlist: Shortlist, width: float, more: str) -> str:
     """The same below the name of its comparison."""
-    return f"{wrapped(dataset, width)}\n{text(shortlist, width=width)}"
+    return f"{wrapped(dataset, width)}\n{text(shortlist, width=width, more=more)}"
 
 
-def _table(shortlist: Shortlist, width: float) -> str:
+def _table(shortlist: Shortlist, width: float, more: str) -> str:
     rows, top = shortlist.rows, shortlist.most_accurate
     entries = [row.entry for row in rows]
     others = [row for row in rows if row.entry is not top]
@@ -56,11 +60,19 @@ def _table(shortlist: Shortlist, width: float) -> str:
                 TextColumn(heading=one.heading, texts=[entry.format_estimate(one) for entry in entries], rank=rank)
                 for one, rank in COLUMNS
             ),
-            TextColumn(heading="smaller", texts=[_times(row.times_smaller, row in others) for row in rows], rank=2),
-            TextColumn(heading="faster", texts=[_times(row.times_faster, row in others) for row in rows], rank=2),
+            TextColumn(heading="smaller", texts=[_factor(row.times_smaller, row in others) for row in rows], rank=2),
+            TextColumn(heading="faster", texts=[_factor(row.times_faster, row in others) for row in rows], rank=2),
         ],
         width,
+        more=more,
     )
+
+
+def times(ratio: float, more: str, less: str) -> str:
+    """A ratio as `4.00 times smaller`; empty where it is unknown or about 1."""
+    if math.isnan(ratio) or abs(ratio - 1) < SAME:
+        return ""
+    return f"{columns.three_digits(max(ratio, 1 / ratio))} times {more if ratio > 1 else less}"
 
 
 def runtimes(entries: Sequence[Entry]) -> list[TextColumn]:
@@ -83,7 +95,7 @@ def extremes(shortlist: Shortlist) -> Iterator[str]:
         yield f"{what}: {entry.label}, {column.text(value)} {unit}, {less}."
 
 
-def _times(ratio: float, shown: bool) -> str:
+def _factor(ratio: float, shown: bool) -> str:
     if not shown:
         return ""
     return "-" if math.isnan(ratio) else f"x {columns.three_digits(ratio)}"

@@ -24,7 +24,7 @@ from pipelines.execution import cell_process, folders, grid, grid_preflight, pro
 from pipelines.execution.request import SweepContext
 from pipelines.execution.settings import check_no_password, check_settings
 from pipelines.execution.sweep_cell import OUTCOME
-from pipelines.execution.sweep_table import count_line, progress_line, summary_of
+from pipelines.execution.sweep_table import count_line, progress_line, summary_of, wider
 from pipelines.results.outcome import Outcome
 from pipelines.results.words import number_of
 from pipelines.system import guard, terminal
@@ -175,7 +175,8 @@ class Sweep:
         shown = _as_compared(outcomes, cells)
 
         def summary(width: float) -> str:
-            lists = (shortlist_text.titled(dataset, listed, width) for dataset, listed in shortlists.items())
+            more = wider(self._place)
+            lists = (shortlist_text.titled(dataset, listed, width, more) for dataset, listed in shortlists.items())
             only = "".join(datasets) if len(datasets) == 1 and width < terminal.UNLIMITED else ""
             return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, place=self._place, width=width)])
 
@@ -255,7 +256,7 @@ class Sweep:
             from pipelines.report.page import write
 
             folder, chosen = self._folder / "report", f"sweep={self._run.run_id}"
-            return write(cells, folder, chosen=chosen, predictions_of=read)[0]
+            return write(cells, folder, chosen=chosen, options=self._place, predictions_of=read)[0]
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)
             return None

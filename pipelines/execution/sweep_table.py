@@ -99,7 +99,12 @@ def _table(outcomes: Sequence[Outcome], dataset: str, place: str, width: float) 
         TextColumn(heading="took", texts=[duration(outcome.seconds) for outcome in outcomes], rank=2),
         TextColumn(heading="run", texts=[outcome.run_id[:8] for outcome in outcomes], rank=3),
     ]
-    return fitted(columns, width, more=f"a wider terminal, or `opscore compare --sweep last{place} --wide`")
+    return fitted(columns, width, more=wider(place))
+
+
+def wider(place: str) -> str:
+    """What shows all columns of a sweep's tables. place: the options of experiment and store."""
+    return f"a wider terminal, or `opscore compare --sweep last{place} --wide`"
 
 
 def _uninformed(outcomes: Sequence[Outcome]) -> Iterator[str]:

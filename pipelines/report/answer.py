@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, points
+from pipelines.comparison.shortlist_text import times
 from pipelines.report.words import decibels, percent, short_names
-from pipelines.results.columns import UNKNOWN, kilobytes, milliseconds, seconds, three_digits
-from pipelines.results.on_device import SAME
+from pipelines.results.columns import UNKNOWN, kilobytes, milliseconds, seconds
 from pipelines.results.score import ROUNDING
 from pipelines.results.words import listed, number_of
 
 
-def first_screen(comparison: Comparison, found: Shortlist | None) -> dict[str, object]:
-    """The values of the template. A cell's `at` is its place among the comparison's entries."""
+def first_screen(comparison: Comparison, found: Shortlist | None, options: str = "") -> dict[str, object]:
+    """The values of the template. A cell's `at` is its place among the comparison's entries. options: as of `why`."""
     names = short_names(comparison)
     title = comparison.title
     places = {entry.label: at for at, entry in enumerate(comparison.entries)}
@@ -25,7 +25,7 @@ def first_screen(comparison: Comparison, found: Shortlist | None) -> dict[str, o
     return {
         "question": question(len(comparison.entries), title.dataset),
         "conditions": "; ".join(filter(None, (title.conditions, _device(comparison)))),
-        "why": why(comparison, found),
+        "why": why(comparison, found, options),
         "rows": [
             _row(row, names) | {"at": places[row.entry.label], "fittest": row.entry is answer}
             for row in (found.rows if found else ())
@@ -48,8 +48,8 @@ def question(cells: int, dataset: str) -> str:
     )  # fmt: skip
 
 
-def why(comparison: Comparison, found: Shortlist | None) -> str:
-    """The answer and its reason."""
+def why(comparison: Comparison, found: Shortlist | None, options: str = "") -> str:
+    """The answer and its reason. options: of a command that shall find the same cells, with a blank before each."""
     if found is None:
         return notes(comparison)[0]
     row, best, names = found.recommended, found.most_accurate, short_names(comparison)
@@ -60,18 +60,19 @@ def why(comparison: Comparison, found: Shortlist | None) -> str:
     if row.entry is best:
         return f"{name} is the most accurate cell ({right}), and the fittest within {points(MAX_DROP)} of it."
     loss = f"{points(row.drop)} less accurate than" if row.drop >= ROUNDING else "as accurate as"
-    ratios = _times(row.times_smaller, "smaller", "larger"), _times(row.times_faster, "faster", "slower")
+    ratios = times(row.times_smaller, "smaller", "larger"), times(row.times_faster, "faster", "slower")
     gains = [text for text in ratios if text] or ["neither smaller nor faster"]
     own, other = row.entry.train_s.value, best.train_s.value
     machines = {run.training_machines for entry in (row.entry, best) for run in entry.runs}
-    training = _times(other / own if own > 0 and len(machines) == 1 else math.nan, "less", "more")
+    # A model may come trained in no time.
+    training = times(other / own if own > 0 and other > 0 and len(machines) == 1 else math.nan, "less", "more")
     sentences = [f"{name} is the fittest cell {_among(row)}: it is {loss} {names[best.label]}, and {listed(gains)}."]
     if training:
         sentences.append(f"It took {training} training.")
     if not row.is_near:
         enough = math.ceil(1000 * (row.drop - ROUNDING)) / 1000
         dataset = shlex.join(["--dataset", row.entry.runs[0].dataset])
-        sentences.append(f"`opscore promote {dataset} --max-drop {enough:g}` allows this loss.")
+        sentences.append(f"`opscore promote {dataset} --max-drop {enough:g}{options}` allows this loss.")
     return " ".join(sentences)
 
 
@@ -100,16 +101,9 @@ def _row(row: Shortlisted, names: Mapping[str, str]) -> dict[str, object]:
         "size": kilobytes(entry.compressed_bytes.value),
         "training": UNKNOWN if entry.train_unknown else seconds(entry.train_s.value),
         "score": decibels(entry.score.value),
-        "smaller": _times(row.times_smaller, "smaller", "larger"),
-        "faster": _times(row.times_faster, "faster", "slower"),
+        "smaller": times(row.times_smaller, "smaller", "larger"),
+        "faster": times(row.times_faster, "faster", "slower"),
     }
-
-
-def _times(ratio: float, more: str, less: str) -> str:
-    """A ratio as `4.00 times smaller`; empty where it is unknown or about 1."""
-    if math.isnan(ratio) or abs(ratio - 1) < SAME:
-        return ""
-    return f"{three_digits(max(ratio, 1 / ratio))} times {more if ratio > 1 else less}"
 
 
 def _extremes(found: Shortlist, names: Mapping[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 
 from pipelines import __version__
 from pipelines.comparison import article
-from pipelines.comparison.notes import notes
+from pipelines.comparison.notes import leader, notes
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.shortlist import shortlist
 from pipelines.report.answer import first_screen
@@ -38,6 +39,8 @@ log = logging.getLogger("opscore")
 PAGE = "report.html"
 HERE = Path(__file__).parent
 NOT_IN_A_FILE_NAME = re.compile(r"[^\w.-]")
+# Of a figure's file name; file systems allow 255 with the rest of it.
+MAX_STEM_BYTES = 150
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,29 +121,42 @@ def write(
     folder: Path,
     *,
     chosen: str,
+    options: str = "",
     on_device: Sequence[str] = (),
     predictions_of: PredictionsOf | None = None,
 ) -> list[Path]:
     """Write the report on the cells into `folder` and return the path of the page, then those of the figures.
 
-    chosen: how the cells were chosen, in words of the command. on_device: the notes of `on_device.timed`.
-    predictions_of: as in `shortlist`.
+    chosen: how the cells were chosen, in words of the command. options: those of experiment, store and device, for a
+    command that shall decide as the page does. on_device: the notes of `on_device.timed`. predictions_of: as in
+    `shortlist`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     comparisons = compare(cells)
     pictures = {str(comparison.title): drawn(comparison, looks_of(comparisons)) for comparison in comparisons}
     paths = [folder / PAGE]
-    text = page(comparisons, pictures, chosen=chosen, on_device=on_device, predictions_of=predictions_of)
+    text = page(
+        comparisons, pictures, chosen=chosen, options=options, on_device=on_device, predictions_of=predictions_of
+    )
     paths[0].write_text(text, encoding="utf-8")
     for title, of_one in pictures.items():
-        stem = NOT_IN_A_FILE_NAME.sub("_", title)
+        stem = _stem(title)
         # `a b` and `a_b` are two datasets.
-        alike = [other for other in pictures if NOT_IN_A_FILE_NAME.sub("_", other) == stem]
+        alike = [other for other in pictures if _stem(other) == stem]
         stem += f"-{alike.index(title) + 1}" if alike[0] != title else ""
         for picture in of_one:
             paths.append(folder / f"{stem}-{picture.kind.name}.png")
             paths[-1].write_bytes(picture.png)
     return paths
+
+
+def _stem(title: str) -> str:
+    """The title as a part of a file's name; of a long one its beginning and a hash."""
+    name = NOT_IN_A_FILE_NAME.sub("_", title)
+    if len(name.encode()) <= MAX_STEM_BYTES:
+        return name
+    beginning = name.encode()[:MAX_STEM_BYTES].decode(errors="ignore")
+    return f"{beginning}-{hashlib.blake2b(title.encode(), digest_size=4).hexdigest()}"
 
 
 def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
@@ -150,16 +166,14 @@ def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
 
 def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
     """All figures of one dataset."""
-    winner = comparison.winner
-    leading = f"The highest score has {winner.label}." if winner else "No cell is eligible."
     names = {name for entry in comparison.entries for name in (entry.label, entry.dataset, entry.model)}
     families, missing = fonts.find_families(names)
     with in_style(families):
         return [
             Picture(
                 kind=kind,
-                alt=f"{kind.title}: {comparison.title}, {number_of(len(comparison.entries), 'cell')}. {leading} "
-                "The table holds all values.",
+                alt=f"{kind.title}: {comparison.title}, {number_of(len(comparison.entries), 'cell')}. "
+                f"{leader(comparison)} The table holds all values.",
                 png=_png(kind, comparison, of, missing),
             )
             for kind in KINDS
@@ -183,10 +197,11 @@ def page(
     pictures: Mapping[str, Sequence[Picture]],
     *,
     chosen: str,
+    options: str = "",
     on_device: Sequence[str] = (),
     predictions_of: PredictionsOf | None = None,
 ) -> str:
-    """The page as HTML. pictures: by the title of their comparison."""
+    """The page as HTML. pictures: by the title of their comparison. The others: as of `write`."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -201,7 +216,9 @@ def page(
         focus=VERMILION,
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         data=_data(comparisons, all_rows),
-        sections=[_section(comparison, pictures[str(comparison.title)], predictions_of) for comparison in comparisons],
+        sections=[
+            _section(comparison, pictures[str(comparison.title)], options, predictions_of) for comparison in comparisons
+        ],
         columns=_columns(all_rows),
         rows=all_rows,
         claims=" ".join(article.claims(entry for one in comparisons for entry in one.entries)),
@@ -217,13 +234,13 @@ def page(
 
 
 def _section(
-    comparison: Comparison, pictures: Sequence[Picture], predictions_of: PredictionsOf | None
+    comparison: Comparison, pictures: Sequence[Picture], options: str, predictions_of: PredictionsOf | None
 ) -> dict[str, object]:
     """The values of the template for one dataset."""
     answer, *more = notes(comparison)
     return {
         "dataset": str(comparison.title),
-        "first": first_screen(comparison, shortlist(comparison, predictions_of)),
+        "first": first_screen(comparison, shortlist(comparison, predictions_of), options),
         "notes": [answer, *reasons(comparison), *more],
         "dimensions": _dimensions(comparison),
         "hardware": comparison.hardware,

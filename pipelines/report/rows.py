@@ -101,7 +101,7 @@ COLUMNS = (
         for name, column in columns.GAINS.items()
     ),
     _measured(columns.FILE, "file", columns.kilobytes, more=True),
-    Column(key="tied", heading="tied", about="its score does not differ significantly from the highest", more=True),
+    Column(key="tied", heading="tied", about="its score does not differ significantly from the best cell's", more=True),
     _measured(columns.FIRST, "first", columns.FIRST.text, more=True),
     Column(key="seeds", heading="seeds", about="how many runs, with different random seeds, were averaged", more=True),
     Column(key="model", heading="model", about="the network", more=True),

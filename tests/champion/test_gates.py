@@ -351,7 +351,7 @@ def test_mean_score_over_seeds_decides_as_in_the_report() -> None:
     # The single best score is a's, the best mean b's.
     decision = decided([*seeds("a", (94, 90, 86)), *seeds("b", (92, 93, 91))], None)
     assert decision.winner is not None and decision.winner.cell.run_id == "b1"
-    assert decision.winner.gates[4].reason == "92.0 dB over 3 seeds, the best of the feasible"
+    assert decision.winner.gates[4].reason == "92.0 dB over 3 seeds, the best that passes the gates above"
 
 
 def test_every_seed_must_keep_budgets_and_have_learnt() -> None:

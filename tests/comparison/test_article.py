@@ -46,5 +46,11 @@ def test_three_seeds_show_how_far_the_training_time_scatters() -> None:
     assert compared(*cells).entries[0].marks["train_time"] == "better"
 
 
+def test_claims_on_other_models_are_not_tested() -> None:
+    int8, cluster = recorded("quantize_int8", megabytes=0.2), recorded("cluster", megabytes=0.4, model="resnet50")
+    told = article.claims(compared(recorded("baseline"), recorded("baseline", model="resnet50"), int8, cluster).entries)
+    assert told[0].endswith("that takes quantized cells and clustered or transferred ones of one model and dataset.")
+
+
 def test_claims_without_their_cells_are_not_tested() -> None:
     assert all("cannot be tested" in one for one in article.claims(compared(recorded("baseline")).entries))

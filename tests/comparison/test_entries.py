@@ -23,6 +23,12 @@ def test_seeds_become_one_entry_and_a_repeated_run_counts_once() -> None:
     assert entry.score.value == pytest.approx(np.mean([cell.metrics["score/operational"] for cell in cells]))
 
 
+def test_the_last_run_of_an_entry_is_the_newest() -> None:
+    cells = [recorded("cluster", seed=seed, started=started) for seed, started in ((0, 1), (1, 2), (2, 3), (0, 9))]
+    (entry,) = entries_of(cells)
+    assert [(run.seed, run.started) for run in entry.runs] == [("1", 2), ("2", 3), ("0", 9)]
+
+
 def test_seeds_on_other_training_images_are_separate_entries() -> None:
     cells = [recorded("cluster", seed=n, training=images) for n, images in enumerate(("t", "other images"))]
     assert {entry.label: len(entry.runs) for entry in compared(*cells).entries} == {
@@ -96,6 +102,14 @@ def test_a_cell_that_learnt_nothing_is_named_and_not_the_fittest() -> None:
     sentence = "vgg16-cifar10-quantize_int8 is no better than always answering 'cat' (79.0% of the test images)."
     assert sentence in notes(comparison)
     assert "quantize_int8 (nothing learnt)" in text(comparison)
+    among = "has the highest score of the cells that keep their budgets and have learnt something, 70.6 dB."
+    assert notes(comparison)[0] == f"vgg16-cifar10-baseline {among}"
+    # The only one that keeps its budgets has learnt nothing.
+    neither = compared(nothing, recorded("baseline", feasible=False))
+    assert notes(neither)[0] == (
+        "No cell that has learnt enough to be the fittest keeps the budgets of its score profile."
+    )
+    assert notes(compared(nothing))[0] == "No cell has learnt enough to be the fittest."
     assert notes(compared(nothing)) == ["No cell has learnt enough to be the fittest.", sentence]
     (both,) = entries_of([nothing, recorded("quantize_int8", seed=1)])
     assert both.uninformed.endswith("with 1 of 2 seeds") and not both.eligible

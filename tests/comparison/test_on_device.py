@@ -122,7 +122,30 @@ def test_older_record_of_a_baseline_has_the_figures() -> None:
     found = timed((int8, base, newer), PI)
     assert {cell.technique for cell in found.cells} == {"baseline", "quantize_int8"}
     assert found.cells[0].metrics["baseline/time_ratio"] == pytest.approx(0.5 / 0.45)
-    assert "1 cell is left out, as figures are missing" in found.notes[1]
+    # The newer run is the same cell, and no other that is missing.
+    assert len(found.notes) == 1
+
+
+def test_older_runs_of_a_cell_choose_no_runtime() -> None:
+    base, int8 = pair()
+    # Measured by LiteRT alone, and trained anew since then.
+    old = on(replace(int8, run_id="old", started=-2, metrics=recorded("quantize_int8").metrics), "pi/litert", 9.0)
+    never = replace(recorded("quantize_int8"), run_id="never", started=-1, baseline="base")
+    newer = on(int8, "pi/openvino", 0.4, ratio=0.2)
+    assert timed((base, newer), PI) == timed((base, old, never, newer), PI)
+    (cell,) = [one for one in timed((old, never, newer), PI, baselines=(base,)).cells]
+    assert cell.run_id == int8.run_id and cell.device is not None and cell.device.runtime == "openvino"
+    # Another score profile is another comparison.
+    budget = replace(old, params=old.params | {"score.max_size_mb": "1"})
+    assert len(timed((base, budget, newer), PI).cells) == 3
+
+
+def test_the_devices_options_are_those_of_a_shell() -> None:
+    assert (
+        Device(target="my pi", runtime="litert", threads=4).options == " --target 'my pi' --runtime litert --threads 4"
+    )
+    assert PI.options == " --target pi"
+    assert Device(target="my pi", place=" --experiment a").command == "opscore measure --target 'my pi' --experiment a"
 
 
 def test_training_times_of_two_machines_are_left_out() -> None:

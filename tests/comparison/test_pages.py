@@ -25,6 +25,33 @@ def test_tables_of_a_page_hold_the_newest_cells() -> None:
     assert rewrite(written, cells) == written
 
 
+MARKED = "<!-- cells model=vgg16 dataset=cifar10 -->\n<!-- end -->"
+
+
+def test_seeds_are_averaged() -> None:
+    cells = [recorded("baseline"), *(recorded("prune", seed=seed, accuracy=0.7 + seed / 10) for seed in (0, 1))]
+    # Of a seed that was run twice the newest counts.
+    written = rewrite(MARKED, [*cells, recorded("prune", seed=1, accuracy=0.9, started=5)])
+    assert "| 80.0% |" in written.splitlines()[4] and "`prune`" in written.splitlines()[4]
+
+
+def test_cells_that_do_not_compare_are_no_table() -> None:
+    other = recorded("prune", hardware="another CPU", images=100, started=1)
+    with pytest.raises(
+        ValueError, match=r"got those of cifar10 \(1,000 .*a CPU\) and of cifar10 \(100 .*another CPU\)"
+    ):
+        rewrite(MARKED, [recorded("baseline"), other])
+    # An older run elsewhere is no part of the table.
+    written = rewrite(MARKED, [replace(other, started=-1), recorded("baseline"), recorded("prune")])
+    assert written.count("| `prune` |") == 1
+
+
+def test_names_may_hold_blanks() -> None:
+    cell = recorded("prune", dataset="my photos", model="my net", params={"model.input_size": "8"})
+    page = "<!-- cells model=my net dataset=my photos model.input_size=8 -->\n<!-- end -->"
+    assert "| `prune` |" in rewrite(page, [cell])
+
+
 @pytest.mark.parametrize(
     ("page", "message"),
     [

@@ -13,3 +13,12 @@ def test_first_sentence_is_the_answer_with_its_figures() -> None:
     assert "loses 1.0 points to the most accurate cell, vgg16-cifar10-baseline" in first
     assert first.endswith("It is the smallest and fastest cell.")
     assert table.splitlines()[0].count("|") == 6
+
+
+def test_what_is_worse_is_called_so() -> None:
+    # The fittest by its training alone.
+    cells = [recorded("baseline"), recorded("transfer", megabytes=1.25, test_ms=1.3, accuracy=0.79, train_s=0.01)]
+    listed = shortlist(compared(*cells))
+    assert listed is not None and listed.recommended.entry.technique == "transfer"
+    first = note({"cifar10": listed}).split("\n\n")[0]
+    assert "vgg16-cifar10-baseline, and is 1.25 times larger and 1.30 times slower. " in first

@@ -161,6 +161,16 @@ def test_answer_where_no_cell_is_near_enough(accuracy: float, beginning: str, en
     answer = why(comparison, shortlist(comparison))
     assert answer.startswith(f"vgg16 cluster is the fittest cell {beginning}")
     assert answer.endswith(f" `opscore promote --dataset cifar10 --max-drop {ending}` allows this loss.")
+    there = why(comparison, shortlist(comparison), " --target pi --experiment goals")
+    assert there.endswith(f" --max-drop {ending} --target pi --experiment goals` allows this loss.")
+
+
+def test_a_model_that_was_trained_in_no_time_has_an_answer() -> None:
+    weights = {"score.train_time": "0"}
+    base = recorded("baseline", accuracy=0.81, params=weights)
+    base = replace(base, metrics=base.metrics | {"time/train_total_s": 0.0})
+    comparison = compared(base, recorded("qat", megabytes=0.3, params=weights))
+    assert why(comparison, shortlist(comparison)).endswith("vgg16 baseline, and 3.33 times smaller.")
 
 
 def test_why_names_the_training_that_decides() -> None:

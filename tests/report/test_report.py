@@ -75,6 +75,20 @@ def test_runtimes_of_a_device(tmp_path: Path) -> None:
     assert 'data-key="runtime"' not in write([base, int8], tmp_path, chosen="")[0].read_text()
 
 
+@pytest.mark.slow
+def test_long_titles_fit_the_names_of_files(tmp_path: Path) -> None:
+    profiles = [{f"score.max_{name}_of_all": "0.001" for name in "abcdefghijkl"} | {"score.a": n} for n in ("1", "2")]
+    cells = [recorded("baseline", dataset="花" * 60, params=params) for params in ({}, *profiles)]
+    _, *figures = write(cells, tmp_path, chosen="")
+    assert len({path.name for path in figures}) == 3 * len(FIGURES) and all(path.is_file() for path in figures)
+
+
+def test_names_that_differ_in_case_alone_are_two_choices(tmp_path: Path) -> None:
+    cells = [recorded("baseline", model=model) for model in ("net", "Net")]
+    html = write(cells, tmp_path, chosen="")[0].read_text()
+    assert [html.count(f'<input type="checkbox" value="{name}">') for name in ("net", "Net")] == [1, 1]
+
+
 def test_names_are_escaped(tmp_path: Path) -> None:
     nasty = replace(recorded("cluster"), model="</script><b>x", name="</script><b>x", technique="<i>t")
     settings = [recorded("prune", params={"technique.knob": knob}) for knob in ("<s>", "1")]

@@ -233,6 +233,17 @@ def test_an_accuracy_that_fell_is_refused_whatever_the_score(copy: Copy, opscore
     assert copy.aliases()["champion"] not in (clone, champion.info.run_id)
 
 
+def test_a_champion_far_below_is_no_better_score(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+    opscore("promote", BY.format("baseline"))
+    own = copy.run("quantize_int8")
+    figures = {"test/accuracy": own.data.metrics["test/accuracy"] + 0.1, "score/operational": 200.0}
+    tags = {"technique": "better", "opscore.fingerprint": "f"}
+    copy.clone(own, tmp_path, change=lambda _: figures, **tags)
+    out = opscore("promote", ALL, "--dry-run")
+    assert "clone, seed 0, run " in out and "as it fails the gate drop now" in " ".join(out.split())
+    assert "With better scores" not in out
+
+
 def test_champion_of_another_machine_is_not_compared(copy: Copy, opscore: Command) -> None:
     opscore("promote", BY.format("baseline"))
     champion = copy.run("baseline")
