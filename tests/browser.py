@@ -57,7 +57,7 @@ class Browser:
         # Selenium's pointer takes 0.25 s to get there, unless told otherwise.
         ActionChains(self.driver, duration=0).move_to_element(element).perform()
 
-    def until(self, found: Callable[[], T], *, seconds: float = 5) -> T:
+    def until(self, found: Callable[[], T], *, seconds: float = 60) -> T:
         """What `found` gives as soon as it is true: a page draws itself some moments after a click."""
         passing = (NoSuchElementException, StaleElementReferenceException)
         return WebDriverWait(self.driver, seconds, 0.05, passing).until(lambda _: found())

@@ -52,7 +52,7 @@ def check_run(server: Server, run_id: str, into: Path) -> None:
 
 def left(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those that still run after some seconds."""
-    _, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=60)
     return [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -126,7 +126,7 @@ def test_second_server_on_one_folder_is_refused(server: Server) -> None:
 def test_killed_postgresql_ends_server_and_keeps_run(server: Server, run_id: str, tmp_path: Path) -> None:
     processes = server.all_processes()
     server.postmaster.kill()
-    assert server.process.wait(timeout=30) == 1
+    assert server.process.wait(timeout=60) == 1
     log = server.folder / "postgres.log"
     assert f"opscore: postgres was killed by SIGKILL: see {log}, which ends with " in server.said
     assert left(processes) == []

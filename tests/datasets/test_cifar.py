@@ -7,7 +7,6 @@ import pickle
 import struct
 import subprocess
 import tarfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -128,7 +127,6 @@ def test_download_is_checked_kept_and_used_again(tmp_path):
 
 def test_offline_refusal_names_where_to_put_the_file(tmp_path):
     place = Place(tmp_path)
-    begun = time.monotonic()
     done = place.run(
         "dataset=cifar10",
         f"data_dir={tmp_path}/none",
@@ -136,7 +134,6 @@ def test_offline_refusal_names_where_to_put_the_file(tmp_path):
         KERAS_HOME=str(tmp_path / "keras"),
         no_proxy="127.0.0.1",
     )
-    assert time.monotonic() - begun < 20  # a second, on a machine that does nothing else
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"opscore: cifar10 must be in {tmp_path}/none or {tmp_path}/keras/datasets/cifar-10-")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -77,12 +76,11 @@ class TestFiles:
             (["tracking.uri=http://127.0.0.1:9"], "the MLflow server http://127.0.0.1:9 does not answer"),
         ],
     )
-    def test_mistakes_are_refused_within_a_second(self, made, measure, monkeypatch, words, message):
+    def test_mistakes_are_refused_before_all_else(self, made, measure, monkeypatch, words, message):
         monkeypatch.chdir(made)
         (made / "bad.tflite").write_bytes(b"garbage" * 100)
-        began = perf_counter()
+        monkeypatch.setattr("pipelines.device.session.run", lambda *_, **__: pytest.fail("it measured"))
         refusal = measure(*words, fails=True)
-        assert perf_counter() - began < 1
         assert re.match(f"opscore: {message}", refusal)
         assert "\n" not in refusal
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 
@@ -228,6 +227,5 @@ def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
             assert all(cells.metrics(run_id, "device", runtime)["p50_ms_1t"] > 0 for run_id in run_ids)
         assert cells.metrics(run_ids[1], "device")["ratio_1t"] > 0
         server.stop()
-        began = perf_counter()
         done = subprocess.run([*measure, *words], env=clean, check=False, **run)
-        assert done.returncode == 2 and "does not answer" in done.stderr and perf_counter() - began < 3
+        assert done.returncode == 2 and "does not answer" in done.stderr

@@ -62,7 +62,8 @@ def test_pulled_program_reproduces_the_accuracy(place: Place, tmp_path: Path, ba
     version = place.client.get_model_version_by_alias("opscore-holiday photos", "champion")
     run = place.client.get_run(str(version.run_id))
     times = {name: run.data.metrics[f"measure/shelf/{name}/p50_ms_1t"] for name in ("litert", "openvino")}
-    assert times[runtime] == min(times.values())
+    # LiteRT is chosen where it is about as fast.
+    assert times[runtime] <= 1.02 * min(times.values())
     assert version.tags["target"] == "shelf" and version.tags["runtime"] == runtime
     assert f"Fastest on shelf: **{runtime}** with 1 thread" in (tmp_path / "champion" / "MODEL_CARD.md").read_text()
 

