@@ -27,7 +27,7 @@ ALLOWED = {
     "champion": {"comparison", "datasets", "results", "system"},
     "report": {"comparison", "results", "system"},
     "tracking": {"cells", "datasets", "litert", "results", "system"},
-    "runtimes": {"litert"},
+    "runtimes": {"litert", "results"},
     "device": {"tracking", "comparison", "runtimes", "litert", "results", "system"},
     "execution": {
         "tracking", "report", "comparison", "cells", "techniques", "training", "models", "datasets", "litert",

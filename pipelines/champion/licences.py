@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Licences of ImageNet weights by the module of the network below OWN. Sources: Keras's documentation of its applications
-# for the first three, github.com/tensorflow/tpu for the EfficientNets; the Python package brings its own licence file.
+# Licences of ImageNet weights by the module of the network below OWN. Sources: Keras's documentation of its
+# applications for the first three, github.com/tensorflow/tpu for the EfficientNets; the Python package brings its own
+# licence file.
 LICENCES = {
     "resnet": "MIT: released by Kaiming He, ported by Keras",
     "vgg": "Creative Commons Attribution: released by the Visual Geometry Group, Oxford, who must be named; ported by "

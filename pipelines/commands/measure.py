@@ -29,8 +29,9 @@ from pipelines.device.results import DeviceResult, summarize
 from pipelines.device.session import Images
 from pipelines.device.settings import Settings, device_name, settings_of
 from pipelines.device.subjects import Subject, of_cells, of_files, on_runtimes
+from pipelines.results.on_device import LITERT
 from pipelines.results.tables import wrapped
-from pipelines.runtimes.base import LITERT, runtimes
+from pipelines.runtimes.base import runtimes
 from pipelines.system import machine, runtime
 from pipelines.system.errors import StoreError
 from pipelines.system.guard import FAILURE, INTERRUPTED, MisuseError

@@ -26,10 +26,9 @@ from pipelines.device import program
 from pipelines.litert.labels import labels_of
 from pipelines.results.columns import kilobytes
 from pipelines.results.files import LABELS, MODEL, PROGRAM
-from pipelines.results.on_device import fastest, figures
+from pipelines.results.on_device import LITERT, fastest, figures
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.words import number_of
-from pipelines.runtimes.base import LITERT
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, model_name
 
 # The card is written first, because it identifies even an interrupted pull.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipelines.comparison.entries import Entry
 from pipelines.results.acceleration import no_faster, outside
-from pipelines.results.on_device import BEFORE_RUNTIMES
+from pipelines.results.on_device import LITERT
 from pipelines.results.records import Delegation
 
 
@@ -16,7 +16,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
 
     Of cells on another runtime of a device, LiteRT's delegate says nothing.
     """
-    entries = [entry for entry in entries if entry.runtime in ("", BEFORE_RUNTIMES)]
+    entries = [entry for entry in entries if entry.runtime in ("", LITERT)]
     alike: dict[object, list[tuple[Entry, Delegation]]] = defaultdict(list)
     for entry in entries:
         found = entry.runs[-1].delegation

@@ -18,7 +18,7 @@ from pipelines.results.metrics import (
     RATIO_HIGH,
     RATIO_LOW,
 )
-from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, REFERENCE, Figures, figures, least
+from pipelines.results.on_device import BEGAN, LITERT, REFERENCE, Figures, figures, least
 from pipelines.results.recorded import BASELINE, OnDevice
 from pipelines.results.words import listed, number_of
 from pipelines.system.checks import nearest
@@ -55,7 +55,7 @@ class Device:
     @property
     def command(self) -> str:
         """The command that measures cells so."""
-        runtimes = f" --runtimes {self.runtime}" if self.runtime not in (None, BEFORE_RUNTIMES) else ""
+        runtimes = f" --runtimes {self.runtime}" if self.runtime not in (None, LITERT) else ""
         threads = f" --threads {self.threads}" if self.threads != 1 else ""
         return f"opscore measure --target {shlex.quote(self.target)}{runtimes}{threads}{self.place}"
 
@@ -193,7 +193,7 @@ def _chosen(
 def _fastest(by_runtime: Mapping[str, Sequence[Figures]], threads: int) -> str:
     """The runtime with the least mean time over seeds; LiteRT if it is as good as that."""
     times = {name: sum(one.p50_ms(threads)[0] for one in of_one) for name, of_one in by_runtime.items()}
-    return least(times, key=lambda name: (name != BEFORE_RUNTIMES, times[name]))
+    return least(times, key=lambda name: (name != LITERT, times[name]))
 
 
 def _usable(one: Figures, device: Device) -> bool:

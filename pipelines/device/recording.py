@@ -17,7 +17,7 @@ import numpy as np
 from pipelines.device.results import DeviceResult
 from pipelines.device.session import Measured, raw_arrays
 from pipelines.device.settings import Settings
-from pipelines.results.on_device import BEFORE_RUNTIMES
+from pipelines.results.on_device import LITERT
 from pipelines.results.record import Record
 from pipelines.results.words import number_of
 from pipelines.system.errors import StoreError
@@ -165,7 +165,7 @@ def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]
         found = OnTarget(
             target=session.target,
             # Sessions from before runtimes could be chosen have none.
-            runtime=content.get("runtime", BEFORE_RUNTIMES),
+            runtime=content.get("runtime", LITERT),
             version=content.get("version", ""),
             precision=content.get("precision", ""),
             began=session.began,

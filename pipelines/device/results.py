@@ -13,10 +13,10 @@ from pipelines.device.settings import Settings
 from pipelines.device.subjects import Subject, name_of
 from pipelines.litert.delegation import delegation
 from pipelines.litert.latency import Load, Nanoseconds, Percentiles, ratio, windows
+from pipelines.results.on_device import AGREEMENT, AGREEMENT_CHANGED, LITERT, P50, RATIO, VALID, by_threads
 from pipelines.results.records import Delegation
 from pipelines.results.statistics import repeat_interval
 from pipelines.results.words import number_of
-from pipelines.runtimes.base import LITERT
 
 # Tolerance between the largest and the smallest median of the windows (docs/reference/measurement.md).
 WINDOW_TOLERANCE = 0.10
@@ -91,7 +91,7 @@ class DeviceResult:
     def metrics(self) -> dict[str, float]:
         """All numbers by their name below `measure/<target>/<runtime>/`; a value that does not exist is absent."""
         found: dict[str, float | None] = {
-            "valid": float(not self.invalid),
+            VALID: float(not self.invalid),
             "load_ms": self.load_ms,
             "first_call_ms": self.first_call_ms,
             "peak_memory_mb": self.peak_memory_mb,
@@ -101,21 +101,21 @@ class DeviceResult:
             found["undelegated_operators"] = sum(self.delegation.undelegated.values())
         if self.agreement is not None:
             found |= {
-                "agreement": self.agreement.same,
-                "agreement_changed": self.agreement.changed,
+                AGREEMENT: self.agreement.same,
+                AGREEMENT_CHANGED: self.agreement.changed,
                 "agreement_largest": self.agreement.largest,
                 "agreement_images": float(self.agreement.images),
                 "accuracy": self.agreement.accuracy,
             }
         for threads, one in self.latency.items():
             values = asdict(one)
-            named = ("p50_ms", "p50_low_ms", "p50_high_ms", "p90_ms", "p99_ms", "ratio", "ratio_low", "ratio_high")
-            found |= {f"{name}_{threads}t": values[name] for name in (*named, "calls")}
-            found[f"valid_{threads}t"] = float(not one.invalid)
+            named = (*P50, "p90_ms", "p99_ms", *RATIO, "calls")
+            found |= {by_threads(name, threads): values[name] for name in named}
+            found[by_threads(VALID, threads)] = float(not one.invalid)
         for batch, rate in self.images_per_s.items():
-            found[f"images_per_s_b{batch}_{self.throughput_threads}t"] = rate
+            found[by_threads(f"images_per_s_b{batch}", self.throughput_threads)] = rate
         for threads, used in self.consumption.items():
-            found |= {f"energy_{name}_mj_{threads}t": mj for name, mj in used.mj_per_image.items()}
+            found |= {by_threads(f"energy_{name}_mj", threads): mj for name, mj in used.mj_per_image.items()}
         return {name: value for name, value in found.items() if value is not None}
 
 

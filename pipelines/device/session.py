@@ -24,7 +24,7 @@ from pipelines.litert import process
 from pipelines.litert.latency import Load
 from pipelines.litert.process import Arrays
 from pipelines.litert.stream import BURST_CALLS, BURST_S, random_images
-from pipelines.runtimes.base import LITERT
+from pipelines.results.on_device import LITERT
 from pipelines.system import energy, machine
 
 Report = Callable[[str], None]

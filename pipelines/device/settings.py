@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from pipelines.runtimes.base import LITERT, named
+from pipelines.results.on_device import LITERT
+from pipelines.runtimes.base import named
 from pipelines.system import checks, machine
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

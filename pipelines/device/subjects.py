@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from pipelines.comparison.baselines import baselines_of
 from pipelines.litert.exported_model import image_shape
 from pipelines.litert.size import sha256
+from pipelines.results.on_device import LITERT
 from pipelines.results.recorded import BASELINE
-from pipelines.runtimes.base import LITERT
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell

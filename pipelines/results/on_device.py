@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 PREFIX = "measure"
-# The runtime of figures whose names have none.
-BEFORE_RUNTIMES = "litert"
+# The runtime that cells are measured with, and that of figures whose names have none.
+LITERT = "litert"
+# The names of figures below `measure/<device>/<runtime>/` that are read again, some by the number of threads.
+VALID, AGREEMENT, AGREEMENT_CHANGED = "valid", "agreement", "agreement_changed"
+P50 = ("p50_ms", "p50_low_ms", "p50_high_ms")
+RATIO = ("ratio", "ratio_low", "ratio_high")
 # Share of the images of which a runtime may change the class beyond rounding.
 MAX_CHANGED = 0.01
 # Two measurements of one model differ by so much.
@@ -26,7 +30,7 @@ HARDWARE, VERSION, PRECISION, BEGAN, INVALID = "hardware", "version", "precision
 REFERENCE = "reference"
 TAGS = (HARDWARE, VERSION, PRECISION, BEGAN, INVALID, REFERENCE)
 Key = TypeVar("Key")
-_THREADS = re.compile(r"p50_ms_(\d+)t")
+_THREADS = re.compile(rf"{P50[0]}_(\d+)t")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,29 +53,34 @@ class Figures:
 
     def is_reliable(self, threads: int) -> bool:
         """Whether the session found no reason why the times with so many threads do not count."""
-        return bool(self.metrics.get(f"valid_{threads}t", self.metrics.get("valid", 1.0)))
+        return bool(self.metrics.get(by_threads(VALID, threads), self.metrics.get(VALID, 1.0)))
 
     @property
     def same_answers(self) -> bool:
         """Whether it gives LiteRT's answers, as far as they were compared."""
-        return self.metrics.get("agreement_changed", 0.0) <= MAX_CHANGED
+        return self.metrics.get(AGREEMENT_CHANGED, 0.0) <= MAX_CHANGED
 
     @property
     def agreement(self) -> float | None:
         """The share of images with the class that LiteRT gives; None where it was not compared."""
-        return self.metrics.get("agreement")
+        return self.metrics.get(AGREEMENT)
 
     def p50_ms(self, threads: int) -> tuple[float, float, float]:
         """The median time of one image, and the bounds of its 95% prediction interval."""
-        value, low, high = (self.metrics.get(f"{name}_{threads}t") for name in ("p50_ms", "p50_low_ms", "p50_high_ms"))
+        value, low, high = (self.metrics.get(by_threads(name, threads)) for name in P50)
         assert value is not None
         return value, low or value, high or value
 
     def ratio(self, threads: int) -> tuple[float, float, float] | None:
         """The time over that of the session's reference, and its bounds; None for the reference itself."""
-        found = [self.metrics.get(f"{name}_{threads}t") for name in ("ratio", "ratio_low", "ratio_high")]
+        found = [self.metrics.get(by_threads(name, threads)) for name in RATIO]
         known = [value for value in found if value is not None]
         return (known[0], known[1], known[2]) if len(known) == len(found) else None
+
+
+def by_threads(name: str, threads: int) -> str:
+    """The name of a figure that was taken with so many threads."""
+    return f"{name}_{threads}t"
 
 
 def figures(metrics: Mapping[str, float], tags: Mapping[str, str] | None = None) -> list[Figures]:
@@ -103,7 +112,7 @@ def fastest(found: Sequence[Figures]) -> tuple[Figures, int] | None:
     times = {(one.runtime, threads): one.p50_ms(threads)[0] for one, threads in usable}
     if not times:
         return None
-    runtime, threads = least(times, key=lambda setting: (setting[0] != BEFORE_RUNTIMES, setting[1]))
+    runtime, threads = least(times, key=lambda setting: (setting[0] != LITERT, setting[1]))
     return next(one for one in found if one.runtime == runtime), threads
 
 
@@ -118,4 +127,4 @@ def _place(name: str) -> tuple[tuple[str, str] | None, str]:
     first, *rest = name.split("/")
     if first != PREFIX or len(rest) not in (2, 3):
         return None, name
-    return (rest[0], rest[1] if len(rest) == 3 else BEFORE_RUNTIMES), rest[-1]
+    return (rest[0], rest[1] if len(rest) == 3 else LITERT), rest[-1]

@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 import pipelines.runtimes
 
-# The runtime that cells are measured with.
-LITERT = "litert"
 # Names of what the layers with weights compute in.
 FLOAT32, FLOAT16, BFLOAT16, INT8 = "float32", "float16", "bfloat16", "int8"
 

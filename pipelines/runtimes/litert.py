@@ -14,7 +14,8 @@ import numpy.typing as npt
 from pipelines.litert.exported_model import ExportedModel, ends
 from pipelines.litert.kernels import kernels
 from pipelines.litert.stream import random_images
-from pipelines.runtimes.base import FLOAT16, FLOAT32, INT8, LITERT, Program, Runtime
+from pipelines.results.on_device import LITERT
+from pipelines.runtimes.base import FLOAT16, FLOAT32, INT8, Program, Runtime
 
 # By the type in which the kernels are stored. LiteRT rounds the activations of int8 kernels to 8 bits as well, and
 # widens float16 ones when it loads them. Files of TensorFlow 1 have uint8 kernels.

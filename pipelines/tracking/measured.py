@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.results.on_device import BEFORE_RUNTIMES, BEGAN, HARDWARE, INVALID, PRECISION, PREFIX, REFERENCE, VERSION
+from pipelines.results.on_device import BEGAN, HARDWARE, INVALID, LITERT, PRECISION, PREFIX, REFERENCE, VERSION
 from pipelines.system.errors import StoreError
 from pipelines.tracking.client import TEXT_CHARACTERS, live_run
 
@@ -73,7 +73,7 @@ def _record(client: MlflowClient, run_id: str, found: OnTarget) -> bool:
     client.log_artifacts(run_id, str(found.folder), place)
     values = {f"{place}/{name}": value for name, value in found.metrics.items()}
     # MLflow deletes no metric, so one that only an earlier session had, perhaps a 99th percentile, becomes NaN.
-    older = f"{PREFIX}/{found.target}" if found.runtime == BEFORE_RUNTIMES else place
+    older = f"{PREFIX}/{found.target}" if found.runtime == LITERT else place
     outdated = [name for name in recorded.metrics if name.rpartition("/")[0] in (place, older) and name not in values]
     values |= dict.fromkeys(outdated, math.nan)
     tags = {
