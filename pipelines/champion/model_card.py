@@ -96,9 +96,9 @@ def code(text: str) -> str:
 
 def _use(facts: Facts) -> str:
     _, height, width, _ = facts.cell.test_shape
-    size = facts.cell.params.get("model.input_size", "None")
+    size = facts.cell.setting("model.input_size")
     resized = "resizing, " if facts.cell.params["model._target_"].endswith("KerasFile") else ""
-    resized = f"resizing to {size} pixels, " if size != "None" else resized
+    resized = f"resizing to {size} pixels, " if size else resized
     return "\n".join(
         [
             f"Classifies an image as one of {len(facts.labels)} classes, one image a call. Input: raw RGB pixels "
@@ -303,8 +303,8 @@ def _score(facts: Facts) -> tuple[float, dict[str, float]]:
 
 
 def _limits(facts: Facts) -> str:
-    limits = {name: facts.cell.params.get(f"dataset.{name}", "None") for name in ("limit_train", "limit_test")}
-    used = {name: value for name, value in limits.items() if value != "None"}
+    limits = {name: facts.cell.setting(f"dataset.{name}") for name in ("limit_train", "limit_test")}
+    used = {name: value for name, value in limits.items() if value is not None}
     lines = [
         "It was chosen among several models by its results on the same test images, so its accuracy there is a little "
         "optimistic; the interval does not include that.",

@@ -57,7 +57,7 @@ def retimed(cell: RecordedCell, *, test_ms: float, ratio: float | None) -> dict[
     ratio: of its time to its baseline's; None for a baseline.
     """
     metrics = dict(cell.metrics)
-    weight = float(cell.params[f"score.{TEST_TIME}"])
+    weight = cell.exponents[TEST_TIME]
     metrics[TEST_MS] = test_ms
     set_part(metrics, SCORE, term_of(TEST_TIME), decibels(-weight, math.log10(test_ms)))
     if ratio is not None:

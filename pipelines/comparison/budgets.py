@@ -13,7 +13,7 @@ from pipelines.results.metrics import (
     TIME_RATIO,
     TRAIN_S,
 )
-from pipelines.results.score import BUDGETS, GOALS, Limited, used
+from pipelines.results.score import Limited, used
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RecordedCell
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 def used_budgets(cell: RecordedCell) -> dict[str, float]:
     """The used fraction of each budget and goal that is set (`score.used`)."""
     metrics = cell.metrics
-    given = {name: cell.params.get(f"score.{name}", "None") for name in (*BUDGETS, *GOALS)}
     measured = Limited(
         accuracy=metrics[ACCURACY],
         compressed_bytes=metrics[COMPRESSED_BYTES],
@@ -32,7 +31,7 @@ def used_budgets(cell: RecordedCell) -> dict[str, float]:
         time_ratio=metrics.get(TIME_RATIO, 1.0),
         size_ratio=metrics.get(SIZE_RATIO, 1.0),
     )
-    return used({name: float(value) for name, value in given.items() if value != "None"}, measured)
+    return used(cell.limits, measured)
 
 
 def keeps_budgets(cell: RecordedCell) -> bool:

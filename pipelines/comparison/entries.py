@@ -242,7 +242,7 @@ def _factors(run: RecordedCell) -> dict[str, float]:
     )
     if CHANCE not in metrics:
         # A cell that is older than the record of its chance.
-        weight = float(run.params["score.accuracy"])
+        weight = run.exponents["accuracy"]
         found["accuracy"] = metrics[term_of("accuracy")] / weight if weight else 0.0
     return found
 

@@ -56,8 +56,8 @@ def _train_interval(run: RecordedCell) -> tuple[float, float] | None:
 def _of_run(run: RecordedCell, train: tuple[float, float] | None) -> dict[str, Verdict]:
     metrics = run.metrics
     test = metrics[RATIO_LOW], metrics[RATIO_HIGH]
-    test_weight, train_weight = (float(run.params[f"score.{name}"]) for name in ("test_time", "train_time"))
-    both = both_times(test, train, test_weight=test_weight, train_weight=train_weight)
+    weights = run.exponents
+    both = both_times(test, train, test_weight=weights["test_time"], train_weight=weights["train_time"])
     return {
         "accuracy": accuracy_verdict(metrics[ACCURACY_DIFFERENCE], metrics[ACCURACY_P_VALUE]),
         "time": time_verdict(*both),

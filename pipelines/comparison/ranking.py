@@ -161,7 +161,8 @@ def _weighted(entries: Sequence[Entry]) -> tuple[Floats, Floats]:
     """The score's exponents and what they multiply, (n, criteria), in dB."""
     if not entries:
         return np.ones(len(CRITERIA)), np.empty((0, len(CRITERIA)))
-    weights = np.array([float(entries[0].runs[0].params[f"score.{name}"]) for name in entries[0].terms])
+    exponents = entries[0].runs[0].exponents
+    weights = np.array([exponents[name] for name in entries[0].terms])
     return weights, np.array([list(entry.factors.values()) for entry in entries])
 
 
@@ -244,7 +245,7 @@ def _posterior(entry: Entry) -> tuple[float, float]:
 def _accuracy_change(entry: Entry, accuracies: Floats) -> Floats:
     """What other accuracies, (n,), add to an entry's score in dB; 0 where the number of test images is unknown."""
     run = entry.runs[0]
-    weight = float(run.params["score.accuracy"])
+    weight = run.exponents["accuracy"]
     if not run.test_images or not weight:
         return np.zeros(len(accuracies))
     # Cells that are older than its record: the term then varies a little less with the accuracy.
@@ -259,7 +260,7 @@ def _scores(entry: Entry, accuracies: Floats, latencies: Floats, trainings: Floa
     time of each of `run.trainings`, (parts, n).
     """
     (run,) = entry.runs
-    weights = {name: float(run.params[f"score.{name}"]) for name in CRITERIA}
+    weights = run.exponents
     score = run.metrics[SCORE] + _accuracy_change(entry, accuracies)
     low, high = (run.metrics.get(name, math.nan) for name in (RATIO_LOW, RATIO_HIGH))
     spread = math.log(high / low) / (2 * Z) if low > 0 else LATENCY_SPREAD

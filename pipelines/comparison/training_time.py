@@ -58,7 +58,7 @@ def note(cells: Sequence[RecordedCell]) -> str | None:
 
     cells: before `comparable` or after it.
     """
-    if not any(float(cell.params.get(f"score.{TRAIN_TIME}", 0)) for cell in cells):
+    if not any(cell.exponents[TRAIN_TIME] for cell in cells):
         return None
     machines, unknown = _machines(cells), [cell for cell in cells if cell.train_unknown]
     if not unknown and len(machines) > 1:

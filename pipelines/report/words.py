@@ -10,7 +10,6 @@ from pipelines.comparison.labels import short_settings
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.columns import CRITERION, kilobytes, milliseconds, seconds
 from pipelines.results.records import DIMENSIONS
-from pipelines.results.score import BUDGETS, CRITERIA, GOALS
 from pipelines.results.words import listed
 
 # Scores that differ by less in a criterion count as equal in it.
@@ -64,13 +63,9 @@ def reasons(comparison: Comparison) -> list[str]:
 
 def profile(comparison: Comparison) -> str:
     """The exponents, budgets and goals of the cells' scores, in words."""
-    params = comparison.entries[0].runs[0].params
-    exponents = ", ".join(f"{CRITERION[name]} {float(params[f'score.{name}']):g}" for name in CRITERIA)
-    limits = [
-        f"{name} {params[f'score.{name}']}"
-        for name in (*BUDGETS, *GOALS)
-        if params.get(f"score.{name}", "None") != "None"
-    ]
+    run = comparison.entries[0].runs[0]
+    exponents = ", ".join(f"{CRITERION[name]} {exponent:g}" for name, exponent in run.exponents.items())
+    limits = [f"{name} {run.params[f'score.{name}']}" for name in run.limits]
     return f"the exponents are {exponents}, and " + (
         f"the budgets are {', '.join(limits)}" if limits else "there is no budget"
     )

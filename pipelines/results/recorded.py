@@ -18,6 +18,7 @@ from pipelines.results.metrics import (
     TRAIN_S,
 )
 from pipelines.results.records import Delegation
+from pipelines.results.score import BUDGETS, CRITERIA, GOALS
 from pipelines.results.verdict import no_better_than_majority
 
 # The technique of a cell with which others are compared.
@@ -101,6 +102,22 @@ class RecordedCell:
     on_devices: Mapping[str, str] = field(default_factory=dict)
     trained_on: str = ""
     device: OnDevice | None = None
+
+    def setting(self, name: str) -> str | None:
+        """A value of its configuration by dotted name, as text; None where it is null or was not recorded."""
+        # As MLflow keeps it.
+        return None if (text := self.params.get(name)) == "None" else text
+
+    @property
+    def exponents(self) -> dict[str, float]:
+        """The exponents of its score by criterion."""
+        return {name: float(self.params[f"score.{name}"]) for name in CRITERIA}
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The budgets and goals that its score profile sets, by name."""
+        given = {name: self.setting(f"score.{name}") for name in (*BUDGETS, *GOALS)}
+        return {name: float(text) for name, text in given.items() if text is not None}
 
     @property
     def accuracy(self) -> float:
