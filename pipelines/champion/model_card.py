@@ -30,6 +30,7 @@ CARD_TAGS = {
     "score_profile": "score profile",
     "target": "device whose times decided",
     "runtime": "runtime there",
+    "threads": "threads there",
     "train_time_note": "training time",
     "replaced": "replaced",
 }

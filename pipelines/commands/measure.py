@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -24,6 +25,7 @@ from click.core import ParameterSource
 
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
+from pipelines.comparison.on_device import Device
 from pipelines.device import recording, session, table
 from pipelines.device.results import DeviceResult, summarize
 from pipelines.device.session import Images
@@ -35,6 +37,7 @@ from pipelines.runtimes.base import runtimes
 from pipelines.system import machine, runtime
 from pipelines.system.errors import StoreError
 from pipelines.system.guard import FAILURE, INTERRUPTED, MisuseError
+from pipelines.tracking.run_files import NAMES
 from pipelines.tracking.store import Store
 
 # What does not apply to a session that is only sent.
@@ -110,7 +113,10 @@ def command(
         print(f"opscore: interrupted: {recording.later(folder)}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     print(f"{sent.text(name)} in {store.uri}")
-    print(f"`opscore compare --target {name}{chosen.place}` compares the cells by these times")
+    compared = Device(target=name, threads=min(settings.threads)).options + chosen.options
+    # A device that only measures has no SciPy.
+    where = "" if find_spec("scipy") else ", where opscore is installed with its extra `train`"
+    print(f"`opscore compare{compared}` compares the cells by these times{where}")
 
 
 def _measured(
@@ -163,21 +169,25 @@ def _subjects(chosen: Selection, files: Sequence[Path], reference: str | None) -
 
 def _real_images(subjects: Sequence[Subject], store: Store) -> dict[str, Images]:
     """The test images of the subjects' datasets, by label, as far as they are at hand. Each dataset is loaded once."""
+    if not find_spec("hydra"):
+        _report(
+            "answers are compared on random pixels, as test images need opscore with its extra `train`, got no Hydra"
+        )
+        return {}
     found = {}
     loaded: dict[str, Images] = {}
     for subject in subjects:
         try:
-            images = _test_images(store.open(subject.runs[-1]).files.config, loaded)
+            images = store.read(subject.runs[-1], f"/{NAMES.config}", lambda config: _test_images(config, loaded))
             _check_images(images, store.cell(subject.runs[-1]).digest)
             found[subject.label] = images
-        except (ImportError, OSError, ValueError, StoreError) as error:
+        except (OSError, ValueError, StoreError) as error:
             _report(f"the answers of {subject.label} are compared on random pixels, as its images are missing: {error}")
     return found
 
 
 def _test_images(description: Path, known: dict[str, Images]) -> Images:
     """Of the dataset in the description of a finished cell. known: those of loaded datasets, by their settings."""
-    # A device that only measures has no Hydra.
     from pipelines.cells.compose import recorded_cell
     from pipelines.execution.preflight import loaded
 

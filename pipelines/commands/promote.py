@@ -196,7 +196,7 @@ def _on_device(champion: RecordedCell, store: Store, registry: Registry, device:
     try:
         return timed([champion], device, store.baselines(champion.dataset)).cells[0]
     except ValueError as error:
-        command = replace(device, place=registry.place(champion.run_id)).command
+        command = replace(device, place=registry.place(champion.run_id)).command([champion])
         raise ValueError(
             f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device}, got none: "
             f"measure it with `{command} --filter \"attributes.run_id = '{champion.run_id}'\"`, or add --anew "

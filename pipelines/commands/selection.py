@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,11 @@ class Selection:
         """What cells are chosen by, as far as it is given, by the options' names."""
         given = {"dataset": self.dataset, "sweep": self.sweep, "filter": self.filter}
         return {name: value for name, value in given.items() if value}
+
+    @property
+    def options(self) -> str:
+        """All options of a command that shall choose the same cells, with a blank before each."""
+        return "".join(f" --{name} {shlex.quote(value)}" for name, value in self.conditions.items()) + self.place
 
     @property
     def place(self) -> str:
@@ -126,7 +132,7 @@ def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
     def with_device(
         chosen: Selection, *, target: str | None, runtime: str | None, threads: str | None, **others: Any
     ) -> Any:
-        return function(chosen, device=_device(target, runtime, threads, place=chosen.place), **others)
+        return function(chosen, device=_device(target, runtime, threads, place=chosen.options), **others)
 
     decorated: Callable[..., Any] = with_device
     for option in reversed(_ON_DEVICE):

@@ -52,11 +52,14 @@ class Device:
         threads = f" --threads {self.threads}" if self.threads != 1 else ""
         return f" --target {shlex.quote(self.target)}{runtime}{threads}"
 
-    @property
-    def command(self) -> str:
-        """The command that measures cells so."""
+    def command(self, cells: Sequence[RecordedCell] = ()) -> str:
+        """The command that measures cells so.
+
+        cells: whose figures there for other numbers of threads it keeps: a newer session replaces those of an older.
+        """
         runtimes = f" --runtimes {self.runtime}" if self.runtime not in (None, LITERT) else ""
-        threads = f" --threads {self.threads}" if self.threads != 1 else ""
+        counts = {count for cell in cells for one in _on(cell, self.target) for count in one.threads} | {self.threads}
+        threads = f" --threads {','.join(map(str, sorted(counts)))}" if counts != {1} else ""
         return f"opscore measure --target {shlex.quote(self.target)}{runtimes}{threads}{self.place}"
 
 
@@ -90,7 +93,7 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
         base = cell if cell.technique == BASELINE else bases.get(cell.run_id)
         own = chosen.get(cell.run_id)
         if own is None:
-            missing[_why_missing(cell, device, known[cell.run_id])] += 1
+            missing[_why_missing(cell, device, known[cell.run_id], list(everything.values()))] += 1
         elif base is None:
             missing[f"the baseline has no figures there ({cell.name})"] += 1
         else:
@@ -123,7 +126,7 @@ def _check(cells: Sequence[RecordedCell], device: Device, known: Mapping[str, Se
     if not targets:
         raise ValueError(
             f"target must be a device on which cells were measured, got {device.target!r} and no figures of any device "
-            f"on these cells: measure them with `{device.command}`"
+            f"on these cells: measure them with `{device.command()}`"
         )
     if device.target not in targets:
         raise ValueError(
@@ -263,12 +266,14 @@ def _moved(
     return replace(moved, feasible=keeps_budgets(moved))
 
 
-def _why_missing(cell: RecordedCell, device: Device, known: Sequence[Figures]) -> str:
+def _why_missing(
+    cell: RecordedCell, device: Device, known: Sequence[Figures], everything: Sequence[RecordedCell]
+) -> str:
     own = [one for one in known if device.runtime in (None, one.runtime) and device.threads in one.threads]
     if any(not one.same_answers for one in own):
         changed = listed(sorted(one.runtime for one in own if not one.same_answers))
         return f"{changed} changes the answers of {cell.name}"
-    return f"figures are missing: `{device.command}` adds them"
+    return f"figures are missing: `{device.command(everything)}` adds them"
 
 
 def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, int]) -> list[str]:

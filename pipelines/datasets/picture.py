@@ -72,7 +72,7 @@ def _as_seen(image: Image.Image) -> Image.Image:
 def turn(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation says. Pillow's own function also writes all EXIF tags, whatever is in them."""
     method = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    return image if method is None else image.transpose(method)
+    return image if method is None else image.transpose(Image.Transpose(method))
 
 
 def _in_8_bits(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

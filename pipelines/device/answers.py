@@ -56,7 +56,7 @@ class Agreement:
 def answered(request: AnswersRequest) -> dict[str, Any]:
     """`logits` of the images, one by one: float32 (n, classes)."""
     model = named(request.runtime).load(Path(request.exported_model), 1)
-    images = np.load(request.images, allow_pickle=False)
+    images = np.load(request.images, mmap_mode="r", allow_pickle=False)
     return {"logits": np.stack([model.query(image) for image in images])}
 
 

@@ -28,23 +28,28 @@ LABELS = Path(__file__).with_name("{labels}").read_text(encoding="utf-8").splitl
 {load}
 failed = [] if sys.argv[1:] else [__doc__]
 for path in sys.argv[1:]:
+    name = path.encode(errors="replace").decode()  # of a file whose name is not UTF-8
     try:
         {image}
-    except (OSError, TypeError, ValueError) as error:
-        failed.append(f"{{path}}: {{error}}")
+    except Exception as error:  # Pillow's readers raise all kinds
+        failed.append(f"{{name}}: {{error or type(error).__name__}}")
         continue
     pixels = {pixels}
     {answer}
-    print(f"{{path}}: {{LABELS[logits.argmax()]}}")
+    print(f"{{name}}: {{LABELS[logits.argmax()]}}")
 sys.exit("\\n".join(failed) or 0)
 '''
-# An image as `datasets.picture.read` reads it, but for grey ones of floats.
+# An image as `datasets.picture.read` reads it.
 _IMAGE = """\
 image = Image.open(path)
 turn = {turns}.get(image.getexif().get({orientation}))  # upright, as a camera noted
 image = image if turn is None else image.transpose(turn)
-if image.mode.startswith("I"):  # grey of 16 bits
-    image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+if image.mode[0] in "IF":  # grey of 16 bits, or of floats in 0..1 or 0..255
+    grey = np.asarray(image, np.float64)
+    scale, most = (1 / 257, 65535) if image.mode != "F" else (255, 1) if grey.max() <= 1 else (1, 255)
+    if not (grey.min() >= 0 and grey.max() <= most):
+        raise ValueError(f"grey values of {{grey.min():g}} to {{grey.max():g}}")
+    image = Image.fromarray(np.rint(grey * scale).astype(np.uint8))
 image = image.convert("RGBA")
 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 image = np.asarray(image.resize(({width}, {height}), Image.Resampling.BILINEAR))"""
@@ -73,8 +78,7 @@ def program(path: Path, runtime: str, threads: int) -> str:
 
 def image_lines(height: int, width: int) -> str:
     """The lines that read the image file `path` as `image`, uint8 (height, width, 3), by `Image` and `np`."""
-    turns = {number: int(method) for number, method in TURNS.items()}
-    return _IMAGE.format(width=width, height=height, turns=turns, orientation=ORIENTATION)
+    return _IMAGE.format(width=width, height=height, turns=TURNS, orientation=ORIENTATION)
 
 
 def output_in_words(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ Report = Callable[[str], None]
 START_CALLS = 10
 # Time for loading, warming up and the last round, in addition to the limit.
 GRACE_S = 600.0
+# Random images for comparing answers take at most so many bytes.
+MAX_BYTES = 2**28
 # Start of a process with Python, NumPy and LiteRT, for the estimate of the duration.
 PROCESS_S = 0.25
 
@@ -127,7 +130,10 @@ def run(
     report(f"start-up and memory are measured, the rest takes about {minutes(left_s)}")
     began = time.monotonic()
     for number, one in enumerate(passes, start=1):
-        _stream(one, number, subjects, raws, settings)
+        if one.batch == 1:
+            _stream(one, number, subjects, raws, settings)
+        else:
+            _stream_batches(one, number, subjects, raws, settings, report=report)
         if number == len(passes) or one.window != passes[number].window:
             left_s = (time.monotonic() - began) * (len(passes) / number - 1)
             after = f", about {minutes(left_s)} left" if number < len(passes) else ""
@@ -167,35 +173,40 @@ def _agreed(
     """With the agreement of each runtime with LiteRT; as they are if there is no other runtime."""
     if not settings.compares_answers:
         return list(raws)
-    report("comparing answers")
+    calls_s = [settings.answers * float(np.median([start.call_ms for start in raw.starts])) / 1e3 for raw in raws]
+    report(f"comparing answers, which takes about {minutes(sum(calls_s))}")
     expected: dict[str, npt.NDArray[np.float32] | None] = {}
     agreed = []
+    # LiteRT may be slower than the runtime whose calls are known.
+    limit_s = 10 * max(calls_s) + GRACE_S
     for subject, raw in zip(subjects, raws, strict=True):
         real = images.get(subject.label)
-        pixels = real.pixels if real else random_images(subject.image_shape, settings.answers, settings.seed)
-        pixels = pixels[: settings.answers]
+        fitting = min(settings.answers, MAX_BYTES // math.prod(subject.image_shape))
+        pixels = real.pixels[: settings.answers] if real else random_images(subject.image_shape, fitting, settings.seed)
         if subject.label not in expected:
-            expected[subject.label] = _of_litert(subject, pixels, report)
+            expected[subject.label] = _of_litert(subject, pixels, limit_s, report)
         first = expected[subject.label]
         if first is None:
             agreed.append(raw)
             continue
-        logits = first if subject.runtime == LITERT else _logits(subject, pixels)
+        logits = first if subject.runtime == LITERT else _logits(subject, pixels, limit_s)
         labels = real.labels[: settings.answers] if real else None
         agreed.append(replace(raw, agreement=compared(logits, first, labels)))
     return agreed
 
 
-def _of_litert(subject: Subject, images: npt.NDArray[np.uint8], report: Report) -> npt.NDArray[np.float32] | None:
+def _of_litert(
+    subject: Subject, images: npt.NDArray[np.uint8], limit_s: float, report: Report
+) -> npt.NDArray[np.float32] | None:
     """The logits that LiteRT gives; None where it does not take the model, which other runtimes may."""
     try:
-        return _logits(replace(subject, runtime=LITERT), images)
+        return _logits(replace(subject, runtime=LITERT), images, limit_s)
     except RuntimeError as error:
         report(f"the answers of {subject.label} are compared with nothing, as LiteRT gives none: {error}")
         return None
 
 
-def _logits(subject: Subject, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _logits(subject: Subject, images: npt.NDArray[np.uint8], limit_s: float) -> npt.NDArray[np.float32]:
     with _exchange(subject.name) as folder:
         np.save(folder / "images.npy", images, allow_pickle=False)
         request = AnswersRequest(
@@ -204,7 +215,7 @@ def _logits(subject: Subject, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.f
             images=str(folder / "images.npy"),
             result=str(folder / "result.npz"),
         )
-        return process.ask("pipelines.device.answers", asdict(request), folder, timeout_s=GRACE_S, limit="its limit")[
+        return process.ask("pipelines.device.answers", asdict(request), folder, timeout_s=limit_s, limit="its limit")[
             "logits"
         ]
 
@@ -300,6 +311,21 @@ def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumpt
         )
     images = int(found.pop("images"))
     return Consumption(images=images, joules={name: float(value) for name, value in found.items()})
+
+
+def _stream_batches(
+    one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings, *, report: Report
+) -> None:
+    """`_stream` for a batch. Where its process fails, for want of memory or time, the session has no such figures."""
+    if all(one.batch in raw.refused for raw in raws):
+        return
+    try:
+        _stream(one, number, subjects, raws, settings)
+    except RuntimeError as error:
+        report(f"no batches of {one.batch} are measured: {error}")
+        for raw in raws:
+            raw.throughput.pop(one.batch, None)
+            raw.refused[one.batch] = f"{error} (--batches none leaves batches out)"
 
 
 def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> None:

@@ -26,7 +26,12 @@ def _latency(results: Sequence[DeviceResult], width: float) -> str:
     latencies = [latency for *_, latency in rows]
     intervals = [f"{three_digits(one.p50_low_ms)} to {three_digits(one.p50_high_ms)}" for one in latencies]
     p99s = ["-" if one.p99_ms is None else three_digits(one.p99_ms) for one in latencies]
-    ratios = [_ratio(latency, is_reference=one.reference is None) for one, _, latency in rows]
+    # A cell whose baseline is lost has none, and is none either.
+    references = {one.reference for one in results}
+    ratios = [
+        _ratio(latency, is_reference=(one.label, one.runtime) in references or len(results) == 1)
+        for one, _, latency in rows
+    ]
     columns = [
         TextColumn(heading="model", texts=_labels([one for one, *_ in rows], width), left=True),
         *_runtimes([one for one, *_ in rows]),

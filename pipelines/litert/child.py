@@ -16,7 +16,7 @@ from pipelines.litert.process import Arrays, in_copy, serve
 from pipelines.litert.session import Request, Settings
 from pipelines.litert.start import start_up
 from pipelines.litert.stream import in_turn, time_bursts
-from pipelines.system.machine import cores
+from pipelines.system.machine import cores, free_memory
 from pipelines.system.mapped import Region, blocks, sample
 
 # Each in a process of its own. Five give 4 degrees of freedom; more would cost more loads and warm-up calls.
@@ -60,6 +60,10 @@ def timed_windows(request: Request, images: npt.NDArray[np.uint8]) -> Arrays:
     return found
 
 
+# Of a loaded model beside its weights, for its activations.
+MODEL_BYTES = 50_000_000
+
+
 def time_window(
     request: Request, images: npt.NDArray[np.uint8], window: int
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
@@ -83,9 +87,10 @@ def answer_all(path: Path, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[n
 
     One single-threaded model per core, each with its own copy of the weights: LiteRT releases Python's lock while it
     computes, and images in parallel use the cores better than one image spread over them (1.03 to 1.35 times as fast
-    on two cores).
+    on two cores). There are fewer where the memory is short, as in a container that may use all cores of its machine.
     """
-    workers = min(cores(), len(images))
+    room = free_memory() // (2 * path.stat().st_size + MODEL_BYTES)
+    workers = max(1, min(cores(), len(images), room))
     exported_models = [ExportedModel(path) for _ in range(workers)]
     logits: list[npt.NDArray[np.float32]] = []
     taken_ns = 0

@@ -1,16 +1,9 @@
-"""How an image is brought upright that a camera took in another position, by its EXIF tags."""
+"""How an image is brought upright that a camera took in another position, by its EXIF tags.
 
-from PIL import ExifTags
-from PIL.Image import Transpose
+Numbers of Pillow's, which a device that only measures does not have.
+"""
 
-ORIENTATION = int(ExifTags.Base.Orientation)
-# By the value of that tag. 1 is upright.
-TURNS = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
-}
+# ExifTags.Base.Orientation.
+ORIENTATION = 274
+# Image.Transpose by the value of that tag. 1 is upright.
+TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
+BOARD = Path("/proc/device-tree/model")
 CGROUPS = Path("/sys/fs/cgroup")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 # The variable that names the cards of a process.
@@ -22,20 +23,28 @@ CARDS = "CUDA_VISIBLE_DEVICES"
 GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
 # Instructions for products of bfloat16 numbers, by their names in CPUINFO.
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+_ARM_NUMBERS = {"implementer": "CPU implementer", "part": "CPU part"}
 # Parts of processors' names that tell no two models apart.
 _NOISE = re.compile(r"\((?:r|tm)\)|@.*|\bcpu\b|\b\d+-core\b|\bprocessor\b", re.IGNORECASE)
 
 
 def processor() -> str:
-    """The processor's name, or the board's where the processor has none, as on many ARM boards."""
-    board = Path("/proc/device-tree/model")
+    """The processor's name, or the board's where the processor has none, as on many ARM boards.
+
+    Where a container hides the board, the Linux kernel's word for it, or the numbers of processor and maker.
+    """
+    told: dict[str, str] = {}
     if CPUINFO.exists():
-        for line in CPUINFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if board.exists():
-        return board.read_text().strip("\0 \n")
-    return platform.processor() or platform.machine()
+        lines = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+        told = {name.strip(): value.strip() for name, _, value in lines}
+    if name := told.get("model name"):
+        return name
+    if BOARD.exists():
+        return BOARD.read_text().strip("\0 \n")
+    if name := told.get("Model"):
+        return name
+    numbers = [f"{word} {told[key]}" for word, key in _ARM_NUMBERS.items() if key in told]
+    return " ".join([platform.processor() or platform.machine(), *numbers])
 
 
 def has_bfloat16() -> bool:
@@ -134,4 +143,6 @@ def description() -> dict[str, Any]:
 def slug() -> str:
     """A short name of this kind of machine, such as `amd-epyc-7b13-2c`."""
     words = re.findall(r"[a-z0-9.]+", _NOISE.sub(" ", processor()).lower())
-    return "-".join([*words, f"{cores()}c"])[:60]
+    count = f"{cores()}c"
+    name = "-".join(words)[: 59 - len(count)].rstrip("-.")
+    return f"{name}-{count}" if name else count

@@ -140,12 +140,27 @@ def test_older_runs_of_a_cell_choose_no_runtime() -> None:
     assert len(timed((base, budget, newer), PI).cells) == 3
 
 
+def test_the_advice_to_measure_keeps_other_threads() -> None:
+    base, int8 = pair()
+    four = [on(cell, "pi/litert", 3.0) for cell in (base, int8)]
+    four = [
+        replace(
+            cell, metrics={name.replace("_1t", "_4t"): value for name, value in cell.metrics.items()} | cell.metrics
+        )
+        for cell in four
+    ]
+    note = timed((*four, recorded("cluster")), Device(target="pi", threads=4)).notes[-1]
+    assert "`opscore measure --target pi --threads 1,4` adds them" in note
+
+
 def test_the_devices_options_are_those_of_a_shell() -> None:
     assert (
         Device(target="my pi", runtime="litert", threads=4).options == " --target 'my pi' --runtime litert --threads 4"
     )
     assert PI.options == " --target pi"
-    assert Device(target="my pi", place=" --experiment a").command == "opscore measure --target 'my pi' --experiment a"
+    assert (
+        Device(target="my pi", place=" --experiment a").command() == "opscore measure --target 'my pi' --experiment a"
+    )
 
 
 def test_training_times_of_two_machines_are_left_out() -> None:
@@ -275,7 +290,7 @@ def test_cells_without_figures_are_left_out() -> None:
     assert found.notes[1] == ("2 cells are left out, as figures are missing: `opscore measure --target pi` adds them.")
     device = Device(target="pi", runtime="openvino", threads=1)
     assert "`opscore measure --target pi --runtimes openvino`" in timed((base, int8, other), device).notes[1]
-    assert Device(target="pi", threads=4).command == "opscore measure --target pi --threads 4"
+    assert Device(target="pi", threads=4).command() == "opscore measure --target pi --threads 4"
 
 
 @pytest.mark.parametrize(
@@ -313,4 +328,4 @@ def test_missing_threads_are_not_blamed_on_another_runtime() -> None:
     int8 = on(replace(recorded("quantize_int8"), baseline="base"), "pi/litert", 1.0, ratio=0.5)
     int8 = replace(int8, metrics=int8.metrics | changed)
     (_, note) = timed((base, int8), Device(target="pi", threads=2)).notes
-    assert "figures are missing: `opscore measure --target pi --threads 2` adds them" in note
+    assert "figures are missing: `opscore measure --target pi --threads 1,2` adds them" in note

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from pipelines.datasets.picture import read
 from pipelines.device.program import image_lines, output_in_words, program
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.results.files import PROGRAM
 from pipelines.runtimes.base import runtimes
+from pipelines.system.exif import ORIENTATION, TURNS
 from tests import photographs
 
 pytest.importorskip("openvino")
@@ -51,6 +52,29 @@ def test_grey_image_of_16_bits_is_read_as_for_training(tmp_path: Path) -> None:
     assert 100 < pixels.mean() < 150
 
 
+@pytest.mark.parametrize("most", [1.0, 255.0])
+def test_grey_image_of_floats_is_read_as_for_training(tmp_path: Path, most: float) -> None:
+    values = np.linspace(0, most, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.float32)
+    Image.fromarray(values).save(tmp_path / "grey.tiff")
+    pixels = image_of(tmp_path / "grey.tiff")
+    assert np.array_equal(pixels, read(tmp_path / "grey.tiff", SIDE))
+    assert 100 < pixels.mean() < 150
+
+
+@pytest.mark.parametrize("values", [np.full((4, 4), 70000, np.int32), np.full((4, 4), np.nan, np.float32)])
+def test_grey_values_of_unknown_meaning_are_refused(tmp_path: Path, values: npt.NDArray[Any]) -> None:
+    Image.fromarray(values).save(tmp_path / "grey.tiff")
+    for reader in (image_of, lambda path: read(path, SIDE)):
+        with pytest.raises(ValueError, match=r"70000|nan|not finite"):
+            reader(tmp_path / "grey.tiff")
+
+
+def test_turns_are_those_of_pillow() -> None:
+    assert ExifTags.Base.Orientation == ORIENTATION
+    names = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+    assert {number: Image.Transpose(turn).name for number, turn in TURNS.items()} == dict(enumerate(names, start=2))
+
+
 @pytest.mark.slow
 def test_file_that_is_no_image_leaves_the_others(bare_python: Path, made: Path, tmp_path: Path) -> None:
     shutil.copy(made / "float32.tflite", tmp_path / "model.tflite")
@@ -58,15 +82,21 @@ def test_file_that_is_no_image_leaves_the_others(bare_python: Path, made: Path, 
     (tmp_path / "labels.txt").write_text("\n".join("abcdefghij"))
     (tmp_path / "notes.txt").write_text("no image")
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    # As after a power cut: Pillow raises a SyntaxError.
+    whole = (tmp_path / "one.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:40] + bytes(len(whole) - 40))
+    odd = os.fsdecode(b"on\xe9.png")
+    shutil.copy(tmp_path / "one.png", tmp_path / odd)
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [str(bare_python), PROGRAM, *words]
         return subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
 
-    ended = run("notes.txt", "missing.jpg", "one.png")
+    ended = run("notes.txt", "missing.jpg", "cut.png", odd, "one.png")
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert re.fullmatch(r"one\.png: [a-j]\n", ended.stdout)
+    assert re.fullmatch(r"on\?\.png: ([a-j])\none\.png: \1\n", ended.stdout)
     assert "notes.txt: cannot identify image file" in ended.stderr and "missing.jpg: " in ended.stderr
+    assert "cut.png: " in ended.stderr
     assert run("one.png").returncode == 0
     alone = run()
     assert alone.returncode == 1 and "python run.py image.jpg" in alone.stderr

@@ -33,6 +33,23 @@ class TestSession:
         raw = Raw(version="", precision="", starts=[Start(load_ms=0, first_call_ms=0, call_ms=call_ms, peak_bytes=0)])
         assert session.estimate_s([raw], settings) - 10 * session.PROCESS_S == pytest.approx(expected, rel=0.05)
 
+    def test_a_batch_that_fails_costs_no_other_figure(self, made, monkeypatch):
+        real = session._stream
+
+        def stream(one, *others):
+            if one.batch == 4 and one.window == 1:
+                raise RuntimeError("measuring int8 failed: its child process was killed by SIGKILL")
+            real(one, *others)
+
+        monkeypatch.setattr(session, "_stream", stream)
+        told: list[str] = []
+        settings = replace(FAST, batches=(4, 2), threads=(1,))
+        (raw,) = session.run(of_files([made / "int8.tflite"], None), settings, report=told.append).raws
+        assert raw.throughput.keys() == {2} and len(raw.throughput[2]) == settings.windows
+        assert raw.refused[4].endswith("was killed by SIGKILL (--batches none leaves batches out)")
+        assert len(raw.latency[1]) == settings.windows * settings.loads
+        assert len([one for one in told if one.startswith("no batches of 4 are measured: measuring int8")]) == 1
+
     def test_minutes(self):
         assert [session.minutes(one) for one in (3.4, 89, 200)] == ["3 s", "89 s", "3 min"]
 

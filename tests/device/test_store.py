@@ -226,6 +226,11 @@ def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
         for runtime in ("litert", "openvino"):
             assert all(cells.metrics(run_id, "device", runtime)["p50_ms_1t"] > 0 for run_id in run_ids)
         assert cells.metrics(run_ids[1], "device")["ratio_1t"] > 0
+        assert "random pixels, as test images need opscore with its extra `train`" in done.stderr
+        assert "compares the cells by these times, where opscore is installed with its extra `train`" in done.stdout
+        pull = [python, "-m", "pipelines.pull", "dataset=none", f"tracking.uri={server.uri}"]
+        done = subprocess.run(pull, env=clean, check=False, **run)
+        assert done.returncode == 1 and "opscore: alias must be one of those of opscore-none" in done.stderr
         server.stop()
         done = subprocess.run([*measure, *words], env=clean, check=False, **run)
         assert done.returncode == 2 and "does not answer" in done.stderr

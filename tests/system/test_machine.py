@@ -17,12 +17,40 @@ class TestMachine:
             ("AMD Ryzen 7 5800X 8-Core Processor", "amd-ryzen-7-5800x-2c"),
             ("Raspberry Pi 4 Model B Rev 1.4", "raspberry-pi-4-model-b-rev-1.4-2c"),
             ("", "2c"),
+            # The cores stay.
+            (
+                "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super",
+                "nvidia-jetson-orin-nano-engineering-reference-developer-k-2c",
+            ),
         ],
     )
     def test_slug(self, monkeypatch, name, expected):
         monkeypatch.setattr(machine, "processor", lambda: name)
         monkeypatch.setattr(machine, "cores", lambda: 2)
         assert machine.slug() == expected
+
+    @pytest.mark.parametrize(
+        ("cpuinfo", "board", "expected"),
+        [
+            ("model name\t: AMD EPYC 7B13\n", "A board", "AMD EPYC 7B13"),
+            ("CPU implementer\t: 0x41\n", "Raspberry Pi 5", "Raspberry Pi 5"),
+            # In a container, which hides the board.
+            ("CPU part\t: 0xd08\nModel\t\t: Raspberry Pi 4 Model B\n", None, "Raspberry Pi 4 Model B"),
+            (
+                "CPU implementer\t: 0x41\nCPU part\t: 0xd40\n\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n",
+                None,
+                "aarch64 implementer 0x41 part 0xd40",
+            ),
+        ],
+    )
+    def test_processor_of_many_machines(self, monkeypatch, tmp_path, cpuinfo, board, expected):
+        for name, text in (("CPUINFO", cpuinfo), ("BOARD", board)):
+            monkeypatch.setattr(machine, name, tmp_path / name)
+            if text is not None:
+                (tmp_path / name).write_text(text)
+        monkeypatch.setattr("platform.processor", lambda: "")
+        monkeypatch.setattr("platform.machine", lambda: "aarch64")
+        assert machine.processor() == expected
 
     def test_governor_where_there_is_one(self, monkeypatch, tmp_path):
         monkeypatch.setattr(machine, "GOVERNOR", tmp_path / "none")
