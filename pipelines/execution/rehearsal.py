@@ -6,9 +6,11 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.datasets.base import Split
 from pipelines.execution.export import export
 from pipelines.models.keras_layers import UnsupportedLayerError
 from pipelines.system import guard
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pipelines.techniques.base import Candidate, Technique
 
 MAX_REASON = 200
+# Of each split, for a rehearsal.
+IMAGES = 32
 
 
 class _Idle(Trainer):
@@ -43,8 +47,10 @@ def rehearse(
     holds before a training is verified in any case.
     Raises ValueError with the layer's name and kind, EffectError where the verification fails.
     """
-    given = {name: getattr(trainer, name) for name in ("settings", "data", "dataset", "seed")}
-    idle = _Idle(**given, on_epoch=lambda *_: None)
+    given = {name: getattr(trainer, name) for name in ("settings", "dataset", "seed")}
+    # A technique may compute something of all images before it trains.
+    data = replace(trainer.data, train=_few(trainer.data.train), validation=_few(trainer.data.validation))
+    idle = _Idle(**given, data=data, on_epoch=lambda *_: None)
     try:
         candidate = optimize(idle)
     except EffectError:
@@ -65,6 +71,10 @@ def rehearse(
             technique.verify(candidate, path)
         elif technique.last.HOLDS_UNTRAINED:
             technique.last.verify(candidate, path)
+
+
+def _few(split: Split) -> Split:
+    return Split(images=split.images[:IMAGES], labels=split.labels[:IMAGES])
 
 
 @contextmanager

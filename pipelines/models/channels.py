@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 _PRODUCERS = {"Conv2D": "filters", "Dense": "units"}
 # Layers that compute channel i from channel i of each input only.
 _FOLLOWERS = {
-    "Activation", "Add", "AveragePooling2D", "BatchNormalization", "DepthwiseConv2D", "Dropout",
-    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "MaxPooling2D", "Multiply", "ReLU", "Reshape", "ZeroPadding2D",
+    "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "DepthwiseConv2D", "Dropout", "ELU",
+    "GaussianDropout", "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "LeakyReLU", "MaxPooling2D",
+    "Maximum", "Minimum", "Multiply", "ReLU", "Rescaling", "Reshape", "SpatialDropout2D", "Subtract", "UpSampling2D",
+    "ZeroPadding2D",
 }  # fmt: skip
 
 
@@ -120,7 +122,10 @@ def _produces(entry: Mapping[str, Any]) -> bool:
 
 
 def _mixes(entry: Mapping[str, Any]) -> bool:
-    return bool(entry["config"].get("activation") == "softmax")
+    """Whether a channel of the output depends on others, or on its place among them."""
+    config = entry["config"]
+    by_place = any(isinstance(config.get(name), list | tuple | dict) for name in ("scale", "offset"))
+    return config.get("activation") == "softmax" or (entry["class_name"] == "Rescaling" and by_place)
 
 
 def _sources(entry: Mapping[str, Any]) -> tuple[str, ...]:

@@ -26,7 +26,10 @@ _AUGMENTATION = (
     "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom", "ActivityRegularization", "Identity",
 )  # fmt: skip
 # Layers between the backbone's last feature map and the answers.
-_HEAD = ("Activation", "BatchNormalization", "Dense", "Dropout", "LayerNormalization", "ReLU", "Softmax")
+_HEAD = (
+    "Activation", "AlphaDropout", "BatchNormalization", "Dense", "Dropout", "ELU", "GaussianDropout", "GaussianNoise",
+    "LayerNormalization", "LeakyReLU", "PReLU", "ReLU", "Softmax",
+)  # fmt: skip
 _POOLS = ("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D")
 
 
@@ -132,6 +135,8 @@ class Rebuild:
         if id(layer) in self._head:
             prefix = "head_"
         own = "pool" if id(layer) in self._head and type(layer).__name__ in _POOLS else plain(layer.name)
+        if prefix != "head_" and own.startswith("head_"):
+            own = f"backbone_{own}"
 
         def name(part: str = "") -> str:
             base = f"{own}_{part}" if part else own

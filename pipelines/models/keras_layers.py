@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Namer = Callable[..., str]
 # Activations that are equal in both generations, by their names in Keras 3.
 _EQUAL = {
-    "elu": "elu", "exponential": "exponential", "gelu": "gelu", "linear": "linear", "relu": "relu", "relu6": "relu6",
+    "elu": "elu", "exponential": "exponential", "gelu": "gelu", "linear": "linear", "mish": "mish", "relu": "relu",
+    "relu6": "relu6",
     "selu": "selu", "sigmoid": "sigmoid", "silu": "swish", "softmax": "softmax", "softplus": "softplus",
     "softsign": "softsign", "swish": "swish", "tanh": "tanh",
 }  # fmt: skip
@@ -89,10 +90,12 @@ class Maker:
                 "rebuilt: give it the whole image"
             )
         kind = type(made).__name__
-        if reverse and kind not in _CHANNELWISE and kind != "Conv2D":
+        by_channel = kind == "BatchNormalization" or (kind == "DepthwiseConv2D" and made.depth_multiplier == 1)
+        if reverse and kind not in _CHANNELWISE and kind != "Conv2D" and not by_channel:
             raise UnsupportedLayerError(
-                f"the model swaps the colours (RGB to BGR) and then calls {made.name} of kind {kind}: opscore takes a "
-                "swap that a Conv2D follows; leave it out of the model and set model.pixels=caffe"
+                f"the colours are swapped (RGB to BGR), by the model or by model.pixels=caffe, and then {made.name} of "
+                f"kind {kind} is called: opscore takes a swap that a Conv2D follows; put one before it, or train the "
+                "model on RGB"
             )
         tensors = [value.tensor for value in values]
         try:
@@ -108,6 +111,9 @@ class Maker:
                 )
             if reverse and kind == "Conv2D":
                 weights = [weights[0][:, :, ::-1], *weights[1:]]
+            if reverse and by_channel:
+                # A depthwise kernel has the channels as its last axis but one.
+                weights = [one[..., ::-1, :] if len(one.shape) > 1 else one[::-1] for one in weights]
             for variable, weight in zip(made.weights, weights, strict=True):
                 variable.assign(weight)
         return Value(result, reverse=reverse and kind != "Conv2D")

@@ -89,6 +89,10 @@ def prepare(*, onednn: bool, deterministic: bool) -> None:
     configure(onednn=onednn, deterministic=deterministic)
     with without_greetings():
         import tensorflow  # noqa: F401
+        import tf_keras
+    # ~/.keras/keras.json may say otherwise, for the networks of another program.
+    tf_keras.backend.set_image_data_format("channels_last")
+    tf_keras.backend.set_floatx("float32")
     gpus()
 
 

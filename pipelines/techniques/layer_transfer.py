@@ -241,11 +241,11 @@ def _check_unmoved(pairs: Sequence[tuple[Layer, Layer]]) -> None:
 def _progress(epochs: Sequence[Mapping[str, float]], baseline: Finished) -> dict[str, float]:
     """The training compared with the baseline's, on validation images; seconds exclude the donor's training.
 
-    The seconds and epochs to the baseline's accuracy are absent where it is not reached. Empty where the baseline was
-    not trained, as it then has no validation accuracy.
+    The seconds and epochs to the baseline's accuracy are absent where it is not reached. Empty where one of the two was
+    not trained, as it then has no validation accuracy: a baseline that came trained, or a rehearsal.
     """
     theirs = baseline.result.epochs
-    if not theirs:
+    if not theirs or not epochs:
         return {}
     common = min(len(epochs), len(theirs))
     best = _best(theirs)

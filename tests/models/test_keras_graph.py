@@ -136,6 +136,29 @@ def test_nested_transfer_learning_model(generation: int, mode: str, tmp_path: Pa
 
 
 @GENERATIONS
+@pytest.mark.parametrize("kind", ["BatchNormalization", "DepthwiseConv2D"])
+def test_layers_of_a_channel_behind_a_swap_of_colours(generation: int, kind: str, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    image = keras.Input(SHAPE)
+    first = layers.BatchNormalization() if kind == "BatchNormalization" else layers.DepthwiseConv2D(3)
+    x = layers.Conv2D(8, 3)(first(image[..., ::-1]))
+    model = keras.Model(image, layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+    check(model, tmp_path / ("model.keras" if generation == 3 else "model.h5"))
+
+
+@GENERATIONS
+def test_a_layer_may_be_called_like_one_of_the_head(generation: int, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    model = small(keras, layers.Conv2D(4, 1, name="head_conv"), layers.LeakyReLU())
+    built = check(model, tmp_path / "model.keras")
+    assert "backbone_head_conv" in [layer.name for layer in built.layers]
+    heads = [type(layer).__name__ for layer in built.layers if layer.name.startswith("head_")]
+    assert "Conv2D" not in heads and heads[-1] == "Dense"
+
+
+@GENERATIONS
 @pytest.mark.parametrize("constants", [list, np.array])
 def test_scaling_behind_a_swap_of_colours(generation: int, constants: Any, tmp_path: Path) -> None:
     keras = library(generation)

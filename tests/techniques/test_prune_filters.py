@@ -157,6 +157,28 @@ def test_channels_that_a_layer_mixes_stay_whole(name: str) -> None:
     assert pruned(np.zeros((1, 6, 6, 3))).shape == (1, 10)
 
 
+@pytest.mark.parametrize("name", ["leaky", "elu", "noise", "dropped", "scaled", "larger", "average"])
+def test_channels_pass_through_layers_of_their_own(name: str) -> None:
+    from tf_keras import layers
+
+    middle = {
+        "leaky": layers.LeakyReLU(),
+        "elu": layers.ELU(),
+        "noise": layers.GaussianNoise(0.1),
+        "dropped": layers.SpatialDropout2D(0.1),
+        "scaled": layers.Rescaling(0.5, offset=1.0),
+        "larger": layers.UpSampling2D(),
+        "average": lambda x: layers.Average()([x, layers.ReLU()(x)]),
+    }
+    model = graph(middle[name])
+    assert [names for names in channels.groups(model).producers.values()] == [("first",), ("last",)]
+    pruned = channels.narrowed(model, prune_filters().kept(model))
+    assert (pruned.get_layer("first").filters, pruned.get_layer("last").filters) == (4, 3)
+    # A constant for each channel has its place among them.
+    by_place = graph(layers.Rescaling([0.5] * 8))
+    assert [names for names in channels.groups(by_place).producers.values()] == [("last",)]
+
+
 def test_unsupported_graphs_are_refused() -> None:
     from tf_keras import layers
 
