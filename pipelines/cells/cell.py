@@ -16,6 +16,9 @@ from pipelines.techniques.baseline import Baseline
 from pipelines.training import precision
 from pipelines.training.trainer import Training
 
+# NumPy and TensorFlow take so many.
+SEEDS = 2**32
+
 
 class IncompatibleError(ValueError):
     """A technique refuses a model."""
@@ -25,7 +28,7 @@ class IncompatibleError(ValueError):
 class Cell:
     """The checked configuration of one run.
 
-    seed: an integer, at least 0. deterministic: two runs on the CPU of one machine give the same bits.
+    seed: an integer, at least 0 and below SEEDS. deterministic: two runs on the CPU of one machine give the same bits.
     """
 
     model: Model
@@ -40,6 +43,8 @@ class Cell:
     def __post_init__(self) -> None:
         """Check the cell's own fields, and that technique and model go together."""
         checks.integer("seed", self.seed, minimum=0)
+        if self.seed >= SEEDS:
+            raise ValueError(f"seed must be below {SEEDS} (2**32), got {self.seed}: set for example seed=0")
         checks.flag("deterministic", self.deterministic)
         if self.training.fine_tuning_epochs is not None:
             technique = self.technique.with_epochs(self.training.fine_tuning_epochs)

@@ -71,6 +71,12 @@ def check_names(config: DictConfig) -> None:
         # Other values may refer to a user's own name.
         if name not in (*GROUPS, *OWN) and not re.search(rf"\$\{{{re.escape(name)}[}}.\[]", text):
             raise ValueError(_unknown("", name, (*GROUPS, *OWN[:-1]), _leaves(everything)))
+    if isinstance(config.get("experiment"), Mapping):
+        names = ", ".join(map(str, config.experiment))
+        raise ValueError(
+            f"a study must begin with the line `# @package _global_`, got one without, so that it sets {names} of "
+            "itself alone: make this the first line of its file in experiment/"
+        )
     for group, known in (("tracking", TRACKING), ("sweep", SWEEP)):
         for name in config.get(group) or ():
             if name not in known:
@@ -94,6 +100,12 @@ def _check_present(group: str, node: Any) -> None:
 def instantiated(group: str, node: Any) -> Any:
     """The object of a group's values. Raises ValueError with one sentence where they do not make one."""
     _check_present(group, node)
+    base = next((kind for kind, name in _own_names().items() if name == group), None)
+    if base and not node.get("_target_"):
+        raise ValueError(
+            f"{group}._target_ must name a class that inherits {base.__name__}, got none: write it into the yaml file, "
+            "as `_target_: package.module.Class`"
+        )
     try:
         made = instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -108,6 +120,11 @@ def instantiated(group: str, node: Any) -> Any:
             ) from error
         raise cause from error  # a fault of the class, which needs its traceback
     _check_made(group, made)
+    if base and not isinstance(made, base):
+        raise ValueError(
+            f"{group}._target_ must name a class that inherits {base.__name__}, got {node['_target_']}: let the class "
+            f"inherit {base.__module__}.{base.__name__}"
+        )
     return made
 
 

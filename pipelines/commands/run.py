@@ -16,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -27,7 +27,7 @@ from pipelines.execution.cell_main import checked_store, execute
 from pipelines.execution.request import CellRequest
 from pipelines.execution.settings import check_settings
 from pipelines.execution.sweep_cell import run_cell
-from pipelines.system import guard, runtime
+from pipelines.system import guard, runtime, terminal
 from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.credentials import concealed
 
@@ -46,7 +46,8 @@ def main() -> int | None:
     # Hydra writes its command line into files, so passwords are taken out of it.
     sys.argv[1:] = overrides.prepared(concealed(overrides.expand(sys.argv[1:])))
     sweep.SESSION.adopted = adopted
-    return _composed(adopted)
+    with terminal.lasting():
+        return _composed(adopted)
 
 
 def _show_compatibility(words: list[str]) -> None:
@@ -166,12 +167,21 @@ def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
     return 0
 
 
+def _announce(config: DictConfig) -> None:
+    """Set TensorFlow's variables already now, as the module of a user's own class may load TensorFlow."""
+    onednn, deterministic = (OmegaConf.select(config, name) for name in ("model.onednn", "deterministic"))
+    # Other values are refused later.
+    if isinstance(onednn, bool) and isinstance(deterministic, bool) and "tensorflow" not in sys.modules:
+        runtime.configure(onednn=onednn, deterministic=deterministic)
+
+
 def _request(config: DictConfig) -> CellRequest:
     """The checked cell and its store. Raises MisuseError."""
     try:
         check_settings(config)
         if HydraConfig.initialized():
             grid.check_single(config)
+        _announce(config)
         return CellRequest(
             cell=cell_of(config),
             uri=tracking_uri(config.tracking.uri),

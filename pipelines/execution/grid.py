@@ -166,7 +166,7 @@ def _first(line: str) -> str:
 def composed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """The configuration of a cell of a grid, with what the grid's sets in Hydra, such as `hydra.searchpath`."""
     every = [*config.hydra.overrides.hydra, *overrides]
-    return _loader().load_configuration("config", every, run_mode=RunMode.RUN)
+    return _loader().load_configuration(config.hydra.job.config_name, every, run_mode=RunMode.RUN)
 
 
 def _is_grid(config: DictConfig, study: str) -> bool:

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ class Settings:
     warmup_calls: int
     min_duration_s: float
     min_calls: int
-    timeout_s: float
+    # One that was not stopped is the same with any limit.
+    timeout_s: float = field(metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         checks.integer("measurement.threads", self.threads, minimum=1)

@@ -19,8 +19,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 # The variable that names the cards of a process.
 CARDS = "CUDA_VISIBLE_DEVICES"
-# What the drivers of NVIDIA and AMD make.
-GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
+# What the drivers of NVIDIA and AMD make, and Windows in its Linux.
+GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 # Instructions for products of bfloat16 numbers, by their names in CPUINFO.
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _ARM_NUMBERS = {"implementer": "CPU implementer", "part": "CPU part"}

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.system import machine, stopwatch
-from pipelines.system.locks import lock
+from pipelines.system.locks import NoLocksError, lock
+
+log = logging.getLogger("opscore")
 
 # What native libraries print although nothing is wrong: informational lines, that LiteRT uses its fast kernels, and the
 # converter's settings. On a machine without an NVIDIA driver, also that there is no CUDA.
@@ -155,10 +157,13 @@ def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
     """
     path = Path(tempfile.gettempdir()) / f"opscore-{os.getuid()}-{name}.lock"
     with path.open("w") as file:
-        if not lock(file.fileno(), wait=False):
-            on_wait()
-            with stopwatch.part("wait"):
-                lock(file.fileno())
+        try:
+            if not lock(file.fileno(), wait=False):
+                on_wait()
+                with stopwatch.part("wait"):
+                    lock(file.fileno())
+        except NoLocksError:
+            log.warning("%s has no locks: nothing else must be measured on this machine now (set TMPDIR)", path.parent)
         yield
 
 

@@ -1,7 +1,12 @@
 """The terminal that a command prints to."""
 
 import math
+import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 # Without a terminal, as in a pipe or a file, nothing is left out of a table.
 UNLIMITED = math.inf
@@ -17,3 +22,50 @@ def columns() -> float:
 def prose_columns(width: float) -> int:
     """How many of a terminal's columns a paragraph takes."""
     return int(min(width, MAX_PROSE_COLUMNS))
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Let no print in the block fail because the terminal was closed or a disk is full: what follows is not shown.
+
+    A reader of a pipe that has gone is another matter, and still raises BrokenPipeError.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Lasting(one) for one in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+class _Lasting:
+    """A stream that goes on into nothing where it cannot be written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            self._give_up()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _give_up(self) -> None:
+        # Below Python's buffer, so that what is left in it can be written at the end of the process.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)

@@ -36,16 +36,7 @@ def is_gone(named: str) -> bool:
     That is unknown for a process on another machine or of another boot, for one of another user that the system hides,
     and for an empty name: a claim that is being deleted has lost its tags.
     """
-    machine, *numbers = named.rsplit(" ", 2)
-    if machine != _machine() or len(numbers) != 2:
-        return False
-    pid, started = numbers
-    try:
-        process = psutil.Process(int(pid))
-        # The start is computed from a clock that may have been set in between.
-        return abs(process.create_time() - float(started)) > 2 or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return not _exists(int(pid))
+    return _lives(named) is False
 
 
 def is_dead(named: str, beat: float) -> bool:
@@ -53,11 +44,29 @@ def is_dead(named: str, beat: float) -> bool:
 
     beat: of its last sign of life, in seconds since 1970.
     """
+    lives = _lives(named)
+    if lives is not None:
+        # Stopped by Ctrl-Z, or without its store for a while.
+        return not lives
     machine = named.rsplit(" ", 2)[0]
     # Of an earlier boot of this machine, or of another one of its name.
     is_other_boot = machine != _machine() and machine.partition(" ")[0] == socket.gethostname()
     # The clocks of two machines differ, so their limit is generous.
-    return is_gone(named) or time.time() - beat > DEAD_AFTER_S * (1 if is_other_boot else 10)
+    return time.time() - beat > DEAD_AFTER_S * (1 if is_other_boot else 10)
+
+
+def _lives(named: str) -> bool | None:
+    """Whether the process lives; None where that cannot be seen from here."""
+    machine, *numbers = named.rsplit(" ", 2)
+    if machine != _machine() or len(numbers) != 2:
+        return None
+    pid, started = numbers
+    try:
+        process = psutil.Process(int(pid))
+        # The start is computed from a clock that may have been set in between.
+        return abs(process.create_time() - float(started)) <= 2 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None if _exists(int(pid)) else False
 
 
 def _exists(pid: int) -> bool:

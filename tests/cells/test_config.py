@@ -183,7 +183,12 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
         ),
         (["technique=transfer"], "transfer needs pretrained weights"),
         (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
+        (["seed=20261128123456"], "seed must be below 4294967296 (2**32), got 20261128123456"),
         (["deterministic=perhaps"], "deterministic must be true or false, got 'perhaps'"),
+        (
+            ["technique=baseline", "technique._target_=pipelines.results.recorded.Predictions"],
+            "technique",
+        ),
         (["score.size=-1"], "score.size must be a number, 0 or more, got -1"),
         (["measurement.threads=0"], "measurement.threads must be"),
         (["dataset=npz"], "dataset.path must"),
@@ -230,7 +235,14 @@ def fingerprint(cell: Cell) -> str:
 
 
 # Paths do not count, and neither measurement nor score changes the exported model.
-ONLY_A_PLACE = ("dataset.data_dir", "dataset.source_dir", "dataset.path", "dataset.name", "model.name")
+ONLY_A_PLACE = (
+    "dataset.data_dir",
+    "dataset.source_dir",
+    "dataset.path",
+    "dataset.name",
+    "model.name",
+    "measurement.timeout_s",
+)
 FILES = ("weights", "model.path", "model.class_names", "model.custom_objects")
 ONLY_IN_THE_RESULT_KEY = ("measurement.", "score.")
 
@@ -341,7 +353,10 @@ def test_learning_rate_counts_whoever_sets_it() -> None:
 
 
 def test_fingerprint_ignores_where_a_cell_is_recorded() -> None:
-    for override in ("tracking.experiment=other", "sweep.threads=1", "resume=false", "data_dir=/elsewhere"):
+    for override in (
+        *("tracking.experiment=other", "sweep.threads=1", "resume=false", "data_dir=/elsewhere"),
+        "measurement.timeout_s=3600",
+    ):
         assert Plan.of(composed(override), digest_of).result_key == Plan.of(composed(), digest_of).result_key
 
 

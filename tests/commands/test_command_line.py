@@ -143,6 +143,33 @@ def test_mistake_next_to_a_choice_of_ones_own_is_named(tmp_path: Path) -> None:
     assert "did you mean training.epochs=3?" in done.stderr
 
 
+@pytest.mark.parametrize("grid", [[], ["-m"]])
+@pytest.mark.parametrize("content", ["_target: mine.Mine\n", ""])
+def test_a_choice_of_ones_own_without_a_class_is_named(tmp_path: Path, content: str, grid: list[str]) -> None:
+    (tmp_path / "own/technique").mkdir(parents=True)
+    (tmp_path / "own/technique/mine.yaml").write_text(content)
+    done = run(tmp_path, *grid, "--config-dir", str(tmp_path / "own"), "technique=mine")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "technique" in done.stderr and "Traceback" not in done.stderr and "AttributeError" not in done.stderr
+
+
+@pytest.mark.parametrize("grid", [[], ["-m"]])
+def test_a_study_without_its_first_line_is_refused(tmp_path: Path, grid: list[str]) -> None:
+    words = own_study(tmp_path, "technique: cluster,prune")
+    (tmp_path / "own/experiment/mine.yaml").write_text("training:\n  epochs: 40\n")
+    done = run(tmp_path, *grid, *words)
+    assert done.returncode == 2
+    assert "a study must begin with the line `# @package _global_`, got one without" in done.stderr
+
+
+def test_a_grid_is_checked_by_the_configuration_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/mine.yaml").write_text("defaults:\n  - config\n  - override technique: cluster\n  - _self_\n")
+    words = ["--config-dir", str(tmp_path / "own"), "--config-name", "mine", "technique.epochs=0", "seed=0,1"]
+    done = run(tmp_path, "-m", *words)
+    assert done.stderr.startswith("opscore: none of the 2 cells can run: technique.epochs must be a whole number")
+
+
 def own_study(folder: Path, params: str) -> list[str]:
     """Words that choose a study of one's own, a grid over `params`."""
     (folder / "own/experiment").mkdir(parents=True)

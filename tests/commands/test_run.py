@@ -21,7 +21,7 @@ from pipelines.system.stopwatch import PARTS
 from pipelines.tracking.store import Store
 from pipelines.training.trainer import still_rising
 from tests.conftest import small_data
-from tests.places import ROOT, SMALL, Place, logged_data, until
+from tests.places import ROOT, SMALL, Place, called, logged_data, until
 
 pytestmark = pytest.mark.slow
 
@@ -267,3 +267,10 @@ def test_results_survive_a_store_that_fails(tmp_path: Path) -> None:
     assert finished.files.checkpoint.stat().st_size < 2 * 4 * finished.result.complexity.parameters
     (run,) = place.client.search_runs(["1"])
     assert run.info.status == "FAILED"
+
+
+def test_a_technique_may_load_tensorflow_at_the_top_of_its_module(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    _, _, *words = place.command("technique=baseline", "technique._target_=tests.own_early.Early")
+    done = called(*words, cwd=ROOT, variables=place.environment(), loaded=False)
+    assert done.returncode == 0, done.stderr

@@ -8,7 +8,8 @@ import pytest
 
 from pipelines.datasets.locked_files import Lock
 from pipelines.execution import folders
-from pipelines.system.locks import lock
+from pipelines.system import runtime
+from pipelines.system.locks import NoLocksError, lock
 
 
 def test_one_holds_a_lock_alone_and_several_share_it(tmp_path: Path) -> None:
@@ -42,3 +43,15 @@ def test_other_errors_of_a_lock_are_raised(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(fcntl, "flock", fails)
     with (tmp_path / "a.lock").open("w") as file, pytest.raises(OSError, match="Input/output error"):
         lock(file.fileno(), wait=False)
+
+
+def test_a_file_system_without_locks_keeps_no_cell_from_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise NoLocksError(37, "the file system has no locks")
+
+    monkeypatch.setattr(runtime, "lock", refuse)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with runtime.machine_lock("measuring", on_wait=pytest.fail):
+        assert f"{tmp_path} has no locks: nothing else must be measured" in caplog.text

@@ -161,6 +161,13 @@ def test_liveness_of_local_and_remote_processes() -> None:
     assert is_gone(f"{stem} {int(started) - 100}")
 
 
+def test_a_silent_process_of_this_machine_lives() -> None:
+    """Stopped by Ctrl-Z, or without its store for a while."""
+    assert not liveness.is_dead(process_id(), 0.0)
+    assert liveness.is_dead(dead_process(), time.time())
+    assert liveness.is_dead(ELSEWHERE, 0.0) and not liveness.is_dead(ELSEWHERE, time.time())
+
+
 def test_a_machine_of_the_same_name_is_another() -> None:
     """Cloned machines share their name, and Linux numbers the processes of each in the same namespace."""
     host = socket.gethostname()
