@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -39,6 +40,9 @@ from pipelines.system.errors import StoreError
 from pipelines.system.guard import FAILURE, INTERRUPTED, MisuseError
 from pipelines.tracking.run_files import NAMES
 from pipelines.tracking.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.datasets.base import Dataset
 
 # What does not apply to a session that is only sent.
 MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "batches", "limit", "target", "out")
@@ -178,20 +182,26 @@ def _real_images(subjects: Sequence[Subject], store: Store) -> dict[str, Images]
     loaded: dict[str, Images] = {}
     for subject in subjects:
         try:
-            images = store.read(subject.runs[-1], f"/{NAMES.config}", lambda config: _test_images(config, loaded))
+            dataset = store.read(subject.runs[-1], f"/{NAMES.config}", _dataset_of)
+            images = _test_images(dataset, loaded)
             _check_images(images, store.cell(subject.runs[-1]).digest)
             found[subject.label] = images
-        except (OSError, ValueError, StoreError) as error:
+        except (ImportError, OSError, ValueError, StoreError) as error:
             _report(f"the answers of {subject.label} are compared on random pixels, as its images are missing: {error}")
     return found
 
 
-def _test_images(description: Path, known: dict[str, Images]) -> Images:
-    """Of the dataset in the description of a finished cell. known: those of loaded datasets, by their settings."""
+def _dataset_of(description: Path) -> Dataset:
+    """The dataset in the description of a finished cell."""
     from pipelines.cells.compose import recorded_cell
+
+    return recorded_cell(description).dataset
+
+
+def _test_images(dataset: Dataset, known: dict[str, Images]) -> Images:
+    """Of a dataset. known: those of loaded datasets, by their settings."""
     from pipelines.execution.preflight import loaded
 
-    dataset = recorded_cell(description).dataset
     if repr(dataset) not in known:
         split = loaded(dataset).test
         known[repr(dataset)] = Images(pixels=split.images, labels=split.labels.astype(np.int64), digest=split.digest)

@@ -169,7 +169,8 @@ def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
 
 def _announce(config: DictConfig) -> None:
     """Set TensorFlow's variables already now, as the module of a user's own class may load TensorFlow."""
-    onednn, deterministic = (OmegaConf.select(config, name) for name in ("model.onednn", "deterministic"))
+    names = ("model.onednn", "deterministic")
+    onednn, deterministic = (OmegaConf.select(config, name, throw_on_resolution_failure=False) for name in names)
     # Other values are refused later.
     if isinstance(onednn, bool) and isinstance(deterministic, bool) and "tensorflow" not in sys.modules:
         runtime.configure(onednn=onednn, deterministic=deterministic)

@@ -158,7 +158,9 @@ def _current(
     def key(cell: RecordedCell) -> object:
         # Not by machine and settings of the cells' own measurements.
         scored = {name: value for name, value in conditions(cell).items() if name.startswith("score.")}
-        return settings_key(cell), cell.seed, frozenset(scored.items())
+        # Other cells name a baseline by its fingerprint, in which the versions of libraries are too.
+        named = cell.fingerprint if cell.technique == BASELINE else ""
+        return settings_key(cell), cell.seed, frozenset(scored.items()), named
 
     for cell in cells:
         measured = any(_usable(one, device) for one in known[cell.run_id])

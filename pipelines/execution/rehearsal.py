@@ -26,9 +26,14 @@ IMAGES = 32
 
 
 class _Idle(Trainer):
-    """Trains nothing. fits: how often it was asked to."""
+    """Trains nothing. steps: in an epoch of the training that it stands for. fits: how often it was asked to."""
 
+    steps: int = 1
     fits: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.steps
 
     def fit(self, model: Any, **settings: Any) -> None:  # noqa: ARG002 (the trainer's signature)
         self.fits += 1
@@ -51,6 +56,7 @@ def rehearse(
     # A technique may compute something of all images before it trains.
     data = replace(trainer.data, train=_few(trainer.data.train), validation=_few(trainer.data.validation))
     idle = _Idle(**given, data=data, on_epoch=lambda *_: None)
+    idle.steps = trainer.steps_per_epoch
     try:
         candidate = optimize(idle)
     except EffectError:

@@ -138,7 +138,8 @@ class Sweep:
         store = Store(uri, config.tracking.experiment, of_run=adopted)
         store.check_artifacts()
         if closed := store.close_dead():
-            print(f"{number_of(closed, 'run')} of dead processes, still open, marked as KILLED")
+            with suppress(BrokenPipeError):
+                print(f"{number_of(closed, 'run')} of dead processes, still open, marked as KILLED")
         for stale in folder.glob(f"*/{OUTCOME}"):
             stale.unlink()
         run = SweepRun.open(
@@ -149,7 +150,8 @@ class Sweep:
             run_id=adopted,
         )
         since = 0 if config.resume else store.started(run.run_id)
-        print(f"{number_of(total, 'cell')}, in {folder}\nrun     {store.link(run.run_id)}\n", flush=True)
+        with suppress(BrokenPipeError):
+            print(f"{number_of(total, 'cell')}, in {folder}\nrun     {store.link(run.run_id)}\n", flush=True)
         context = SweepContext(sweep_id=run.run_id, uri=uri, experiment=store.experiment, since=since)
         return cls(context, run, folder, total, config)
 

@@ -21,6 +21,8 @@ from pipelines.system.mapped import Region, blocks, sample
 
 # Each in a process of its own. Five give 4 degrees of freedom; more would cost more loads and warm-up calls.
 WINDOWS = 5
+# Of a loaded model beside its weights, for its activations.
+MODEL_BYTES = 50_000_000
 
 
 def measurements(request: Request) -> dict[str, Any]:
@@ -58,10 +60,6 @@ def timed_windows(request: Request, images: npt.NDArray[np.uint8]) -> Arrays:
         found[f"{prefix}latency_ns"] = np.concatenate([ns for ns, _ in of_model])
         found[f"{prefix}bursts"] = np.concatenate([bursts for _, bursts in of_model])
     return found
-
-
-# Of a loaded model beside its weights, for its activations.
-MODEL_BYTES = 50_000_000
 
 
 def time_window(

@@ -266,7 +266,8 @@ def activated(kind: str, value: Value, name: Namer) -> Value:
         # relu6(x + 3) / 6, which the converter turns into one operator.
         gate = layers.ReLU(6.0, name=name("relu6"))(rescaled(value, 1.0, 3.0, lambda: name("add_3")).tensor)
         gate = rescaled(Value(gate), 1 / 6, 0.0, lambda: name("by_6")).tensor
-        return Value(gate if kind == "hard_sigmoid" else layers.Multiply(name=name())([value.tensor, gate]))
+        tensor = gate if kind == "hard_sigmoid" else layers.Multiply(name=name())([value.tensor, gate])
+        return Value(tensor, reverse=value.reverse)
     if kind == "leaky_relu":
         return Value(layers.LeakyReLU(0.2, name=name("leaky_relu"))(value.tensor), reverse=value.reverse)
     if kind == "relu6":

@@ -86,7 +86,9 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
             sys.exit(main() or 0)
         try:
             status = main() or 0
-            sys.stdout.flush()
+            # None where the process was started without it.
+            if sys.stdout:
+                sys.stdout.flush()
         except SystemExit:
             raise
         except BaseException as error:  # noqa: BLE001 (it becomes the status)
@@ -176,7 +178,8 @@ def _print(text: str) -> None:
 def _is_pipe_broken() -> bool:
     """Whether the reader of stdout has gone, as `head` does; stdout then goes to /dev/null."""
     try:
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except BrokenPipeError:
         _redirect_to_devnull(1)
         return True

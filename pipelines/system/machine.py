@@ -19,8 +19,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 # The variable that names the cards of a process.
 CARDS = "CUDA_VISIBLE_DEVICES"
-# What the drivers of NVIDIA and AMD make, and Windows in its Linux.
-GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+# What the drivers of NVIDIA and AMD make, and what Windows lends its Linux where there is a card of NVIDIA's.
+GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 # Instructions for products of bfloat16 numbers, by their names in CPUINFO.
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _ARM_NUMBERS = {"implementer": "CPU implementer", "part": "CPU part"}
@@ -35,8 +35,9 @@ def processor() -> str:
     """
     told: dict[str, str] = {}
     if CPUINFO.exists():
-        lines = (line.partition(":") for line in CPUINFO.read_text().splitlines())
-        told = {name.strip(): value.strip() for name, _, value in lines}
+        # Of several cores the first.
+        lines = [line.partition(":") for line in CPUINFO.read_text().splitlines()]
+        told = {name.strip(): value.strip() for name, _, value in reversed(lines)}
     if name := told.get("model name"):
         return name
     if BOARD.exists():

@@ -31,7 +31,8 @@ def lasting() -> Iterator[None]:
     A reader of a pipe that has gone is another matter, and still raises BrokenPipeError.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_Lasting(one) for one in before)
+    # None where the process was started without it.
+    sys.stdout, sys.stderr = (one and _Lasting(one) for one in before)
     try:
         yield
     finally:

@@ -98,6 +98,11 @@ def test_file_may_be_fine_tuned_first(path: Path, tmp_path: Path) -> None:
     assert run.info.run_name == "mine-digits-baseline"
     assert len(place.client.get_metric_history(run.info.run_id, "train/val_accuracy")) == 2
     assert run.data.metrics["time/train_s"] > 0
+    # What is rehearsed first, with few images and no training, has steps and a baseline all the same.
+    donor = ("dataset@technique.source.dataset=digits", "technique.source.dataset.max_shift=1")
+    for words in (("technique=prune", "training.epochs=1"), ("technique=layer_transfer", *donor)):
+        done = place.run(*of(path), "model.trained=false", *words, out=words[0])
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_stated_seconds_count_and_answers_by_chance_are_reported(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_results_survive_a_store_that_fails(tmp_path: Path) -> None:
     assert run.info.status == "FAILED"
 
 
-def test_a_technique_may_load_tensorflow_at_the_top_of_its_module(tmp_path: Path) -> None:
+def test_a_techniques_module_may_load_tensorflow(tmp_path: Path) -> None:
     place = Place(tmp_path)
     _, _, *words = place.command("technique=baseline", "technique._target_=tests.own_early.Early")
     done = called(*words, cwd=ROOT, variables=place.environment(), loaded=False)

@@ -140,6 +140,17 @@ def test_older_runs_of_a_cell_choose_no_runtime() -> None:
     assert len(timed((base, budget, newer), PI).cells) == 3
 
 
+def test_a_baseline_of_other_libraries_takes_no_ones_place() -> None:
+    base, int8 = pair()
+    # Run again after an upgrade: the same settings, another fingerprint, by which no older cell names it.
+    upgraded = replace(base, run_id="upgraded", fingerprint="another", started=base.started + 1)
+    assert {cell.run_id for cell in timed((base, int8, upgraded), PI).cells} == {
+        base.run_id, int8.run_id, "upgraded",
+    }  # fmt: skip
+    (champion,) = timed((int8,), PI, (base, upgraded)).cells
+    assert champion.run_id == int8.run_id
+
+
 def test_the_advice_to_measure_keeps_other_threads() -> None:
     base, int8 = pair()
     four = [on(cell, "pi/litert", 3.0) for cell in (base, int8)]

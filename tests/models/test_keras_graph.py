@@ -136,13 +136,18 @@ def test_nested_transfer_learning_model(generation: int, mode: str, tmp_path: Pa
 
 
 @GENERATIONS
-@pytest.mark.parametrize("kind", ["BatchNormalization", "DepthwiseConv2D"])
+@pytest.mark.parametrize("kind", ["BatchNormalization", "DepthwiseConv2D", "hard_sigmoid"])
 def test_layers_of_a_channel_behind_a_swap_of_colours(generation: int, kind: str, tmp_path: Path) -> None:
     keras = library(generation)
     layers = keras.layers
     image = keras.Input(SHAPE)
-    first = layers.BatchNormalization() if kind == "BatchNormalization" else layers.DepthwiseConv2D(3)
-    x = layers.Conv2D(8, 3)(first(image[..., ::-1]))
+    # `hard_sigmoid` of Keras 3 becomes layers.
+    of_kind = {
+        "BatchNormalization": layers.BatchNormalization,
+        "DepthwiseConv2D": lambda: layers.DepthwiseConv2D(3),
+        "hard_sigmoid": lambda: layers.Activation("hard_sigmoid"),
+    }
+    x = layers.Conv2D(8, 3)(of_kind[kind]()(layers.Rescaling(1 / 255)(image[..., ::-1])))
     model = keras.Model(image, layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
     check(model, tmp_path / ("model.keras" if generation == 3 else "model.h5"))
 

@@ -45,7 +45,7 @@ def test_other_errors_of_a_lock_are_raised(tmp_path: Path, monkeypatch: pytest.M
         lock(file.fileno(), wait=False)
 
 
-def test_a_file_system_without_locks_keeps_no_cell_from_measuring(
+def test_measuring_goes_on_where_there_are_no_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object, **__: object) -> bool:

@@ -27,6 +27,11 @@ def test_a_full_disk_breaks_no_print() -> None:
     assert (done.returncode, done.stderr) == (0, "still here\n")
 
 
+def test_a_process_without_streams_prints_nothing() -> None:
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" >&- 2>&-', sys.executable, CODE], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
 @pytest.mark.slow
 def test_a_closed_terminal_ends_no_training(tmp_path: Path) -> None:
     place = Place(tmp_path)
