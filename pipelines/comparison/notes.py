@@ -34,8 +34,8 @@ def notes(comparison: Comparison) -> list[str]:
     winner = comparison.winner
     uninformed = [f"{entry.label} is {entry.uninformed}." for entry in comparison.entries if entry.uninformed]
     left_out = training_time.note([run for entry in comparison.entries for run in entry.runs])
-    found = [*uninformed, *([left_out] if left_out else []), *acceleration.notes(comparison.entries)]
-    found = [leader(comparison), *found]
+    leading, slow = leader(comparison), acceleration.notes(comparison.entries)
+    found = [leading, *uninformed, *([left_out] if left_out else []), *slow]
     if winner is None:
         return found
     tied = sorted(comparison.tied - {winner.label})

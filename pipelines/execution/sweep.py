@@ -138,8 +138,7 @@ class Sweep:
         store = Store(uri, config.tracking.experiment, of_run=adopted)
         store.check_artifacts()
         if closed := store.close_dead():
-            with suppress(BrokenPipeError):
-                print(f"{number_of(closed, 'run')} of dead processes, still open, marked as KILLED")
+            _say(f"{number_of(closed, 'run')} of dead processes, still open, marked as KILLED")
         for stale in folder.glob(f"*/{OUTCOME}"):
             stale.unlink()
         run = SweepRun.open(
@@ -150,8 +149,7 @@ class Sweep:
             run_id=adopted,
         )
         since = 0 if config.resume else store.started(run.run_id)
-        with suppress(BrokenPipeError):
-            print(f"{number_of(total, 'cell')}, in {folder}\nrun     {store.link(run.run_id)}\n", flush=True)
+        _say(f"{number_of(total, 'cell')}, in {folder}\nrun     {store.link(run.run_id)}\n")
         context = SweepContext(sweep_id=run.run_id, uri=uri, experiment=store.experiment, since=since)
         return cls(context, run, folder, total, config)
 
@@ -182,8 +180,7 @@ class Sweep:
             only = "".join(datasets) if len(datasets) == 1 and width < terminal.UNLIMITED else ""
             return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, place=self._place, width=width)])
 
-        with suppress(BrokenPipeError):
-            print(f"\n{summary(terminal.columns())}\n", flush=True)
+        _say(f"\n{summary(terminal.columns())}\n")
         report = self._report(cells, read)
         self._run.close(
             outcomes,
@@ -273,8 +270,7 @@ class Sweep:
             if now - self._last_news > STILL_AT_WORK_S:
                 self._last_news = now
                 if self._live is None:
-                    with suppress(BrokenPipeError):
-                        print("\n".join(self._at_work()), flush=True)
+                    _say("\n".join(self._at_work()))
 
     def _at_work(self) -> list[str]:
         """How far the sweep is, and what its cells do."""
@@ -298,14 +294,18 @@ class Sweep:
             lines.append(progress_line(outcome, len(self._outcomes), self._total, swept=self._swept, log=output))
         if lines:
             self._run.count(Counter(outcome.status for outcome in self._outcomes.values()), self._total)
-            # The cells go on without a reader, and their results are recorded.
-            with suppress(BrokenPipeError):
-                print("\n".join(lines), flush=True)
+            _say("\n".join(lines))
 
     def _unread(self) -> list[Path]:
         found = sorted(set(self._folder.glob(f"*/{OUTCOME}")) - self._read)
         self._read.update(found)
         return found
+
+
+def _say(text: str) -> None:
+    """Print at once; where the reader of the pipe has gone, the sweep goes on."""
+    with suppress(BrokenPipeError):
+        print(text, flush=True)
 
 
 def _as_compared(outcomes: Sequence[Outcome], cells: Sequence[RecordedCell]) -> list[Outcome]:

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from pipelines.system.terminal import redirect_to_devnull
+
 FAILURE, MISUSE, INTERRUPTED = 1, 2, 130
 # The status that a shell reports for a program that SIGPIPE ended.
 BROKEN_PIPE = 141
@@ -172,7 +174,7 @@ def _print(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        _redirect_to_devnull(2)
+        redirect_to_devnull(2)
 
 
 def _is_pipe_broken() -> bool:
@@ -181,17 +183,11 @@ def _is_pipe_broken() -> bool:
         if sys.stdout:
             sys.stdout.flush()
     except BrokenPipeError:
-        _redirect_to_devnull(1)
+        redirect_to_devnull(1)
         return True
     except (OSError, ValueError):
-        _redirect_to_devnull(1)
+        redirect_to_devnull(1)
     return False
-
-
-def _redirect_to_devnull(descriptor: int) -> None:
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, descriptor)
-    os.close(devnull)
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (Python's signature)

@@ -39,6 +39,13 @@ def lasting() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def redirect_to_devnull(descriptor: int) -> None:
+    """Send what is written from now on into nothing, also what is left in Python's buffer at the process's end."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, descriptor)
+    os.close(devnull)
+
+
 class _Lasting:
     """A stream that goes on into nothing where it cannot be written."""
 
@@ -66,7 +73,4 @@ class _Lasting:
         return getattr(self._stream, name)
 
     def _give_up(self) -> None:
-        # Below Python's buffer, so that what is left in it can be written at the end of the process.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        redirect_to_devnull(self._stream.fileno())
