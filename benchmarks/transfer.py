@@ -90,7 +90,7 @@ def _fit(arguments: argparse.Namespace) -> dict[str, float]:
                 layer.rate = 0.0
         trainer.fit(model)
     cpu_seconds = time.process_time() - cpu_before
-    answers = model.predict(plain_batches(data.test), verbose=0).argmax(axis=1)
+    answers = model.predict(plain_batches(data.test, 256), verbose=0).argmax(axis=1)
     return {
         "seconds": trainer.seconds,
         "cpu_seconds": cpu_seconds,

@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
@@ -27,7 +29,7 @@ from pipelines.datasets.splitting import Indices, Labels
 from pipelines.system import machine, mapped
 
 # Raise it when `read` returns different pixels for the same file, or the facts are others.
-VERSION = 4
+VERSION = 5
 # Limits of a task of one process: bytes of decoded images, and of files (a megabyte takes about 50 ms).
 CHUNK_DECODED, CHUNK_FILES = 2**23, 2**20
 # Bytes of files for each process; starting one takes about half a second.
@@ -52,7 +54,7 @@ def image_data(
     """Training, validation and test images of side x side pixels, mapped from the cache, decoded first if needed.
 
     folder: of the files. read: returns the pixels of one file; called in subprocesses. Raises ValueError, naming the
-    file, for one that cannot be read, and like `Cache.entry`.
+    files, for those that cannot be read, and like `Cache.entry`.
     """
     cache = Cache.of_environment()
     paths = [os.fspath(path) for part in parts for path in part.paths]
@@ -104,22 +106,45 @@ def _decode(paths: Sequence[str], side: int, images: Images, read: Read) -> None
     sizes = [Path(path).stat().st_size for path in paths]
     chunks = list(_chunks(paths, sizes, max_files=max(1, CHUNK_DECODED // images[0].nbytes)))
     workers = min(machine.cores(), sum(sizes) // BYTES_PER_PROCESS)
+    unreadable: list[str] = []
     # No bar for less than a second.
     with tqdm(total=len(paths), desc="reading images", unit=" images", delay=1, disable=None) as bar:
         if workers < 2:
             for start, some in chunks:
-                bar.update(_write(some, side, region, start, read))
+                unreadable += _write(some, side, region, start, read)
+                bar.update(len(some))
+            _check_readable(unreadable)
             return
         # Threads of one process would decode small images one after another. A process with threads, such as
         # TensorFlow's or MLflow's, must not be forked.
         with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
             try:
-                jobs = [pool.submit(_write, some, side, region, start, read) for start, some in chunks]
+                jobs = {pool.submit(_write, some, side, region, start, read): len(some) for start, some in chunks}
                 for job in as_completed(jobs):
-                    bar.update(job.result())
+                    unreadable += job.result()
+                    bar.update(jobs[job])
+            except BrokenProcessPool as error:
+                raise ValueError(
+                    f"the images must fit into memory while {workers} processes decode them, and one was killed, "
+                    "probably for lack of it: make them smaller, or write taskset -c 0 before the command"
+                ) from error
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+    _check_readable(unreadable)
+
+
+def _check_readable(unreadable: Sequence[str]) -> None:
+    """Raise ValueError with the sentences about all images that could not be read, at once."""
+    if not unreadable:
+        return
+    first, *others = sorted(unreadable)
+    if not others:
+        raise ValueError(first)
+    # Beside the first few in a file: there may be thousands.
+    with tempfile.NamedTemporaryFile("w", prefix="opscore-unreadable-", suffix=".txt", delete=False) as file:
+        file.writelines(f"{sentence}\n" for sentence in (first, *others))
+    raise ValueError(f"{first}; {len(others):,} more cannot be read either: all are listed in {file.name}")
 
 
 def _chunks(paths: Sequence[str], sizes: Sequence[int], *, max_files: int) -> Iterator[tuple[int, Sequence[str]]]:
@@ -132,13 +157,20 @@ def _chunks(paths: Sequence[str], sizes: Sequence[int], *, max_files: int) -> It
             start, taken = stop, 0
 
 
-def _write(paths: Sequence[str], side: int, region: mapped.Region, start: int, read: Read) -> int:
-    """Decode images and write them into the file from row `start` on; returns their number."""
-    rows = np.stack([read(Path(path), side) for path in paths])
-    with Path(region.path).open("r+b") as file:
-        file.seek(region.offset + start * rows[0].nbytes)
-        file.write(rows.data)
-    return len(paths)
+def _write(paths: Sequence[str], side: int, region: mapped.Region, start: int, read: Read) -> list[str]:
+    """Decode images and write them into the file from row `start` on; returns a sentence for each unreadable one."""
+    rows, unreadable = [], []
+    for path in paths:
+        try:
+            rows.append(read(Path(path), side))
+        except ValueError as error:
+            unreadable.append(str(error))
+    if not unreadable:
+        pixels = np.stack(rows)
+        with Path(region.path).open("r+b") as file:
+            file.seek(region.offset + start * pixels[0].nbytes)
+            file.write(pixels.data)
+    return unreadable
 
 
 def _end_with_parent() -> None:

@@ -55,7 +55,7 @@ class Folder(Dataset):
         layout = self._found()
         chosen = self._chosen(layout)
         data = image_data(chosen, layout.class_names, side=self.image_size, folder=self._root)
-        notes = tuple(filter(None, (layout.variants, layout.left_out, *data.notes)))
+        notes = tuple(filter(None, (*layout.doubts, layout.left_out, *data.notes)))
         return replace(data, notes=notes, own_validation="validation" in layout.files)
 
     @property

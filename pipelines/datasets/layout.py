@@ -35,13 +35,13 @@ class Layout:
     """The image files of a folder.
 
     files: paths in order by class name, for each of SPLITS that exists; only `train` where the folder is not split.
-    left_out: one sentence on skipped files; empty if there are none. variants: one where all classes hold the same
-    folders, which may be the classes meant; else empty.
+    left_out: one sentence on skipped files; empty if there are none. doubts: a sentence for each other meaning that the
+    folders may have.
     """
 
     files: Mapping[str, Mapping[str, Sequence[Path]]]
     left_out: str
-    variants: str
+    doubts: Sequence[str]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -70,13 +70,13 @@ def find(root: Path) -> Layout:
             if folder not in by_split.values():
                 skipped.leave(folder)
         files = {split: _classes(_unwrapped(folder, skipped, split), skipped) for split, folder in by_split.items()}
-        variants = ""
+        doubts = []
     else:
         _check_no_parts(folders, root)
         _check_no_dataset(folders, root)
         files = _splits_within(_classes(start, skipped), start)
-        variants = _variants(files, start)
-    layout = Layout(files=files, left_out=skipped.sentence(root), variants=variants)
+        doubts = [_variants(files, start), _called_like_splits(files)]
+    layout = Layout(files=files, left_out=skipped.sentence(root), doubts=list(filter(None, doubts)))
     _check(layout, root, skipped)
     return layout
 
@@ -98,7 +98,9 @@ def _check(layout: Layout, root: Path, skipped: Skipped) -> None:
     if "train" not in layout.files:
         given = " and ".join(layout.files)
         others = [printable(Path(one.name)) for one in skipped.unused if len(listing.folders(one)) > 1]
-        mend = f"rename {others[0]} to train, if it is that" if others else "add train, or move the class folders up"
+        mend = "add train, or move the class folders up"
+        if others:
+            mend = f"rename {others[0]} to train, if it is that, or {given} if both are classes"
         raise ValueError(f"{shown} must hold a folder train with the class folders, got {given} alone: {mend}")
     for split, by_class in layout.files.items():
         if absent := [name for name in names if name not in by_class]:
@@ -146,15 +148,24 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
     found = {split: [one for one in folders if split == split_of(one.name)] for split in SPLITS}
     if not any(found.values()):
         return _by_last_word(folders)
-    if twice := next((ones for ones in found.values() if len(ones) > 1), None):
+    # A folder with images directly in it is a class.
+    without = {split: [one for one in ones if not listing.has_images(one)] for split, ones in found.items()}
+    if twice := next((ones for ones in without.values() if len(ones) > 1), None):
         raise ValueError(
             f"{printable(twice[0].parent)} must hold one folder for each split, got {printable(Path(twice[0].name))} "
             f"and {printable(Path(twice[1].name))}: join them, or remove one"
         )
     by_split = {split: ones[0] for split, ones in found.items() if ones}
-    # A folder with images directly in it is a class.
-    classes = [one for one in by_split.values() if listing.has_images(one)]
-    if classes and len(by_split) == len(folders):
+    classes = [one for one in by_split.values() if one not in without[str(split_of(one.name))]]
+    for one in classes if len(by_split) > 1 else ():
+        if len(inner := listing.folders(one)) > 1:
+            stray = next(file for file in listing.files(one) if listing.is_image(file))
+            names = listed([printable(Path(each.name)) for each in inner])
+            raise ValueError(
+                f"{printable(one)} must hold images, as a class, or class folders, as a split, got "
+                f"{printable(Path(stray.name))} next to the folders {names}: move the images away, or the folders"
+            )
+    if classes and not any(listing.holds_images(one) for one in folders if one not in by_split.values()):
         raise ValueError(
             f"{printable(classes[0])} must hold one folder for each class, got images directly: make the class folders "
             "and put the images there, or, if their classes are not known, move it out of the dataset"
@@ -210,7 +221,7 @@ def _classes(folder: Path, skipped: Skipped) -> Classes:
 def _splits_within(classes: Classes, root: Path) -> dict[str, Classes]:
     """Images by split, where all images of each class are in folders for splits; else all as one `train`.
 
-    Raises ValueError where only some are in such folders.
+    Raises ValueError where only some are, although a class has images in folders for training and for testing.
     """
     found: dict[str, Classes] = {split: {} for split in SPLITS}
     elsewhere: list[Path] = []
@@ -225,11 +236,12 @@ def _splits_within(classes: Classes, root: Path) -> dict[str, Classes]:
     found = {split: by_class for split, by_class in found.items() if by_class}
     if "train" not in found or len(found) == 1:
         return {"train": classes}
-    if elsewhere and all(found["train"].keys() == by_class.keys() == classes.keys() for by_class in found.values()):
+    both = {name for split, by_class in found.items() if split != "train" for name in by_class} & found["train"].keys()
+    if elsewhere and both:
         raise ValueError(
-            f"{printable(root)} must have all images of its classes in folders of the splits, as most are in "
-            f"{' and '.join(found)}, got {printable(elsewhere[0].relative_to(root))}: move it into one of them, or out "
-            "of the dataset"
+            f"{printable(root)} must have all images of its classes in folders of the splits, as those of "
+            f"{printable(Path(min(both)))} are in {' and '.join(found)}, got "
+            f"{printable(elsewhere[0].relative_to(root))}: move it into one of them, or out of the dataset"
         )
     return {"train": classes} if elsewhere else found
 
@@ -254,6 +266,17 @@ def _variants(files: Mapping[str, Classes], start: Path) -> str:
     return (
         f"{shown} are the classes, and each holds the same {len(first)} folders "
         f"{listed([printable(Path(one)) for one in sorted(first)])}: if those are the classes, set {path}"
+    )
+
+
+def _called_like_splits(files: Mapping[str, Classes]) -> str:
+    """A sentence where classes have the names of splits; else empty."""
+    names = [name for name in files.get("train", {}) if split_of(name)]
+    if len(files) > 1 or not names:
+        return ""
+    return (
+        f"{listed(names)}: taken for {'a class' if len(names) == 1 else 'classes'}, as images are directly in there; a "
+        "split must hold a folder for each class"
     )
 
 

@@ -61,11 +61,7 @@ class Skipped:
 
     def leave(self, folder: Path) -> None:
         """Count a folder as skipped, with images or without."""
-        try:
-            has_one = next(images(folder, Skipped(), frozenset()), None) is not None
-        except ValueError:  # Of a file that cannot be read, which nobody wants to read here.
-            has_one = True
-        (self.unused if has_one else self.folders).append(folder)
+        (self.unused if holds_images(folder) else self.folders).append(folder)
 
 
 def entries(folder: Path) -> list[tuple[Path, bool]]:
@@ -95,6 +91,14 @@ def files(folder: Path) -> list[Path]:
 def has_images(folder: Path) -> bool:
     """Whether a folder has images directly in it."""
     return any(map(is_image, files(folder)))
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a folder, or any in it, has images."""
+    try:
+        return next(images(folder, Skipped(), frozenset()), None) is not None
+    except ValueError:  # Of a file that cannot be read, which nobody wants to read here.
+        return True
 
 
 def note_hidden(folder: Path, skipped: Skipped) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pipelines.datasets.arrays import ArrayDataset, Arrays
 from pipelines.datasets.labels import as_numbers
+from pipelines.datasets.notes import listed
 from pipelines.datasets.pixels import as_rgb
 from pipelines.datasets.roles import assigned
 
@@ -90,6 +91,7 @@ def read_archive(path: Path, test_fraction: float = 0.2) -> Arrays:
     by_role = check_archive(path)
     with np.load(path, allow_pickle=False) as archive:
         raw = {name: _read_array(archive, path, name) for name in by_role.values()}
+        unused = sorted({name.removesuffix(".npy") for name in archive.files} - set(by_role.values()))
     class_names = raw.get(by_role.pop("class_names", ""))
     images_of = {name: by_role["x" + role[1:]] for role, name in by_role.items() if role[0] == "y"}
     images, done = as_rgb({name: raw[name] for name in images_of.values()})
@@ -102,6 +104,8 @@ def read_archive(path: Path, test_fraction: float = 0.2) -> Arrays:
     arrays: dict[str, Any] = {role if "_" in role else f"{role}_train": both[name] for role, name in by_role.items()}
     if "x_test" not in arrays:
         done.append(f"no test images are there, so {test_fraction:g} of all were held out for testing")
+    if unused:
+        done.append(f"left out {listed(unused)}")
     notes = (f"{path.name}: {'; '.join(done)}",) if done else ()
     return Arrays(**arrays, class_names=names, test_fraction=test_fraction, notes=notes)
 

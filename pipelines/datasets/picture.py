@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from pipelines.datasets.pixels import DARK
 from pipelines.system.exif import ORIENTATION, TURNS
 
 # Pillow's modes of more than 8 bits a channel, all of them grey.
@@ -19,8 +20,9 @@ def read(path: Path, side: int) -> npt.NDArray[np.uint8]:
     """The pixels of an image file, RGB uint8 of shape (side, side, 3).
 
     The image is turned by its EXIF orientation, transparent parts become white, and of several frames the first is
-    used. Grey images of 16 bits are divided by 257; grey images of floats are multiplied by 255 if they are in 0..1
-    and rounded if they are in 0..255. Resizing is Pillow's BILINEAR, which is antialiased; proportions are not kept.
+    used. Grey images of 16 bits are divided by 257; grey images of floats are multiplied by 255 if they are in 0..1,
+    and rounded if they are in 0..255 and reach 64. Resizing is Pillow's BILINEAR, which is antialiased; proportions
+    are not kept.
     Raises ValueError, naming the file, for everything else.
     """
     try:
@@ -65,12 +67,17 @@ def _as_seen(image: Image.Image) -> Image.Image:
     turned = turn(image)
     if turned.mode in SIXTEEN_BITS or turned.mode == "F":
         turned = Image.fromarray(_in_8_bits(np.asarray(turned)))
+    # Blending takes three more copies of all pixels, of a photograph hundreds of megabytes.
+    if not turned.has_transparency_data:
+        return turned.convert("RGB")
     seen = turned.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
 
 
 def turn(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation says. Pillow's own function also writes all EXIF tags, whatever is in them."""
+    # Pillow itself turns a TIFF while it loads, and then removes the tag.
+    image.load()
     method = TURNS.get(image.getexif().get(ORIENTATION, 1))
     return image if method is None else image.transpose(Image.Transpose(method))
 
@@ -81,6 +88,9 @@ def _in_8_bits(grey: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     if not np.isfinite(values).all():
         raise ValueError("values that are not finite numbers")
     low, high = values.min(), values.max()
+    # One bright pixel beyond 1 must not make an image of 0..1 black.
+    if np.issubdtype(grey.dtype, np.floating) and 1 < high < DARK:
+        raise ValueError(f"floats up to {high:g}, where 0..1, or 0..255 with {DARK} or more, are read")
     if np.issubdtype(grey.dtype, np.floating):
         factor, allowed = (255.0, 1.0) if high <= 1 else (1.0, 255.0)
     else:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _PARTS = {
     "train": "train training",
     "validation": "val valid validation dev",
-    "test": "test testing",
+    "test": "test testing eval evaluation",
 }
 _KINDS = {"x": "x image images img imgs data", "y": "y label labels target targets"}
 _CLASS_NAMES = {
@@ -22,7 +22,7 @@ def role(name: str) -> str | None:
     lower = name.casefold()
     if lower in _CLASS_NAMES:
         return "class_names"
-    words = re.sub(r"^([xy])(?=[a-z]{2})(?=train|test|val|dev)", r"\1_", lower).replace("-", "_").split("_")
+    words = re.sub(r"^([xy])(?=[a-z]{2})(?=train|test|val|dev|eval)", r"\1_", lower).replace("-", "_").split("_")
     keys = [_WORDS.get(word) for word in words]
     kinds, parts = [key for key in keys if key in _KINDS], [key for key in keys if key in _PARTS]
     if len(kinds) != 1 or len(parts) > 1 or len(keys) != len(kinds) + len(parts):

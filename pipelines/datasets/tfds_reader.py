@@ -10,6 +10,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,13 @@ def read(*, name: str, data_dir: str | None, image_size: int | None, file: str) 
             f"dataset.name={name} must have a split train, got {', '.join(builder.info.splits)}: choose another"
         )
     notes = _leave_out_empty(name, arrays)
-    np.savez(file, allow_pickle=False, **arrays)
+    try:
+        np.savez(file, allow_pickle=False, **arrays)
+    except OSError as error:
+        raise ValueError(
+            f"dataset.name={name} must fit into {Path(file).parent.parent}, got {_line(error)}: set TMPDIR to a folder "
+            "with more room, or dataset.image_size, or a smaller one, for example dataset.image_size=64"
+        ) from error
     return notes
 
 
@@ -149,6 +156,11 @@ def main(request: dict[str, Any]) -> int:
             notes = read(**request)
     except ValueError as error:
         print(error)
+    except MemoryError:
+        print(
+            f"dataset.name={request['name']} must fit into memory: set dataset.image_size, or a smaller one, for "
+            "example dataset.image_size=64"
+        )
     except Exception as error:  # noqa: BLE001 (damaged files make the readers of each format raise their own)
         folder = request["data_dir"] or "the folder of prepared datasets"
         print(

@@ -42,12 +42,13 @@ sys.exit("\\n".join(failed) or 0)
 # An image as `datasets.picture.read` reads it.
 _IMAGE = """\
 image = Image.open(path)
+image.load()  # a TIFF is turned meanwhile
 turn = {turns}.get(image.getexif().get({orientation}))  # upright, as a camera noted
 image = image if turn is None else image.transpose(turn)
 if image.mode[0] in "IF":  # grey of 16 bits, or of floats in 0..1 or 0..255
     grey = np.asarray(image, np.float64)
     scale, most = (1 / 257, 65535) if image.mode != "F" else (255, 1) if grey.max() <= 1 else (1, 255)
-    if not (grey.min() >= 0 and grey.max() <= most):
+    if not 0 <= grey.min() <= grey.max() <= most or (image.mode == "F" and 1 < grey.max() < 64):
         raise ValueError(f"grey values of {{grey.min():g}} to {{grey.max():g}}")
     image = Image.fromarray(np.rint(grey * scale).astype(np.uint8))
 image = image.convert("RGBA")

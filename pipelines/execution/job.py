@@ -257,12 +257,12 @@ class Job:
             joules=trainer.joules,
             precision=cell.precision,
             notes=trainer.notes,
-            machine=runtime.hardware_name(runtime.hardware()),
+            machine=runtime.trained_on(),
         )
         with part("record"):
             save_checkpoint(candidate.model, files.checkpoint)
-            # The checkpoint lacks the learnt ranges of fake quantization, so such a network must be trained again.
-            if candidate.fake_quantized is None:
+            # The checkpoint lacks what these hold, so such a network must be trained again.
+            if candidate.fake_quantized is None and candidate.rewriting is None:
                 trained.save(files.trained)
         return candidate, trained
 
@@ -274,6 +274,11 @@ class Job:
             else:
                 model = network_of(self.cell, self.data)
                 self.cell.model.arrange(model, self.data.class_names)
+        if source is not None and self.cell.source is None:
+            self.report(
+                f"{source.result.name} was named by its run; the accuracy here counts if its training did not use "
+                "these test images"
+            )
         with part("optimize"):
             trained = self.cell.model.trained
             context = Context(trainer=trainer, source=source, baseline=baseline, trained=trained, report=self.report)

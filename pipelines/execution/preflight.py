@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pipelines.cells.cell import describe
 from pipelines.datasets.notes import description, resized
 from pipelines.system import stopwatch
 
@@ -14,13 +16,18 @@ if TYPE_CHECKING:
     from pipelines.datasets.base import Dataset, ImageData
 
 
-@cache
+_data: dict[str, ImageData] = {}
+
+
 def loaded(dataset: Dataset) -> ImageData:
     """The dataset's images and labels. A process reads them once, and then describes them."""
-    with stopwatch.part("data"):
-        data = dataset.load()
-        _print_once(description(dataset.name, data))
-    return data
+    # A user's own may have a list among its settings, which has no hash.
+    key = json.dumps(describe(dataset), sort_keys=True, default=repr)
+    if key not in _data:
+        with stopwatch.part("data"):
+            _data[key] = dataset.load()
+            _print_once(description(dataset.name, _data[key]))
+    return _data[key]
 
 
 @cache

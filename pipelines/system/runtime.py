@@ -211,6 +211,12 @@ def hardware_name(description: dict[str, Any]) -> str:
     return f"{description['processor']}, {description['cores']} cores, {description['memory_gib']:.0f} GiB, {gpus}"
 
 
+def trained_on() -> str:
+    """This machine by name, with the threads that TensorFlow has if they are fewer than its cores."""
+    limit = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
+    return hardware_name(hardware()) + (f", {limit} threads" if 0 < limit < machine.cores() else "")
+
+
 @cache
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that determine a result. Imports none of them."""

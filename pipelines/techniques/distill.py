@@ -15,7 +15,7 @@ from pipelines.models import checkpoint
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError
 from pipelines.techniques.source import SourceTechnique
-from pipelines.training.batches import plain_batches
+from pipelines.training.batches import validation_batches
 
 if TYPE_CHECKING:
     import tf_keras
@@ -132,7 +132,8 @@ def _distiller(student: tf_keras.Model, teacher: tf_keras.Model, temperature: fl
 def _agreement(student: tf_keras.Model, teacher: tf_keras.Model, context: Context) -> Mapping[str, float]:
     """On the validation images: the fraction of equal predictions, and the teacher's accuracy."""
     validation = context.trainer.data.validation
-    predicted = [model.predict(plain_batches(validation), verbose=0).argmax(axis=1) for model in (student, teacher)]
+    batches = validation_batches(validation, context.trainer.settings.batch_size)
+    predicted = [model.predict(batches, verbose=0).argmax(axis=1) for model in (student, teacher)]
     return {
         "distill/teacher_agreement": float((predicted[0] == predicted[1]).mean()),
         "distill/teacher_val_accuracy": float((predicted[1] == validation.labels).mean()),

@@ -192,7 +192,8 @@ def _copy_back(emulated: tf_keras.Model, model: tf_keras.Model) -> None:
     """Copy the learnt weights to the plain model, layer by layer and variable by variable."""
     for wrapper in wrappers(emulated):
         plain = model.get_layer(wrapper.layer.name)
-        if not plain.trainable_weights:
+        # Its statistics are of the images, and not learnt.
+        if type(plain).__name__ == "Normalization":
             continue
         # The wrapper holds the kernel; its layer has the rounded one.
         learnt = {_last(variable.name): variable for variable in (*wrapper.weights, *wrapper.layer.weights)}

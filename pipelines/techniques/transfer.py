@@ -16,7 +16,8 @@ import numpy as np
 from pipelines.datasets.base import Split
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError, Technique
-from pipelines.training.batches import plain_batches, training_batches
+from pipelines.training import precision
+from pipelines.training.batches import plain_batches, training_batches, validation_batches
 from pipelines.training.trainer import Batches, Trainer
 
 if TYPE_CHECKING:
@@ -87,7 +88,12 @@ class Transfer(Technique):
                 self._fit_on_features(model, trainer)
         if top:
             with _Trained(model, [*top, *head]):
-                trainer.fit(model, epochs=self.unfreeze_epochs, learning_rate=self.unfreeze_learning_rate)
+                trainer.fit(
+                    model,
+                    epochs=self.unfreeze_epochs,
+                    learning_rate=self.unfreeze_learning_rate,
+                    rate_setting="technique.unfreeze_learning_rate",
+                )
         return candidate
 
     def _phases(self, model: tf_keras.Model) -> tuple[list[Layer], list[Layer]]:
@@ -123,11 +129,14 @@ class Transfer(Technique):
             copies[layer] = layer.__class__.from_config(layer.get_config())
             x = copies[layer](x)
             copies[layer].set_weights(layer.get_weights())
+        # Of its own policy a network learns whether float16 needs its loss scaled.
+        with precision.policy(precision.used(model)):
+            top = tf_keras.Model(inputs, x)
         batches = Batches(
             training=training_batches(training, trainer.dataset, trainer.settings.batch_size, trainer.seed),
-            validation=plain_batches(validation),
+            validation=validation_batches(validation, trainer.settings.batch_size),
         )
-        trainer.fit(tf_keras.Model(inputs, x), epochs=self.epochs, learning_rate=self.learning_rate, batches=batches)
+        trainer.fit(top, epochs=self.epochs, learning_rate=self.learning_rate, batches=batches)
         for layer, copy in copies.items():
             layer.set_weights(copy.get_weights())
 

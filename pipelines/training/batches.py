@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from pipelines.datasets.base import Dataset, Split
 
-VALIDATION_BATCH = 256
+# Validation keeps no activations, so that a batch may have more images than one of training; but not many more.
+VALIDATION_BATCH, TIMES_TRAINING = 256, 4
 # Number of batches prepared in parallel, and of batches held ready.
 PARALLEL = 2
 
@@ -44,7 +45,12 @@ def training_batches(split: Split, dataset: Dataset, batch_size: int, seed: int)
     return _prefetched(tf.data.Dataset.zip((indices, seeds)).map(gather, num_parallel_calls=PARALLEL))
 
 
-def plain_batches(split: Split, batch_size: int = VALIDATION_BATCH) -> tf.data.Dataset:
+def validation_batches(split: Split, batch_size: int) -> tf.data.Dataset:
+    """`plain_batches` as large as fits into memory where training in batches of `batch_size` does."""
+    return plain_batches(split, min(VALIDATION_BATCH, TIMES_TRAINING * batch_size))
+
+
+def plain_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """Batches in order, not augmented: float32 images (b, h, w, 3), or features (b, c); int64 labels (b,)."""
     import tensorflow as tf
 

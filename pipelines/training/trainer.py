@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.system import checks, energy, stopwatch
 from pipelines.training import batch_norm, precision
-from pipelines.training.batches import plain_batches, training_batches
+from pipelines.training.batches import training_batches, validation_batches
 from pipelines.training.convolutions import quick_convolutions
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ class Training:
         if self.fine_tuning_epochs is not None:
             checks.integer("training.fine_tuning_epochs", self.fine_tuning_epochs, minimum=1)
         checks.one_of("training.optimizer", self.optimizer, ("adam", "sgd"))
+        if self.learning_rate is None and self.optimizer == "sgd":
+            raise ValueError(
+                "training.learning_rate must be set with training.optimizer=sgd, as the networks' own rates are for "
+                "Adam, got null: set for example training.learning_rate=0.01, and technique.learning_rate where a "
+                "technique fine-tunes"
+            )
         if self.learning_rate is not None:
             checks.number("training.learning_rate", self.learning_rate, exclusive_minimum=0, example=1e-3)
         checks.fraction("training.warmup_fraction", self.warmup_fraction, zero=True)
@@ -95,6 +101,8 @@ class Trainer:
     joules: dict[str, float] = field(default_factory=dict)
     epochs: list[dict[str, float]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    # Seconds since the clock was started that no training took.
+    _aside_s: float = 0.0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -110,17 +118,20 @@ class Trainer:
         batches: Batches | None = None,
         callbacks: Sequence[tf_keras.callbacks.Callback] = (),
         keep_best: bool = True,
+        rate_setting: str | None = None,
     ) -> None:
         """Train `model` in place and leave it with its best epoch's weights.
 
         epochs, learning_rate: replace the settings' own for this fit. batches: replace the dataset's own images.
         keep_best: False trains all epochs and keeps the last one's weights, for techniques that are complete only at
-        the end, such as pruning. Raises FloatingPointError if the loss is not finite.
+        the end, such as pruning. rate_setting: what `learning_rate` is called, if not `technique.learning_rate`.
+        Raises FloatingPointError if the loss is not finite.
         """
         import tf_keras
 
         epochs = epochs or self.settings.epochs
         rate = learning_rate or self.settings.learning_rate
+        rate_setting = rate_setting or f"{'technique' if learning_rate else 'training'}.learning_rate"
         assert rate is not None  # a cell sets its model's own
         batches = batches or self.batches()
         model.compile(
@@ -138,8 +149,8 @@ class Trainer:
                     epochs=epochs,
                     verbose=0,
                     callbacks=[
-                        _recorder(self, rate),
                         progress,
+                        _recorder(self, f"{rate_setting} (now {rate:g})"),
                         *([stop_early] if keep_best else []),
                         *callbacks,
                     ],
@@ -153,18 +164,25 @@ class Trainer:
         """The dataset's images, augmented for training."""
         return Batches(
             training=training_batches(self.data.train, self.dataset, self.settings.batch_size, self.seed),
-            validation=plain_batches(self.data.validation),
+            validation=validation_batches(self.data.validation, self.settings.batch_size),
         )
 
     @contextmanager
     def clock(self) -> Iterator[None]:
         """A context whose time counts as training. `fit` uses it by itself."""
         with energy.measure_energy(self.joules), stopwatch.part("train"):
-            started = time.perf_counter()
+            started, self._aside_s = time.perf_counter(), 0.0
             try:
                 yield
             finally:
-                self.seconds += time.perf_counter() - started
+                self.seconds += time.perf_counter() - started - self._aside_s
+
+    def told(self, metrics: dict[str, float]) -> None:
+        """Keep an epoch and report it. A store that answers late is no training."""
+        self.epochs.append(metrics)
+        started = time.perf_counter()
+        self.on_epoch(len(self.epochs), metrics)
+        self._aside_s += time.perf_counter() - started
 
     def convolutions(self) -> AbstractContextManager[None]:
         """A context in which traced graphs use the convolutions of the settings."""
@@ -278,7 +296,7 @@ def _progress(epochs: int, steps: int, policy: str) -> tf_keras.callbacks.Callba
     return Progress()
 
 
-def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callback:
+def _recorder(trainer: Trainer, initial_rate: str) -> tf_keras.callbacks.Callback:
     """Checks the loss after each epoch, times its training part, and reports the epoch."""
     import tf_keras
 
@@ -298,15 +316,13 @@ def _recorder(trainer: Trainer, initial_rate: float) -> tf_keras.callbacks.Callb
             if wrong:
                 images = "training" if wrong[0] == "loss" else "validation"
                 raise FloatingPointError(
-                    f"the {images} loss became {logs[wrong[0]]} in epoch {epoch + 1}: lower training.learning_rate "
-                    f"(now {initial_rate:g})"
+                    f"the {images} loss became {logs[wrong[0]]} in epoch {epoch + 1}: lower {initial_rate}"
                 )
             optimizer = self.model.optimizer
             metrics = {key: float(value) for key, value in logs.items() if key != "lr"}
             metrics["learning_rate"] = float(optimizer.learning_rate(optimizer.iterations - 1))
             metrics["images_per_s"] = len(trainer.data.train) / self.trained_s
-            metrics["seconds"] = self.before_s + time.perf_counter() - self.train_started
-            trainer.epochs.append(metrics)
-            trainer.on_epoch(len(trainer.epochs), metrics)
+            metrics["seconds"] = self.before_s + time.perf_counter() - self.train_started - trainer._aside_s
+            trainer.told(metrics)
 
     return Recorder()

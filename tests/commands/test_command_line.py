@@ -275,7 +275,13 @@ def test_offered_form_survives_the_shell(shell: str, word: str) -> None:
 def test_glob_and_range_make_a_grid(tmp_path: Path) -> None:
     place = Place(tmp_path)
     # And settings that no other command of the tests changes.
-    training = ("optimizer=sgd", "fine_tuning_epochs=1", "fast_convolutions=false", "adapt_batch_norm=false")
+    training = (
+        "optimizer=sgd",
+        "learning_rate=0.01",
+        "fine_tuning_epochs=1",
+        "fast_convolutions=false",
+        "adapt_batch_norm=false",
+    )
     others = (
         "dataset.split_seed=1",
         "dataset.test_fraction=0.3",

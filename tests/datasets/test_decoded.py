@@ -13,10 +13,12 @@ import psutil
 import pytest
 from PIL import Image
 
+from pipelines.datasets import picture
 from pipelines.datasets.base import Split, content_digest
 from pipelines.datasets.cache import Cache
 from pipelines.datasets.contents import content_hashes
 from pipelines.datasets.decoded import Files, _chunks, image_data
+from pipelines.system import machine
 from pipelines.system.mapped import region_of
 from tests.decoders import never, read
 from tests.places import ROOT, until
@@ -115,6 +117,18 @@ def test_undecodable_file_stops_decoding_and_leaves_nothing(photos, cache) -> No
         data(photos)
     assert all(not one.whole or not one.facts for one in cache.stored())
     assert [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())] == []
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_all_unreadable_files_are_named_at_once(photos, cache, monkeypatch, cores: int) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    for number in (300, 7, 200):
+        Path(photos[number]).write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"200.png must be an image .*; 2 more .* either: all are listed in ") as no:
+        data(photos, picture.read)
+    lines = Path(str(no.value).rpartition(" in ")[2]).read_text().splitlines()
+    assert [line.partition(" ")[0] for line in lines] == [photos[number] for number in (200, 300, 7)]
+    assert all(not one.whole or not one.facts for one in cache.stored())
 
 
 def test_only_changed_files_are_hashed_again(photos, cache, monkeypatch) -> None:

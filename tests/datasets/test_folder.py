@@ -1,4 +1,4 @@
-"""Usual layouts of image folders: which folders are classes, splits, or neither."""
+"""Images in folders: what is read, left out, and told."""
 
 import os
 import re
@@ -14,141 +14,11 @@ from PIL import Image
 from pipelines.datasets import layout, notes
 from pipelines.datasets.base import ImageData, Split
 from pipelines.datasets.folder import Folder
-
-
-def images(folder: Path, count: int = 8, first: int = 0, ending: str = "png") -> None:
-    """Images of one colour each, whose red is its number."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(first, first + count):
-        Image.new("RGB", (8, 8), (number, 0, 255)).save(folder / f"{number}.{ending}")
+from tests.datasets.plain import TWO, found, images
 
 
 def reds(split: Split) -> list[int]:
     return sorted(split.images[:, 0, 0, 0].tolist())
-
-
-def found(root: Path) -> dict[str, dict[str, int]]:
-    """How many images of which class in which split."""
-    return {
-        split: {name: len(files) for name, files in by_class.items()}
-        for split, by_class in layout.find(root).files.items()
-    }
-
-
-TWO = {"ant": 8, "bee": 8}
-
-
-@pytest.mark.parametrize(
-    ("folders", "expected"),
-    [
-        (["ant", "bee"], {"train": TWO}),
-        (["train/ant", "train/bee", "test/ant", "test/bee"], {"train": TWO, "test": TWO}),
-        (["Training/ant", "Training/bee", "Testing/ant", "Testing/bee"], {"train": TWO, "test": TWO}),
-        (
-            ["TRAIN/ant", "TRAIN/bee", "Valid/ant", "Valid/bee", "test/ant", "test/bee"],
-            {"train": TWO, "validation": TWO, "test": TWO},
-        ),
-        (["train/ant", "train/bee", "validation/ant", "validation/bee"], {"train": TWO, "validation": TWO}),
-        (["train_images/ant", "train_images/bee", "test-set/ant", "test-set/bee"], {"train": TWO, "test": TWO}),
-        (["train/ant", "train/bee"], {"train": TWO}),
-        # As known collections call them, a folder without labels among them.
-        (
-            [
-                "seg_train/seg_train/ant",
-                "seg_train/seg_train/bee",
-                "seg_test/seg_test/ant",
-                "seg_test/seg_test/bee",
-                "seg_pred/seg_pred",
-            ],
-            {"train": TWO, "test": TWO},
-        ),
-        (
-            ["training/ant", "training/bee", "validation/ant", "validation/bee", "evaluation/ant", "evaluation/bee"],
-            {"train": TWO, "validation": TWO, "test": TWO},
-        ),
-        # Deeper only, wrapped, doubled, and next to annotations.
-        (["ant/2024/may", "bee/2023"], {"train": TWO}),
-        (
-            ["insects/train/ant", "insects/train/bee", "insects/test/ant", "insects/test/bee"],
-            {"train": TWO, "test": TWO},
-        ),
-        (["train/train/ant", "train/train/bee", "test/test/ant", "test/test/bee"], {"train": TWO, "test": TWO}),
-        (["images/ant", "images/bee", "annotations/ant/x"], {"train": TWO}),
-        (["train/images/ant", "train/images/bee", "test/images/ant", "test/images/bee"], {"train": TWO, "test": TWO}),
-        (["train/ant", "train/bee", "test1/ant", "test1/bee"], {"train": TWO, "test": TWO}),
-        # The splits within the classes.
-        (["ant/train", "ant/test", "bee/train", "bee/test"], {"train": TWO, "test": TWO}),
-        (["train/ant", "train/bee", "validate/ant", "validate/bee"], {"train": TWO, "validation": TWO}),
-        # Masks are no photographs.
-        (["ant/images", "ant/masks", "bee/images", "bee/masks"], {"train": TWO}),
-        # Classes that are called like splits.
-        (["train", "plane"], {"train": {"plane": 8, "train": 8}}),
-        (["train", "test", "plane"], {"train": {"plane": 8, "test": 8, "train": 8}}),
-        (["steam_train", "crash_test"], {"train": {"crash_test": 8, "steam_train": 8}}),
-    ],
-)
-def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[str, int]]) -> None:
-    for folder in folders:
-        images(tmp_path / folder)
-    assert found(tmp_path) == expected
-
-
-@pytest.mark.parametrize(
-    ("folders", "sentence"),
-    [
-        ([], r"must have one folder with images for each of at least 2 classes, got none: make one folder"),
-        (["ant"], r"must have one folder with images for each of at least 2 classes, got ant: make"),
-        (["."], r"must have one folder .* at least 2 classes, got 8 images directly: make one folder for each class"),
-        (
-            ["train/ant", "train/bee", "test/ant"],
-            r"same classes in train and test, got no image of bee in test, but in train",
-        ),
-        (["test/ant", "test/bee"], r"must hold a folder train with the class folders, got test alone: add train"),
-        (
-            ["fold1/ant", "fold1/bee", "fold2/ant", "fold2/bee"],
-            r"got fold1 to fold2 that hold the same folders ant, bee: name one of them test and join the others",
-        ),
-        (["train", "test"], r"train must hold one folder for each class, got images directly: make the class folders"),
-        (
-            ["train/a", "train/b", "Train/a", "test/a"],
-            r"must hold one folder for each split, got Train and train: join",
-        ),
-        # Images for testing that nobody has labelled, and another folder.
-        (
-            ["train/ant", "train/bee", "test", "docs"],
-            r"got train with the folders ant, bee in it, next to test: move test away, or the folders out of train",
-        ),
-        (["train/ant", "train/bee", "sample"], r"in it, next to sample: move sample away"),
-        (
-            ["data/train/ant", "data/train/bee", "data/val/ant", "data/val/bee", "figures"],
-            r"got data, which holds train and val with class folders: set dataset\.path=\S+/data$",
-        ),
-        (
-            [
-                "New Plant/New Plant/train/ant",
-                "New Plant/New Plant/train/bee",
-                "New Plant/New Plant/valid/ant",
-                "New Plant/New Plant/valid/bee",
-                "test/test",
-            ],
-            r"got New Plant, which holds train and valid .*: set 'dataset\.path=\S+/New Plant/New Plant'$",
-        ),
-        ([".", "pets/ant", "pets/bee"], r"got several folders in pets: set dataset\.path=\S+/pets$"),
-        (
-            ["train_val/ant", "train_val/bee", "test/ant", "test/bee"],
-            r"must hold a folder train .*, got test alone: rename train_val to train, if it is that",
-        ),
-        (
-            ["ant/train", "ant/test", "bee/train", "bee/test", "ant/extra"],
-            r"must have all images of its classes in folders of the splits, .* got ant/extra/.*: move it into one",
-        ),
-    ],
-)
-def test_impossible_layouts_are_refused(tmp_path: Path, folders: list[str], sentence: str) -> None:
-    for folder in folders:
-        images(tmp_path / folder)
-    with pytest.raises(ValueError, match=sentence):
-        layout.find(tmp_path)
 
 
 def test_skipped_files_are_counted_in_one_sentence(tmp_path: Path) -> None:
@@ -287,31 +157,6 @@ def test_folders_that_are_left_out_are_told(tmp_path: Path) -> None:
         f"left out of {tmp_path}: 1 folder without images in it (empty); "
         "3 folders of other images (old, predict, train/ant/masks)"
     )
-
-
-@pytest.mark.parametrize(
-    ("folders", "variants"),
-    [
-        (["color/ant", "color/bee", "gray scale/ant", "gray scale/bee"], True),
-        (["color/ant/may", "color/bee", "gray scale/ant", "gray scale/bee/june"], True),
-        (["ant/front", "bee/front"], False),
-        (["ant/front", "ant/back", "bee/front"], False),
-        (["ant", "ant/back", "bee", "bee/back"], False),
-        (["ant/train", "ant/test", "bee/train", "bee/test"], False),
-        (["train/ant", "train/bee", "test/ant", "test/bee"], False),
-    ],
-)
-def test_equal_folders_in_all_classes_are_told(tmp_path: Path, folders: list[str], variants: bool) -> None:
-    for folder in folders:
-        images(tmp_path / folder)
-    told = layout.find(tmp_path).variants
-    if not variants:
-        assert told == ""
-        return
-    path, end = str(tmp_path / "color"), "if those are the classes, set dataset.path="
-    assert told == f"color and gray scale are the classes, and each holds the same 2 folders ant, bee: {end}{path}"
-    assert layout.find(tmp_path / "color").class_names == ("ant", "bee")
-    assert told in Folder(path=str(tmp_path), image_size=8).load().notes
 
 
 def test_a_class_that_holds_itself_is_left_out(tmp_path: Path) -> None:

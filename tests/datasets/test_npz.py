@@ -106,9 +106,11 @@ def test_validation_images_of_medmnist_are_used(tmp_path):
 @pytest.mark.parametrize("names", [("X", "y"), ("images", "labels"), ("x_train", "y_train"), ("data", "target")])
 def test_images_without_a_test_part_are_split(tmp_path, names):
     d = digits()
-    data = saved(tmp_path, dict(zip(names, (d["x_train"], d["y_train"]), strict=True))).load()
+    others = {"x_holdout": d["x_test"], "ids": np.arange(3)}
+    data = saved(tmp_path, dict(zip(names, (d["x_train"], d["y_train"]), strict=True)) | others).load()
     assert [len(split) for split in (data.train, data.validation, data.test)] == [384, 96, 120]
-    assert "no test images are there, so 0.2 of all were held out for testing" in " ".join(data.notes)
+    (note,) = data.notes
+    assert "no test images are there, so 0.2 of all were held out for testing; left out ids, x_holdout" in note
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,8 @@ def test_images_without_a_test_part_are_split(tmp_path, names):
         ("test_labels", "y_test"),
         ("x_valid", "x_validation"),
         ("labels_val", "y_validation"),
+        ("x_eval", "x_test"),
+        ("yeval", "y_test"),
         ("Images", "x"),
         ("ids", None),
         ("y_train_coarse", None),

@@ -101,6 +101,10 @@ def negative(path: Path) -> None:
             r"odd.jpg must be a whole .*values of -3 to -3, where 0..65535, or floats in 0..1 or 0..255, are read",
         ),
         (
+            lambda path: Image.fromarray(np.array([[0.2, 1.02]], np.float32)).save(path, "tiff"),
+            r"odd.jpg must be a whole .*: floats up to 1.02, where 0..1, or 0..255 with 64 or more, are read",
+        ),
+        (
             lambda path: path.symlink_to(path.parent / "gone.jpg"),
             r"odd.jpg must be a file, got a link to nothing: mend",
         ),
@@ -132,15 +136,18 @@ read(Path({str(path)!r}), 8)
     assert "secret.png must be readable, got no permission: chmod a+r the file" in done.stderr
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_photographs_are_turned_upright(tmp_path: Path, orientation: int) -> None:
+def test_photographs_are_turned_upright(tmp_path: Path, orientation: int, ending: str) -> None:
     """As Pillow turns them, also where it cannot write another of their tags again."""
     corners = Image.fromarray(np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    corners.save(tmp_path / "a.png", exif=exif)
-    with Image.open(tmp_path / "a.png") as opened:
+    path = tmp_path / f"a.{ending}"
+    corners.save(path, exif=exif)
+    with Image.open(path) as opened:
         expected = np.asarray(ImageOps.exif_transpose(opened))
+    with Image.open(path) as opened:
         np.testing.assert_array_equal(np.asarray(turn(opened)), expected)
         opened.getexif()[ExifTags.Base.ResolutionUnit] = "inch"
         np.testing.assert_array_equal(np.asarray(turn(opened)), expected)

@@ -1,8 +1,10 @@
 """dataset=tfds on a dataset that is built here, through the command."""
 
+import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,19 @@ def test_reader_that_runs_out_of_memory_is_reported(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(tfds, "READER", "killed")
     with pytest.raises(ValueError, match=r"dataset.name=food101 must fit into memory, .*dataset.image_size=64$"):
         Tfds(name="food101", validation_fraction=0.1).load()
+
+
+def test_full_disk_is_reported(even: Path) -> None:
+    """Not as a damaged dataset, which would be downloaded again."""
+    request = {"name": "ink_digits", "data_dir": str(even), "image_size": 64}
+    limited = 'ulimit -f 100; exec "$@"'
+    with tempfile.TemporaryDirectory() as folder:
+        request |= {"file": f"{folder}/ink/all.npz"}
+        Path(folder, "ink").mkdir()
+        command = ["bash", "-c", limited, "bash", sys.executable, "-m", tfds.READER, json.dumps(request)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 1, done.stdout + done.stderr
+        sentence = (
+            f"dataset.name=ink_digits must fit into {folder}, got .*File too large.*: set TMPDIR to a folder with"
+        )
+        assert re.match(sentence, done.stdout.splitlines()[-1])

@@ -44,6 +44,15 @@ def photograph() -> Image.Image:
     return photographs.classes()["temple"].crop((0, 0, 320, 200))
 
 
+def test_turned_tiff_is_read_as_for_training(tmp_path: Path, photograph: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    photograph.save(tmp_path / "scan.tiff", exif=exif)
+    upright = np.asarray(photograph.rotate(-90, expand=True).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    assert np.array_equal(image_of(tmp_path / "scan.tiff"), upright)
+    assert np.array_equal(read(tmp_path / "scan.tiff", SIDE), upright)
+
+
 def test_grey_image_of_16_bits_is_read_as_for_training(tmp_path: Path) -> None:
     values = np.linspace(0, 65535, SIDE * SIDE).reshape(SIDE, SIDE).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "grey.png")
@@ -61,11 +70,14 @@ def test_grey_image_of_floats_is_read_as_for_training(tmp_path: Path, most: floa
     assert 100 < pixels.mean() < 150
 
 
-@pytest.mark.parametrize("values", [np.full((4, 4), 70000, np.int32), np.full((4, 4), np.nan, np.float32)])
+@pytest.mark.parametrize(
+    "values",
+    [np.full((4, 4), 70000, np.int32), np.full((4, 4), np.nan, np.float32), np.full((4, 4), 1.02, np.float32)],
+)
 def test_grey_values_of_unknown_meaning_are_refused(tmp_path: Path, values: npt.NDArray[Any]) -> None:
     Image.fromarray(values).save(tmp_path / "grey.tiff")
     for reader in (image_of, lambda path: read(path, SIDE)):
-        with pytest.raises(ValueError, match=r"70000|nan|not finite"):
+        with pytest.raises(ValueError, match=r"70000|nan|not finite|1\.02"):
             reader(tmp_path / "grey.tiff")
 
 

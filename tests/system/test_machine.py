@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pipelines.system import machine
+from pipelines.system import machine, runtime
 
 
 class TestMachine:
@@ -94,3 +94,13 @@ class TestMachine:
         monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**12))
         assert machine.cores() == cores
         assert machine.free_memory() == memory
+
+
+def test_fewer_threads_than_cores_are_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times of trainings with other numbers of threads are not compared."""
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    assert runtime.trained_on() == runtime.hardware_name(runtime.hardware())
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    for threads, end in (("4", ""), ("2", ", 2 threads"), ("", "")):
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
+        assert runtime.trained_on() == runtime.hardware_name(runtime.hardware()) + end

@@ -118,6 +118,20 @@ def test_networks_with_other_layers_become_integer_too(tmp_path: Path) -> None:
     assert "float32" not in tensor_dtypes(exported_model)
 
 
+def test_normalization_without_scale_and_offset_is_copied_back() -> None:
+    import tf_keras
+
+    data, _ = small_data()
+    image = tf_keras.Input(data.image_shape)
+    x = tf_keras.layers.Conv2D(4, 3, use_bias=False)(image)
+    x = tf_keras.layers.BatchNormalization(center=False, scale=False, name="bare")(x)
+    x = tf_keras.layers.GlobalAveragePooling2D()(tf_keras.layers.ReLU()(x))
+    candidate = Candidate(model=tf_keras.Model(image, tf_keras.layers.Dense(10)(x)))
+    done = qat(epochs=1).apply(candidate, context(1))
+    mean, variance = done.model.get_layer("bare").get_weights()
+    assert mean.all() and (variance != 1).all()
+
+
 def test_branches_of_the_pixels_have_ranges_of_their_own() -> None:
     import tf_keras
 

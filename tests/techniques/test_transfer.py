@@ -158,6 +158,8 @@ def test_half_precision_gives_the_head_float32(tmp_path: Path, trained: Candidat
     class Watching(Trainer):
         def fit(self, model, *, batches=None, **rest):
             seen.append(next(iter(batches.training))[0])
+            # Of float16, it decides whether the loss is scaled.
+            assert model.dtype_policy.name == "mixed_bfloat16"
             super().fit(model, batches=batches, **rest)
 
     it = context(8)

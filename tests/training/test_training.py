@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import os
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from pipelines.datasets.base import Split
 from pipelines.system import runtime
 from pipelines.training.batch_norm import adapted, momentum_for
-from pipelines.training.batches import augment, plain_batches, training_batches
+from pipelines.training.batches import augment, plain_batches, training_batches, validation_batches
 from pipelines.training.trainer import Trainer, Training, _early_stopping, _schedule, still_rising
 from tests.conftest import context, small_data
 
@@ -131,7 +132,7 @@ def test_best_epoch_is_restored(tf_keras) -> None:
     model = linear(tf_keras, it.data)
     it.fit(model)
     best = max(metrics["val_accuracy"] for metrics in it.epochs)
-    _, restored = model.evaluate(plain_batches(it.data.validation), verbose=0)
+    _, restored = model.evaluate(plain_batches(it.data.validation, 64), verbose=0)
     assert restored == pytest.approx(best)
 
 
@@ -153,8 +154,28 @@ def test_lowest_loss_decides_between_equal_accuracies(tf_keras) -> None:
 
 def test_infinite_loss_ends_training_with_a_reason(tf_keras) -> None:
     it = trainer(dataclasses.replace(SETTINGS, optimizer="sgd", learning_rate=1e38))
-    with pytest.raises(FloatingPointError, match=r"became (nan|inf) in epoch \d.*lower training.learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"became (nan|inf) in epoch \d.*lower training.learning_rate \(now 1e\+38\)"
+    ):
         it.fit(linear(tf_keras, it.data))
+    with pytest.raises(FloatingPointError, match=r"lower technique.learning_rate \(now 2e\+38\)"):
+        it.fit(linear(tf_keras, it.data), learning_rate=2e38)
+
+
+def test_store_that_answers_late_is_no_training(tf_keras) -> None:
+    it = trainer(SETTINGS)
+    it.on_epoch = lambda *_: time.sleep(3)
+    started = time.perf_counter()
+    it.fit(linear(tf_keras, it.data), epochs=2)
+    took = time.perf_counter() - started
+    assert it.epochs[-1]["seconds"] <= it.seconds <= took - 6
+
+
+def test_validation_batches_fit_where_training_does() -> None:
+    data, _ = small_data()
+    for of_training, expected in ((64, 60), (8, 32), (2, 8)):
+        images, _ = next(iter(validation_batches(data.validation, of_training)))
+        assert len(images) == expected
 
 
 def test_equal_seeds_give_equal_batches() -> None:
@@ -238,7 +259,7 @@ def test_batch_norm_inside_a_model_of_its_own_step_is_adapted() -> None:
 def test_autotuner_does_not_delay_the_end_of_an_epoch() -> None:
     # Its thread's sleep doubles, and an iterator's end waits for it: 5.6 s of steps took 10.2 s.
     data, dataset = small_data()
-    for batches in (training_batches(data.train, dataset, 16, seed=0), plain_batches(data.test)):
+    for batches in (training_batches(data.train, dataset, 16, seed=0), plain_batches(data.test, 16)):
         assert batches.options().autotune.enabled is False
 
 
