@@ -99,6 +99,9 @@ def _filter(names: Sequence[str], cell: RecordedCell) -> str:
         "hardware": f'tags.hardware = "{cell.hardware}"',
         "timed": f'metrics."{CHANCE}" >= 0',
     }
+    # Nor runs without a parameter, as cells of an older version may be.
+    if any(name not in known and name != "count" and name not in cell.params for name in names):
+        return ""
     own = [known.get(name, f'params."{name}" = "{cell.params.get(name)}"') for name in names if name != "count"]
     return " and ".join(own)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from pipelines.champion import comparability, description, gates
 from pipelines.commands import arguments
@@ -20,10 +19,8 @@ from pipelines.results.words import number_of
 from pipelines.tracking.client import TEXT_CHARACTERS
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, model_name
 from pipelines.tracking.run_files import LostFilesError
+from pipelines.tracking.store import Store
 from pipelines.tracking.tags import PREFIX
-
-if TYPE_CHECKING:
-    from pipelines.tracking.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +52,7 @@ class Candidates:
         cells = _newest(found.cells)
         comparability.check_comparable(cells, of_one_sweep=chosen.sweep is not None, chosen_by=chosen.filter)
         if champion:
-            champion = _on_device(champion, store, registry, device) if device else _anchored(champion, store)
+            champion = _timed(champion, registry, device)
         compared = training_time.comparable([*cells, champion] if champion else cells)
         return cls(
             name=name,
@@ -115,21 +112,25 @@ class Candidates:
             ),
             about=_about(self.name, winner.cell, self.registry),
             is_own=description.is_own,
+            instead_of=self.version.number if self.version else None,
         )
         replaced = self.version is not None and self.version.number != made.number
         former = f", version {self.version.number} is {PREVIOUS}" if self.version and replaced else ""
         return f"It is version {made.number} of {self.name} now, the {CHAMPION}{former}."
 
 
-def _anchored(champion: RecordedCell, store: Store) -> RecordedCell:
-    (found,) = anchored([champion], store.baselines(champion.dataset))
-    return found
+def _timed(champion: RecordedCell, registry: Registry, device: Device | None) -> RecordedCell:
+    """The champion with its times by its baseline, on the device if there is one.
 
-
-def _on_device(champion: RecordedCell, store: Store, registry: Registry, device: Device) -> RecordedCell:
-    """The champion with its times on the device. Raises ValueError where it has none."""
+    Raises ValueError where it has none there.
+    """
+    # It may be of another experiment than the candidates.
+    home = Store.existing(registry.uri, registry.experiment(champion.run_id))
+    baselines = home.baselines(champion.dataset)
+    if device is None:
+        return anchored([champion], baselines)[0]
     try:
-        return timed([champion], device, store.baselines(champion.dataset)).cells[0]
+        return timed([champion], device, baselines).cells[0]
     except ValueError as error:
         command = replace(device, place=registry.place(champion.run_id)).command([champion])
         raise ValueError(

@@ -24,8 +24,8 @@ def rolled_back(dataset: str, *, version: str | None, uri: str | None, dry_run: 
     with arguments.checked():
         name = model_name(dataset)
         registry = Registry(arguments.open_address(uri), named=uri)
-    returned, former = roll_back(registry, name, to=version, dry_run=dry_run)
-    other = f"version {former} is {PREVIOUS}" if former else f"none is {PREVIOUS}, as the champion's was deleted"
+    returned, previous = roll_back(registry, name, to=version, dry_run=dry_run)
+    other = f"version {previous} is {PREVIOUS}" if previous else f"none is {PREVIOUS}, as the champion's was deleted"
     if dry_run:
         return f"Dry run: version {returned} of {name} would be {CHAMPION} again, {other}; nothing was changed."
     return (

@@ -23,6 +23,7 @@ from pipelines.execution.preflight import digest_of, loaded
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.words import number_of
 from pipelines.system.guard import FAILURE
+from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.cell_run import RunReceipt, keys_of
 from pipelines.tracking.client import live_run
 from pipelines.tracking.moved import address_of
@@ -107,12 +108,14 @@ def command(folders: tuple[Path, ...]) -> None:
     """Send what is missing, and print the number of cells."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sent = failed = 0
+    # Before MLflow, which keeps the store of the cell that was sent last in the environment.
+    here = tracking_uri(None)
     for folder in with_receipts(folders or (Path("outputs"), Path("multirun"))):
         try:
             receipt = _receipt(folder)
             if receipt.recorded:
                 continue
-            there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id))
+            there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id, here))
             check_reachable(there.uri)
             run_id = send(folder, there)
         except EXPECTED as error:

@@ -107,7 +107,7 @@ def send(folder: Path, uri: str | None = None) -> Sent:
             f"{folder} must be a session with a store's cells, got one of files on disk, which have no run"
         )
     runs = (run_id for run_id, _ in _on_target(folder, session))
-    uri = tracking_uri(uri) if uri else address_of(session.uri, next(runs, ""))
+    uri = tracking_uri(uri) if uri else address_of(session.uri, next(runs, ""), tracking_uri(None))
     sent: dict[str, bool] = {}
     lost: set[str] = set()
     try:

@@ -96,17 +96,26 @@ class Executor:
 
     def _run_exclusively(self, plan: Plan, needed: dict[str, Finished], run_id: str | None) -> Executed:
         """Run the cell while holding its claim, or reuse it once the process that holds the claim has finished it."""
-        waiting = False
+        waiting = runs = False
         while True:
-            # Everything that the cell needs is finished: whoever holds a claim never waits for another.
-            with self.store.claims.held(plan.fingerprint) as held:
-                # Another process may have finished it between the last look and the claim.
-                executed = self._reuse(plan, run_id)
-                if executed is not None:
-                    return executed
-                if held:
-                    self._fail_fast(plan)
-                    return self._run(plan, needed, run_id)
+            try:
+                # Everything that the cell needs is finished: whoever holds a claim never waits for another.
+                with self.store.claims.held(plan.fingerprint) as held:
+                    # Another process may have finished it between the last look and the claim.
+                    executed = self._reuse(plan, run_id)
+                    if executed is not None:
+                        return executed
+                    if held:
+                        runs = True
+                        self._fail_fast(plan)
+                        return self._run(plan, needed, run_id)
+            except Exception as error:
+                # The store is away for a while, and the other process goes on meanwhile.
+                if runs or not waiting or not self.request.patience_s:
+                    raise
+                log.warning("%s: the store does not answer (%s)", plan.cell.name, error)
+                with stopwatch.part("wait"):
+                    check_reachable(self.store.uri, patience_s=self.request.patience_s)
             if not waiting:
                 log.info("%s: waiting, another process works on it", plan.cell.name)
                 waiting = True

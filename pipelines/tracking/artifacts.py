@@ -138,7 +138,7 @@ def _probe(location: str, uri: str) -> None:
 
 def _is_shared(folder: Path, uri: str) -> bool:
     """Whether a folder that a store names is on this machine: it exists, or the store is on this machine too."""
-    host = urlsplit(uri).hostname if uri.startswith("http") else None
+    host = urlsplit(uri).hostname
     return host is None or folder.exists() or folder.parent.exists() or _is_here(host)
 
 

@@ -128,7 +128,8 @@ class CellRun:
         import mlflow
 
         mlflow.set_system_metrics_sampling_interval(5)  # type: ignore[no-untyped-call]
-        all_tags = {**(tags or {}), PROCESS: process_id()}
+        # A run that is opened again has the heartbeat of its former process.
+        all_tags = {**(tags or {}), PROCESS: process_id(), HEARTBEAT: f"{time.time():.0f}"}
         active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=all_tags)
         run = cls(store, active.info.run_id)
         receipt = RunReceipt(
@@ -145,7 +146,13 @@ class CellRun:
                 else:
                     run._fail(error)
                 raise
-            mlflow.end_run("FINISHED")
+            try:
+                mlflow.end_run("FINISHED")
+            except Exception as error:
+                raise StoreError(
+                    f"the store has all of the cell but does not end its run {run.run_id} ({error}): "
+                    f"`opscore sync {shlex.quote(str(folder))}` does, once it answers"
+                ) from error
         replace(receipt, recorded=True).save(RunReceipt.path(folder))
 
     def start(self, cell: Cell, data: ImageData) -> None:

@@ -164,17 +164,19 @@ class Registry(RunFiles):
         description: str,
         about: str,
         is_own: Callable[[str], bool],
+        instead_of: str | None,
     ) -> Version:
         """Make the run's model the champion, and the current champion the previous one.
 
-        reasons: become tags of the version. description: of the version. about: the description of the registered
-        model, which replaces one that `is_own` and none that a person wrote.
+        instead_of: the number of the champion that the run was compared with, None for none. reasons: become tags of
+        the version. description: of the version. about: the description of the registered model, which replaces one
+        that `is_own` and none that a person wrote.
 
         A run that is a version already is not registered again, but its reasons and description are replaced. An
         interrupted call leaves a champion where there was one, and may be repeated. Raises StoreError where the run
-        has no model.
+        has no model, or another promotion was faster.
         """
-        champion = self.aliased(name, CHAMPION)
+        champion = self._unchanged(name, instead_of)
         made = self._version_of(name, run_id) or self._registered(name, run_id)
         for key in made.tags.keys() - reasons.keys():
             if key in OPTIONAL or key.startswith(OPTIONAL_PREFIXES):
@@ -185,11 +187,23 @@ class Registry(RunFiles):
         written = self.client.get_registered_model(name).description or ""
         if not written or is_own(written):
             self.client.update_registered_model(name, about[:TEXT_CHARACTERS])
+        self._unchanged(name, instead_of)
         if champion is not None and champion.number != made.number:
             self.client.set_registered_model_alias(name, PREVIOUS, champion.number)
         # Last, and in one step, so that there is always a champion, and one with all its tags.
         self.client.set_registered_model_alias(name, CHAMPION, made.number)
         return made
+
+    def _unchanged(self, name: str, number: str | None) -> Version | None:
+        """The champion. Raises StoreError where it is not the version of this number any more."""
+        champion = self.aliased(name, CHAMPION)
+        if (champion.number if champion else None) != number:
+            now = f"version {champion.number}" if champion else "none"
+            raise StoreError(
+                f"the {CHAMPION} of {name} must be {f'version {number}' if number else 'none'} still, got {now}, which "
+                "another command has made it meanwhile: repeat this one, which then compares with it"
+            )
+        return champion
 
     def point(self, name: str, *, champion: str, previous: str | None) -> None:
         """Give the aliases to these versions; without a previous one, remove the alias previous.
@@ -215,7 +229,7 @@ class Registry(RunFiles):
         try:
             uri = f"models:/{name}/{version.number}/{_SERVED}"
             path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-        except (OSError, mlflow.MlflowException) as error:
+        except Exception as error:  # The clients of S3 and others raise their own.
             raise StoreError(
                 f"the exported model of version {version.number} of {name} is lost ({error}): "
                 f"{self._another(name, version)}"
@@ -238,8 +252,12 @@ class Registry(RunFiles):
 
     def place(self, run_id: str) -> str:
         """The options by which a command finds the cell of a run."""
-        experiment = self.client.get_experiment(self.client.get_run(run_id).info.experiment_id)
-        return place_options(experiment.name, self._named)
+        return place_options(self.experiment(run_id), self._named)
+
+    def experiment(self, run_id: str) -> str:
+        """The name of the experiment of a run."""
+        name: str = self.client.get_experiment(self.client.get_run(run_id).info.experiment_id).name
+        return name
 
     def _another(self, name: str, version: Version) -> str:
         """The mend where a version's exported model cannot be used."""

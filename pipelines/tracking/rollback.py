@@ -14,8 +14,8 @@ def roll_back(registry: Registry, name: str, *, to: str | None, dry_run: bool) -
     """Make an earlier version the champion again, and the current champion the previous one.
 
     to: the version's number; None for the one with the alias previous. dry_run: change nothing. Gives the numbers of
-    the new champion and of the former one, None where that was deleted. Raises StoreError where there is no version to
-    return to, or its exported model is lost.
+    the new champion and of the new previous version, None where there is none. Raises StoreError where there is no
+    version to return to, or its exported model is lost.
     """
     aliases, numbers = registry.aliases(name), registry.numbers(name)
     number = to or aliases.get(PREVIOUS)
@@ -25,11 +25,11 @@ def roll_back(registry: Registry, name: str, *, to: str | None, dry_run: bool) -
         raise StoreError(_refusal(registry, name, to, champion, numbers))
     with tempfile.TemporaryDirectory() as folder:
         registry.download(name, version, Path(folder))
+    earlier = aliases.get(PREVIOUS)
+    previous = champion or (earlier if earlier in numbers and earlier != number else None)
     if not dry_run:
-        previous = aliases.get(PREVIOUS)
-        kept = previous if previous in numbers and previous != number else None
-        registry.point(name, champion=version.number, previous=champion or kept)
-    return version.number, champion
+        registry.point(name, champion=version.number, previous=previous)
+    return version.number, previous
 
 
 def _refusal(registry: Registry, name: str, to: str | None, champion: str | None, numbers: Sequence[str]) -> str:

@@ -56,11 +56,9 @@ class RunFiles:
 
     def read(self, run_id: str, below: str, load: Callable[[Path], T]) -> T:
         """What `load` makes of a file or folder. below: its path in the cell's folder; empty for the folder itself."""
-        import mlflow
-
         try:
             path = self._downloaded(run_id, CELL_FOLDER + below)
-        except (OSError, mlflow.MlflowException) as error:
+        except Exception as error:  # The clients of S3 and others raise their own, as where one is not installed.
             if self._has(run_id, CELL_FOLDER + below):
                 raise _withheld(run_id, error) from error
             raise LostFilesError(f"the files of run {run_id} are lost ({error})") from error
@@ -74,12 +72,14 @@ class RunFiles:
 
     def _has(self, run_id: str, path: str) -> bool:
         """Whether a run's artifact is there, as far as its store tells. A store that tells nothing may have it."""
-        import mlflow
+        from mlflow import MlflowException
 
         try:
             above, _, _ = path.rpartition("/")
             return path in {one.path for one in self.client.list_artifacts(run_id, above or None)}
-        except (OSError, mlflow.MlflowException):
+        except MlflowException as error:
+            return bool(error.error_code != "RESOURCE_DOES_NOT_EXIST")
+        except Exception:  # noqa: BLE001 (as above)
             return True
 
     def _downloaded(self, run_id: str, path: str) -> Path:

@@ -177,12 +177,17 @@ class Store(RunFiles):
 
         try:
             table = mlflow.artifacts.load_dict(f"runs:/{parent}/{TABLE}")
-        except (OSError, ValueError, mlflow.MlflowException) as error:
+        except Exception as error:  # The clients of S3 and others raise their own.
             if own := self._cells_of_killed(parent):
                 log.warning(
                     "the sweep %s was killed: these are the cells that it ran itself, without reused ones", parent
                 )
                 return own
+            if live_run(self.client, parent) is not None and self._has(parent, TABLE):
+                raise StoreError(
+                    f"the store has the list of the cells of sweep {parent} but does not give it ({error}): try again "
+                    "once it does, or choose cells with --dataset or --filter"
+                ) from error
             raise StoreError(
                 f"sweep must be a run of a sweep that has ended with results, got {parent!r}, which has no list of its "
                 "cells: run the same sweep again, or choose cells with --dataset or --filter"
@@ -195,7 +200,7 @@ class Store(RunFiles):
         run = live_run(self.client, parent)
         if run is None or not (run.info.status == "KILLED" or (run.info.status == "RUNNING" and _is_dead(run))):
             return []
-        if TABLE in {one.path for one in self.client.list_artifacts(parent)}:
+        if self._has(parent, TABLE):
             return []
         return [one.info.run_id for one in self._found(f"tags.`{PARENT}` = {quoted(parent)}")]
 

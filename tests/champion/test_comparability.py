@@ -80,9 +80,18 @@ def test_cells_timed_by_an_older_version_are_refused() -> None:
 
 
 def test_a_filter_has_all_conditions_that_are_needed() -> None:
-    quick = PROFILE | {"measurement.min_calls": "50"}
+    quick = PROFILE | {"measurement.min_calls": "50", "score.min_speedup": "None"}
     goal = PROFILE | {"measurement.min_calls": "1000", "score.min_speedup": "2"}
     with pytest.raises(ValueError, match="measured with different settings and scored by different profiles") as caught:
         comparability.check_comparable([cell("a", 1, params=quick), cell("b", 2, params=goal)])
     expected = """--filter 'params."measurement.min_calls" = "50" and params."score.min_speedup" = "None"' (1 cell)"""
     assert expected in str(caught.value)
+
+
+def test_no_filter_is_offered_that_finds_nothing() -> None:
+    """An older version did not record the parameter, and no filter finds runs without one."""
+    goal = PROFILE | {"score.min_speedup": "2"}
+    with pytest.raises(ValueError, match="scored by different profiles") as caught:
+        comparability.check_comparable([cell("a", 1, params=PROFILE), cell("b", 2, params=goal)])
+    assert """--filter 'params."score.min_speedup" = "2"' (1 cell)""" in str(caught.value)
+    assert "None" not in str(caught.value)

@@ -4,9 +4,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import pytest
 
-from pipelines.tracking.cell_run import RunReceipt
+from pipelines.system.errors import StoreError
+from pipelines.tracking.cell_run import CellRun, RunReceipt
+from pipelines.tracking.store import Store
 from tests.places import SMALL, Place
 
 pytestmark = pytest.mark.slow
@@ -80,3 +83,24 @@ def test_cell_of_a_renamed_experiment_is_sent_to_it(tmp_path: Path) -> None:
     assert sent.returncode == 0 and "1 cell sent" in sent.stdout, sent.stdout + sent.stderr
     assert {one.name for one in place.client.search_experiments()} == {"Default", "photos 2026"}
     assert len(place.cells()) == 1
+
+
+def test_run_that_the_store_does_not_end_is_sent_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a server goes away at the very end: all else is in the store."""
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", "mine")
+    ended = mlflow.end_run
+
+    def away(status: str) -> None:
+        raise mlflow.MlflowException(f"API request failed, for {status}")
+
+    (tmp_path / "cell").mkdir()
+    monkeypatch.setattr(mlflow, "end_run", away)
+    with (
+        pytest.raises(StoreError, match=rf"has all of the cell but .*: `opscore sync {tmp_path}/cell` does, once"),
+        CellRun.opened(store, folder=tmp_path / "cell", monitored=False) as run,
+    ):
+        pass
+    monkeypatch.undo()
+    ended("KILLED")
+    receipt = RunReceipt.load(RunReceipt.path(tmp_path / "cell"))
+    assert receipt.run_id == run.run_id and not receipt.recorded

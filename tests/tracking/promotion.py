@@ -81,10 +81,21 @@ class Copy:
             for table, name in product(("metrics", "latest_metrics"), names):
                 database.execute(f"DELETE FROM {table} WHERE run_uuid = ? AND key = ?", (run_id, name))
 
-    def clone(self, run: Run, folder: Path, *, change: Callable[[Path], dict[str, float]], **tags: str) -> str:
-        """A finished run like `run`, without a model, with other tags; `change` alters its files and gives metrics."""
+    def clone(
+        self,
+        run: Run,
+        folder: Path,
+        *,
+        change: Callable[[Path], dict[str, float]],
+        experiment: str | None = None,
+        **tags: str,
+    ) -> str:
+        """A finished run like `run`, without a model, with other tags; `change` alters its files and gives metrics.
+
+        experiment: the id of another one to put it into.
+        """
         tags = run.data.tags | tags | {"mlflow.runName": "clone"}
-        run_id: str = self.client.create_run(self.experiment.experiment_id, tags=tags).info.run_id
+        run_id: str = self.client.create_run(experiment or self.experiment.experiment_id, tags=tags).info.run_id
         cell = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="cell"))
         shutil.copytree(cell, folder / "cell")
         for key, number in (run.data.metrics | change(folder / "cell")).items():

@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.tracking import artifacts
+from pipelines.tracking.artifacts import _is_shared
 from tests.places import Place, empty_database
 from tests.servers import ui
 
@@ -67,3 +68,10 @@ def test_probe_leaves_nothing(tmp_path: Path) -> None:
     artifacts.check_writable(made, uri)
     assert not list((tmp_path / "my artifacts").iterdir())
     assert artifacts._is_here("localhost") and not artifacts._is_here("192.0.2.1")
+
+
+def test_database_on_another_machine_names_folders_of_any() -> None:
+    """MLflow puts artifacts into the folder of whoever makes the experiment."""
+    folder = Path("/nowhere/photos/mlruns/1")
+    assert not _is_shared(folder, "postgresql://me@no-such-host.invalid/opscore")
+    assert _is_shared(folder, "postgresql://me@127.0.0.1/opscore") and _is_shared(folder, "sqlite:////data/mlflow.db")

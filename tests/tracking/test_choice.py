@@ -67,6 +67,25 @@ def test_result_that_the_store_does_not_give_now_is_not_lost(copy: Copy, monkeyp
         store.find(result_key=key)
 
 
+def test_files_in_a_bucket_without_its_client_are_not_lost(copy: Copy) -> None:
+    """Nor without credentials: each client raises errors of its own."""
+    experiment = copy.client.create_experiment("bucket", artifact_location="s3://no-such-bucket.invalid/opscore")
+    run_id = copy.client.create_run(experiment, tags={"sweep": "2 cells"}).info.run_id
+    copy.client.set_terminated(run_id)
+    store = Store.existing(copy.uri, "bucket")
+    with pytest.raises(StoreError, match=r"has the files of run .* but does not give them"):
+        store.result(run_id)
+    with pytest.raises(StoreError, match=r"has the list of the cells of sweep .* but does not give it .*: try again"):
+        store.cells_of_sweep(run_id)
+
+
+def test_run_that_does_not_exist_is_said_to_be_lost(copy: Copy) -> None:
+    with pytest.raises(
+        StoreError, match=r"gives the files of run typo are lost .*id=typo not found.*: correct the run"
+    ):
+        Store.existing(copy.uri, "mine").load("runs:/typo")
+
+
 def test_run_that_ended_without_results_is_no_cell(copy: Copy, opscore: Command) -> None:
     """MLflow ends a run as FINISHED that its process left open, or a person did."""
     like = copy.run("quantize_int8").data.tags

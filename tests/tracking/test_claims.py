@@ -158,7 +158,19 @@ def test_liveness_of_local_and_remote_processes() -> None:
     assert not is_gone("")
     # The same number, given to another process later.
     stem, _, started = own.rpartition(" ")
-    assert is_gone(f"{stem} {int(started) - 100}")
+    assert is_gone(f"{stem} {float(started) - 100:.2f}")
+    # An older version named the second since 1970.
+    created = psutil.Process().create_time()
+    assert not is_gone(f"{stem} {created:.0f}")
+    assert is_gone(f"{stem} {created - 100:.0f}")
+
+
+def test_a_clock_that_is_set_ends_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a virtual machine that resumes: psutil adds the time of the machine's start."""
+    own = process_id()
+    created = psutil.Process().create_time() + 7200
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: created)
+    assert not is_gone(own) and own == process_id()
 
 
 def test_a_silent_process_of_this_machine_lives() -> None:

@@ -103,6 +103,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         ),
         about=description.of_model(MODEL, "digits", (8, 8, 3), list("0123456789")),
         is_own=description.is_own,
+        instead_of=None,
     )
     return store
 

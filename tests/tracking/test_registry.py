@@ -13,6 +13,9 @@ import pytest
 from mlflow import MlflowClient, MlflowException
 
 from pipelines.champion import description
+from pipelines.commands.candidates import Candidates
+from pipelines.commands.selection import Selection
+from pipelines.system.errors import StoreError
 from pipelines.tracking.registry import Registry, model_name
 from pipelines.tracking.store import Store
 from tests.conftest import small_data
@@ -104,7 +107,9 @@ def test_reasons_of_an_earlier_promotion_are_removed(copy: Copy, opscore: Comman
     copy.client.set_model_version_tag(NAME, version.number, "owner", "Ada")
     texts = {"description": "d", "about": "a"}
     for reasons in ({"target": "pi", "runtime": "openvino", "gate/size": "passed"}, {"gate/accuracy": "passed"}):
-        registry.promote(NAME, version.run_id, reasons=reasons, is_own=description.is_own, **texts)
+        registry.promote(
+            NAME, version.run_id, reasons=reasons, is_own=description.is_own, instead_of=version.number, **texts
+        )
     again = registry.aliased(NAME, "champion")
     assert again is not None and again.tags["gate/accuracy"] == "passed" and again.tags["owner"] == "Ada"
     assert not {"target", "runtime", "gate/size", "score/operational"} & again.tags.keys()
@@ -255,6 +260,44 @@ def test_champion_of_another_machine_is_not_compared(copy: Copy, opscore: Comman
     assert copy.aliases() == {"champion": champion.info.run_id}
     opscore("promote", others, "--anew")
     assert copy.aliases()["champion"] != champion.info.run_id
+
+
+def test_champion_made_meanwhile_is_not_replaced(copy: Copy, opscore: Command) -> None:
+    """The cell was not compared with it."""
+    opscore("promote", BY.format("baseline"))
+    registry = Registry(copy.uri, copy.client)
+    seen = registry.aliased(NAME, "champion")
+    assert seen is not None
+    opscore("promote", BY.format("quantize_int8"))
+    before = copy.aliases()
+    for number, what in ((seen.number, "version 1 still, got version 2"), (None, "none still, got version 2")):
+        with pytest.raises(StoreError, match=f"must be {what}, which another command has made it meanwhile: repeat"):
+            registry.promote(
+                NAME,
+                seen.run_id,
+                reasons={"gate/accuracy": "passed"},
+                description="d",
+                about="a",
+                is_own=description.is_own,
+                instead_of=number,
+            )
+    assert copy.aliases() == before
+
+
+def test_champion_of_another_experiment_has_its_own_baseline(copy: Copy, opscore: Command, tmp_path: Path) -> None:
+    """Its time is its ratio to that, as the candidates' is to theirs."""
+    opscore("promote", BY.format("quantize_int8"))
+    champion, baseline = copy.run("quantize_int8"), copy.run("baseline")
+    ratio = champion.data.metrics["baseline/time_ratio"]
+    # While it was measured, the machine was ten times slower than while its baseline was.
+    copy.client.log_metric(champion.info.run_id, "time/test_ms_p50", 1e4)
+    others = copy.client.create_experiment("others", artifact_location=(tmp_path / "others").as_uri())
+    clone = copy.clone(baseline, tmp_path, change=lambda _: {}, technique="baseline", experiment=others)
+    chosen = Selection(dataset="digits", experiment="others", uri=copy.uri)
+    found = Candidates.of(chosen, anew=False, device=None)
+    assert [cell.run_id for cell in found.cells] == [clone] and found.champion is not None
+    expected = baseline.data.metrics["time/test_ms_p50"] * ratio
+    assert found.champion.metrics["time/test_ms_p50"] == pytest.approx(expected)
 
 
 def test_promotion_ignores_claims(copy: Copy, opscore: Command) -> None:

@@ -76,6 +76,15 @@ def test_rollback_without_previous_lists_the_versions(copy: Copy, opscore: Comma
     assert copy.aliases() == {"champion": third}
 
 
+def test_previous_stays_where_the_champion_was_deleted(copy: Copy, opscore: Command) -> None:
+    first, second = two_versions(copy, opscore)
+    opscore("promote", BY.format("quantize_float16"), "--anew")
+    copy.client.delete_model_version(NAME, "3")
+    out = opscore("rollback", "--version", "1")
+    assert "Version 1 of opscore-digits is champion again, version 2 is previous." in out
+    assert copy.aliases() == {"champion": first, "previous": second}
+
+
 def test_without_any_alias_a_version_can_be_named(copy: Copy, opscore: Command, tmp_path: Path) -> None:
     first, second = two_versions(copy, opscore)
     for alias in ("champion", "previous"):
