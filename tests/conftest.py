@@ -26,7 +26,7 @@ from pipelines.datasets.base import Dataset, ImageData
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.system.machine import cores
 from pipelines.techniques.base import Candidate, Chain, Context
-from tests.places import end_what_was_started
+from tests.places import end_what_was_started, once
 
 # Minutes each, as one worker runs a whole file.
 LONGEST = ("test_docs.py", "test_sweep.py", "test_sync.py")
@@ -129,9 +129,9 @@ def context(epochs: int = 8) -> Context:
     return Context(trainer=trainer, report=lambda _: None)
 
 
-def through(chain: Chain, candidate: Candidate, it: Context) -> Candidate:
-    """All steps of a chain; in a cell, those before the last are cells of their own."""
-    for step in chain.steps.values():
+def through(chain: Chain, candidate: Candidate, it: Context, *, after: int = 0) -> Candidate:
+    """The steps of a chain after the first `after`; in a cell, those before the last are cells of their own."""
+    for step in [*chain.steps.values()][after:]:
         candidate = step.apply(candidate, it)
     return candidate
 
@@ -154,17 +154,22 @@ def exported_accuracy(path: Path) -> float:
 
 
 @pytest.fixture(scope="session")
-def trained_once() -> Candidate:
-    import tf_keras
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    from pipelines.models import checkpoint
 
-    from pipelines.techniques.baseline import Baseline
+    def make(folder: Path) -> None:
+        import tf_keras
 
-    tf_keras.utils.set_random_seed(0)
-    data, _ = small_data()
-    it = context()
-    candidate = Baseline().apply(Candidate(model=SMALL_CNN.build(data.image_shape, 10)), it)
-    assert it.trainer.epochs[-1]["val_accuracy"] > 0.9
-    return candidate
+        from pipelines.techniques.baseline import Baseline
+
+        tf_keras.utils.set_random_seed(0)
+        data, _ = small_data()
+        it = context()
+        candidate = Baseline().apply(Candidate(model=SMALL_CNN.build(data.image_shape, 10)), it)
+        assert it.trainer.epochs[-1]["val_accuracy"] > 0.9
+        candidate.model.save(folder / "model.keras")
+
+    return Candidate(model=checkpoint.load(once(tmp_path_factory, "trained", make) / "model.keras"))
 
 
 @pytest.fixture
@@ -177,29 +182,35 @@ def trained(trained_once: Candidate) -> Candidate:
 
 @pytest.fixture(scope="session")
 def exported_baseline(trained_once: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(trained_once, tmp_path_factory.mktemp("baseline") / "model.tflite")
+    folder = once(tmp_path_factory, "exported", lambda folder: exported(trained_once, folder / "model.tflite"))
+    return folder / "model.tflite"
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """float32, uint8 and int8 exported models of one small net, what Keras says of 60 images, and others: `single`
     takes no batch, `flat` and `gray` are no classifiers of RGB images."""
-    folder = tmp_path_factory.mktemp("artifacts")
-    subprocess.run([sys.executable, "-c", MAKE_EXPORTED_MODELS, str(folder)], check=True, capture_output=True)
-    return folder
+
+    def make(folder: Path) -> None:
+        subprocess.run([sys.executable, "-c", MAKE_EXPORTED_MODELS, str(folder)], check=True, capture_output=True)
+
+    return once(tmp_path_factory, "artifacts", make)
 
 
 @pytest.fixture(scope="session")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Python in an environment of the packages that `run.py` of a pulled model asks for, and nothing else."""
-    folder = tmp_path_factory.mktemp("environment")
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert uv is not None
-    packages = [f"{name}=={version(name)}" for name in ("ai-edge-litert", "openvino", "numpy", "pillow")]
-    subprocess.run([uv, "venv", "--python", sys.executable, folder / "venv"], check=True, capture_output=True)
-    python = folder / "venv" / "bin" / "python"
-    subprocess.run([uv, "pip", "install", "--python", python, *packages], check=True, capture_output=True)
-    return python
+    below = Path("venv", "bin", "python")
+
+    def make(folder: Path) -> None:
+        uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        assert uv is not None
+        packages = [f"{name}=={version(name)}" for name in ("ai-edge-litert", "openvino", "numpy", "pillow")]
+        subprocess.run([uv, "venv", "--python", sys.executable, folder / "venv"], check=True, capture_output=True)
+        install = [uv, "pip", "install", "--python", str(folder / below), *packages]
+        subprocess.run(install, check=True, capture_output=True)
+
+    return once(tmp_path_factory, "environment", make) / below
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """The command in child processes against a store of their own."""
 
 import atexit
+import fcntl
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from typing import TypeVar
 
 import mlflow
 import psutil
+import pytest
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
 
@@ -41,6 +43,19 @@ def empty_database() -> Path:
     database = Path(folder) / "mlflow.db"
     MlflowClient(f"sqlite:///{database}").search_experiments()
     return database
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker which needs it makes, for all."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            make(folder)
+            (folder / "done").touch()
+    return folder
 
 
 def called(

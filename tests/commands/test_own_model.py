@@ -100,7 +100,7 @@ def test_file_may_be_fine_tuned_first(path: Path, tmp_path: Path) -> None:
     assert run.data.metrics["time/train_s"] > 0
     # What is rehearsed first, with few images and no training, has steps and a baseline all the same.
     donor = ("dataset@technique.source.dataset=digits", "technique.source.dataset.max_shift=1")
-    for words in (("technique=prune", "training.epochs=1"), ("technique=layer_transfer", *donor)):
+    for words in (("technique=prune", "technique.epochs=1"), ("technique=layer_transfer", *donor)):
         done = place.run(*of(path), "model.trained=false", *words, out=words[0])
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -122,7 +122,7 @@ def test_server_that_returns_in_time_is_awaited(served: Served, tmp_path: Path) 
     served.running()
     assert sweep.wait(timeout=200) == 0, (tmp_path / "out" / "0" / "cell.log").read_text()
     assert {run.info.status for run in place.all()} == {"FINISHED"}
-    assert epochs(place, training.info.run_id) == list(range(1, 81))
+    assert epochs(place, training.info.run_id) == list(range(1, 41))
 
 
 def written(path: Path) -> Path:
@@ -160,7 +160,7 @@ def test_missed_cells_are_sent_exactly_once(served: Served, tmp_path: Path) -> N
     assert "0 cells sent" in again.stdout
     (run,) = place.all()
     assert run.info.run_id == training.info.run_id and run.info.status == "FINISHED"
-    assert epochs(place, run.info.run_id) == list(range(1, 81))
+    assert epochs(place, run.info.run_id) == list(range(1, 41))
     assert len(place.client.get_metric_history(run.info.run_id, "score/operational")) == 1
     assert run.outputs is not None and len(run.outputs.model_outputs) == 1
     assert "failure" not in run.data.tags

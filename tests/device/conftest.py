@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from tests.device.recorded_runs import FAST, RecordedRuns
 
 @pytest.fixture(autouse=True)
 def fast_profile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands in this process use a profile that takes seconds."""
-    monkeypatch.setitem(PROFILES, "quick", FAST)
+    """Commands in this process use a profile that takes seconds, of two windows: each starts processes."""
+    monkeypatch.setitem(PROFILES, "quick", replace(FAST, windows=2))
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ class TestFiles:
         assert "ratio_1t" not in records["float32"]["metrics"]
         assert "images_per_s_b4_2t" not in records["single"]["metrics"]
         with np.load(folder / "int8" / "latency.npz") as raw:
-            assert raw["starts"].shape == (1, 4) and len(raw["loads_1t"]) == 5
+            assert raw["starts"].shape == (1, 4) and len(raw["loads_1t"]) == 2
             assert raw["loads_1t"].sum() == len(raw["bursts_1t"]) and raw["bursts_1t"].sum() == len(raw["ns_1t"])
             assert int8["calls_1t"] == len(raw["ns_1t"])
             assert int8["p50_ms_1t"] == pytest.approx(Percentiles.of(raw["ns_1t"]).p50_ms)

@@ -16,8 +16,8 @@ from tests.places import ROOT, Place, until
 pytestmark = pytest.mark.slow
 
 # Long enough to be killed in the middle, short enough to be waited for.
-LONG = ("training.epochs=80", "training.patience=80")
-FOUR_AT_ONCE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
+LONG = ("training.epochs=40", "training.patience=40")
+TWO_AT_ONCE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> Non
     place = Place(tmp_path)
     techniques = "quantize_dynamic,quantize_float16,baseline"
     # Long enough for another cell to come while it trains.
-    done = place.run("-m", f"technique={techniques}", *FOUR_AT_ONCE, *LONG)
+    done = place.run("-m", f"technique={techniques}", *TWO_AT_ONCE, *LONG)
     assert done.returncode == 0, done.stdout + done.stderr
     cells = place.cells()
     assert len(cells) == 3 and {run.info.status for run in cells} == {"FINISHED"}
@@ -291,7 +291,7 @@ def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path) -> 
     assert not place.client.search_prompts()
 
 
-@pytest.mark.parametrize(("launcher", "expected"), [(FOUR_AT_ONCE, ["3", "5"]), ((), ["3,5", "3,5"])])
+@pytest.mark.parametrize(("launcher", "expected"), [(TWO_AT_ONCE, ["3", "5"]), ((), ["3,5", "3,5"])])
 def test_parallel_cells_take_the_granted_cards_in_turn(
     tmp_path: Path, launcher: tuple[str, ...], expected: list[str]
 ) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.litert.kernels import kernels, sparsity
+from pipelines.litert.kernels import kernels
 from pipelines.litert.size import compressed_bytes
+from pipelines.models.checkpoint import duplicate
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.cluster import Cluster, _nearest, _refined, mirror
 from pipelines.techniques.effects import chosen_kernels
@@ -28,6 +29,15 @@ def cluster(**changed: Any) -> Cluster:
         "learning_rate": 1e-3,
     }
     return Cluster(**fields | changed)
+
+
+SPARSE = prune(sparsity=0.9, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def sparse(trained_once: Candidate) -> Candidate:
+    """A network of which a tenth of the weights is left."""
+    return SPARSE.apply(Candidate(model=duplicate(trained_once.model)), context(2))
 
 
 def values(exported_model: Path) -> list[int]:
@@ -66,17 +76,6 @@ def test_values_of_each_channel(trained: Candidate, tmp_path: Path) -> None:
     kernel = done.model.get_layer("block3_conv").kernel.numpy()
     assert len(np.unique(kernel)) > 8 * 32
     assert exported_accuracy(exported_model) > 0.85
-
-
-@pytest.mark.slow
-def test_zeros_survive_clustering(trained: Candidate, tmp_path: Path) -> None:
-    chain = Chain(steps={"prune": prune(epochs=6), "cluster": cluster(preserve_sparsity=True)})
-    done = through(chain, trained, context(6))
-    exported_model = exported(done, tmp_path / "model.tflite")
-    chain.verify(done, exported_model)
-    assert sparsity(exported_model) == pytest.approx(0.7, abs=0.02)
-    assert max(values(exported_model)) <= 16
-    assert chain.name == "prune_cluster"
 
 
 @pytest.mark.slow
@@ -125,10 +124,9 @@ def test_bad_values(changed: dict, message: str) -> None:
 @pytest.mark.parametrize(
     "changed", [{"per_channel": True}, {"clusters": 256}, {"skip": "head_"}], ids=["per_channel", "many", "skip"]
 )
-def test_zeros_survive_where_few_weights_are_left(changed: dict, trained: Candidate, tmp_path: Path) -> None:
-    steps = {"prune": prune(sparsity=0.9, epochs=2), "cluster": cluster(preserve_sparsity=True, epochs=1, **changed)}
-    chain = Chain(steps=steps)
-    done = through(chain, trained, context(2))
+def test_zeros_survive_where_few_weights_are_left(changed: dict, sparse: Candidate, tmp_path: Path) -> None:
+    chain = Chain(steps={"prune": SPARSE, "cluster": cluster(preserve_sparsity=True, epochs=1, **changed)})
+    done = through(chain, Candidate(model=duplicate(sparse.model)), context(2), after=1)
     chain.verify(done, exported(done, tmp_path / "model.tflite"))
     assert all(layer.trainable for layer in done.model.layers)
 

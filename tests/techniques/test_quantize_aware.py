@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
 from pipelines.litert.kernels import sparsity
+from pipelines.models.checkpoint import duplicate
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.quantize_aware import QuantizeAware
 from tests.cells.test_config import composed
@@ -54,10 +55,19 @@ def test_exported_model_is_integer_and_matches_training(
         technique.verify(done, exported_baseline)
 
 
+PRUNE = prune(epochs=6)
+
+
+@pytest.fixture(scope="module")
+def pruned(trained_once: Candidate) -> Candidate:
+    """A network of whose weights seven in ten are zeros."""
+    return PRUNE.apply(Candidate(model=duplicate(trained_once.model)), context(6))
+
+
 @pytest.mark.slow
-def test_pruned_network_keeps_its_zeros(trained: Candidate, tmp_path: Path) -> None:
-    chain = Chain(steps={"prune": prune(epochs=6), "qat": qat(preserve="sparsity")}, alias="pqat")
-    done = through(chain, trained, context(6))
+def test_pruned_network_keeps_its_zeros(pruned: Candidate, tmp_path: Path) -> None:
+    chain = Chain(steps={"prune": PRUNE, "qat": qat(preserve="sparsity")}, alias="pqat")
+    done = through(chain, Candidate(model=duplicate(pruned.model)), context(6), after=1)
     exported_model = exported(done, tmp_path / "model.tflite")
     chain.verify(done, exported_model)
     # Rounding makes some more.
@@ -66,9 +76,9 @@ def test_pruned_network_keeps_its_zeros(trained: Candidate, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_zeros_are_lost_where_nothing_keeps_them(trained: Candidate, tmp_path: Path) -> None:
-    chain = Chain(steps={"prune": prune(epochs=6), "qat": qat()})
-    done = through(chain, trained, context(6))
+def test_zeros_are_lost_where_nothing_keeps_them(pruned: Candidate, tmp_path: Path) -> None:
+    chain = Chain(steps={"prune": PRUNE, "qat": qat()})
+    done = through(chain, Candidate(model=duplicate(pruned.model)), context(6), after=1)
     with pytest.raises(EffectError, match="prune promised 70% zeros"):
         chain.verify(done, exported(done, tmp_path / "model.tflite"))
 
@@ -88,14 +98,19 @@ def test_clustered_network_keeps_its_shared_values(per_channel: bool, trained: C
 
 
 @pytest.mark.slow
-def test_both_are_kept(trained: Candidate, tmp_path: Path) -> None:
-    steps = {
-        "prune": prune(epochs=6),
-        "cluster": cluster(preserve_sparsity=True),
-        "qat": qat(preserve="sparsity_and_clusters"),
-    }
-    chain = Chain(steps=steps, alias="pcqat")
-    done = through(chain, trained, context(6))
+def test_both_are_kept(pruned: Candidate, tmp_path: Path) -> None:
+    """By clustering alone too, from which the chain of three goes on."""
+    steps = {"prune": PRUNE, "cluster": cluster(preserve_sparsity=True)}
+    chain = Chain(steps=steps)
+    done = through(chain, Candidate(model=duplicate(pruned.model)), context(6), after=1)
+    exported_model = exported(done, tmp_path / "clustered.tflite")
+    chain.verify(done, exported_model)
+    assert sparsity(exported_model) == pytest.approx(0.7, abs=0.02)
+    assert max(values(exported_model)) <= 16
+    assert chain.name == "prune_cluster"
+
+    chain = Chain(steps={**steps, "qat": qat(preserve="sparsity_and_clusters")}, alias="pcqat")
+    done = through(chain, done, context(6), after=2)
     exported_model = exported(done, tmp_path / "model.tflite")
     chain.verify(done, exported_model)
     assert sparsity(exported_model) > 0.68 and max(values(exported_model)) <= 16

@@ -1,7 +1,5 @@
 """A store with finished cells, and its commands in this process, for promotion, rollback and pulling."""
 
-import fcntl
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -9,30 +7,22 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands import cli
-from tests.places import Place
+from tests.places import Place, once
 from tests.tracking.promotion import Command, Copy
 
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a baseline, two techniques from it, and the two again under a budget that they cannot keep.
+    """A store with a baseline, two techniques from it, and the two again under a budget that they cannot keep."""
 
-    The first worker that needs it makes it, for all.
-    """
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            place = Place(folder)
-            # In one process, so that TensorFlow is loaded once.
-            words = ["sweep.isolation=inline", "technique=quantize_float16,quantize_int8"]
-            # Enough epochs for all to be about as accurate.
-            done = place.run("-m", *words, "score.max_size_mb=null,0.001", "training.epochs=5")
-            assert done.returncode == 0, done.stdout + done.stderr
-            (folder / "done").touch()
-    return folder / "mlflow.db"
+    def make(folder: Path) -> None:
+        # In one process, so that TensorFlow is loaded once.
+        words = ["sweep.isolation=inline", "technique=quantize_float16,quantize_int8"]
+        # Enough epochs for all to be about as accurate.
+        done = Place(folder).run("-m", *words, "score.max_size_mb=null,0.001", "training.epochs=5")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return once(tmp_path_factory, "store", make) / "mlflow.db"
 
 
 @pytest.fixture

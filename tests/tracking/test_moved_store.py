@@ -140,8 +140,8 @@ def test_read_only_store_is_known_before_the_training(place: Path, tmp_path: Pat
     (theirs / closed).chmod(0o444 if closed == "mlflow.db" else 0o555)
     home = {"HOME": str(tmp_path)}
     try:
-        refused(cell(theirs, "seed=1", preexec_fn=unprivileged, extra=home), "tracking.uri must be", "read-only: copy")
         done = cell(theirs, "seed=1", preexec_fn=unprivileged, extra=home)
+        refused(done, "tracking.uri must be", "read-only: copy")
         mend, setting = re.findall(r"copy it with `(.+)` and set (.+)", done.stderr)[0]
         subprocess.run(["bash", "-c", mend], check=True)
         reader = command(theirs, "compare", "dataset=digits", preexec_fn=unprivileged)
