@@ -70,9 +70,10 @@ def check_comparable(
         for group in sorted(groups.values(), key=lambda group: -len(group))
         if (own := _filter(names, group[0]))
     ][:4]
-    mends = [f"choose some of them with {' or '.join(shown)}"]
+    mends = [f"choose some of them with {' or '.join(shown)}"] if shown else []
     mends += [] if of_one_sweep else ["choose a sweep with --sweep last, or --sweep and the id of its run"]
     mends += [_ONE_DEVICE] if "hardware" in names else []
+    mends = mends or ["run the older ones again with resume=false"]
     raise ValueError(f"the {len(cells)} cells were {what} and cannot be compared: {', or '.join(mends)}")
 
 

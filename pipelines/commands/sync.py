@@ -8,6 +8,7 @@ the dataset are still those that the cell was computed with.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,9 +24,9 @@ from pipelines.execution.preflight import digest_of, loaded
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.words import number_of
 from pipelines.system.guard import FAILURE
-from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.cell_run import RunReceipt, keys_of
 from pipelines.tracking.client import live_run
+from pipelines.tracking.credentials import VARIABLE
 from pipelines.tracking.moved import address_of
 from pipelines.tracking.reachable import check_reachable
 from pipelines.tracking.tags import FOLDER
@@ -109,13 +110,13 @@ def command(folders: tuple[Path, ...]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sent = failed = 0
     # Before MLflow, which keeps the store of the cell that was sent last in the environment.
-    here = tracking_uri(None)
+    default = os.environ.get(VARIABLE)
     for folder in with_receipts(folders or (Path("outputs"), Path("multirun"))):
         try:
             receipt = _receipt(folder)
             if receipt.recorded:
                 continue
-            there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id, here))
+            there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id, default))
             check_reachable(there.uri)
             run_id = send(folder, there)
         except EXPECTED as error:

@@ -126,7 +126,7 @@ def _decode(paths: Sequence[str], side: int, images: Images, read: Read) -> None
             except BrokenProcessPool as error:
                 raise ValueError(
                     f"the images must fit into memory while {workers} processes decode them, and one was killed, "
-                    "probably for lack of it: make them smaller, or write taskset -c 0 before the command"
+                    "probably for lack of it: make them smaller, or end other programs"
                 ) from error
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)

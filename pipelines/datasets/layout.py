@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 from pipelines.datasets import listing
@@ -100,7 +101,9 @@ def _check(layout: Layout, root: Path, skipped: Skipped) -> None:
         others = [printable(Path(one.name)) for one in skipped.unused if len(listing.folders(one)) > 1]
         mend = "add train, or move the class folders up"
         if others:
-            mend = f"rename {others[0]} to train, if it is that, or {given} if both are classes"
+            file = next(iter(next(iter(layout.files.values())).values()))[0]
+            own = next(part for part in file.relative_to(root).parts if split_of(part))
+            mend = f"rename {others[0]} to train, if it is that, or {printable(Path(own))} if both are classes"
         raise ValueError(f"{shown} must hold a folder train with the class folders, got {given} alone: {mend}")
     for split, by_class in layout.files.items():
         if absent := [name for name in names if name not in by_class]:
@@ -157,15 +160,10 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
         )
     by_split = {split: ones[0] for split, ones in found.items() if ones}
     classes = [one for one in by_split.values() if one not in without[str(split_of(one.name))]]
-    for one in classes if len(by_split) > 1 else ():
-        if len(inner := listing.folders(one)) > 1:
-            stray = next(file for file in listing.files(one) if listing.is_image(file))
-            names = listed([printable(Path(each.name)) for each in inner])
-            raise ValueError(
-                f"{printable(one)} must hold images, as a class, or class folders, as a split, got "
-                f"{printable(Path(stray.name))} next to the folders {names}: move the images away, or the folders"
-            )
-    if classes and not any(listing.holds_images(one) for one in folders if one not in by_split.values()):
+    _check_no_stray(by_split.values(), classes)
+    # `dev1` and `dev2` alone may be classes; `train1`, `train2` and `test` are not.
+    beside = [one for one in folders if (split_of(one.name) is None if len(by_split) > 1 else one not in classes)]
+    if classes and not any(listing.holds_images(one) for one in beside):
         raise ValueError(
             f"{printable(classes[0])} must hold one folder for each class, got images directly: make the class folders "
             "and put the images there, or, if their classes are not known, move it out of the dataset"
@@ -184,6 +182,19 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
             f"move {printable(Path(other.name))} away, or the folders out of {printable(Path(split[0].name))}"
         )
     return {} if classes or (len(by_split) == 1 and len(folders) > 1) else by_split
+
+
+def _check_no_stray(splits: Iterable[Path], classes: Sequence[Path]) -> None:
+    """Raise ValueError where a folder with images in it also holds the class folders that another split has."""
+    inner = {one: {each.name for each in listing.folders(one)} for one in splits}
+    for one, another in permutations(inner, 2):
+        if one in classes and len(same := inner[one] & inner[another]) > 1:
+            stray = next(file for file in listing.files(one) if listing.is_image(file))
+            names = listed([printable(Path(each)) for each in sorted(same)])
+            raise ValueError(
+                f"{printable(one)} must hold images, as a class, or class folders, as a split, got "
+                f"{printable(Path(stray.name))} next to the folders {names}: move the images away, or the folders"
+            )
 
 
 def _by_last_word(folders: Sequence[Path]) -> dict[str, Path]:
@@ -275,8 +286,8 @@ def _called_like_splits(files: Mapping[str, Classes]) -> str:
     if len(files) > 1 or not names:
         return ""
     return (
-        f"{listed(names)}: taken for {'a class' if len(names) == 1 else 'classes'}, as images are directly in there; a "
-        "split must hold a folder for each class"
+        f"{listed(names)}: taken for {'a class' if len(names) == 1 else 'classes'}, not for "
+        f"{'a split' if len(names) == 1 else 'splits'}, which must hold a folder for each class and nothing else"
     )
 
 

@@ -36,13 +36,20 @@ def assigned(names: Iterable[str]) -> dict[str, str]:
     Raises ValueError where two arrays have one role.
     """
     found: dict[str, str] = {}
-    for name in sorted(names, key=lambda one: one != role(one)):
+    # Images for evaluation are the test images where there are no others.
+    for name in sorted(names, key=lambda one: (_is_for_evaluation(one), one != role(one))):
         wanted = role(name)
-        if wanted is None:
+        if wanted is None or (wanted in found and _is_for_evaluation(name)):
             continue
         if found.get(wanted, wanted) != wanted:
             raise ValueError(
                 f"{wanted} must be one array, got {found[wanted]} and {name}: save one of them as {wanted}"
             )
         found.setdefault(wanted, name)
+    if not {"x_test", "y_test"} <= found.keys():
+        found = {wanted: name for wanted, name in found.items() if not _is_for_evaluation(name)}
     return found
+
+
+def _is_for_evaluation(name: str) -> bool:
+    return "eval" in name.casefold()

@@ -97,6 +97,7 @@ class Executor:
     def _run_exclusively(self, plan: Plan, needed: dict[str, Finished], run_id: str | None) -> Executed:
         """Run the cell while holding its claim, or reuse it once the process that holds the claim has finished it."""
         waiting = runs = False
+        failing_since: float | None = None
         while True:
             try:
                 # Everything that the cell needs is finished: whoever holds a claim never waits for another.
@@ -109,11 +110,15 @@ class Executor:
                         runs = True
                         self._fail_fast(plan)
                         return self._run(plan, needed, run_id)
+                failing_since = None
             except Exception as error:
                 # The store is away for a while, and the other process goes on meanwhile.
-                if runs or not waiting or not self.request.patience_s:
+                since, now = failing_since, time.monotonic()
+                failing_since = now if since is None else since
+                if runs or not waiting or now - failing_since >= self.request.patience_s:
                     raise
-                log.warning("%s: the store does not answer (%s)", plan.cell.name, error)
+                if since is None:
+                    log.warning("%s: the store does not answer (%s)", plan.cell.name, error)
                 with stopwatch.part("wait"):
                     check_reachable(self.store.uri, patience_s=self.request.patience_s)
             if not waiting:

@@ -43,6 +43,13 @@ def digest_of(dataset: Dataset) -> str:
 
 def preflight(cell: Cell) -> None:
     """Raise ValueError or OSError where the cell, or one that it needs, cannot run."""
+    # Not of the setting itself: cells that were recorded with it must still be read.
+    if cell.training.optimizer == "sgd" and cell.training.learning_rate is None:
+        raise ValueError(
+            "training.learning_rate must be set with training.optimizer=sgd, as the networks' own rates are for Adam, "
+            "got null: set for example training.learning_rate=0.01, and technique.learning_rate where a technique "
+            "fine-tunes"
+        )
     cell.dataset.preflight()
     data = loaded(cell.dataset)
     shape = data.image_shape

@@ -214,7 +214,9 @@ def hardware_name(description: dict[str, Any]) -> str:
 def trained_on() -> str:
     """This machine by name, with the threads that TensorFlow has if they are fewer than its cores."""
     limit = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
-    return hardware_name(hardware()) + (f", {limit} threads" if 0 < limit < machine.cores() else "")
+    return hardware_name(hardware()) + (
+        f", {limit} thread{'s' if limit > 1 else ''}" if 0 < limit < machine.cores() else ""
+    )
 
 
 @cache

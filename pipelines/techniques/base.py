@@ -261,8 +261,12 @@ class Chain(Technique):
         return replace(self, steps={name: step.with_epochs(epochs) for name, step in self.steps.items()})
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Apply the last step."""
-        return self.last.apply(candidate, context)
+        """Apply the last step. What it says of its own settings has their names in the chain."""
+        name, step = list(self.steps.items())[-1]
+        try:
+            return step.apply(candidate, context)
+        except FloatingPointError as error:
+            raise FloatingPointError(str(error).replace("technique.", f"technique.steps.{name}.")) from error
 
     def check_source_named(self, field: str) -> None:
         """Check every step."""

@@ -38,9 +38,11 @@ def check_writable(experiment: Experiment, uri: str) -> None:
     parts = urlsplit(location)
     folder = Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
     if folder is not None and not _is_shared(folder, uri):
+        whose = "the server's machine" if uri.startswith("http") else "the machine that made the experiment"
         raise PermissionError(
-            f"{_where(experiment, uri)}, a folder of the server's machine that is not on this one: mount it here, or "
-            f"start the server with --serve-artifacts and set tracking.experiment to a new one"
+            f"{_where(experiment, uri)}, a folder of {whose} that is not on this one: mount it here, or "
+            f"start {'the' if uri.startswith('http') else 'a'} server with --serve-artifacts and set "
+            "tracking.experiment to a new one"
         )
     try:
         _probe(location, uri)
@@ -139,7 +141,9 @@ def _probe(location: str, uri: str) -> None:
 def _is_shared(folder: Path, uri: str) -> bool:
     """Whether a folder that a store names is on this machine: it exists, or the store is on this machine too."""
     host = urlsplit(uri).hostname
-    return host is None or folder.exists() or folder.parent.exists() or _is_here(host)
+    # MLflow's client makes the folder for a database where the command is run, at the first file.
+    is_own = not uri.startswith("http") and folder.is_relative_to(Path.cwd())
+    return host is None or is_own or folder.exists() or folder.parent.exists() or _is_here(host)
 
 
 def _is_here(host: str) -> bool:

@@ -17,14 +17,13 @@ log = logging.getLogger(__name__)
 BEAT_S = 10.0
 # A process without a heartbeat for this long is dead. Its disk or network may hang for a shorter time.
 DEAD_AFTER_S = 90.0
-# No machine runs for 30 years.
-SINCE_1970 = 1e9
 
 
 def process_id(pid: int | None = None) -> str:
     """A unique name of the process `pid`, by default this one: machine, pid and start."""
     process = psutil.Process(pid)
-    return f"{stem(process.pid)}{_started(process):.2f}"
+    # Older versions read the number as seconds since 1970.
+    return f"{stem(process.pid)}{process.create_time():.0f}{_ticks(process)}"
 
 
 def stem(pid: int) -> str:
@@ -65,29 +64,28 @@ def _lives(named: str) -> bool | None:
     pid, started = numbers
     try:
         process = psutil.Process(int(pid))
-        return _is_start(process, float(started)) and process.status() != psutil.STATUS_ZOMBIE
+        return _is_start(process, started) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None if _exists(int(pid)) else False
 
 
-def _started(process: psutil.Process) -> float:
-    """Seconds from the machine's start to the process's, where /proc tells; else from 1970.
+def _ticks(process: psutil.Process) -> str:
+    """A point, and from the machine's start to the process's the ticks of its clock; empty where /proc does not tell.
 
-    The clock may be set while a process runs, as on a virtual machine that resumes.
+    The time of day may be set while a process runs, as on a virtual machine that resumes.
     """
     try:
         # The name, in parentheses, may hold anything.
-        fields = Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return f".{int(Path(f'/proc/{process.pid}/stat').read_bytes().rpartition(b')')[2].split()[19])}"
     except OSError:
-        return float(process.create_time())
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return ""
 
 
-def _is_start(process: psutil.Process, seconds: float) -> bool:
-    # Of an older version, whose seconds are from 1970, or of a system without /proc.
-    if seconds > SINCE_1970:
-        return abs(process.create_time() - seconds) <= 2
-    return abs(_started(process) - seconds) < 0.02
+def _is_start(process: psutil.Process, started: str) -> bool:
+    seconds, point, ticks = started.partition(".")
+    if point:
+        return _ticks(process) == f".{ticks}"
+    return abs(process.create_time() - float(seconds)) <= 2
 
 
 def _exists(pid: int) -> bool:

@@ -61,12 +61,6 @@ class Training:
         if self.fine_tuning_epochs is not None:
             checks.integer("training.fine_tuning_epochs", self.fine_tuning_epochs, minimum=1)
         checks.one_of("training.optimizer", self.optimizer, ("adam", "sgd"))
-        if self.learning_rate is None and self.optimizer == "sgd":
-            raise ValueError(
-                "training.learning_rate must be set with training.optimizer=sgd, as the networks' own rates are for "
-                "Adam, got null: set for example training.learning_rate=0.01, and technique.learning_rate where a "
-                "technique fine-tunes"
-            )
         if self.learning_rate is not None:
             checks.number("training.learning_rate", self.learning_rate, exclusive_minimum=0, example=1e-3)
         checks.fraction("training.warmup_fraction", self.warmup_fraction, zero=True)

@@ -157,7 +157,6 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
         (["training.fine_tuning_epochs=0"], "training.fine_tuning_epochs must be a whole number of at least 1, got 0"),
         (["training.epochs=many"], "training.epochs must be a whole number of at least 1, got 'many'"),
         (["training.optimizer=lion"], "training.optimizer must be one of adam, sgd, got 'lion'"),
-        (["training.optimizer=sgd"], "training.learning_rate must be set with training.optimizer=sgd, as the networks"),
         (["training.learning_rate=-1"], "training.learning_rate must be a number, more than 0, got -1"),
         (["training.warmup_fraction=1"], "training.warmup_fraction must be a fraction in [0, 1), got 1"),
         (["training.mixed_precision=half"], "training.mixed_precision must be one of auto, true, false"),

@@ -95,3 +95,8 @@ def test_no_filter_is_offered_that_finds_nothing() -> None:
         comparability.check_comparable([cell("a", 1, params=PROFILE), cell("b", 2, params=goal)])
     assert """--filter 'params."score.min_speedup" = "2"' (1 cell)""" in str(caught.value)
     assert "None" not in str(caught.value)
+    renamed = [PROFILE | {"score.a": "1"}, PROFILE | {"score.b": "1"}]
+    with pytest.raises(ValueError, match=r"cannot be compared: run the older ones again with resume=false$"):
+        comparability.check_comparable(
+            [cell(str(number), 1, params=params) for number, params in enumerate(renamed)], of_one_sweep=True
+        )

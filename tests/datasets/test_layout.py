@@ -56,6 +56,8 @@ from tests.datasets.plain import TWO, found, images
         (["train", "plane"], {"train": {"plane": 8, "train": 8}}),
         (["train", "test", "plane"], {"train": {"plane": 8, "test": 8, "train": 8}}),
         (["train", "plane", "train/inside"], {"train": {"plane": 8, "train": 16}}),
+        # A folder of masks, or of cameras, is no class folder.
+        (["train", "train/masks", "train/labels", "test", "plane"], {"train": {"plane": 8, "test": 8, "train": 24}}),
         (["dev1", "dev2"], {"train": {"dev1": 8, "dev2": 8}}),
         (["steam_train", "crash_test"], {"train": {"crash_test": 8, "steam_train": 8}}),
     ],
@@ -86,6 +88,7 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             ["train/a", "train/b", "Train/a", "test/a"],
             r"must hold one folder for each split, got Train and train: join",
         ),
+        (["train_1", "train_2", "test"], r"train_1 must hold one folder for each class, got images directly"),
         # What opscore or another tool leaves next to them is no class.
         (
             ["train", "test", "models!"],
@@ -97,7 +100,7 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
         ),
         (
             ["valid/may", "valid/june", "invalid/may", "invalid/june"],
-            r"rename invalid to train, .* if both are cl",
+            r"invalid to train, .* or valid if both",
         ),
         # Images for testing that nobody has labelled, and another folder.
         (
@@ -172,5 +175,5 @@ def test_classes_that_are_called_like_splits_are_told(tmp_path: Path) -> None:
     for folder in ("train", "test", "plane"):
         images(tmp_path / folder, 16)
     (told,) = layout.find(tmp_path).doubts
-    assert told.startswith("test, train: taken for classes, as images are directly in there")
+    assert told.startswith("test, train: taken for classes, not for splits, which must hold")
     assert told in Folder(path=str(tmp_path), image_size=8).load().notes

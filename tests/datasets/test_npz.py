@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from pipelines.datasets.npz import Npz
-from pipelines.datasets.roles import role
+from pipelines.datasets.roles import assigned, role
 from tests.places import Place
 
 DIGEST = "6ef9131d75dd2649"
@@ -123,6 +123,7 @@ def test_images_without_a_test_part_are_split(tmp_path, names):
         ("labels_val", "y_validation"),
         ("x_eval", "x_test"),
         ("yeval", "y_test"),
+        ("evaluation_images", "x_test"),
         ("Images", "x"),
         ("ids", None),
         ("y_train_coarse", None),
@@ -236,3 +237,17 @@ def test_parts_of_two_scales_are_refused(tmp_path, dark):
     np.savez(tmp_path / "mixed.npz", y_train=y, y_test=y, **arrays)
     with pytest.raises(ValueError, match=rf"{dark} must have the scale of .*: use np.rint\({dark} \* 255\)"):
         Npz(path=str(tmp_path / "mixed.npz")).load()
+
+
+@pytest.mark.parametrize(
+    ("others", "test"),
+    [
+        ((), None),
+        (("x_eval",), None),
+        (("x_eval", "y_eval"), "x_eval"),
+        (("x_eval", "y_eval", "x_test", "y_test"), "x_test"),
+        (("x_eval", "x_test", "y_test"), "x_test"),
+    ],
+)
+def test_images_for_evaluation_are_for_testing_unless_there_are_some(others, test):
+    assert assigned(["x_train", "y_train", *others]).get("x_test") == test

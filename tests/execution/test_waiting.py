@@ -35,6 +35,10 @@ def test_waiting_goes_on_where_the_store_was_away(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(executor, "POLL_S", 0)
     away = MlflowException("API request to /runs/search failed")
     assert looking(None, away, None, "the finished cell", patience_s=600) == "the finished cell"
+    # What lasts longer than the patience is raised, and what is over begins anew.
+    with pytest.raises(MlflowException, match="API request"):
+        looking(None, *[away] * 100_000, patience_s=0.05)
+    assert looking(None, away, None, away, None, "the finished cell", patience_s=600) == "the finished cell"
     # Before it has waited, and without patience, the store must answer.
     for looks, patience_s in (((away,), 600.0), ((None, away), 0.0)):
         with pytest.raises(MlflowException, match="API request"):

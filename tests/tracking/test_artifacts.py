@@ -74,4 +74,6 @@ def test_database_on_another_machine_names_folders_of_any() -> None:
     """MLflow puts artifacts into the folder of whoever makes the experiment."""
     folder = Path("/nowhere/photos/mlruns/1")
     assert not _is_shared(folder, "postgresql://me@no-such-host.invalid/opscore")
+    # Which is made by the first file.
+    assert _is_shared(Path.cwd() / "mlruns/7", "postgresql://me@no-such-host.invalid/opscore")
     assert _is_shared(folder, "postgresql://me@127.0.0.1/opscore") and _is_shared(folder, "sqlite:////data/mlflow.db")
