@@ -249,5 +249,5 @@ def test_parts_of_two_scales_are_refused(tmp_path, dark):
         (("x_eval", "x_test", "y_test"), "x_test"),
     ],
 )
-def test_images_for_evaluation_are_for_testing_unless_there_are_some(others, test):
+def test_images_for_evaluation_are_for_testing_if_there_are_none(others, test):
     assert assigned(["x_train", "y_train", *others]).get("x_test") == test
