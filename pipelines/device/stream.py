@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,15 @@ class StreamRequest:
 def streamed(request: StreamRequest) -> dict[str, Any]:
     """For each exported model, by its place: `ns_<place>` of all counted calls, and `bursts_<place>`, calls per burst.
 
-    One that does not support the batch size has `refused_<place>`, the reason, instead.
+    One that does not support the batch size has `refused_<place>`, the reason, instead. They are loaded in random
+    order, in each process another: what is loaded first lies elsewhere in memory than what is loaded last.
     """
     calls: list[Callable[[], object]] = []
     places: list[int] = []
     found: dict[str, Any] = {}
-    for place, (path, runtime) in enumerate(zip(request.exported_models, request.runtimes, strict=True)):
+    order = list(enumerate(zip(request.exported_models, request.runtimes, strict=True)))
+    random.Random(request.seed).shuffle(order)
+    for place, (path, runtime) in order:
         try:
             calls.append(prepared(Path(path), named(runtime), request))
             places.append(place)
