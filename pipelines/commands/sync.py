@@ -26,7 +26,7 @@ from pipelines.results.words import number_of
 from pipelines.system.guard import FAILURE
 from pipelines.tracking.cell_run import RunReceipt, keys_of
 from pipelines.tracking.client import live_run
-from pipelines.tracking.credentials import VARIABLE
+from pipelines.tracking.credentials import DATABASE_PASSWORD, HTTP_PASSWORD, HTTP_USER, VARIABLE
 from pipelines.tracking.moved import address_of
 from pipelines.tracking.reachable import check_reachable
 from pipelines.tracking.tags import FOLDER
@@ -109,14 +109,18 @@ def command(folders: tuple[Path, ...]) -> None:
     """Send what is missing, and print the number of cells."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sent = failed = 0
-    # Before MLflow, which keeps the store of the cell that was sent last in the environment.
-    default = os.environ.get(VARIABLE)
+    # Each receipt finds them so: MLflow keeps there the store that was sent to last, and opscore its password.
+    given = {name: os.environ.get(name) for name in (VARIABLE, HTTP_USER, HTTP_PASSWORD, DATABASE_PASSWORD)}
     for folder in with_receipts(folders or (Path("outputs"), Path("multirun"))):
+        for name, value in given.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
         try:
             receipt = _receipt(folder)
             if receipt.recorded:
                 continue
-            there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id, default))
+            there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id))
             check_reachable(there.uri)
             run_id = send(folder, there)
         except EXPECTED as error:

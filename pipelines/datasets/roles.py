@@ -36,10 +36,12 @@ def assigned(names: Iterable[str]) -> dict[str, str]:
     Raises ValueError where two arrays have one role.
     """
     found: dict[str, str] = {}
-    # Images for evaluation are the test images where there are no others.
-    for name in sorted(names, key=lambda one: (_is_for_evaluation(one), one != role(one))):
+    names = list(names)
+    # Images for evaluation are the test images where there are no others, and never with the labels of others.
+    for_testing = {role(name) for name in names if not _is_for_evaluation(name)} & {"x_test", "y_test"}
+    for name in sorted(names, key=lambda one: one != role(one)):
         wanted = role(name)
-        if wanted is None or (wanted in found and _is_for_evaluation(name)):
+        if wanted is None or (for_testing and _is_for_evaluation(name)):
             continue
         if found.get(wanted, wanted) != wanted:
             raise ValueError(

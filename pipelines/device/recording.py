@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,6 @@ from pipelines.results.record import Record
 from pipelines.results.words import number_of
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import store_option, tracking_uri
-from pipelines.tracking.credentials import VARIABLE
 from pipelines.tracking.experiment import reading_client
 from pipelines.tracking.measured import LostRunError, OnTarget, record
 from pipelines.tracking.moved import address_of
@@ -109,7 +107,7 @@ def send(folder: Path, uri: str | None = None) -> Sent:
             f"{folder} must be a session with a store's cells, got one of files on disk, which have no run"
         )
     runs = (run_id for run_id, _ in _on_target(folder, session))
-    uri = tracking_uri(uri) if uri else address_of(session.uri, next(runs, ""), os.environ.get(VARIABLE))
+    uri = tracking_uri(uri) if uri else address_of(session.uri, next(runs, ""))
     sent: dict[str, bool] = {}
     lost: set[str] = set()
     try:

@@ -65,6 +65,8 @@ def _lives(named: str) -> bool | None:
     try:
         process = psutil.Process(int(pid))
         return _is_start(process, started) and process.status() != psutil.STATUS_ZOMBIE
+    except (PermissionError, psutil.AccessDenied):
+        return None
     except psutil.NoSuchProcess:
         return None if _exists(int(pid)) else False
 
@@ -77,7 +79,7 @@ def _ticks(process: psutil.Process) -> str:
     try:
         # The name, in parentheses, may hold anything.
         return f".{int(Path(f'/proc/{process.pid}/stat').read_bytes().rpartition(b')')[2].split()[19])}"
-    except OSError:
+    except FileNotFoundError:
         return ""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipelines.system.errors import StoreError
-from pipelines.tracking.address import EMBEDDED_URI, recorded_uri, sqlite_path, tracking_uri
+from pipelines.tracking.address import recorded_uri, sqlite_path, tracking_uri
 from pipelines.tracking.artifacts import check_database
 from pipelines.tracking.credentials import VARIABLE
 from pipelines.tracking.tags import FINGERPRINT, FOLDER, PREFIX
@@ -83,16 +83,16 @@ def repair(uri: str) -> None:
     print(f"opscore: the store {uri} {what}: its artifacts are now in {new}, not in {old}{more}", file=sys.stderr)
 
 
-def address_of(uri: str, run_id: str, default: str | None) -> str:
+def address_of(uri: str, run_id: str) -> str:
     """The present address of the store that a recorded file names and that held the run.
 
-    default: MLFLOW_TRACKING_URI before MLflow wrote another store there. Raises ValueError where it is another's.
+    One that is gone may have become the store that this process uses by default. Raises ValueError if it has not.
     """
     uri = recorded_uri(uri)
     path = sqlite_path(uri)
     if path is None or path.is_file():
         return uri
-    here = tracking_uri(default) if default else EMBEDDED_URI
+    here = tracking_uri(None)
     database = _file(here)
     if database is not None and _holds_run(database, run_id):
         return here

@@ -247,6 +247,8 @@ def test_parts_of_two_scales_are_refused(tmp_path, dark):
         (("x_eval", "y_eval"), "x_eval"),
         (("x_eval", "y_eval", "x_test", "y_test"), "x_test"),
         (("x_eval", "x_test", "y_test"), "x_test"),
+        (("x_test", "x_eval", "y_eval"), "x_test"),
+        (("y_test", "x_eval", "y_eval"), None),
     ],
 )
 def test_images_for_evaluation_are_for_testing_if_there_are_none(others, test):
