@@ -15,16 +15,22 @@ from tests.places import SMALL, Place
 pytestmark = pytest.mark.slow
 
 
-def test_run_that_a_person_deleted_is_replaced(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A store with a baseline and its quantized model, recorded from the folder `out`."""
+    place = Place(tmp_path_factory.mktemp("store"))
     assert place.run(*SMALL, "technique=quantize_dynamic").returncode == 0
+    return place
+
+
+def test_run_that_a_person_deleted_is_replaced(place: Place) -> None:
     runs = {run.info.run_name: run for run in place.cells()}
-    folder = tmp_path / "out/small_cnn-digits-quantize_dynamic"
+    folder = place.folder / "out/small_cnn-digits-quantize_dynamic"
     path = RunReceipt.path(folder)
     receipt = RunReceipt.load(path)
     replace(receipt, recorded=False).save(path)
     # One that was cut off does not keep the others from being sent.
-    damaged = RunReceipt.path(tmp_path / "out/small_cnn-digits-baseline")
+    damaged = RunReceipt.path(place.folder / "out/small_cnn-digits-baseline")
     whole = damaged.read_text()
     damaged.write_text(whole[:20])
     lost = runs["small_cnn-digits-quantize_dynamic"]
@@ -56,12 +62,10 @@ def test_run_that_a_person_deleted_is_replaced(tmp_path: Path) -> None:
     assert replaced.data.tags["opscore.folder"] == lost.data.tags["opscore.folder"]
 
 
-def test_run_of_a_machine_that_died_is_completed(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    assert place.run(*SMALL, "technique=baseline").returncode == 0
-    path = RunReceipt.path(tmp_path / "out/small_cnn-digits-baseline")
+def test_run_of_a_machine_that_died_is_completed(place: Place) -> None:
+    path = RunReceipt.path(place.folder / "out/small_cnn-digits-baseline")
     replace(RunReceipt.load(path), recorded=False).save(path)
-    (run,) = place.cells()
+    (run,) = place.cells("tags.technique = 'baseline'")
     place.client.set_tag(run.info.run_id, "opscore.process", "another-machine 17 1")
     place.client.update_run(run.info.run_id, status="RUNNING")
 
@@ -73,16 +77,17 @@ def test_run_of_a_machine_that_died_is_completed(tmp_path: Path) -> None:
     assert place.client.get_run(run.info.run_id).info.status == "FINISHED"
 
 
-def test_cell_of_a_renamed_experiment_is_sent_to_it(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    assert place.run(*SMALL, "technique=baseline").returncode == 0
-    path = RunReceipt.path(tmp_path / "out/small_cnn-digits-baseline")
+def test_cell_of_a_renamed_experiment_is_sent_to_it(place: Place) -> None:
+    path = RunReceipt.path(place.folder / "out/small_cnn-digits-baseline")
     replace(RunReceipt.load(path), recorded=False).save(path)
     place.client.rename_experiment(place.experiment, "photos 2026")
-    sent = place.opscore("sync", "out")
-    assert sent.returncode == 0 and "1 cell sent" in sent.stdout, sent.stdout + sent.stderr
-    assert {one.name for one in place.client.search_experiments()} == {"Default", "photos 2026"}
-    assert len(place.cells()) == 1
+    try:
+        sent = place.opscore("sync", "out")
+        assert sent.returncode == 0 and "1 cell sent" in sent.stdout, sent.stdout + sent.stderr
+        assert {one.name for one in place.client.search_experiments()} == {"Default", "photos 2026"}
+        assert len(place.cells("tags.technique = 'baseline'")) == 1
+    finally:
+        place.client.rename_experiment(place.experiment, place.name)
 
 
 def test_run_that_the_store_does_not_end_is_sent_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

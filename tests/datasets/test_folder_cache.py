@@ -103,11 +103,12 @@ def test_images_without_room_are_refused_in_one_sentence(
 def test_killed_decoding_is_taken_over_by_a_waiting_command(place: Place, cache: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos", 2, 3000)
     for one in list(folder.rglob("*.jpg")):
-        for index in range(1, 60):
+        for index in range(1, 12):
             os.link(one, one.with_name(f"{index}.jpg"))
     given = overrides(folder, "technique=baseline")
     killed = place.start(*given)
     until(lambda: list(cache.glob("*.partial")))
+    os.kill(killed.pid, signal.SIGSTOP)
     waiting = place.start(*given, out="waiting")
     until(lambda: "another process decodes these images" in (place.folder / "waiting.txt").read_text())
     workers = psutil.Process(killed.pid).children(recursive=True)

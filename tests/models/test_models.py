@@ -23,9 +23,16 @@ from tests.models.networks import SHAPE, SHARED, images, outputs
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path for path in (ROOT / "conf/model").glob("*.yaml") if path.stem != "keras_file")
-# Deeper networks, and one of the same layers that is tested in full: here and in test_quantize_mixed.py.
+# Deeper networks, and one of the same layers that is tested in full.
 LITE = "efficientnet_lite0"
 DEEPER = {"resnet101": "resnet50", "vgg19": "vgg16", "efficientnet_lite1": LITE, "efficientnet_lite2": LITE}
+
+
+# Networks whose random blocks begin as the identity: the last normalization of each, and their number.
+IDENTITIES = {
+    "resnet50": ("_3_bn", 16), "efficientnet_b0": ("_project_bn", 9), "efficientnet_lite0": ("_project_bn", 9),
+    "mobilenet_v2": ("_project_BN", 10),
+}  # fmt: skip
 
 
 def configured(path: Path, **overrides: Any):
@@ -42,6 +49,14 @@ def kinds(model: Any) -> set[tuple[Any, ...]]:
         activation = getattr(getattr(layer, "activation", None), "__name__", None)
         found.add((type(layer).__name__, activation, *(getattr(layer, name, None) for name in names)))
     return found
+
+
+def check_identities(model: Any, ending: str, blocks: int) -> None:
+    layers = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
+    silent = [layer.name for layer in layers if not layer.gamma.numpy().any()]
+    assert len(silent) == blocks
+    assert all(name.endswith(ending) for name in silent)
+    assert all((layer.gamma.numpy() == 1).all() for layer in layers if layer.name not in silent)
 
 
 @cache
@@ -75,6 +90,8 @@ def test_builds_a_flat_graph_from_pixels_to_logits(path: Path, keras, tmp_path: 
     assert ("head_dropout" in names) == (config.dropout > 0)
     assert model.input_shape == (None, *SHAPE)
     assert model.output_shape == (None, 7)
+    if config.name in IDENTITIES:
+        check_identities(model, *IDENTITIES[config.name])
     if config.name in DEEPER:
         assert kinds(model) <= kinds_of(path.with_stem(DEEPER[config.name]))
         return
@@ -182,25 +199,6 @@ def test_random_vgg_kernels_keep_the_scale_of_the_image(keras) -> None:
     last = keras.Model(model.input, model.get_layer("block5_conv4").output)
     # With Keras's initialization, 16 layers leave a two hundredth.
     assert 10 < outputs(last, images(4)).std() < 1000
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("config", "ending", "blocks"),
-    [
-        (ResNet(**SHARED, depth=50), "_3_bn", 16),
-        (EfficientNet(**SHARED, variant=0), "_project_bn", 9),
-        (EfficientNetLite(variant=0, **SHARED), "_project_bn", 9),
-        (MobileNetV2(**SHARED), "_project_BN", 10),
-    ],
-    ids=lambda value: getattr(value, "name", ""),
-)
-def test_random_blocks_begin_as_the_identity(config, ending: str, blocks: int, keras) -> None:
-    layers = [layer for layer in config.build(SHAPE, 10).layers if type(layer).__name__ == "BatchNormalization"]
-    silent = [layer.name for layer in layers if not layer.gamma.numpy().any()]
-    assert len(silent) == blocks
-    assert all(name.endswith(ending) for name in silent)
-    assert all((layer.gamma.numpy() == 1).all() for layer in layers if layer.name not in silent)
 
 
 @pytest.mark.parametrize(

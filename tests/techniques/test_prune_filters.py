@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ SMALL = SmallCNN(width=32, **SETTINGS)
 RESNET50 = ResNet(depth=50, **SETTINGS)
 MOBILENET_V2 = MobileNetV2(**SETTINGS)
 EFFICIENTNET_B0 = EfficientNet(variant=0, **SETTINGS)
+
+
+@cache
+def built(network: Model) -> Any:
+    """The network for images of 32 pixels and ten classes, built once."""
+    return network.build((32, 32, 3), 10)
 
 
 def prune_filters(**changed: Any) -> PruneFilters:
@@ -60,7 +67,7 @@ def with_dead_channels(model: Any, fraction: float, images: np.ndarray) -> dict[
 @pytest.mark.parametrize("network", [SMALL, RESNET50, MOBILENET_V2, EFFICIENTNET_B0], ids=lambda one: one.name)
 def test_removing_zero_channels_keeps_the_outputs(network: Model) -> None:
     images = np.random.default_rng(1).uniform(0, 255, (16, 32, 32, 3)).astype(np.float32)
-    model = network.build((32, 32, 3), 10)
+    model = built(network)
     dead = with_dead_channels(model, 0.25, images)
     kept = prune_filters(fraction=0.25).kept(model)
     assert kept.keys() == dead.keys()
@@ -111,7 +118,7 @@ def test_removing_zero_channels_keeps_the_outputs(network: Model) -> None:
     ids=lambda one: getattr(one, "name", ""),
 )
 def test_groups(network: Model, together: list[list[str]], apart: list[str]) -> None:
-    model = network.build((32, 32, 3), 10)
+    model = built(network)
     found = channels.groups(model)
     for names in together:
         assert sorted(found.producers[found.given[names[0]]]) == sorted(names)

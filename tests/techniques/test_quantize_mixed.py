@@ -22,7 +22,6 @@ from pipelines.litert.kernels import kernels
 from pipelines.techniques.base import Candidate, EffectError, FileTechnique, Rewritten
 from pipelines.techniques.quantize_mixed import NOTE, QuantizeMixed
 from tests.conftest import exported, small_data
-from tests.models.test_models import DEEPER
 from tests.places import Place
 
 SETTINGS: dict[str, Any] = {
@@ -174,8 +173,9 @@ def test_command_proves_a_smaller_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word", [word for word in choices(CONF, "model") if word not in ("keras_file", *DEEPER)])
-def test_every_network_holds_its_plan(word: str, tmp_path: Path) -> None:
+# Together they have every kind of kernel: of a convolution, of one for each channel, and of a dense layer.
+@pytest.mark.parametrize("word", ["small_cnn", "mobilenet_v2", "efficientnet_b0"])
+def test_every_kind_of_kernel_holds_its_plan(word: str, tmp_path: Path) -> None:
     """With random weights, whose normalizations follow the images, so that 8 bits keep the answers."""
     import tf_keras
 
