@@ -18,6 +18,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from pipelines.champion.comparability import check_champion
 from pipelines.comparison import ranking, training_time
 from pipelines.comparison.budgets import used_budgets
@@ -29,7 +32,7 @@ from pipelines.results.metrics import (
     MAJORITY_SHARE,
     SCORE,
 )
-from pipelines.results.recorded import BASELINE, Predictions, PredictionsOf, RecordedCell
+from pipelines.results.recorded import BASELINE, RecordedCell, RightOf
 from pipelines.results.score import GOALS
 from pipelines.system.errors import StoreError
 
@@ -116,13 +119,13 @@ class Champion:
 class Judge:
     """Takes cells through the gates.
 
-    champion, most_accurate: what they are compared with. predictions_of: called only for the last gate.
+    champion, most_accurate: what they are compared with. right_of: called only for the last gate.
     """
 
     champion: Champion | None
     most_accurate: Entry | None
     limits: Limits
-    predictions_of: PredictionsOf
+    right_of: RightOf
 
     def assess(self, entry: Entry) -> Assessment:
         """Take a cell through the gates, up to the first that it fails."""
@@ -134,7 +137,7 @@ class Judge:
         if gates[-1].passed:
             # It costs a download.
             champion = self.champion.cell if self.champion else None
-            gates.append(_accuracy(cell, champion, predictions_of=self.predictions_of, margin=self.limits.margin))
+            gates.append(_accuracy(cell, champion, right_of=self.right_of, margin=self.limits.margin))
         return replace(standing, gates=tuple(gates), judged=cell)
 
     def _keeps_accuracy(self, run: RecordedCell) -> bool:
@@ -166,7 +169,7 @@ def decide(
     champion: RecordedCell | None,
     *,
     remeasured: Collection[str] = (),
-    predictions_of: PredictionsOf,
+    right_of: RightOf,
     limits: Limits,
 ) -> Decision:
     """Assess all candidates by falling score; the first one that passes wins.
@@ -175,13 +178,13 @@ def decide(
     (`training_time.comparable`). remeasured: the run ids of those that are the champion's exported model: the newest
     replaces the champion in the comparison, and it and its other seeds do not compete. A champion that would not pass
     as a candidate any more does not stand, and its score is no bar. It stands only where its cell is among the
-    candidates, perhaps trained again. predictions_of: reads a cell's predictions from the store; called only for the
+    candidates, perhaps trained again. right_of: reads a cell's predictions from the store; called only for the
     last gate. Raises ValueError if champion and candidates cannot be compared.
     """
     entries = sorted(entries_of(cells), key=lambda entry: -entry.score.value)
     informed = [entry for entry in entries if not entry.uninformed]
     best = most_accurate(informed) if informed else None
-    judge = Judge(champion=None, most_accurate=best, limits=limits, predictions_of=predictions_of)
+    judge = Judge(champion=None, most_accurate=best, limits=limits, right_of=right_of)
     again = [cell for cell in cells if cell.run_id in remeasured]
     own, failed = None, []
     if champion is not None:
@@ -221,18 +224,17 @@ def _holds(entry: Entry, cell: RecordedCell) -> bool:
     return any(run.run_id == cell.run_id for run in entry.runs)
 
 
-def accuracy(own: Predictions, champion: Predictions, *, margin: float) -> Gate:
+def accuracy(own: npt.NDArray[np.bool_], champion: npt.NDArray[np.bool_], *, margin: float) -> Gate:
     """Fails if the whole 95% interval of the paired difference is below -margin.
 
-    Both predictions are for the same images, in the same order (`statistics.paired_difference`).
+    own, champion: which images each gets right, the same ones in the same order (`statistics.paired_difference`).
     """
-    images = len(own.predicted)
-    discordant = own.discordant(champion)
-    difference = own.correct - champion.correct
+    images, right, its = len(own), int(own.sum()), int(champion.sum())
+    discordant, difference = int((own != champion).sum()), right - its
     low, high = statistics.paired_difference(difference, discordant, images)
     reason = (
-        f"{own.correct / images:.1%} against {champion.correct / images:.1%}, 95% interval of the difference "
-        f"{100 * low:+.2f} to {100 * high:+.2f} points (one alone is right on at most {discordant} of {images} "
+        f"{right / images:.1%} against {its / images:.1%}, 95% interval of the difference "
+        f"{100 * low:+.2f} to {100 * high:+.2f} points (one alone is right on {discordant} of {images} "
         f"images), allowed {-100 * margin:+.2f}"
     )
     return Gate(name="accuracy", passed=high >= -margin, reason=reason, shortfall=-margin - high)
@@ -303,18 +305,16 @@ def _score(entry: Entry, champion: Champion | None) -> Gate:
     return Gate(name="score", passed=better, reason=reason, shortfall=-more)
 
 
-def _accuracy(
-    cell: RecordedCell, champion: RecordedCell | None, *, predictions_of: PredictionsOf, margin: float
-) -> Gate:
+def _accuracy(cell: RecordedCell, champion: RecordedCell | None, *, right_of: RightOf, margin: float) -> Gate:
     if champion is None:
         return Gate(name="accuracy", passed=True, reason=f"{cell.accuracy:.1%}, compared with no champion")
     try:
-        own = predictions_of(cell)
+        own = right_of(cell)
     except StoreError as error:
         # The other candidates are still assessed.
         return Gate(name="accuracy", passed=False, reason=f"unknown, as {error}", shortfall=math.inf)
     try:
-        its = predictions_of(champion)
+        its = right_of(champion)
     except StoreError as error:
         raise StoreError(
             f"the champion's answers are lost ({error}), so that no candidate can be compared with it: bring them "

@@ -71,8 +71,8 @@ class Candidates:
             if self.champion and self.version
             else []
         )
-        predictions_of = self.registry.predictions
-        return gates.decide(self.cells, self.champion, remeasured=again, predictions_of=predictions_of, limits=limits)
+        right_of = self.registry.right
+        return gates.decide(self.cells, self.champion, remeasured=again, right_of=right_of, limits=limits)
 
     def heading(self) -> Iterator[str]:
         """How many there are, and what to know of their figures."""

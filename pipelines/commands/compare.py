@@ -45,7 +45,7 @@ from pipelines.results.words import number_of
 from pipelines.system import runtime, terminal
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import PredictionsOf
+    from pipelines.results.recorded import RightOf
 
 MARKS = "=: its score is tied with the best. P: no other cell is as accurate, as fast and as small."
 # The columns of figures, with the rank by which a narrow table leaves them out.
@@ -62,11 +62,9 @@ COLUMNS = (
 )
 
 
-def text(
-    comparison: Comparison, predictions_of: PredictionsOf | None = None, *, width: float = terminal.UNLIMITED
-) -> str:
+def text(comparison: Comparison, right_of: RightOf | None = None, *, width: float = terminal.UNLIMITED) -> str:
     """A comparison for a terminal of `width` columns: the shortlist, the table of all cells, and notes."""
-    listed, count = shortlist(comparison, predictions_of), len(comparison.entries)
+    listed, count = shortlist(comparison, right_of), len(comparison.entries)
     lines = [wrapped(f"{comparison.title}: {number_of(count, 'cell')}", width)]
     lines += ["", shortlist_text.text(listed, width=width), ""] if listed else []
     return "\n".join(
@@ -143,9 +141,6 @@ def _marks(entry: Entry, comparison: Comparison) -> str:
 @arguments.WIDE()
 def command(chosen: Selection, device: Device | None, into: Path | None, width: float) -> None:
     """Print the comparison of the chosen cells, or rewrite a file's tables."""
-    # It loads MLflow, which a refused argument should not wait for.
-    from pipelines.tracking.registry import Registry
-
     runtime.relax_gc()
     store = chosen.store()
     found = chosen.timed(store, device)
@@ -153,7 +148,7 @@ def command(chosen: Selection, device: Device | None, into: Path | None, width: 
     if into is not None:
         is_csv = into.suffix.lower() == ".csv"
         if is_csv:
-            content = exported.text(compare(cells), Registry(store.uri, store.client).predictions)
+            content = exported.text(compare(cells), store.right)
         else:
             content = rewrite(into.read_text(encoding="utf-8"), cells)
         into.write_text(content, encoding="utf-8")
@@ -163,9 +158,9 @@ def command(chosen: Selection, device: Device | None, into: Path | None, width: 
         return
     if found.notes:
         print("\n".join(wrapped(note, width) for note in found.notes), end="\n\n")
-    comparisons, registry = compare(cells), Registry(store.uri, store.client)
+    comparisons = compare(cells)
     for comparison in comparisons:
-        print(text(comparison, registry.predictions, width=width), end="\n\n")
+        print(text(comparison, store.right, width=width), end="\n\n")
         if marks := article.table(comparison, width=width):
             legend = "" if width == terminal.UNLIMITED else f"\n{wrapped(article.LEGEND, width)}"
             print(f"{marks}{legend}\n")

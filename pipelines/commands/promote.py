@@ -83,7 +83,7 @@ def promoted(
 
 def _shortlists(cells: Sequence[RecordedCell], registry: Registry, width: float) -> Iterator[str]:
     for comparison in compare(cells):
-        listed = shortlist(comparison, registry.predictions)
+        listed = shortlist(comparison, registry.right)
         if listed is not None:
             yield "\n" + shortlist_text.text(listed, width=width, more="a wider terminal, or `opscore compare --wide`")
 
@@ -92,9 +92,7 @@ def _unsure(winner: gates.Assessment, top: Entry | None, limits: gates.Limits, r
     """That the winner may lose more accuracy than allowed, with all its seeds, as in the shortlist, or with its own."""
     if top is None or any(run.run_id == winner.cell.run_id for run in top.runs):
         return None
-    doubts = (
-        doubt(runs, top.runs, limits.max_drop, registry.predictions) for runs in (winner.entry.runs, [winner.cell])
-    )
+    doubts = (doubt(runs, top.runs, limits.max_drop, registry.right) for runs in (winner.entry.runs, [winner.cell]))
     unsure = next(filter(None, doubts), "")
     return f"that it loses at most {points(limits.max_drop)} is {unsure}" if unsure else None
 

@@ -28,11 +28,9 @@ def command(chosen: Selection, device: Device | None, out: Path) -> None:
     """Write the report of the chosen cells."""
     # Here, because Matplotlib and MLflow take seconds to load, and a refusal should not.
     from pipelines.report.page import write
-    from pipelines.tracking.registry import Registry
 
     runtime.relax_gc()
     store = chosen.store()
-    read = Registry(store.uri, store.client).predictions
     found = chosen.timed(store, device)
     page, *figures = write(
         found.cells,
@@ -40,7 +38,7 @@ def command(chosen: Selection, device: Device | None, out: Path) -> None:
         chosen=chosen.words(device),
         options=f"{device.options if device else ''}{chosen.place}",
         on_device=found.notes,
-        predictions_of=read,
+        right_of=store.right,
     )
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
     print(f"{page}\n{len(figures)} figures as PNG in {out}")

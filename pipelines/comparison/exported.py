@@ -17,7 +17,7 @@ from pipelines.comparison.shortlist import difference, most_accurate
 from pipelines.results import columns, metrics
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import PredictionsOf
+    from pipelines.results.recorded import RightOf
     from pipelines.results.records import Verdict
 
 # Metrics of the runs as they are, by the name of the column.
@@ -78,13 +78,13 @@ def _read(row: Mapping[str, str]) -> Row:
     )
 
 
-def text(comparisons: Sequence[Comparison], predictions_of: PredictionsOf | None = None) -> str:
+def text(comparisons: Sequence[Comparison], right_of: RightOf | None = None) -> str:
     """The file: numbers with all their digits, times in ms and s, sizes in bytes, accuracies as fractions.
 
     What does not exist is empty. Seeds are averaged; `runs` are their ids in MLflow. drop, drop_high: how much less
     accurate than the most accurate cell, and its 95% bound by the paired difference (`shortlist.difference`).
     """
-    rows = [row for comparison in comparisons for row in _rows(comparison, predictions_of)]
+    rows = [row for comparison in comparisons for row in _rows(comparison, right_of)]
     # In the order in which they first occur: techniques have metrics of their own.
     names = list(dict.fromkeys(name for row in rows for name in row))
     written = io.StringIO()
@@ -94,7 +94,7 @@ def text(comparisons: Sequence[Comparison], predictions_of: PredictionsOf | None
     return written.getvalue()
 
 
-def _rows(comparison: Comparison, predictions_of: PredictionsOf | None) -> Iterator[dict[str, str]]:
+def _rows(comparison: Comparison, right_of: RightOf | None) -> Iterator[dict[str, str]]:
     learnt = [entry for entry in comparison.entries if not entry.uninformed]
     top = most_accurate(learnt) if learnt else None
     for entry in comparison.entries:
@@ -133,7 +133,7 @@ def _rows(comparison: Comparison, predictions_of: PredictionsOf | None) -> Itera
             "first": comparison.rank_acceptability.get(entry.label),
         }
         if top is not None and entry.runs[0].test_images:
-            bound = 0.0 if entry is top else -difference(entry.runs, top.runs, predictions_of).low
+            bound = 0.0 if entry is top else -difference(entry.runs, top.runs, right_of).low
             row |= {"drop": top.accuracy.value - entry.accuracy.value, "drop_high": bound}
         own = sorted({name for run in entry.runs for name in run.metrics if name.startswith(TRANSFER)})
         row |= {name.replace("/", "_"): _mean(entry, name) for name in own}

@@ -18,7 +18,7 @@ import numpy as np
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.labels import settings_of
 from pipelines.results.metrics import TIME_RATIO
-from pipelines.results.recorded import BASELINE, PredictionsOf, RecordedCell
+from pipelines.results.recorded import BASELINE, RecordedCell, RightOf
 from pipelines.results.score import ROUNDING
 from pipelines.results.statistics import Z, combined, mean_interval, paired_difference
 from pipelines.results.verdict import TOLERANCE
@@ -94,10 +94,10 @@ class Shortlist:
         return _drop(entry, self.most_accurate)
 
 
-def shortlist(comparison: Comparison, predictions_of: PredictionsOf | None = None) -> Shortlist | None:
+def shortlist(comparison: Comparison, right_of: RightOf | None = None) -> Shortlist | None:
     """The shortlist of a comparison; None where no cell may be operated.
 
-    predictions_of: reads predictions from the store, for the few cells of the list; without them, and where they are
+    right_of: reads predictions from the store, for the few cells of the list; without them, and where they are
     lost, the intervals of differences are wider.
     """
     learnt = [entry for entry in comparison.entries if not entry.uninformed]
@@ -107,7 +107,7 @@ def shortlist(comparison: Comparison, predictions_of: PredictionsOf | None = Non
     top = most_accurate(learnt)
     return Shortlist(
         most_accurate=top,
-        rows=tuple(_rows(fit, top, predictions_of)),
+        rows=tuple(_rows(fit, top, right_of)),
         smallest=_least(fit, lambda entry: entry.compressed_bytes.value),
         fastest=_least(fit, lambda entry: entry.test_ms.value),
         warnings=tuple(_warnings(fit, top, sum(not entry.feasible for entry in learnt))),
@@ -134,7 +134,7 @@ def within(allowance: float | None, drop: float) -> bool:
 class Difference:
     """Accuracy minus another's, as fractions.
 
-    low, high: the 95% interval. discordant: share of images that exactly one of the two may get right. seeds_low: the
+    low, high: the 95% interval. discordant: share of images that exactly one of the two gets right. seeds_low: the
     lower bound by the spread of the seeds alone; None for a single pair.
     """
 
@@ -144,9 +144,7 @@ class Difference:
     seeds_low: float | None
 
 
-def difference(
-    own: Sequence[RecordedCell], other: Sequence[RecordedCell], predictions_of: PredictionsOf | None
-) -> Difference:
+def difference(own: Sequence[RecordedCell], other: Sequence[RecordedCell], right_of: RightOf | None) -> Difference:
     """How much more accurate an entry is than another one.
 
     own, other: the runs of two entries on the same test images. Runs of one seed are paired, else the newest ones;
@@ -154,7 +152,7 @@ def difference(
     """
     pairs = _pairs(own, other)
     images = pairs[0][0].test_images
-    found = [_of_pair(one, two, predictions_of) for one, two in pairs]
+    found = [_of_pair(one, two, right_of) for one, two in pairs]
     differences, discordant = (np.array(values, float) for values in zip(*found, strict=True))
     low, high = paired_difference(float(differences.mean()), float(discordant.mean()), images)
     of_seeds = None
@@ -187,7 +185,7 @@ def images_for_points(accuracy: float, images: int, points: float = RESOLVABLE) 
     return Z**2 * 2 * adjusted * (1 - adjusted) / points**2
 
 
-def _rows(fit: Sequence[Entry], top: Entry, predictions_of: PredictionsOf | None) -> Iterator[Shortlisted]:
+def _rows(fit: Sequence[Entry], top: Entry, right_of: RightOf | None) -> Iterator[Shortlisted]:
     row: Shortlisted | None = None
     for allowance in ALLOWANCES:
         entry = next((one for one in fit if within(allowance, _drop(one, top))), None)
@@ -198,19 +196,19 @@ def _rows(fit: Sequence[Entry], top: Entry, predictions_of: PredictionsOf | None
             continue
         if row is not None:
             yield row
-        row = _row(entry, top, allowance, predictions_of)
+        row = _row(entry, top, allowance, right_of)
     if row is not None:
         yield row
 
 
-def _row(entry: Entry, top: Entry, allowance: float | None, predictions_of: PredictionsOf | None) -> Shortlisted:
+def _row(entry: Entry, top: Entry, allowance: float | None, right_of: RightOf | None) -> Shortlisted:
     return Shortlisted(
         allowances=(allowance,),
         entry=entry,
         drop=_drop(entry, top),
         times_smaller=top.compressed_bytes.value / entry.compressed_bytes.value,
         times_faster=_times_faster(entry, top),
-        doubt="" if allowance is None or entry is top else doubt(entry.runs, top.runs, allowance, predictions_of),
+        doubt="" if allowance is None or entry is top else doubt(entry.runs, top.runs, allowance, right_of),
     )
 
 
@@ -240,13 +238,13 @@ def doubt(
     own: Sequence[RecordedCell],
     top: Sequence[RecordedCell],
     allowance: float,
-    predictions_of: PredictionsOf | None,
+    right_of: RightOf | None,
 ) -> str:
     """That more accuracy than allowed may be lost, and how many test images would decide it; else empty."""
     images = own[0].test_images
     if not images:
         return "not sure, as the number of test images is not recorded"
-    found = difference(own, top, predictions_of)
+    found = difference(own, top, right_of)
     if -found.low <= allowance + ROUNDING:
         return ""
     loses = f"not sure on {images:,} images, where it may lose {-100 * found.low:.1f} points"
@@ -289,13 +287,13 @@ def _pairs(own: Sequence[RecordedCell], other: Sequence[RecordedCell]) -> list[t
     return [(max(own, key=newest), max(other, key=newest))]
 
 
-def _of_pair(own: RecordedCell, other: RecordedCell, predictions_of: PredictionsOf | None) -> tuple[int, int]:
-    """More right answers than another's, and the number of images that exactly one of the two may get right."""
+def _of_pair(own: RecordedCell, other: RecordedCell, right_of: RightOf | None) -> tuple[int, int]:
+    """More right answers than another's, and the number of images that exactly one of the two gets right."""
     images = own.test_images
-    if predictions_of is not None:
+    if right_of is not None:
         with suppress(StoreError):
-            one, two = predictions_of(own), predictions_of(other)
-            return one.correct - two.correct, one.discordant(two)
+            one, two = right_of(own), right_of(other)
+            return int(one.sum()) - int(two.sum()), int((one != two).sum())
     right = [round(cell.accuracy * images) for cell in (own, other)]
     # As if no image was wrong in both.
     return right[0] - right[1], min(images, 2 * images - sum(right))

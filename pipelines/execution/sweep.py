@@ -33,7 +33,7 @@ from pipelines.tracking.address import place_options
 
 if TYPE_CHECKING:
     from pipelines.comparison.shortlist import Shortlist
-    from pipelines.results.recorded import PredictionsOf, RecordedCell
+    from pipelines.results.recorded import RecordedCell
     from pipelines.tracking.sweep_run import SweepRun
 
 log = logging.getLogger("opscore")
@@ -169,8 +169,8 @@ class Sweep:
         problem = self._problem(outcomes, error)
         interrupted, failed = guard.is_interrupt(error), bool(problem or error)
         spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
-        cells, read = self._cells(outcomes), self._predictions()
-        shortlists = self._shortlists(cells, read)
+        cells = self._cells(outcomes)
+        shortlists = self._shortlists(cells)
         datasets = {cell.dataset for cell in cells}
         shown = _as_compared(outcomes, cells)
 
@@ -181,7 +181,7 @@ class Sweep:
             return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, place=self._place, width=width)])
 
         _say(f"\n{summary(terminal.columns())}\n")
-        report = self._report(cells, read)
+        report = self._report(cells)
         self._run.close(
             outcomes,
             summary=summary(terminal.UNLIMITED),
@@ -230,24 +230,21 @@ class Sweep:
             log.warning("the sweep's cells could not be read from the store: %s", error)
             return []
 
-    def _predictions(self) -> PredictionsOf:
-        from pipelines.tracking.registry import Registry
-
-        return Registry(self._run.store.uri, self._run.store.client).predictions
-
-    def _shortlists(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> dict[str, Shortlist]:
+    def _shortlists(self, cells: Sequence[RecordedCell]) -> dict[str, Shortlist]:
         """The fittest cells for each loss of accuracy, by the title of their comparison."""
         from pipelines.comparison.ranking import compare
         from pipelines.comparison.shortlist import shortlist
 
         try:
-            lists = {str(comparison.title): shortlist(comparison, read) for comparison in compare(cells)}
+            lists = {
+                str(comparison.title): shortlist(comparison, self._run.store.right) for comparison in compare(cells)
+            }
         except Exception as error:  # noqa: BLE001 (the outcomes matter more)
             log.warning("the shortlist could not be made: %s", error)
             return {}
         return {title: listed for title, listed in lists.items() if listed}
 
-    def _report(self, cells: Sequence[RecordedCell], read: PredictionsOf) -> Path | None:
+    def _report(self, cells: Sequence[RecordedCell]) -> Path | None:
         """The page of the report on the sweep's cells; None where there are none or the report fails."""
         if not cells:
             return None
@@ -255,7 +252,7 @@ class Sweep:
             from pipelines.report.page import write
 
             folder, chosen = self._folder / "report", f"sweep={self._run.run_id}"
-            return write(cells, folder, chosen=chosen, options=self._place, predictions_of=read)[0]
+            return write(cells, folder, chosen=chosen, options=self._place, right_of=self._run.store.right)[0]
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)
             return None

@@ -32,7 +32,7 @@ from pipelines.results.words import number_of
 from pipelines.system import fonts
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import PredictionsOf, RecordedCell
+    from pipelines.results.recorded import RecordedCell, RightOf
 
 log = logging.getLogger("opscore")
 
@@ -123,21 +123,19 @@ def write(
     chosen: str,
     options: str = "",
     on_device: Sequence[str] = (),
-    predictions_of: PredictionsOf | None = None,
+    right_of: RightOf | None = None,
 ) -> list[Path]:
     """Write the report on the cells into `folder` and return the path of the page, then those of the figures.
 
     chosen: how the cells were chosen, in words of the command. options: those of experiment, store and device, for a
-    command that shall decide as the page does. on_device: the notes of `on_device.timed`. predictions_of: as in
+    command that shall decide as the page does. on_device: the notes of `on_device.timed`. right_of: as in
     `shortlist`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     comparisons = compare(cells)
     pictures = {str(comparison.title): drawn(comparison, looks_of(comparisons)) for comparison in comparisons}
     paths = [folder / PAGE]
-    text = page(
-        comparisons, pictures, chosen=chosen, options=options, on_device=on_device, predictions_of=predictions_of
-    )
+    text = page(comparisons, pictures, chosen=chosen, options=options, on_device=on_device, right_of=right_of)
     paths[0].write_text(text, encoding="utf-8")
     for title, of_one in pictures.items():
         stem = _stem(title)
@@ -199,7 +197,7 @@ def page(
     chosen: str,
     options: str = "",
     on_device: Sequence[str] = (),
-    predictions_of: PredictionsOf | None = None,
+    right_of: RightOf | None = None,
 ) -> str:
     """The page as HTML. pictures: by the title of their comparison. The others: as of `write`."""
     environment = Environment(
@@ -217,7 +215,7 @@ def page(
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         data=_data(comparisons, all_rows),
         sections=[
-            _section(comparison, pictures[str(comparison.title)], options, predictions_of) for comparison in comparisons
+            _section(comparison, pictures[str(comparison.title)], options, right_of) for comparison in comparisons
         ],
         columns=_columns(all_rows),
         rows=all_rows,
@@ -234,13 +232,13 @@ def page(
 
 
 def _section(
-    comparison: Comparison, pictures: Sequence[Picture], options: str, predictions_of: PredictionsOf | None
+    comparison: Comparison, pictures: Sequence[Picture], options: str, right_of: RightOf | None
 ) -> dict[str, object]:
     """The values of the template for one dataset."""
     answer, *more = notes(comparison)
     return {
         "dataset": str(comparison.title),
-        "first": first_screen(comparison, shortlist(comparison, predictions_of), options),
+        "first": first_screen(comparison, shortlist(comparison, right_of), options),
         "notes": [answer, *reasons(comparison), *more],
         "dimensions": _dimensions(comparison),
         "hardware": comparison.hardware,

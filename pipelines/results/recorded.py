@@ -26,27 +26,6 @@ BASELINE = "baseline"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """An exported model's predictions on the test images: class numbers (n,), of which `correct` are right.
-
-    right: bool (n,); None where the record has no labels.
-    """
-
-    predicted: npt.NDArray[np.int64]
-    correct: int
-    right: npt.NDArray[np.bool_] | None = None
-
-    def discordant(self, other: Predictions) -> int:
-        """The images that exactly one of the two got right, both on the same images in the same order.
-
-        Without the labels, those on which they name different classes: no fewer, as both may be wrong there.
-        """
-        if self.right is None or other.right is None:
-            return int(np.count_nonzero(self.predicted != other.predicted))
-        return int(np.count_nonzero(self.right != other.right))
-
-
-@dataclass(frozen=True, kw_only=True)
 class OnDevice:
     """How a cell runs on a device: `comparison.on_device`.
 
@@ -169,5 +148,5 @@ class RecordedCell:
         )
 
 
-# Reads a cell's predictions from the store. Raises StoreError where they are lost.
-PredictionsOf = Callable[[RecordedCell], Predictions]
+# Reads from the store which test images a cell gets right: bool (n,). Raises StoreError where its files are lost.
+RightOf = Callable[[RecordedCell], npt.NDArray[np.bool_]]

@@ -19,7 +19,7 @@ from pipelines.system.errors import StoreError
 from pipelines.tracking.address import recorded_uri, sqlite_path, tracking_uri
 from pipelines.tracking.artifacts import check_database
 from pipelines.tracking.credentials import VARIABLE
-from pipelines.tracking.tags import FINGERPRINT, FOLDER, PREFIX
+from pipelines.tracking.tags import FINGERPRINT, FOLDER
 
 COLUMNS = (
     ("experiments", "artifact_location"),
@@ -233,12 +233,7 @@ def _rewrite(connection: sqlite3.Connection, moves: Mapping[Path, Path]) -> None
     connection.create_function("followed", 1, followed)
     for table, column in COLUMNS:
         connection.execute(f"UPDATE {table} SET {column} = moved({column}) WHERE {column} IS NOT moved({column})")
-    connection.execute("UPDATE tags SET value = followed(value) WHERE key IN (?, ?)", _names(FOLDER))
-
-
-def _names(tag: str) -> tuple[str, str]:
-    """A tag's name, and the one on older runs."""
-    return tag, tag.removeprefix(PREFIX)
+    connection.execute("UPDATE tags SET value = followed(value) WHERE key = ?", (FOLDER,))
 
 
 def _check_artifacts(connection: sqlite3.Connection, uri: str, home: Path, experiment: str, of_run: str | None) -> None:
@@ -253,8 +248,8 @@ def _check_artifacts(connection: sqlite3.Connection, uri: str, home: Path, exper
         return
     (cells,) = connection.execute(
         "SELECT count(*) FROM runs JOIN tags USING (run_uuid) WHERE experiment_id = ? AND status = 'FINISHED' "
-        "AND lifecycle_stage = 'active' AND key IN (?, ?)",
-        (found[0], *_names(FINGERPRINT)),
+        "AND lifecycle_stage = 'active' AND key = ?",
+        (found[0], FINGERPRINT),
     ).fetchone()
     if cells:
         raise StoreError(

@@ -35,7 +35,7 @@ def recorded(run: Run) -> RecordedCell:
     tags, inputs = run.data.tags, run.inputs.dataset_inputs if run.inputs else []
     images = {tag.value: one.dataset for one in inputs for tag in one.tags}
     test, training = images.get("testing"), images.get("training")
-    words: dict[str, Any] = {field: sys.intern(tag_names.read(tags, name)) for name, field in TAGS.items()}
+    words: dict[str, Any] = {field: sys.intern(tags.get(name, "")) for name, field in TAGS.items()}
     return RecordedCell(
         run_id=run.info.run_id,
         started=run.info.start_time,
@@ -44,7 +44,7 @@ def recorded(run: Run) -> RecordedCell:
         training_digest=training.digest if training else "",
         test_shape=_shape(test.profile or "{}") if test else (),
         training_shape=_shape(training.profile or "{}") if training else (),
-        feasible=tag_names.read(tags, "feasible") == "True",
+        feasible=tags.get("feasible") == "True",
         params={
             sys.intern(name): sys.intern(current(value) if name.endswith("_target_") else value)
             for name, value in _as_computed(run.data.params, tags).items()

@@ -13,20 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pipelines.litert.labels import labels_of
 from pipelines.litert.size import sha256
-from pipelines.results.files import LABELS, MODEL
+from pipelines.results.files import MODEL
 from pipelines.results.metrics import SCORES
-from pipelines.results.recorded import Predictions, RecordedCell
+from pipelines.results.recorded import RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError
 from pipelines.tracking import experiment, tags
 from pipelines.tracking.address import place_options, store_option
 from pipelines.tracking.client import TEXT_CHARACTERS, existing, logged_models
 from pipelines.tracking.recorded import recorded
-from pipelines.tracking.run_files import NAMES, RunFiles
+from pipelines.tracking.run_files import RunFiles
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,7 +64,7 @@ class Version:
     @property
     def sha256(self) -> str:
         """SHA-256, in hexadecimal, of the exported model that was promoted; empty where opscore did not register it."""
-        return tags.read(self.tags, SHA256)
+        return self.tags.get(SHA256, "")
 
 
 class Registry(RunFiles):
@@ -81,7 +78,6 @@ class Registry(RunFiles):
         super().__init__(client or experiment.reading_client(uri))
         self.uri = uri
         self._named = named
-        self._predictions: dict[str, Predictions] = {}
 
     def aliased(self, name: str, alias: str) -> Version | None:
         """The version with the alias; None where no version has it, or the version was deleted."""
@@ -120,40 +116,6 @@ class Registry(RunFiles):
             f"the run {version.run_id} of version {version.number}, the champion, is lost, so that nothing can be "
             f"compared with it: {restore}add --anew to the command to let the best candidate take its place"
         )
-
-    def predictions(self, cell: RecordedCell) -> Predictions:
-        """The answers of a cell's exported model to the test images. Raises StoreError where they are lost.
-
-        They are read once: a shortlist compares several cells with one.
-        """
-        if cell.run_id in self._predictions:
-            return self._predictions[cell.run_id]
-
-        correct = self.result(cell.run_id).measurement.correct
-
-        def predictions(path: Path) -> Predictions:
-            with np.load(path, allow_pickle=False) as arrays:
-                predicted = arrays["logits"].argmax(axis=1)
-                right = predicted == arrays["labels"] if "labels" in arrays else None
-            return Predictions(predicted=predicted, correct=correct, right=right)
-
-        found = self._predictions[cell.run_id] = self.read(cell.run_id, f"/{NAMES.predictions}", predictions)
-        return found
-
-    def labels(self, run_id: str) -> list[str]:
-        """The class names inside a cell's exported model. Raises StoreError where it is lost or has none."""
-
-        def read(path: Path) -> list[str]:
-            found = labels_of(path)
-            if not found:
-                raise ValueError(f"{path.name} has no {LABELS}")
-            return list(found)
-
-        return self.read(run_id, f"/{NAMES.exported_model}", read)
-
-    def exported_sha256(self, run_id: str) -> str:
-        """SHA-256, in hexadecimal, of a cell's exported model. Raises StoreError where it is lost."""
-        return sha256(self.exported_model(run_id))
 
     def promote(
         self,

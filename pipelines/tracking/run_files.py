@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.litert.labels import labels_of
+from pipelines.litert.size import sha256
+from pipelines.results.files import LABELS
 from pipelines.results.folder import CellFiles, Finished
+from pipelines.results.recorded import RecordedCell
 from pipelines.results.records import CellResult
 from pipelines.system.errors import StoreError
 from pipelines.tracking.cell_run import CELL_FOLDER
@@ -32,6 +39,12 @@ def _withheld(run_id: str, error: Exception) -> StoreError:
     return StoreError(f"the store has the files of run {run_id} but does not give them ({error})")
 
 
+def _right(path: Path) -> npt.NDArray[np.bool_]:
+    with np.load(path, allow_pickle=False) as arrays:
+        right: npt.NDArray[np.bool_] = arrays["logits"].argmax(axis=1) == arrays["labels"]
+    return right
+
+
 class RunFiles:
     """Reads the files of runs, in place where the store is on this machine. Downloads are kept as long as this object.
 
@@ -41,6 +54,7 @@ class RunFiles:
 
     def __init__(self, client: MlflowClient) -> None:
         self.client = client
+        self._right: dict[str, npt.NDArray[np.bool_]] = {}
 
     def result(self, run_id: str) -> CellResult:
         """The record of a finished cell."""
@@ -49,6 +63,30 @@ class RunFiles:
     def open(self, run_id: str) -> Finished:
         """A finished cell with all its files."""
         return self.read(run_id, "", Finished.load)
+
+    def right(self, cell: RecordedCell) -> npt.NDArray[np.bool_]:
+        """Which test images a cell's exported model gets right: bool (n,), in the dataset's order.
+
+        It is read once: a shortlist compares several cells with one.
+        """
+        if cell.run_id not in self._right:
+            self._right[cell.run_id] = self.read(cell.run_id, f"/{NAMES.predictions}", _right)
+        return self._right[cell.run_id]
+
+    def labels(self, run_id: str) -> list[str]:
+        """The class names inside a cell's exported model. Raises LostFilesError where it has none, too."""
+
+        def read(path: Path) -> list[str]:
+            found = labels_of(path)
+            if not found:
+                raise ValueError(f"{path.name} has no {LABELS}")
+            return list(found)
+
+        return self.read(run_id, f"/{NAMES.exported_model}", read)
+
+    def exported_sha256(self, run_id: str) -> str:
+        """SHA-256, in hexadecimal, of a cell's exported model."""
+        return sha256(self.exported_model(run_id))
 
     def exported_model(self, run_id: str) -> Path:
         """The exported model of a finished cell."""

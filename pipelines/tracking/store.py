@@ -112,7 +112,7 @@ class Store(RunFiles):
         """
         condition = f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and attributes.status != 'FINISHED'"
         for run in self._found(f"{condition} and attributes.start_time >= {since}", order_by=NEWEST_FIRST):
-            files = CellFiles(Path(tags.read(run.data.tags, tags.FOLDER) or "/nowhere"))
+            files = CellFiles(Path(run.data.tags.get(tags.FOLDER, "/nowhere")))
             if any(_is_of(fingerprint, path) for path in (files.result, files.build, files.trained)):
                 return files
         return None
@@ -269,7 +269,7 @@ class Store(RunFiles):
 
         there = live_run(self.client, run_id)
         if there is not None:
-            process = tags.read(there.data.tags, tags.PROCESS)
+            process = there.data.tags.get(tags.PROCESS, "")
             if there.info.status == "RUNNING" and not _is_dead(there):
                 raise StoreError(f"its run {run_id} is still being recorded by the process {process}: let it finish")
         opened_id = run_id if there else None
@@ -291,7 +291,8 @@ class Store(RunFiles):
     def failure(self, parent: str, fingerprint: str) -> str | None:
         """Why the cell with this fingerprint failed in the sweep `parent`; None if it did not."""
         condition = f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and tags.`{PARENT}` = '{parent}'"
-        run = self._newest(f"{condition} and attributes.status = 'FAILED'")
+        condition += " and attributes.status = 'FAILED'"
+        run = next(self._found(condition, order_by=NEWEST_FIRST, page=1), None)
         return run.data.tags.get("failure", "no reason is recorded") if run else None
 
     def started(self, run_id: str) -> int:
@@ -315,7 +316,7 @@ class Store(RunFiles):
         closed = 0
         for run in list(self._found(f"attributes.status = 'RUNNING' and tags.`{tags.PROCESS}` != ''")):
             if _is_dead(run):
-                process = tags.read(run.data.tags, tags.PROCESS)
+                process = run.data.tags[tags.PROCESS]
                 self._end(run, "KILLED", f"the process that worked on it ({process}) ended without closing it")
                 closed += 1
         self.claims.clear_dead()
@@ -338,36 +339,27 @@ class Store(RunFiles):
         self.client.set_tag(run.info.run_id, "failure", reason[:TEXT_CHARACTERS])
         self.client.set_terminated(run.info.run_id, status)
 
-    def _newest(self, condition: str) -> Run | None:
-        """The newest run of this version that meets the condition; where there is none, the newest older one."""
-        for one in tags.filters(condition):
-            runs = self.client.search_runs([self.experiment_id], one, order_by=list(NEWEST_FIRST), max_results=1)
-            if runs:
-                return runs[0]
-        return None
-
     def _found(self, condition: str, *, order_by: Sequence[str] = (), page: int = 1000) -> Iterator[Run]:
-        """The runs that meet the condition, read page by page, those of older versions last.
+        """The runs that meet the condition, read page by page.
 
-        condition: with the names of tags as `tags.filters` takes them. page: its number of runs. Larger pages cost
-        memory here and on the server; with smaller ones the store sorts all runs more often.
+        page: its number of runs. Larger pages cost memory here and on the server; with smaller ones the store sorts all
+        runs more often.
         """
-        for one in tags.filters(condition):
-            token = None
-            while True:
-                found = self.client.search_runs(
-                    [self.experiment_id], one, max_results=page, order_by=list(order_by), page_token=token
-                )
-                yield from found
-                token = found.token
-                if not token:
-                    break
+        token = None
+        while True:
+            found = self.client.search_runs(
+                [self.experiment_id], condition, max_results=page, order_by=list(order_by), page_token=token
+            )
+            yield from found
+            token = found.token
+            if not token:
+                break
 
 
 def _is_dead(run: Run) -> bool:
     """Whether the process that works on an open run has ended, on this machine or, by its heartbeat, on another."""
-    beat = float(tags.read(run.data.tags, tags.HEARTBEAT) or run.info.start_time / 1e3)
-    return is_dead(tags.read(run.data.tags, tags.PROCESS), beat)
+    beat = float(run.data.tags.get(tags.HEARTBEAT, run.info.start_time / 1e3))
+    return is_dead(run.data.tags.get(tags.PROCESS, ""), beat)
 
 
 def _is_of(fingerprint: str, path: Path) -> bool:

@@ -3,13 +3,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pipelines.champion import gates
 from pipelines.comparison.training_time import comparable
 from pipelines.results.metrics import SCORE
-from pipelines.results.recorded import Predictions, RecordedCell
+from pipelines.results.recorded import RecordedCell
 from pipelines.system.errors import StoreError
+from tests.comparison.recorded import answers
 
 PROFILE = {
     "score.test_time": "0.25",
@@ -52,19 +54,12 @@ def cell(run_id: str, score: float, *, feasible: bool = True, **changed: object)
     return replace(made, **changed)  # type: ignore[arg-type]
 
 
-def predictions(correct: int, *, differing: int = 0) -> Predictions:
-    """Of 1,000 images, `correct` are right; `differing` predictions are not those of `predictions(...)` with 0."""
-    predicted = np.zeros(IMAGES, np.int64)
-    predicted[:differing] = 1
-    return Predictions(predicted=predicted, correct=correct)
-
-
-def no_predictions(_: RecordedCell) -> Predictions:
-    raise AssertionError("no predictions are needed")
+def no_answers(_: RecordedCell) -> npt.NDArray[np.bool_]:
+    raise AssertionError("no answers are needed")
 
 
 def decided(
-    cells: list[RecordedCell], champion: RecordedCell | None, given: dict[str, Predictions] | None = None
+    cells: list[RecordedCell], champion: RecordedCell | None, given: dict[str, npt.NDArray[np.bool_]] | None = None
 ) -> gates.Decision:
     known = given or {}
     return gates.decide(
@@ -72,7 +67,7 @@ def decided(
         champion,
         # The same file has the same fingerprint.
         remeasured=[one.run_id for one in cells if champion and one.fingerprint == champion.fingerprint],
-        predictions_of=lambda one: known.get(one.run_id, predictions(900)) if known else predictions(900),
+        right_of=lambda one: known.get(one.run_id, answers(900)) if known else answers(900),
         limits=LIMITS,
     )
 
@@ -106,7 +101,7 @@ def test_a_lead_that_may_be_chance_does_not_replace_champion() -> None:
 
 def test_next_best_wins_where_the_best_lost_accuracy() -> None:
     cells = [cell("old", 60), cell("small", 70), cell("new", 65)]
-    given = {"old": predictions(950), "small": predictions(800, differing=200), "new": predictions(945, differing=20)}
+    given = {"old": answers(950), "small": answers(800, beside=950), "new": answers(945, beside=950, differing=21)}
     decision = decided(cells, cells[0], given)
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
     (refused,) = decision.misses
@@ -118,12 +113,12 @@ def test_the_champion_remains_if_it_is_the_best_candidate() -> None:
         [cell("old", 60), cell("b", 50)],
         cell("old", 60),
         remeasured=["old"],
-        predictions_of=no_predictions,
+        right_of=no_answers,
         limits=LIMITS,
     )
     assert decision.winner is None and decision.stands
     # A champion that is no candidate does not count as a winner.
-    assert not gates.decide([cell("b", 50)], cell("old", 60), predictions_of=no_predictions, limits=LIMITS).stands
+    assert not gates.decide([cell("b", 50)], cell("old", 60), right_of=no_answers, limits=LIMITS).stands
 
 
 def test_equal_fingerprint_is_the_champion_remeasured() -> None:
@@ -160,8 +155,9 @@ def test_a_champion_that_breaks_new_budgets_does_not_remain() -> None:
 def test_accuracy_gate_needs_the_whole_interval_beyond_margin(
     own: int, champion: int, differing: int, passed: bool
 ) -> None:
-    gate = gates.accuracy(predictions(own, differing=differing), predictions(champion), margin=0.01)
+    gate = gates.accuracy(answers(own, beside=champion, differing=differing), answers(champion), margin=0.01)
     assert gate.passed is passed
+    assert f"one alone is right on {differing} of 1000 images" in gate.reason
     assert (gate.shortfall > 0) is not passed
 
 
@@ -174,7 +170,7 @@ def test_misses_are_ordered_by_gate_and_shortfall() -> None:
         cell("close", 59, params=budget),
         cell("closer", 59.5, params=budget),
     ]
-    decision = gates.decide(cells, cell("old", 60, params=budget), predictions_of=no_predictions, limits=LIMITS)
+    decision = gates.decide(cells, cell("old", 60, params=budget), right_of=no_answers, limits=LIMITS)
     assert [one.cell.run_id for one in decision.misses] == ["closer", "close", "near", "far"]
     assert decision.misses[-1].gates[-1].reason == "score.max_size_mb missed by a factor of 8"
 
@@ -182,16 +178,16 @@ def test_misses_are_ordered_by_gate_and_shortfall() -> None:
 def test_lost_files_disqualify_a_cell_but_not_the_champion() -> None:
     lost = cell("lost", 70)
 
-    def known(one: RecordedCell) -> Predictions:
+    def known(one: RecordedCell) -> npt.NDArray[np.bool_]:
         if one is lost:
             raise StoreError("its files are lost")
-        return predictions(900)
+        return answers(900)
 
-    decision = gates.decide([lost, cell("new", 65)], cell("old", 60), predictions_of=known, limits=LIMITS)
+    decision = gates.decide([lost, cell("new", 65)], cell("old", 60), right_of=known, limits=LIMITS)
     assert decision.winner is not None and decision.winner.cell.run_id == "new"
     assert decision.misses[0].gates[-1].reason == "unknown, as its files are lost"
     with pytest.raises(StoreError):
-        gates.decide([cell("new", 75)], lost, predictions_of=known, limits=LIMITS)
+        gates.decide([cell("new", 75)], lost, right_of=known, limits=LIMITS)
 
 
 def test_a_missed_accuracy_budget_is_named() -> None:
@@ -286,7 +282,7 @@ def test_a_drop_of_exactly_max_drop_is_allowed(max_drop: float, winner: str) -> 
     # 0.9 - 0.88 is more than 0.02 in floating point.
     cells = [with_accuracy("a", 70, 0.88), with_accuracy("b", 60, 0.9)]
     limits = gates.Limits(max_drop=max_drop, margin=0.01)
-    decision = gates.decide(cells, None, predictions_of=lambda _: predictions(900), limits=limits)
+    decision = gates.decide(cells, None, right_of=lambda _: answers(900), limits=limits)
     assert decision.winner is not None and decision.winner.cell.run_id == winner
 
 
@@ -365,7 +361,7 @@ def test_every_seed_must_keep_budgets_and_have_learnt() -> None:
 
 def test_lucky_seed_does_not_replace_the_champion_of_its_cell() -> None:
     cells = seeds("a", (90, 95))
-    decision = gates.decide(cells, cells[0], remeasured=["a0"], predictions_of=no_predictions, limits=LIMITS)
+    decision = gates.decide(cells, cells[0], remeasured=["a0"], right_of=no_answers, limits=LIMITS)
     assert decision.winner is None and decision.stands
     # Others have to beat the mean.
     found = decided([*cells, cell("b", 92)], cells[0])
@@ -376,7 +372,7 @@ def test_champion_stands_where_its_cell_was_trained_again() -> None:
     old = cell("old", 60)
     again = replace(cell("again", 55, fingerprint=old.fingerprint), name=old.name, technique=old.technique)
     # Another file, which is worse.
-    decision = gates.decide([again], old, predictions_of=no_predictions, limits=LIMITS)
+    decision = gates.decide([again], old, right_of=no_answers, limits=LIMITS)
     assert decision.winner is None and decision.stands
     assert decision.misses[0].gates[-1].reason == "55.00 dB against 60.00 dB, -5.00 dB"
 
@@ -398,8 +394,8 @@ def test_of_equally_accurate_cells_the_fittest_is_the_reference() -> None:
     assert decision.most_accurate is not None and decision.most_accurate.technique == "b"
 
 
-def test_without_a_champion_no_predictions_are_needed() -> None:
-    decision = gates.decide([cell("a", 50)], None, predictions_of=no_predictions, limits=LIMITS)
+def test_without_a_champion_no_answers_are_needed() -> None:
+    decision = gates.decide([cell("a", 50)], None, right_of=no_answers, limits=LIMITS)
     assert decision.winner is not None
 
 
@@ -412,16 +408,3 @@ def test_promoted_seed_itself_keeps_the_accuracy() -> None:
     assert decision.winner is not None
     assert decision.winner.cell.run_id == "a1"
     assert decision.winner.gates[4].reason.startswith("80.5 dB over 3 seeds")
-
-
-def test_images_that_both_get_wrong_do_not_widen_it() -> None:
-    own, champion = predictions(880, differing=200), predictions(900)
-    assert gates.accuracy(own, champion, margin=0.01).passed
-    right = np.zeros(IMAGES, bool)
-    right[:900] = True
-    other = right.copy()
-    other[880:900] = False
-    # As 880 and 900 with 20 discordant images: -1.996 +- 0.895 points.
-    gate = gates.accuracy(replace(own, right=other), replace(champion, right=right), margin=0.01)
-    assert not gate.passed
-    assert "one alone is right on at most 20 of 1000 images" in gate.reason

@@ -2,6 +2,9 @@
 
 import math
 
+import numpy as np
+import numpy.typing as npt
+
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.results.metrics import TRAIN_RATIO, TRAIN_RATIO_HIGH, TRAIN_RATIO_LOW
 from pipelines.results.recorded import RecordedCell
@@ -96,3 +99,20 @@ def recorded(
 def compared(*cells: RecordedCell) -> Comparison:
     (comparison,) = compare(cells)
     return comparison
+
+
+def answers(
+    right: int, images: int = 1000, *, beside: int | None = None, differing: int | None = None
+) -> npt.NDArray[np.bool_]:
+    """The first `right` of the images got right.
+
+    beside: so many are right for another, and exactly one of the two gets `differing` images right; as few as possible
+    by default.
+    """
+    found: npt.NDArray[np.bool_] = np.arange(images) < (right if beside is None else beside)
+    if beside is not None:
+        gained = ((abs(right - beside) if differing is None else differing) + right - beside) // 2
+        found[: beside + gained - right] = False
+        found[beside : beside + gained] = True
+    assert found.sum() == right
+    return found

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pipelines.comparison import shortlist_text
@@ -15,9 +16,9 @@ from pipelines.comparison.shortlist import (
     images_to_tell,
     shortlist,
 )
-from pipelines.results.recorded import Predictions, RecordedCell
+from pipelines.results.recorded import RecordedCell
 from pipelines.system.errors import StoreError
-from tests.comparison.recorded import compared, recorded
+from tests.comparison.recorded import answers, compared, recorded
 
 IMAGES = 10_000
 
@@ -102,23 +103,17 @@ def test_rows_equal_those_of_trying_all_cells(seed: int) -> None:
     assert all(one.entry is not two.entry for one, two in zip(found.rows, found.rows[1:], strict=False))
 
 
-def answers(right: int, differing: int, images: int) -> Predictions:
-    predicted = np.zeros(images, np.int64)
-    predicted[:differing] = 1
-    return Predictions(predicted=predicted, correct=right)
-
-
 def test_interval_of_a_drop_by_hand() -> None:
     own, top = cell("quantize_int8", 0.88, 1.0, images=1000), cell("baseline", 0.9, 4.0, images=1000)
-    known = {own.run_id: answers(880, 20, 1000), top.run_id: answers(900, 0, 1000)}
+    known = {own.run_id: answers(880, beside=900), top.run_id: answers(900)}
     # p = -20/1002, q = 22/1002: -1.996 +- 0.909 points.
     found = difference([own], [top], lambda one: known[one.run_id])
     assert (100 * found.low, 100 * found.high) == pytest.approx((-2.905, -1.087), abs=1e-3)
     assert found.discordant == 0.02
-    # Without predictions as if no image was wrong in both: 120 and 100 wrong answers.
+    # Without the answers as if no image was wrong in both: 120 and 100 wrong answers.
     assert difference([own], [top], None).discordant == pytest.approx(0.22)
 
-    def lost(_: RecordedCell) -> Predictions:
+    def lost(_: RecordedCell) -> npt.NDArray[np.bool_]:
         raise StoreError("its files are lost")
 
     assert difference([own], [top], lost) == difference([own], [top], None)
@@ -128,8 +123,9 @@ def test_seeds_are_paired_and_widen_the_interval() -> None:
     top = [cell("baseline", accuracy, 4.0, seed=n) for n, accuracy in enumerate((0.90, 0.91, 0.92))]
     own = [cell("quantize_int8", accuracy, 1.0, seed=n) for n, accuracy in enumerate((0.89, 0.90, 0.91))]
 
-    def known(one: RecordedCell) -> Predictions:
-        return answers(round(IMAGES * one.accuracy), 200 if one.technique == "quantize_int8" else 0, IMAGES)
+    def known(one: RecordedCell) -> npt.NDArray[np.bool_]:
+        right, its = round(IMAGES * one.accuracy), round(IMAGES * top[int(one.seed)].accuracy)
+        return answers(right, IMAGES, beside=its, differing=0 if one in top else max(200, its - right))
 
     agreeing = difference(own, top, known)
     # Every pair loses one point: the interval is that of the images.
@@ -137,7 +133,7 @@ def test_seeds_are_paired_and_widen_the_interval() -> None:
     scattered = [cell("quantize_int8", accuracy, 1.0, seed=n) for n, accuracy in enumerate((0.91, 0.90, 0.89))]
     found = difference(scattered, top, known)
     # Differences of 0.01, -0.01, -0.03: mean -0.01, standard error 0.0115, t of two degrees 4.30: 4.97 points. The
-    # images add 0.28 points for 200 of 10,000 in quadrature, which is 4.98.
+    # images add 0.30 points for 233 of 10,000 in quadrature, which is 4.98.
     assert found.seeds_low == pytest.approx(-0.0597, abs=1e-4)
     assert (found.low, found.high) == pytest.approx((-0.0598, 0.0398), abs=1e-4)
     assert "its seeds differ so much" in doubt(scattered, top, 0.02, known)

@@ -213,21 +213,18 @@ def test_only_runs_of_dead_processes_are_closed(store: Store) -> None:
     processes = {"dead": dead_process(), "alive": process_id(), "elsewhere": ELSEWHERE}
     now, long_ago = str(time.time()), str(time.time() - 3600)
 
-    def opened(process: str, heartbeat: str, prefix: str = tags.PREFIX) -> str:
-        named = {f"{prefix}process": process, f"{prefix}heartbeat": heartbeat}
+    def opened(process: str, heartbeat: str) -> str:
+        named = {tags.PROCESS: process, tags.HEARTBEAT: heartbeat}
         run_id: str = client.create_run(store.experiment_id, tags=named).info.run_id
         return run_id
 
     runs = {name: opened(process, now) for name, process in processes.items()}
     runs["silent"] = opened(ELSEWHERE, long_ago)
-    # As older versions named the tags.
-    runs |= {"older, dead": opened(processes["dead"], now, ""), "older, alive": opened(ELSEWHERE, now, "")}
     claim = leave(client, processes["dead"])
-    assert store.close_dead() == 3
+    assert store.close_dead() == 2
     states = {name: client.get_run(run_id) for name, run_id in runs.items()}
     assert {name: run.info.status for name, run in states.items()} == {
         "dead": "KILLED", "alive": "RUNNING", "elsewhere": "RUNNING", "silent": "KILLED",
-        "older, dead": "KILLED", "older, alive": "RUNNING",
     }  # fmt: skip
     assert "ended without closing it" in states["dead"].data.tags["failure"]
     with pytest.raises(mlflow.MlflowException, match="not found"):

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -17,7 +15,6 @@ from pipelines.commands.candidates import Candidates
 from pipelines.commands.selection import Selection
 from pipelines.system.errors import StoreError
 from pipelines.tracking.registry import Registry, model_name
-from pipelines.tracking.store import Store
 from tests.conftest import small_data
 from tests.places import logged_data
 from tests.tracking.promotion import ALL, BY, NAME, Command, Copy, compared_metrics
@@ -64,31 +61,6 @@ def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, opscore: Co
     assert tags["opscore.artifact_sha256"] == hashlib.sha256(Path(exported_model).read_bytes()).hexdigest()
     version = copy.client.get_model_version(NAME, "1")
     assert str(best.info.run_name) in str(version.description) and version.run_id == best.info.run_id
-
-
-def test_runs_of_older_versions_are_found_and_promoted(copy: Copy, opscore: Command) -> None:
-    with closing(sqlite3.connect(copy.uri.removeprefix("sqlite:///"))) as database, database:
-        database.execute("UPDATE tags SET key = substr(key, length('opscore.') + 1) WHERE key LIKE 'opscore.%'")
-    run = copy.run("quantize_int8")
-    fingerprint, key = (run.data.tags[name] for name in ("fingerprint", "identity"))
-    store = Store.existing(copy.uri, "mine")
-    found = store.find(fingerprint=fingerprint, result_key=key, model="small_cnn", dataset="digits")
-    assert found == run.info.run_id
-    assert store.find(fingerprint="0" * 64) is None
-    (cell,) = [one for one in store.finished_cells("digits") if one.run_id == run.info.run_id]
-    assert cell.fingerprint == fingerprint and cell.majority and cell.delegation
-    assert len(store.finished_cells(condition="tags.model = 'small_cnn'")) == 5
-    assert "3 cells" in opscore("compare", "experiment=mine", ALL)
-    opscore("promote", ALL)
-    # A version of an older version, too.
-    with closing(sqlite3.connect(copy.uri.removeprefix("sqlite:///"))) as database, database:
-        database.execute(
-            "UPDATE model_version_tags SET key = substr(key, length('opscore.') + 1) WHERE key LIKE 'opscore.%'"
-        )
-    assert "Nothing to do: version 1" in opscore("promote", ALL)
-    registry = Registry(copy.uri)
-    version = registry.aliased(NAME, "champion")
-    assert version is not None and version.sha256 == registry.exported_sha256(version.run_id)
 
 
 def test_a_persons_description_of_the_model_stays(copy: Copy, opscore: Command) -> None:
