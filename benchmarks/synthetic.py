@@ -60,9 +60,10 @@ BEGUN_MS = 1_767_225_600_000  # 2026-01-01
 
 @dataclass(frozen=True, kw_only=True)
 class MadeUp:
-    """A cell as its run would hold it."""
+    """A cell as its run would hold it. baseline: the fingerprint of its baseline, empty where it is one."""
 
     run_id: str
+    baseline: str
     started: int
     result: CellResult
     params: dict[str, str]
@@ -91,6 +92,7 @@ class MadeUp:
             "technique": result.technique,
             "seed": str(result.seed),
             "opscore.fingerprint": result.fingerprint,
+            **({"opscore.baseline": self.baseline} if self.baseline else {}),
             "feasible": str(result.feasible),
             "hardware": hardware_name(result.hardware),
             "precision": "float32",
@@ -103,10 +105,12 @@ def cells(number: int) -> Iterator[MadeUp]:
     score = OperationalScore(accuracy=2, size=0.5, test_time=0.25, train_time=0.25)
     params = {name: _params(*name) for name in NAMES}
     for at in range(number):
-        name = NAMES[at % len(NAMES)]
+        name = model, dataset, technique = NAMES[at % len(NAMES)]
+        baseline = at - at % len(NAMES) + NAMES.index((model, dataset, "baseline"))
         result = _result(f"{at:064x}", name, score, rng)
         yield MadeUp(
             run_id=f"{at:032x}",
+            baseline="" if technique == "baseline" else f"{baseline:064x}",
             started=BEGUN_MS + 60_000 * at,
             result=result,
             params=params[name] | {"training.learning_rate": f"{0.0001 * (1 + at // len(NAMES)):g}"},

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
-from omegaconf import OmegaConf, read_write
+from omegaconf import OmegaConf
 
-from pipelines.cells.targets import MOVED, current
 from pipelines.system import checks
 from pipelines.system.places import CHECKOUT, PACKAGE
 
@@ -86,20 +85,12 @@ def check_names(config: DictConfig) -> None:
 def check_fields(config: DictConfig) -> None:
     """Raise ValueError where a part of a cell has a field that its class lacks, or lacks one."""
     for group in GROUPS:
-        _check_present(group, config[group])
-
-
-def _check_present(group: str, node: Any) -> None:
-    """`_check_node`, after the present name of its class has taken the place of a former one."""
-    if node.get("_target_") in MOVED:
-        with read_write(node):
-            node["_target_"] = current(node["_target_"])
-    _check_node(group, node)
+        _check_node(group, config[group])
 
 
 def instantiated(group: str, node: Any) -> Any:
     """The object of a group's values. Raises ValueError with one sentence where they do not make one."""
-    _check_present(group, node)
+    _check_node(group, node)
     base = next((kind for kind, name in _own_names().items() if name == group), None)
     if base and not node.get("_target_"):
         raise ValueError(

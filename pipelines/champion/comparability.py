@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.comparison.groups import by_conditions, conditions, differing
-from pipelines.results.metrics import CHANCE
 from pipelines.results.words import listed, number_of
 
 if TYPE_CHECKING:
@@ -27,11 +26,8 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
     what = listed(dict.fromkeys(map(_what, names)))
     own, other = conditions(champion), conditions(cell)
     values = [
-        f"{'' if name in _WORDS else f'{name} '}{own.get(name, 'null')} and {other.get(name, 'null')}"
-        for name in names
-        if name != "timed"
+        f"{'' if name in _WORDS else f'{name} '}{own.get(name, 'null')} and {other.get(name, 'null')}" for name in names
     ]
-    listing = f" ({'; '.join(values)})" if values else ""
     # Another machine reuses the champion's cell.
     mend = (
         _ONE_DEVICE
@@ -39,8 +35,9 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
         else "run its cell again with their settings, choose such candidates by --filter"
     )
     raise ValueError(
-        f"the champion, {champion.name} of run {champion.run_id}, and the candidates were {what}{listing} and "
-        f"cannot be compared: {mend}, or add --anew to the command to replace it by the best candidate"
+        f"the champion, {champion.name} of run {champion.run_id}, and the candidates were {what} "
+        f"({'; '.join(values)}) and cannot be compared: {mend}, or add --anew to the command to replace it by the "
+        "best candidate"
     )
 
 
@@ -73,7 +70,7 @@ def check_comparable(
     mends = [f"choose some of them with {' or '.join(shown)}"] if shown else []
     mends += [] if of_one_sweep else ["choose a sweep with --sweep last, or --sweep and the id of its run"]
     mends += [_ONE_DEVICE] if "hardware" in names else []
-    mends = mends or ["run the older ones again with resume=false"]
+    mends = mends or ["run them again with one of their profiles"]
     raise ValueError(f"the {len(cells)} cells were {what} and cannot be compared: {', or '.join(mends)}")
 
 
@@ -86,21 +83,16 @@ def _what(name: str) -> str:
     return {
         "images": "tested on different images",
         "hardware": "measured on different machines",
-        "timed": "timed in two ways, by an older version and by this one",
     }.get(name, "")
 
 
 def _filter(names: Sequence[str], cell: RecordedCell) -> str:
     """The condition, in MLflow's syntax, that chooses a cell's group by the names in which groups differ; or empty."""
-    # No filter finds runs without a metric.
-    if "timed" in names and not cell.is_in_bursts:
-        return ""
     known = {
         "images": f'dataset.digest = "{cell.digest}"',
         "hardware": f'tags.hardware = "{cell.hardware}"',
-        "timed": f'metrics."{CHANCE}" >= 0',
     }
-    # Nor runs without a parameter, as cells of an older version may be.
+    # No filter finds runs without a parameter, as where their score is a class of one's own.
     if any(name not in known and name != "count" and name not in cell.params for name in names):
         return ""
     own = [known.get(name, f'params."{name}" = "{cell.params.get(name)}"') for name in names if name != "count"]

@@ -16,15 +16,13 @@ from pathlib import Path
 
 import click
 
-from pipelines.cells.cell import Cell
 from pipelines.cells.compose import recorded_cell
-from pipelines.cells.plan import Plan
 from pipelines.commands import arguments
-from pipelines.execution.preflight import digest_of, loaded
+from pipelines.execution.preflight import loaded
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.words import number_of
 from pipelines.system.guard import FAILURE
-from pipelines.tracking.cell_run import RunReceipt, keys_of
+from pipelines.tracking.cell_run import RunReceipt
 from pipelines.tracking.client import live_run
 from pipelines.tracking.credentials import DATABASE_PASSWORD, HTTP_PASSWORD, HTTP_USER, VARIABLE
 from pipelines.tracking.moved import address_of
@@ -68,7 +66,7 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     cell = recorded_cell(finished.files.config)
     data = loaded(cell.dataset)
     store = Store(receipt.uri, receipt.experiment, of_run=receipt.run_id if _is_there(receipt) else None)
-    have_changed = receipt.images not in ("", data.digest)
+    have_changed = receipt.images != data.digest
     if have_changed and not store.has_run(receipt.run_id):
         raise ValueError(
             f"its run is lost, and a new one needs the images of {cell.dataset.name} as they were: put them back, or "
@@ -76,8 +74,9 @@ def send(folder: Path, receipt: RunReceipt) -> str:
         )
     if not have_changed and not finished.files.folder.joinpath("figures").exists():
         figures.draw(finished, data, folder / "figures")
-    keys = _keys(receipt, finished, cell)
-    with store.resumed(receipt.run_id, cell, data, folder, keys=keys, images=receipt.images or data.digest) as run:
+    # The tags by which it is found are those that it had, not those that today's code and libraries give.
+    keys = receipt.keys | {FOLDER: str(folder.resolve())}
+    with store.resumed(receipt.run_id, cell, data, folder, keys=keys, images=receipt.images) as run:
         run.record(finished, data)
         run.record_breakdown(finished)
     return run.run_id
@@ -91,16 +90,6 @@ def _is_there(receipt: RunReceipt) -> bool:
         return live_run(reading_client(receipt.uri), receipt.run_id) is not None
     except Exception:  # noqa: BLE001 (opening the store says in a sentence what is wrong)
         return False
-
-
-def _keys(receipt: RunReceipt, finished: Finished, cell: Cell) -> dict[str, str]:
-    """The tags by which the cell is found: those that it had, not those that today's code and libraries give."""
-    folder = finished.files.folder
-    if receipt.keys:
-        return receipt.keys | {FOLDER: str(folder.resolve())}
-    # A cell of an older version.
-    plan = Plan.of(cell, digest_of)
-    return keys_of(folder, fingerprint=finished.result.fingerprint, result_key=plan.result_key, baseline=plan.baseline)
 
 
 @click.command("sync", cls=arguments.Command, help=__doc__)

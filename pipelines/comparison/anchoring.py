@@ -27,7 +27,7 @@ def anchored(cells: Sequence[RecordedCell], baselines: Iterable[RecordedCell]) -
     """The cells with test time, score, gain and feasibility by their ratio and the newest run of their baseline.
 
     baselines: of the cells, those that are not among them too; other cells may be there. A cell keeps its own time
-    where its baseline was not measured under the same conditions, or where its record is older than the ratio.
+    where its baseline was not measured under the same conditions.
     """
     others = (one for one in baselines if one.technique == BASELINE)
     groups = by_conditions({one.run_id: one for one in (*others, *cells)}.values())
@@ -43,10 +43,8 @@ def headline(cell: RecordedCell) -> dict[str, float]:
 
 
 def _anchored(cell: RecordedCell, base: RecordedCell) -> RecordedCell:
-    ratio, own_ms = cell.metrics.get(TIME_RATIO), base.metrics.get(TEST_MS)
-    if ratio is None or own_ms is None or cell.device:
-        return cell
-    moved = replace(cell, metrics=retimed(cell, test_ms=ratio * own_ms, ratio=ratio))
+    ratio = cell.metrics[TIME_RATIO]
+    moved = replace(cell, metrics=retimed(cell, test_ms=ratio * base.metrics[TEST_MS], ratio=ratio))
     before, after = keeps_budgets(cell), keeps_budgets(moved)
     return moved if before == after else replace(moved, feasible=after)
 

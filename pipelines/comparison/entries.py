@@ -231,20 +231,15 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
 
 def _factors(run: RecordedCell) -> dict[str, float]:
     metrics = run.metrics
-    found = asdict(
+    return asdict(
         factors(
             accuracy=run.accuracy,
-            chance=metrics.get(CHANCE, 0.0),
+            chance=metrics[CHANCE],
             compressed_bytes=metrics[COMPRESSED_BYTES],
             test_ms=metrics[TEST_MS],
             train_s=metrics.get(TRAIN_S, 0.0),
         )
     )
-    if CHANCE not in metrics:
-        # A cell that is older than the record of its chance.
-        weight = run.exponents["accuracy"]
-        found["accuracy"] = metrics[term_of("accuracy")] / weight if weight else 0.0
-    return found
 
 
 def _mean(values: Sequence[float]) -> Estimate:

@@ -65,8 +65,7 @@ def differing(keys: Iterable[Key]) -> set[str]:
 def conditions(cell: RecordedCell) -> dict[str, str]:
     """What must be equal for two cells to compare, by name: test images, machine, settings of measurement and score.
 
-    Latencies that were taken call by call, as by older versions, are up to a third longer than those in bursts. Numbers
-    are as text by their value: 2 and 2.0 are equal.
+    Numbers are as text by their value: 2 and 2.0 are equal.
     """
     settings = {
         name: _by_value(value)
@@ -78,7 +77,6 @@ def conditions(cell: RecordedCell) -> dict[str, str]:
         "images": cell.digest or cell.dataset,
         "count": f"{cell.test_images:,}",
         "hardware": cell.hardware,
-        "timed": "in bursts" if cell.is_in_bursts else "call by call, by an older version",
     } | settings
 
 
@@ -123,7 +121,6 @@ def _differences(key: Key, keys: Sequence[Key]) -> list[str]:
         "count": "{} test images",
         "hardware": "on {}",
         "images": "images {:.8}",
-        "timed": "timed {}",
     }
     # The number of images tells two sets apart better than a digest, if it does.
     counts = {(one["count"], one["images"]) for one in others}

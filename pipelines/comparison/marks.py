@@ -31,8 +31,6 @@ MIN_SEEDS = 3
 
 def marks_of(runs: Sequence[RecordedCell]) -> dict[str, Verdict]:
     """Better or worse than the baseline where more than half of the seeds are, else tied."""
-    if any(ACCURACY_DIFFERENCE not in run.metrics for run in runs):
-        return {}
     train = [_train_interval(run) for run in runs]
     if len(runs) >= MIN_SEEDS and all(train):
         # Repeated trainings show how far their times scatter.

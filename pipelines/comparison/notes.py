@@ -9,7 +9,6 @@ from pipelines.comparison.entries import seeds_note
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import Comparison
 from pipelines.results import columns
-from pipelines.results.words import number_of
 
 NONE_IN_BUDGET = "No cell keeps the budgets of its score profile."
 
@@ -54,12 +53,6 @@ def notes(comparison: Comparison) -> list[str]:
     trained = training_note([run for entry in comparison.entries for run in entry.runs])
     if trained:
         found.append(f"The cells were {trained}.")
-    older = [entry for entry in comparison.entries if entry.gains and not entry.marks]
-    if older:
-        found.append(
-            f"{number_of(len(older), 'cell')}, recorded before the ratios to their baselines were, cannot be marked "
-            "better or worse: the same command again measures anew, without training."
-        )
     if any(len(entry.runs) == 2 for entry in comparison.entries):
         found.append(
             "Two seeds give a single difference, so intervals over them are very wide: run three or more, for example "

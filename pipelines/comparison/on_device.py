@@ -97,7 +97,7 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
         elif base is None:
             missing[f"the baseline has no figures there ({cell.name})"] += 1
         else:
-            ratio = _relative(own, chosen[base.run_id], known[base.run_id], device.threads)
+            ratio = _relative(own, chosen[base.run_id], device.threads)
             found.append(_moved(cell, own, known[cell.run_id], ratio, device))
     if not found:
         raise ValueError(f"no cell can be compared on {device}: {'; '.join(missing)}")
@@ -205,7 +205,7 @@ def _usable(one: Figures, device: Device) -> bool:
     return one.same_answers and device.runtime in (None, one.runtime) and device.threads in one.threads
 
 
-def _relative(own: Figures, base: Figures, of_base: Sequence[Figures], threads: int) -> tuple[float, float, float]:
+def _relative(own: Figures, base: Figures, threads: int) -> tuple[float, float, float]:
     """The time over the baseline's, and the bounds of the 95% prediction interval.
 
     From the ratios to what their sessions had for reference, where that is the baseline by one runtime in both.
@@ -214,19 +214,10 @@ def _relative(own: Figures, base: Figures, of_base: Sequence[Figures], threads: 
     if own is base:
         return 1.0, 1.0, 1.0
     over = own.ratio(threads)
-    if over is not None and _have_one_reference(own, base, [one for one in of_base if threads in one.threads], threads):
+    # Both are to the same file by the same runtime.
+    if over is not None and own.tags[REFERENCE] == base.tags[REFERENCE]:
         return _quotient(over, base.ratio(threads) or (1.0, 1.0, 1.0))
     return _quotient(own.p50_ms(threads), base.p50_ms(threads))
-
-
-def _have_one_reference(own: Figures, base: Figures, of_base: Sequence[Figures], threads: int) -> bool:
-    """Whether both ratios are to the same file by the same runtime."""
-    if (its := own.tags.get(REFERENCE)) and (of_baseline := base.tags.get(REFERENCE)):
-        return its == of_baseline
-    # Older sessions did not record it. It is the one without a ratio, unless a later session had another.
-    references = [one for one in of_base if one.ratio(threads) is None]
-    began = {one.tags.get(BEGAN) for one in (own, *of_base)}
-    return len(references) == 1 and (len(of_base) == 1 or len(began) == 1)
 
 
 def _quotient(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float, float]:

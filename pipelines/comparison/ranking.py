@@ -248,8 +248,7 @@ def _accuracy_change(entry: Entry, accuracies: Floats) -> Floats:
     weight = run.exponents["accuracy"]
     if not run.test_images or not weight:
         return np.zeros(len(accuracies))
-    # Cells that are older than its record: the term then varies a little less with the accuracy.
-    corrected = kappa(np.append(accuracies, entry.accuracy.value), run.metrics.get(CHANCE, 0.0))
+    corrected = kappa(np.append(accuracies, entry.accuracy.value), run.metrics[CHANCE])
     return decibels(weight, np.log10(corrected[:-1] / corrected[-1]))
 
 

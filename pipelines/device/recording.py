@@ -17,7 +17,6 @@ import numpy as np
 from pipelines.device.results import DeviceResult
 from pipelines.device.session import Measured, raw_arrays
 from pipelines.device.settings import Settings
-from pipelines.results.on_device import LITERT
 from pipelines.results.record import Record
 from pipelines.results.words import number_of
 from pipelines.system.errors import StoreError
@@ -148,12 +147,7 @@ def _load(folder: Path) -> Session:
 
 
 def _reference(content: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
-    """What a result's ratios are to, its runtime and its file; empty in sessions from before runtimes could be chosen.
-
-    hashes: SHA-256 of the session's files by label.
-    """
-    if "runtime" not in content:
-        return ""
+    """What a result's ratios are to, its runtime and its file. hashes: SHA-256 of the session's files by label."""
     label, runtime = content["reference"] or (content["label"], content["runtime"])
     return f"{runtime} {hashes[label]}"
 
@@ -164,10 +158,9 @@ def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]
     for path, content in contents.items():
         found = OnTarget(
             target=session.target,
-            # Sessions from before runtimes could be chosen have none.
-            runtime=content.get("runtime", LITERT),
-            version=content.get("version", ""),
-            precision=content.get("precision", ""),
+            runtime=content["runtime"],
+            version=content["version"],
+            precision=content["precision"],
             began=session.began,
             hardware=session.hardware,
             metrics=content["metrics"],

@@ -16,7 +16,7 @@ DENSE = "LiteRT computes with every weight: zeros and shared values make the com
 def sentences(result: CellResult) -> list[str]:
     """What slows a cell's exported model, or why it is no faster than its baseline; for most, nothing."""
     compared = result.comparison
-    time = (compared.test_time or compared.time) if compared else None
+    time = compared.test_time if compared else None
     delegation = result.delegation
     found = (outside([delegation] if delegation else []), no_faster(result.technique, time, delegation))
     return [f"{finding}." for finding in found if finding]

@@ -60,6 +60,9 @@ def metrics_of(result: CellResult) -> dict[str, float]:
     metrics: dict[str, float] = {
         ACCURACY: measured.accuracy,
         "test/top5_accuracy": measured.top5_accuracy,
+        CHANCE: measured.chance,
+        BALANCED_ACCURACY: measured.balanced_accuracy,
+        KAPPA: kappa(measured.accuracy, measured.chance),
         OWN_TRAIN_S: timing.train_s,
         "time/convert_s": timing.convert_s,
         TEST_MS: measured.p50_ms,
@@ -76,9 +79,6 @@ def metrics_of(result: CellResult) -> dict[str, float]:
     }
     if measured.p99_ms is not None:
         metrics["time/test_ms_p99"] = measured.p99_ms
-    if measured.chance is not None and measured.balanced_accuracy is not None:
-        metrics[CHANCE], metrics[BALANCED_ACCURACY] = measured.chance, measured.balanced_accuracy
-        metrics[KAPPA] = kappa(measured.accuracy, measured.chance)
     if result.majority is not None:
         metrics[MAJORITY_SHARE] = result.majority.share
         metrics[MAJORITY_P_VALUE] = result.majority.p_value

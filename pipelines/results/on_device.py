@@ -1,7 +1,6 @@
 """What `opscore measure` recorded on a cell, by device and runtime.
 
-Metrics begin with `measure/<device>/<runtime>/`. Those that were recorded before runtimes could be chosen begin with
-`measure/<device>/` and are LiteRT's.
+Metrics begin with `measure/<device>/<runtime>/`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 PREFIX = "measure"
-# The runtime that cells are measured with, and that of figures whose names have none.
+# The runtime that cells are measured with.
 LITERT = "litert"
 # The names of figures below `measure/<device>/<runtime>/` that are read again, some by the number of threads.
 VALID, AGREEMENT, AGREEMENT_CHANGED = "valid", "agreement", "agreement_changed"
@@ -53,7 +52,7 @@ class Figures:
 
     def is_reliable(self, threads: int) -> bool:
         """Whether the session found no reason why the times with so many threads do not count."""
-        return bool(self.metrics.get(by_threads(VALID, threads), self.metrics.get(VALID, 1.0)))
+        return bool(self.metrics.get(by_threads(VALID, threads), 1.0))
 
     @property
     def same_answers(self) -> bool:
@@ -125,6 +124,4 @@ def least(times: Mapping[Key, float], key: Callable[[Key], tuple[Any, ...]]) -> 
 def _place(name: str) -> tuple[tuple[str, str] | None, str]:
     """Device and runtime of a metric's or a tag's name, None for another's; and its last part."""
     first, *rest = name.split("/")
-    if first != PREFIX or len(rest) not in (2, 3):
-        return None, name
-    return (rest[0], rest[1] if len(rest) == 3 else LITERT), rest[-1]
+    return ((rest[0], rest[1]), rest[2]) if first == PREFIX and len(rest) == 3 else (None, name)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from pipelines.results.metrics import (
     ACCURACY,
-    CHANCE,
     MAJORITY_P_VALUE,
     MAJORITY_SHARE,
     OWN_TRAIN_S,
@@ -102,11 +101,6 @@ class RecordedCell:
     def accuracy(self) -> float:
         """The fraction of test images that it gets right."""
         return self.metrics[ACCURACY]
-
-    @property
-    def is_in_bursts(self) -> bool:
-        """Whether its latency was taken in bursts; older records, which lack the chance too, took it call by call."""
-        return CHANCE in self.metrics
 
     @property
     def test_images(self) -> int:

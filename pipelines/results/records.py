@@ -32,9 +32,8 @@ class Measurement:
     first_call_ms: float
     file_bytes: int
     compressed_bytes: int
-    # None in records that are older than these.
-    chance: float | None = None
-    balanced_accuracy: float | None = None
+    chance: float
+    balanced_accuracy: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +93,10 @@ class Comparison:
     """A cell compared with its baseline, both timed in turns.
 
     latency_ratio: undisturbed time over the baseline's. ratio_low to ratio_high: 95% prediction interval of a repeated
-    measurement, which contains the ratio of the p50. Older records have the ratio of the p50 and a narrower interval.
-    accuracy_p_value: two-sided exact McNemar test over the paired test images. train_ratio: training time over the
-    baseline's, with its interval, None if one of the two is unknown. gain: score minus the baseline's score in dB, by
-    criterion. accuracy, size, test_time, train_time, time: better, tied or worse; `time` is testing and training
-    together. Records older than the last two hold the verdict on testing in `time`.
+    measurement, which contains the ratio of the p50. accuracy_p_value: two-sided exact McNemar test over the paired
+    test images. train_ratio: training time over the baseline's, with its interval, None where one of the two is unknown
+    or they are of different machines. gain: score minus the baseline's score in dB, by criterion. accuracy, size,
+    test_time, train_time, time: better, tied or worse; `time` is testing and training together.
     """
 
     baseline_accuracy: float
@@ -111,14 +109,14 @@ class Comparison:
     ratio_high: float
     accuracy_p_value: float
     accuracy: Verdict
+    test_time: Verdict
+    train_time: Verdict | None
     time: Verdict
     size: Verdict
     gain: Terms
-    train_ratio: float | None = None
-    train_ratio_low: float | None = None
-    train_ratio_high: float | None = None
-    test_time: Verdict | None = None
-    train_time: Verdict | None = None
+    train_ratio: float | None
+    train_ratio_low: float | None
+    train_ratio_high: float | None
 
     @property
     def dimensions_improved(self) -> int:
@@ -191,10 +189,7 @@ class CellResult(Record):
     @property
     def compares_trainings(self) -> bool:
         """Whether its training time and its baseline's are known, and of the same machines as far as is known."""
-        other = self.comparison
-        known = other is not None and None not in (self.timing.train_total_s, other.baseline_train_s)
-        # A record without its machines may be older than the ratio too.
-        return known and not (other and self.timing.trained_on and other.train_ratio is None)
+        return self.comparison is not None and self.comparison.train_ratio is not None
 
     @property
     def feasible(self) -> bool:

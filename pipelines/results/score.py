@@ -194,7 +194,6 @@ class OperationalScore:
         return tuple(measured.sentence(name, limits[name]) for name in missed)
 
     def _terms(self, measurement: Measurement, *, test_ms: float, train_s: float | None) -> Terms:
-        assert measurement.chance is not None  # only records that are not scored any more lack it
         raised = factors(
             accuracy=measurement.accuracy,
             chance=measurement.chance,

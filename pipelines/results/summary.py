@@ -122,10 +122,10 @@ def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:
 def _verdict(result: CellResult, comparison: Comparison) -> str:
     """Size, test time and accuracy against the baseline's, in at most 80 columns. What is worse comes first."""
     size_ratio = result.measurement.compressed_bytes / comparison.baseline_compressed_bytes
-    time = comparison.test_time or comparison.time
+    test_time = _times(comparison.latency_ratio, comparison.test_time, ("faster", "slower", "test time tied"))
     parts = (
         (comparison.size, _times(size_ratio, comparison.size, ("smaller", "larger", "equally large"))),
-        (time, _times(comparison.latency_ratio, time, ("faster", "slower", "test time tied"))),
+        (comparison.test_time, test_time),
         (comparison.accuracy, _accuracy(result.measurement.accuracy, comparison)),
     )
     line = ", ".join(text for verdict, text in sorted(parts, key=lambda part: part[0] != "worse"))
@@ -167,7 +167,7 @@ def _dimensions(comparison: Comparison) -> str:
 def _balanced(measured: Measurement) -> str:
     """The balanced accuracy where it is another one, as on a test set with unequally many images of each class."""
     balanced = measured.balanced_accuracy
-    differs = balanced is not None and abs(balanced - measured.accuracy) >= MIN_BALANCED
+    differs = abs(balanced - measured.accuracy) >= MIN_BALANCED
     return f" ({ACCURACY.text(balanced)} balanced over the classes)" if differs else ""
 
 

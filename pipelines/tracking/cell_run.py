@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,15 +60,14 @@ class RunReceipt(Record):
     """The run of a cell's folder, in a file next to that folder.
 
     recorded: whether the run is complete. keys: the tags by which the cell is found. images: the digest of its images.
-    Both are empty in files of older versions.
     """
 
     uri: str
     experiment: str
     run_id: str
     recorded: bool
-    keys: dict[str, str] = field(default_factory=dict)
-    images: str = ""
+    keys: dict[str, str]
+    images: str
 
     @staticmethod
     def path(folder: Path) -> Path:
@@ -114,10 +113,10 @@ class CellRun:
         store: Store,
         *,
         folder: Path,
-        run_id: str | None = None,
-        tags: Mapping[str, str] | None = None,
-        keys: Mapping[str, str] | None = None,
-        images: str = "",
+        run_id: str | None,
+        tags: Mapping[str, str],
+        keys: Mapping[str, str],
+        images: str,
         monitored: bool = True,
     ) -> Iterator[CellRun]:
         """Open a run, or `run_id` again, and end it as FINISHED, FAILED with the traceback, or KILLED on an interrupt.
@@ -129,12 +128,12 @@ class CellRun:
 
         mlflow.set_system_metrics_sampling_interval(5)  # type: ignore[no-untyped-call]
         # A run that is opened again has the heartbeat of its former process.
-        all_tags = {**(tags or {}), PROCESS: process_id(), HEARTBEAT: f"{time.time():.0f}"}
+        all_tags = {**tags, PROCESS: process_id(), HEARTBEAT: f"{time.time():.0f}"}
         active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=all_tags)
         run = cls(store, active.info.run_id)
         receipt = RunReceipt(
             uri=store.uri, experiment=store.experiment, run_id=run.run_id, recorded=False,
-            keys=dict(keys or {}), images=images,
+            keys=dict(keys), images=images,
         )  # fmt: skip
         with Pulse(lambda: store.client.set_tag(run.run_id, HEARTBEAT, f"{time.time():.0f}")):
             try:

@@ -6,7 +6,7 @@ the owner's process and heartbeat. A process that finds the owner dead creates t
 process can do.
 
 The entry is a prompt and not a model, so that MLflow does not list it among the models. Prompts and models share their
-names, so a claim of an older version, which is a model, excludes one of this version too.
+names.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pipelines.tracking.liveness import DEAD_AFTER_S, Pulse, is_dead, is_gone, p
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import Prompt, RegisteredModel
+    from mlflow.entities.model_registry import Prompt
 
 PREFIX = "opscore-claim-"
 DESCRIPTION = "opscore is training a model, and deletes this entry afterwards. It is no prompt and has no versions."
-# Tags of a claim, under the names by which older versions read them too.
+# Tags of a claim.
 PROCESS, HEARTBEAT = "process", "heartbeat"
 
 
@@ -92,10 +92,9 @@ class Claims:
 
         # Another process may have found the owner dead and deleted it. If the store does not answer, one will later.
         with suppress(MlflowException):
-            # A model of an older version too.
             self._client.delete_prompt(name)
 
-    def _is_dead(self, entry: Prompt | RegisteredModel) -> bool:
+    def _is_dead(self, entry: Prompt) -> bool:
         if is_gone(entry.tags.get(PROCESS, "")):
             return True
         heartbeat, now = entry.tags.get(HEARTBEAT, ""), time.monotonic()
@@ -105,11 +104,9 @@ class Claims:
             return False
         return now - since > DEAD_AFTER_S
 
-    def _entries(self, prefix: str) -> Sequence[Prompt | RegisteredModel]:
-        named = f"name LIKE '{prefix}%'"
+    def _entries(self, prefix: str) -> Sequence[Prompt]:
         try:
-            # Those of older versions are models.
-            return [*self._client.search_prompts(named), *self._client.search_registered_models(named)]
+            return list(self._client.search_prompts(f"name LIKE '{prefix}%'"))
         except Exception:
             # While the store did not answer, no heartbeat could be seen.
             self._seen.clear()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.results.on_device import BEGAN, HARDWARE, INVALID, LITERT, PRECISION, PREFIX, REFERENCE, VERSION
+from pipelines.results.on_device import BEGAN, HARDWARE, INVALID, PRECISION, PREFIX, REFERENCE, VERSION
 from pipelines.system.errors import StoreError
 from pipelines.tracking.client import TEXT_CHARACTERS, live_run
 
@@ -73,8 +73,7 @@ def _record(client: MlflowClient, run_id: str, found: OnTarget) -> bool:
     client.log_artifacts(run_id, str(found.folder), place)
     values = {f"{place}/{name}": value for name, value in found.metrics.items()}
     # MLflow deletes no metric, so one that only an earlier session had, perhaps a 99th percentile, becomes NaN.
-    older = f"{PREFIX}/{found.target}" if found.runtime == LITERT else place
-    outdated = [name for name in recorded.metrics if name.rpartition("/")[0] in (place, older) and name not in values]
+    outdated = [name for name in recorded.metrics if name.rpartition("/")[0] == place and name not in values]
     values |= dict.fromkeys(outdated, math.nan)
     tags = {
         BEGAN: str(found.began),
@@ -82,7 +81,8 @@ def _record(client: MlflowClient, run_id: str, found: OnTarget) -> bool:
         HARDWARE: json.dumps(found.hardware),
         VERSION: found.version,
         PRECISION: found.precision,
-    } | ({REFERENCE: found.reference} if found.reference else {})
+        REFERENCE: found.reference,
+    }
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, found.began * 1000, found.began) for name, value in values.items()],

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cells.targets import current
 from pipelines.results.on_device import PREFIX
 from pipelines.results.recorded import RecordedCell
 from pipelines.system.errors import StoreError
@@ -45,10 +44,7 @@ def recorded(run: Run) -> RecordedCell:
         test_shape=_shape(test.profile or "{}") if test else (),
         training_shape=_shape(training.profile or "{}") if training else (),
         feasible=tags.get("feasible") == "True",
-        params={
-            sys.intern(name): sys.intern(current(value) if name.endswith("_target_") else value)
-            for name, value in _as_computed(run.data.params, tags).items()
-        },
+        params={sys.intern(name): sys.intern(value) for name, value in _as_computed(run.data.params, tags).items()},
         metrics={sys.intern(name): value for name, value in run.data.metrics.items()},
         on_devices={name: sys.intern(value) for name, value in tags.items() if name.startswith(f"{PREFIX}/")},
         **words,
@@ -56,14 +52,8 @@ def recorded(run: Run) -> RecordedCell:
 
 
 def _as_computed(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
-    """The parameters with the precision that a setting came to on its machine: that is what tells cells apart.
-
-    Older versions recorded the setting alone, and computed in half precision only on a GPU or where it was `true`.
-    """
-    setting = params.get(_SETTING)
+    """The parameters with the precision that a setting came to on its machine: that is what tells cells apart."""
     used = tags.get("precision", "").removeprefix("mixed_")
-    if not used and (setting == "False" or (setting == "auto" and "no GPU" in tags.get("hardware", ""))):
-        used = "float32"
     if not used:
         return dict(params)
     return {name: value for name, value in params.items() if name != _SETTING} | {"training.precision": used}

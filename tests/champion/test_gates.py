@@ -26,6 +26,12 @@ METRICS = {
     "size/compressed_bytes": 80_000.0,
     "time/test_ms_p50": 0.5,
     "time/train_total_s": 10.0,
+    "test/chance": 0.1,
+    "baseline/accuracy_difference": 0.0,
+    "baseline/accuracy_p_value": 1.0,
+    "baseline/size_ratio": 1.0,
+    "baseline/time_ratio_low": 0.99,
+    "baseline/time_ratio_high": 1.01,
 }
 IMAGES = 1000
 LIMITS = gates.Limits(max_drop=0.02, margin=0.01)

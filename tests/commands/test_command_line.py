@@ -203,16 +203,6 @@ def test_searchpath_serves_a_grid(tmp_path: Path) -> None:
     assert done.stderr.startswith("opscore: none of the 2 cells can run: technique.epochs must be a whole number")
 
 
-def test_former_class_of_a_study_serves_a_grid(tmp_path: Path) -> None:
-    words = own_study(tmp_path, "seed: 0,1")
-    with (tmp_path / "own/experiment/mine.yaml").open("a") as study:
-        study.write("training:\n  _target_: pipelines.training.Training\n")
-    done = run(tmp_path, "-m", *words, "dataset=npz", "dataset.path=absent.npz")
-    assert done.stderr.startswith("opscore: none of the 2 cells can run: dataset.path must name an existing"), (
-        done.stderr
-    )
-
-
 def test_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     words = own_study(tmp_path, "technique: cluster: prune")
     for command in (words, ["-m", *words]):

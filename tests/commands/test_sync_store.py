@@ -102,7 +102,9 @@ def test_run_that_the_store_does_not_end_is_sent_later(tmp_path: Path, monkeypat
     monkeypatch.setattr(mlflow, "end_run", away)
     with (
         pytest.raises(StoreError, match=rf"has all of the cell but .*: `opscore sync {tmp_path}/cell` does, once"),
-        CellRun.opened(store, folder=tmp_path / "cell", monitored=False) as run,
+        CellRun.opened(
+            store, folder=tmp_path / "cell", run_id=None, tags={}, keys={}, images="", monitored=False
+        ) as run,
     ):
         pass
     monkeypatch.undo()

@@ -49,6 +49,8 @@ def recorded(
         }
         return known if train_s is None else known | {"train_time": -5 * math.log10(train_s)}
 
+    shared = {name: value for name, value in (params or {}).items() if name.startswith(("training.", "model."))}
+    base = f"{model} {dataset} {seed} {digest} {training} {hardware} {shared}"
     own = terms(accuracy, megabytes, test_ms, train_s)
     other = terms(0.8, 1.0, 1.0, None if train_s is None else 10.0)
     metrics = {
@@ -86,7 +88,8 @@ def recorded(
         seed=str(seed),
         feasible=feasible,
         hardware=hardware,
-        fingerprint="",
+        fingerprint=base if technique == "baseline" else f"{technique} {params} of {base}",
+        baseline="" if technique == "baseline" else base,
         digest=digest,
         training_digest=training,
         test_shape=(images, 32, 32, 3) if images else (),

@@ -18,14 +18,3 @@ def test_it_is_the_one_of_the_recorded_fingerprint() -> None:
     cell = replace(recorded("quantize_int8"), baseline="a")
     assert baselines_of([cell, *others], others)[cell.run_id].run_id == "older"
     assert baselines_of([replace(cell, baseline="lost")], others) == {}
-
-
-def test_older_record_has_the_newest_one_of_its_settings() -> None:
-    others = [
-        baseline("newest", "c", started=2, **{"measurement.threads": "2"}),
-        baseline("older", "a"),
-        baseline("wider", "d", started=3, **{"model.width": "16"}),
-        replace(baseline("other images", "e", started=4), digest="other"),
-    ]
-    cell = recorded("quantize_int8", params={"technique.samples": "100"})
-    assert baselines_of([cell], others)[cell.run_id].run_id == "newest"

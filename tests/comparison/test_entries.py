@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from pipelines.commands.compare import text
-from pipelines.comparison import article
 from pipelines.comparison.entries import entries_of, seeds_note
 from pipelines.comparison.notes import notes
 from pipelines.results.statistics import mean_share
@@ -67,17 +66,6 @@ def test_cell_shows_a_setting_that_varies_elsewhere() -> None:
     by_technique = {entry.technique: entry.settings for entry in entries_of(cells)}
     # Without it, the one of prune would read as the default.
     assert by_technique["prune"] == "training.epochs=2"
-
-
-def test_cells_older_than_the_ratios_have_no_marks() -> None:
-    older = recorded("cluster")
-    metrics = {name: value for name, value in older.metrics.items() if name != "baseline/accuracy_difference"}
-    comparison = compared(replace(older, metrics=metrics), recorded("prune"))
-    by_technique = {entry.technique: entry for entry in comparison.entries}
-    assert by_technique["cluster"].improved is None and by_technique["prune"].improved == 1
-    (sentence,) = [note for note in notes(comparison) if "recorded before" in note]
-    assert sentence.startswith("1 cell, recorded before the ratios")
-    assert article.table(comparison).count("vgg16") == 1 and "nan" not in text(comparison)
 
 
 def test_other_settings_of_training_are_named() -> None:

@@ -68,15 +68,6 @@ def test_two_contents_of_one_name_are_not_averaged_as_seeds() -> None:
     assert [len(comparison.entries[0].runs) for comparison in compare(seeds)] == [1, 1]
 
 
-def test_latencies_of_an_older_version_are_apart() -> None:
-    older = recorded("cluster")
-    del older.metrics["test/chance"]
-    assert list(titles(recorded("baseline"), older)) == [
-        "cifar10 (timed call by call, by an older version)",
-        "cifar10 (timed in bursts)",
-    ]
-
-
 def test_numbers_are_compared_by_their_value() -> None:
     # As a command line and a yaml file write them.
     cells = [recorded("baseline", params={"score.size": "1"}), recorded("cluster", params={"score.size": "1.0"})]

@@ -1,7 +1,6 @@
 """Sessions with more than one runtime, through the command."""
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -9,10 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow.entities import Metric
 
-from pipelines.commands import cli
-from pipelines.tracking.measured import OnTarget, record
 from tests.device.recorded_runs import RecordedRuns, sessions
 from tests.places import ROOT
 
@@ -192,46 +188,6 @@ def test_runs_keep_the_figures_of_each_runtime(cells: RecordedRuns, measure):
     assert {"p50_ms_1t", "ratio_1t", "agreement", "load_ms", "images_per_s_b4_1t"} <= set(own)
     assert "ratio_1t" in cells.metrics(cells.int8, "here")
     assert "ratio_1t" in cells.metrics(cells.baseline, "here", "openvino")
-
-
-@pytest.mark.slow
-def test_figures_from_before_runtimes_are_litert_s(cells: RecordedRuns, tmp_path):
-    cells.client.log_batch(cells.int8, metrics=[Metric("measure/t/p50_ms_1t", 1.0, 0, 0)])
-
-    def at(runtime: str) -> OnTarget:
-        folder = tmp_path / runtime
-        folder.mkdir()
-        metrics = {"p50_ms_1t": 2.0}
-        return OnTarget(
-            target="t",
-            runtime=runtime,
-            version="",
-            precision="",
-            began=200,
-            hardware={},
-            metrics=metrics,
-            invalid="",
-            reference="litert",
-            folder=folder,
-        )
-
-    record(cells.client, cells.int8, at("openvino"))
-    assert cells.run(cells.int8).data.metrics["measure/t/p50_ms_1t"] == 1.0
-    record(cells.client, cells.int8, at("litert"))
-    assert math.isnan(cells.run(cells.int8).data.metrics["measure/t/p50_ms_1t"])
-
-
-@pytest.mark.slow
-def test_session_from_before_runtimes_can_be_sent(cells: RecordedRuns, measure, tmp_path, monkeypatch):
-    measure(f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "target=here", "batches=none")
-    (folder,) = sessions(tmp_path)
-    for path in folder.glob("*/result.json"):
-        content = json.loads(path.read_text())
-        del content["runtime"]
-        path.write_text(json.dumps(content))
-    monkeypatch.setattr(sys, "argv", ["measure", f"send={folder}"])
-    cli.main("measure")
-    assert "p50_ms_1t" in cells.metrics(cells.int8, "here", "litert")
 
 
 @pytest.mark.parametrize(

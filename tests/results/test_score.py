@@ -44,9 +44,14 @@ def compared() -> Comparison:
         ratio_high=0.5,
         accuracy_p_value=1.0,
         accuracy="tied",
+        test_time="better",
+        train_time=None,
         time="better",
         size="better",
         gain=Terms(accuracy=0.0, size=0.0, test_time=0.0, train_time=0.0),
+        train_ratio=None,
+        train_ratio_low=None,
+        train_ratio_high=None,
     )
 
 

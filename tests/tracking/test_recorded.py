@@ -20,11 +20,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         ("auto", {"precision": "mixed_bfloat16", "hardware": CPU}, {"training.precision": "bfloat16"}),
         ("True", {"precision": "mixed_bfloat16", "hardware": CPU}, {"training.precision": "bfloat16"}),
         ("auto", {"precision": "float32", "hardware": CPU}, {"training.precision": "float32"}),
-        # Of older versions.
-        ("auto", {"hardware": CPU}, {"training.precision": "float32"}),
-        ("False", {"hardware": GPU}, {"training.precision": "float32"}),
-        ("auto", {"hardware": GPU}, {"training.mixed_precision": "auto"}),
-        ("True", {"hardware": CPU}, {"training.mixed_precision": "True"}),
     ],
 )
 def test_precision_is_what_was_computed_in(
