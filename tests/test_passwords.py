@@ -57,7 +57,12 @@ def done(
     sweep = command("run", "-m", "technique=baseline", *TINY, cwd=folder, **by_environment)
     # One recorded cell of which a server missed the end.
     (receipt,) = folder.glob("multirun/*/*/0/small_cnn-digits-baseline.run.json")
-    receipt.write_text(json.dumps(json.loads(receipt.read_text()) | {"recorded": False}))
+    missed = json.loads(receipt.read_text()) | {"recorded": False}
+    receipt.write_text(json.dumps(missed))
+    # Sent before it, one of another store, which knows no password.
+    shutil.copytree(receipt.parent, folder / "multirun/0")
+    of_another = missed | {"uri": f"sqlite:///{shutil.copy(empty_database(), folder / 'other.db')}"}
+    (folder / "multirun/0" / receipt.name).write_text(json.dumps(of_another))
     return folder, [
         sweep,
         command("run", "technique=quantize_float16", *TINY, quoted, cwd=folder),
@@ -76,7 +81,7 @@ def test_commands_reach_the_store(done: tuple[Path, list[subprocess.CompletedPro
     assert [one.returncode for one in said[:2]] == [0, 0], said[:2]
     assert said[2].returncode == 1 and "must be a finished cell" in said[2].stderr
     assert [one.returncode for one in said[3:6]] == [0, 0, 0], said[3:6]
-    assert "1 cell sent" in said[4].stdout
+    assert "2 cells sent" in said[4].stdout
     assert [one.returncode != 0 for one in said[6:]] == [True, True, True]
     assert "password authentication failed" in said[8].stderr and "PGPASSWORD" in said[8].stderr
 

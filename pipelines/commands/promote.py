@@ -19,13 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
-from typing import Any
 
 import click
 
 from pipelines.champion import gates
-from pipelines.commands import arguments, rollback, selection
+from pipelines.commands import arguments, selection
 from pipelines.commands.candidates import Candidates
 from pipelines.commands.selection import Selection
 from pipelines.comparison import shortlist_text
@@ -125,21 +123,7 @@ def _of(seeds: int) -> str:
     return f" of {seeds} seeds" if seeds > 1 else ""
 
 
-class _Promote(arguments.WordCommand):
-    """Reads `promote rollback` as `rollback`, of which it is the older form."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        """Parse the arguments. Raises MisuseError."""
-        words = [word for before, word in pairwise(["", *args]) if before not in self.valued and word[:1] != "-"]
-        if words[:1] == ["rollback"]:
-            args.remove("rollback")
-            return rollback.command.make_context(f"{info_name} rollback", args, parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
-
-
-@click.command("promote", cls=_Promote, help=__doc__)
+@click.command("promote", cls=arguments.WordCommand, help=__doc__)
 @selection.options
 @selection.on_device
 @arguments.setting(
