@@ -7,7 +7,7 @@ STORE = $$($(BIN)/python -c 'from pipelines.tracking.address import EMBEDDED_URI
 # Overrides and options: make run ARGS="model=resnet50 dataset=cifar10"
 ARGS ?=
 PORT ?= 5000
-SOURCES := pipelines tests benchmarks hydra_plugins mkdocs_hooks.py docs/images/draw.py
+SOURCES := pipelines tests benchmarks hydra_plugins handbook
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run sweep server sync ui compare report measure promote pull docs pictures site test test-fast check lint format bench clean
@@ -74,10 +74,10 @@ pull: $(VENV)/runtime ## download the champion with its model card: make pull AR
 	$(BIN)/python -m pipelines.pull $(ARGS)
 
 docs: $(VENV)/runtime ## update the generated tables of README and docs
-	$(BIN)/python -m pipelines.docs
+	$(BIN)/python -m handbook
 
 pictures: $(VENV)/runtime ## draw the pictures of README and docs: make pictures ARGS="--experiment article"
-	$(BIN)/python docs/images/draw.py $(ARGS)
+	$(BIN)/python -m handbook.pictures $(ARGS)
 
 $(VENV)/docs: $(VENV)/runtime
 	$(call install,docs)

@@ -14,15 +14,8 @@ from yaml import YAMLError
 
 from pipelines.cells.compose import instantiated
 from pipelines.models.base import Model
-from pipelines.results.tables import aligned, markdown
+from pipelines.results.tables import aligned
 from pipelines.techniques.base import Technique
-
-_PAGE = """# Which technique goes with which model
-
-`make docs` writes this page from the techniques' own checks and the values of `conf/`.
-`opscore run --info compatibility` shows it in the terminal. A cell of a pair that is refused ends
-before anything is trained, and a sweep skips it.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,26 +42,22 @@ class Compatibility:
 
     def text(self) -> str:
         """A table for the terminal, with the reasons below."""
-        notes = self._notes()
-        lines = [aligned([("", *self.models), *self._rows(notes)]), ""]
-        lines += [f"[{number}] {reason}" for reason, number in notes.items()]
+        lines = [aligned([("", *self.models), *self.rows]), ""]
+        lines += [f"[{number}] {reason}" for reason, number in self.notes.items()]
         return "\n".join(lines)
 
-    def markdown(self) -> str:
-        """The same as a page of the documentation."""
-        notes = self._notes()
-        heading = ("technique", *(f"`{model}`" for model in self.models))
-        table = markdown([heading, *((f"`{technique}`", *rest) for technique, *rest in self._rows(notes))])
-        reasons = [f"- [{number}] {reason}" for reason, number in notes.items()]
-        return "\n".join([_PAGE, table, "", *reasons, ""])
-
-    def _notes(self) -> dict[str, int]:
+    @property
+    def notes(self) -> dict[str, int]:
         """Reasons, numbered in the order of the table."""
         pairs = product(self.techniques, self.models)
         distinct = dict.fromkeys(self.reasons[pair] for pair in pairs if pair in self.reasons)
         return {reason: number for number, reason in enumerate(distinct, start=1)}
 
-    def _rows(self, notes: dict[str, int]) -> list[tuple[str, ...]]:
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """For each technique its name, and for each model `yes` or the number of the reason why not."""
+        notes = self.notes
+
         def entry(technique: str, model: str) -> str:
             reason = self.reasons.get((technique, model))
             return "yes" if reason is None else f"[{notes[reason]}]"

@@ -7,13 +7,13 @@ two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from pipelines.comparison.entries import Entry
-from pipelines.comparison.exported import Row
 from pipelines.comparison.labels import short_settings
 from pipelines.comparison.ranking import Comparison
-from pipelines.results.records import DIMENSIONS
+from pipelines.results.records import DIMENSIONS, Verdict
 from pipelines.results.tables import TextColumn, fitted
 from pipelines.results.verdict import TRAIN_SPREAD
 from pipelines.results.words import number_of
@@ -34,6 +34,24 @@ RULE = (
 # The article's techniques by our names; chains are none of them.
 QUANTIZATION = ("quantize_dynamic", "quantize_float16", "quantize_int8", "quantize_int16x8")
 CLUSTERING, TRANSFER = ("cluster",), ("transfer",)
+
+
+class _Marked(Protocol):
+    """An entry of a comparison, or a row that one was exported to.
+
+    marks: by criterion. improved: of DIMENSIONS, how many are better than the baseline's; None where nothing is known.
+    """
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def technique(self) -> str: ...
+    @property
+    def marks(self) -> Mapping[str, Verdict]: ...
+    @property
+    def improved(self) -> int | None: ...
 
 
 def table(comparison: Comparison, *, width: float = terminal.UNLIMITED) -> str:
@@ -65,7 +83,7 @@ def marks(entry: Entry) -> dict[str, str]:
     return {name: MARKS[entry.marks[name]] if name in entry.marks else "?" for name in CRITERIA}
 
 
-def claims(cells: Iterable[Entry | Row]) -> list[str]:
+def claims(cells: Iterable[_Marked]) -> list[str]:
     """Which of the article's claims hold in these cells, a sentence for each claim."""
     compared = [cell for cell in cells if cell.marks]
     return [
@@ -75,7 +93,7 @@ def claims(cells: Iterable[Entry | Row]) -> list[str]:
     ]
 
 
-def _quantization_leads(entries: Sequence[Entry | Row]) -> str:
+def _quantization_leads(entries: Sequence[_Marked]) -> str:
     quantized = [entry for entry in entries if entry.technique in QUANTIZATION]
     others = [entry for entry in entries if entry.technique in (*CLUSTERING, *TRANSFER)]
     claim = "That weight quantization is best in several dimensions"
@@ -86,7 +104,7 @@ def _quantization_leads(entries: Sequence[Entry | Row]) -> str:
             "dataset."
         )
 
-    def best(of: Sequence[Entry | Row], place: tuple[str, str]) -> int:
+    def best(of: Sequence[_Marked], place: tuple[str, str]) -> int:
         return max(entry.improved or 0 for entry in of if (entry.dataset, entry.model) == place)
 
     leads = [place for place in places if best(quantized, place) >= max(2, best(others, place))]
@@ -99,7 +117,7 @@ def _quantization_leads(entries: Sequence[Entry | Row]) -> str:
     )
 
 
-def _useful_in_two(entries: Sequence[Entry | Row], techniques: Sequence[str], name: str) -> str:
+def _useful_in_two(entries: Sequence[_Marked], techniques: Sequence[str], name: str) -> str:
     of_it = [entry for entry in entries if entry.technique in techniques]
     claim = f"That {name} is useful in two dimensions"
     if not of_it:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from pipelines.results import columns, metrics
 
 if TYPE_CHECKING:
     from pipelines.results.recorded import RightOf
-    from pipelines.results.records import Verdict
 
 # Metrics of the runs as they are, by the name of the column.
 RATIOS = {
@@ -35,47 +33,6 @@ OF_ONE_RUN = {
 # Of layer transfer.
 TRANSFER = "transfer/"
 MARK = "mark_"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """An entry as it was exported.
-
-    source: the cell of the teacher or donor, empty without one. marks, improved: as those of an entry. eligible:
-    whether it keeps its budgets and has learnt something. values: the texts of all columns, by name.
-    """
-
-    dataset: str
-    model: str
-    technique: str
-    source: str
-    marks: Mapping[str, Verdict]
-    improved: int | None
-    eligible: bool
-    values: Mapping[str, str] = field(repr=False)
-
-    def number(self, name: str) -> float:
-        """The number in a column; NaN where there is none."""
-        return float(self.values.get(name) or math.nan)
-
-
-def read(text: str) -> list[Row]:
-    """The rows of a file that `text` wrote."""
-    return [_read(row) for row in csv.DictReader(io.StringIO(text))]
-
-
-def _read(row: Mapping[str, str]) -> Row:
-    marks = {name.removeprefix(MARK): mark for name, mark in row.items() if name.startswith(MARK) and mark}
-    return Row(
-        dataset=row["dataset"],
-        model=row["model"],
-        technique=row["technique"],
-        source=row["source"],
-        marks=cast("Mapping[str, Verdict]", marks),
-        improved=int(row["improved"]) if row["improved"] else None,
-        eligible=row["feasible"] == row["learnt"] == "True",
-        values=row,
-    )
 
 
 def text(comparisons: Sequence[Comparison], right_of: RightOf | None = None) -> str:

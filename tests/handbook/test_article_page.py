@@ -12,10 +12,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipelines.comparison.exported import Row, read, text
+from handbook import article_figures
+from handbook.article_page import PAGES, ROWS, pages, rows_of, timed_together, written
+from handbook.rows import Row, read
+from pipelines.comparison.exported import text
 from pipelines.comparison.ranking import compare
-from pipelines.report import article_figures
-from pipelines.report.article_page import PAGES, ROWS, pages, rows_of, timed_together, written
 from pipelines.report.style import in_style, png
 from pipelines.results.metrics import RATIO_HIGH, RATIO_LOW, TIME_RATIO
 from pipelines.results.recorded import RecordedCell

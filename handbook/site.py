@@ -8,8 +8,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from pipelines.cells.technique_pages import technique_pages
-from pipelines.commands.reference import command_reference
+from handbook.command_reference import command_reference
+from handbook.technique_pages import technique_pages
 
 # Files of the repository by their path on the site. MkDocs makes index.html of README.md.
 ADDED = {

@@ -17,12 +17,11 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.report import article_figures
-from pipelines.report.article_page import DATASETS, rows_of
+from handbook import article_figures
+from handbook.article_page import DATASETS, ROOT, rows_of
 from pipelines.report.style import COLOURS_IN_A_FILE, in_style, png
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+IMAGES = ROOT / "docs/images"
 COLUMNS, LINES, WIDTH_PX, HEIGHT_PX = 80, 34, 1400, 740
 MAX_BYTES = 300_000
 
@@ -33,12 +32,12 @@ def main() -> None:
     rows = rows_of(ROOT)
     with in_style():
         for dataset in sorted({row.dataset for row in rows} & DATASETS.keys()):
-            (HERE / f"article-{dataset}.png").write_bytes(png(article_figures.effects(rows, dataset)))
-            (HERE / f"article-{dataset}-accuracy.png").write_bytes(png(article_figures.accuracies(rows, dataset)))
+            (IMAGES / f"article-{dataset}.png").write_bytes(png(article_figures.effects(rows, dataset)))
+            (IMAGES / f"article-{dataset}-accuracy.png").write_bytes(png(article_figures.accuracies(rows, dataset)))
     if options:
-        (HERE / "report.png").write_bytes(_report(options))
-        (HERE / "compare.svg").write_text(_terminal(["opscore", "compare", *options]))
-    sizes = {path.name: path.stat().st_size for path in HERE.iterdir() if path.suffix in (".png", ".svg")}
+        (IMAGES / "report.png").write_bytes(_report(options))
+        (IMAGES / "compare.svg").write_text(_terminal(["opscore", "compare", *options]))
+    sizes = {path.name: path.stat().st_size for path in IMAGES.iterdir() if path.suffix in (".png", ".svg")}
     print("\n".join(f"{size / 1e3:6.1f} kB  {name}" for name, size in sorted(sizes.items())))
     if sum(sizes.values()) > MAX_BYTES:
         sys.exit(f"pictures must have at most {MAX_BYTES / 1e3:g} kB together, got {sum(sizes.values()) / 1e3:g} kB")

@@ -12,21 +12,25 @@ from omegaconf import OmegaConf
 from pipelines.cells.compatibility import Compatibility, choices
 from pipelines.cells.compose import CONF, GROUPS
 from pipelines.results.tables import fill_marks, markdown
-from pipelines.system.places import CHECKOUT
 from pipelines.techniques.base import Chain, Technique
+
+_COMPATIBILITY = """# Which technique goes with which model
+
+`make docs` writes this page from the techniques' own checks and the values of `conf/`.
+`opscore run --info compatibility` shows it in the terminal. A cell of a pair that is refused ends
+before anything is trained, and a sweep skips it.
+"""
 
 
 def main() -> None:
-    """Rewrite the pages of the checkout. Raises SystemExit where opscore is installed without its sources."""
-    if CHECKOUT is None:
-        raise SystemExit("opscore: make docs must run in a checkout, got an installed package: clone the sources")
-    for path, text in written(CHECKOUT, CONF):
+    """Rewrite the pages of the checkout."""
+    for path, text in written(Path(__file__).resolve().parents[1], CONF):
         path.write_text(text)
 
 
 def written(root: Path, conf: Path) -> Iterator[tuple[Path, str]]:
     """The path and the new text of each page below `root` that has parts generated from the folder `conf`."""
-    yield root / "docs/reference/compatibility.md", Compatibility.of(conf).markdown()
+    yield root / "docs/reference/compatibility.md", compatibility_page(Compatibility.of(conf))
     for page, name, table in (
         ("docs/reference/configuration.md", "choices", choices_table(conf)),
         ("docs/reference/techniques.md", "techniques", technique_table(conf)),
@@ -40,6 +44,15 @@ def replaced(page: str, name: str, table: str) -> str:
     if count != 1:
         raise ValueError(f"the page must hold <!-- make docs: {name} --> and <!-- end --> once, got it {count} times")
     return text
+
+
+def compatibility_page(pairs: Compatibility) -> str:
+    """The whole page of docs/reference/compatibility.md."""
+    notes = pairs.notes
+    heading = ("technique", *(f"`{model}`" for model in pairs.models))
+    table = markdown([heading, *((f"`{technique}`", *rest) for technique, *rest in pairs.rows)])
+    reasons = [f"- [{number}] {reason}" for reason, number in notes.items()]
+    return "\n".join([_COMPATIBILITY, table, "", *reasons, ""])
 
 
 def choices_table(conf: Path) -> str:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from handbook.technique_pages import technique_pages
 from pipelines.cells.compose import CONF
-from pipelines.cells.technique_pages import technique_pages
 
 PAGES = technique_pages(CONF)
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from handbook.command_reference import as_markdown, command_reference
 from pipelines.commands.cli import COMMANDS
-from pipelines.commands.reference import as_markdown, command_reference
 
 
 @pytest.mark.parametrize(

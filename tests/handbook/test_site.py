@@ -13,12 +13,12 @@ import pytest
 
 pytest.importorskip("mkdocs", reason="the website needs the extra `docs`")
 
-from mkdocs_hooks import ADDED, moved, navigation
+from handbook.site import ADDED, moved, navigation
 from pipelines.cells.compose import CONF
 from pipelines.commands.cli import COMMANDS
 from tests.places import ROOT
 
-SOURCES = ("mkdocs.yml", "mkdocs_hooks.py", "docs", "conf", *sorted(set(ADDED.values()) - {"docs/index.md"}))
+SOURCES = ("mkdocs.yml", "handbook", "docs", "conf", *sorted(set(ADDED.values()) - {"docs/index.md"}))
 # Attributes whose address a browser loads without a click.
 LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
 

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from handbook.rows import Row, read
 from pipelines.comparison import article
-from pipelines.comparison.exported import Row, read
 from pipelines.results.columns import milliseconds, seconds, three_digits
 from pipelines.results.recorded import BASELINE
 from pipelines.results.tables import fill_marks, markdown
 from pipelines.results.words import number_of
-from pipelines.system.places import CHECKOUT
 
+ROOT = Path(__file__).resolve().parents[1]
 ROWS = ("docs/article.csv", "docs/article-2.csv")
 PAGES = ("docs/article.md", "docs/article-tables.md")
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
@@ -44,8 +44,7 @@ DEEP_COMPRESSION = "Han et al. 2016, arXiv:1510.00149, ImageNet"
 
 def main() -> None:
     """Rewrite the pages of the checkout."""
-    assert CHECKOUT is not None
-    for path, text in pages(CHECKOUT):
+    for path, text in pages(ROOT):
         path.write_text(text)
 
 

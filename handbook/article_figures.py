@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from pipelines.comparison.exported import Row
-from pipelines.report.article_page import DATASETS, TECHNIQUES, models, timed_together
+from handbook.article_page import DATASETS, TECHNIQUES, models, timed_together
+from handbook.rows import Row
 from pipelines.report.scatter import areas_of, ends_of, scale_times
 from pipelines.report.style import GREY, Look, heading, looks
 from pipelines.results.recorded import BASELINE

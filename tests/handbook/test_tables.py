@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from handbook.tables import choices_table, replaced, technique_table, written
 from pipelines.cells.compose import CONF
-from pipelines.cells.pages import choices_table, replaced, technique_table, written
 from tests.places import ROOT
 
 PAGES = dict(written(ROOT, CONF))

@@ -1,0 +1,4 @@
+"""Writes the parts of README and docs that come from the code or from recorded rows.
+
+It is no part of the installed package.
+"""
