@@ -3,8 +3,9 @@
 A cell passes six gates in this order and stops at the first that it fails: its technique had an effect (true of every
 finished cell, as a cell without one fails), its accuracy is significantly above that of always answering the most
 frequent class, it keeps the budgets and goals of its score profile, it gives up no more accuracy than allowed below the
-most accurate candidate, its score is better than the champion's by more than a tie, unless the champion fails one of
-these itself, and its accuracy is not significantly worse than the champion's by more than a margin.
+most accurate of the candidates and the champion, its score is better than the champion's by more than a tie, unless the
+champion fails one of these itself, and its accuracy is not significantly worse than the champion's by more than a
+margin.
 
 Seeds of a cell are taken together, as in the report: their mean score and accuracy count, and every seed must have
 learnt and keep the budgets. The seed with the best score is promoted, of those that themselves give up no more accuracy
@@ -45,8 +46,8 @@ ORDER: tuple[Name, ...] = ("effect", "learnt", "feasible", "drop", "score", "acc
 class Limits:
     """Fractions of accuracy that may be given up.
 
-    max_drop: below the most accurate candidate, by the measured accuracies. margin: below the champion, where the drop
-    counts only if its whole 95% interval is beyond.
+    max_drop: below the most accurate of candidates and champion, by the measured accuracies. margin: below the
+    champion, where the drop counts only if its whole 95% interval is beyond.
     """
 
     max_drop: float
@@ -182,14 +183,16 @@ def decide(
     last gate. Raises ValueError if champion and candidates cannot be compared.
     """
     entries = sorted(entries_of(cells), key=lambda entry: -entry.score.value)
-    informed = [entry for entry in entries if not entry.uninformed]
-    best = most_accurate(informed) if informed else None
-    judge = Judge(champion=None, most_accurate=best, limits=limits, right_of=right_of)
     again = [cell for cell in cells if cell.run_id in remeasured]
     own, failed = None, []
     if champion is not None:
         champion = max(again, key=lambda cell: cell.started, default=champion)
         (own,) = [one for one in entries if _holds(one, champion)] or entries_of([champion])
+    # What is chosen to compete must not decide what the champion is worth.
+    informed = [entry for entry in (*entries, *filter(None, [own])) if not entry.uninformed]
+    best = most_accurate(informed) if informed else None
+    judge = Judge(champion=None, most_accurate=best, limits=limits, right_of=right_of)
+    if champion is not None and own is not None:
         for entry in entries:
             if entry is not own and entry.eligible:
                 check_champion(champion, entry.runs[0])
@@ -279,11 +282,11 @@ def _feasible(cell: RecordedCell) -> Gate:
 def _drop(entry: Entry, top: Entry | None, max_drop: float) -> Gate:
     drop = top.accuracy.value - entry.accuracy.value if top else 0.0
     seeds = f" over {len(top.runs)} seeds" if top and len(top.runs) > 1 else ""
-    below = f"{100 * drop:.2f} points below {top.label}, the most accurate candidate{seeds}" if top and drop > 0 else ""
+    below = f"{100 * drop:.2f} points below {top.label}, the most accurate cell{seeds}" if top and drop > 0 else ""
     return Gate(
         name="drop",
         passed=within(max_drop, drop),
-        reason=f"{entry.accuracy.value:.1%}, {below or 'the most accurate candidate'}; allowed {100 * max_drop:.2f}",
+        reason=f"{entry.accuracy.value:.1%}, {below or 'the most accurate cell'}; allowed {100 * max_drop:.2f}",
         shortfall=drop - max_drop,
     )
 

@@ -1,10 +1,10 @@
 """Make the fittest finished cell of a dataset its champion: `opscore promote --dataset cifar10`.
 
 A cell must be right significantly more often than a constant answer, the most frequent class. It must keep the budgets
-of its score profile, lose at most --max-drop of accuracy to the most accurate candidate, score better than the
-champion by more than a tie, unless the champion fails one of these itself, and not be significantly less accurate than
-the champion by more than --margin. Seeds are taken together: their means count. MLflow registers the winner as
-opscore-<dataset> with the alias champion, and the former champion gets the alias previous.
+of its score profile, lose at most --max-drop of accuracy to the most accurate candidate and to the champion, score
+better than the champion by more than a tie, unless the champion fails one of these itself, and not be significantly
+less accurate than the champion by more than --margin. Seeds are taken together: their means count. MLflow registers
+the winner as opscore-<dataset> with the alias champion, and the former champion gets the alias previous.
 
   opscore promote --dataset cifar10 --sweep last --dry-run       shows the shortlist, changes nothing
   opscore promote --dataset cifar10 --max-drop 0.005
@@ -131,7 +131,7 @@ def _of(seeds: int) -> str:
     metavar="FRACTION",
     default=f"{MAX_DROP:g}",
     show_default=True,
-    help="Accuracy that may be lost to the most accurate candidate; 0.02 is two points.",
+    help="Accuracy that may be lost to the most accurate cell; 0.02 is two points.",
 )
 @arguments.setting(
     "--margin",

@@ -82,7 +82,7 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
     """
     known = {cell.run_id: _on(cell, device.target) for cell in (*baselines, *cells)}
     _check(cells, device, known)
-    cells = _current(cells, device, known)
+    given, cells = cells, _current(cells, device, known)
     everything = {cell.run_id: cell for cell in (*_current(baselines, device, known), *cells)}
     chosen = _chosen(list(everything.values()), device, known)
     # Of a baseline that was recorded twice, perhaps only the older one was measured.
@@ -97,11 +97,16 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
         elif base is None:
             missing[f"the baseline has no figures there ({cell.name})"] += 1
         else:
-            ratio = _relative(own, chosen[base.run_id], device.threads)
-            found.append(_moved(cell, own, known[cell.run_id], ratio, device))
+            found.append(_moved(cell, own, chosen[base.run_id], known[cell.run_id], device))
     if not found:
         raise ValueError(f"no cell can be compared on {device}: {'; '.join(missing)}")
-    return Timed(cells=tuple(found), notes=tuple(_notes(found, device, missing)))
+    notes = _notes(found, device, missing)
+    if outdated := _outdated(found, given):
+        notes.append(
+            f"Of {outdated[0].name}{f' and {len(outdated) - 1} more' if outdated[1:] else ''} an older run counts, as "
+            f"the newest has no figures there: `{device.command(given)}` adds them."
+        )
+    return Timed(cells=tuple(found), notes=tuple(notes))
 
 
 def hint(cells: Sequence[RecordedCell]) -> str | None:
@@ -154,31 +159,40 @@ def _current(
 ) -> list[RecordedCell]:
     """The cells without runs that a newer one takes the place of: the newest that has figures, else the newest."""
     found: dict[object, tuple[bool, float, str]] = {}
-
-    def key(cell: RecordedCell) -> object:
-        # Not by machine and settings of the cells' own measurements.
-        scored = {name: value for name, value in conditions(cell).items() if name.startswith("score.")}
-        # Other cells name a baseline by its fingerprint, in which the versions of libraries are too.
-        named = cell.fingerprint if cell.technique == BASELINE else ""
-        return settings_key(cell), cell.seed, frozenset(scored.items()), named
-
     for cell in cells:
         measured = any(_usable(one, device) for one in known[cell.run_id])
         rank = measured, cell.started, cell.run_id
-        found[key(cell)] = max(rank, found.get(key(cell), rank))
-    return [cell for cell in cells if found[key(cell)][-1] == cell.run_id]
+        found[_key(cell)] = max(rank, found.get(_key(cell), rank))
+    return [cell for cell in cells if found[_key(cell)][-1] == cell.run_id]
+
+
+def _key(cell: RecordedCell) -> object:
+    """What runs of one cell have in common, but for the machine and the settings of their own measurements."""
+    scored = {name: value for name, value in conditions(cell).items() if name.startswith("score.")}
+    # Other cells name a baseline by its fingerprint, in which the versions of libraries are too.
+    named = cell.fingerprint if cell.technique == BASELINE else ""
+    return settings_key(cell), cell.seed, frozenset(scored.items()), named
+
+
+def _outdated(current: Sequence[RecordedCell], cells: Sequence[RecordedCell]) -> list[RecordedCell]:
+    """Those of which a newer run, with another exported model, was not measured on the device."""
+    newest = {_key(cell): cell for cell in sorted(cells, key=lambda one: one.started)}
+    return [cell for cell in current if newest[_key(cell)].fingerprint != cell.fingerprint]
 
 
 def _chosen(
     cells: Sequence[RecordedCell], device: Device, known: Mapping[str, Sequence[Figures]]
 ) -> dict[str, Figures]:
     """The figures of the runtime of each cell that has any, by run id."""
-    groups: dict[frozenset[tuple[str, str]], list[str]] = defaultdict(list)
-    for cell in cells:
+    groups: dict[frozenset[tuple[str, str]], dict[str, str]] = defaultdict(dict)
+    alone: list[str] = []
+    for cell in sorted(cells, key=lambda one: one.started):
         if any(_usable(one, device) for one in known[cell.run_id]):
-            groups[settings_key(cell)].append(cell.run_id)
+            # A baseline of former libraries chooses for itself, and not for that of today.
+            alone += filter(None, [groups[settings_key(cell)].get(cell.seed)])
+            groups[settings_key(cell)][cell.seed] = cell.run_id
     found: dict[str, Figures] = {}
-    for run_ids in groups.values():
+    for run_ids in (*(list(of_one.values()) for of_one in groups.values()), *([one] for one in alone)):
         by_runtime: dict[str, list[Figures]] = defaultdict(list)
         for run_id in run_ids:
             for one in known[run_id]:
@@ -227,18 +241,17 @@ def _quotient(one: tuple[float, float, float], other: tuple[float, float, float]
     return value, value * math.exp(-half), value * math.exp(half)
 
 
-def _moved(
-    cell: RecordedCell,
-    own: Figures,
-    known: Sequence[Figures],
-    ratio: tuple[float, float, float],
-    device: Device,
-) -> RecordedCell:
-    """The cell with the times of the device in its metrics."""
-    compared = cell.technique != BASELINE
-    metrics = retimed(cell, test_ms=own.p50_ms(device.threads)[0], ratio=ratio[0] if compared else None)
+def _moved(cell: RecordedCell, own: Figures, base: Figures, known: Sequence[Figures], device: Device) -> RecordedCell:
+    """The cell with the times of the device in its metrics.
+
+    Its test time is the baseline's multiplied by the ratio, as in `anchoring`: a device may be busier in one session
+    than in another.
+    """
+    base_ms, compared = base.p50_ms(device.threads)[0], cell.technique != BASELINE
+    ratio, low, high = _relative(own, base, device.threads)
+    metrics = retimed(cell, test_ms=base_ms * ratio, ratio=ratio if compared else None)
     if compared:
-        metrics |= {RATIO_LOW: ratio[1], RATIO_HIGH: ratio[2]}
+        metrics |= {RATIO_LOW: low, RATIO_HIGH: high}
     times = {one.runtime: one.p50_ms(device.threads)[0] for one in known if device.threads in one.threads}
     moved = replace(
         cell,
@@ -278,8 +291,8 @@ def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, 
     sessions = {cell.device.began for cell in cells if cell.device}
     if len(sessions) > 1:
         notes.append(
-            f"The times are from {len(sessions)} sessions, and the load of the machine may differ: one session with "
-            "all cells and runtimes compares best."
+            f"The times are from {len(sessions)} sessions, and the load of the machine may differ, so each is the "
+            "baseline's multiplied by their ratio: one session with all cells and runtimes compares best."
         )
     unreliable = [cell for cell in cells if cell.device and not cell.device.is_reliable]
     if unreliable:

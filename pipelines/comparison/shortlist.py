@@ -20,7 +20,7 @@ from pipelines.comparison.labels import settings_of
 from pipelines.results.metrics import TIME_RATIO
 from pipelines.results.recorded import BASELINE, RecordedCell, RightOf
 from pipelines.results.score import ROUNDING
-from pipelines.results.statistics import Z, combined, mean_interval, paired_difference
+from pipelines.results.statistics import Z, combined, mean_interval, paired_difference, t_quantile
 from pipelines.results.verdict import TOLERANCE
 from pipelines.system.errors import StoreError
 
@@ -43,7 +43,8 @@ class Shortlisted:
     """The fittest cell within each of some allowances, which follow each other.
 
     drop: fraction of accuracy below the most accurate cell's. times_smaller, times_faster: compressed bytes and test
-    time of the most accurate cell over its own. doubt: empty, or that the drop may be more than allowed.
+    time of the most accurate cell over its own. doubt: empty, or that the drop may be more than the least allowance.
+    sure_from: the first allowance that it is certainly within; None where all are sure, or none but `any`.
     """
 
     allowances: tuple[float | None, ...]
@@ -52,6 +53,14 @@ class Shortlisted:
     times_smaller: float
     times_faster: float
     doubt: str
+    sure_from: float | None = None
+
+    @property
+    def mark(self) -> str:
+        """What stands behind its name, with a blank before; empty where nothing is in doubt."""
+        if not self.doubt:
+            return ""
+        return " (not sure)" if self.sure_from is None else f" (sure from {points(self.sure_from)})"
 
     @property
     def is_near(self) -> bool:
@@ -147,21 +156,36 @@ class Difference:
 def difference(own: Sequence[RecordedCell], other: Sequence[RecordedCell], right_of: RightOf | None) -> Difference:
     """How much more accurate an entry is than another one.
 
-    own, other: the runs of two entries on the same test images. Runs of one seed are paired, else the newest ones;
-    over several pairs the spread of the pairs adds to that of the images.
+    own, other: the runs of two entries on the same test images. Runs of one seed are paired, else the newest ones. Over
+    several seeds the spread of the pairs adds to that of the images; where the two have not the same seeds, the spread
+    of each, taken to be alike, around the difference of their means.
     """
     pairs = _pairs(own, other)
     images = pairs[0][0].test_images
     found = [_of_pair(one, two, right_of) for one, two in pairs]
     differences, discordant = (np.array(values, float) for values in zip(*found, strict=True))
-    low, high = paired_difference(float(differences.mean()), float(discordant.mean()), images)
+    of_pairs = float(differences.mean())
+    low, high = paired_difference(of_pairs, float(discordant.mean()), images)
     of_seeds = None
-    if len(pairs) > 1:
+    if not len(own) == len(other) == len(pairs):
+        value, of_seeds = _of_means([run.accuracy for run in own], [run.accuracy for run in other])
+        moved = value - of_pairs / images
+        low, high = combined(value, (low + moved, high + moved), of_seeds)
+    elif len(pairs) > 1:
         of_seeds = mean_interval((differences / images).tolist())
-        low, high = combined(float(differences.mean()) / images, (low, high), of_seeds)
+        low, high = combined(of_pairs / images, (low, high), of_seeds)
     return Difference(
         low=low, high=high, discordant=float(discordant.mean()) / images, seeds_low=of_seeds[0] if of_seeds else None
     )
+
+
+def _of_means(own: Sequence[float], other: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """The difference of two means, of three values or more together, and its interval by Student's pooled t."""
+    value = float(np.mean(own) - np.mean(other))
+    degrees = len(own) + len(other) - 2
+    squares = sum(float(np.sum((np.array(values) - np.mean(values)) ** 2)) for values in (own, other))
+    half = t_quantile(degrees) * math.sqrt(squares / degrees * (1 / len(own) + 1 / len(other)))
+    return value, (value - half, value + half)
 
 
 def images_to_tell(drop: float, allowance: float, discordant: float, of_seeds: float = 0.0) -> float:
@@ -191,12 +215,18 @@ def _rows(fit: Sequence[Entry], top: Entry, right_of: RightOf | None) -> Iterato
         entry = next((one for one in fit if within(allowance, _drop(one, top))), None)
         if entry is None:
             continue
+        found = _row(entry, top, allowance, right_of)
         if row is not None and row.entry is entry:
-            row = replace(row, allowances=(*row.allowances, allowance))
+            is_first = row.doubt and row.sure_from is None and not found.doubt
+            row = replace(
+                row,
+                allowances=(*row.allowances, allowance),
+                sure_from=allowance if is_first else row.sure_from,
+            )
             continue
         if row is not None:
             yield row
-        row = _row(entry, top, allowance, right_of)
+        row = found
     if row is not None:
         yield row
 

@@ -46,7 +46,7 @@ def _row(row: Shortlisted) -> list[str]:
     entry = row.entry
     return [
         row.given_up,
-        entry.label + (" (not sure)" if row.doubt else ""),
+        entry.label + row.mark,
         columns.ACCURACY.text(entry.accuracy.value),
         columns.TEST_MS.text(entry.test_ms.value),
         columns.COMPRESSED.text(entry.compressed_bytes.value),

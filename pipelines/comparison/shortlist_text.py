@@ -49,7 +49,7 @@ def _table(shortlist: Shortlist, width: float, more: str) -> str:
             TextColumn(heading="model", texts=[entry.model for entry in entries], left=True),
             TextColumn(
                 heading="technique",
-                texts=[row.entry.optimized_with + (" (not sure)" if row.doubt else "") for row in rows],
+                texts=[row.entry.optimized_with + row.mark for row in rows],
                 left=True,
             ),
             TextColumn(heading="settings", texts=[short_settings(entry.settings) for entry in entries], left=True),

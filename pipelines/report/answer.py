@@ -94,7 +94,7 @@ def _row(row: Shortlisted, names: Mapping[str, str]) -> dict[str, object]:
         "name": f"{entry.model} {entry.technique}",
         "runtime": entry.runtime,
         "setting": names[entry.label].removeprefix(f"{entry.model} {entry.technique}").strip(),
-        "doubt": row.doubt,
+        "doubt": _doubt(row),
         "accuracy": percent(accuracy.value),
         "interval": f"{percent(accuracy.low)} to {percent(accuracy.high)}" if known else "",
         "test": milliseconds(entry.test_ms.value),
@@ -104,6 +104,13 @@ def _row(row: Shortlisted, names: Mapping[str, str]) -> dict[str, object]:
         "smaller": times(row.times_smaller, "smaller", "larger"),
         "faster": times(row.times_faster, "faster", "slower"),
     }
+
+
+def _doubt(row: Shortlisted) -> str:
+    if not row.doubt:
+        return ""
+    below = "" if row.sure_from is None else f"below {points(row.sure_from)}, "
+    return f"{below}this is {row.doubt}."
 
 
 def _extremes(found: Shortlist, names: Mapping[str, str]) -> list[str]:

@@ -278,7 +278,7 @@ def test_a_cell_far_below_the_most_accurate_is_refused() -> None:
     (refused,) = decision.misses
     assert refused.gates[-1].name == "drop"
     assert refused.gates[-1].reason == (
-        "54.1%, 12.00 points below small_cnn-digits-float, the most accurate candidate; allowed 2.00"
+        "54.1%, 12.00 points below small_cnn-digits-float, the most accurate cell; allowed 2.00"
     )
     assert refused.gates[-1].shortfall == pytest.approx(0.10)
 
@@ -339,7 +339,7 @@ def test_the_mean_over_seeds_decides_and_not_a_lucky_one() -> None:
     # 85% on average, five points below the steady one.
     assert decision.winner is not None and decision.winner.cell is steady
     reasons = {miss.gates[-1].reason for miss in decision.misses}
-    assert reasons == {"85.0%, 5.00 points below small_cnn-digits-steady, the most accurate candidate; allowed 2.00"}
+    assert reasons == {"85.0%, 5.00 points below small_cnn-digits-steady, the most accurate cell; allowed 2.00"}
 
 
 def seeds(name: str, scores: tuple[float, ...], **changed: Any) -> list[RecordedCell]:
@@ -414,3 +414,16 @@ def test_promoted_seed_itself_keeps_the_accuracy() -> None:
     assert decision.winner is not None
     assert decision.winner.cell.run_id == "a1"
     assert decision.winner.gates[4].reason.startswith("80.5 dB over 3 seeds")
+
+
+def test_champion_that_does_not_compete_sets_the_standard() -> None:
+    """As where a sweep without its cell is chosen, on a test set too small for the last gate."""
+    old = with_accuracy("old", 60, 0.95)
+    answers_of = {"old": answers(950), "new": answers(900, beside=950)}
+    decision = decided([with_accuracy("new", 70, 0.9)], old, answers_of)
+    (refused,) = decision.misses
+    assert (
+        refused.gates[-1].reason
+        == "90.0%, 5.00 points below small_cnn-digits-old, the most accurate cell; allowed 2.00"
+    )
+    assert decision.winner is None

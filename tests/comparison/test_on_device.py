@@ -332,3 +332,32 @@ def test_missing_threads_are_not_blamed_on_another_runtime() -> None:
     int8 = replace(int8, metrics=int8.metrics | changed)
     (_, note) = timed((base, int8), Device(target="pi", threads=2)).notes
     assert "figures are missing: `opscore measure --target pi --threads 1,2` adds them" in note
+
+
+def test_busier_session_moves_no_cell() -> None:
+    """Of a cell of a quiet session, the ratio counts, and not the time next to that of a busy one."""
+    base, int8 = pair()
+    busy = on(base, "pi/litert", 6.0)
+    qat = on(replace(recorded("qat", megabytes=0.3), baseline="base"), "pi/litert", 2.7, ratio=0.45)
+    found = by_technique(timed((busy, int8, qat), Device(target="pi", runtime="litert")).cells)
+    assert found["qat"].metrics["time/test_ms_p50"] == pytest.approx(2.7)
+    assert found["quantize_int8"].metrics["time/test_ms_p50"] == pytest.approx(3.0)
+    for cell in (found["qat"], found["quantize_int8"]):
+        gain = cell.metrics["score/operational"] - found["baseline"].metrics["score/operational"]
+        assert cell.metrics["score/gain_db"] == pytest.approx(gain)
+
+
+def test_baseline_of_former_libraries_chooses_no_runtime() -> None:
+    base, int8 = pair()
+    former = replace(on(recorded("baseline"), "pi/litert", 2.0), fingerprint="former", run_id="former", started=-1)
+    assert timed((former, base, int8), PI).cells[1:] == timed((base, int8), PI).cells
+
+
+def test_older_training_that_counts_is_named() -> None:
+    base, int8 = pair()
+    newer = replace(recorded("quantize_int8", accuracy=0.9, started=9), baseline="base", fingerprint="newer")
+    found = timed((base, int8, newer), PI)
+    assert by_technique(found.cells)["quantize_int8"].accuracy == 0.8
+    assert "Of vgg16-cifar10-quantize_int8 an older run counts, as the newest has no figures" in found.notes[-1]
+    # The same exported model, measured anew for another limit.
+    assert len(timed((base, int8, replace(newer, fingerprint=int8.fingerprint)), PI).notes) == 1

@@ -139,6 +139,27 @@ def test_seeds_are_paired_and_widen_the_interval() -> None:
     assert "its seeds differ so much" in doubt(scattered, top, 0.02, known)
 
 
+def test_seeds_that_only_one_has_count() -> None:
+    """Two of three seeds lose 3.2 points, while the one that both have wins."""
+    (top,) = [cell("baseline", 0.893, 4.0)]
+    own = [cell("quantize_int8", accuracy, 1.0, seed=n) for n, accuracy in enumerate((0.905, 0.861, 0.861))]
+    found = difference(own, [top], None)
+    # By hand: s^2 = (2.933^2 + 2 * 1.467^2) / 2 = 6.453, and 4.303 * sqrt(6.453 * 4 / 3) = 12.62 points around -1.73.
+    assert found.seeds_low == pytest.approx(-0.1436, abs=1e-4)
+    assert (found.low + found.high) / 2 == pytest.approx(-0.0173, abs=1e-3)
+    assert "its seeds differ so much" in doubt(own, [top], 0.02, None)
+
+
+def test_a_doubt_ends_with_the_allowance_that_it_is_about() -> None:
+    top, own = cell("baseline", 0.9, 4.0, images=359), cell("quantize_int8", 0.9 - 2 / 359, 1.0, images=359)
+    known = {top.run_id: answers(323, 359), own.run_id: answers(321, 359, beside=323)}
+    found = shortlist(compared(top, own), lambda one: known[one.run_id])
+    assert found is not None
+    row = found.recommended
+    assert row.given_up == "1 point or more" and "it may lose 1.6 points" in row.doubt
+    assert "quantize_int8 (sure from 2 points)" in shortlist_text.text(found)
+
+
 def test_more_images_do_not_narrow_the_spread_of_seeds() -> None:
     # By hand: (1.96^2 * (0.05 - 0.01^2)) / (0.01^2 - 0.009^2) = 0.19169 / 1.9e-5.
     assert images_to_tell(0.01, 0.02, 0.05, 0.009) == pytest.approx(10_089, rel=1e-3)
@@ -159,7 +180,7 @@ def test_a_row_that_the_images_do_not_show_is_doubted() -> None:
     # q = (205 + 2) / 1002, p = -5/1002 adjusted; room 0.01 - 0.00499: 31,600 images, rounded up.
     assert row.doubt == "not sure on 1,000 images, where it may lose 3.3 points; about 32,000 would decide it"
     text = " ".join(shortlist_text.text(found).split())
-    assert "quantize_int8 (not sure)" in text
+    assert "quantize_int8 (sure from 5 points)" in text
     assert f"vgg16-cifar10-quantize_int8: {row.doubt}." in text
     sure = listed(cell("baseline", 0.9, 4.0, images=10**6), cell("quantize_int8", 0.895, 1.0, images=10**6))
     assert sure.rows[-1].doubt == "" and "not sure" not in shortlist_text.text(sure)

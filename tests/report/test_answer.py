@@ -61,7 +61,7 @@ def test_rows_of_the_shortlist() -> None:
         "at": 2,
         "fittest": False,
     }
-    assert (second["allowance"], second["doubt"]) == ("1 point or more", "not sure on 1,000 images")
+    assert (second["allowance"], second["doubt"]) == ("1 point or more", "below 5 points, this is not sure on 1,000 images.")
     assert (second["smaller"], second["faster"]) == ("4.00 times smaller", "2.00 times faster")
     assert (second["at"], second["fittest"]) == (0, True)
 
@@ -114,7 +114,7 @@ def test_warning_and_doubt_are_on_the_page(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("pipelines.report.page.shortlist", lambda *_: doubtful)
     cells = [run for entry in COMPARISON.entries for run in entry.runs]
     html = write(cells, tmp_path, chosen="")[0].read_text()
-    assert "This is not sure on 1,000 images." in html
+    assert "Below 5 points, this is not sure on 1,000 images." in html
     assert "<b>Caution:</b> The test set is small." in html
 
 

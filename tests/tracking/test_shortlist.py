@@ -40,7 +40,7 @@ def test_the_best_score_far_below_is_not_promoted(copy: Copy, opscore: Command) 
     refused = re.search(
         r"^far_below +0 +" + far[:8] + r" +([\d.]+) +drop +\S+%, 1\d\.\d\d points below (.*)$", out, re.MULTILINE
     )
-    assert refused is not None and "the most accurate candidate; allowed 2.00" in refused[2], out
+    assert refused is not None and "the most accurate cell; allowed 2.00" in refused[2], out
     # Its score is by the times of the baseline, so noise moves it a little.
     assert float(refused[1]) > 190
     assert "Dry run: it would be champion" in out and copy.state() == before
