@@ -23,14 +23,15 @@ class Plan:
 
     fingerprint: SHA-256 in hexadecimal over everything that determines the trained and the exported model. result_key:
     SHA-256 over the fingerprint, LiteRT's version, and the settings of measurement and score. Equal fingerprints share
-    training and exported model; equal result keys share every result. needs: the plans of the cells that must be
-    finished first, by role: `source` (the teacher or donor), `parent` (whose trained model the cell starts from) and
-    `baseline`.
+    training and exported model; equal result keys share every result. code: SHA-256 over the code and the libraries
+    alone, which two seeds of a cell share. needs: the plans of the cells that must be finished first, by role: `source`
+    (the teacher or donor), `parent` (whose trained model the cell starts from) and `baseline`.
     """
 
     cell: Cell
     fingerprint: str
     result_key: str
+    code: str
     needs: Mapping[str, Plan]
 
     @property
@@ -52,16 +53,38 @@ def _planned(cell: Cell, digest_of: Callable[[Dataset], str], known: dict[str, P
     key = json.dumps(describe(cell), sort_keys=True)
     if key not in known:
         needs = {role: _planned(other, digest_of, known) for role, other in cell.needs.items()}
-        fingerprint = _fingerprint(cell, digest_of, needs)
-        known[key] = Plan(cell=cell, fingerprint=fingerprint, result_key=_result_key(cell, fingerprint), needs=needs)
+        computed_by = _computed_by(cell)
+        fingerprint = _fingerprint(cell, digest_of, needs, computed_by)
+        known[key] = Plan(
+            cell=cell,
+            fingerprint=fingerprint,
+            result_key=_result_key(cell, fingerprint),
+            code=_digest(computed_by | {role: needs[role].code for role in ("parent", "source") if role in needs}),
+            needs=needs,
+        )
     return known[key]
 
 
-def _fingerprint(cell: Cell, digest_of: Callable[[Dataset], str], needs: Mapping[str, Plan]) -> str:
+def _computed_by(cell: Cell) -> dict[str, Any]:
+    """The code and the libraries that make its exported model."""
     parts = (cell.model, cell.dataset, cell.technique, cell.training)
+    return {
+        "code": code_digest((kind for part in parts for kind in _classes(part)), cell.model.modules),
+        "libraries": {
+            name: version
+            for name, version in runtime.versions().items()
+            # A rewriting sets ranges and compares answers by LiteRT.
+            if name.startswith("tensorflow") or isinstance(cell.technique.last, FileTechnique)
+        },
+    }
+
+
+def _fingerprint(
+    cell: Cell, digest_of: Callable[[Dataset], str], needs: Mapping[str, Plan], computed_by: Mapping[str, Any]
+) -> str:
     return _digest(
         {
-            "code": code_digest((kind for part in parts for kind in _classes(part)), cell.model.modules),
+            **computed_by,
             "model": describe(cell.model, determining=True),
             "weights": [content(origin) for origin in cell.model.origin],
             "data": digest_of(cell.dataset),
@@ -73,12 +96,6 @@ def _fingerprint(cell: Cell, digest_of: Callable[[Dataset], str], needs: Mapping
             "deterministic": cell.deterministic,
             "parent": needs["parent"].fingerprint if "parent" in needs else None,
             "source": needs["source"].fingerprint if "source" in needs else None,
-            "libraries": {
-                name: version
-                for name, version in runtime.versions().items()
-                # A rewriting sets ranges and compares answers by LiteRT.
-                if name.startswith("tensorflow") or isinstance(cell.technique.last, FileTechnique)
-            },
         }
     )
 

@@ -42,12 +42,12 @@ def is_own(text: str) -> bool:
 
 
 def of_version(
-    result: CellResult, gates: Sequence[Gate], *, candidates: int, replaced: str, cell: RecordedCell | None = None
+    result: CellResult, gates: Sequence[Gate], *, candidates: int, replaced: str, cell: RecordedCell, note: str = ""
 ) -> str:
     """The figures of a promoted cell, what it was compared with, and why it passed.
 
     candidates: the number of cells that were compared, itself included. replaced: the former champion, in words. cell:
-    as it was compared, with a device's times where it was promoted for one.
+    as it was compared, with a device's times where it was promoted for one. note: what to know of its score.
     """
     m = result.measurement
     low, high = wilson(m.correct, m.test_images)
@@ -57,9 +57,10 @@ def of_version(
         f"**{plain(result.name)}**, seed {result.seed}: accuracy **{m.accuracy:.1%}** (95% interval {low:.1%} to "
         f"{high:.1%}, {m.correct:,} of {m.test_images:,} test images), **{milliseconds(m.p50_ms)}** an image, "
         f"**{kilobytes(m.file_bytes)}** ({kilobytes(m.compressed_bytes)} compressed), score "
-        f"{SCORE.text(result.score.total)} dB.",
+        f"{SCORE.text(cell.metrics[SCORE.metric])} dB.",
+        *([note] if note else []),
         *([_baseline(result.comparison)] if result.comparison else []),
-        *([_on_device(cell)] if cell is not None and cell.device else []),
+        *([_on_device(cell)] if cell.device else []),
         f"It was compared with {compared}. It replaced {replaced}. It passed these gates:",
     ]
     return "\n".join(["\n\n".join(lines), "", *(f"- {gate.name}: {gate.reason}" for gate in gates)])

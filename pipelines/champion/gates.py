@@ -34,7 +34,7 @@ from pipelines.results.metrics import (
     SCORE,
 )
 from pipelines.results.recorded import BASELINE, RecordedCell, RightOf
-from pipelines.results.score import GOALS
+from pipelines.results.score import GOALS, told_apart
 from pipelines.system.errors import StoreError
 
 Name = Literal["effect", "learnt", "feasible", "drop", "score", "accuracy"]
@@ -269,7 +269,7 @@ def _feasible(cell: RecordedCell) -> Gate:
         kept = ", ".join(f"score.{name}={cell.params[f'score.{name}']}" for name in budgets)
         return Gate(name="feasible", passed=True, reason=f"within {kept}" if kept else "its profile sets no budgets")
     reason = ", ".join(
-        f"score.{name} missed by a factor of {ratio:.3g}"
+        f"score.{name} missed by a factor of {told_apart(ratio, 1)}"
         if ratio < math.inf
         else f"score.{name} missed"
         if name in GOALS

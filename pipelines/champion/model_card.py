@@ -148,10 +148,12 @@ def _training(facts: Facts) -> str:
 
 
 def _unseen(params: Mapping[str, str]) -> str:
-    """What is known about the test images: how a model from a file was trained is not."""
-    if "model.path" not in params:
+    """What is known about the test images: how a file or a run that it starts from was trained is not."""
+    if params.get("model.weights", "None") in ("None", "imagenet") and not any(
+        value != "None" and name.endswith(("model.path", ".source.uri")) for name, value in params.items()
+    ):
         return "never trained on"
-    return "not trained on by opscore; whether the training of the model's file used them is not known"
+    return "not trained on by this cell; whether the training that it starts from or learns from used them is not known"
 
 
 def _start(params: Mapping[str, str]) -> str:
@@ -178,7 +180,8 @@ def _measured(facts: Facts) -> str:
             "accuracy",
             f"{m.accuracy:.1%}, 95% interval {low:.1%} to {high:.1%} ({m.correct} of {m.test_images:,} right)",
         ),
-        ("top-5 accuracy", f"{m.top5_accuracy:.1%}"),
+        # Of five classes, one of five answers is always right.
+        *([("top-5 accuracy", f"{m.top5_accuracy:.1%}")] if len(facts.labels) > 5 else []),
         (
             "latency of one image",
             ", ".join(

@@ -10,7 +10,7 @@ from pipelines.commands import arguments
 from pipelines.commands.selection import Selection
 from pipelines.comparison import training_time
 from pipelines.comparison.anchoring import anchored
-from pipelines.comparison.entries import entries_of, seeds_note
+from pipelines.comparison.entries import code_note, entries_of, seeds_note
 from pipelines.comparison.groups import by_conditions, training_note
 from pipelines.comparison.on_device import Device, timed
 from pipelines.results import metrics
@@ -85,8 +85,8 @@ class Candidates:
         if self.train_time_note:
             yield self.train_time_note
         entries = entries_of(self.cells)
-        if seeds := seeds_note(entries):
-            yield f"Note: {seeds[0].lower()}{seeds[1:]}"
+        for note in filter(None, (seeds_note(entries), code_note(entries))):
+            yield f"Note: {note[0].lower()}{note[1:]}"
         if any(len(entry.runs) > 1 for entry in entries):
             yield (
                 "Note: accuracies and scores of seeds are averaged; of the winner's seeds that keep --max-drop, that "
@@ -109,6 +109,7 @@ class Candidates:
                 candidates=len(self.cells),
                 replaced=reasons["replaced"],
                 cell=winner.cell,
+                note=self.train_time_note,
             ),
             about=_about(self.name, winner.cell, self.registry),
             is_own=description.is_own,

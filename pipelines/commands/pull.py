@@ -116,8 +116,12 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
             "with resume=false and promote it"
         )
     cell = registry.recorded(version.run_id)
-    runtime, threads = _fastest(cell, target, registry) if target else (LITERT, 1)
-    where = f", the fastest on {target}" if target else ""
+    if target:
+        (runtime, threads), where = _fastest(cell, target, registry), f", the fastest on {target}"
+    else:
+        # What the gates were passed with.
+        runtime, threads = version.tags.get("runtime", LITERT), int(version.tags.get("threads", 1))
+        where = f", by which it was promoted for {version.tags['target']}" if "target" in version.tags else ""
     return Facts(
         name=name,
         number=version.number,

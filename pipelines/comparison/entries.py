@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.comparison import training_time
 from pipelines.comparison.budgets import used_budgets
-from pipelines.comparison.labels import images_of, labelled, settings_key, settings_of
+from pipelines.comparison.labels import images_of, kind_of, labelled, settings_key, settings_of
 from pipelines.comparison.marks import marks_of
 from pipelines.results import columns
 from pipelines.results.metrics import (
@@ -181,6 +181,17 @@ def seeds_note(entries: Sequence[Entry]) -> str | None:
     )
 
 
+def code_note(entries: Sequence[Entry]) -> str | None:
+    """A sentence if seeds of one entry were computed by different code or libraries; else None."""
+    mixed = [entry.label for entry in entries if len({run.code for run in entry.runs if run.code}) > 1]
+    if not mixed:
+        return None
+    return (
+        f"Code or libraries changed between the seeds of {mixed[0]}{f' and {len(mixed) - 1} more' if mixed[1:] else ''}"
+        ", so their means are of neither version: the same command again runs those of the older one."
+    )
+
+
 def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     """Cells that differ in their seed alone become one entry; of a cell that was run twice the newest run counts.
 
@@ -192,10 +203,11 @@ def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
         groups[settings_key(cell)][cell.seed] = cell
     newest = iter(training_time.comparable([cell for by_seed in groups.values() for cell in by_seed.values()]))
     runs = [tuple(sorted((next(newest) for _ in by_seed), key=lambda run: run.started)) for by_seed in groups.values()]
-    labels = labelled([settings_of(of_one[0]) for of_one in runs], [of_one[0].name for of_one in runs])
+    first = [of_one[0] for of_one in runs]
+    labels = labelled(list(map(settings_of, first)), [cell.name for cell in first], list(map(kind_of, first)))
     # Images are in the label only where the settings do not tell two entries apart.
     twice = {label for label in labels if labels.count(label) > 1}
-    images = labelled([images_of(of_one[0]) for of_one in runs], labels)
+    images = labelled(list(map(images_of, first)), labels, labels)
     labels = [known if label in twice else label for label, known in zip(labels, images, strict=True)]
     return [_entry(label, of_one) for label, of_one in zip(labels, runs, strict=True)]
 

@@ -45,9 +45,8 @@ def settings_of(cell: RecordedCell) -> dict[str, str]:
         and key not in own
     }
     # Its content tells a model's file, not its place; a few digits of the hash are enough to tell two apart.
-    if FILE_HASH in settings:
-        settings[FILE_HASH] = settings[FILE_HASH][:8]
-    return settings | {"source": cell.source}
+    shortened = {key: value[:8] for key, value in settings.items() if key.endswith(FILE_HASH)}
+    return settings | shortened | {"source": cell.source}
 
 
 def images_of(cell: RecordedCell) -> dict[str, str]:
@@ -57,20 +56,23 @@ def images_of(cell: RecordedCell) -> dict[str, str]:
 
 def settings_key(cell: RecordedCell) -> frozenset[tuple[str, str]]:
     """What cells have in common that differ in their seed alone: settings, images and name."""
-    # A person may rename a run.
-    name = f"{cell.model}-{cell.dataset}-{cell.technique}"
-    return frozenset((settings_of(cell) | images_of(cell) | {"name": name}).items())
+    return frozenset((settings_of(cell) | images_of(cell) | {"name": kind_of(cell)}).items())
 
 
-def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
-    """The cells' names, each with its values of the settings in which cells of any one name differ.
+def kind_of(cell: RecordedCell) -> str:
+    """The name that opscore gave it. A person may rename a run."""
+    return f"{cell.model}-{cell.dataset}-{cell.technique}"
+
+
+def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    """The cells' names, each with its values of the settings in which cells of any one kind differ.
 
     A cell without a value where others have `training.epochs=3` has no such setting; it does not mean the default.
     """
-    by_name: dict[str, list[Mapping[str, str]]] = defaultdict(list)
-    for settings, name in zip(groups, names, strict=True):
-        by_name[name].append(settings)
-    keys = set().union(*(_differing(alike) for alike in by_name.values()))
+    by_kind: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for settings, kind in zip(groups, kinds, strict=True):
+        by_kind[kind].append(settings)
+    keys = set().union(*(_differing(alike) for alike in by_kind.values()))
     short = {key: _shortened({settings[key] for settings in groups if key in settings}) for key in keys}
     return [
         " ".join([name, *(f"{key}={short[key][settings[key]]}" for key in sorted(settings.keys() & keys))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pipelines.comparison import acceleration, training_time
-from pipelines.comparison.entries import seeds_note
+from pipelines.comparison.entries import code_note, seeds_note
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import Comparison
 from pipelines.results import columns
@@ -48,8 +48,7 @@ def notes(comparison: Comparison) -> list[str]:
         )
     if not changing and len(comparison.entries) > 1:
         found.append("No change of one exponent alone would let another cell lead.")
-    if seeds := seeds_note(comparison.entries):
-        found.append(seeds)
+    found += filter(None, (seeds_note(comparison.entries), code_note(comparison.entries)))
     trained = training_note([run for entry in comparison.entries for run in entry.runs])
     if trained:
         found.append(f"The cells were {trained}.")

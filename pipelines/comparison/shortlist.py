@@ -277,7 +277,10 @@ def doubt(
     found = difference(own, top, right_of)
     if -found.low <= allowance + ROUNDING:
         return ""
-    loses = f"not sure on {images:,} images, where it may lose {-100 * found.low:.1f} points"
+    bound = -100 * found.low
+    # Rounded up where it would else read as allowed.
+    shown = round(bound, 1) if round(bound, 1) > 100 * allowance + ROUNDING else math.ceil(10 * bound) / 10
+    loses = f"not sure on {images:,} images, where it may lose {shown:.1f} points"
     if found.seeds_low is not None and -found.seeds_low > allowance + ROUNDING:
         return f"{loses}; its seeds differ so much that more of them are needed to decide it"
     adjusted, drop = (found.discordant * images + 2) / (images + 2), -(found.low + found.high) / 2

@@ -199,6 +199,7 @@ class Executor:
             parent=self.request.sweep_id,
             fingerprint=plan.fingerprint,
             result_key=plan.result_key,
+            code=plan.code,
             baseline=plan.baseline,
         )
 

@@ -183,7 +183,7 @@ class Sweep:
         _say(f"\n{summary(terminal.columns())}\n")
         report = self._report(cells)
         self._run.close(
-            outcomes,
+            shown,
             summary=summary(terminal.UNLIMITED),
             note=shortlist_note.note(shortlists),
             files=list(self._folder.glob("pareto.json")),

@@ -50,11 +50,11 @@ class RecordedCell:
     started: milliseconds since 1970. source: its teacher or donor cell, empty where it has none. hardware: the machine
     that measured it. digest, test_shape: of the test split, training_digest, training_shape: of the training split;
     shapes are (n, height, width, 3), all empty where they were not logged. params: the configuration by dotted name.
-    baseline: the fingerprint of its baseline, empty for a baseline and where the record is older.
-    majority: the most frequent class of the test images, empty where the record is older than the test against it.
-    delegated: the `Delegation` as JSON, empty where the record is older than it. on_devices: tags of `opscore measure`
-    (`results.on_device`). trained_on: the machines of all training that led to its exported model, with `; ` between
-    them, empty where the record is older. device: whose times are in `metrics`; None for those of the cell's own run.
+    baseline: the fingerprint of its baseline, empty for a baseline. code: `Plan.code`, empty where it was not recorded.
+    majority: the most frequent class of the test images. delegated: the `Delegation` as JSON. on_devices: tags of
+    `opscore measure` (`results.on_device`). trained_on: the machines of all training that led to its exported model,
+    with `; ` between them, empty where it was not recorded. device: whose times are in `metrics`; None for those of the
+    cell's own run.
     """
 
     run_id: str
@@ -75,6 +75,7 @@ class RecordedCell:
     params: dict[str, str]
     metrics: dict[str, float]
     baseline: str = ""
+    code: str = ""
     majority: str = ""
     delegated: str = ""
     on_devices: Mapping[str, str] = field(default_factory=dict)

@@ -86,13 +86,19 @@ class Limited:
             what, value = budgets[name]
             if value is None:
                 return f"{what} is unknown and cannot keep its budget {limit:g}: {STATE_TRAINED_S} states it"
-            return f"{what} {value:.4g} is above its budget {limit:g}"
+            return f"{what} {told_apart(value, limit)} is above its budget {limit:g}"
         if name == "min_accuracy":
-            return f"accuracy {self.accuracy:.4f} is below min_accuracy {limit:g}"
+            return f"accuracy {told_apart(self.accuracy, limit)} is below min_accuracy {limit:g}"
         if name == "max_accuracy_drop":
             return f"accuracy is {100 * self.drop:.2f} points below the baseline's, more than {name} {limit:g} allows"
         what, ratio = ("speedup", self.time_ratio) if name == "min_speedup" else ("size reduction", self.size_ratio)
         return f"{what} over the baseline is {1 / ratio:.3g}, less than {name} {limit:g}"
+
+
+def told_apart(value: float, limit: float) -> str:
+    """A value with four digits, or as many as are needed so that it does not read as the limit."""
+    texts = (f"{value:.{digits}g}" for digits in range(4, 17))
+    return next((text for text in texts if float(text) != limit), f"{value:g}")
 
 
 def used(limits: Mapping[str, float], measured: Limited) -> dict[str, float]:

@@ -27,6 +27,7 @@ from pipelines.tracking.client import TEXT_CHARACTERS, logged_models, retries, r
 from pipelines.tracking.liveness import Pulse, process_id
 from pipelines.tracking.tags import (
     BASELINE,
+    CODE,
     DELEGATED,
     FINGERPRINT,
     FOLDER,
@@ -75,13 +76,20 @@ class RunReceipt(Record):
         return folder.with_name(f"{folder.name}.run.json")
 
 
-def keys_of(folder: Path, *, fingerprint: str, result_key: str, baseline: str = "") -> dict[str, str]:
-    """The tags by which a cell is found.
+def keys_of(folder: Path, *, fingerprint: str, result_key: str, code: str = "", baseline: str = "") -> dict[str, str]:
+    """The tags by which a cell is found and told apart.
 
-    result_key: of its plan. baseline: the fingerprint of its baseline, empty where it has none.
+    result_key, code: of its plan. baseline: the fingerprint of its baseline, empty where it has none.
     """
     keys = {FINGERPRINT: fingerprint, RESULT_KEY: result_key, FOLDER: str(folder.resolve())}
-    return keys | ({BASELINE: baseline} if baseline else {})
+    return keys | ({CODE: code} if code else {}) | ({BASELINE: baseline} if baseline else {})
+
+
+def _source_files(cell: Cell, params: Mapping[str, object]) -> dict[str, str]:
+    """As FILE_HASH, of the model of its teacher or donor."""
+    files = [content(origin) for origin in cell.source.model.origin if isinstance(origin, Path)] if cell.source else []
+    names = [name.removesuffix("model._target_") for name in params if name.endswith(".source.model._target_")]
+    return {f"{names[0]}{FILE_HASH}": str(files[0])} if files and names else {}
 
 
 class CellRun:
@@ -160,7 +168,8 @@ class CellRun:
 
         self._client.set_tag(self.run_id, "mlflow.runName", cell.name)
         files = [content(origin) for origin in cell.model.origin if isinstance(origin, Path)]
-        mlflow.log_params(dict(flatten(parts_of(cell))) | ({FILE_HASH: files[0]} if files else {}))
+        params = dict(flatten(parts_of(cell)))
+        mlflow.log_params(params | ({FILE_HASH: files[0]} if files else {}) | _source_files(cell, params))
         self._log_dataset(cell, data.train, "training")
         self._log_dataset(cell, data.test, "testing")
 

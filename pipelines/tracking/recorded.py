@@ -23,6 +23,7 @@ TAGS = {
     **{name: name for name in ("model", "dataset", "technique", "source", "seed", "hardware")},
     tag_names.FINGERPRINT: "fingerprint",
     tag_names.BASELINE: "baseline",
+    tag_names.CODE: "code",
     tag_names.MAJORITY: "majority",
     tag_names.DELEGATED: "delegated",
     tag_names.TRAINED_ON: "trained_on",

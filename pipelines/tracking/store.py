@@ -233,16 +233,17 @@ class Store(RunFiles):
         parent: str | None = None,
         fingerprint: str,
         result_key: str,
+        code: str = "",
         baseline: str = "",
     ) -> Iterator[CellRun]:
         """A run for `cell`, which ends as `CellRun.opened` says.
 
-        folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. result_key: of its plan.
-        baseline: the fingerprint of its baseline, empty where it has none.
+        folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. result_key, code: of its
+        plan. baseline: the fingerprint of its baseline, empty where it has none.
         """
         # Those for people first: MLflow shows tags in the order in which they were set.
         named = CellRun.tags(cell) | ({PARENT: parent} if parent else {})
-        keys = keys_of(folder, fingerprint=fingerprint, result_key=result_key, baseline=baseline)
+        keys = keys_of(folder, fingerprint=fingerprint, result_key=result_key, code=code, baseline=baseline)
         named |= keys
         with CellRun.opened(self, folder=folder, run_id=run_id, tags=named, keys=keys, images=data.digest) as run:
             run.start(cell, data)

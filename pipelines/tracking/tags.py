@@ -11,6 +11,8 @@ FINGERPRINT = f"{PREFIX}fingerprint"
 RESULT_KEY = f"{PREFIX}identity"
 # The fingerprint of the cell's baseline.
 BASELINE = f"{PREFIX}baseline"
+# What computed it: `Plan.code`.
+CODE = f"{PREFIX}code"
 PROCESS = f"{PREFIX}process"
 HEARTBEAT = f"{PREFIX}heartbeat"
 # The folder of the cell's files, on the machine of its process.

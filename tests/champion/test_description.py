@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from pipelines.champion.description import OPENING, of_model, of_version
 from pipelines.champion.gates import Gate
+from tests.comparison.recorded import recorded
 from tests.results.test_summary import BASELINE, RESULT
 
 GATES = [Gate(name="score", passed=True, reason="25.00 dB, the best of the feasible")]
@@ -21,7 +22,8 @@ def test_only_the_first_of_many_classes_are_named() -> None:
 
 def test_version_has_figures_with_interval_and_what_was_compared() -> None:
     result = replace(RESULT, measurement=replace(RESULT.measurement, test_images=400, correct=300, accuracy=0.75))
-    text = of_version(result, GATES, candidates=4, replaced="version 1, run abc")
+    text = of_version(result, GATES, candidates=4, replaced="version 1, run abc", cell=recorded("qat"))
+    assert "score 70.6 dB." in text
     # Wilson's interval of 300 in 400.
     assert "accuracy **75.0%** (95% interval 70.5% to 79.0%, 300 of 400 test images)" in text
     assert " ms** an image" in text and " kB** (" in text and "Its baseline has 50.0%, " in text
@@ -30,5 +32,7 @@ def test_version_has_figures_with_interval_and_what_was_compared() -> None:
 
 
 def test_version_of_a_baseline_without_rivals() -> None:
-    text = of_version(BASELINE, GATES, candidates=1, replaced="nothing, it is the first")
+    first = "nothing, it is the first"
+    text = of_version(BASELINE, GATES, candidates=1, replaced=first, cell=recorded("baseline"), note="Times differ.")
+    assert "\n\nTimes differ.\n\n" in text
     assert "Its baseline" not in text and "It was compared with no other." in text

@@ -144,3 +144,29 @@ def test_different_seeds_have_a_note() -> None:
         "example of vgg16-cifar10-qat."
     )
     assert any(one.startswith("The cells have different seeds") for one in notes(compared(*cells)))
+
+
+def test_seeds_of_changed_code_are_noted() -> None:
+    seeds = [replace(recorded("prune", seed=n), code=code) for n, code in enumerate(("new", "old", "old"))]
+    (sentence,) = [note for note in notes(compared(*seeds)) if note.startswith("Code or libraries changed")]
+    assert "between the seeds of vgg16-cifar10-prune, so their means are of neither" in sentence
+    assert not [note for note in notes(compared(*seeds[1:])) if note.startswith("Code")]
+
+
+def test_a_renamed_run_keeps_its_settings() -> None:
+    named, other = (recorded("qat", params={"technique.epochs": n}) for n in ("2", "9"))
+    entries = entries_of([replace(named, name="keep this"), other])
+    assert [(entry.label, entry.settings) for entry in entries] == [
+        ("keep this technique.epochs=2", "technique.epochs=2"),
+        ("vgg16-cifar10-qat technique.epochs=9", "technique.epochs=9"),
+    ]
+
+
+def test_teachers_from_two_files_are_two_cells() -> None:
+    params = (
+        {"technique.source.model.path": f"{one}/best.keras", "technique.source.model.file_sha256": one * 64}
+        for one in "ab"
+    )
+    assert sorted(entry.settings for entry in entries_of([recorded("distill", params=one) for one in params])) == [
+        "technique.source.model.file_sha256=aaaaaaaa", "technique.source.model.file_sha256=bbbbbbbb"
+    ]  # fmt: skip

@@ -189,7 +189,7 @@ def test_a_row_that_the_images_do_not_show_is_doubted() -> None:
 def test_no_number_of_images_next_to_their_own() -> None:
     # The approximation gives 4,900: next to 4,500 that is no advice.
     found = listed(cell("baseline", 0.95, 4.0, images=4500), cell("quantize_int8", 0.949, 1.0, images=4500))
-    assert found.rows[-1].doubt == "not sure on 4,500 images, where it may lose 1.0 points"
+    assert found.rows[-1].doubt == "not sure on 4,500 images, where it may lose 1.1 points"
 
 
 def test_the_fastest_of_those_that_tie_is_the_most_accurate() -> None:

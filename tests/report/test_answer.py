@@ -61,7 +61,10 @@ def test_rows_of_the_shortlist() -> None:
         "at": 2,
         "fittest": False,
     }
-    assert (second["allowance"], second["doubt"]) == ("1 point or more", "below 5 points, this is not sure on 1,000 images.")
+    assert (second["allowance"], second["doubt"]) == (
+        "1 point or more",
+        "below 5 points, this is not sure on 1,000 images.",
+    )
     assert (second["smaller"], second["faster"]) == ("4.00 times smaller", "2.00 times faster")
     assert (second["at"], second["fittest"]) == (0, True)
 

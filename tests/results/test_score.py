@@ -163,3 +163,13 @@ def test_unknown_training_time_keeps_no_budget() -> None:
 def test_bad_profiles_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         dataclasses.replace(DEFAULT, **fields)  # type: ignore[arg-type]
+
+
+def test_a_missed_limit_never_reads_as_kept() -> None:
+    profile = dataclasses.replace(DEFAULT, max_test_ms=2.0, min_accuracy=0.9, max_size_mb=5.0)
+    slow = measurement(accuracy=0.89996, compressed_bytes=5_000_400, p50_ms=2.0004)
+    assert profile.violations(slow, train_total_s=1.0, comparison=None) == (
+        "accuracy 0.89996 is below min_accuracy 0.9",
+        "compressed size in MB 5.0004 is above its budget 5",
+        "test time in ms 2.0004 is above its budget 2",
+    )

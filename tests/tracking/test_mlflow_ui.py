@@ -26,7 +26,7 @@ from pipelines.tracking.store import Store
 from pipelines.tracking.sweep_run import SweepRun
 from tests.browser import Browser, chromium
 from tests.cells.test_config import composed
-from tests.comparison.recorded import compared
+from tests.comparison.recorded import compared, recorded
 from tests.conftest import small_data
 from tests.report.test_report_browser import CELLS
 from tests.results.test_summary import RESULT
@@ -99,7 +99,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         run_id,
         reasons={"cell": RESULT.name},
         description=description.of_version(
-            RESULT, [Gate(name="score", passed=True, reason="the best")], candidates=3, replaced="nothing"
+            RESULT,
+            [Gate(name="score", passed=True, reason="the best")],
+            candidates=3,
+            replaced="nothing",
+            cell=recorded("quantize_int8"),
         ),
         about=description.of_model(MODEL, "digits", (8, 8, 3), list("0123456789")),
         is_own=description.is_own,
