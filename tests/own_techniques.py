@@ -6,11 +6,12 @@ from pathlib import Path
 
 from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.baseline import Baseline
+from pipelines.techniques.quantize_aware import QuantizeAware
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unsure(Baseline):
-    """A baseline that does not trust its exported model as long as the environment holds UNSURE."""
+class Unsure(QuantizeAware):
+    """A technique that does not trust its exported model as long as the environment holds UNSURE."""
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """Raise EffectError on the day on which it is unsure."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipelines.cells.cell import describe
 from pipelines.execution import rehearsal
 from pipelines.execution.export import export, rewrite
@@ -90,7 +92,7 @@ class Job:
         self._save_table("classes", agreement.by_class(measured.confusion, self.data.class_names))
         result.save(files.result)
         # The result holds everything that these files do.
-        for path in (files.trained, files.build):
+        for path in (files.trained, files.state, files.build):
             path.unlink(missing_ok=True)
         return Finished(result=result, files=files)
 
@@ -179,7 +181,7 @@ class Job:
         runtime.start_devices()
         if unfinished is not None:
             self._report(f"trained before, in {unfinished.folder}, so it goes on with exporting")
-            candidate, trained = _resume_training(unfinished, self.files)
+            candidate, trained = self._resume_training(unfinished)
         else:
             self._report("starting")
             candidate, trained = self._train()
@@ -261,10 +263,20 @@ class Job:
         )
         with part("record"):
             save_checkpoint(candidate.model, files.checkpoint)
-            # The checkpoint lacks what these hold, so such a network must be trained again.
-            if candidate.fake_quantized is None and candidate.rewriting is None:
+            state = cell.technique.last.state(candidate)
+            if state is not None:
+                np.savez(files.state, *state)
                 trained.save(files.trained)
         return candidate, trained
+
+    def _resume_training(self, unfinished: CellFiles) -> tuple[Candidate, Trained]:
+        """The trained candidate of an attempt that failed before its export."""
+        trained, files = Trained.load(unfinished.trained), self.files
+        _copy((unfinished.checkpoint, unfinished.tables, unfinished.state, unfinished.trained), files.folder)
+        with np.load(files.state) as arrays:
+            state = [arrays[f"arr_{at}"] for at in range(len(arrays.files))]
+        candidate = self.cell.technique.last.resumed(checkpoint.load(files.checkpoint), state)
+        return replace(candidate, metrics=trained.metrics), trained
 
     def _optimize(self, trainer: Trainer) -> Candidate:
         parent, source, baseline = (self.needed.get(role) for role in ("parent", "source", "baseline"))
@@ -333,14 +345,6 @@ def _located(described: Any, field: str = "") -> Any:
         return described
     path = os.path.abspath(os.path.expanduser(described))  # noqa: PTH100, PTH111 (as the datasets do)
     return path if field in _PATHS or Path(path).is_file() else described
-
-
-def _resume_training(unfinished: CellFiles, files: CellFiles) -> tuple[Candidate, Trained]:
-    """The trained candidate of an attempt that failed before its export."""
-    trained = Trained.load(unfinished.trained)
-    _copy((unfinished.checkpoint, unfinished.tables, unfinished.trained), files.folder)
-    model = checkpoint.load(files.checkpoint)
-    return Candidate(model=model, metrics=trained.metrics), trained
 
 
 def _reuse_build(trained: Finished, files: CellFiles) -> Build:

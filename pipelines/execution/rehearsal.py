@@ -61,9 +61,12 @@ def rehearse(
         candidate = optimize(idle)
     except EffectError:
         return  # the effect comes with the training, and the converter has taken the baseline's layers
-    except UnsupportedLayerError:
+    # A full disk or too little memory is no fault of the model.
+    except (UnsupportedLayerError, OSError, MemoryError):
         raise
     except Exception as error:
+        if type(error).__name__ == "ResourceExhaustedError":
+            raise
         reason = str(error) if isinstance(error, ValueError) and guard.is_refusal(error) else _reason(error)
         named = reason.startswith(technique.name)
         raise ValueError(reason if named else f"{technique.name} does not take this model: {reason}") from error

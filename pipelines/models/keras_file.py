@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.models import imagenet, keras_format, keras_safety
+import numpy as np
+
+from pipelines.models import imagenet, keras_format, keras_loading, keras_safety
 from pipelines.models.base import Model, check_flat
 from pipelines.system import checks
 
@@ -32,6 +32,8 @@ PIXELS: dict[str, tuple[Any, Any]] = {
         [-mean / deviation for mean, deviation in zip(imagenet.MEAN, imagenet.DEVIATION, strict=True)],
     ),
 }
+# Of the largest answer, by which rounding may change one.
+MAX_DIFFERENCE = 0.01
 _WITH_WEIGHTS = ("BatchNormalization", "Conv2D", "Dense", "DepthwiseConv2D", "LayerNormalization", "SeparableConv2D")
 # Shares of red, green and blue in the brightness: ITU-R BT.601, as Pillow's mode L.
 _LUMA = (0.299, 0.587, 0.114)
@@ -130,11 +132,8 @@ class KerasFile(Model):
                     "same weights, which no technique here takes: give each call a layer of its own and save the "
                     "model again"
                 )
-        if self.custom_objects is not None and _spec(self.custom_objects) is None:
-            raise ValueError(
-                f"model.custom_objects must be a module that can be imported, got {self.custom_objects}: call opscore "
-                "in the folder of the module, or set PYTHONPATH to it"
-            )
+        if self.custom_objects is not None and keras_loading.spec_of(self.custom_objects) is None:
+            raise ValueError(keras_loading.not_found(self.custom_objects))
 
     def check_classes(self, labels: Sequence[str]) -> None:
         """Raise ValueError where the answers are not the classes."""
@@ -150,7 +149,7 @@ class KerasFile(Model):
         """
         import tf_keras
 
-        from pipelines.models import keras_answers, keras_loading
+        from pipelines.models import keras_answers
         from pipelines.models.keras_graph import Rebuild, plain
 
         image, value = self._front(image_shape)
@@ -158,6 +157,7 @@ class KerasFile(Model):
         with keras_loading.loaded(content, trust=self.trust, custom_objects=self.custom_objects) as (model, custom):
             taken = [layer.name for layer in tf_keras.Model(image, value.tensor).layers]
             output = Rebuild(generation=content.generation, custom=custom, taken=taken).behind(value, model)
+            _check_answers(self.path, tf_keras.Model(image, [value.tensor, output.tensor]), value, model)
         network = keras_answers.with_logits(image, output.tensor, classes, plain(self.name))
         check_flat(network)
         return network
@@ -172,8 +172,6 @@ class KerasFile(Model):
 
     def register(self) -> None:
         """Make the user's own layers known to tf_keras, to load checkpoints."""
-        from pipelines.models import keras_loading
-
         if self.custom_objects is not None:
             keras_loading.register(self.custom_objects)
 
@@ -228,7 +226,8 @@ class KerasFile(Model):
                 f"model.class_names must be a text in UTF-8, got {path} with other bytes at {error.start}: save it "
                 "as UTF-8"
             ) from error
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+        # As the dataset's classes are: macOS decomposes letters in the names of folders.
+        names = [unicodedata.normalize("NFC", line.strip()) for line in text.splitlines() if line.strip()]
         missing = [label for label in labels if label not in names]
         if missing or len(names) != len(labels):
             raise ValueError(
@@ -238,6 +237,27 @@ class KerasFile(Model):
                 "the model's answers"
             )
         return [names.index(label) for label in labels]
+
+
+def _check_answers(path: object, rebuilt: Any, value: Value, model: Any) -> None:
+    """Raise UnsupportedLayerError where the rebuilt graph does not answer as the file's model does.
+
+    rebuilt: from pixels to `value`, the input of the file's model, and to its answers.
+    """
+    from pipelines.models.keras_layers import UnsupportedLayerError
+
+    # A model that computes in half precision rounds otherwise.
+    if any(str(getattr(layer, "compute_dtype", "float32")) != "float32" for layer in model.layers):
+        return
+    images = np.random.default_rng(0).integers(0, 256, (2, *rebuilt.input_shape[1:])).astype(np.float32)
+    inputs, ours = (np.asarray(one) for one in rebuilt(images, training=False))
+    theirs = np.asarray(model(inputs[..., ::-1] if value.reverse else inputs, training=False))
+    difference = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
+    if not difference <= MAX_DIFFERENCE:
+        raise UnsupportedLayerError(
+            f"{path} must answer as it did when it is rebuilt from layers of Keras 2, got other answers: "
+            "write its own layers and functions with plain layers of Keras, and save the model again"
+        )
 
 
 def _gray(image: Any, size: tuple[Any, Any]) -> Any:
@@ -263,17 +283,6 @@ def _check_number(path: object, answers: int, labels: Sequence[str]) -> None:
 
 def _expanded(path: str | None) -> Path | None:
     return None if path is None else Path(path).expanduser()
-
-
-def _spec(module: str | None) -> ModuleSpec | None:
-    """Where a module is; None without a module, and for one that does not exist, or whose package does not."""
-    # The console command does not look there by itself.
-    if module and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        return find_spec(module) if module else None
-    except (ModuleNotFoundError, ValueError):
-        return None
 
 
 @cache

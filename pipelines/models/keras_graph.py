@@ -90,7 +90,8 @@ class Rebuild:
         if _is_model(layer):
             self._once(layer)
             return self._model(layer, values, f"{prefix}{layer.name}_")
-        if kind in _AUGMENTATION:
+        # RandomCrop of Keras 3 leaves the images of a model that is used, that of Keras 2 makes them smaller.
+        if kind in _AUGMENTATION or (kind == "RandomCrop" and self.generation == 3):
             return [values[0]]
         if kind == "Lambda":
             return self._function(layer, values[0], prefix)

@@ -49,11 +49,13 @@ class Maker:
             "LayerScale": self._scale_of_channels,
             "StochasticDepth": self._drop_of_images,
             "Normalization": self._normalization,
+            "RandomCrop": self._cut,
             "Rescaling": self._rescaling,
             "Activation": lambda value: activated(self._activation(), value, self.name),
         }
         kind = type(self.layer).__name__
-        return of_kind[kind](values[0]) if kind in of_kind else self._plain(values)
+        # A layer of the user's own may have the name of one of Keras's.
+        return of_kind[kind](values[0]) if kind in of_kind and kind not in self.custom else self._plain(values)
 
     def _rescaling(self, value: Value) -> Value:
         """Its constants are of the file's order of colours, and may be arrays."""
@@ -155,6 +157,11 @@ class Maker:
         """The name of the activation, with that of Keras 3 where the generations differ."""
         function = self.layer.activation
         name = str(getattr(function, "__name__", type(function).__name__))
+        if name in self.custom:
+            raise UnsupportedLayerError(
+                f"layer {self.layer.name} of kind {type(self.layer).__name__} has the activation {name} of "
+                "model.custom_objects, which cannot be rebuilt: write it as a layer of its own"
+            )
         if self.generation == 2 and name == "hard_sigmoid":
             return "hard_sigmoid of Keras 2"
         if name not in _EQUAL and name not in _COMPOSED:
@@ -195,6 +202,16 @@ class Maker:
 
         rate = getattr(self.layer, "drop_path_rate", None) or self.layer.get_config()["drop_path_rate"]
         made = tf_keras.layers.Dropout(float(rate), noise_shape=(None, 1, 1, 1), name=self.name())
+        return self._applied(made, [value], [])
+
+    def _cut(self, value: Value) -> Value:
+        """What RandomCrop of Keras 2 does when a model is used; in a training it would cut at random."""
+        import tf_keras
+
+        layer = self.layer
+        made = tf_keras.layers.Resizing(
+            layer.height, layer.width, crop_to_aspect_ratio=True, dtype="float32", name=self.name()
+        )
         return self._applied(made, [value], [])
 
     def _normalization(self, value: Value) -> Value:

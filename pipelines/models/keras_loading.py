@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +105,42 @@ def register(module: str) -> dict[str, Any]:
     """
     import tf_keras
 
-    spec = importlib.util.find_spec(module)
-    assert spec is not None and spec.loader is not None  # preflight found it
+    spec = spec_of(module)
+    if spec is None or spec.loader is None:
+        raise ValueError(not_found(module))
     with _tf_keras_as_keras():
         twin = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(twin)
+        try:
+            spec.loader.exec_module(twin)
+        except Exception as error:
+            raise ValueError(
+                f"model.custom_objects must be a module that can be imported with Keras 2 in the place of Keras 3, got "
+                f"{module} ({type(error).__name__}: {guard.first_line(error)}): let it use tensorflow in the place of "
+                "keras.ops, and layers that both have"
+            ) from error
     found = _objects(twin)
     for name, cls in found.items():
         tf_keras.utils.get_custom_objects().update({name: cls, f"{module.partition('.')[0]}>{name}": cls})
     return found
+
+
+def spec_of(module: str) -> ModuleSpec | None:
+    """Where a module is, in the working folder too; None where it does not exist, or its package does not."""
+    # The console command does not look there by itself.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.util.find_spec(module)
+    except (ModuleNotFoundError, ValueError):
+        return None
+
+
+def not_found(module: str) -> str:
+    """The refusal of a module that is not there."""
+    return (
+        f"model.custom_objects must be a module that can be imported, got {module}: call opscore in the folder of the "
+        "module, or set PYTHONPATH to it"
+    )
 
 
 def _objects(module: Any) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class CellFiles:
     checkpoint = _File("checkpoint.keras")
     # The `Trained`, JSON, while the cell is not finished.
     trained = _File("trained.json")
+    # What `Technique.resumed` needs beside the checkpoint: arrays by their place, while the cell is not finished.
+    state = _File("state.npz")
     # The `Build`, JSON, while the cell is not finished.
     build = _File("build.json")
     # A folder of tables, JSON, columns by name: `classes`, and those of the technique.

@@ -10,7 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pipelines.results.recorded import BASELINE
+from pipelines.system import names
+
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import tf_keras
 
     from pipelines.datasets.base import ImageData
@@ -148,6 +152,14 @@ class Technique(ABC):
         model, source: build the networks, with random weights.
         """
 
+    def state(self, candidate: Candidate) -> Sequence[npt.NDArray[Any]] | None:
+        """What `resumed` needs beside the network to make the candidate again; None where it cannot be made again."""
+        return () if candidate.fake_quantized is None and candidate.rewriting is None else None
+
+    def resumed(self, model: tf_keras.Model, state: Sequence[npt.NDArray[Any]]) -> Candidate:
+        """The candidate of an attempt that ended after its training. model: its network. state: as `state` gave it."""
+        return Candidate(model=model)
+
     def check_source_classes(self, own: Sequence[str], source: Sequence[str]) -> None:  # noqa: B027 (most take any)
         """Raise ValueError where the classes of a teacher or donor that is named by its run do not fit."""
 
@@ -225,6 +237,10 @@ class Chain(Technique):
         if len(self.steps) < 2:
             raise ValueError(
                 f"a chain needs at least 2 steps, got {list(self.steps)}: use the technique itself, or add a step"
+            )
+        if self.alias is not None and names.resolved("technique.alias", self.alias, "") == BASELINE:
+            raise ValueError(
+                f"technique.alias must be another name than {BASELINE!r}, with which others are compared: leave it out"
             )
         for name, step in list(self.steps.items())[:-1]:
             if not step.EXPORTS_FLOAT:

@@ -6,7 +6,7 @@ values through it, as `tfmot.quantization.keras.collab_opts` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -65,9 +65,18 @@ class QuantizeAware(FineTuning):
             _follow_ranges(emulated, images)
         trainer.fit(emulated, epochs=self.epochs, learning_rate=self.learning_rate)
         _copy_back(emulated, candidate.model)
-        kernels = chosen_kernels(candidate.model).values()
-        sharing = _Sharing(kernels=tuple(by_filter(kernel, kernel.ndim - 1) for kernel in kernels))
-        return replace(candidate, fake_quantized=emulated, rewriting=sharing)
+        return replace(candidate, fake_quantized=emulated, rewriting=_sharing(candidate.model))
+
+    def state(self, candidate: Candidate) -> Sequence[npt.NDArray[Any]]:
+        """The weights of the fake-quantized network, with its learnt ranges."""
+        assert candidate.fake_quantized is not None
+        return list(candidate.fake_quantized.get_weights())
+
+    def resumed(self, model: tf_keras.Model, state: Sequence[npt.NDArray[Any]]) -> Candidate:
+        """The fake-quantized network from the plain one and its weights."""
+        emulated = fake_quantized(model)
+        emulated.set_weights(list(state))
+        return Candidate(model=model, fake_quantized=emulated, rewriting=_sharing(model))
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The exported model must have integer tensors only."""
@@ -104,6 +113,11 @@ class _Sharing:
 
     def rewrite(self, flatbuffer: bytes, data: Any, **_: Any) -> Rewritten:
         return Rewritten(flatbuffer=with_shared_codes(flatbuffer, self.kernels))
+
+
+def _sharing(model: tf_keras.Model) -> _Sharing:
+    kernels = chosen_kernels(model).values()
+    return _Sharing(kernels=tuple(by_filter(kernel, kernel.ndim - 1) for kernel in kernels))
 
 
 class _Keeping:

@@ -56,7 +56,7 @@ def test_after_a_measurement_that_timed_out(tmp_path: Path) -> None:
 
 def test_after_an_export_that_was_refused(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    own = ["technique=baseline", "technique._target_=tests.own_techniques.Unsure"]
+    own = ["technique=qat", "technique._target_=tests.own_techniques.Unsure", "training.fine_tuning_epochs=1"]
     failed = place.run(*own, out="first", UNSURE="1")
     assert failed.returncode == 1 and EPOCH.search(failed.stdout)
     assert "unsure today" in failed.stderr and "is kept in" in failed.stderr

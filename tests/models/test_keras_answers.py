@@ -1,5 +1,6 @@
 """From what a file's model answers to logits of the dataset's classes, and from raw pixels to what it expects."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,14 @@ def test_class_names_of_a_windows_editor(tmp_path: Path) -> None:
     names.write_bytes("\ufeffowl\r\ncat\r\ndog\r\n".encode())
     file = settings(saved(small(library(3).layers.Dense(3)), tmp_path / "model.keras"), class_names=str(names))
     assert file._order(CLASSES) == [1, 2, 0]
+
+
+def test_class_names_with_decomposed_letters(tmp_path: Path) -> None:
+    """As a Mac writes the names of folders; the dataset's are composed."""
+    names = tmp_path / "names.txt"
+    names.write_text(unicodedata.normalize("NFD", "g\u00fcl\n\u00e7ilek\nelma\n"), encoding="utf-8")
+    file = settings(saved(small(library(3).layers.Dense(3)), tmp_path / "model.keras"), class_names=str(names))
+    assert file._order(["\u00e7ilek", "elma", "g\u00fcl"]) == [1, 2, 0]
 
 
 @GENERATIONS

@@ -127,6 +127,18 @@ def test_both_kinds_of_file_of_both_generations(generation: int, suffix: str, tm
 
 
 @GENERATIONS
+def test_random_cut_is_what_it_is_in_use(generation: int, tmp_path: Path) -> None:
+    """In use, Keras 3 leaves the images and Keras 2 makes them smaller; neither is random."""
+    keras = library(generation)
+    layers = keras.layers
+    cut = [layers.RandomCrop(24, 24), layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input(SHAPE), layers.Rescaling(1 / 255), *cut, layers.Dense(10, "softmax")])
+    built = check(model, tmp_path / "model.keras")
+    kinds = [type(layer).__name__ for layer in built.layers]
+    assert "RandomCrop" not in kinds and ("Resizing" in kinds) == (generation == 2)
+
+
+@GENERATIONS
 @pytest.mark.parametrize("mode", ["tf", "caffe", "torch"])
 def test_nested_transfer_learning_model(generation: int, mode: str, tmp_path: Path) -> None:
     keras = library(generation)

@@ -118,6 +118,24 @@ def test_module_in_a_file_is_not_imported(place: str, tmp_path: Path, monkeypatc
     assert not marker.exists()
 
 
+BLOCK = """
+import keras
+
+@keras.saving.register_keras_serializable(package="mine")
+class Block(keras.layers.Layer):
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.first, self.second = keras.layers.BatchNormalization(), keras.layers.BatchNormalization()
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build(shape)
+
+    def call(self, x, training=False):
+        return self.second(keras.activations.relu(self.first(x, training=training)), training=training)
+"""
+
+
 @pytest.mark.parametrize("generation", [2, 3])
 @SUFFIXES
 def test_own_layers_come_from_a_module(
@@ -166,6 +184,43 @@ def test_constant_in_a_call_is_refused(generation: int, tmp_path: Path, monkeypa
     path = saved(keras.Model(image, keras.layers.Dense(3, activation="softmax")(x)), tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"layer mine of kind Doubled is called with 3\.0 next to its inputs"):
         settings(path, custom_objects=module).build(SHAPE, 3)
+
+
+@pytest.mark.parametrize("generation", [2, 3])
+def test_own_activation_of_a_known_name_is_refused(
+    generation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"own_functions_{generation}"
+    (tmp_path / f"{module}.py").write_text(
+        f"import {'keras' if generation == 3 else 'tf_keras as keras'}\nimport tensorflow as tf\n\n"
+        '@keras.saving.register_keras_serializable(package="mine")\n'
+        "def leaky_relu(x):\n    return tf.nn.leaky_relu(x, 0.1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    activation = library(generation).layers.Activation(__import__(module).leaky_relu, name="mine")
+    path = saved(small(generation, activation), tmp_path / "model.keras")
+    with pytest.raises(
+        ValueError, match=r"layer mine of kind Activation has the activation leaky_relu of model\.custom"
+    ):
+        settings(path, custom_objects=module).build(SHAPE, 3)
+
+
+def test_own_block_of_several_layers_answers_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras 3 lists the weights of its layers one after the other, Keras 2 those that are trained first."""
+    (tmp_path / "own_blocks.py").write_text(BLOCK)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = randomized(small(3, __import__("own_blocks").Block(name="mine")))
+    path = saved(model, tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"must answer as it did when it is rebuilt .*, got other answers"):
+        settings(path, custom_objects="own_blocks").build(SHAPE, 3)
+
+
+def test_module_that_keras_2_cannot_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_ops.py").write_text("from keras import ops\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = saved(small(3), tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"imported with Keras 2 .* got own_ops \(ImportError: cannot"):
+        settings(path, custom_objects="own_ops").build(SHAPE, 3)
 
 
 def test_content_counts_and_not_the_path(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.execution.job import save_checkpoint
 from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
 from pipelines.litert.kernels import sparsity
+from pipelines.models import checkpoint
 from pipelines.models.checkpoint import duplicate
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.quantize_aware import QuantizeAware
@@ -53,6 +55,12 @@ def test_exported_model_is_integer_and_matches_training(
     assert not np.array_equal(done.model.get_layer("block3_conv").kernel, before)
     with pytest.raises(EffectError, match="qat left"):
         technique.verify(done, exported_baseline)
+    # An attempt that ended after its training goes on to the same answers.
+    save_checkpoint(done.model, tmp_path / "checkpoint.keras")
+    resumed = technique.resumed(checkpoint.load(tmp_path / "checkpoint.keras"), technique.state(done))
+    images = small_data()[0].test.images
+    again = exported(resumed, tmp_path / "again.tflite")
+    assert np.array_equal(ExportedModel(again).logits(images), ExportedModel(exported_model).logits(images))
 
 
 PRUNE = prune(epochs=6)

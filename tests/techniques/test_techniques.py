@@ -92,6 +92,9 @@ def test_chain_starts_from_the_cell_of_its_previous_steps() -> None:
     chain = Chain(steps={"transfer": transfer, "quantize": INT8})
     assert chain.name == "transfer_quantize_int8"
     assert Chain(steps=chain.steps, alias="short").name == "short"
+    for alias, told in (("prune/qat", "technique.alias must "), ("baseline", "must be another name than 'baseline'")):
+        with pytest.raises(ValueError, match=told):
+            Chain(steps=chain.steps, alias=alias)
     assert chain.parent is transfer
     candidate = chain.apply(Candidate(model=None), context())
     assert candidate.rewriting is INT8 and chain.last is INT8
