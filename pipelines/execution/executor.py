@@ -21,6 +21,7 @@ from pipelines.results import summary
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
+from pipelines.techniques.base import FileTechnique
 from pipelines.tracking.cell_run import RunReceipt
 from pipelines.tracking.reachable import check_reachable
 
@@ -214,7 +215,11 @@ class Executor:
 
     def _trained(self, plan: Plan) -> Finished | None:
         """The finished cell of this fingerprint, under whatever name, measurement and score."""
-        return self._found(fingerprint=plan.fingerprint)
+        found = self._found(fingerprint=plan.fingerprint)
+        if found is not None and not found.files.exported_model.is_file():
+            log.warning("%s: the exported model of its run is lost, so it is trained again", plan.cell.name)
+            return None
+        return found
 
     def _found(self, **tags: str) -> Finished | None:
         found = self.store.find(since=self.request.since, **tags)
@@ -268,6 +273,9 @@ class Executor:
             if other.fingerprint not in by_fingerprint:
                 by_fingerprint[other.fingerprint] = self._finished(other, role, before=check_network)
             needed[role] = by_fingerprint[other.fingerprint]
+        for role, finished in needed.items():
+            of_file = role == "baseline" or isinstance(plan.cell.technique.last, FileTechnique)
+            _check_kept(finished, "exported_model" if of_file else "checkpoint", plan.cell.name)
         return needed
 
     def _finished(self, plan: Plan, role: str, *, before: Callable[[], None]) -> Finished:
@@ -295,6 +303,16 @@ class Executor:
             raise RuntimeError(f"{cell.name}, which is needed first, did not finish: {why}")
         log.info("%s", summary.brief(found.result))
         return found
+
+
+def _check_kept(finished: Finished, name: str, cell: str) -> None:
+    """Raise StoreError where a file is lost that a cell needs of a finished one, as where somebody made room."""
+    path: Path = getattr(finished.files, name)
+    if not path.is_file():
+        raise StoreError(
+            f"the {path.name} of {finished.result.name}, which {cell} needs, is lost from its run: bring it back to "
+            f"{path.parent}, or add resume=false to the command, which makes everything anew"
+        )
 
 
 def _network(cell: Cell, *, process_of: Cell) -> tf_keras.Model:

@@ -105,3 +105,21 @@ def test_resume_false_trains_a_teacher_again_too(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     assert len(place.cells("tags.technique = 'distill'")) == 2
     assert len(place.cells("params.`model.width` = '8'")) == 2
+
+
+def test_files_that_somebody_deleted_are_named(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert place.run("technique=baseline").returncode == 0
+    (run,) = place.cells()
+    folder = place.files(run) / "cell"
+    (folder / "checkpoint.keras").unlink()
+    refused = place.run("technique=cluster", out="cluster")
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    told = "the checkpoint.keras of small_cnn-digits-baseline, which small_cnn-digits-cluster needs, is lost"
+    assert told in " ".join(refused.stderr.split()), refused.stderr
+    # Another measurement needs the exported model alone; without it, the cell is trained again.
+    assert place.run("technique=baseline", "measurement.min_calls=11", out="again").returncode == 0
+    for path in tmp_path.glob("artifacts/*/artifacts/cell/model.tflite"):
+        path.unlink()
+    anew = place.run("technique=baseline", "measurement.min_calls=12", out="anew")
+    assert anew.returncode == 0 and "is lost, so it is trained again" in anew.stderr + anew.stdout, anew.stderr
