@@ -292,8 +292,15 @@ class Job:
                 "these test images"
             )
         with part("optimize"):
-            trained = self.cell.model.trained
-            context = Context(trainer=trainer, source=source, baseline=baseline, trained=trained, report=self.report)
+            model_of = self.cell.model
+            context = Context(
+                trainer=trainer,
+                source=source,
+                baseline=baseline,
+                trained=model_of.trained,
+                other_pixels=model_of.other_pixels if model_of.trained else {},
+                report=self.report,
+            )
             candidate = self.cell.technique.apply(Candidate(model=model), context)
             return replace(candidate, model=precision.as_float32(candidate.model))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipelines.system import checks, names
 
@@ -84,6 +84,11 @@ class Model(ABC):
     def unproven(self) -> bool:
         """Whether techniques and the converter may meet layers that nobody has tried them on, as in a user's class."""
         return not type(self).__module__.startswith("pipelines.models.")
+
+    @property
+    def other_pixels(self) -> Mapping[str, Callable[[Any], Any]]:
+        """Other values of `model.pixels`, each with the images (n, h, w, 3) that show the network what it would see."""
+        return {}
 
     @property
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -93,6 +93,18 @@ class KerasFile(Model):
     def unproven(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def other_pixels(self) -> Mapping[str, Callable[[Any], Any]]:
+        """Every other of PIXELS; for a gray model those that treat all colours alike."""
+        if self._content.image_shape[2] == 1:
+            alike = {name: read for name, read in PIXELS.items() if not isinstance(read[1], list)}
+            return (
+                {name: _seen(self.pixels, name) for name in alike.keys() - {self.pixels}}
+                if self.pixels in alike
+                else {}
+            )
+        return {name: _seen(self.pixels, name) for name in PIXELS if name != self.pixels}
 
     @property
     def origin(self) -> tuple[str | Path | None, ...]:
@@ -237,6 +249,18 @@ class KerasFile(Model):
                 "the model's answers"
             )
         return [names.index(label) for label in labels]
+
+
+def _seen(pixels: str, other: str) -> Callable[[Any], Any]:
+    """The images with which a network that is built for `pixels` sees what it would see with other ones."""
+    (own_scale, own_offset), (scale, offset) = ([np.float32(one) for one in PIXELS[name]] for name in (pixels, other))
+    # Keras's mode `caffe` has blue first.
+    order = slice(None, None, -1 if "caffe" in (pixels, other) else 1)
+
+    def images(given: Any) -> Any:
+        return ((given * scale + offset)[..., order] - own_offset) / own_scale
+
+    return images
 
 
 def _check_answers(path: object, rebuilt: Any, value: Value, model: Any) -> None:

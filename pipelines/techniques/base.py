@@ -54,14 +54,15 @@ class Context:
     """The environment of a technique.
 
     source: the finished cell of `Technique.source_cell`. baseline: the finished cell that this one is compared with;
-    None for a baseline. trained: whether the model's weights are taken as they are (`Model.trained`). report: prints a
-    line of progress.
+    None for a baseline. trained: whether the model's weights are taken as they are (`Model.trained`). other_pixels: of
+    the model. report: prints a line of progress.
     """
 
     trainer: Trainer
     source: Finished | None = None
     baseline: Finished | None = None
     trained: bool = False
+    other_pixels: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     report: Callable[[str], None] = print
 
 

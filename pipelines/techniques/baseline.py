@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from pipelines.results import verdict
-from pipelines.results.statistics import SIGNIFICANCE
+from pipelines.results.statistics import SIGNIFICANCE, mcnemar
 from pipelines.techniques.base import Candidate, Context, Technique
 from pipelines.training.batches import plain_batches
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import tf_keras
+
+# Validation images that show what pixels a model expects, and how many at once.
+PIXEL_IMAGES, BATCH = 500, 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +39,37 @@ class Baseline(Technique):
                 "the model's weights are taken as they are; its accuracy here counts if its own training did not use "
                 "these test images"
             )
-            _report_uninformed(candidate.model, context)
+            if not _report_pixels(candidate.model, context):
+                _report_uninformed(candidate.model, context)
         else:
             context.trainer.fit(candidate.model)
         return candidate
+
+
+def _report_pixels(model: tf_keras.Model, context: Context) -> bool:
+    """Say so where a model that came trained is right significantly more often with another `model.pixels`."""
+    split = context.trainer.data.validation
+    count = min(len(split), PIXEL_IMAGES)
+
+    def right(seen: Callable[[Any], Any]) -> npt.NDArray[np.bool_]:
+        answers: list[npt.NDArray[np.int64]] = []
+        for first in range(0, count, BATCH):
+            images = np.asarray(split.images[first : min(first + BATCH, count)], np.float32)
+            answers.append(np.asarray(model(seen(images), training=False)).argmax(axis=1))
+        found: npt.NDArray[np.bool_] = np.concatenate(answers) == split.labels[:count]
+        return found
+
+    own = right(lambda images: images)
+    others = {name: right(seen) for name, seen in context.other_pixels.items()}
+    best = max(others, key=lambda name: int(others[name].sum()), default=None)
+    # The best of several is better by chance more often.
+    if best is None or mcnemar(others[best], own, "greater") * len(others) >= SIGNIFICANCE:
+        return False
+    context.report(
+        f"the model as it is answers {own.mean():.1%} of {count} validation images rightly, and "
+        f"{others[best].mean():.1%} if it gets their pixels as {best}: set model.pixels={best}"
+    )
+    return True
 
 
 def _report_uninformed(model: tf_keras.Model, context: Context) -> None:

@@ -90,6 +90,17 @@ def test_exported_baseline_is_the_file(place: Place, path: Path) -> None:
     np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), want, atol=1e-4)
 
 
+def test_pixels_that_fit_better_are_named(path: Path, tmp_path: Path) -> None:
+    """A network that was trained on 0..1 is right far more often than by chance on other pixels, too."""
+    place, wrong = Place(tmp_path), [one.replace("0..1", "-1..1") for one in of(path)]
+    words = ["technique=baseline", "dataset.limit_train=null", "dataset.validation_fraction=0.3"]
+    done = place.run(*wrong, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "if it gets their pixels as 0..1: set model.pixels=0..1" in " ".join(done.stdout.split())
+    right = place.run(*of(path), *words, out="right")
+    assert right.returncode == 0 and "set model.pixels" not in right.stdout
+
+
 def test_file_may_be_fine_tuned_first(path: Path, tmp_path: Path) -> None:
     place = Place(tmp_path)
     done = place.run(*of(path), "technique=baseline", "model.trained=false", "model.name=mine")

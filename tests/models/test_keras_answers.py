@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.models.keras_file import PIXELS
 from tests.models.keras_files import (
     SHAPE,
     agree,
@@ -201,3 +202,17 @@ def test_pixels_are_what_the_model_expects(pixels: str, tmp_path: Path) -> None:
     want = outputs(model, expected)
     assert np.ptp(want, axis=0).max() > 0.01
     np.testing.assert_allclose(softmax(outputs(built, raw)), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("pixels", PIXELS)
+def test_other_pixels_are_seen_through_one_network(pixels: str, tmp_path: Path) -> None:
+    layers = library(3).layers
+    middle = layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dense(3)
+    path = saved(library(3).Sequential([library(3).Input(SHAPE), *middle]), tmp_path / "model.keras")
+    file = settings(path, pixels=pixels)
+    built = file.build(SHAPE, 3)
+    assert file.other_pixels.keys() == PIXELS.keys() - {pixels}
+    for other, seen in file.other_pixels.items():
+        want = outputs(settings(path, pixels=other).build(SHAPE, 3), images(SHAPE))
+        got = outputs(built, seen(images(SHAPE)))
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-3 * np.abs(want).max())
