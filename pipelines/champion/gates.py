@@ -1,11 +1,10 @@
 """Which finished cell becomes a dataset's champion. This module reads no store.
 
 A cell passes six gates in this order and stops at the first that it fails: its technique had an effect (true of every
-finished cell, as a cell without one fails), its accuracy is significantly above that of always answering the most
-frequent class, it keeps the budgets and goals of its score profile, it gives up no more accuracy than allowed below the
-most accurate of the candidates and the champion, its score is better than the champion's by more than a tie, unless the
-champion fails one of these itself, and its accuracy is not significantly worse than the champion's by more than a
-margin.
+finished cell, as a cell without one fails), it has learnt something (`verdict.no_better_than_majority`), it keeps the
+budgets and goals of its score profile, it gives up no more accuracy than allowed below the most accurate of the
+candidates and the champion, its score is better than the champion's by more than a tie, unless the champion fails one
+of these itself, and its accuracy is not significantly worse than the champion's by more than a margin.
 
 Seeds of a cell are taken together, as in the report: their mean score and accuracy count, and every seed must have
 learnt and keep the budgets. The seed with the best score is promoted, of those that themselves give up no more accuracy
@@ -29,6 +28,7 @@ from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.shortlist import most_accurate, within
 from pipelines.results import statistics
 from pipelines.results.metrics import (
+    AGREEMENT_P_VALUE,
     MAJORITY_P_VALUE,
     MAJORITY_SHARE,
     SCORE,
@@ -253,7 +253,11 @@ def _learnt(cell: RecordedCell) -> Gate:
     p_value, share = (cell.metrics.get(name) for name in (MAJORITY_P_VALUE, MAJORITY_SHARE))
     accuracy = f"{cell.accuracy:.1%}"
     if p_value is None or share is None:
-        reason = "not tested, as the cell is older than this test: resume=false runs it again"
+        reason = "not tested, as its run has no test of it: resume=false runs it again"
+        return Gate(name="learnt", passed=True, reason=reason)
+    if cell.uninformed is None and p_value >= statistics.SIGNIFICANCE:
+        agreement = cell.metrics[AGREEMENT_P_VALUE]
+        reason = f"{accuracy}, and its answers agree with the classes beyond chance (p = {agreement:.2g})"
         return Gate(name="learnt", passed=True, reason=reason)
     if cell.uninformed is None:
         reason = f"{accuracy}, better than always answering {cell.majority!r} ({share:.1%} of the test images)"

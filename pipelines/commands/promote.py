@@ -1,10 +1,11 @@
 """Make the fittest finished cell of a dataset its champion: `opscore promote --dataset cifar10`.
 
-A cell must be right significantly more often than a constant answer, the most frequent class. It must keep the budgets
-of its score profile, lose at most --max-drop of accuracy to the most accurate candidate and to the champion, score
-better than the champion by more than a tie, unless the champion fails one of these itself, and not be significantly
-less accurate than the champion by more than --margin. Seeds are taken together: their means count. MLflow registers
-the winner as opscore-<dataset> with the alias champion, and the former champion gets the alias previous.
+A cell must have learnt something: be right significantly more often than a constant answer, or tell the classes apart
+and be no less often right. It must keep the budgets of its score profile, lose at most --max-drop of accuracy to the
+most accurate candidate and to the champion, score better than the champion by more than a tie, unless the champion
+fails one of these itself, and not be significantly less accurate than the champion by more than --margin. Seeds are
+taken together: their means count. MLflow registers the winner as opscore-<dataset> with the alias champion, and the
+former champion gets the alias previous.
 
   opscore promote --dataset cifar10 --sweep last --dry-run       shows the shortlist, changes nothing
   opscore promote --dataset cifar10 --max-drop 0.005

@@ -37,6 +37,12 @@ def loaded(content: Content, *, trust: bool, custom_objects: str | None) -> Iter
         if custom_objects
         else {}
     )
+    if content.generation == 3 and (others := [name for name, one in own.items() if _is_layer_of_keras_2(one)]):
+        raise ValueError(
+            f"model.custom_objects must define layers of Keras 3 for {content.path}, got {others[0]} in "
+            f"{custom_objects}, which is of tf.keras and with that of Keras 2 here: write `import keras` in the module, "
+            "and keras.layers in the place of tf.keras.layers"
+        )
     # Keras would import the modules that the file names.
     missing = sorted(keras_safety.foreign_names(content) - set(own))
     if missing:
@@ -141,6 +147,10 @@ def not_found(module: str) -> str:
         f"model.custom_objects must be a module that can be imported, got {module}: call opscore in the folder of the "
         "module, or set PYTHONPATH to it"
     )
+
+
+def _is_layer_of_keras_2(one: Any) -> bool:
+    return inspect.isclass(one) and issubclass(one, _keras_2().layers.Layer)
 
 
 def _objects(module: Any) -> dict[str, Any]:

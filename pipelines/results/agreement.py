@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -32,6 +33,25 @@ def kappa(accuracy: Number, by_chance: float) -> Number:
     """
     beyond: Number = accuracy * 0 if by_chance == 1 else (accuracy - by_chance) / (1 - by_chance)
     return beyond
+
+
+def p_value(confusion: Confusion) -> float:
+    """One-sided test that the answers agree with the labels more often than by chance, as kappa is 0 then.
+
+    If labels a_i times class i were dealt at random to answers b_i times class i, the number X of agreements has
+
+        E X = sum a_i b_i / n,  Var X = (sum a_i b_i (n - a_i) (n - b_i) + sum_{i != k} a_i b_i a_k b_k) / (n^2 (n - 1))
+
+    The p-value is that of the normal distribution with a correction for continuity; 1 for a constant answer and for a
+    single image. Source: Hubert 1977, doi:10.1037/0033-2909.84.2.289.
+    """
+    labels, answers = confusion.sum(axis=1).astype(float), confusion.sum(axis=0).astype(float)
+    images, both = labels.sum(), labels * answers
+    spread = both @ ((images - labels) * (images - answers)) + both.sum() ** 2 - both @ both
+    if images < 2 or spread <= 0:
+        return 1.0
+    deviation = math.sqrt(spread / (images**2 * (images - 1)))
+    return math.erfc((confusion.trace() - both.sum() / images - 0.5) / deviation / math.sqrt(2)) / 2
 
 
 def balanced_accuracy(confusion: Confusion) -> float:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pipelines.results.metrics import (
     ACCURACY,
+    AGREEMENT_P_VALUE,
     MAJORITY_P_VALUE,
     MAJORITY_SHARE,
     OWN_TRAIN_S,
@@ -139,7 +140,10 @@ class RecordedCell:
     def uninformed(self) -> str | None:
         """The finding that it is no better than one constant answer; None where it is better, or was not tested."""
         return no_better_than_majority(
-            self.metrics.get(MAJORITY_P_VALUE), self.metrics.get(MAJORITY_SHARE), self.majority
+            self.metrics.get(MAJORITY_P_VALUE),
+            self.metrics.get(MAJORITY_SHARE),
+            self.majority,
+            self.metrics.get(AGREEMENT_P_VALUE),
         )
 
 

@@ -129,12 +129,14 @@ class Majority:
     """The best classifier that looks at no image: it always answers the most frequent class of the test images.
 
     answer: that class. share: the fraction of test images of that class, in (0, 1]. p_value: one-sided exact McNemar
-    test on the same images; small where the exported model is right more often than this answer.
+    test on the same images; small where the exported model is right more often than this answer. agreement_p_value:
+    small where the model's answers agree with the labels more often than by chance (`agreement.p_value`).
     """
 
     answer: str
     share: float
     p_value: float
+    agreement_p_value: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pipelines.results.columns import ACCURACY, GAIN, SCORE, UNKNOWN, kilobytes,
 from pipelines.results.records import DIMENSIONS, CellResult, Comparison, Measurement, Verdict
 from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import aligned, wrapped
-from pipelines.results.verdict import no_better_than_majority
+from pipelines.results.verdict import caution, no_better_than_majority
 
 # A difference of accuracy and balanced accuracy that is worth a word.
 MIN_BALANCED = 0.005
@@ -111,8 +111,14 @@ def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:
         lines.append(f"The training time is unknown, so the score leaves it out: {STATE_TRAINED_S} counts it.")
     elif result.comparison is not None and not result.compares_trainings:
         lines.append("The same machines did not train it and its baseline, so the gain leaves the training time out.")
-    if (one := result.majority) and (finding := no_better_than_majority(one.p_value, one.share, one.answer)):
-        lines.insert(0, f"It has learnt nothing that these test images show: {finding}.")
+    if one := result.majority:
+        known = one.p_value, one.share, one.answer, one.agreement_p_value
+        if finding := no_better_than_majority(*known):
+            nothing = "It has learnt nothing that these test images show"
+            begin = nothing if finding.startswith("no better") else "It has learnt the wrong thing"
+            lines.insert(0, f"{begin}: {finding}.")
+        elif known_by_class := caution(*known):
+            lines.append(known_by_class)
     lines.extend(result.notes)
     lines.extend(acceleration.sentences(result))
     lines.extend(f"Not feasible: {violation}." for violation in result.violations)

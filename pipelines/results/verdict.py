@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.results import agreement
 from pipelines.results.records import Majority, Verdict
 from pipelines.results.score import TRAIN_FLOOR_S
 from pipelines.results.statistics import SIGNIFICANCE, Z, mcnemar
@@ -24,7 +25,7 @@ def majority(
 ) -> Majority:
     """The answers to n >= 1 test images against always the most frequent class; of equal ones, the first.
 
-    predicted, labels: class numbers (n,). The p-value is that of the one-sided exact McNemar test.
+    predicted, labels: class numbers (n,).
     Raises ValueError if the two are not of the same shape.
     """
     if predicted.shape != labels.shape:
@@ -35,18 +36,52 @@ def majority(
         answer=class_names[frequent],
         share=float(np.mean(constant)),
         p_value=mcnemar(predicted == labels, constant, "greater"),
+        agreement_p_value=agreement.p_value(_confusion(predicted, labels, len(class_names))),
     )
 
 
-def no_better_than_majority(p_value: float | None, share: float | None, answer: str) -> str | None:
-    """The finding in words where accuracy is not significantly above the constant answer's at 5%, else None.
+def _confusion(
+    predicted: npt.NDArray[np.integer[Any]], labels: npt.NDArray[np.integer[Any]], classes: int
+) -> agreement.Confusion:
+    found = np.zeros((classes, classes), np.int64)
+    np.add.at(found, (labels, predicted), 1)
+    return found
 
-    p_value, share, answer: as in `Majority`; None and empty in an older record, for which there is no finding.
+
+def no_better_than_majority(
+    p_value: float | None, share: float | None, answer: str, agreement_p_value: float | None = None
+) -> str | None:
+    """The finding in words where a cell has learnt nothing that counts, else None. All parameters: as in `Majority`.
+
+    It has learnt if its accuracy is significantly above the constant answer's at 5%, or if its answers agree with the
+    labels beyond chance and its accuracy is not significantly below the constant answer's. None where nothing is known.
     """
     if p_value is None or share is None or p_value < SIGNIFICANCE:
         return None
-    named = f"answering {answer!r}" if answer else "giving one answer"
-    return f"no better than always {named} ({share:.1%} of the test images)"
+    agrees = _agrees(agreement_p_value)
+    if agrees and p_value <= 1 - SIGNIFICANCE:
+        return None
+    return f"{'less often right' if agrees else 'no better'} than always {_constant(share, answer)}"
+
+
+def caution(p_value: float | None, share: float | None, answer: str, agreement_p_value: float | None) -> str | None:
+    """What to know of a cell that has learnt, and is no more often right than the constant answer; else None."""
+    if p_value is None or share is None or not SIGNIFICANCE <= p_value <= 1 - SIGNIFICANCE:
+        return None
+    if not _agrees(agreement_p_value):
+        return None
+    return (
+        f"Its accuracy is no better than always {_constant(share, answer)}, but its answers tell the classes apart: "
+        "the recall and precision of each class say what it is worth."
+    )
+
+
+def _agrees(agreement_p_value: float | None) -> bool:
+    return agreement_p_value is not None and agreement_p_value < SIGNIFICANCE
+
+
+def _constant(share: float, answer: str) -> str:
+    return f"{f'answering {answer!r}' if answer else 'giving one answer'} ({share:.1%} of the test images)"
 
 
 def accuracy_verdict(difference: float, p_value: float) -> Verdict:

@@ -215,6 +215,14 @@ def test_own_block_of_several_layers_answers_as_before(tmp_path: Path, monkeypat
         settings(path, custom_objects="own_blocks").build(SHAPE, 3)
 
 
+def test_layers_of_tf_keras_are_refused_for_keras_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_tf.py").write_text("import tensorflow as tf\n\nclass Mine(tf.keras.layers.Layer):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = saved(small(3), tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"got Mine in own_tf, which is of tf\.keras .*write `import keras`"):
+        settings(path, custom_objects="own_tf").build(SHAPE, 3)
+
+
 def test_module_that_keras_2_cannot_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_ops.py").write_text("from keras import ops\n")
     monkeypatch.syspath_prepend(tmp_path)

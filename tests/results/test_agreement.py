@@ -36,3 +36,18 @@ def test_a_class_without_test_images_has_no_recall() -> None:
     confusion = np.array([[3, 1], [0, 0]])
     assert agreement.by_class(confusion, ("a", "b"))["recall"] == [0.75, None]
     assert agreement.balanced_accuracy(confusion) == 0.75 and not math.isnan(agreement.balanced_accuracy(confusion))
+
+
+def test_p_value_of_chance_agreement_is_that_of_random_labels() -> None:
+    random = np.random.default_rng(0)
+    labels, answers = random.permutation(np.repeat([0, 1, 2], (60, 25, 15))), np.repeat([0, 1, 2], (50, 30, 20))
+    confusion = np.zeros((3, 3), np.int64)
+    np.add.at(confusion, (labels, answers), 1)
+    found = [int((random.permutation(labels) == answers).sum()) for _ in range(20_000)]
+    exact = np.mean(np.array(found) >= confusion.trace())
+    assert 0.01 < exact < 0.99 and agreement.p_value(confusion) == pytest.approx(exact, abs=0.01)
+
+
+def test_constant_answer_agrees_by_chance() -> None:
+    assert agreement.p_value(np.array([[19, 0], [1, 0]])) == 1.0
+    assert agreement.p_value(np.array([[1, 0], [0, 0]])) == 1.0

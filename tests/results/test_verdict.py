@@ -7,6 +7,7 @@ from pipelines.results.verdict import (
     TRAIN_SPREAD,
     accuracy_verdict,
     both_times,
+    caution,
     majority,
     no_better_than_majority,
     size_verdict,
@@ -68,8 +69,24 @@ def test_no_better_than_majority_in_words() -> None:
         no_better_than_majority(0.05, 0.52, "cat") == "no better than always answering 'cat' (52.0% of the test images)"
     )
     assert no_better_than_majority(0.049, 0.52, "cat") is None
-    # An older record has no test against the majority.
+    # Nothing is recorded.
     assert no_better_than_majority(None, None, "") is None
+
+
+def test_rare_defects_may_be_found_without_more_right_answers() -> None:
+    """950 good parts and 50 defects, of which 35 are found, with 30 false alarms: recall 70%, kappa 0.59."""
+    right, numbers = np.repeat([0, 1], (950, 50)), np.repeat([0, 1, 0, 1], (920, 30, 15, 35))
+    found = majority(numbers, right, ("ok", "defect"))
+    known = found.p_value, found.share, found.answer, found.agreement_p_value
+    assert found.p_value == pytest.approx(0.31, abs=0.01) and found.agreement_p_value is not None
+    assert found.agreement_p_value < 1e-20
+    assert no_better_than_majority(*known) is None
+    assert str(caution(*known)).startswith("Its accuracy is no better than always answering 'ok' (95.0% of")
+    # All defects, with 300 false alarms.
+    found = majority(np.repeat([0, 1], (650, 350)), right, ("ok", "defect"))
+    assert str(no_better_than_majority(found.p_value, found.share, found.answer, found.agreement_p_value)).startswith(
+        "less often right than always answering 'ok'"
+    )
 
 
 # 1.96 standard deviations of the log ratio of two trainings, each of which scatters by 0.12.
