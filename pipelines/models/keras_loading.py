@@ -40,7 +40,7 @@ def loaded(content: Content, *, trust: bool, custom_objects: str | None) -> Iter
     if content.generation == 3 and (others := [name for name, one in own.items() if _is_layer_of_keras_2(one)]):
         raise ValueError(
             f"model.custom_objects must define layers of Keras 3 for {content.path}, got {others[0]} in "
-            f"{custom_objects}, which is of tf.keras and with that of Keras 2 here: write `import keras` in the module, "
+            f"{custom_objects}, which is of tf.keras, here that of Keras 2: write `import keras` in the module, "
             "and keras.layers in the place of tf.keras.layers"
         )
     # Keras would import the modules that the file names.
