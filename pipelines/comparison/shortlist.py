@@ -60,7 +60,7 @@ class Shortlisted:
         """What stands behind its name, with a blank before; empty where nothing is in doubt."""
         if not self.doubt:
             return ""
-        return " (not sure)" if self.sure_from is None else f" (sure from {points(self.sure_from)})"
+        return " (not sure)" if self.sure_from is None else f" (sure from {100 * self.sure_from:g})"
 
     @property
     def is_near(self) -> bool:

@@ -157,7 +157,7 @@ def test_a_doubt_ends_with_the_allowance_that_it_is_about() -> None:
     assert found is not None
     row = found.recommended
     assert row.given_up == "1 point or more" and "it may lose 1.6 points" in row.doubt
-    assert "quantize_int8 (sure from 2 points)" in shortlist_text.text(found)
+    assert "quantize_int8 (sure from 2)" in shortlist_text.text(found)
 
 
 def test_more_images_do_not_narrow_the_spread_of_seeds() -> None:
@@ -180,7 +180,7 @@ def test_a_row_that_the_images_do_not_show_is_doubted() -> None:
     # q = (205 + 2) / 1002, p = -5/1002 adjusted; room 0.01 - 0.00499: 31,600 images, rounded up.
     assert row.doubt == "not sure on 1,000 images, where it may lose 3.3 points; about 32,000 would decide it"
     text = " ".join(shortlist_text.text(found).split())
-    assert "quantize_int8 (sure from 5 points)" in text
+    assert "quantize_int8 (sure from 5)" in text
     assert f"vgg16-cifar10-quantize_int8: {row.doubt}." in text
     sure = listed(cell("baseline", 0.9, 4.0, images=10**6), cell("quantize_int8", 0.895, 1.0, images=10**6))
     assert sure.rows[-1].doubt == "" and "not sure" not in shortlist_text.text(sure)
