@@ -126,4 +126,4 @@ bench: $(VENV)/dev ## run the benchmarks; with PyTorch and images: make bench TO
 
 clean: ## remove caches and job folders, but not .venv and mlruns
 	rm -rf outputs multirun build site .pytest_cache .mypy_cache .ruff_cache *.egg-info
-	find pipelines tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
+	find pipelines tests benchmarks hydra_plugins handbook -name __pycache__ -type d -exec rm -rf {} +

@@ -1,15 +1,13 @@
 """What the website has in addition to docs/: README and the like, and pages written from the code (mkdocs.yml)."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-
-from handbook.command_reference import command_reference
-from handbook.technique_pages import technique_pages
 
 # Files of the repository by their path on the site. MkDocs makes index.html of README.md.
 ADDED = {
@@ -29,6 +27,11 @@ WITH_TECHNIQUES = ("reference/techniques.md", "reference/compatibility.md")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages, and the order of all pages to the configuration."""
     root = Path(config.config_file_path).parent
+    # MkDocs looks for modules beside this file.
+    sys.path.insert(0, str(root))
+    from handbook.command_reference import command_reference
+    from handbook.technique_pages import technique_pages
+
     of_docs = files.get_file_from_path("index.md")
     assert of_docs is not None
     files.remove(of_docs)

@@ -37,8 +37,9 @@ def test_every_imported_library_is_declared() -> None:
     listed = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     declared = {canonicalize_name(Requirement(one).name) for one in listed}
     there = packages_distributions()
-    for path in (ROOT / "pipelines").rglob("*.py"):
-        names = {name.partition(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"pipelines"}
+    for path in (*(ROOT / "pipelines").rglob("*.py"), *(ROOT / "handbook").glob("*.py")):
+        names = {name.partition(".")[0] for name in imports(path)} - sys.stdlib_module_names
+        names -= {"pipelines", "handbook"}
         for name in names:
             bringing = {canonicalize_name(one) for one in there[name]}
             assert bringing & declared, f"{path.relative_to(ROOT)} imports {name}, which pyproject.toml does not name"

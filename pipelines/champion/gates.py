@@ -179,8 +179,8 @@ def decide(
     (`training_time.comparable`). remeasured: the run ids of those that are the champion's exported model: the newest
     replaces the champion in the comparison, and it and its other seeds do not compete. A champion that would not pass
     as a candidate any more does not stand, and its score is no bar. It stands only where its cell is among the
-    candidates, perhaps trained again. right_of: reads a cell's predictions from the store; called only for the
-    last gate. Raises ValueError if champion and candidates cannot be compared.
+    candidates, perhaps trained again. right_of: reads from the store which images a cell gets right; called only for
+    the last gate. Raises ValueError if champion and candidates cannot be compared.
     """
     entries = sorted(entries_of(cells), key=lambda entry: -entry.score.value)
     again = [cell for cell in cells if cell.run_id in remeasured]

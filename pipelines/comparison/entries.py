@@ -27,7 +27,6 @@ from pipelines.results.metrics import (
     gain_of,
     term_of,
 )
-from pipelines.results.recorded import BASELINE
 from pipelines.results.records import DIMENSIONS
 from pipelines.results.score import CRITERIA, factors
 from pipelines.results.statistics import mean_interval, mean_share, wilson
@@ -56,7 +55,7 @@ class Entry:
 
     label: unique in its comparison. accuracy: a fraction. score, gain, gains: dB. gains: by criterion, empty for a
     baseline. marks: better, tied or worse than its baseline by criterion and in `time`, which is testing and training
-    together; without what is unknown, and empty for a baseline and for records older than the ratios. uninformed: the
+    together; without what is unknown, and empty for a cell without one. uninformed: the
     finding that its accuracy is no better than one constant answer's in one seed or more, else empty.
     """
 
@@ -219,7 +218,8 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
         values = [run.metrics[name] for run in runs if name in run.metrics]
         return NOTHING if len(values) < len(runs) else _mean(values)
 
-    compared = first.technique != BASELINE
+    # A technique that only trains, of one's own, may be a baseline under another name.
+    compared = bool(first.baseline)
     return Entry(
         label=label,
         model=first.model,

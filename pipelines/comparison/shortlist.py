@@ -106,8 +106,8 @@ class Shortlist:
 def shortlist(comparison: Comparison, right_of: RightOf | None = None) -> Shortlist | None:
     """The shortlist of a comparison; None where no cell may be operated.
 
-    right_of: reads predictions from the store, for the few cells of the list; without them, and where they are
-    lost, the intervals of differences are wider.
+    right_of: reads from the store which images are right, for the few cells of the list; without it, and where files
+    are lost, the intervals of differences are wider.
     """
     learnt = [entry for entry in comparison.entries if not entry.uninformed]
     fit = [entry for entry in learnt if entry.feasible and not math.isnan(entry.score.value)]

@@ -160,7 +160,7 @@ class CellResult(Record):
     violations: the budgets of its score profile that it breaks. comparison: None for a baseline. epochs: metrics of
     each training epoch. metrics: the technique's own. joules: energy of the cell's own training by `cpu`, `dram` and
     `gpu`, as far as the machine has counters. precision: `Cell.precision`. notes: the technique's own sentences.
-    precision, majority, delegation: None where the record is older than them.
+    precision, majority, delegation: None where they are not known.
     """
 
     model: str

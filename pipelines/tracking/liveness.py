@@ -22,7 +22,7 @@ DEAD_AFTER_S = 90.0
 def process_id(pid: int | None = None) -> str:
     """A unique name of the process `pid`, by default this one: machine, pid and start."""
     process = psutil.Process(pid)
-    # Older versions read the number as seconds since 1970.
+    # Seconds since 1970, for where /proc does not tell.
     return f"{stem(process.pid)}{process.create_time():.0f}{_ticks(process)}"
 
 

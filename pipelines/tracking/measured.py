@@ -28,7 +28,7 @@ class OnTarget:
     target: the device's name. runtime, version, precision: its name, its version and what it computed in. began:
     seconds since 1970. metrics: by name below `measure/<device>/<runtime>/`. invalid: why they do not count; empty
     where they do. reference: what the ratios are to, `<runtime> <SHA-256 of the file>`, its own where it is that
-    itself; empty in sessions that did not record it. folder: its files.
+    itself. folder: its files.
     """
 
     target: str

@@ -258,7 +258,7 @@ def test_remeasured_champion_must_have_learnt() -> None:
     assert not decided([with_majority("old", 60, 0.3)], cell("old", 60)).stands
 
 
-def test_a_cell_older_than_the_majority_test_passes_it() -> None:
+def test_a_cell_without_a_test_against_the_majority_passes() -> None:
     winner = decided([cell("a", 50)], None).winner
     assert winner is not None
     gate = winner.gates[1]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.commands.compare import text
+from pipelines.comparison import article
 from pipelines.comparison.entries import entries_of, seeds_note
 from pipelines.comparison.notes import notes
 from pipelines.results.statistics import mean_share
@@ -170,3 +171,13 @@ def test_teachers_from_two_files_are_two_cells() -> None:
     assert sorted(entry.settings for entry in entries_of([recorded("distill", params=one) for one in params])) == [
         "technique.source.model.file_sha256=aaaaaaaa", "technique.source.model.file_sha256=bbbbbbbb"
     ]  # fmt: skip
+
+
+def test_own_technique_that_is_a_baseline_has_no_marks() -> None:
+    """A class of one's own that inherits Baseline under another name is compared with nothing."""
+    own = recorded("mixup")
+    metrics = {name: value for name, value in own.metrics.items() if not name.startswith(("baseline/", "score/gain"))}
+    comparison = compared(replace(own, baseline="", metrics=metrics), recorded("prune"))
+    by_technique = {entry.technique: entry for entry in comparison.entries}
+    assert by_technique["mixup"].improved is None and not by_technique["mixup"].gains
+    assert article.table(comparison).count("vgg16") == 1 and "nan" not in text(comparison)

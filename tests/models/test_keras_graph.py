@@ -22,7 +22,7 @@ from tests.models.keras_files import (
 )
 
 GENERATIONS = pytest.mark.parametrize("generation", [2, 3])
-# Keras' own builders, with a block or two per stage instead of up to 24, which holds every kind of block.
+# Keras' own builders; those that take a depth have as few blocks in a stage as hold every kind of block.
 NETWORKS: dict[str, dict[str, Any]] = {
     "resnet.ResNet": {
         "stack_fn": lambda x: residual(residual(x, 32, 2, name="one"), 64, 1, name="two"),
@@ -34,7 +34,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "efficientnet.EfficientNet": {"width_coefficient": 1.0, "depth_coefficient": 0.4, "default_size": 32},
     "efficientnet_v2.EfficientNetV2": {
         "width_coefficient": 1.0,
-        "depth_coefficient": 0.4,
+        "depth_coefficient": 0.6,
         "default_size": 32,
         "name": "efficientnetv2-b0",
     },

@@ -82,15 +82,10 @@ def test_sentence_in_table_and_note() -> None:
     assert sentences(pruned) == [f"{DENSE}."]
 
 
-def test_record_metrics_and_older_records(tmp_path: Path) -> None:
-    for number, result in enumerate((replace(RESULT, delegation=SPLIT), RESULT)):
-        files = CellFiles(tmp_path / str(number))
-        files.folder.mkdir()
-        result.save(files.result)
-        text = files.result.read_text().replace(',\n  "delegation": null', "")
-        assert ('"delegation"' in text) is (number == 0)
-        files.result.write_text(text)
-        assert Finished.load(files.folder).result == result
+def test_record_and_metrics(tmp_path: Path) -> None:
+    result = replace(RESULT, delegation=SPLIT)
+    result.save(CellFiles(tmp_path).result)
+    assert Finished.load(tmp_path).result == result
     metrics = metrics_of(replace(RESULT, delegation=SPLIT))
     assert (metrics["model/delegate_partitions"], metrics["model/undelegated_operators"]) == (15, 14)
     assert not [name for name in metrics_of(RESULT) if "delegate" in name]

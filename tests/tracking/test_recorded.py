@@ -6,8 +6,6 @@ from mlflow import MlflowClient
 from pipelines.tracking.recorded import recorded
 from tests.places import Place
 
-CPU, GPU = "AMD EPYC, 2 cores, 24 GiB, no GPU", "AMD EPYC, 16 cores, 128 GiB, NVIDIA H100"
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
@@ -17,9 +15,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.mark.parametrize(
     ("setting", "tags", "expected"),
     [
-        ("auto", {"precision": "mixed_bfloat16", "hardware": CPU}, {"training.precision": "bfloat16"}),
-        ("True", {"precision": "mixed_bfloat16", "hardware": CPU}, {"training.precision": "bfloat16"}),
-        ("auto", {"precision": "float32", "hardware": CPU}, {"training.precision": "float32"}),
+        ("auto", {"precision": "mixed_bfloat16"}, {"training.precision": "bfloat16"}),
+        ("True", {"precision": "mixed_bfloat16"}, {"training.precision": "bfloat16"}),
+        ("auto", {"precision": "float32"}, {"training.precision": "float32"}),
     ],
 )
 def test_precision_is_what_was_computed_in(
