@@ -24,12 +24,11 @@ LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "sourc
 
 
 def build(folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("mkdocs"), "build", "--site-dir", str(out)]
     # A copy of the documentation has no package `pipelines`.
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(out)]
-    return subprocess.run(
-        command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    own = {} if folder == ROOT else {"PYTHONPATH": str(ROOT)}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
