@@ -93,7 +93,7 @@ class Decision:
 
     winner: None if no candidate passed. misses: the candidates that failed, the nearest miss first. champion: the cell
     that they were compared with, if any. stands: the champion is itself a candidate and remains champion.
-    most_accurate: of the candidates that have learnt something, if any.
+    most_accurate: of the candidates and the champion, those that have learnt something, if any.
     """
 
     winner: Assessment | None
@@ -127,6 +127,8 @@ class Judge:
     most_accurate: Entry | None
     limits: Limits
     right_of: RightOf
+    # What the most accurate cell is called.
+    rival: str = "the most accurate cell"
 
     def assess(self, entry: Entry) -> Assessment:
         """Take a cell through the gates, up to the first that it fails."""
@@ -153,7 +155,7 @@ class Judge:
             (cell, lambda: Gate(name="effect", passed=True, reason=_effect(cell))),
             (learnt, lambda: _learnt(learnt)),
             (feasible, lambda: _feasible(feasible)),
-            (cell, lambda: _drop(entry, self.most_accurate, self.limits.max_drop)),
+            (cell, lambda: _drop(entry, self.most_accurate, self.limits.max_drop, self.rival)),
         )
         gates: list[Gate] = []
         judged: list[RecordedCell] = []
@@ -191,7 +193,8 @@ def decide(
     # What is chosen to compete must not decide what the champion is worth.
     informed = [entry for entry in (*entries, *filter(None, [own])) if not entry.uninformed]
     best = most_accurate(informed) if informed else None
-    judge = Judge(champion=None, most_accurate=best, limits=limits, right_of=right_of)
+    rival = f"the champion of run {champion.run_id[:8]}" if champion and best is own else Judge.rival
+    judge = Judge(champion=None, most_accurate=best, limits=limits, right_of=right_of, rival=rival)
     if champion is not None and own is not None:
         for entry in entries:
             if entry is not own and entry.eligible:
@@ -283,16 +286,21 @@ def _feasible(cell: RecordedCell) -> Gate:
     return Gate(name="feasible", passed=False, reason=reason, shortfall=max(excess.values(), default=1.0))
 
 
-def _drop(entry: Entry, top: Entry | None, max_drop: float) -> Gate:
+def _drop(entry: Entry, top: Entry | None, max_drop: float, rival: str) -> Gate:
     drop = top.accuracy.value - entry.accuracy.value if top else 0.0
     seeds = f" over {len(top.runs)} seeds" if top and len(top.runs) > 1 else ""
-    below = f"{100 * drop:.2f} points below {top.label}, the most accurate cell{seeds}" if top and drop > 0 else ""
+    below = f"{_points(drop, max_drop)} points below {top.label}, {rival}{seeds}" if top and drop > 0 else ""
     return Gate(
         name="drop",
         passed=within(max_drop, drop),
         reason=f"{entry.accuracy.value:.1%}, {below or 'the most accurate cell'}; allowed {100 * max_drop:.2f}",
         shortfall=drop - max_drop,
     )
+
+
+def _points(drop: float, allowed: float) -> str:
+    text = f"{100 * drop:.2f}"
+    return told_apart(100 * drop, 100 * allowed) if drop > allowed and text == f"{100 * allowed:.2f}" else text
 
 
 def _score(entry: Entry, champion: Champion | None) -> Gate:

@@ -149,9 +149,9 @@ def _training(facts: Facts) -> str:
 
 def _unseen(params: Mapping[str, str]) -> str:
     """What is known about the test images: how a file or a run that it starts from was trained is not."""
-    if params.get("model.weights", "None") in ("None", "imagenet") and not any(
-        value != "None" and name.endswith(("model.path", ".source.uri")) for name, value in params.items()
-    ):
+    known = ("None", "imagenet")
+    starts = (value for name, value in params.items() if name.endswith(("model.weights", "model.path", ".source.uri")))
+    if all(value in known for value in starts):
         return "never trained on"
     return "not trained on by this cell; whether the training that it starts from or learns from used them is not known"
 

@@ -4,8 +4,9 @@ Writes model.tflite, labels.txt, MODEL_CARD.md and run.py into `out` (default: o
 has the SHA-256 of the one that was promoted. Overwrites an earlier pull of the same model, and refuses any other folder
 that is not empty. Needs neither TensorFlow nor the data.
 
-run.py classifies image files without opscore: by LiteRT, or with --target by the runtime that was fastest on that
-device when `opscore measure` measured the model there.
+run.py classifies image files without opscore: by the runtime for which the champion was promoted, which is LiteRT
+unless a device's times decided, or with --target by the one that was fastest on that device when `opscore measure`
+measured the model there.
 
   opscore pull --dataset cifar10 --target kitchen-pi
   opscore pull --dataset cifar10 --alias previous --tracking-uri http://127.0.0.1:5000
@@ -155,7 +156,9 @@ def _fastest(cell: RecordedCell, target: str, registry: Registry) -> tuple[str, 
 @arguments.setting("--dataset", metavar="NAME", help="Whose champion; must be given.")
 @arguments.OUT(help="Where the files go; default: opscore-<dataset>.")
 @arguments.setting("--alias", metavar="ALIAS", default=CHAMPION, show_default=True, help="Or previous.")
-@arguments.setting("--target", metavar="DEVICE", help="Whose fastest runtime run.py uses; default: LiteRT.")
+@arguments.setting(
+    "--target", metavar="DEVICE", help="Whose fastest runtime run.py uses; default: that of the promotion."
+)
 @arguments.STORE()
 def command(dataset: str | None, *, out: Path | None, alias: str, target: str | None, uri: str | None) -> None:
     """Pull, and print the report."""

@@ -69,10 +69,12 @@ def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str], kinds: S
 
     A cell without a value where others have `training.epochs=3` has no such setting; it does not mean the default.
     """
-    by_kind: dict[str, list[Mapping[str, str]]] = defaultdict(list)
-    for settings, kind in zip(groups, kinds, strict=True):
-        by_kind[kind].append(settings)
-    keys = set().union(*(_differing(alike) for alike in by_kind.values()))
+    # Two that a person named alike differ, too.
+    alike_in: dict[tuple[str, str], list[Mapping[str, str]]] = defaultdict(list)
+    for settings, name, kind in zip(groups, names, kinds, strict=True):
+        alike_in["kind", kind].append(settings)
+        alike_in["name", name].append(settings)
+    keys = set().union(*(_differing(alike) for alike in alike_in.values()))
     short = {key: _shortened({settings[key] for settings in groups if key in settings}) for key in keys}
     return [
         " ".join([name, *(f"{key}={short[key][settings[key]]}" for key in sorted(settings.keys() & keys))])

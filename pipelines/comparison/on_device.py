@@ -87,7 +87,7 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
     chosen = _chosen(list(everything.values()), device, known)
     # Of a baseline that was recorded twice, perhaps only the older one was measured.
     bases = baselines_of(cells, [cell for cell in everything.values() if cell.run_id in chosen])
-    found: list[RecordedCell] = []
+    pairs: list[tuple[RecordedCell, Figures, Figures]] = []
     missing: Counter[str] = Counter()
     for cell in cells:
         base = cell if cell.technique == BASELINE else bases.get(cell.run_id)
@@ -97,10 +97,13 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
         elif base is None:
             missing[f"the baseline has no figures there ({cell.name})"] += 1
         else:
-            found.append(_moved(cell, own, chosen[base.run_id], known[cell.run_id], device))
+            pairs.append((cell, own, chosen[base.run_id]))
+    sessions = {one.tags.get(BEGAN, "") for _, *both in pairs for one in both}
+    anchored = len(sessions) > 1
+    found = [_moved(cell, own, base, known[cell.run_id], device, anchored=anchored) for cell, own, base in pairs]
     if not found:
         raise ValueError(f"no cell can be compared on {device}: {'; '.join(missing)}")
-    notes = _notes(found, device, missing)
+    notes = _notes(found, device, missing, len(sessions))
     if outdated := _outdated(found, given):
         notes.append(
             f"Of {outdated[0].name}{f' and {len(outdated) - 1} more' if outdated[1:] else ''} an older run counts, as "
@@ -241,15 +244,18 @@ def _quotient(one: tuple[float, float, float], other: tuple[float, float, float]
     return value, value * math.exp(-half), value * math.exp(half)
 
 
-def _moved(cell: RecordedCell, own: Figures, base: Figures, known: Sequence[Figures], device: Device) -> RecordedCell:
+def _moved(
+    cell: RecordedCell, own: Figures, base: Figures, known: Sequence[Figures], device: Device, *, anchored: bool
+) -> RecordedCell:
     """The cell with the times of the device in its metrics.
 
-    Its test time is the baseline's multiplied by the ratio, as in `anchoring`: a device may be busier in one session
-    than in another.
+    anchored: its test time is the baseline's multiplied by the ratio, as in `anchoring`, where there are several
+    sessions: the device may be busier in one than in another.
     """
-    base_ms, compared = base.p50_ms(device.threads)[0], cell.technique != BASELINE
     ratio, low, high = _relative(own, base, device.threads)
-    metrics = retimed(cell, test_ms=base_ms * ratio, ratio=ratio if compared else None)
+    compared = cell.technique != BASELINE
+    test_ms = base.p50_ms(device.threads)[0] * ratio if anchored else own.p50_ms(device.threads)[0]
+    metrics = retimed(cell, test_ms=test_ms, ratio=ratio if compared else None)
     if compared:
         metrics |= {RATIO_LOW: low, RATIO_HIGH: high}
     times = {one.runtime: one.p50_ms(device.threads)[0] for one in known if device.threads in one.threads}
@@ -282,16 +288,15 @@ def _why_missing(
     return f"figures are missing: `{device.command(everything)}` adds them"
 
 
-def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, int]) -> list[str]:
+def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, int], sessions: int) -> list[str]:
     used = {cell.device.runtime for cell in cells if cell.device}
     runtime = f": {used.pop()}" if len(used) == 1 and device.runtime is None else ""
     notes = [f"Times by `opscore measure` on {device}{runtime}."]
     for why, count in missing.items():
         notes.append(f"{number_of(count, 'cell')} {'is' if count == 1 else 'are'} left out, as {why}.")
-    sessions = {cell.device.began for cell in cells if cell.device}
-    if len(sessions) > 1:
+    if sessions > 1:
         notes.append(
-            f"The times are from {len(sessions)} sessions, and the load of the machine may differ, so each is the "
+            f"The times are from {sessions} sessions, and the load of the machine may differ, so each is the "
             "baseline's multiplied by their ratio: one session with all cells and runtimes compares best."
         )
     unreliable = [cell for cell in cells if cell.device and not cell.device.is_reliable]

@@ -85,7 +85,7 @@ class Executor:
         # Without a place for its results, no training begins.
         self.store.check_artifacts()
         try:
-            trained = self.store.find(since=self.request.since, fingerprint=plan.fingerprint) is not None
+            trained = self._trained(plan) is not None
             if not trained:
                 self._check_source(plan.cell)
             needed = self._needed(plan, trained=trained)
@@ -155,6 +155,10 @@ class Executor:
                     report=log.info,
                 )
                 trained, unfinished = self._earlier(plan)
+                if trained is None and plan.needs.keys() - needed.keys():
+                    raise StoreError(
+                        f"the exported model of {cell.name} was lost from its run meanwhile: the same command trains it"
+                    )
                 finished = work.run(trained=trained, unfinished=unfinished)
             log.info("%s: recording", cell.name)
             with stopwatch.part("record"):
@@ -274,8 +278,13 @@ class Executor:
                 by_fingerprint[other.fingerprint] = self._finished(other, role, before=check_network)
             needed[role] = by_fingerprint[other.fingerprint]
         for role, finished in needed.items():
-            of_file = role == "baseline" or isinstance(plan.cell.technique.last, FileTechnique)
-            _check_kept(finished, "exported_model" if of_file else "checkpoint", plan.cell.name)
+            technique = plan.cell.technique
+            of_file = isinstance(technique.last, FileTechnique)
+            if role == "baseline" or of_file:
+                _check_kept(finished, "exported_model", plan.cell.name)
+            # The effects of a chain's other steps are those that the network promises.
+            if role != "baseline" and (not of_file or technique is not technique.last):
+                _check_kept(finished, "checkpoint", plan.cell.name)
         return needed
 
     def _finished(self, plan: Plan, role: str, *, before: Callable[[], None]) -> Finished:
@@ -310,8 +319,8 @@ def _check_kept(finished: Finished, name: str, cell: str) -> None:
     path: Path = getattr(finished.files, name)
     if not path.is_file():
         raise StoreError(
-            f"the {path.name} of {finished.result.name}, which {cell} needs, is lost from its run: bring it back to "
-            f"{path.parent}, or add resume=false to the command, which makes everything anew"
+            f"the {path.name} of {finished.result.name}, which {cell} needs, is lost from its run: bring back the "
+            f"artifact cell/{path.name}, or add resume=false to the command, which makes everything anew"
         )
 
 

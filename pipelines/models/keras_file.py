@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.models import imagenet, keras_format, keras_loading, keras_safety
 from pipelines.models.base import Model, check_flat
-from pipelines.system import checks
+from pipelines.system import checks, guard
 
 if TYPE_CHECKING:
     import tf_keras
@@ -268,20 +268,49 @@ def _check_answers(path: object, rebuilt: Any, value: Value, model: Any) -> None
 
     rebuilt: from pixels to `value`, the input of the file's model, and to its answers.
     """
+    import tensorflow as tf
+
     from pipelines.models.keras_layers import UnsupportedLayerError
 
     # A model that computes in half precision rounds otherwise.
-    if any(str(getattr(layer, "compute_dtype", "float32")) != "float32" for layer in model.layers):
+    if _in_half_precision(model):
         return
+    rebuilt = _as_float32(rebuilt) if _in_half_precision(rebuilt) else rebuilt
     images = np.random.default_rng(0).integers(0, 256, (2, *rebuilt.input_shape[1:])).astype(np.float32)
     inputs, ours = (np.asarray(one) for one in rebuilt(images, training=False))
-    theirs = np.asarray(model(inputs[..., ::-1] if value.reverse else inputs, training=False))
+    given = inputs[..., ::-1] if value.reverse else inputs
+    try:
+        theirs, again = (np.asarray(tf.nest.flatten(model(given, training=False))[0]) for _ in range(2))
+    except Exception as error:
+        raise UnsupportedLayerError(
+            f"{path} must be a model that Keras can use, got {type(error).__name__}: {guard.first_line(error)}"
+        ) from error
+    if not np.array_equal(theirs, again):
+        raise UnsupportedLayerError(
+            f"{path} must answer the same image alike, got other answers the second time: leave out what is random in "
+            "use, such as a Dropout that is called with training=True, and save the model again"
+        )
     difference = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
     if not difference <= MAX_DIFFERENCE:
         raise UnsupportedLayerError(
             f"{path} must answer as it did when it is rebuilt from layers of Keras 2, got other answers: "
             "write its own layers and functions with plain layers of Keras, and save the model again"
         )
+
+
+def _in_half_precision(model: Any) -> bool:
+    return any(str(getattr(layer, "compute_dtype", "")) in ("float16", "bfloat16") for layer in model._flatten_layers())
+
+
+def _as_float32(model: Any) -> Any:
+    import tf_keras
+
+    def in_float32(layer: Any) -> Any:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    clone = tf_keras.models.clone_model(model, clone_function=in_float32)
+    clone.set_weights(model.get_weights())
+    return clone
 
 
 def _gray(image: Any, size: tuple[Any, Any]) -> Any:

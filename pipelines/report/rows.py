@@ -93,7 +93,7 @@ COLUMNS = (
     Column(
         key="learnt",
         heading="learnt",
-        about="right more often than always answering the most frequent class (p < 0.05)",
+        about="right more often than always answering the most frequent class, or tells the classes apart (p < 0.05)",
     ),
     Column(key="feasible", heading="in budget", about="keeps the budgets and goals of its score profile"),
     *(

@@ -42,16 +42,33 @@ def p_value(confusion: Confusion) -> float:
 
         E X = sum a_i b_i / n,  Var X = (sum a_i b_i (n - a_i) (n - b_i) + sum_{i != k} a_i b_i a_k b_k) / (n^2 (n - 1))
 
-    The p-value is that of the normal distribution with a correction for continuity; 1 for a constant answer and for a
-    single image. Source: Hubert 1977, doi:10.1037/0033-2909.84.2.289.
+    The p-value is that of the normal distribution with a correction for continuity; of two classes it is Fisher's exact
+    one; 1 for a constant answer and for a single image. Source: Hubert 1977, doi:10.1037/0033-2909.84.2.289.
     """
     labels, answers = confusion.sum(axis=1).astype(float), confusion.sum(axis=0).astype(float)
+    met = np.flatnonzero(labels + answers)
+    if len(met) == 2:
+        return _fisher(confusion[np.ix_(met, met)])
     images, both = labels.sum(), labels * answers
     spread = both @ ((images - labels) * (images - answers)) + both.sum() ** 2 - both @ both
     if images < 2 or spread <= 0:
         return 1.0
     deviation = math.sqrt(spread / (images**2 * (images - 1)))
     return math.erfc((confusion.trace() - both.sum() / images - 0.5) / deviation / math.sqrt(2)) / 2
+
+
+def _fisher(confusion: Confusion) -> float:
+    """Of two classes: the probability of as many hits of the second, or more, if the answers are dealt at random."""
+    from scipy.special import gammaln
+
+    images, positives, answered = (int(one) for one in (confusion.sum(), confusion[1].sum(), confusion[:, 1].sum()))
+    hits = np.arange(confusion[1, 1], min(positives, answered) + 1)
+
+    def ways(total: int, chosen: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.asarray(gammaln(total + 1) - gammaln(chosen + 1) - gammaln(total - chosen + 1))
+
+    logs = ways(positives, hits) + ways(images - positives, answered - hits) - ways(images, np.array(answered))
+    return min(1.0, float(np.exp(logs).sum()))
 
 
 def balanced_accuracy(confusion: Confusion) -> float:

@@ -13,7 +13,7 @@ ACCURACY = "test/accuracy"
 KAPPA, CHANCE = "test/kappa", "test/chance"
 BALANCED_ACCURACY = "test/balanced_accuracy"
 MAJORITY_SHARE, MAJORITY_P_VALUE = "test/majority_share", "test/majority_p_value"
-AGREEMENT_P_VALUE = "test/agreement_p_value"
+AGREEMENT_P_VALUE, WORSE_P_VALUE = "test/agreement_p_value", "test/majority_worse_p_value"
 # The parameter with the SHA-256 of the file that a network's weights come from.
 FILE_HASH = "model.file_sha256"
 TEST_MS = "time/test_ms_p50"
@@ -85,6 +85,8 @@ def metrics_of(result: CellResult) -> dict[str, float]:
         metrics[MAJORITY_P_VALUE] = result.majority.p_value
         if result.majority.agreement_p_value is not None:
             metrics[AGREEMENT_P_VALUE] = result.majority.agreement_p_value
+        if result.majority.worse_p_value is not None:
+            metrics[WORSE_P_VALUE] = result.majority.worse_p_value
     if result.delegation is not None:
         metrics["model/delegate_partitions"] = result.delegation.partitions
         metrics["model/undelegated_operators"] = sum(result.delegation.undelegated.values())

@@ -16,6 +16,7 @@ from pipelines.results.metrics import (
     OWN_TRAIN_S,
     SHARED_TRAIN_S,
     TRAIN_S,
+    WORSE_P_VALUE,
 )
 from pipelines.results.records import Delegation
 from pipelines.results.score import BUDGETS, CRITERIA, GOALS
@@ -144,6 +145,7 @@ class RecordedCell:
             self.metrics.get(MAJORITY_SHARE),
             self.majority,
             self.metrics.get(AGREEMENT_P_VALUE),
+            self.metrics.get(WORSE_P_VALUE),
         )
 
 

@@ -131,12 +131,14 @@ class Majority:
     answer: that class. share: the fraction of test images of that class, in (0, 1]. p_value: one-sided exact McNemar
     test on the same images; small where the exported model is right more often than this answer. agreement_p_value:
     small where the model's answers agree with the labels more often than by chance (`agreement.p_value`).
+    worse_p_value: as p_value, small where the model is right less often than this answer.
     """
 
     answer: str
     share: float
     p_value: float
     agreement_p_value: float | None = None
+    worse_p_value: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,9 +90,11 @@ class Limited:
         if name == "min_accuracy":
             return f"accuracy {told_apart(self.accuracy, limit)} is below min_accuracy {limit:g}"
         if name == "max_accuracy_drop":
-            return f"accuracy is {100 * self.drop:.2f} points below the baseline's, more than {name} {limit:g} allows"
+            points = f"{100 * self.drop:.2f}"
+            points = told_apart(100 * self.drop, 100 * limit) if float(points) <= 100 * limit else points
+            return f"accuracy is {points} points below the baseline's, more than {name} {limit:g} allows"
         what, ratio = ("speedup", self.time_ratio) if name == "min_speedup" else ("size reduction", self.size_ratio)
-        return f"{what} over the baseline is {1 / ratio:.3g}, less than {name} {limit:g}"
+        return f"{what} over the baseline is {told_apart(1 / ratio, limit)}, less than {name} {limit:g}"
 
 
 def told_apart(value: float, limit: float) -> str:

@@ -37,6 +37,7 @@ def majority(
         share=float(np.mean(constant)),
         p_value=mcnemar(predicted == labels, constant, "greater"),
         agreement_p_value=agreement.p_value(_confusion(predicted, labels, len(class_names))),
+        worse_p_value=mcnemar(constant, predicted == labels, "greater"),
     )
 
 
@@ -49,7 +50,11 @@ def _confusion(
 
 
 def no_better_than_majority(
-    p_value: float | None, share: float | None, answer: str, agreement_p_value: float | None = None
+    p_value: float | None,
+    share: float | None,
+    answer: str,
+    agreement_p_value: float | None = None,
+    worse_p_value: float | None = None,
 ) -> str | None:
     """The finding in words where a cell has learnt nothing that counts, else None. All parameters: as in `Majority`.
 
@@ -58,17 +63,23 @@ def no_better_than_majority(
     """
     if p_value is None or share is None or p_value < SIGNIFICANCE:
         return None
-    agrees = _agrees(agreement_p_value)
-    if agrees and p_value <= 1 - SIGNIFICANCE:
+    agrees = _is_small(agreement_p_value)
+    if agrees and not _is_small(worse_p_value):
         return None
     return f"{'less often right' if agrees else 'no better'} than always {_constant(share, answer)}"
 
 
-def caution(p_value: float | None, share: float | None, answer: str, agreement_p_value: float | None) -> str | None:
+def caution(
+    p_value: float | None,
+    share: float | None,
+    answer: str,
+    agreement_p_value: float | None = None,
+    worse_p_value: float | None = None,
+) -> str | None:
     """What to know of a cell that has learnt, and is no more often right than the constant answer; else None."""
-    if p_value is None or share is None or not SIGNIFICANCE <= p_value <= 1 - SIGNIFICANCE:
+    if p_value is None or share is None or p_value < SIGNIFICANCE:
         return None
-    if not _agrees(agreement_p_value):
+    if not _is_small(agreement_p_value) or _is_small(worse_p_value):
         return None
     return (
         f"Its accuracy is no better than always {_constant(share, answer)}, but its answers tell the classes apart: "
@@ -76,8 +87,8 @@ def caution(p_value: float | None, share: float | None, answer: str, agreement_p
     )
 
 
-def _agrees(agreement_p_value: float | None) -> bool:
-    return agreement_p_value is not None and agreement_p_value < SIGNIFICANCE
+def _is_small(p_value: float | None) -> bool:
+    return p_value is not None and p_value < SIGNIFICANCE
 
 
 def _constant(share: float, answer: str) -> str:

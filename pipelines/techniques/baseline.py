@@ -50,11 +50,12 @@ def _report_pixels(model: tf_keras.Model, context: Context) -> bool:
     """Say so where a model that came trained is right significantly more often with another `model.pixels`."""
     split = context.trainer.data.validation
     count = min(len(split), PIXEL_IMAGES)
+    batch = min(BATCH, context.trainer.settings.batch_size)
 
     def right(seen: Callable[[Any], Any]) -> npt.NDArray[np.bool_]:
         answers: list[npt.NDArray[np.int64]] = []
-        for first in range(0, count, BATCH):
-            images = np.asarray(split.images[first : min(first + BATCH, count)], np.float32)
+        for first in range(0, count, batch):
+            images = np.asarray(split.images[first : min(first + batch, count)], np.float32)
             answers.append(np.asarray(model(seen(images), training=False)).argmax(axis=1))
         found: npt.NDArray[np.bool_] = np.concatenate(answers) == split.labels[:count]
         return found
@@ -78,7 +79,8 @@ def _report_uninformed(model: tf_keras.Model, context: Context) -> None:
     batches = plain_batches(data.validation, context.trainer.settings.batch_size)
     answers = model.predict(batches, verbose=0).argmax(axis=1)
     constant = verdict.majority(answers, data.validation.labels, data.class_names)
-    if constant.p_value < SIGNIFICANCE:
+    known = constant.p_value, constant.share, constant.answer, constant.agreement_p_value, constant.worse_p_value
+    if verdict.no_better_than_majority(*known) is None:
         return
     right = float((answers == data.validation.labels).mean())
     context.report(

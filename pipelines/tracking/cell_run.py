@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.cells.cell import describe, parts_of
 from pipelines.cells.plan import content
@@ -86,10 +86,16 @@ def keys_of(folder: Path, *, fingerprint: str, result_key: str, code: str = "", 
 
 
 def _source_files(cell: Cell, params: Mapping[str, object]) -> dict[str, str]:
-    """As FILE_HASH, of the model of its teacher or donor."""
-    files = [content(origin) for origin in cell.source.model.origin if isinstance(origin, Path)] if cell.source else []
-    names = [name.removesuffix("model._target_") for name in params if name.endswith(".source.model._target_")]
-    return {f"{names[0]}{FILE_HASH}": str(files[0])} if files and names else {}
+    """As FILE_HASH, of the models of its teachers or donors, by the places of these in the configuration."""
+    found: dict[str, str] = {}
+    for name in params:
+        if name.endswith(".source.model._target_"):
+            model: Any = cell
+            for part in name.removesuffix("._target_").split("."):
+                model = model[part] if isinstance(model, Mapping) else getattr(model, part)
+            files = [content(origin) for origin in model.origin if isinstance(origin, Path)]
+            found |= {f"{name.removesuffix('model._target_')}{FILE_HASH}": str(files[0])} if files else {}
+    return found
 
 
 class CellRun:

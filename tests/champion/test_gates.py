@@ -424,6 +424,6 @@ def test_champion_that_does_not_compete_sets_the_standard() -> None:
     (refused,) = decision.misses
     assert (
         refused.gates[-1].reason
-        == "90.0%, 5.00 points below small_cnn-digits-old, the most accurate cell; allowed 2.00"
+        == "90.0%, 5.00 points below small_cnn-digits-old, the champion of run old; allowed 2.00"
     )
     assert decision.winner is None

@@ -163,6 +163,12 @@ def test_a_renamed_run_keeps_its_settings() -> None:
     ]
 
 
+def test_runs_that_a_person_named_alike_have_labels_of_their_own() -> None:
+    runs = [recorded(one, params={"technique._target_": one}) for one in ("qat", "prune")]
+    labels = [entry.label for entry in entries_of([replace(run, name="best") for run in runs])]
+    assert labels == ["best technique._target_=qat", "best technique._target_=prune"]
+
+
 def test_teachers_from_two_files_are_two_cells() -> None:
     params = (
         {"technique.source.model.path": f"{one}/best.keras", "technique.source.model.file_sha256": one * 64}

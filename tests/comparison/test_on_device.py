@@ -337,14 +337,18 @@ def test_missing_threads_are_not_blamed_on_another_runtime() -> None:
 def test_busier_session_moves_no_cell() -> None:
     """Of a cell of a quiet session, the ratio counts, and not the time next to that of a busy one."""
     base, int8 = pair()
-    busy = on(base, "pi/litert", 6.0)
     qat = on(replace(recorded("qat", megabytes=0.3), baseline="base"), "pi/litert", 2.7, ratio=0.45)
+    sessions = ((on(base, "pi/litert", 6.0), "2"), (int8, "1"), (qat, "2"))
+    busy, int8, qat = (
+        replace(cell, on_devices={**cell.on_devices, "measure/pi/litert/began": second}) for cell, second in sessions
+    )
     found = by_technique(timed((busy, int8, qat), Device(target="pi", runtime="litert")).cells)
     assert found["qat"].metrics["time/test_ms_p50"] == pytest.approx(2.7)
     assert found["quantize_int8"].metrics["time/test_ms_p50"] == pytest.approx(3.0)
     for cell in (found["qat"], found["quantize_int8"]):
         gain = cell.metrics["score/operational"] - found["baseline"].metrics["score/operational"]
         assert cell.metrics["score/gain_db"] == pytest.approx(gain)
+    assert "The times are from 2 sessions" in timed((busy, int8, qat), Device(target="pi", runtime="litert")).notes[1]
 
 
 def test_baseline_of_former_libraries_chooses_no_runtime() -> None:

@@ -24,7 +24,7 @@ LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "sourc
 
 
 def build(folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("mkdocs"), "build", "--site-dir", str(out)]
+    command = [str(Path(sys.executable).with_name("mkdocs")), "build", "--site-dir", str(out)]
     # A copy of the documentation has no package `pipelines`.
     own = {} if folder == ROOT else {"PYTHONPATH": str(ROOT)}
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.models import keras_file
+from pipelines.training import precision
 from tests.models.keras_files import (
     SHAPE,
     agree,
@@ -416,3 +417,24 @@ def test_operation_without_a_layer_is_named(tmp_path: Path) -> None:
     model = keras.Model(image, layers.Dense(10)(x))
     with pytest.raises(ValueError, match=r"the operation cumsum\w* \(Cumsum\) cannot be written as a layer"):
         settings(saved(model, tmp_path / "model.keras")).build(SHAPE, 10)
+
+
+@GENERATIONS
+def test_answers_are_compared_in_full_precision(generation: int, tmp_path: Path) -> None:
+    """A deep network, built for a training in half precision, in which ten layers round by more than a percent."""
+    layers = library(generation).layers
+    middle = [layers.Conv2D(16, 3, padding="same", activation="relu") for _ in range(12)]
+    path = saved(randomized(small(library(generation), *middle)), tmp_path / "model.keras")
+    with precision.policy("mixed_bfloat16"):
+        built = settings(path).build(SHAPE, 10)
+    assert precision.used(built) == "mixed_bfloat16"
+
+
+def test_what_is_random_in_use_is_refused(tmp_path: Path) -> None:
+    keras = library(2)
+    image = keras.Input(SHAPE)
+    x = keras.layers.Dropout(0.5)(keras.layers.Conv2D(4, 3)(image), training=True)
+    x = keras.layers.Dense(10, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    path = saved(randomized(keras.Model(image, x)), tmp_path / "model.h5")
+    with pytest.raises(ValueError, match=r"must answer the same image alike|is called with True next to its inputs"):
+        settings(path).build(SHAPE, 10)

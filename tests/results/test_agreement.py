@@ -51,3 +51,14 @@ def test_p_value_of_chance_agreement_is_that_of_random_labels() -> None:
 def test_constant_answer_agrees_by_chance() -> None:
     assert agreement.p_value(np.array([[19, 0], [1, 0]])) == 1.0
     assert agreement.p_value(np.array([[1, 0], [0, 0]])) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("images", "defects", "alarms", "hits", "expected"),
+    [(359, 55, 1, 1, 0.1532), (359, 26, 2, 1, 0.1398), (1000, 20, 8, 2, 0.0103)],
+)
+def test_p_value_of_two_classes_is_fishers(images: int, defects: int, alarms: int, hits: int, expected: float) -> None:
+    confusion = np.array([[images - defects - alarms + hits, alarms - hits], [defects - hits, hits]])
+    draws = sum(math.comb(defects, one) * math.comb(images - defects, alarms - one) for one in range(hits, alarms + 1))
+    assert agreement.p_value(confusion) == pytest.approx(draws / math.comb(images, alarms))
+    assert agreement.p_value(confusion) == pytest.approx(expected, abs=1e-3)

@@ -173,3 +173,9 @@ def test_a_missed_limit_never_reads_as_kept() -> None:
         "compressed size in MB 5.0004 is above its budget 5",
         "test time in ms 2.0004 is above its budget 2",
     )
+    goals = dataclasses.replace(DEFAULT, max_accuracy_drop=0.02, min_speedup=2.0)
+    comparison = dataclasses.replace(compared(), baseline_accuracy=0.57001, latency_ratio=0.5001)
+    assert goals.violations(measurement(), train_total_s=1.0, comparison=comparison) == (
+        "accuracy is 2.001 points below the baseline's, more than max_accuracy_drop 0.02 allows",
+        "speedup over the baseline is 1.9996, less than min_speedup 2",
+    )

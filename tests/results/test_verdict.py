@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from pipelines.results.records import Majority
 from pipelines.results.verdict import (
     TRAIN_SPREAD,
     accuracy_verdict,
@@ -77,15 +78,32 @@ def test_rare_defects_may_be_found_without_more_right_answers() -> None:
     """950 good parts and 50 defects, of which 35 are found, with 30 false alarms: recall 70%, kappa 0.59."""
     right, numbers = np.repeat([0, 1], (950, 50)), np.repeat([0, 1, 0, 1], (920, 30, 15, 35))
     found = majority(numbers, right, ("ok", "defect"))
-    known = found.p_value, found.share, found.answer, found.agreement_p_value
+    known = found.p_value, found.share, found.answer, found.agreement_p_value, found.worse_p_value
     assert found.p_value == pytest.approx(0.31, abs=0.01) and found.agreement_p_value is not None
     assert found.agreement_p_value < 1e-20
     assert no_better_than_majority(*known) is None
     assert str(caution(*known)).startswith("Its accuracy is no better than always answering 'ok' (95.0% of")
     # All defects, with 300 false alarms.
-    found = majority(np.repeat([0, 1], (650, 350)), right, ("ok", "defect"))
-    assert str(no_better_than_majority(found.p_value, found.share, found.answer, found.agreement_p_value)).startswith(
-        "less often right than always answering 'ok'"
+    assert str(of_defects((650, 350), (950, 50))).startswith("less often right than always answering 'ok'")
+    # Two of 20 defects with six false alarms: fewer right answers, but not significantly.
+    found = majority(np.repeat([0, 1, 0, 1], (974, 6, 18, 2)), np.repeat([0, 1], (980, 20)), ("ok", "defect"))
+    assert found.worse_p_value == pytest.approx(0.1445, abs=1e-3)
+    assert of_majority(found) is None
+
+
+def test_defects_of_two_kinds_taken_for_each_other() -> None:
+    """Exactly as often right as the constant answer, which is not less often."""
+    right, numbers = np.repeat([0, 1, 2], (90, 5, 5)), np.repeat([0, 2, 1], (90, 5, 5))
+    assert of_majority(majority(numbers, right, ("ok", "a", "b"))) is None
+
+
+def of_defects(answers: tuple[int, int], labels: tuple[int, int]) -> str | None:
+    return of_majority(majority(np.repeat([0, 1], answers), np.repeat([0, 1], labels), ("ok", "defect")))
+
+
+def of_majority(found: Majority) -> str | None:
+    return no_better_than_majority(
+        found.p_value, found.share, found.answer, found.agreement_p_value, found.worse_p_value
     )
 
 

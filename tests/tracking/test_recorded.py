@@ -1,9 +1,16 @@
 """What a run of MLflow's becomes in a comparison."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
 from mlflow import MlflowClient
 
+from pipelines.cells.cell import parts_of
+from pipelines.results.metrics import flatten
+from pipelines.tracking.cell_run import _source_files
 from pipelines.tracking.recorded import recorded
+from tests.cells.test_config import composed
 from tests.places import Place
 
 
@@ -28,3 +35,17 @@ def test_precision_is_what_was_computed_in(
     client.log_param(run.info.run_id, "training.mixed_precision", setting)
     client.log_param(run.info.run_id, "training.epochs", "3")
     assert recorded(client.get_run(run.info.run_id)).params == {"training.epochs": "3"} | expected
+
+
+@pytest.mark.parametrize("teacher", ["technique.source", "technique.steps.distill.source"])
+def test_a_teachers_file_is_told_by_its_content(teacher: str, tmp_path: Path) -> None:
+    (tmp_path / "best.keras").write_bytes(b"a model")
+    technique = "distill" if teacher == "technique.source" else "distill_quantize_int8"
+    words = (
+        f"technique={technique}",
+        f"model@{teacher}.model=keras_file",
+        f"{teacher}.model.path={tmp_path}/best.keras",
+    )
+    cell = composed(*words, f"{teacher}.model.name=best")
+    told = _source_files(cell, dict(flatten(parts_of(cell))))
+    assert told == {f"{teacher}.model.file_sha256": hashlib.sha256(b"a model").hexdigest()}
