@@ -89,8 +89,11 @@ class Entry:
 
     @property
     def settings(self) -> str:
-        """The settings in which it differs from other entries of its name, as `training.epochs=3`; empty for one."""
-        return self.label.removeprefix(self.name).strip()
+        """The settings in which it differs from other entries of its name, as `training.epochs=3`; empty for one.
+
+        Without its teacher or donor, which is a field of its own.
+        """
+        return self.label.removeprefix(self.name).replace(f" source={self.source}", "").strip()
 
     @property
     def eligible(self) -> bool:

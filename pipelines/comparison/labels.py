@@ -46,7 +46,7 @@ def settings_of(cell: RecordedCell) -> dict[str, str]:
     }
     # Its content tells a model's file, not its place; a few digits of the hash are enough to tell two apart.
     shortened = {key: value[:8] for key, value in settings.items() if key.endswith(FILE_HASH)}
-    return settings | shortened | {"source": cell.source}
+    return settings | shortened | ({"source": cell.source} if cell.source else {})
 
 
 def images_of(cell: RecordedCell) -> dict[str, str]:
@@ -74,7 +74,10 @@ def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str], kinds: S
     for settings, name, kind in zip(groups, names, kinds, strict=True):
         alike_in["kind", kind].append(settings)
         alike_in["name", name].append(settings)
-    keys = set().union(*(_differing(alike) for alike in alike_in.values()))
+        # The name of a teacher or donor tells what its settings would repeat.
+        alike_in["source", f"{kind} from {settings.get('source', '')}"].append(settings)
+    differing = {(what, key) for (what, _), alike in alike_in.items() for key in _differing(alike)}
+    keys = {key for what, key in differing if what == "source" or ".source." not in key}
     short = {key: _shortened({settings[key] for settings in groups if key in settings}) for key in keys}
     return [
         " ".join([name, *(f"{key}={short[key][settings[key]]}" for key in sorted(settings.keys() & keys))])

@@ -187,3 +187,15 @@ def test_own_technique_that_is_a_baseline_has_no_marks() -> None:
     by_technique = {entry.technique: entry for entry in comparison.entries}
     assert by_technique["mixup"].improved is None and not by_technique["mixup"].gains
     assert article.table(comparison).count("vgg16") == 1 and "nan" not in text(comparison)
+
+
+def test_donors_are_told_apart_by_their_names_alone() -> None:
+    place = "technique.source.dataset.max_shift"
+    donors = [
+        replace(recorded("layer_transfer", params={place: shift} if shift else {}), source=source)
+        for source, shift in (("vgg16-cifar10", ""), ("vgg16-cifar100", "4"), ("vgg16-cifar100", "0"))
+    ]
+    entries = entries_of([recorded("baseline"), *donors])
+    assert [entry.settings for entry in entries] == ["", "", f"{place}=4", f"{place}=0"]
+    assert entries[1].label == "vgg16-cifar10-layer_transfer source=vgg16-cifar10"
+    assert len({entry.label for entry in entries}) == 4
