@@ -243,7 +243,8 @@ class Job:
         trainer = trainer_of(cell, self.data, on_epoch=self.on_epoch)
         if cell.model.unproven and not (cell.model.trained and cell.baseline is None):
             quiet = replace(self, report=lambda _: None)
-            rehearsal.rehearse(cell.technique, quiet._optimize, trainer)
+            own = not type(cell.model).__module__.startswith("pipelines.")
+            rehearsal.rehearse(cell.technique, quiet._optimize, trainer, own=own)
             runtime.forget_networks()
             runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
         started = time.perf_counter()

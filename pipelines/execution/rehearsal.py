@@ -45,11 +45,12 @@ def rehearse(
     trainer: Trainer,
     *,
     verify: bool = False,
+    own: bool = False,
 ) -> None:
     """Apply a technique without training and, if it would train, convert what comes out.
 
     optimize: builds the network and applies the technique. verify: also convert and verify what is not trained. What
-    holds before a training is verified in any case.
+    holds before a training is verified in any case. own: whether the model's class is a person's own.
     Raises ValueError with the layer's name and kind, EffectError where the verification fails.
     """
     given = {name: getattr(trainer, name) for name in ("settings", "dataset", "seed")}
@@ -65,9 +66,11 @@ def rehearse(
     except (UnsupportedLayerError, OSError, MemoryError):
         raise
     except Exception as error:
-        if type(error).__name__ == "ResourceExhaustedError":
+        refusal = isinstance(error, ValueError) and guard.is_refusal(error)
+        # A fault in a person's own class is told with its traceback.
+        if type(error).__name__ == "ResourceExhaustedError" or (own and not refusal):
             raise
-        reason = str(error) if isinstance(error, ValueError) and guard.is_refusal(error) else _reason(error)
+        reason = str(error) if refusal else _reason(error)
         named = reason.startswith(technique.name)
         raise ValueError(reason if named else f"{technique.name} does not take this model: {reason}") from error
     if not idle.fits and not verify:

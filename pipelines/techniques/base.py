@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pipelines.results.recorded import BASELINE
 from pipelines.system import names
 
 if TYPE_CHECKING:
@@ -239,9 +238,9 @@ class Chain(Technique):
             raise ValueError(
                 f"a chain needs at least 2 steps, got {list(self.steps)}: use the technique itself, or add a step"
             )
-        if self.alias is not None and names.resolved("technique.alias", self.alias, "") == BASELINE:
+        if self.alias is not None and names.resolved("technique.alias", self.alias, "") == "baseline":
             raise ValueError(
-                f"technique.alias must be another name than {BASELINE!r}, with which others are compared: leave it out"
+                "technique.alias must be another name than 'baseline', with which others are compared: leave it out"
             )
         for name, step in list(self.steps.items())[:-1]:
             if not step.EXPORTS_FLOAT:

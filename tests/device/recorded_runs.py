@@ -36,7 +36,10 @@ class RecordedRuns:
         run = self.client.create_run(self.experiment, run_name=f"net-digits-{technique}")
         run_id: str = run.info.run_id
         tags = {"model": "net", "dataset": "digits", "technique": technique, "seed": params.get("seed", "0")}
-        for key, value in (tags | {"opscore.fingerprint": run_id, "hardware": "another"}).items():
+        shared = {key: value for key, value in params.items() if key.startswith(("training.", "model."))}
+        keys = {"opscore.fingerprint": f"{technique} {shared}", "hardware": "another"}
+        keys |= {} if technique == "baseline" else {"opscore.baseline": f"baseline {shared}"}
+        for key, value in (tags | keys).items():
             self.client.set_tag(run_id, key, value)
         own = {"model.width": "8", "seed": "0", "technique._target_": technique, "measurement.threads": "1"} | params
         for key, value in own.items():

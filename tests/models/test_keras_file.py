@@ -65,7 +65,7 @@ def test_fields_are_checked(changed: dict, message: str) -> None:
 def test_module_in_the_working_folder_is_found(tmp_path: Path) -> None:
     """The console command has no working folder on its path."""
     (tmp_path / "own.py").write_text("")
-    program = "from pipelines.models.keras_file import _spec; print(_spec('own').origin)"
+    program = "from pipelines.models.keras_loading import spec_of; print(spec_of('own').origin)"
     command = [sys.executable, "-P", "-c", program]
     done = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
@@ -76,6 +76,6 @@ def test_module_in_the_working_folder_is_found(tmp_path: Path) -> None:
 def test_model_card_says_what_is_known_of_the_file() -> None:
     params = {"model.path": "nets/shoes.keras", "model.file_sha256": "ab12"}
     assert _start(params) == "the file `shoes.keras` (SHA-256 `ab12`)"
-    assert "not trained on by opscore" in _unseen(params) and "not known" in _unseen(params)
+    assert "not trained on by this cell" in _unseen(params) and "not known" in _unseen(params)
     assert _unseen({"model.weights": "imagenet"}) == "never trained on"
     assert _start({"model.weights": "imagenet"}) == "ImageNet weights"
