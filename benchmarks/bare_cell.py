@@ -21,6 +21,7 @@ import tensorflow as tf
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
+from pipelines.models import checkpoint
 from pipelines.models.base import Model
 from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
@@ -48,7 +49,7 @@ def main() -> None:
         model = MODELS[name].build(images.shape[1:], int(labels.max()) + 1)
     print("training in", precision.used(model))
     fit(model, images[validation:], labels[validation:], (images[:validation], labels[:validation]), epochs)
-    convert(precision.as_float32(model), exported_model)
+    convert(checkpoint.as_float32(model), exported_model)
     accuracy, p50_ms = measure(exported_model, test_images, test_labels)
     began = time.perf_counter()
     compressed = len(zlib.compress(exported_model.read_bytes()))

@@ -139,15 +139,14 @@ def _tell(found: dict[str, Found]) -> None:
 def _measured(name: str, epochs: int) -> Found:
     from pipelines.execution.export import export
     from pipelines.execution.job import network_of
-    from pipelines.models import complexity
+    from pipelines.models import checkpoint, complexity
     from pipelines.techniques.base import Candidate
-    from pipelines.training import precision
 
     cell, data = random_cell(name, training=IMAGES, test=TEST, epochs=epochs)
     with tempfile.TemporaryDirectory() as folder:
         model = network_of(cell, data)
         training, shares, used_by = _trained(cell, data, model)
-        model = precision.as_float32(model)
+        model = checkpoint.as_float32(model)
         exported_model = Path(folder) / "artifact.tflite"
         export(Candidate(model=model), data, exported_model)
         single, all_cores = _answering(exported_model, data.test.images)

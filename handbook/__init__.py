@@ -2,3 +2,7 @@
 
 It is no part of the installed package.
 """
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from handbook import ROOT
 from handbook.rows import Row, read
 from pipelines.comparison import article
 from pipelines.results.columns import milliseconds, seconds, three_digits
@@ -22,7 +23,6 @@ from pipelines.results.recorded import BASELINE
 from pipelines.results.tables import fill_marks, markdown
 from pipelines.results.words import number_of
 
-ROOT = Path(__file__).resolve().parents[1]
 ROWS = ("docs/article.csv", "docs/article-2.csv")
 PAGES = ("docs/article.md", "docs/article-tables.md")
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}

@@ -17,8 +17,8 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from handbook import article_figures
-from handbook.article_page import DATASETS, ROOT, rows_of
+from handbook import ROOT, article_figures
+from handbook.article_page import DATASETS, rows_of
 from pipelines.report.style import COLOURS_IN_A_FILE, in_style, png
 
 IMAGES = ROOT / "docs/images"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from handbook import ROOT
 from pipelines.cells.compatibility import Compatibility, choices
 from pipelines.cells.compose import CONF, GROUPS
 from pipelines.results.tables import fill_marks, markdown
@@ -24,7 +25,7 @@ before anything is trained, and a sweep skips it.
 
 def main() -> None:
     """Rewrite the pages of the checkout."""
-    for path, text in written(Path(__file__).resolve().parents[1], CONF):
+    for path, text in written(ROOT, CONF):
         path.write_text(text)
 
 

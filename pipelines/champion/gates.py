@@ -28,10 +28,8 @@ from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.shortlist import most_accurate, within
 from pipelines.results import statistics
 from pipelines.results.metrics import (
-    AGREEMENT_P_VALUE,
-    MAJORITY_P_VALUE,
-    MAJORITY_SHARE,
     SCORE,
+    majority_of,
 )
 from pipelines.results.recorded import BASELINE, RecordedCell, RightOf
 from pipelines.results.score import GOALS, told_apart
@@ -253,20 +251,17 @@ def _effect(cell: RecordedCell) -> str:
 
 
 def _learnt(cell: RecordedCell) -> Gate:
-    p_value, share = (cell.metrics.get(name) for name in (MAJORITY_P_VALUE, MAJORITY_SHARE))
-    accuracy = f"{cell.accuracy:.1%}"
-    if p_value is None or share is None:
+    found, accuracy = majority_of(cell.metrics, cell.majority), f"{cell.accuracy:.1%}"
+    if found is None:
         reason = "not tested, as its run has no test of it: resume=false runs it again"
         return Gate(name="learnt", passed=True, reason=reason)
-    if cell.uninformed is None and p_value >= statistics.SIGNIFICANCE:
-        agreement = cell.metrics[AGREEMENT_P_VALUE]
-        reason = f"{accuracy}, and its answers agree with the classes beyond chance (p = {agreement:.2g})"
-        return Gate(name="learnt", passed=True, reason=reason)
-    if cell.uninformed is None:
-        reason = f"{accuracy}, better than always answering {cell.majority!r} ({share:.1%} of the test images)"
-        return Gate(name="learnt", passed=True, reason=reason)
-    reason = f"{accuracy}, {cell.uninformed}"
-    return Gate(name="learnt", passed=False, reason=reason, shortfall=p_value)
+    if cell.uninformed is not None:
+        return Gate(name="learnt", passed=False, reason=f"{accuracy}, {cell.uninformed}", shortfall=found.p_value)
+    if found.p_value < statistics.SIGNIFICANCE:
+        reason = f"better than always answering {found.answer!r} ({found.share:.1%} of the test images)"
+    else:
+        reason = f"and its answers agree with the classes beyond chance (p = {found.agreement_p_value:.2g})"
+    return Gate(name="learnt", passed=True, reason=f"{accuracy}, {reason}")
 
 
 def _feasible(cell: RecordedCell) -> Gate:
@@ -289,18 +284,17 @@ def _feasible(cell: RecordedCell) -> Gate:
 def _drop(entry: Entry, top: Entry | None, max_drop: float, rival: str) -> Gate:
     drop = top.accuracy.value - entry.accuracy.value if top else 0.0
     seeds = f" over {len(top.runs)} seeds" if top and len(top.runs) > 1 else ""
-    below = f"{_points(drop, max_drop)} points below {top.label}, {rival}{seeds}" if top and drop > 0 else ""
+    below = (
+        f"{told_apart(100 * drop, 100 * max_drop, '.2f')} points below {top.label}, {rival}{seeds}"
+        if top and drop > 0
+        else ""
+    )
     return Gate(
         name="drop",
         passed=within(max_drop, drop),
         reason=f"{entry.accuracy.value:.1%}, {below or 'the most accurate cell'}; allowed {100 * max_drop:.2f}",
         shortfall=drop - max_drop,
     )
-
-
-def _points(drop: float, allowed: float) -> str:
-    text = f"{100 * drop:.2f}"
-    return told_apart(100 * drop, 100 * allowed) if drop > allowed and text == f"{100 * allowed:.2f}" else text
 
 
 def _score(entry: Entry, champion: Champion | None) -> Gate:

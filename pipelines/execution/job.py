@@ -243,8 +243,7 @@ class Job:
         trainer = trainer_of(cell, self.data, on_epoch=self.on_epoch)
         if cell.model.unproven and not (cell.model.trained and cell.baseline is None):
             quiet = replace(self, report=lambda _: None)
-            own = not type(cell.model).__module__.startswith("pipelines.")
-            rehearsal.rehearse(cell.technique, quiet._optimize, trainer, own=own)
+            rehearsal.rehearse(cell.technique, quiet._optimize, trainer, own=cell.model.is_of_user)
             runtime.forget_networks()
             runtime.seed_everything(cell.seed, deterministic=cell.deterministic)
         started = time.perf_counter()
@@ -303,7 +302,7 @@ class Job:
                 report=self.report,
             )
             candidate = self.cell.technique.apply(Candidate(model=model), context)
-            return replace(candidate, model=precision.as_float32(candidate.model))
+            return replace(candidate, model=checkpoint.as_float32(candidate.model))
 
 
 def network_of(cell: Cell, data: ImageData) -> tf_keras.Model:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.results.columns import GAIN, HEADLINE, SCORE
-from pipelines.results.metrics import AGREEMENT_P_VALUE, MAJORITY_P_VALUE, MAJORITY_SHARE, TRAIN_S, WORSE_P_VALUE
+from pipelines.results.metrics import TRAIN_S, majority_of
 from pipelines.results.outcome import Outcome
 from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import TextColumn, fitted, wrapped
@@ -110,9 +110,7 @@ def wider(place: str) -> str:
 def _uninformed(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """A sentence for each cell whose accuracy is no better than that of one constant answer."""
     for outcome in outcomes:
-        names = (MAJORITY_P_VALUE, MAJORITY_SHARE, AGREEMENT_P_VALUE, WORSE_P_VALUE)
-        p_value, share, agreement, worse = (outcome.metrics.get(name) for name in names)
-        if found := no_better_than_majority(p_value, share, "", agreement, worse):
+        if found := no_better_than_majority(majority_of(outcome.metrics)):
             yield f"{outcome.name}, run {outcome.run_id[:8]}, is {found}."
 
 

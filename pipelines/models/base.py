@@ -81,9 +81,14 @@ class Model(ABC):
         return 0.0
 
     @property
+    def is_of_user(self) -> bool:
+        """Whether its class is the user's, and none of opscore's."""
+        return not type(self).__module__.startswith("pipelines.models.")
+
+    @property
     def unproven(self) -> bool:
         """Whether techniques and the converter may meet layers that nobody has tried them on, as in a user's class."""
-        return not type(self).__module__.startswith("pipelines.models.")
+        return self.is_of_user
 
     @property
     def other_pixels(self) -> Mapping[str, Callable[[Any], Any]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import tf_keras
@@ -69,11 +70,31 @@ def copy(path: Path, model: tf_keras.Model) -> None:
             layer.set_weights(source[name].get_weights())
 
 
-def duplicate(model: tf_keras.Model) -> tf_keras.Model:
-    """A copy of architecture and weights that shares no layer with `model`, and has no optimizer."""
+def in_half_precision(network: Any) -> bool:
+    """Whether a layer computes in float16 or bfloat16. network: of either Keras."""
+    layers = network._flatten_layers()
+    return any(str(getattr(layer, "compute_dtype", "")) in ("float16", "bfloat16") for layer in layers)
+
+
+def as_float32(network: tf_keras.Model) -> tf_keras.Model:
+    """The network with every layer computing in float32: half precision serves training only."""
+    if not in_half_precision(network):
+        return network
+
+    def in_float32(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+
+    return duplicate(network, in_float32)
+
+
+def duplicate(model: tf_keras.Model, of_layer: Callable[[Any], Any] | None = None) -> tf_keras.Model:
+    """A copy of architecture and weights that shares no layer with `model`, and has no optimizer.
+
+    of_layer: makes the layer in the place of one; None copies it.
+    """
     import tf_keras
 
-    twin = tf_keras.models.clone_model(model)
+    twin = tf_keras.models.clone_model(model, clone_function=of_layer)
     twin.set_weights(model.get_weights())
     return twin
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.models import imagenet, keras_format, keras_loading, keras_safety
+from pipelines.models import checkpoint, imagenet, keras_format, keras_loading, keras_safety
 from pipelines.models.base import Model, check_flat
 from pipelines.system import checks, guard
 
@@ -273,9 +273,9 @@ def _check_answers(path: object, rebuilt: Any, value: Value, model: Any) -> None
     from pipelines.models.keras_layers import UnsupportedLayerError
 
     # A model that computes in half precision rounds otherwise.
-    if _in_half_precision(model):
+    if checkpoint.in_half_precision(model):
         return
-    rebuilt = _as_float32(rebuilt) if _in_half_precision(rebuilt) else rebuilt
+    rebuilt = checkpoint.as_float32(rebuilt)
     images = np.random.default_rng(0).integers(0, 256, (2, *rebuilt.input_shape[1:])).astype(np.float32)
     inputs, ours = (np.asarray(one) for one in rebuilt(images, training=False))
     given = inputs[..., ::-1] if value.reverse else inputs
@@ -291,21 +291,6 @@ def _check_answers(path: object, rebuilt: Any, value: Value, model: Any) -> None
             f"{path} must answer as it did when it is rebuilt from layers of Keras 2, got other answers: "
             "write its own layers and functions with plain layers of Keras, and save the model again"
         )
-
-
-def _in_half_precision(model: Any) -> bool:
-    return any(str(getattr(layer, "compute_dtype", "")) in ("float16", "bfloat16") for layer in model._flatten_layers())
-
-
-def _as_float32(model: Any) -> Any:
-    import tf_keras
-
-    def in_float32(layer: Any) -> Any:
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
-
-    clone = tf_keras.models.clone_model(model, clone_function=in_float32)
-    clone.set_weights(model.get_weights())
-    return clone
 
 
 def _gray(image: Any, size: tuple[Any, Any]) -> Any:

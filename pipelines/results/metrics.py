@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.results.agreement import kappa
-from pipelines.results.records import CellResult, Comparison
+from pipelines.results.records import CellResult, Comparison, Majority
 
 ACCURACY = "test/accuracy"
 # Cohen's kappa, and the agreement by chance in it.
@@ -53,6 +53,19 @@ def set_part(metrics: dict[str, float], total: str, part: str, value: float) -> 
 def of_epoch(name: str) -> str:
     """A metric of each epoch of training."""
     return f"train/{name}"
+
+
+def majority_of(metrics: Mapping[str, float], answer: str = "") -> Majority | None:
+    """The test against the majority from a run's metrics; None where it was not recorded. answer: empty if unknown."""
+    if MAJORITY_P_VALUE not in metrics or MAJORITY_SHARE not in metrics:
+        return None
+    return Majority(
+        answer=answer,
+        share=metrics[MAJORITY_SHARE],
+        p_value=metrics[MAJORITY_P_VALUE],
+        agreement_p_value=metrics.get(AGREEMENT_P_VALUE),
+        worse_p_value=metrics.get(WORSE_P_VALUE),
+    )
 
 
 def metrics_of(result: CellResult) -> dict[str, float]:

@@ -10,13 +10,10 @@ import numpy.typing as npt
 
 from pipelines.results.metrics import (
     ACCURACY,
-    AGREEMENT_P_VALUE,
-    MAJORITY_P_VALUE,
-    MAJORITY_SHARE,
     OWN_TRAIN_S,
     SHARED_TRAIN_S,
     TRAIN_S,
-    WORSE_P_VALUE,
+    majority_of,
 )
 from pipelines.results.records import Delegation
 from pipelines.results.score import BUDGETS, CRITERIA, GOALS
@@ -140,13 +137,7 @@ class RecordedCell:
     @property
     def uninformed(self) -> str | None:
         """The finding that it is no better than one constant answer; None where it is better, or was not tested."""
-        return no_better_than_majority(
-            self.metrics.get(MAJORITY_P_VALUE),
-            self.metrics.get(MAJORITY_SHARE),
-            self.majority,
-            self.metrics.get(AGREEMENT_P_VALUE),
-            self.metrics.get(WORSE_P_VALUE),
-        )
+        return no_better_than_majority(majority_of(self.metrics, self.majority))
 
 
 # Reads from the store which test images a cell gets right: bool (n,). Raises StoreError where its files are lost.

@@ -90,17 +90,18 @@ class Limited:
         if name == "min_accuracy":
             return f"accuracy {told_apart(self.accuracy, limit)} is below min_accuracy {limit:g}"
         if name == "max_accuracy_drop":
-            points = f"{100 * self.drop:.2f}"
-            points = told_apart(100 * self.drop, 100 * limit) if float(points) <= 100 * limit else points
+            points = told_apart(100 * self.drop, 100 * limit, ".2f")
             return f"accuracy is {points} points below the baseline's, more than {name} {limit:g} allows"
         what, ratio = ("speedup", self.time_ratio) if name == "min_speedup" else ("size reduction", self.size_ratio)
         return f"{what} over the baseline is {told_apart(1 / ratio, limit)}, less than {name} {limit:g}"
 
 
-def told_apart(value: float, limit: float) -> str:
-    """A value with four digits, or as many as are needed so that it does not read as the limit."""
-    texts = (f"{value:.{digits}g}" for digits in range(4, 17))
-    return next((text for text in texts if float(text) != limit), f"{value:g}")
+def told_apart(value: float, limit: float, form: str = ".4g") -> str:
+    """A value in a form, or with as many digits as it takes not to read as the limit where it is another number."""
+    texts = [format(value, one) for one in (form, *(f".{digits}g" for digits in range(4, 17)))]
+    if math.isclose(value, limit):
+        return texts[0]
+    return next((text for text in texts if not math.isclose(float(text), limit)), texts[0])
 
 
 def used(limits: Mapping[str, float], measured: Limited) -> dict[str, float]:

@@ -112,12 +112,11 @@ def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:
     elif result.comparison is not None and not result.compares_trainings:
         lines.append("The same machines did not train it and its baseline, so the gain leaves the training time out.")
     if one := result.majority:
-        known = one.p_value, one.share, one.answer, one.agreement_p_value, one.worse_p_value
-        if finding := no_better_than_majority(*known):
+        if finding := no_better_than_majority(one):
             nothing = "It has learnt nothing that these test images show"
             begin = nothing if finding.startswith("no better") else "It has learnt the wrong thing"
             lines.insert(0, f"{begin}: {finding}.")
-        elif known_by_class := caution(*known):
+        elif known_by_class := caution(one):
             lines.append(known_by_class)
     lines.extend(result.notes)
     lines.extend(acceleration.sentences(result))

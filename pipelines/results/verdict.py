@@ -49,50 +49,41 @@ def _confusion(
     return found
 
 
-def no_better_than_majority(
-    p_value: float | None,
-    share: float | None,
-    answer: str,
-    agreement_p_value: float | None = None,
-    worse_p_value: float | None = None,
-) -> str | None:
-    """The finding in words where a cell has learnt nothing that counts, else None. All parameters: as in `Majority`.
+def no_better_than_majority(found: Majority | None) -> str | None:
+    """The finding in words where a cell has learnt nothing that counts, else None.
 
     It has learnt if its accuracy is significantly above the constant answer's at 5%, or if its answers agree with the
-    labels beyond chance and its accuracy is not significantly below the constant answer's. None where nothing is known.
+    labels beyond chance and its accuracy is not significantly below the constant answer's. found: None where nothing is
+    known, of which there is no finding.
     """
-    if p_value is None or share is None or p_value < SIGNIFICANCE:
+    if found is None or found.p_value < SIGNIFICANCE or _tells_classes_apart(found):
         return None
-    agrees = _is_small(agreement_p_value)
-    if agrees and not _is_small(worse_p_value):
-        return None
-    return f"{'less often right' if agrees else 'no better'} than always {_constant(share, answer)}"
+    agrees = _is_small(found.agreement_p_value)
+    return f"{'less often right' if agrees else 'no better'} than always {_constant(found)}"
 
 
-def caution(
-    p_value: float | None,
-    share: float | None,
-    answer: str,
-    agreement_p_value: float | None = None,
-    worse_p_value: float | None = None,
-) -> str | None:
+def caution(found: Majority) -> str | None:
     """What to know of a cell that has learnt, and is no more often right than the constant answer; else None."""
-    if p_value is None or share is None or p_value < SIGNIFICANCE:
-        return None
-    if not _is_small(agreement_p_value) or _is_small(worse_p_value):
+    if found.p_value < SIGNIFICANCE or not _tells_classes_apart(found):
         return None
     return (
-        f"Its accuracy is no better than always {_constant(share, answer)}, but its answers tell the classes apart: "
+        f"Its accuracy is no better than always {_constant(found)}, but its answers tell the classes apart: "
         "the recall and precision of each class say what it is worth."
     )
+
+
+def _tells_classes_apart(found: Majority) -> bool:
+    """Whether the answers agree with the labels beyond chance, and are not significantly less often right."""
+    return _is_small(found.agreement_p_value) and not _is_small(found.worse_p_value)
 
 
 def _is_small(p_value: float | None) -> bool:
     return p_value is not None and p_value < SIGNIFICANCE
 
 
-def _constant(share: float, answer: str) -> str:
-    return f"{f'answering {answer!r}' if answer else 'giving one answer'} ({share:.1%} of the test images)"
+def _constant(found: Majority) -> str:
+    answer = f"answering {found.answer!r}" if found.answer else "giving one answer"
+    return f"{answer} ({found.share:.1%} of the test images)"
 
 
 def accuracy_verdict(difference: float, p_value: float) -> Verdict:

@@ -48,6 +48,8 @@ class Baseline(Technique):
 
 def _report_pixels(model: tf_keras.Model, context: Context) -> bool:
     """Say so where a model that came trained is right significantly more often with another `model.pixels`."""
+    if not context.other_pixels:
+        return False
     split = context.trainer.data.validation
     count = min(len(split), PIXEL_IMAGES)
     batch = min(BATCH, context.trainer.settings.batch_size)
@@ -62,9 +64,9 @@ def _report_pixels(model: tf_keras.Model, context: Context) -> bool:
 
     own = right(lambda images: images)
     others = {name: right(seen) for name, seen in context.other_pixels.items()}
-    best = max(others, key=lambda name: int(others[name].sum()), default=None)
+    best = max(others, key=lambda name: int(others[name].sum()))
     # The best of several is better by chance more often.
-    if best is None or mcnemar(others[best], own, "greater") * len(others) >= SIGNIFICANCE:
+    if mcnemar(others[best], own, "greater") * len(others) >= SIGNIFICANCE:
         return False
     context.report(
         f"the model as it is answers {own.mean():.1%} of {count} validation images rightly, and "
@@ -79,8 +81,7 @@ def _report_uninformed(model: tf_keras.Model, context: Context) -> None:
     batches = plain_batches(data.validation, context.trainer.settings.batch_size)
     answers = model.predict(batches, verbose=0).argmax(axis=1)
     constant = verdict.majority(answers, data.validation.labels, data.class_names)
-    known = constant.p_value, constant.share, constant.answer, constant.agreement_p_value, constant.worse_p_value
-    if verdict.no_better_than_majority(*known) is None:
+    if verdict.no_better_than_majority(constant) is None:
         return
     right = float((answers == data.validation.labels).mean())
     context.report(

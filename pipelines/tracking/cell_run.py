@@ -85,11 +85,11 @@ def keys_of(folder: Path, *, fingerprint: str, result_key: str, code: str = "", 
     return keys | ({CODE: code} if code else {}) | ({BASELINE: baseline} if baseline else {})
 
 
-def _source_files(cell: Cell, params: Mapping[str, object]) -> dict[str, str]:
-    """As FILE_HASH, of the models of its teachers or donors, by the places of these in the configuration."""
+def _files_of(cell: Cell, params: Mapping[str, object]) -> dict[str, str]:
+    """FILE_HASH of the models that come from files: its own, and those of teachers or donors, by their places."""
     found: dict[str, str] = {}
     for name in params:
-        if name.endswith(".source.model._target_"):
+        if name.endswith("model._target_"):
             model: Any = cell
             for part in name.removesuffix("._target_").split("."):
                 model = model[part] if isinstance(model, Mapping) else getattr(model, part)
@@ -173,9 +173,8 @@ class CellRun:
         import mlflow
 
         self._client.set_tag(self.run_id, "mlflow.runName", cell.name)
-        files = [content(origin) for origin in cell.model.origin if isinstance(origin, Path)]
         params = dict(flatten(parts_of(cell)))
-        mlflow.log_params(params | ({FILE_HASH: files[0]} if files else {}) | _source_files(cell, params))
+        mlflow.log_params(params | _files_of(cell, params))
         self._log_dataset(cell, data.train, "training")
         self._log_dataset(cell, data.test, "testing")
 

@@ -45,18 +45,3 @@ def used(network: tf_keras.Model) -> str:
     half = sorted({layer.compute_dtype for layer in network.layers} - {FLOAT32})
     assert len(half) <= 1, f"one precision beside float32, got {half}"
     return f"mixed_{half[0]}" if half else FLOAT32
-
-
-def as_float32(network: tf_keras.Model) -> tf_keras.Model:
-    """The network with every layer computing in float32: half precision serves training only."""
-    import tf_keras
-
-    if used(network) == FLOAT32:
-        return network
-
-    def in_float32(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-        return layer.__class__.from_config({**layer.get_config(), "dtype": FLOAT32})
-
-    clone = tf_keras.models.clone_model(network, clone_function=in_float32)
-    clone.set_weights(network.get_weights())
-    return clone

@@ -1,6 +1,7 @@
 """Code in a file is never run unasked; the user's own layers come from the user's module; the content counts."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -215,20 +216,26 @@ def test_own_block_of_several_layers_answers_as_before(tmp_path: Path, monkeypat
         settings(path, custom_objects="own_blocks").build(SHAPE, 3)
 
 
-def test_layers_of_tf_keras_are_refused_for_keras_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_tf.py").write_text("import tensorflow as tf\n\nclass Mine(tf.keras.layers.Layer):\n    pass\n")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "import tensorflow as tf\n\nclass Mine(tf.keras.layers.Layer):\n    pass\n",
+            r"got Mine in own_0, which is of tf\.keras, .*write `import keras`",
+        ),
+        ("from keras import ops\n", r"imported with Keras 2 .* got own_1 \(ImportError: cannot"),
+    ],
+)
+def test_module_that_does_not_fit_is_named(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = re.search(r"own_\d", message)
+    assert name is not None
+    (tmp_path / f"{name[0]}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     path = saved(small(3), tmp_path / "model.keras")
-    with pytest.raises(ValueError, match=r"got Mine in own_tf, which is of tf\.keras, .*write `import keras`"):
-        settings(path, custom_objects="own_tf").build(SHAPE, 3)
-
-
-def test_module_that_keras_2_cannot_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_ops.py").write_text("from keras import ops\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    path = saved(small(3), tmp_path / "model.keras")
-    with pytest.raises(ValueError, match=r"imported with Keras 2 .* got own_ops \(ImportError: cannot"):
-        settings(path, custom_objects="own_ops").build(SHAPE, 3)
+    with pytest.raises(ValueError, match=message):
+        settings(path, custom_objects=name[0]).build(SHAPE, 3)
 
 
 def test_content_counts_and_not_the_path(tmp_path: Path) -> None:

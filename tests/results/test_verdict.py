@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,45 +67,37 @@ def test_majority_by_hand(labels: str, predicted: str, answer: str, share: float
 
 
 def test_no_better_than_majority_in_words() -> None:
-    assert (
-        no_better_than_majority(0.05, 0.52, "cat") == "no better than always answering 'cat' (52.0% of the test images)"
-    )
-    assert no_better_than_majority(0.049, 0.52, "cat") is None
+    found = Majority(answer="cat", share=0.52, p_value=0.05)
+    assert no_better_than_majority(found) == "no better than always answering 'cat' (52.0% of the test images)"
+    assert no_better_than_majority(replace(found, p_value=0.049)) is None
     # Nothing is recorded.
-    assert no_better_than_majority(None, None, "") is None
+    assert no_better_than_majority(None) is None
 
 
 def test_rare_defects_may_be_found_without_more_right_answers() -> None:
     """950 good parts and 50 defects, of which 35 are found, with 30 false alarms: recall 70%, kappa 0.59."""
     right, numbers = np.repeat([0, 1], (950, 50)), np.repeat([0, 1, 0, 1], (920, 30, 15, 35))
     found = majority(numbers, right, ("ok", "defect"))
-    known = found.p_value, found.share, found.answer, found.agreement_p_value, found.worse_p_value
     assert found.p_value == pytest.approx(0.31, abs=0.01) and found.agreement_p_value is not None
     assert found.agreement_p_value < 1e-20
-    assert no_better_than_majority(*known) is None
-    assert str(caution(*known)).startswith("Its accuracy is no better than always answering 'ok' (95.0% of")
+    assert no_better_than_majority(found) is None
+    assert str(caution(found)).startswith("Its accuracy is no better than always answering 'ok' (95.0% of")
     # All defects, with 300 false alarms.
     assert str(of_defects((650, 350), (950, 50))).startswith("less often right than always answering 'ok'")
     # Two of 20 defects with six false alarms: fewer right answers, but not significantly.
     found = majority(np.repeat([0, 1, 0, 1], (974, 6, 18, 2)), np.repeat([0, 1], (980, 20)), ("ok", "defect"))
     assert found.worse_p_value == pytest.approx(0.1445, abs=1e-3)
-    assert of_majority(found) is None
+    assert no_better_than_majority(found) is None
 
 
 def test_defects_of_two_kinds_taken_for_each_other() -> None:
     """Exactly as often right as the constant answer, which is not less often."""
     right, numbers = np.repeat([0, 1, 2], (90, 5, 5)), np.repeat([0, 2, 1], (90, 5, 5))
-    assert of_majority(majority(numbers, right, ("ok", "a", "b"))) is None
+    assert no_better_than_majority(majority(numbers, right, ("ok", "a", "b"))) is None
 
 
 def of_defects(answers: tuple[int, int], labels: tuple[int, int]) -> str | None:
-    return of_majority(majority(np.repeat([0, 1], answers), np.repeat([0, 1], labels), ("ok", "defect")))
-
-
-def of_majority(found: Majority) -> str | None:
-    return no_better_than_majority(
-        found.p_value, found.share, found.answer, found.agreement_p_value, found.worse_p_value
-    )
+    return no_better_than_majority(majority(np.repeat([0, 1], answers), np.repeat([0, 1], labels), ("ok", "defect")))
 
 
 # 1.96 standard deviations of the log ratio of two trainings, each of which scatters by 0.12.

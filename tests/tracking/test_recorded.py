@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from pipelines.cells.cell import parts_of
 from pipelines.results.metrics import flatten
-from pipelines.tracking.cell_run import _source_files
+from pipelines.tracking.cell_run import _files_of
 from pipelines.tracking.recorded import recorded
 from tests.cells.test_config import composed
 from tests.places import Place
@@ -47,5 +47,5 @@ def test_a_teachers_file_is_told_by_its_content(teacher: str, tmp_path: Path) ->
         f"{teacher}.model.path={tmp_path}/best.keras",
     )
     cell = composed(*words, f"{teacher}.model.name=best")
-    told = _source_files(cell, dict(flatten(parts_of(cell))))
+    told = _files_of(cell, dict(flatten(parts_of(cell))))
     assert told == {f"{teacher}.model.file_sha256": hashlib.sha256(b"a model").hexdigest()}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.cells.plan import Plan
+from pipelines.models import checkpoint
 from pipelines.models.base import Model
 from pipelines.models.efficientnet import EfficientNet
 from pipelines.models.efficientnet_lite import EfficientNetLite
@@ -119,7 +120,7 @@ def test_trained_network_computes_in_float32_again() -> None:
     with precision.policy(precision.BFLOAT16):
         model = SmallCNN(**SHARED, width=8).build(it.data.image_shape, len(it.data.class_names))
     it.fit(model)
-    plain = precision.as_float32(model)
+    plain = checkpoint.as_float32(model)
     assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
     pixels = it.data.test.images[:8].astype(np.float32)
     assert np.allclose(plain.predict(pixels, verbose=0), model.predict(pixels, verbose=0), atol=0.1)
