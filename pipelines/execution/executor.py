@@ -85,7 +85,7 @@ class Executor:
         # Without a place for its results, no training begins.
         self.store.check_artifacts()
         try:
-            trained = self._trained(plan) is not None
+            trained = self._trained_run(plan) is not None
             if not trained:
                 self._check_source(plan.cell)
             needed = self._needed(plan, trained=trained)
@@ -219,11 +219,16 @@ class Executor:
 
     def _trained(self, plan: Plan) -> Finished | None:
         """The finished cell of this fingerprint, under whatever name, measurement and score."""
-        found = self._found(fingerprint=plan.fingerprint)
-        if found is not None and not found.files.exported_model.is_file():
+        run_id = self._trained_run(plan)
+        return self.store.open(run_id) if run_id else None
+
+    def _trained_run(self, plan: Plan) -> str | None:
+        """The run of that cell; its files may be large, and are not read."""
+        run_id = self.store.find(since=self.request.since, fingerprint=plan.fingerprint)
+        if run_id is not None and not self.store.has_exported_model(run_id):
             log.warning("%s: the exported model of its run is lost, so it is trained again", plan.cell.name)
             return None
-        return found
+        return run_id
 
     def _found(self, **tags: str) -> Finished | None:
         found = self.store.find(since=self.request.since, **tags)

@@ -92,6 +92,10 @@ class RunFiles:
         """The exported model of a finished cell."""
         return self.read(run_id, f"/{NAMES.exported_model}", Path)
 
+    def has_exported_model(self, run_id: str) -> bool:
+        """Whether a cell's exported model is there, as far as its store tells."""
+        return self._has(run_id, f"{CELL_FOLDER}/{NAMES.exported_model}")
+
     def read(self, run_id: str, below: str, load: Callable[[Path], T]) -> T:
         """What `load` makes of a file or folder. below: its path in the cell's folder; empty for the folder itself."""
         try:
