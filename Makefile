@@ -58,7 +58,7 @@ sync: $(VENV)/runtime ## send finished cells that a tracking server missed: make
 ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri "$(STORE)" --host 127.0.0.1 --port $(PORT)
 
-compare: $(VENV)/runtime ## compare recorded cells, the fittest first: make compare ARGS="--sweep last"
+compare: $(VENV)/runtime ## compare recorded cells, the highest score first: make compare ARGS="--sweep last"
 	$(BIN)/python -m pipelines.compare $(ARGS)
 
 report: $(VENV)/runtime ## write an HTML report with figures: make report ARGS="--sweep last --out report"

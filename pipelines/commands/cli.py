@@ -33,8 +33,8 @@ COMMANDS = {
 }
 EPILOG = """
 `opscore COMMAND --help` explains a command. `run` and `sweep` take Hydra's overrides, and `opscore model=vgg16` is
-`opscore run model=vgg16`. The other commands take options, also as name=value: `dataset=cifar10` for
-`--dataset cifar10`.
+`opscore run model=vgg16`. The other commands take options; all but `sync` and `cache` also as name=value:
+`dataset=cifar10` for `--dataset cifar10`.
 
 Exit status:
   0    done

@@ -115,10 +115,11 @@ def _of_group(override: Override, options_of: Callable[[str], Sequence[str]]) ->
             return f"{group}={value} is not installed: pip install 'opscore[{extra}]'"
         if value not in options:
             meant = checks.nearest(str(value), options)
-            return (
-                f"{group} must be one of {', '.join(options)}, got {'null' if value is None else str(value)!r}"
-                f"{f': did you mean {_name(override)}={meant}?' if meant else ''}"
-            )
+            mend = f": did you mean {_name(override)}={meant}?" if meant else ""
+            if group == "experiment" and not meant:
+                mend = f": for MLflow's experiment write {shlex.quote(f'tracking.experiment={value}')}"
+            got = "null" if value is None else str(value)
+            return f"{group} must be one of {', '.join(options)}, got {got!r}{mend}"
     return None
 
 

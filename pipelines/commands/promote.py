@@ -125,7 +125,7 @@ def _of(seeds: int) -> str:
 
 
 @click.command("promote", cls=arguments.WordCommand, help=__doc__)
-@selection.options
+@selection.of_one_dataset
 @selection.on_device
 @arguments.setting(
     "--max-drop",
@@ -139,7 +139,7 @@ def _of(seeds: int) -> str:
     metavar="FRACTION",
     default="0.01",
     show_default=True,
-    help="Accuracy that may be lost to the champion, beyond doubt.",
+    help="Refuse a cell that is certainly (95%) less accurate than the champion by more.",
 )
 @arguments.DRY_RUN()
 @click.option("--anew", is_flag=True, help="Ignore the champion: the best candidate replaces it.")

@@ -108,7 +108,6 @@ class Selection:
 
 
 _OPTIONS = (
-    arguments.setting("--dataset", metavar="NAME", help="Cells of this dataset; default: of all."),
     arguments.setting("--sweep", metavar="RUN", help="Cells of the sweep with this run id, or of the last."),
     arguments.setting(
         "--filter", metavar="CONDITION", help='In MLflow\'s syntax: \'params."model.input_size" = "64"\'.'
@@ -154,8 +153,13 @@ def _device(target: str | None, runtime: str | None, threads: str | None, *, pla
     return Device(target=target, runtime=runtime, threads=int(threads or 1), place=place)
 
 
-def options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that choose cells, and its function the Selection that they make."""
+def options(
+    function: Callable[..., Any], *, dataset: str = "Cells of this dataset; default: of all."
+) -> Callable[..., Any]:
+    """Give a command the options that choose cells, and its function the Selection that they make.
+
+    dataset: the help of its option.
+    """
 
     @functools.wraps(function)
     def with_selection(
@@ -165,6 +169,10 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(chosen, **others)
 
     decorated: Callable[..., Any] = with_selection
-    for option in reversed(_OPTIONS):
+    for option in reversed((arguments.setting("--dataset", metavar="NAME", help=dataset), *_OPTIONS)):
         decorated = option(decorated)
     return decorated
+
+
+# For a command that needs one dataset.
+of_one_dataset = functools.partial(options, dataset="Whose champion; must be given.")

@@ -67,7 +67,7 @@ def table(comparison: Comparison, *, width: float = terminal.UNLIMITED) -> str:
             TextColumn(heading=heading, texts=[sign[name] for sign in signs], rank=int(name.endswith("_time")))
             for heading, name in zip(HEADINGS, CRITERIA, strict=True)
         ),
-        TextColumn(heading="useful in", texts=[f"{entry.improved}-D" for entry in compared]),
+        TextColumn(heading="better in", texts=[f"{entry.improved}-D" for entry in compared]),
     ]
     return fitted(columns, width) if compared else ""
 

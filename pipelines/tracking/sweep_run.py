@@ -136,7 +136,7 @@ def _note(answer: str, outcomes: Sequence[Outcome], seconds: float, problem: str
     counts = Counter(outcome.status for outcome in outcomes)
     ended = ", ".join(f"{count} {status}" for status, count in counts.items())
     cells = f"{number_of(len(outcomes), 'cell')} in {seconds:,.0f} s: {ended}."
-    failed = "" if answer else "No cell may be operated. "
+    failed = "" if answer else "No cell is fit to be operated. "
     more = "Artifacts: `report/report.html` has the figures, `summary.txt` and `cells.json` every cell."
     ends = [f"{failed}{cells}" if outcomes else "No cell has run.", *([f"{problem}."] if problem else [])]
     return "\n\n".join([*([answer] if answer else []), " ".join(ends), more])

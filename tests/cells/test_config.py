@@ -152,6 +152,7 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
     ("arguments", "sentence"),
     [
         (["model=resnet51"], "got 'resnet51': did you mean model=resnet50?"),
+        (["experiment=mine"], "got 'mine': for MLflow's experiment write tracking.experiment=mine"),
         (["training.epoch=3"], "training.epoch is no field of training"),
         (["training.epochs=0"], "training.epochs must be a whole number of at least 1, got 0"),
         (["training.fine_tuning_epochs=0"], "training.fine_tuning_epochs must be a whole number of at least 1, got 0"),

@@ -13,7 +13,7 @@ def test_marks_and_claims_of_the_article() -> None:
         recorded("transfer", accuracy=0.9, p_value=0.01, ratio=(1.2, 1.3), train_s=1.0, own_s=1.0),
     )
     assert article.table(comparison).splitlines() == [
-        "model  technique      accuracy  training  testing  time  size  useful in",
+        "model  technique      accuracy  training  testing  time  size  better in",
         "vgg16  quantize_int8         =         =        +     +     +        2-D",
         "vgg16  transfer              +         +        -     +     =        2-D",
         "vgg16  cluster               -         -        =     -     +        1-D",
