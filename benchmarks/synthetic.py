@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from pipelines.results.metrics import flatten, metrics_of
-from pipelines.results.records import CellResult, Comparison, Complexity, Measurement, Timing
+from pipelines.results.records import BaselineComparison, CellResult, Complexity, Measurement, Timing
 from pipelines.results.score import OperationalScore
 from pipelines.results.verdict import accuracy_verdict, both_times, size_verdict, time_verdict, training_ratio
 from pipelines.system.runtime import hardware_name
@@ -157,7 +157,7 @@ def _result(
     low, high = faster * 0.98, faster * 1.02
     ratio, ratio_low, ratio_high = training_ratio(train_s, train_s, seconds)
     times = both_times((low, high), (ratio_low, ratio_high), test_weight=0.25, train_weight=0.25)
-    comparison = Comparison(
+    comparison = BaselineComparison(
         baseline_accuracy=base.accuracy,
         baseline_p50_ms=ms,
         baseline_file_bytes=base.file_bytes,

@@ -9,7 +9,7 @@ from pipelines.champion.model_card import code, plain
 from pipelines.results.columns import SCORE, kilobytes, milliseconds
 from pipelines.results.metrics import TEST_MS
 from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import CellResult, Comparison
+from pipelines.results.records import BaselineComparison, CellResult
 from pipelines.results.statistics import wilson
 from pipelines.results.words import number_of
 
@@ -75,7 +75,7 @@ def _on_device(cell: RecordedCell) -> str:
     )
 
 
-def _baseline(comparison: Comparison) -> str:
+def _baseline(comparison: BaselineComparison) -> str:
     low, high = comparison.ratio_low, comparison.ratio_high
     return (
         f"Its baseline has {comparison.baseline_accuracy:.1%}, {milliseconds(comparison.baseline_p50_ms)} and "

@@ -18,7 +18,7 @@ from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.metrics import FILE_HASH, SCORE, TRAIN_TIME, term_of
 from pipelines.results.on_device import HARDWARE, INVALID, PRECISION, VERSION, Figures, fastest, figures
 from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import CellResult, Comparison, Timing
+from pipelines.results.records import BaselineComparison, CellResult, Timing
 from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import wilson
 from pipelines.results.tables import markdown
@@ -203,7 +203,7 @@ def _measured(facts: Facts) -> str:
     return f"{markdown([HEADING, *rows])}\n\nBy LiteRT ({how}), on: {hardware}.{notes}"
 
 
-def _baseline(comparison: Comparison) -> list[tuple[str, str]]:
+def _baseline(comparison: BaselineComparison) -> list[tuple[str, str]]:
     low, high = comparison.ratio_low, comparison.ratio_high
     ratio = f"x {comparison.latency_ratio:.3f}, 95% of repeats give {low:.3f} to {high:.3f}"
     file = f"{comparison.baseline_file_bytes:,} bytes, {comparison.baseline_compressed_bytes:,} after DEFLATE"

@@ -31,7 +31,7 @@ from pipelines.comparison import shortlist_text
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.on_device import Device
 from pipelines.comparison.ranking import compare
-from pipelines.comparison.shortlist import MAX_DROP, doubt, points, shortlist
+from pipelines.comparison.shortlist import MAX_DROP, doubts_of, points, shortlisted
 from pipelines.results.columns import SCORE
 from pipelines.results.recorded import RecordedCell
 from pipelines.results.tables import TextColumn, fitted, wrapped
@@ -81,8 +81,7 @@ def promoted(
 
 
 def _shortlists(cells: Sequence[RecordedCell], registry: Registry, width: float) -> Iterator[str]:
-    for comparison in compare(cells):
-        listed = shortlist(comparison, registry.right)
+    for _, listed in shortlisted(compare(cells), registry.right):
         if listed is not None:
             yield "\n" + shortlist_text.text(listed, width=width, more="a wider terminal, or `opscore compare --wide`")
 
@@ -91,7 +90,9 @@ def _unsure(winner: gates.Assessment, top: Entry | None, limits: gates.Limits, r
     """That the winner may lose more accuracy than allowed, with all its seeds, as in the shortlist, or with its own."""
     if top is None or any(run.run_id == winner.cell.run_id for run in top.runs):
         return None
-    doubts = (doubt(runs, top.runs, limits.max_drop, registry.right) for runs in (winner.entry.runs, [winner.cell]))
+    doubts = (
+        doubts_of(runs, top.runs, [limits.max_drop], registry.right)[0] for runs in (winner.entry.runs, [winner.cell])
+    )
     unsure = next(filter(None, doubts), "")
     return f"that it loses at most {points(limits.max_drop)} is {unsure}" if unsure else None
 

@@ -27,18 +27,19 @@ from pipelines.system import runtime
 def command(chosen: Selection, device: Device | None, out: Path) -> None:
     """Write the report of the chosen cells."""
     # Here, because Matplotlib and MLflow take seconds to load, and a refusal should not.
+    from pipelines.comparison.ranking import compare
+    from pipelines.comparison.shortlist import shortlisted
     from pipelines.report.page import write
 
     runtime.relax_gc()
     store = chosen.store()
     found = chosen.timed(store, device)
     page, *figures = write(
-        found.cells,
+        shortlisted(compare(found.cells), store.right),
         out,
         chosen=chosen.words(device),
         options=f"{device.options if device else ''}{chosen.place}",
         on_device=found.notes,
-        right_of=store.right,
     )
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
     print(f"{page}\n{len(figures)} figures as PNG in {out}")

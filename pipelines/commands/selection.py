@@ -67,9 +67,8 @@ class Selection:
         with arguments.checked():
             return Store.existing(arguments.open_address(self.uri), self.experiment)
 
-    def cells(self, store: Store | None = None) -> list[RecordedCell]:
-        """The chosen cells. store: the open store, None to open it. Raises ValueError where there are none."""
-        store = store or self.store()
+    def cells(self, store: Store) -> list[RecordedCell]:
+        """The chosen cells. Raises ValueError where there are none."""
         return self._of_sweep(self._matching(store), store)
 
     def _matching(self, store: Store) -> list[RecordedCell]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+# Random weights, and random scores for the ties.
+DRAWS, SEED = 10_000, 0
 # Standard deviation of a log latency whose own interval is not known: two measurements of one exported model differed
 # by so much on a quiet machine.
 LATENCY_SPREAD = 0.02
@@ -72,15 +74,12 @@ class WeightFlip:
     winner: str
 
 
-def compare(cells: Iterable[RecordedCell], *, draws: int = 10_000, seed: int = 0) -> list[Comparison]:
-    """One comparison for each group of cells that compare (`groups`), by name.
-
-    draws: the number of random weights, and of scores for the ties.
-    """
-    return [_compare(title, of_one, draws=draws, seed=seed) for title, of_one in groups_of(cells).items()]
+def compare(cells: Iterable[RecordedCell]) -> list[Comparison]:
+    """One comparison for each group of cells that compare (`groups`), by name."""
+    return [_compare(title, of_one) for title, of_one in groups_of(cells).items()]
 
 
-def _compare(title: Title, cells: Sequence[RecordedCell], *, draws: int, seed: int) -> Comparison:
+def _compare(title: Title, cells: Sequence[RecordedCell]) -> Comparison:
     entries = sorted(entries_of(cells), key=lambda entry: -np.nan_to_num(entry.score.value, nan=-math.inf))
     scored = [entry for entry in entries if entry.eligible and not math.isnan(entry.score.value)]
     criteria = np.array(
@@ -88,12 +87,12 @@ def _compare(title: Title, cells: Sequence[RecordedCell], *, draws: int, seed: i
     )
     on_front = pareto_front(criteria.reshape(-1, 3))
     weights, values = _weighted(scored)
-    shares = rank_acceptability(values, draws=draws, seed=seed)
+    shares = rank_acceptability(values, draws=DRAWS, seed=SEED)
     spread = training_time.spread([entry.runs for entry in entries])
     return Comparison(
         title=title,
         entries=tuple(entries),
-        tied=frozenset(_tied(scored, spread, draws=draws, seed=seed)),
+        tied=frozenset(_tied(scored, spread)),
         front=frozenset(entry.label for entry, on in zip(entries, on_front, strict=True) if on),
         rank_acceptability={entry.label: float(share) for entry, share in zip(scored, shares, strict=True)},
         weight_flips=tuple(_weight_flips(scored, weights, values)),
@@ -166,7 +165,7 @@ def _weighted(entries: Sequence[Entry]) -> tuple[Floats, Floats]:
     return weights, np.array([list(entry.factors.values()) for entry in entries])
 
 
-def _tied(entries: Sequence[Entry], train_spread: float, *, draws: int, seed: int) -> list[str]:
+def _tied(entries: Sequence[Entry], train_spread: float) -> list[str]:
     """Entries whose score may be as high as the first one's, the first one included.
 
     An entry can be as high only if it is above a bound or the first one is below it. Where both together are too
@@ -174,7 +173,7 @@ def _tied(entries: Sequence[Entry], train_spread: float, *, draws: int, seed: in
     """
     if not entries:
         return []
-    leading = possible_scores(entries[0], train_spread, draws, [seed, 0])
+    leading = possible_scores(entries[0], train_spread, DRAWS, [SEED, 0])
     bound = float(np.quantile(leading, TAIL_PROBABILITY))
     return [
         entry.label
@@ -182,7 +181,7 @@ def _tied(entries: Sequence[Entry], train_spread: float, *, draws: int, seed: in
         if place == 0
         or (
             _highest_score(entry, train_spread) >= bound
-            and np.mean(possible_scores(entry, train_spread, draws, [seed, place]) >= leading) >= SIGNIFICANCE / 2
+            and np.mean(possible_scores(entry, train_spread, DRAWS, [SEED, place]) >= leading) >= SIGNIFICANCE / 2
         )
     ]
 
@@ -190,7 +189,7 @@ def _tied(entries: Sequence[Entry], train_spread: float, *, draws: int, seed: in
 def leads(entry: Entry, other: Entry, train_spread: float) -> bool:
     """Whether an entry's score is higher than another's and the two are not tied."""
     higher = entry.score.value > other.score.value
-    return higher and len(_tied([entry, other], train_spread, draws=10_000, seed=0)) == 1
+    return higher and len(_tied([entry, other], train_spread)) == 1
 
 
 def possible_scores(entry: Entry, train_spread: float, draws: int, seed: Sequence[int]) -> Floats:

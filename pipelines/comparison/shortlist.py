@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,13 @@ def shortlist(comparison: Comparison, right_of: RightOf | None = None) -> Shortl
     )
 
 
+def shortlisted(
+    comparisons: Sequence[Comparison], right_of: RightOf | None = None
+) -> list[tuple[Comparison, Shortlist | None]]:
+    """Each comparison with its shortlist. The arguments: as of `shortlist`."""
+    return [(comparison, shortlist(comparison, right_of)) for comparison in comparisons]
+
+
 def _least(entries: Sequence[Entry], value_of: Callable[[Entry], float]) -> Entry:
     """The entry with the least value; of those that tie with it, the most accurate."""
     least = min(map(value_of, entries))
@@ -199,46 +207,41 @@ def images_to_tell(drop: float, allowance: float, discordant: float, of_seeds: f
     return Z**2 * (discordant - drop**2) / room if room > ROUNDING**2 else math.inf
 
 
-def images_for_points(accuracy: float, images: int, points: float = RESOLVABLE) -> float:
-    """The number of test images that tells two models `points` apart that are about as accurate, erring independently.
+def images_for_resolvable(accuracy: float, images: int) -> float:
+    """The number of test images that shows RESOLVABLE between two models of about this accuracy, erring independently.
 
-    z sqrt(2 A (1 - A) / n) = points, with A as Agresti and Coull have it, two right and two wrong answers added, so
+    z sqrt(2 A (1 - A) / n) = RESOLVABLE, with A as Agresti and Coull have it, two right and two wrong answers added, so
     that a small test set without an error does not count as certain (doi:10.1080/00031305.1998.10480550).
     """
     adjusted = (accuracy * images + 2) / (images + 4)
-    return Z**2 * 2 * adjusted * (1 - adjusted) / points**2
+    return Z**2 * 2 * adjusted * (1 - adjusted) / RESOLVABLE**2
 
 
 def _rows(fit: Sequence[Entry], top: Entry, right_of: RightOf | None) -> Iterator[Shortlisted]:
-    row: Shortlisted | None = None
-    for allowance in ALLOWANCES:
-        entry = next((one for one in fit if within(allowance, _drop(one, top))), None)
-        if entry is None:
-            continue
-        found = _row(entry, top, allowance, right_of)
-        if row is not None and row.entry is entry:
-            is_first = row.doubt and row.sure_from is None and not found.doubt
-            row = replace(
-                row,
-                allowances=(*row.allowances, allowance),
-                sure_from=allowance if is_first else row.sure_from,
-            )
-            continue
-        if row is not None:
-            yield row
-        row = found
-    if row is not None:
-        yield row
+    """fit: by falling score, so that the fittest cell stays the same from some allowance on to the next."""
+    drops = [_drop(entry, top) for entry in fit]
+    fittest = {
+        allowance: place
+        for allowance in ALLOWANCES
+        if (place := next((n for n, drop in enumerate(drops) if within(allowance, drop)), None)) is not None
+    }
+    for place, allowances in groupby(fittest, fittest.__getitem__):
+        yield _row(fit[place], top, tuple(allowances), right_of)
 
 
-def _row(entry: Entry, top: Entry, allowance: float | None, right_of: RightOf | None) -> Shortlisted:
+def _row(entry: Entry, top: Entry, allowances: tuple[float | None, ...], right_of: RightOf | None) -> Shortlisted:
+    limits = [one for one in allowances if one is not None]
+    doubts = [] if entry is top else doubts_of(entry.runs, top.runs, limits, right_of)
+    doubt, *others = doubts or [""]
+    sure = (one for one, still in zip(limits[1:], others, strict=True) if not still) if doubt else iter(())
     return Shortlisted(
-        allowances=(allowance,),
+        allowances=allowances,
         entry=entry,
         drop=_drop(entry, top),
         times_smaller=top.compressed_bytes.value / entry.compressed_bytes.value,
         times_faster=_times_faster(entry, top),
-        doubt="" if allowance is None or entry is top else doubt(entry.runs, top.runs, allowance, right_of),
+        doubt=doubt,
+        sure_from=next(sure, None),
     )
 
 
@@ -264,17 +267,20 @@ def _baseline_of(entry: Entry) -> dict[str, str]:
     return {name: value for name, value in settings.items() if not name.startswith("technique.")}
 
 
-def doubt(
-    own: Sequence[RecordedCell],
-    top: Sequence[RecordedCell],
-    allowance: float,
-    right_of: RightOf | None,
-) -> str:
-    """That more accuracy than allowed may be lost, and how many test images would decide it; else empty."""
+def doubts_of(
+    own: Sequence[RecordedCell], top: Sequence[RecordedCell], allowances: Sequence[float], right_of: RightOf | None
+) -> list[str]:
+    """For each allowance: that more accuracy may be lost, and how many test images would decide it; else empty."""
     images = own[0].test_images
     if not images:
-        return "not sure, as the number of test images is not recorded"
+        return ["not sure, as the number of test images is not recorded"] * len(allowances)
+    if not allowances:
+        return []
     found = difference(own, top, right_of)
+    return [_doubt(found, images, allowance) for allowance in allowances]
+
+
+def _doubt(found: Difference, images: int, allowance: float) -> str:
     if -found.low <= allowance + ROUNDING:
         return ""
     bound = -100 * found.low
@@ -294,7 +300,7 @@ def doubt(
 
 def _warnings(fit: Sequence[Entry], top: Entry, infeasible: int) -> Iterator[str]:
     images = top.runs[0].test_images
-    enough = images_for_points(top.accuracy.value, images) if images else 0
+    enough = images_for_resolvable(top.accuracy.value, images) if images else 0
     if images < enough:
         yield (
             f"{images:,} test images cannot tell {points(RESOLVABLE)} of accuracy apart, which takes about "

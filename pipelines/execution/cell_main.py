@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.execution.cell_process import OUTCOME, failed
+from pipelines.execution.cell_process import CHILD_OUTCOME, failed
 from pipelines.execution.request import CellRequest
 from pipelines.results.outcome import Outcome
 from pipelines.system import guard, runtime, stopwatch
@@ -50,14 +50,11 @@ def execute(request: CellRequest, store: Store, folder: Path, *, run_id: str | N
     from pipelines.execution.executor import Executor
     from pipelines.execution.preflight import digest_of
 
-    request = replace(request, experiment=store.experiment)
-
-    def show(executed: Executed) -> None:
-        if not request.needed:
-            _show(executed, store)
-
-    executor = Executor(store=store, request=request, folder=folder, show=show)
-    return executor.execute(Plan.of(request.cell, digest_of), run_id=run_id)
+    executor = Executor(store=store, request=replace(request, experiment=store.experiment), folder=folder)
+    executed = executor.execute(Plan.of(request.cell, digest_of), run_id=run_id)
+    if not request.needed:
+        _show(executed, store)
+    return executed
 
 
 def run_inline(request: CellRequest, folder: Path) -> Outcome:
@@ -75,11 +72,8 @@ def run_inline(request: CellRequest, folder: Path) -> Outcome:
         print(f"opscore: {name} failed: {message}", file=sys.stderr)
         return replace(failed(message, name), spent=stopwatch.total(stopwatch.current()))
     return Outcome(
-        number=-1,
         name=name,
-        overrides=(),
         status="reused" if executed.files is None else "done",
-        seconds=0,
         run_id=executed.run_id,
         metrics=metrics_of(executed.result) | _compared(executed, store),
         spent=stopwatch.total(stopwatch.current()),
@@ -132,7 +126,7 @@ def main() -> int:
     logging.getLogger("absl").setLevel(logging.WARNING)
     path = Path(sys.argv[1])
     outcome = run_inline(CellRequest.load(path), path.parent)
-    outcome.save(path.parent / OUTCOME)
+    outcome.save(path.parent / CHILD_OUTCOME)
     return guard.FAILURE if outcome.status == "failed" else 0
 
 

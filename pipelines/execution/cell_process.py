@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
 
 # In the child's folder: its outcome and its output.
-OUTCOME, LOG = "cell.outcome.json", "cell.log"
+CHILD_OUTCOME, LOG = "cell.outcome.json", "cell.log"
 LAST_LINES = 5
 GRACE_S = 10.0
 
@@ -40,7 +40,7 @@ def run_in_subprocess(
     folder: receives the request, the outcome and, with `to_log`, the output, which otherwise goes to this process's
     stdout. environment: changes to this process's variables; None removes one.
     """
-    result = folder / OUTCOME
+    result = folder / CHILD_OUTCOME
     result.unlink(missing_ok=True)
     variables, onednn = _variables(request.cell, environment or {}), request.cell.model.onednn
     with (folder / LOG).open("ab") if to_log else contextlib.nullcontext() as log:
@@ -62,7 +62,7 @@ def prepare(cell: Cell) -> None:
 
 def failed(message: str, name: str = "") -> Outcome:
     """The outcome of a failed cell, without its place in the grid and its time."""
-    return Outcome(number=-1, name=name, overrides=(), status="failed", seconds=0, message=message)
+    return Outcome(name=name, status="failed", message=message)
 
 
 def _variables(cell: Cell, changes: Mapping[str, str | None]) -> dict[str, str]:

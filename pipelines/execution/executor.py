@@ -55,24 +55,18 @@ class Executor:
     """Runs cells against a store.
 
     request: its store, sweep and limits also hold for the cells that its cell needs. folder: receives one subfolder per
-    cell. show: shows the finished cell that was asked for; those that it needs are reported in a line each.
+    cell.
     """
 
     store: Store
     request: CellRequest
     folder: Path
-    show: Callable[[Executed], None]
 
     def execute(self, plan: Plan, *, run_id: str | None = None) -> Executed:
         """Reuse the cell, or run and record it after the cells that it needs.
 
         run_id: an open MLflow run to adopt for this cell, which is then not reused.
         """
-        executed = self._obtain(plan, run_id)
-        self.show(executed)
-        return executed
-
-    def _obtain(self, plan: Plan, run_id: str | None = None) -> Executed:
         return self._reuse(plan, run_id) or self._execute(plan, run_id)
 
     def _reuse(self, plan: Plan, run_id: str | None) -> Executed | None:
@@ -310,7 +304,7 @@ class Executor:
                 problem = run_in_subprocess(replace(self.request, cell=cell, needed=True), folder).message
         else:
             with stopwatch.cell():
-                self._obtain(plan)
+                self.execute(plan)
         found = self._trained(plan)
         if found is None:
             why = problem or "see its message above"

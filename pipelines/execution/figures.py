@@ -22,7 +22,7 @@ from pipelines.system import fonts
 if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData
     from pipelines.results.folder import Finished
-    from pipelines.results.records import Comparison, Measurement
+    from pipelines.results.records import BaselineComparison, Measurement
 
 MAX_TICKS = 25
 # Layers in the figure of sensitivity; a longer one could not be read on a page.
@@ -87,7 +87,7 @@ def class_labels(class_names: Sequence[str]) -> tuple[list[str], tuple[str, ...]
     return labels, families
 
 
-def against_baseline(measurement: Measurement, comparison: Comparison) -> Figure:
+def against_baseline(measurement: Measurement, comparison: BaselineComparison) -> Figure:
     """Test time and compressed size as shares of the baseline's, with both accuracies in the title."""
     size = measurement.compressed_bytes / comparison.baseline_compressed_bytes
     shares = {"test time": comparison.latency_ratio, "compressed size": size}

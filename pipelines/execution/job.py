@@ -152,14 +152,7 @@ class Job:
             self.cell.technique.verify(Candidate(model=network), exported_model)
         return Build(
             fingerprint=self.fingerprint,
-            timing=Timing(
-                train_s=0.0,
-                train_total_s=self._train_total_s(0.0),
-                optimize_s=optimize_s,
-                convert_s=0.0,
-                trained_on=self._trained_on(),
-                shared_s=self._shared_s(),
-            ),
+            timing=self._timing(optimize_s=optimize_s),
             complexity=replace(parent.result.complexity, sparsity=sparsity(exported_model)),
             epochs=(),
             metrics=dict(done.metrics),
@@ -195,13 +188,11 @@ class Job:
             self.cell.technique.verify(candidate, exported_model)
         return Build(
             fingerprint=self.fingerprint,
-            timing=Timing(
-                train_s=trained.train_s,
-                train_total_s=self._train_total_s(trained.train_s),
+            timing=self._timing(
                 optimize_s=trained.optimize_s,
                 convert_s=convert_s,
-                trained_on=self._trained_on(trained.machine) if trained.train_s else self._trained_on(),
-                shared_s=self._shared_s(),
+                train_s=trained.train_s,
+                machines=[trained.machine] if trained.train_s else [],
             ),
             complexity=Complexity(
                 parameters=complexity.parameters(candidate.model),
@@ -213,6 +204,19 @@ class Job:
             joules=trained.joules,
             precision=trained.precision,
             notes=trained.notes,
+        )
+
+    def _timing(
+        self, *, optimize_s: float, convert_s: float = 0.0, train_s: float = 0.0, machines: Sequence[str] = ()
+    ) -> Timing:
+        """machines: those of the cell's own training."""
+        return Timing(
+            train_s=train_s,
+            train_total_s=self._train_total_s(train_s),
+            optimize_s=optimize_s,
+            convert_s=convert_s,
+            trained_on=self._trained_on(machines),
+            shared_s=self._shared_s(),
         )
 
     def _train_total_s(self, own_s: float) -> float | None:
@@ -231,7 +235,7 @@ class Job:
         parent = self.needed["parent"].result
         return parent.timing.train_total_s if parent.technique == BASELINE else parent.timing.shared_s
 
-    def _trained_on(self, *own: str) -> str:
+    def _trained_on(self, own: Sequence[str]) -> str:
         """The machines of all training that led to the exported model; empty where one is unknown."""
         before = (self.needed[role].result.timing for role in ("parent", "source") if role in self.needed)
         parts = [*own, *(timing.trained_on for timing in before)]
@@ -262,7 +266,8 @@ class Job:
             machine=runtime.trained_on(),
         )
         with part("record"):
-            save_checkpoint(candidate.model, files.checkpoint)
+            # The state of the trainer's `legacy` optimizers is no part of a `.keras` file.
+            candidate.model.save(files.checkpoint)
             state = cell.technique.last.state(candidate)
             if state is not None:
                 np.savez(files.state, *state)
@@ -333,11 +338,6 @@ def register_layers(files: CellFiles) -> None:
     module = json.loads(files.config.read_text())["model"].get("custom_objects")
     if module is not None:
         keras_loading.register(module)
-
-
-def save_checkpoint(model: tf_keras.Model, path: Path) -> None:
-    """Save architecture and weights. The state of the trainer's `legacy` optimizers is no part of a `.keras` file."""
-    model.save(path)
 
 
 def _write_config(cell: Cell, files: CellFiles) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.execution.cell_process import LOG
-from pipelines.execution.sweep_cell import OUTCOME
+from pipelines.execution.sweep_cell import JOB_OUTCOME
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -46,7 +46,7 @@ def running(folder: Path, since: float) -> list[Running]:
     for path in sorted(folder.glob(f"*/{LOG}"), key=lambda path: (len(path.parent.name), path.parent.name)):
         # A cell may end, and its folder may go, at any time.
         with suppress(OSError):
-            if not (path.parent / OUTCOME).exists() and path.stat().st_mtime >= since:
+            if not (path.parent / JOB_OUTCOME).exists() and path.stat().st_mtime >= since:
                 found.append(_running(path))
     return found
 

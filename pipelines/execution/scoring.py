@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.results import agreement, statistics, verdict
 from pipelines.results.folder import Build, Finished
-from pipelines.results.records import CellResult, Comparison, Delegation, Measurement, Timing
+from pipelines.results.records import BaselineComparison, CellResult, Delegation, Measurement, Timing
 from pipelines.system import runtime
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _comparison(
     *,
     timing: Timing,
     baseline: Finished,
-) -> Comparison:
+) -> BaselineComparison:
     other = baseline.result.measurement
     baseline_train_s = baseline.result.timing.train_total_s
     compared_train_s = baseline_train_s if _same_machines(timing, baseline.result.timing) else None
@@ -91,7 +91,7 @@ def _comparison(
         test, train and train[1:], test_weight=cell.score.test_time, train_weight=cell.score.train_time
     )
     ratio, low, high = train or (None, None, None)
-    return Comparison(
+    return BaselineComparison(
         baseline_accuracy=other.accuracy,
         baseline_p50_ms=measured.reference_p50_ms,
         baseline_file_bytes=other.file_bytes,

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipelines.execution import cell_process, folders, grid, grid_preflight, progress
 from pipelines.execution.request import SweepContext
 from pipelines.execution.settings import check_no_password, check_settings
-from pipelines.execution.sweep_cell import OUTCOME
+from pipelines.execution.sweep_cell import JOB_OUTCOME
 from pipelines.execution.sweep_table import count_line, progress_line, summary_of, wider
 from pipelines.results.outcome import Outcome
 from pipelines.results.words import number_of
@@ -32,6 +32,7 @@ from pipelines.system.stopwatch import PARTS
 from pipelines.tracking.address import place_options
 
 if TYPE_CHECKING:
+    from pipelines.comparison.ranking import Comparison
     from pipelines.comparison.shortlist import Shortlist
     from pipelines.results.recorded import RecordedCell
     from pipelines.tracking.sweep_run import SweepRun
@@ -139,7 +140,7 @@ class Sweep:
         store.check_artifacts()
         if closed := store.close_dead():
             _say(f"{number_of(closed, 'run')} of dead processes, still open, marked as KILLED")
-        for stale in folder.glob(f"*/{OUTCOME}"):
+        for stale in folder.glob(f"*/{JOB_OUTCOME}"):
             stale.unlink()
         run = SweepRun.open(
             store,
@@ -170,7 +171,8 @@ class Sweep:
         interrupted, failed = guard.is_interrupt(error), bool(problem or error)
         spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
         cells = self._cells(outcomes)
-        shortlists = self._shortlists(cells)
+        compared = self._compared(cells)
+        shortlists = {str(comparison.title): listed for comparison, listed in compared if listed}
         datasets = {cell.dataset for cell in cells}
         shown = _as_compared(outcomes, cells)
 
@@ -181,7 +183,7 @@ class Sweep:
             return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, place=self._place, width=width)])
 
         _say(f"\n{summary(terminal.columns())}\n")
-        report = self._report(cells)
+        report = self._report(compared)
         self._run.close(
             shown,
             summary=summary(terminal.UNLIMITED),
@@ -230,29 +232,26 @@ class Sweep:
             log.warning("the sweep's cells could not be read from the store: %s", error)
             return []
 
-    def _shortlists(self, cells: Sequence[RecordedCell]) -> dict[str, Shortlist]:
-        """The fittest cells for each loss of accuracy, by the title of their comparison."""
+    def _compared(self, cells: Sequence[RecordedCell]) -> list[tuple[Comparison, Shortlist | None]]:
+        """The comparisons of the sweep's cells, each with its shortlist; none where that fails."""
         from pipelines.comparison.ranking import compare
-        from pipelines.comparison.shortlist import shortlist
+        from pipelines.comparison.shortlist import shortlisted
 
         try:
-            lists = {
-                str(comparison.title): shortlist(comparison, self._run.store.right) for comparison in compare(cells)
-            }
+            return shortlisted(compare(cells), self._run.store.right)
         except Exception as error:  # noqa: BLE001 (the outcomes matter more)
-            log.warning("the shortlist could not be made: %s", error)
-            return {}
-        return {title: listed for title, listed in lists.items() if listed}
+            log.warning("the sweep's cells could not be compared: %s", error)
+            return []
 
-    def _report(self, cells: Sequence[RecordedCell]) -> Path | None:
+    def _report(self, compared: Sequence[tuple[Comparison, Shortlist | None]]) -> Path | None:
         """The page of the report on the sweep's cells; None where there are none or the report fails."""
-        if not cells:
+        if not compared:
             return None
         try:
             from pipelines.report.page import write
 
             folder, chosen = self._folder / "report", f"sweep={self._run.run_id}"
-            return write(cells, folder, chosen=chosen, options=self._place, right_of=self._run.store.right)[0]
+            return write(compared, folder, chosen=chosen, options=self._place)[0]
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)
             return None
@@ -294,7 +293,7 @@ class Sweep:
             _say("\n".join(lines))
 
     def _unread(self) -> list[Path]:
-        found = sorted(set(self._folder.glob(f"*/{OUTCOME}")) - self._read)
+        found = sorted(set(self._folder.glob(f"*/{JOB_OUTCOME}")) - self._read)
         self._read.update(found)
         return found
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("opscore")
 
 # In a job's folder.
-OUTCOME = "outcome.json"
+JOB_OUTCOME = "outcome.json"
 
 
 def run_cell(config: DictConfig, context: SweepContext) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def run_cell(config: DictConfig, context: SweepContext) -> dict[str, Any]:
         overrides=tuple(job.overrides.task),
         seconds=time.monotonic() - began,
     )
-    outcome.save(folder / OUTCOME)
+    outcome.save(folder / JOB_OUTCOME)
     try:
         from pipelines.tracking.sweep_run import post
 

@@ -86,9 +86,7 @@ def ratio(
     return value, value * math.exp(low), value * math.exp(high)
 
 
-def short_ratio(
-    loads: Sequence[Load], reference: Sequence[Load], *, seed: int, min_half_width: float = SHORT_MIN_HALF_WIDTH
-) -> tuple[float, float, float]:
+def short_ratio(loads: Sequence[Load], reference: Sequence[Load], *, seed: int) -> tuple[float, float, float]:
     """`ratio` of a measurement of a few seconds, during which other programs may never rest.
 
     The ratio of the medians of all calls is then off, and by how much shows how disturbed the measurement was. That
@@ -96,7 +94,7 @@ def short_ratio(
     errors to the half width h, on the log scale: sqrt(h^2 + 2 d^2). So the interval always contains the ratio of the
     medians.
     """
-    value, low, high = ratio(loads, reference, seed=seed, min_half_width=min_half_width)
+    value, low, high = ratio(loads, reference, seed=seed, min_half_width=SHORT_MIN_HALF_WIDTH)
     medians = [float(np.median(np.concatenate([load.ns for load in own]))) for own in (loads, reference)]
     distance = math.log(medians[0] / medians[1] / value)
     below, above = (math.hypot(math.log(bound / value), math.sqrt(2) * distance) for bound in (low, high))

@@ -6,11 +6,10 @@ import base64
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,8 +18,8 @@ from matplotlib.figure import Figure
 from pipelines import __version__
 from pipelines.comparison import article
 from pipelines.comparison.notes import leader, notes
-from pipelines.comparison.ranking import Comparison, compare
-from pipelines.comparison.shortlist import shortlist
+from pipelines.comparison.ranking import Comparison
+from pipelines.comparison.shortlist import Shortlist
 from pipelines.report.answer import first_screen
 from pipelines.report.bars import ranking, sensitivity
 from pipelines.report.heatmap import heatmap
@@ -30,9 +29,6 @@ from pipelines.report.style import GREY, VERMILION, Look, in_style, looks, png, 
 from pipelines.report.words import profile, reasons
 from pipelines.results.words import number_of
 from pipelines.system import fonts
-
-if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell, RightOf
 
 log = logging.getLogger("opscore")
 
@@ -117,25 +113,24 @@ ACROSS = (
 
 
 def write(
-    cells: Iterable[RecordedCell],
+    compared: Sequence[tuple[Comparison, Shortlist | None]],
     folder: Path,
     *,
     chosen: str,
     options: str = "",
     on_device: Sequence[str] = (),
-    right_of: RightOf | None = None,
 ) -> list[Path]:
-    """Write the report on the cells into `folder` and return the path of the page, then those of the figures.
+    """Write the report into `folder` and return the path of the page, then those of the figures.
 
-    chosen: how the cells were chosen, in words of the command. options: those of experiment, store and device, for a
-    command that shall decide as the page does. on_device: the notes of `on_device.timed`. right_of: as in
-    `shortlist`.
+    compared: of `shortlisted`. chosen: how the cells were chosen, in words of the command. options: those of
+    experiment, store and device, for a command that shall decide as the page does. on_device: the notes of
+    `on_device.timed`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    comparisons = compare(cells)
-    pictures = {str(comparison.title): drawn(comparison, looks_of(comparisons)) for comparison in comparisons}
+    of_models = looks(entry.model for comparison, _ in compared for entry in comparison.entries)
+    pictures = {str(comparison.title): drawn(comparison, of_models) for comparison, _ in compared}
     paths = [folder / PAGE]
-    text = page(comparisons, pictures, chosen=chosen, options=options, on_device=on_device, right_of=right_of)
+    text = page(compared, pictures, of_models, chosen=chosen, options=options, on_device=on_device)
     paths[0].write_text(text, encoding="utf-8")
     for title, of_one in pictures.items():
         stem = _stem(title)
@@ -157,13 +152,8 @@ def _stem(title: str) -> str:
     return f"{beginning}-{hashlib.blake2b(title.encode(), digest_size=4).hexdigest()}"
 
 
-def looks_of(comparisons: Sequence[Comparison]) -> dict[str, Look]:
-    """The look of each model, the same in all datasets."""
-    return looks(entry.model for comparison in comparisons for entry in comparison.entries)
-
-
 def drawn(comparison: Comparison, of: Mapping[str, Look]) -> list[Picture]:
-    """All figures of one dataset."""
+    """All figures of one comparison. of: the look of each model."""
     names = {name for entry in comparison.entries for name in (entry.label, entry.dataset, entry.model)}
     families, missing = fonts.find_families(names)
     with in_style(families):
@@ -191,13 +181,13 @@ def _png(kind: Kind, comparison: Comparison, of: Mapping[str, Look], missing: fr
 
 
 def page(
-    comparisons: Sequence[Comparison],
+    compared: Sequence[tuple[Comparison, Shortlist | None]],
     pictures: Mapping[str, Sequence[Picture]],
+    of_models: Mapping[str, Look],
     *,
     chosen: str,
     options: str = "",
     on_device: Sequence[str] = (),
-    right_of: RightOf | None = None,
 ) -> str:
     """The page as HTML. pictures: by the title of their comparison. The others: as of `write`."""
     environment = Environment(
@@ -207,16 +197,15 @@ def page(
     environment.filters["breakable"] = lambda text: Markup("<wbr>=").join(text.split("="))
     # NaN is no JSON: the rows hold None in its place.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    comparisons = [comparison for comparison, _ in compared]
     all_rows = rows(comparisons)
     runs = [run for comparison in comparisons for entry in comparison.entries for run in entry.runs]
     return environment.get_template("page.html.jinja").render(
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         focus=VERMILION,
         script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
-        data=_data(comparisons, all_rows),
-        sections=[
-            _section(comparison, pictures[str(comparison.title)], options, right_of) for comparison in comparisons
-        ],
+        data=_data(comparisons, all_rows, of_models),
+        sections=[_section(*one, pictures[str(one[0].title)], options) for one in compared],
         columns=_columns(all_rows),
         rows=all_rows,
         claims=" ".join(article.claims(entry for one in comparisons for entry in one.entries)),
@@ -232,13 +221,13 @@ def page(
 
 
 def _section(
-    comparison: Comparison, pictures: Sequence[Picture], options: str, right_of: RightOf | None
+    comparison: Comparison, listed: Shortlist | None, pictures: Sequence[Picture], options: str
 ) -> dict[str, object]:
     """The values of the template for one dataset."""
     answer, *more = notes(comparison)
     return {
         "dataset": str(comparison.title),
-        "first": first_screen(comparison, shortlist(comparison, right_of), options),
+        "first": first_screen(comparison, listed, options),
         "notes": [answer, *reasons(comparison), *more],
         "dimensions": _dimensions(comparison),
         "hardware": comparison.hardware,
@@ -270,11 +259,13 @@ def _columns(all_rows: Sequence[Row]) -> list[object]:
     return [column for column in COLUMNS if not constant.get(column.key)]
 
 
-def _data(comparisons: Sequence[Comparison], all_rows: Sequence[Row]) -> dict[str, object]:
+def _data(
+    comparisons: Sequence[Comparison], all_rows: Sequence[Row], of_models: Mapping[str, Look]
+) -> dict[str, object]:
     """The data of the page's script."""
     return {
         "grey": GREY,
-        "looks": {model: asdict(look) for model, look in looks_of(comparisons).items()},
+        "looks": {model: asdict(look) for model, look in of_models.items()},
         "across": [{"key": key, "label": label, "factor": factor} for key, label, factor in ACROSS],
         "datasets": [str(comparison.title) for comparison in comparisons],
         "cells": all_rows,

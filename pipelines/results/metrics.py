@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.results.agreement import kappa
-from pipelines.results.records import CellResult, Comparison, Majority
+from pipelines.results.records import BaselineComparison, CellResult, Majority
 
 ACCURACY = "test/accuracy"
 # Cohen's kappa, and the agreement by chance in it.
@@ -118,7 +118,7 @@ def metrics_of(result: CellResult) -> dict[str, float]:
     return metrics
 
 
-def _compared(result: CellResult, comparison: Comparison) -> dict[str, float]:
+def _compared(result: CellResult, comparison: BaselineComparison) -> dict[str, float]:
     measured = result.measurement
     train = {
         TRAIN_RATIO: comparison.train_ratio,

@@ -89,7 +89,7 @@ class Terms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class BaselineComparison:
     """A cell compared with its baseline, both timed in turns.
 
     latency_ratio: undisturbed time over the baseline's. ratio_low to ratio_high: 95% prediction interval of a repeated
@@ -176,7 +176,7 @@ class CellResult(Record):
     complexity: Complexity
     score: Terms
     violations: tuple[str, ...]
-    comparison: Comparison | None
+    comparison: BaselineComparison | None
     epochs: tuple[dict[str, float], ...]
     metrics: dict[str, float]
     joules: dict[str, float] = field(default_factory=dict)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.results import agreement
-from pipelines.results.records import Comparison, Measurement, Terms
+from pipelines.results.records import BaselineComparison, Measurement, Terms
 from pipelines.system import checks
 
 Floats = npt.NDArray[np.float64]
@@ -183,7 +183,7 @@ class OperationalScore:
         return own - self._terms(baseline, test_ms=baseline_p50_ms, train_s=baseline_train_s)
 
     def violations(
-        self, measurement: Measurement, *, train_total_s: float | None, comparison: Comparison | None = None
+        self, measurement: Measurement, *, train_total_s: float | None, comparison: BaselineComparison | None = None
     ) -> tuple[str, ...]:
         """One sentence for each budget or goal that is missed or cannot be checked; empty means feasible.
 

@@ -8,7 +8,7 @@ from wcwidth import width
 
 from pipelines.results import acceleration
 from pipelines.results.columns import ACCURACY, GAIN, SCORE, UNKNOWN, kilobytes, milliseconds, seconds, three_digits
-from pipelines.results.records import DIMENSIONS, CellResult, Comparison, Measurement, Verdict
+from pipelines.results.records import DIMENSIONS, BaselineComparison, CellResult, Measurement, Verdict
 from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import aligned, wrapped
 from pipelines.results.verdict import caution, no_better_than_majority
@@ -124,7 +124,7 @@ def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:
     return lines
 
 
-def _verdict(result: CellResult, comparison: Comparison) -> str:
+def _verdict(result: CellResult, comparison: BaselineComparison) -> str:
     """Size, test time and accuracy against the baseline's, in at most 80 columns. What is worse comes first."""
     size_ratio = result.measurement.compressed_bytes / comparison.baseline_compressed_bytes
     test_time = _times(comparison.latency_ratio, comparison.test_time, ("faster", "slower", "test time tied"))
@@ -137,7 +137,7 @@ def _verdict(result: CellResult, comparison: Comparison) -> str:
     return f"{line[0].upper()}{line[1:]}."
 
 
-def _accuracy(value: float, comparison: Comparison) -> str:
+def _accuracy(value: float, comparison: BaselineComparison) -> str:
     p_value = comparison.accuracy_p_value
     probability = f"p = {p_value:.2g}" if p_value >= MIN_P_VALUE else f"p < {MIN_P_VALUE:g}"
     points = 100 * (value - comparison.baseline_accuracy)
@@ -155,12 +155,12 @@ def _times(ratio: float, verdict: Verdict, words: tuple[str, str, str]) -> str:
     return f"{three_digits(times) if times < MAX_DECIMALS else round(times)} times {word}"
 
 
-def _repeat(comparison: Comparison) -> str:
+def _repeat(comparison: BaselineComparison) -> str:
     ratio, low, high = map(three_digits, (comparison.latency_ratio, comparison.ratio_low, comparison.ratio_high))
     return f"Test time x {ratio}; 95% of repeats give x {low} to {high}."
 
 
-def _dimensions(comparison: Comparison) -> str:
+def _dimensions(comparison: BaselineComparison) -> str:
     """In which of the article's dimensions the cell is worse, and in which better. What is worse comes first."""
     marks = {name: getattr(comparison, name) for name in DIMENSIONS}
     found = {mark: [name for name in DIMENSIONS if marks[name] == mark] for mark in ("worse", "better")}

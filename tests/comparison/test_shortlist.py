@@ -11,8 +11,8 @@ from pipelines.comparison.shortlist import (
     ALLOWANCES,
     Shortlist,
     difference,
-    doubt,
-    images_for_points,
+    doubts_of,
+    images_for_resolvable,
     images_to_tell,
     shortlist,
 )
@@ -136,7 +136,7 @@ def test_seeds_are_paired_and_widen_the_interval() -> None:
     # images add 0.30 points for 233 of 10,000 in quadrature, which is 4.98.
     assert found.seeds_low == pytest.approx(-0.0597, abs=1e-4)
     assert (found.low, found.high) == pytest.approx((-0.0598, 0.0398), abs=1e-4)
-    assert "its seeds differ so much" in doubt(scattered, top, 0.02, known)
+    assert "its seeds differ so much" in doubts_of(scattered, top, [0.02], known)[0]
 
 
 def test_seeds_that_only_one_has_count() -> None:
@@ -147,7 +147,7 @@ def test_seeds_that_only_one_has_count() -> None:
     # By hand: s^2 = (2.933^2 + 2 * 1.467^2) / 2 = 6.453, and 4.303 * sqrt(6.453 * 4 / 3) = 12.62 points around -1.73.
     assert found.seeds_low == pytest.approx(-0.1436, abs=1e-4)
     assert (found.low + found.high) / 2 == pytest.approx(-0.0173, abs=1e-3)
-    assert "its seeds differ so much" in doubt(own, [top], 0.02, None)
+    assert "its seeds differ so much" in doubts_of(own, [top], [0.02], None)[0]
 
 
 def test_a_doubt_ends_with_the_allowance_that_it_is_about() -> None:
@@ -203,7 +203,7 @@ def test_the_fastest_of_those_that_tie_is_the_most_accurate() -> None:
 
 def test_a_small_test_set_is_named_first() -> None:
     # A = 92/104: z^2 * 2 * 0.8846 * 0.1154 / 0.05^2 = 314.
-    assert images_for_points(0.9, 100) == pytest.approx(313.7, abs=0.1)
+    assert images_for_resolvable(0.9, 100) == pytest.approx(313.7, abs=0.1)
     found = listed(cell("baseline", 0.9, 4.0, images=100), cell("quantize_int8", 0.85, 1.0, images=100))
     assert found.warnings == (
         "100 test images cannot tell 5 points of accuracy apart, which takes about 320: the most accurate cell may be "

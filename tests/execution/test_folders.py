@@ -33,7 +33,7 @@ def test_folder_belongs_to_one_process(tmp_path: Path) -> None:
 
 def test_cells_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
     unused = Mock()
-    executor = Executor(store=unused, request=unused, folder=tmp_path / "out", show=unused)
+    executor = Executor(store=unused, request=unused, folder=tmp_path / "out")
     with ThreadPoolExecutor(8) as pool:
         places = list(pool.map(lambda _: executor._new_folder("cell"), range(40)))
     assert len(set(places)) == 40

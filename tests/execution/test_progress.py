@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.execution.progress import MAX_CELLS, lines, running
-from pipelines.execution.sweep_cell import OUTCOME
+from pipelines.execution.sweep_cell import JOB_OUTCOME
 from pipelines.execution.sweep_table import progress_line
 from pipelines.results.outcome import Outcome
 
@@ -50,7 +50,7 @@ def test_finished_and_former_cells_do_not_run(tmp_path: Path) -> None:
     now = time.time()
     for number in (10, 2, 0, 1):
         job(tmp_path, number, BASELINE)
-    (tmp_path / "0" / OUTCOME).write_text("{}")
+    (tmp_path / "0" / JOB_OUTCOME).write_text("{}")
     # Of a former sweep in the same folder.
     os.utime(tmp_path / "1" / "cell.log", (now - 60, now - 60))
     assert [cell.log_path.parent.name for cell in running(tmp_path, since=now - 10)] == ["2", "10"]

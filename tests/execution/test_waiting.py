@@ -26,7 +26,7 @@ def looking(*looks: object, patience_s: float) -> Any:
     # Another process holds the claim.
     store = SimpleNamespace(uri="sqlite:///mlflow.db", claims=SimpleNamespace(held=lambda _: nullcontext(False)))
     request = SimpleNamespace(patience_s=patience_s)
-    it: Any = Looking(store=store, request=request, folder=Path(), show=print)  # type: ignore[arg-type]
+    it: Any = Looking(store=store, request=request, folder=Path())  # type: ignore[arg-type]
     plan = SimpleNamespace(fingerprint="f", cell=SimpleNamespace(name="baseline"))
     return it._run_exclusively(plan, {}, None)
 

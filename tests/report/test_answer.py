@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipelines.comparison.shortlist import Shortlist, points, shortlist
+from pipelines.report import page
 from pipelines.report.answer import first_screen, question, why
-from pipelines.report.page import write
 from pipelines.report.rows import baselines
 from tests.comparison.recorded import compared, recorded
 
@@ -112,11 +112,9 @@ def test_why_without_a_choice() -> None:
     assert first_screen(nothing, None)["rows"] == []
 
 
-def test_warning_and_doubt_are_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warning_and_doubt_are_on_the_page(tmp_path: Path) -> None:
     doubtful = replace(found(doubt="not sure on 1,000 images"), warnings=("The test set is small.",))
-    monkeypatch.setattr("pipelines.report.page.shortlist", lambda *_: doubtful)
-    cells = [run for entry in COMPARISON.entries for run in entry.runs]
-    html = write(cells, tmp_path, chosen="")[0].read_text()
+    html = page.write([(COMPARISON, doubtful)], tmp_path, chosen="")[0].read_text()
     assert "Below 5 points, this is not sure on 1,000 images." in html
     assert "<b>Caution:</b> The test set is small." in html
 

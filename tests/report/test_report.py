@@ -15,12 +15,13 @@ from pipelines.comparison.groups import Title
 from pipelines.comparison.on_device import Device, timed
 from pipelines.comparison.ranking import compare
 from pipelines.report.bars import ranking
-from pipelines.report.page import KINDS, write
+from pipelines.report.page import KINDS
 from pipelines.report.rows import COLUMNS, rows
 from pipelines.report.style import in_style, looks
 from pipelines.report.words import reasons
 from pipelines.results.recorded import RecordedCell
 from tests.comparison.recorded import compared, recorded
+from tests.report.written import write
 
 CELLS = [
     recorded("baseline"),

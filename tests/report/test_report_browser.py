@@ -9,10 +9,10 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
-from pipelines.report.page import write
 from pipelines.results.recorded import RecordedCell
 from tests.browser import Browser, chromium
 from tests.comparison.recorded import recorded
+from tests.report.written import write
 
 CELLS = [
     recorded("baseline"),

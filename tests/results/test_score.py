@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.results import agreement
-from pipelines.results.records import Comparison, Measurement, Terms
+from pipelines.results.records import BaselineComparison, Measurement, Terms
 from pipelines.results.score import OperationalScore
 
 DEFAULT = OperationalScore(accuracy=2.0, size=0.5, test_time=0.25, train_time=0.25)
@@ -31,9 +31,9 @@ def measurement(accuracy: float = 0.55, compressed_bytes: int = 10_000_000, p50_
     )
 
 
-def compared() -> Comparison:
+def compared() -> BaselineComparison:
     """With a baseline of 60%, 20 MB and twice the latency."""
-    return Comparison(
+    return BaselineComparison(
         baseline_accuracy=0.6,
         baseline_p50_ms=20.0,
         baseline_file_bytes=20_000_000,

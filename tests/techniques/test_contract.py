@@ -14,7 +14,6 @@ import pytest
 from pipelines.cells.cell import describe
 from pipelines.cells.compatibility import choices
 from pipelines.cells.compose import CONF
-from pipelines.execution.job import save_checkpoint
 from pipelines.models.checkpoint import duplicate
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.techniques.base import Candidate, Chain, Context, EffectError, Technique
@@ -39,7 +38,7 @@ def ran(trained_once: Candidate, exported_baseline: Path, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("contract")
     done = {key_of(Baseline()): (trained_once, exported_baseline)}
     files = CellFiles(tmp_path_factory.mktemp("trained"))
-    save_checkpoint(trained_once.model, files.checkpoint)
+    trained_once.model.save(files.checkpoint)
     epochs = ({"val_accuracy": 0.1, "seconds": 1.0},)
     finished = Finished(result=dataclasses.replace(RESULT, epochs=epochs), files=files)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from pipelines.datasets.digits import Digits
-from pipelines.execution.job import save_checkpoint
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.techniques.base import Candidate, Context
@@ -27,9 +26,9 @@ def distill(**changed: Any) -> Distill:
     return Distill(**fields | changed)
 
 
-def taught_by(teacher: object, folder: Path, epochs: int) -> Context:
+def taught_by(teacher: Any, folder: Path, epochs: int) -> Context:
     files = CellFiles(folder)
-    save_checkpoint(teacher, files.checkpoint)
+    teacher.save(files.checkpoint)
     return dataclasses.replace(context(epochs), source=Finished(result=RESULT, files=files))
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from pipelines.datasets.digits import Digits
-from pipelines.execution.job import save_checkpoint
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
 from pipelines.results.folder import CellFiles, Finished
@@ -30,10 +29,10 @@ def transfer(**changed: Any) -> LayerTransfer:
     return LayerTransfer(**fields | changed)
 
 
-def with_donor(donor: object, folder: Path, epochs: int = 2) -> Context:
+def with_donor(donor: Any, folder: Path, epochs: int = 2) -> Context:
     """A context whose source is `donor`, and whose baseline reached 20% in 2 s."""
     files = CellFiles(folder)
-    save_checkpoint(donor, files.checkpoint)
+    donor.save(files.checkpoint)
     finished = Finished(result=dataclasses.replace(RESULT, epochs=BASELINE_EPOCHS), files=files)
     return dataclasses.replace(context(epochs), source=finished, baseline=finished)
 

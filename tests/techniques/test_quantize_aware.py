@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.execution.job import save_checkpoint
 from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
 from pipelines.litert.kernels import sparsity
 from pipelines.models import checkpoint
@@ -56,7 +55,7 @@ def test_exported_model_is_integer_and_matches_training(
     with pytest.raises(EffectError, match="qat left"):
         technique.verify(done, exported_baseline)
     # An attempt that ended after its training goes on to the same answers.
-    save_checkpoint(done.model, tmp_path / "checkpoint.keras")
+    done.model.save(tmp_path / "checkpoint.keras")
     resumed = technique.resumed(checkpoint.load(tmp_path / "checkpoint.keras"), technique.state(done))
     images = small_data()[0].test.images
     again = exported(resumed, tmp_path / "again.tflite")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.execution.job import save_checkpoint
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
 from pipelines.techniques.base import Candidate, Context, EffectError
@@ -33,7 +32,7 @@ def transfer(**changed: Any) -> Transfer:
 def pretrained(trained: Candidate, folder: Path) -> Candidate:
     """A network with a trained backbone and a fresh head for another number of classes."""
     data, _ = small_data()
-    save_checkpoint(trained.model, folder / "pretrained.keras")
+    trained.model.save(folder / "pretrained.keras")
     model = SmallCNN(width=32, weights=str(folder / "pretrained.keras"), input_size=None, dropout=0.2, onednn=True)
     built = model.build(data.image_shape, 10)
     head = built.get_layer("head_logits")

@@ -11,8 +11,8 @@ from sqlalchemy.engine import Engine
 
 from benchmarks.synthetic import cells, fill
 from pipelines.commands.selection import Selection
-from pipelines.report.page import write
 from pipelines.tracking.store import Store
+from tests.report.written import write
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +83,8 @@ def test_a_report_opens_no_artifact(uri: str, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", refuse)
     monkeypatch.setattr(mlflow.artifacts, "list_artifacts", refuse)
     assert not Path(uri.removeprefix("sqlite:///")).with_name("artifacts").exists()
-    chosen = Selection(uri=uri, dataset="cifar10").cells()
+    selection = Selection(uri=uri, dataset="cifar10")
+    chosen = selection.cells(selection.store())
     page, *figures = write(chosen, tmp_path, chosen="dataset=cifar10")
     html = page.read_text()
     assert html.count("<tr data-at=") == len(chosen) == sum(cell.dataset == "cifar10" for cell in chosen)

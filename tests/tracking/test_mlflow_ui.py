@@ -15,7 +15,6 @@ from pipelines.champion import description
 from pipelines.champion.gates import Gate
 from pipelines.comparison import shortlist_note
 from pipelines.comparison.shortlist import shortlist
-from pipelines.report.page import write
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.outcome import Outcome
 from pipelines.tracking import tags, view
@@ -29,6 +28,7 @@ from tests.cells.test_config import composed
 from tests.comparison.recorded import compared, recorded
 from tests.conftest import small_data
 from tests.report.test_report_browser import CELLS
+from tests.report.written import write
 from tests.results.test_summary import RESULT
 from tests.servers import ui
 
