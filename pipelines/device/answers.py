@@ -22,7 +22,6 @@ class AnswersRequest:
     exported_model: str
     runtime: str
     images: str
-    result: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,6 @@ class ConsumptionRequest:
     warmup_calls: int
     duration_s: float
     seed: int
-    result: str
 
 
 def consumed(request: ConsumptionRequest) -> dict[str, Any]:

@@ -213,11 +213,8 @@ def _logits(subject: Subject, images: npt.NDArray[np.uint8], limit_s: float) -> 
             exported_model=str(subject.path),
             runtime=subject.runtime,
             images=str(folder / "images.npy"),
-            result=str(folder / "result.npz"),
         )
-        return process.ask("pipelines.device.answers", asdict(request), folder, timeout_s=limit_s, limit="its limit")[
-            "logits"
-        ]
+        return process.ask("pipelines.device.answers", request, folder, timeout_s=limit_s)["logits"]
 
 
 def estimate_s(raws: Sequence[Raw], settings: Settings) -> float:
@@ -285,9 +282,8 @@ def _starts(subject: Subject, settings: Settings) -> Raw | str:
                 image=str(image),
                 threads=1,
                 calls=START_CALLS,
-                result=str(folder / "result.npz"),
             )
-            found = process.ask("pipelines.device.start", asdict(request), folder, timeout_s=GRACE_S, limit="its limit")
+            found = process.ask("pipelines.device.start", request, folder, timeout_s=GRACE_S)
         if "refused" in found:
             return str(found["refused"])
         times = {name: float(found[name]) for name in ("load_ms", "first_call_ms", "call_ms")}
@@ -304,11 +300,8 @@ def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumpt
             warmup_calls=settings.warmup_calls,
             duration_s=settings.min_duration_s / 4,
             seed=settings.seed,
-            result=str(folder / "result.npz"),
         )
-        found = process.ask(
-            "pipelines.device.consumption", asdict(request), folder, timeout_s=GRACE_S, limit="its limit"
-        )
+        found = process.ask("pipelines.device.consumption", request, folder, timeout_s=GRACE_S)
     images = int(found.pop("images"))
     return Consumption(images=images, joules={name: float(value) for name, value in found.items()})
 
@@ -344,11 +337,8 @@ def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence
             min_calls=-(-settings.min_calls // parts) if single else 1,
             limit_s=limit_s,
             seed=settings.seed + number,
-            result=str(folder / "result.npz"),
         )
-        found = process.ask(
-            "pipelines.device.stream", asdict(request), folder, timeout_s=4 * limit_s + GRACE_S, limit="its limit"
-        )
+        found = process.ask("pipelines.device.stream", request, folder, timeout_s=4 * limit_s + GRACE_S)
     for place, raw in enumerate(raws):
         _add(raw, one, found, place)
 

@@ -24,7 +24,6 @@ class StartRequest:
     image: str
     threads: int
     calls: int
-    result: str
 
 
 def started(request: StartRequest) -> dict[str, Any]:

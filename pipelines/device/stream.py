@@ -30,7 +30,6 @@ class StreamRequest:
     min_calls: int
     limit_s: float
     seed: int
-    result: str
 
 
 def streamed(request: StreamRequest) -> dict[str, Any]:

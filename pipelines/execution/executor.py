@@ -22,7 +22,7 @@ from pipelines.results.folder import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.techniques.base import FileTechnique
-from pipelines.tracking.cell_run import RunReceipt
+from pipelines.tracking.cell_run import RunReceipt, keys_of
 from pipelines.tracking.reachable import check_reachable
 
 if TYPE_CHECKING:
@@ -196,10 +196,13 @@ class Executor:
             folder,
             run_id=run_id,
             parent=self.request.sweep_id,
-            fingerprint=plan.fingerprint,
-            result_key=plan.result_key,
-            code=plan.code,
-            baseline=plan.baseline,
+            keys=keys_of(
+                folder,
+                fingerprint=plan.fingerprint,
+                result_key=plan.result_key,
+                code=plan.code,
+                baseline=plan.baseline,
+            ),
         )
 
     def _earlier(self, plan: Plan) -> tuple[Finished | None, CellFiles | None]:

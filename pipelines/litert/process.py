@@ -1,8 +1,10 @@
 """Measuring subprocesses, from both sides.
 
-The request is a JSON file and the answer an `.npz` file, since native code may write to stdout. The answer is written
-atomically.
+The request is a JSON file and the answer an `.npz` file next to it, since native code may write to stdout. The answer
+is written atomically.
 """
+
+from __future__ import annotations
 
 import ctypes
 import gc
@@ -13,13 +15,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+REQUEST, ANSWER = "request.json", "answer.npz"
 STDERR_LINES = 8
 Arrays = dict[str, npt.NDArray[Any]]
 T = TypeVar("T")
@@ -28,19 +35,19 @@ T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1
 
 
-def ask(module: str, request: Mapping[str, Any], folder: Path, *, timeout_s: float, limit: str) -> Arrays:
-    """The answer of `python -m <module>` to a request, whose `result` names the file for it.
+def ask(module: str, request: DataclassInstance, folder: Path, *, timeout_s: float, limit: str = "its limit") -> Arrays:
+    """The answer of `python -m <module>` to a request.
 
     folder: an empty one for the exchange. limit: the name of the setting behind timeout_s.
     Raises RuntimeError that begins with "its child process" if there is no answer.
     """
-    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    (folder / REQUEST).write_text(json.dumps(asdict(request)), encoding="utf-8")
     problem = _run(module, folder, timeout_s, limit)
-    if problem is None and not Path(request["result"]).is_file():
+    if problem is None and not (folder / ANSWER).is_file():
         problem = "ended with exit code 0 but left no result"
     if problem is not None:
         raise RuntimeError(f"its child process {problem}")
-    with np.load(request["result"], allow_pickle=False) as arrays:
+    with np.load(folder / ANSWER, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
@@ -49,14 +56,15 @@ def serve(request_type: Callable[..., Any], measure: Callable[[Any], Mapping[str
 
     request_type: makes the request of the JSON's fields. measure: returns the arrays of the answer.
     """
-    request = request_type(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    partial = Path(f"{request.result}.partial.npz")
+    path = Path(sys.argv[1])
+    request = request_type(**json.loads(path.read_text(encoding="utf-8")))
+    partial = path.with_name(f"partial-{ANSWER}")
     try:
         answer = measure(request)
     except ChildProcessError as error:
         sys.exit(str(error))  # a traceback would only show where this process waited
     np.savez(partial, allow_pickle=False, **answer)
-    partial.replace(request.result)
+    partial.replace(path.with_name(ANSWER))
 
 
 def in_copy(what: str, work: Callable[..., T], *arguments: Any) -> T:
@@ -99,13 +107,13 @@ def _answer(parent: int, sender: Connection, work: Callable[..., Any], arguments
 
 
 def _run(module: str, folder: Path, timeout_s: float, limit: str) -> str | None:
-    """Run the child on `folder`/request.json. Returns None, or how it failed, with the last lines of its output."""
+    """Run the child on the request in `folder`. Returns None, or how it failed, with the last lines of its output."""
     path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
     log = folder / "stderr.txt"
     with log.open("wb") as stderr:
         try:
             code = subprocess.run(
-                [sys.executable, "-m", module, str(folder / "request.json")],
+                [sys.executable, "-m", module, str(folder / REQUEST)],
                 cwd=folder,  # searched first by `-m`: no foreign `pipelines` can be imported instead
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,

@@ -45,7 +45,6 @@ class Request:
     exported_model: str
     reference: str | None
     images: mapped.Region
-    result: str
     settings: Settings
     seed: int
 
@@ -138,13 +137,12 @@ def _ask_child(
                 exported_model=str(exported_model.resolve()),
                 reference=None if reference is None else str(reference.resolve()),
                 images=mapped.in_file(images, folder / "images.npy"),
-                result=str(folder / "result.npz"),
                 settings=settings,
                 seed=seed,
             )
             return process.ask(
                 "pipelines.litert.child",
-                asdict(request),
+                request,
                 folder,
                 timeout_s=settings.timeout_s,
                 limit="measurement.timeout_s",

@@ -24,15 +24,17 @@ from pipelines.system.places import PACKAGE
 from pipelines.system.runtime import hardware_name
 from pipelines.tracking import view
 from pipelines.tracking.client import TEXT_CHARACTERS, logged_models, retries, retry_on_conflict
-from pipelines.tracking.liveness import Pulse, process_id
+from pipelines.tracking.liveness import Pulse, beat_now, process_id
 from pipelines.tracking.tags import (
     BASELINE,
     CODE,
     DELEGATED,
+    FAILURE,
     FINGERPRINT,
     FOLDER,
     HEARTBEAT,
     MAJORITY,
+    NOTE,
     PROCESS,
     RESULT_KEY,
     TRAINED_ON,
@@ -49,7 +51,6 @@ log = logging.getLogger(__name__)
 CELL_FOLDER = "cell"
 # MLflow's limit for the digest of a dataset. It takes two datasets of one name and digest as the same.
 DIGEST_CHARACTERS = 32
-NOTE = "mlflow.note.content"
 # The tags `hardware` and `feasible` of a cell that is not measured.
 NOT_MEASURED = "not measured"
 # How long no epoch is sent after the store failed to take one, so that training does not wait for each.
@@ -76,7 +77,7 @@ class RunReceipt(Record):
         return folder.with_name(f"{folder.name}.run.json")
 
 
-def keys_of(folder: Path, *, fingerprint: str, result_key: str, code: str = "", baseline: str = "") -> dict[str, str]:
+def keys_of(folder: Path, *, fingerprint: str, result_key: str, code: str, baseline: str) -> dict[str, str]:
     """The tags by which a cell is found and told apart.
 
     result_key, code: of its plan. baseline: the fingerprint of its baseline, empty where it has none.
@@ -142,14 +143,14 @@ class CellRun:
 
         mlflow.set_system_metrics_sampling_interval(5)  # type: ignore[no-untyped-call]
         # A run that is opened again has the heartbeat of its former process.
-        all_tags = {**tags, PROCESS: process_id(), HEARTBEAT: f"{time.time():.0f}"}
+        all_tags = {**tags, PROCESS: process_id(), HEARTBEAT: beat_now()}
         active = mlflow.start_run(run_id=run_id, log_system_metrics=monitored, tags=all_tags)
         run = cls(store, active.info.run_id)
         receipt = RunReceipt(
             uri=store.uri, experiment=store.experiment, run_id=run.run_id, recorded=False,
             keys=dict(keys), images=images,
         )  # fmt: skip
-        with Pulse(lambda: store.client.set_tag(run.run_id, HEARTBEAT, f"{time.time():.0f}")):
+        with Pulse(lambda beat: store.client.set_tag(run.run_id, HEARTBEAT, beat)):
             try:
                 receipt.save(RunReceipt.path(folder))
                 yield run
@@ -225,8 +226,8 @@ class CellRun:
         result = finished.result
         self._send_missing_epochs(result.epochs)
         recorded = self._client.get_run(self.run_id).data
-        if "failure" in recorded.tags:
-            self._client.delete_tag(self.run_id, "failure")
+        if FAILURE in recorded.tags:
+            self._client.delete_tag(self.run_id, FAILURE)
         metrics = metrics_of(result)
         # MLflow shows metrics in the order of their first values.
         metrics = view.rounded(metrics) | metrics
@@ -274,7 +275,7 @@ class CellRun:
         # If the store did not answer, do not wait for it once more.
         with retries(0) if isinstance(error, StoreError | ConnectionError) else nullcontext():
             try:
-                mlflow.set_tag("failure", f"{type(error).__name__}: {error}"[:TEXT_CHARACTERS])
+                mlflow.set_tag(FAILURE, f"{type(error).__name__}: {error}"[:TEXT_CHARACTERS])
                 mlflow.log_text("".join(traceback.format_exception(error)), "traceback.txt")
             except Exception as second:  # noqa: BLE001 (the first error is the one to report)
                 log.warning("the failure could not be recorded in MLflow: %s", second)

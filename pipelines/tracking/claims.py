@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from pipelines.tracking.liveness import DEAD_AFTER_S, Pulse, is_dead, is_gone, process_id
+from pipelines.tracking.liveness import DEAD_AFTER_S, Pulse, beat_now, is_dead, is_gone, process_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PREFIX = "opscore-claim-"
 DESCRIPTION = "opscore is training a model, and deletes this entry afterwards. It is no prompt and has no versions."
 # Tags of a claim.
-PROCESS, HEARTBEAT = "process", "heartbeat"
+CLAIM_PROCESS, CLAIM_HEARTBEAT = "process", "heartbeat"
 
 
 class Claims:
@@ -48,7 +48,7 @@ class Claims:
             yield False
             return
         try:
-            with Pulse(lambda: self._client.set_prompt_tag(name, HEARTBEAT, f"{time.time():.0f}")):
+            with Pulse(lambda beat: self._client.set_prompt_tag(name, CLAIM_HEARTBEAT, beat)):
                 yield True
         finally:
             # After the last heartbeat, because a database refuses to delete an entry that is getting a tag.
@@ -57,8 +57,8 @@ class Claims:
     def clear_dead(self) -> None:
         """Delete the claims of processes that have ended."""
         for entry in self._entries(PREFIX):
-            beat = entry.tags.get(HEARTBEAT)
-            if beat and is_dead(entry.tags.get(PROCESS, ""), float(beat)):
+            beat = entry.tags.get(CLAIM_HEARTBEAT)
+            if beat and is_dead(entry.tags.get(CLAIM_PROCESS, ""), float(beat)):
                 self._delete(entry.name)
 
     def _take(self, fingerprint: str) -> str | None:
@@ -77,7 +77,7 @@ class Claims:
     def _create(self, name: str) -> bool:
         from mlflow import MlflowException
 
-        tags = {PROCESS: process_id(), HEARTBEAT: f"{time.time():.0f}"}
+        tags = {CLAIM_PROCESS: process_id(), CLAIM_HEARTBEAT: beat_now()}
         try:
             self._client.create_prompt(name, DESCRIPTION, tags)
         except MlflowException as error:
@@ -95,9 +95,9 @@ class Claims:
             self._client.delete_prompt(name)
 
     def _is_dead(self, entry: Prompt) -> bool:
-        if is_gone(entry.tags.get(PROCESS, "")):
+        if is_gone(entry.tags.get(CLAIM_PROCESS, "")):
             return True
-        heartbeat, now = entry.tags.get(HEARTBEAT, ""), time.monotonic()
+        heartbeat, now = entry.tags.get(CLAIM_HEARTBEAT, ""), time.monotonic()
         seen, since = self._seen.get(entry.name, (None, 0.0))
         if seen != heartbeat:
             self._seen[entry.name] = (heartbeat, now)

@@ -14,12 +14,13 @@ from pipelines.system.guard import first_line
 from pipelines.tracking import moved, schema, view
 from pipelines.tracking.address import sqlite_path
 from pipelines.tracking.client import connected, retry_on_conflict
+from pipelines.tracking.tags import NOTE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT_TAGS = {
-    "mlflow.note.content": "One run per cell: model x dataset x technique x seed. Sort by "
+    NOTE: "One run per cell: model x dataset x technique x seed. Sort by "
     f"`{SCORE}`; `{GAIN}` is the technique's gain over its baseline."
 }
 

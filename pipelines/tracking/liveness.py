@@ -106,19 +106,34 @@ def _machine() -> str:
     return " ".join(filter(None, [*parts, str(namespace.readlink()) if namespace.exists() else ""]))
 
 
-class Pulse:
-    """Calls `beat` every `BEAT_S` seconds from a thread while the context lasts. A beat that fails is skipped."""
+def beat_now() -> str:
+    """The text of a sign of life."""
+    return f"{time.time():.0f}"
 
-    def __init__(self, beat: Callable[[], object]) -> None:
+
+class Pulse:
+    """Calls `beat` with `beat_now` every `BEAT_S` seconds from a thread, from `start` to `stop` or in a context.
+
+    A beat that fails is skipped.
+    """
+
+    def __init__(self, beat: Callable[[str], object]) -> None:
         self._beat = beat
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> Pulse:
-        self._thread.start()
-        return self
+    def __enter__(self) -> None:
+        self.start()
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin, once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
         # Do not wait for a beat that hangs on a dead server.
         self._stop.set()
         self._thread.join(timeout=1)
@@ -126,6 +141,6 @@ class Pulse:
     def _run(self) -> None:
         while not self._stop.wait(BEAT_S):
             try:
-                self._beat()
+                self._beat(beat_now())
             except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the work goes on)
                 log.debug("a heartbeat was missed: %s", error)

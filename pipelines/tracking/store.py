@@ -17,7 +17,7 @@ from pipelines.system.runtime import no_garbage_collection
 from pipelines.tracking import experiment as experiments
 from pipelines.tracking import moved, schema, tags, view
 from pipelines.tracking.artifacts import check_writable
-from pipelines.tracking.cell_run import CellRun, keys_of
+from pipelines.tracking.cell_run import CellRun
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import TEXT_CHARACTERS, connected, live_run
 from pipelines.tracking.liveness import is_dead, stem
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PARENT = "mlflow.parentRunId"
-# A table of the outcomes of a sweep's cells, on the sweep's run.
-TABLE = "cells.json"
 NEWEST_FIRST = ("attributes.start_time DESC",)
 # The tags by which `find` looks for a cell, by the words of its callers.
 SOUGHT = {"fingerprint": tags.FINGERPRINT, "result_key": tags.RESULT_KEY}
@@ -176,14 +173,14 @@ class Store(RunFiles):
         import mlflow
 
         try:
-            table = mlflow.artifacts.load_dict(f"runs:/{parent}/{TABLE}")
+            table = mlflow.artifacts.load_dict(f"runs:/{parent}/{tags.TABLE}")
         except Exception as error:  # The clients of S3 and others raise their own.
             if own := self._cells_of_killed(parent):
                 log.warning(
                     "the sweep %s was killed: these are the cells that it ran itself, without reused ones", parent
                 )
                 return own
-            if live_run(self.client, parent) is not None and self._has(parent, TABLE):
+            if live_run(self.client, parent) is not None and self._has(parent, tags.TABLE):
                 raise StoreError(
                     f"the store has the list of the cells of sweep {parent} but does not give it ({error}): try again "
                     "once it does, or choose cells with --dataset or --filter"
@@ -200,9 +197,9 @@ class Store(RunFiles):
         run = live_run(self.client, parent)
         if run is None or not (run.info.status == "KILLED" or (run.info.status == "RUNNING" and _is_dead(run))):
             return []
-        if self._has(parent, TABLE):
+        if self._has(parent, tags.TABLE):
             return []
-        return [one.info.run_id for one in self._found(f"tags.`{PARENT}` = {quoted(parent)}")]
+        return [one.info.run_id for one in self._found(f"tags.`{tags.PARENT}` = {quoted(parent)}")]
 
     def newest_sweep(self) -> str:
         """The run id of the newest sweep of the experiment that does not run any more.
@@ -231,19 +228,15 @@ class Store(RunFiles):
         *,
         run_id: str | None = None,
         parent: str | None = None,
-        fingerprint: str,
-        result_key: str,
-        code: str = "",
-        baseline: str = "",
+        keys: Mapping[str, str],
     ) -> Iterator[CellRun]:
         """A run for `cell`, which ends as `CellRun.opened` says.
 
-        folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. result_key, code: of its
-        plan. baseline: the fingerprint of its baseline, empty where it has none.
+        folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. keys: the tags by which
+        it is found (`cell_run.keys_of`).
         """
         # Those for people first: MLflow shows tags in the order in which they were set.
-        named = CellRun.tags(cell) | ({PARENT: parent} if parent else {})
-        keys = keys_of(folder, fingerprint=fingerprint, result_key=result_key, code=code, baseline=baseline)
+        named = CellRun.tags(cell) | ({tags.PARENT: parent} if parent else {})
         named |= keys
         with CellRun.opened(self, folder=folder, run_id=run_id, tags=named, keys=keys, images=data.digest) as run:
             run.start(cell, data)
@@ -291,10 +284,10 @@ class Store(RunFiles):
 
     def failure(self, parent: str, fingerprint: str) -> str | None:
         """Why the cell with this fingerprint failed in the sweep `parent`; None if it did not."""
-        condition = f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and tags.`{PARENT}` = '{parent}'"
+        condition = f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and tags.`{tags.PARENT}` = '{parent}'"
         condition += " and attributes.status = 'FAILED'"
         run = next(self._found(condition, order_by=NEWEST_FIRST, page=1), None)
-        return run.data.tags.get("failure", "no reason is recorded") if run else None
+        return run.data.tags.get(tags.FAILURE, "no reason is recorded") if run else None
 
     def started(self, run_id: str) -> int:
         """When a run began, in milliseconds since 1970."""
@@ -337,7 +330,7 @@ class Store(RunFiles):
         return self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
 
     def _end(self, run: Run, status: str, reason: str) -> None:
-        self.client.set_tag(run.info.run_id, "failure", reason[:TEXT_CHARACTERS])
+        self.client.set_tag(run.info.run_id, tags.FAILURE, reason[:TEXT_CHARACTERS])
         self.client.set_terminated(run.info.run_id, status)
 
     def _found(self, condition: str, *, order_by: Sequence[str] = (), page: int = 1000) -> Iterator[Run]:

@@ -14,11 +14,9 @@ from pipelines.results.columns import HEADLINE
 from pipelines.results.outcome import Outcome
 from pipelines.results.words import number_of
 from pipelines.system import stopwatch
-from pipelines.tracking.cell_run import NOTE
 from pipelines.tracking.client import TEXT_CHARACTERS
 from pipelines.tracking.liveness import Pulse, process_id
-from pipelines.tracking.store import TABLE
-from pipelines.tracking.tags import HEARTBEAT, PROCESS
+from pipelines.tracking.tags import FAILURE, HEARTBEAT, NOTE, PROCESS, TABLE
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
@@ -41,7 +39,7 @@ class SweepRun:
         self.run_id = run_id
         self.store = store
         self._client = store.client
-        self._pulse = Pulse(lambda: self._client.set_tag(run_id, HEARTBEAT, f"{time.time():.0f}"))
+        self._pulse = Pulse(lambda beat: self._client.set_tag(run_id, HEARTBEAT, beat))
 
     @classmethod
     def open(cls, store: Store, *, name: str, overrides: Sequence[str], config: str, run_id: str | None) -> SweepRun:
@@ -60,7 +58,7 @@ class SweepRun:
             client.log_param(run_id, NOT_IN_A_NAME.sub("_", key), value)
         client.log_text(run_id, config, "sweep.yaml")
         run = cls(store, run_id)
-        run._pulse.__enter__()
+        run._pulse.start()
         return run
 
     def count(self, counts: Mapping[str, int], total: int) -> None:
@@ -109,7 +107,7 @@ class SweepRun:
         """
         import mlflow
 
-        self._pulse.__exit__(None, None, None)
+        self._pulse.stop()
         try:
             mlflow.log_metrics({"cells/seconds": seconds, **stopwatch.metrics(spent)}, run_id=self.run_id)
             if outcomes:
@@ -121,7 +119,7 @@ class SweepRun:
                 self._client.log_artifacts(self.run_id, str(report), "report")
             self._client.set_tag(self.run_id, NOTE, _note(note, outcomes, seconds, problem))
             if problem:
-                self._client.set_tag(self.run_id, "failure", problem)
+                self._client.set_tag(self.run_id, FAILURE, problem)
         except Exception as error:  # noqa: BLE001 (the summary was printed, and the cells have runs of their own)
             log.warning("the sweep's summary could not be recorded in %s: %s", self.store.uri, error)
         finally:

@@ -1,6 +1,6 @@
-"""Names of the tags with which opscore finds and watches its runs.
+"""Names of the tags with which opscore finds, watches and explains its runs.
 
-A prefix keeps them apart from the tags for people.
+A prefix keeps those that it finds them by apart from the tags for people.
 """
 
 from __future__ import annotations
@@ -19,5 +19,11 @@ HEARTBEAT = f"{PREFIX}heartbeat"
 FOLDER = f"{PREFIX}folder"
 MAJORITY = f"{PREFIX}majority"
 DELEGATED = f"{PREFIX}delegated"
+# Why a cell or a sweep failed, for people.
+FAILURE = "failure"
+# MLflow's own.
+NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
+# A file of a sweep's run: the table of its cells' outcomes.
+TABLE = "cells.json"
 # The machines of all training that led to the exported model.
 TRAINED_ON = f"{PREFIX}trained_on"

@@ -93,9 +93,7 @@ def test_processes_open_one_experiment_at_the_same_time(served: Served, tmp_path
         together.wait(timeout=60)
         try:
             store = Store(server.uri, f"rivals {turn}")
-            with store.run(
-                cell, replace(data, test=test), tmp_path / f"{turn} {rival}", fingerprint="f", result_key="i"
-            ):
+            with store.run(cell, replace(data, test=test), tmp_path / f"{turn} {rival}", keys={}):
                 pass
         except Exception as error:  # noqa: BLE001 (whatever it is, the assertion shows it)
             refused.append(error)

@@ -87,7 +87,6 @@ def test_models_are_loaded_in_another_order_in_each_process(made, monkeypatch):
             min_calls=1,
             limit_s=10.0,
             seed=seed,
-            result="",
         )
         found = stream.streamed(request)
         medians = [float(np.median(found[f"ns_{place}"])) for place in range(3)]

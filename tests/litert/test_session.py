@@ -193,18 +193,13 @@ class TestChild:
             exported_model=str(made / "int8.tflite"),
             reference=None,
             images=in_file(images, tmp_path / "images.npy"),
-            result=str(tmp_path / "result.npz"),
             settings=SETTINGS,
             seed=0,
         )
         (tmp_path / "request.json").write_text(json.dumps(asdict(request)))
         command = [sys.executable, "-m", "pipelines.litert.child", str(tmp_path / "request.json")]
         subprocess.run(command, check=True, cwd=ROOT, env=dict(os.environ))
-        with np.load(tmp_path / "result.npz") as result:
+        with np.load(tmp_path / "answer.npz") as result:
             names = {"load_ms", "first_call_ms", "images_per_s", "logits", "latency_ns", "bursts", "rounds"}
             assert set(result.files) == names
-        assert sorted(path.name for path in tmp_path.iterdir()) == [
-            "images.npy",
-            "request.json",
-            "result.npz",
-        ]
+        assert {path.name for path in tmp_path.iterdir()} == {"images.npy", "request.json", "answer.npz"}

@@ -108,7 +108,6 @@ def test_an_images_energy_is_that_of_the_counted_calls(package: Path, made: Path
                 warmup_calls=1,
                 duration_s=0.5,
                 seed=0,
-                result="",
             )
         )
     finally:

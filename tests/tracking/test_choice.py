@@ -11,7 +11,8 @@ import pytest
 from pipelines.commands import cli
 from pipelines.system.errors import StoreError
 from pipelines.tracking.liveness import process_id
-from pipelines.tracking.store import TABLE, Store
+from pipelines.tracking.store import Store
+from pipelines.tracking.tags import TABLE
 from tests.tracking.promotion import ALL, Command, Copy
 from tests.tracking.test_claims import dead_process
 from tests.tracking.test_shortlist import recorded_like

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from pipelines.tracking import claims as module
 from pipelines.tracking import liveness, tags
-from pipelines.tracking.claims import HEARTBEAT, PREFIX, PROCESS, Claims
+from pipelines.tracking.claims import CLAIM_HEARTBEAT, CLAIM_PROCESS, PREFIX, Claims
 from pipelines.tracking.liveness import Pulse, is_gone, process_id
 from pipelines.tracking.store import Store
 from tests.places import until
@@ -46,7 +46,7 @@ def dead_process() -> str:
 
 def leave(client: MlflowClient, process: str, generation: int = 0) -> str:
     name = f"{PREFIX}{FINGERPRINT[:32]}-{generation}"
-    client.create_prompt(name, tags={PROCESS: process, HEARTBEAT: "1"})
+    client.create_prompt(name, tags={CLAIM_PROCESS: process, CLAIM_HEARTBEAT: "1"})
     return name
 
 
@@ -104,7 +104,7 @@ def test_remote_owner_without_heartbeat_is_dead(client: MlflowClient, monkeypatc
     name = leave(client, ELSEWHERE)
     waiting = Claims(client)
     for beat in range(4):
-        client.set_prompt_tag(name, HEARTBEAT, str(beat))
+        client.set_prompt_tag(name, CLAIM_HEARTBEAT, str(beat))
         time.sleep(0.2)
         with waiting.held(FINGERPRINT) as held:
             assert not held
@@ -118,9 +118,9 @@ def test_a_claim_shows_that_its_owner_lives(client: MlflowClient, monkeypatch: p
     monkeypatch.setattr(liveness, "BEAT_S", 0.1)
     with Claims(client).held(FINGERPRINT):
         (claim,) = client.search_prompts()
-        assert claim.tags[PROCESS] == process_id()
-        client.set_prompt_tag(claim.name, HEARTBEAT, "0")
-        until(lambda: float(client.search_prompts()[0].tags[HEARTBEAT]) > 0)
+        assert claim.tags[CLAIM_PROCESS] == process_id()
+        client.set_prompt_tag(claim.name, CLAIM_HEARTBEAT, "0")
+        until(lambda: float(client.search_prompts()[0].tags[CLAIM_HEARTBEAT]) > 0)
 
 
 def test_claim_is_not_among_the_models(client: MlflowClient) -> None:
@@ -133,7 +133,7 @@ def test_failed_heartbeat_stops_neither_work_nor_heartbeat(monkeypatch: pytest.M
     monkeypatch.setattr(liveness, "BEAT_S", 0.01)
     beats: list[float] = []
 
-    def beat() -> None:
+    def beat(_: str) -> None:
         beats.append(time.monotonic())
         raise ConnectionError
 

@@ -23,6 +23,7 @@ from pipelines.tracking.registry import Registry
 from pipelines.tracking.serving import signature
 from pipelines.tracking.store import Store
 from pipelines.tracking.sweep_run import SweepRun
+from pipelines.tracking.tags import FINGERPRINT, RESULT_KEY
 from tests.browser import Browser, chromium
 from tests.cells.test_config import composed
 from tests.comparison.recorded import compared, recorded
@@ -49,7 +50,7 @@ def record_cell(store: Store, folder: Path) -> str:
     cell = composed("dataset=digits", "technique=quantize_int8")
     with (
         pytest.MonkeyPatch.context() as patch,
-        store.run(cell, data, files.folder, fingerprint="f" * 64, result_key="1" * 64) as run,
+        store.run(cell, data, files.folder, keys={FINGERPRINT: "f" * 64, RESULT_KEY: "1" * 64}) as run,
     ):
         patch.setattr(CellRun, "_has_model", lambda _: True)
         run.record(Finished(result=result, files=files), data)
