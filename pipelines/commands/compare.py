@@ -33,7 +33,6 @@ from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison import article, exported, shortlist_text
 from pipelines.comparison.entries import Entry
-from pipelines.comparison.labels import short_settings
 from pipelines.comparison.notes import notes
 from pipelines.comparison.on_device import Device, hint
 from pipelines.comparison.pages import rewrite
@@ -88,7 +87,7 @@ def _table(comparison: Comparison, width: float) -> str:
     table = [
         TextColumn(heading="model", texts=[entry.model for entry in entries], left=True),
         TextColumn(heading="technique", texts=[_technique(entry) for entry in entries], left=True),
-        TextColumn(heading="settings", texts=[short_settings(entry.settings) for entry in entries], left=True),
+        TextColumn(heading="settings", texts=[entry.short_settings for entry in entries], left=True),
         *shortlist_text.runtimes(entries),
         TextColumn(heading="", texts=[_marks(entry, comparison) for entry in entries], left=True),
         *figures[:2],

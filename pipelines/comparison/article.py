@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from pipelines.comparison.entries import Entry
-from pipelines.comparison.labels import short_settings
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.records import DIMENSIONS, Verdict
 from pipelines.results.tables import TextColumn, fitted
@@ -61,7 +60,7 @@ def table(comparison: Comparison, *, width: float = terminal.UNLIMITED) -> str:
     columns = [
         TextColumn(heading="model", texts=[entry.model for entry in compared], left=True),
         TextColumn(heading="technique", texts=[entry.optimized_with for entry in compared], left=True),
-        TextColumn(heading="settings", texts=[short_settings(entry.settings) for entry in compared], left=True),
+        TextColumn(heading="settings", texts=[entry.short_settings for entry in compared], left=True),
         *(
             # Time is both times together.
             TextColumn(heading=heading, texts=[sign[name] for sign in signs], rank=int(name.endswith("_time")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -12,7 +12,15 @@ import numpy as np
 
 from pipelines.comparison import training_time
 from pipelines.comparison.budgets import used_budgets
-from pipelines.comparison.labels import images_of, kind_of, labelled, settings_key, settings_of
+from pipelines.comparison.labels import (
+    differing,
+    images_of,
+    in_short_words,
+    in_words,
+    kind_of,
+    settings_key,
+    settings_of,
+)
 from pipelines.comparison.marks import marks_of
 from pipelines.results import columns
 from pipelines.results.metrics import (
@@ -53,9 +61,10 @@ NOTHING = Estimate(value=math.nan)
 class Entry:
     """One cell, with all its seeds.
 
-    label: unique in its comparison. accuracy: a fraction. score, gain, gains: dB. gains: by criterion, empty for a
-    baseline. marks: better, tied or worse than its baseline by criterion and in `time`, which is testing and training
-    together; without what is unknown, and empty for a cell without one. uninformed: the
+    label: unique in its comparison. differing: the settings in which it differs from other entries of its name, by
+    their names, without its teacher or donor, which is `source`. accuracy: a fraction. score, gain, gains: dB. gains:
+    by criterion, empty for a baseline. marks: better, tied or worse than its baseline by criterion and in `time`, which
+    is testing and training together; without what is unknown, and empty for a cell without a baseline. uninformed: the
     finding that its accuracy is no better than one constant answer's in one seed or more, else empty.
     """
 
@@ -64,6 +73,7 @@ class Entry:
     dataset: str
     technique: str
     source: str
+    differing: Mapping[str, str]
     runs: tuple[RecordedCell, ...] = field(repr=False)
     accuracy: Estimate
     test_ms: Estimate
@@ -89,11 +99,13 @@ class Entry:
 
     @property
     def settings(self) -> str:
-        """The settings in which it differs from other entries of its name, as `training.epochs=3`; empty for one.
+        """`differing` in words, as `training.epochs=3`."""
+        return in_words(self.differing)
 
-        Without its teacher or donor, which is a field of its own.
-        """
-        return self.label.removeprefix(self.name).replace(f" source={self.source}", "").strip()
+    @property
+    def short_settings(self) -> str:
+        """`differing` in short words, as `epochs=3`."""
+        return in_short_words(self.differing)
 
     @property
     def eligible(self) -> bool:
@@ -164,7 +176,7 @@ class Entry:
         return "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}"
 
     def format_estimate(self, column: Column) -> str:
-        """The same as text, a dash where it does not exist, `unknown` for an unknown training time."""
+        """`estimate` as text, a dash where it does not exist, `unknown` for an unknown training time."""
         if column is columns.TRAIN_S and self.train_unknown:
             return columns.UNKNOWN
         return column.text(self.estimate(column).value)
@@ -206,15 +218,24 @@ def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     newest = iter(training_time.comparable([cell for by_seed in groups.values() for cell in by_seed.values()]))
     runs = [tuple(sorted((next(newest) for _ in by_seed), key=lambda run: run.started)) for by_seed in groups.values()]
     first = [of_one[0] for of_one in runs]
-    labels = labelled(list(map(settings_of, first)), [cell.name for cell in first], list(map(kind_of, first)))
+    names = [cell.name for cell in first]
+    settings = differing(list(map(settings_of, first)), names, list(map(kind_of, first)))
+    labels = list(map(_label, names, settings))
     # Images are in the label only where the settings do not tell two entries apart.
-    twice = {label for label in labels if labels.count(label) > 1}
-    images = labelled(list(map(images_of, first)), labels, labels)
-    labels = [known if label in twice else label for label, known in zip(labels, images, strict=True)]
-    return [_entry(label, of_one) for label, of_one in zip(labels, runs, strict=True)]
+    images = differing(list(map(images_of, first)), labels, labels)
+    count = Counter(labels)
+    settings = [
+        one | (of_images if count[label] > 1 else {})
+        for label, one, of_images in zip(labels, settings, images, strict=True)
+    ]
+    return [_entry(of_one, own) for of_one, own in zip(runs, settings, strict=True)]
 
 
-def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
+def _label(name: str, settings: Mapping[str, str]) -> str:
+    return " ".join(filter(None, (name, in_words(settings))))
+
+
+def _entry(runs: tuple[RecordedCell, ...], settings: Mapping[str, str]) -> Entry:
     first = runs[0]
 
     def over_seeds(name: str) -> Estimate:
@@ -224,11 +245,12 @@ def _entry(label: str, runs: tuple[RecordedCell, ...]) -> Entry:
     # A technique that only trains, of one's own, may be a baseline under another name.
     compared = bool(first.baseline)
     return Entry(
-        label=label,
+        label=_label(first.name, settings),
         model=first.model,
         dataset=first.dataset,
         technique=first.technique,
         source=first.source,
+        differing={key: value for key, value in settings.items() if key != "source"},
         runs=runs,
         accuracy=_accuracy(runs),
         test_ms=over_seeds(TEST_MS),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,13 +15,18 @@ if TYPE_CHECKING:
 # What determines nothing but which images there are, in every kind of dataset.
 IMAGES = tuple(f"dataset.{name}" for name in ("path", "data_dir", "url", "sha256", "source_dir", "test_fraction"))
 FINE_TUNING = "training.fine_tuning_epochs"
-_SETTING = re.compile(r"(?:(?<=\s)|^)([\w.]+)\.(\w+)=")
 
 
-def short_settings(settings: str) -> str:
+def in_words(settings: Mapping[str, str]) -> str:
+    """As `technique.epochs=3 training.epochs=5`."""
+    return " ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def in_short_words(settings: Mapping[str, str]) -> str:
     """`technique.epochs=3` as `epochs=3`, unless another setting has the same last part."""
-    lasts = [found[2] for found in _SETTING.finditer(settings)]
-    return _SETTING.sub(lambda found: f"{found[2]}=" if lasts.count(found[2]) == 1 else found[0], settings)
+    lasts = {key: key.rpartition(".")[2] for key in settings}
+    count = Counter(lasts.values())
+    return in_words({last if count[last] == 1 else key: settings[key] for key, last in lasts.items()})
 
 
 def settings_of(cell: RecordedCell) -> dict[str, str]:
@@ -64,8 +68,8 @@ def kind_of(cell: RecordedCell) -> str:
     return f"{cell.model}-{cell.dataset}-{cell.technique}"
 
 
-def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str], kinds: Sequence[str]) -> list[str]:
-    """The cells' names, each with its values of the settings in which cells of any one kind differ.
+def differing(groups: Sequence[Mapping[str, str]], names: Sequence[str], kinds: Sequence[str]) -> list[dict[str, str]]:
+    """Each cell's values of the settings in which cells of any one name or kind differ, by key, in few digits.
 
     A cell without a value where others have `training.epochs=3` has no such setting; it does not mean the default.
     """
@@ -76,13 +80,10 @@ def labelled(groups: Sequence[Mapping[str, str]], names: Sequence[str], kinds: S
         alike_in["name", name].append(settings)
         # The name of a teacher or donor tells what its settings would repeat.
         alike_in["source", f"{kind} from {settings.get('source', '')}"].append(settings)
-    differing = {(what, key) for (what, _), alike in alike_in.items() for key in _differing(alike)}
-    keys = {key for what, key in differing if what == "source" or ".source." not in key}
+    found = {(what, key) for (what, _), alike in alike_in.items() for key in _differing(alike)}
+    keys = {key for what, key in found if what == "source" or ".source." not in key}
     short = {key: _shortened({settings[key] for settings in groups if key in settings}) for key in keys}
-    return [
-        " ".join([name, *(f"{key}={short[key][settings[key]]}" for key in sorted(settings.keys() & keys))])
-        for settings, name in zip(groups, names, strict=True)
-    ]
+    return [{key: short[key][settings[key]] for key in sorted(settings.keys() & keys)} for settings in groups]
 
 
 def _differing(alike: Sequence[Mapping[str, str]]) -> set[str]:

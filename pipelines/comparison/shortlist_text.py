@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 
 from pipelines.comparison.entries import Entry
-from pipelines.comparison.labels import short_settings
 from pipelines.comparison.shortlist import Shortlist
 from pipelines.results import columns
 from pipelines.results.on_device import SAME
@@ -52,7 +51,7 @@ def _table(shortlist: Shortlist, width: float, more: str) -> str:
                 texts=[row.entry.optimized_with + row.mark for row in rows],
                 left=True,
             ),
-            TextColumn(heading="settings", texts=[short_settings(entry.settings) for entry in entries], left=True),
+            TextColumn(heading="settings", texts=[entry.short_settings for entry in entries], left=True),
             *runtimes(entries),
             TextColumn(heading="accuracy", texts=[columns.ACCURACY.text(entry.accuracy.value) for entry in entries]),
             TextColumn(heading="95%", texts=[entry.format_interval() for entry in entries], rank=3),

@@ -27,7 +27,7 @@ def first_screen(comparison: Comparison, found: Shortlist | None, options: str =
         "conditions": "; ".join(filter(None, (title.conditions, _device(comparison)))),
         "why": why(comparison, found, options),
         "rows": [
-            _row(row, names) | {"at": places[row.entry.label], "fittest": row.entry is answer}
+            _row(row) | {"at": places[row.entry.label], "fittest": row.entry is answer}
             for row in (found.rows if found else ())
         ],
         "extremes": _extremes(found, names) if found else [],
@@ -86,14 +86,14 @@ def _among(row: Shortlisted) -> str:
     return f"within {points(nearest)} of the most accurate, as none within {near} keeps its budgets"
 
 
-def _row(row: Shortlisted, names: Mapping[str, str]) -> dict[str, object]:
+def _row(row: Shortlisted) -> dict[str, object]:
     entry, accuracy = row.entry, row.entry.accuracy
     known = not math.isnan(accuracy.low)
     return {
         "allowance": row.given_up,
         "name": f"{entry.model} {entry.technique}",
         "runtime": entry.runtime,
-        "setting": names[entry.label].removeprefix(f"{entry.model} {entry.technique}").strip(),
+        "setting": entry.short_settings,
         "doubt": _doubt(row),
         "accuracy": percent(accuracy.value),
         "interval": f"{percent(accuracy.low)} to {percent(accuracy.high)}" if known else "",

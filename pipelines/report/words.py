@@ -6,7 +6,6 @@ import math
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.groups import Title
-from pipelines.comparison.labels import short_settings
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.columns import CRITERION, kilobytes, milliseconds, seconds
 from pipelines.results.records import DIMENSIONS
@@ -20,7 +19,7 @@ MAX_LENGTH, MAX_TITLE = 64, 52
 def short_names(comparison: Comparison) -> dict[str, str]:
     """Names for figures by label: without the dataset, and with the last part of the settings' names."""
     return {
-        entry.label: " ".join(filter(None, (entry.model, entry.technique, short_settings(entry.settings))))
+        entry.label: " ".join(filter(None, (entry.model, entry.technique, entry.short_settings)))
         for entry in comparison.entries
     }
 
