@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.credentials import concealed
 
 log = logging.getLogger("opscore")
+
+# Errors of a disk without room, which another folder on it does not mend.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @guard.command
@@ -133,18 +137,22 @@ def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
     if began or not isinstance(error, Exception) or isinstance(error, guard.MisuseError | BrokenPipeError):
         return error
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        from pipelines.tracking.artifacts import free_folder
-
-        own = shlex.quote(f"hydra.run.dir={free_folder('opscore-outputs')}")
-        return guard.MisuseError(
-            f"hydra.run.dir, or hydra.sweep.dir of a grid, must be a folder that can be written, got {error.filename} "
-            f"({error.strerror}): set {own}, or hydra.sweep.dir= with -m"
-        )
+        return guard.MisuseError(guard.sentence(error) if error.errno in _FULL else _no_folder(error))
     if isinstance(error, HydraException | OmegaConfBaseException | ValueError | TypeError | AttributeError):
         from pipelines.commands.mistakes import explained
 
         return guard.MisuseError(explained(error, sys.argv[1:]))
     return error
+
+
+def _no_folder(error: OSError) -> str:
+    from pipelines.tracking.artifacts import free_folder
+
+    own = shlex.quote(f"hydra.run.dir={free_folder('opscore-outputs')}")
+    return (
+        f"hydra.run.dir, or hydra.sweep.dir of a grid, must be a folder that can be written, got {error.filename} "
+        f"({error.strerror}): set {own}, or hydra.sweep.dir= with -m"
+    )
 
 
 def _no_yaml(error: YAMLError) -> guard.MisuseError:
@@ -154,7 +162,7 @@ def _no_yaml(error: YAMLError) -> guard.MisuseError:
 
 def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
     """Run a single cell; gives the exit status. Errors are reported in one sentence."""
-    name = ""
+    name, store = "", None
     try:
         request = _request(config)
         store = checked_store(request, run_id=run_id)
@@ -163,7 +171,12 @@ def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
         name = request.cell.name
         execute(request, store, folder, run_id=run_id)
     except BaseException as error:  # noqa: BLE001 (it becomes the status)
-        return guard.report(error, name=name if not isinstance(error, guard.MisuseError) else "", folder=folder)
+        status = guard.report(error, name=name if not isinstance(error, guard.MisuseError) else "", folder=folder)
+        if store is not None and guard.is_interrupt(error):
+            # A teacher or donor that did not end in time was killed with its run open.
+            with suppress(Exception):
+                store.close_dead()
+        return status
     return 0
 
 

@@ -36,7 +36,8 @@ EXPECTED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 def with_receipts(folders: Sequence[Path]) -> Iterator[Path]:
     """The folders of finished cells that have the receipt of a run."""
     for folder in folders:
-        for result in sorted(folder.rglob(CellFiles(Path()).result.name)):
+        # The receipt of `.` is in the folder above.
+        for result in sorted(folder.resolve().rglob(CellFiles(Path()).result.name)):
             if RunReceipt.path(result.parent).exists():
                 yield result.parent
 

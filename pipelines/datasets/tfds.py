@@ -7,14 +7,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipelines.datasets.arrays import ArrayDataset, Arrays
 from pipelines.datasets.npz import read_archive
-from pipelines.system import checks
+from pipelines.system import checks, interpreter
 
 READER = "pipelines.datasets.tfds_reader"
 
@@ -86,11 +85,11 @@ class Tfds(ArrayDataset):
                 "file": str(file),
             }
             done = subprocess.run(
-                [sys.executable, "-m", READER, json.dumps(request)],
+                interpreter.command(READER, json.dumps(request)),
                 stdout=subprocess.PIPE,
                 text=True,
                 check=False,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+                env=interpreter.environment(os.environ) | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
             )
             output = done.stdout.strip().splitlines()
             if done.returncode or not file.is_file():

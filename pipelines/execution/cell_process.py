@@ -83,7 +83,8 @@ def _wait(child: fork_server.Process, request: CellRequest) -> str:
         _signal(child, signal.SIGINT)
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(GRACE_S)
+                # The cell that needs it must close its own run afterwards.
+                child.wait(GRACE_S / 2 if request.needed else GRACE_S)
         finally:
             _signal(child, signal.SIGKILL)
         raise
@@ -105,4 +106,6 @@ def _lost(request: CellRequest, pid: int, problem: str, log_path: Path | None) -
         message = f"{reason}; its output is in {log_path}"
         reason = f"{reason}; the last lines of {log_path}:\n" + "\n".join(last)
     closed = request.store().close(pid, reason, log_path)
-    return replace(failed(message, request.cell.name), run_id=closed[0] if closed else "")
+    # It may have been running its baseline.
+    own = (run_id for run_id, name in closed.items() if name == request.cell.name)
+    return replace(failed(message, request.cell.name), run_id=next(own, ""))

@@ -14,8 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.cells.plan import Plan
 from pipelines.execution.cell_process import run_in_subprocess
-from pipelines.execution.preflight import loaded
+from pipelines.execution.preflight import digest_of, loaded
 from pipelines.models import checkpoint
 from pipelines.results import summary
 from pipelines.results.folder import CellFiles, Finished
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     import tf_keras
 
     from pipelines.cells.cell import Cell
-    from pipelines.cells.plan import Plan
     from pipelines.datasets.base import ImageData
     from pipelines.execution.request import CellRequest
     from pipelines.results.records import CellResult
@@ -125,7 +125,8 @@ class Executor:
     def _fail_fast(self, plan: Plan) -> None:
         """Raise RuntimeError where the cell failed in this sweep: each cell that needs it would repeat the failure."""
         parent = self.request.sweep_id
-        failure = self.store.failure(parent, plan.fingerprint) if parent else None
+        keys = {"fingerprint": plan.fingerprint, "result_key": plan.result_key}
+        failure = self.store.failure(parent, **keys) if parent else None
         if failure is not None:
             raise RuntimeError(f"{plan.cell.name} failed in this sweep already: {failure}")
 
@@ -148,6 +149,11 @@ class Executor:
                     on_epoch=run.on_epoch,
                     report=log.info,
                 )
+                if Plan.of(cell, digest_of).fingerprint != plan.fingerprint:
+                    raise RuntimeError(
+                        f"a file of weights that {cell.name} starts from changed while it waited or what it needs was "
+                        "run: the same command again takes the new file"
+                    )
                 trained, unfinished = self._earlier(plan)
                 if trained is None and plan.needs.keys() - needed.keys():
                     raise StoreError(
@@ -164,17 +170,23 @@ class Executor:
         from pipelines.execution import figures
 
         figures.draw(finished, data, finished.files.folder / "figures")
-        try:
-            run.record(finished, data)
-        except StoreError as error:
-            patience_s = self.request.patience_s
-            if not patience_s:
-                raise
-            log.warning("%s", error)
-            log.warning("opscore tries the store again for %.0f s", patience_s)
-            with stopwatch.part("wait"):
-                check_reachable(self.store.uri, patience_s=patience_s)
-            run.record(finished, data)
+        patience_s = self.request.patience_s
+        deadline: float | None = None
+        while True:
+            try:
+                return run.record(finished, data)
+            except StoreError as error:
+                now = time.monotonic()
+                if not patience_s or (deadline is not None and now >= deadline):
+                    raise
+                if deadline is None:
+                    deadline = now + patience_s
+                    log.warning("%s", error)
+                    log.warning("opscore tries the store again for %.0f s", patience_s)
+                with stopwatch.part("wait"):
+                    # A server may answer while its database does not.
+                    time.sleep(min(POLL_S, patience_s))
+                    check_reachable(self.store.uri, patience_s=deadline - time.monotonic())
 
     def _new_folder(self, name: str) -> Path:
         """Make a folder for a cell. It never is the folder of another process or of an earlier attempt."""

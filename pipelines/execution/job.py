@@ -24,6 +24,7 @@ from pipelines.models import checkpoint, complexity, keras_loading
 from pipelines.results import agreement
 from pipelines.results.columns import FILE
 from pipelines.results.folder import Build, CellFiles, Finished, Trained
+from pipelines.results.record import in_json
 from pipelines.results.recorded import BASELINE
 from pipelines.results.records import Complexity, Timing
 from pipelines.system import runtime
@@ -101,7 +102,7 @@ class Job:
 
     def _save_table(self, name: str, table: Mapping[str, Any]) -> None:
         self.files.tables.mkdir(exist_ok=True)
-        (self.files.tables / f"{name}.json").write_text(json.dumps(table, indent=2) + "\n")
+        (self.files.tables / f"{name}.json").write_text(in_json(table))
 
     def _save_tables(self, tables: Mapping[str, Table]) -> None:
         for name, table in tables.items():
@@ -142,7 +143,7 @@ class Job:
         optimize_s = time.perf_counter() - started
         self._save_tables(done.tables)
         for name, document in done.documents.items():
-            (self.files.folder / name).write_text(json.dumps(document, indent=2) + "\n")
+            (self.files.folder / name).write_text(in_json(document))
         if technique is self.cell.technique:
             technique.verify_file(exported_model)
         else:
@@ -341,7 +342,7 @@ def register_layers(files: CellFiles) -> None:
 
 
 def _write_config(cell: Cell, files: CellFiles) -> None:
-    files.config.write_text(json.dumps(_located(describe(cell)), indent=2) + "\n")
+    files.config.write_text(in_json(_located(describe(cell))))
 
 
 def _located(described: Any, field: str = "") -> Any:

@@ -29,6 +29,19 @@ def check_settings(config: DictConfig) -> None:
                     f"sweep.isolation=inline: leave sweep.{name} or sweep.isolation out"
                 )
     checks.number("tracking.patience_s", config.tracking.patience_s, minimum=0)
+    if not str(config.tracking.experiment or "").strip():
+        raise ValueError(
+            f"tracking.experiment must be a name, got {config.tracking.experiment!r}: set for example "
+            "tracking.experiment=mine"
+        )
+    batch, jobs = (OmegaConf.select(config, f"hydra.{name}") for name in ("sweeper.max_batch_size", "launcher.n_jobs"))
+    if batch is not None:
+        checks.integer("hydra.sweeper.max_batch_size", batch, minimum=1)
+    if jobs == 0:
+        raise ValueError(
+            "hydra.launcher.n_jobs must be a number of cells at a time, or -1 for one on each core, got 0: set for "
+            "example hydra.launcher.n_jobs=2"
+        )
     check_no_password(config)
 
 
@@ -39,7 +52,7 @@ def check_no_password(config: DictConfig) -> None:
     """
     check_download("dataset.url", str(OmegaConf.select(config, "dataset.url") or ""))
     address = split(str(config.tracking.uri or ""))
-    if address.password is not None:
+    if address.user is not None or address.password is not None:
         raise ValueError(
             f"tracking.uri must hold no password in a file, got one in {address.bare!r}: take it out, and `export "
             f"{VARIABLE}=` the whole address instead"

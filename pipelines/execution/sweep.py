@@ -7,11 +7,12 @@ reads both, so one machine, a cluster with a shared disk and one without work al
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("opscore")
 
+# In a sweep's folder: what a search leaves there, and the report.
+PARETO, REPORT = "pareto.json", "report"
 # How often the job folders and the parent run are searched for new outcomes.
 LOOK_S, LOOK_AT_STORE_S = 0.5, 15.0
 # After this time without a new outcome, the terminal shows that the sweep is still at work.
@@ -91,6 +94,16 @@ class SweepCallback(Callback):
         SESSION.context = SESSION.sweep.context
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What a sweep records at its end. note: markdown, empty where no cell has an answer. page: of the report."""
+
+    outcomes: Sequence[Outcome]
+    summary: str
+    note: str = ""
+    page: Path | None = None
+
+
 class Sweep:
     """A sweep in the process that started it: watches for outcomes, prints and records them."""
 
@@ -140,8 +153,10 @@ class Sweep:
         store.check_artifacts()
         if closed := store.close_dead():
             _say(f"{number_of(closed, 'run')} of dead processes, still open, marked as KILLED")
-        for stale in folder.glob(f"*/{JOB_OUTCOME}"):
+        # Of an earlier sweep in this folder.
+        for stale in (*folder.glob(f"*/{JOB_OUTCOME}"), *folder.glob(PARETO)):
             stale.unlink()
+        shutil.rmtree(folder / REPORT, ignore_errors=True)
         run = SweepRun.open(
             store,
             name=f"{config.hydra.runtime.choices.get('experiment') or 'sweep'} of {number_of(total, 'cell')}",
@@ -159,17 +174,56 @@ class Sweep:
 
         error: by which the sweep was broken off, if it was. why: the sentence for it, empty for an interrupt.
         """
-        from pipelines.comparison import shortlist_note, shortlist_text
-
         self._stop.set()
         self._watcher.join()
         self._look(at_store=True)
         if self._live is not None:
             self._live.stop()
         outcomes = [self._outcomes[number] for number in sorted(self._outcomes)]
+        spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
+        try:
+            answer = self._answer(outcomes, spent)
+        except BaseException as late:
+            # Ctrl-C again, or at the very end: what is known is recorded all the same.
+            if not guard.is_interrupt(late):
+                raise
+            error = late
+            answer = _Answer(outcomes=outcomes, summary=summary_of(outcomes, spent, place=self._place))
         problem = self._problem(outcomes, error)
         interrupted, failed = guard.is_interrupt(error), bool(problem or error)
-        spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
+        self._run.close(
+            answer.outcomes,
+            summary=answer.summary,
+            note=answer.note,
+            files=list(self._folder.glob(PARETO)),
+            report=answer.page.parent if answer.page else None,
+            seconds=time.monotonic() - self._began,
+            spent=spent,
+            status="KILLED" if interrupted else "FAILED" if failed else "FINISHED",
+            problem="; ".join(filter(None, [why, problem])),
+        )
+        store = self._run.store
+        if failed:
+            # A cell that was killed, or that lost its store, leaves its run open.
+            with suppress(Exception):
+                store.close_dead()
+        if answer.page is not None:
+            print(f"report  {answer.page}")
+        print(f"run     {store.link(self._run.run_id)}\nlist    {store.list_link}", flush=True)
+        if why:
+            print(f"opscore: {why}", file=sys.stderr)
+        if problem:
+            reason = "interrupted, " if interrupted else ""
+            again = "the same command again runs only these"
+            if self.context.since:
+                again = "with resume=true, the same command takes what has finished, also before this sweep"
+            print(f"opscore: {reason}{problem}; {again}", file=sys.stderr)
+        return guard.INTERRUPTED if interrupted else guard.FAILURE if failed else 0
+
+    def _answer(self, outcomes: Sequence[Outcome], spent: Mapping[str, float]) -> _Answer:
+        """Print the summary, and write the report."""
+        from pipelines.comparison import shortlist_note, shortlist_text
+
         cells = self._cells(outcomes)
         compared = self._compared(cells)
         shortlists = {str(comparison.title): listed for comparison, listed in compared if listed}
@@ -183,31 +237,12 @@ class Sweep:
             return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, place=self._place, width=width)])
 
         _say(f"\n{summary(terminal.columns())}\n")
-        report = self._report(compared)
-        self._run.close(
-            shown,
+        return _Answer(
+            outcomes=shown,
             summary=summary(terminal.UNLIMITED),
             note=shortlist_note.note(shortlists),
-            files=list(self._folder.glob("pareto.json")),
-            report=report.parent if report else None,
-            seconds=time.monotonic() - self._began,
-            spent=spent,
-            status="KILLED" if interrupted else "FAILED" if failed else "FINISHED",
-            problem="; ".join(filter(None, [why, problem])),
+            page=self._report(compared),
         )
-        if report is not None:
-            print(f"report  {report}")
-        store = self._run.store
-        print(f"run     {store.link(self._run.run_id)}\nlist    {store.list_link}", flush=True)
-        if why:
-            print(f"opscore: {why}", file=sys.stderr)
-        if problem:
-            reason = "interrupted, " if interrupted else ""
-            again = "the same command again runs only these"
-            if self.context.since:
-                again = "with resume=true, the same command takes what has finished, also before this sweep"
-            print(f"opscore: {reason}{problem}; {again}", file=sys.stderr)
-        return guard.INTERRUPTED if interrupted else guard.FAILURE if failed else 0
 
     def _problem(self, outcomes: Sequence[Outcome], error: BaseException | None) -> str:
         """How many cells failed and did not run; empty where none."""
@@ -250,7 +285,7 @@ class Sweep:
         try:
             from pipelines.report.page import write
 
-            folder, chosen = self._folder / "report", f"sweep={self._run.run_id}"
+            folder, chosen = self._folder / REPORT, f"sweep={self._run.run_id}"
             return write(compared, folder, chosen=chosen, options=self._place)[0]
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)

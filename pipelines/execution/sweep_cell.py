@@ -51,7 +51,10 @@ def run_cell(config: DictConfig, context: SweepContext) -> dict[str, Any]:
         overrides=tuple(job.overrides.task),
         seconds=time.monotonic() - began,
     )
-    outcome.save(folder / JOB_OUTCOME)
+    try:
+        outcome.save(folder / JOB_OUTCOME)
+    except OSError as error:
+        log.warning("cell %d has no outcome in its folder: %s", outcome.number, error)
     try:
         from pipelines.tracking.sweep_run import post
 
@@ -96,8 +99,9 @@ def _environment(config: DictConfig) -> dict[str, str | None]:
 def _share_of_cores(launcher: DictConfig) -> int | None:
     """Cores for each of the jobs that joblib or Ray runs in parallel; None where the launcher does not say."""
     if "ray" in launcher:
-        cpus: int | None = launcher.ray.remote.get("num_cpus")
-        return cpus
+        # Ray also takes a part of a core.
+        cpus: float | None = launcher.ray.remote.get("num_cpus")
+        return None if cpus is None else max(1, int(cpus))
     jobs: int | None = launcher.get("n_jobs")
     if jobs is None:
         return None

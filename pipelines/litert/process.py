@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.system import interpreter
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -108,14 +110,13 @@ def _answer(parent: int, sender: Connection, work: Callable[..., Any], arguments
 
 def _run(module: str, folder: Path, timeout_s: float, limit: str) -> str | None:
     """Run the child on the request in `folder`. Returns None, or how it failed, with the last lines of its output."""
-    path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
     log = folder / "stderr.txt"
     with log.open("wb") as stderr:
         try:
             code = subprocess.run(
-                [sys.executable, "-m", module, str(folder / REQUEST)],
-                cwd=folder,  # searched first by `-m`: no foreign `pipelines` can be imported instead
-                env={**os.environ, "PYTHONPATH": path},
+                interpreter.command(module, str(folder / REQUEST)),
+                cwd=folder,
+                env=interpreter.environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

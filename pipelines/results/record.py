@@ -5,13 +5,26 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Self, get_args, get_type_hints
 
+import numpy as np
+
+
+def in_json(value: Any) -> str:
+    """A document with NumPy's numbers and arrays as plain ones."""
+    return json.dumps(value, indent=2, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"what is recorded must be numbers, texts, lists and dictionaries, got {type(value).__name__}")
+
 
 class Record:
     """A frozen dataclass of plain values, tuples, dictionaries and other such dataclasses."""
 
     def text(self) -> str:
         """The record as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"  # type: ignore[call-overload]
+        return in_json(asdict(self))  # type: ignore[call-overload]
 
     def save(self, path: Path) -> None:
         """Write the record as JSON; an interrupted write leaves nothing at `path`."""

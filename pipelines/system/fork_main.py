@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipelines.system import fork_server, runtime, stopwatch
+from pipelines.system import fork_server, interpreter, runtime, stopwatch
 
 # Third-party only: the code of opscore and of the user's own techniques is imported by each cell, as it is then.
 LIBRARIES = (
@@ -87,7 +87,7 @@ def _copy(descriptors: Sequence[int], paths: Sequence[str], *, onednn: bool) -> 
     fixed = {name: os.environ[name] for name in _FIXED if name in os.environ}
     os.environ.clear()
     os.environ.update(request["variables"] | fixed)
-    sys.path[:] = [request["cwd"], *_paths(os.environ), *paths]
+    sys.path[:] = [*_paths(os.environ), *paths, request["cwd"]]
     stopwatch.count_from(request["requested"])
     tempfile.tempdir = None
     np.random.seed()
@@ -95,9 +95,9 @@ def _copy(descriptors: Sequence[int], paths: Sequence[str], *, onednn: bool) -> 
 
 
 def _own_paths() -> list[str]:
-    """Where Python looks for modules, without the working directory and PYTHONPATH."""
+    """Where Python looks for modules: opscore itself, then what PYTHONPATH does not name."""
     given = _paths(os.environ)
-    return [path for path in sys.path[1:] if path not in given]
+    return [interpreter.ROOT, *(path for path in sys.path if path not in given)]
 
 
 def _paths(variables: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipelines.system import machine, runtime
+from pipelines.system import interpreter, machine, runtime
 
 
 class Process(Protocol):
@@ -38,8 +38,8 @@ def start(
 ) -> Process:  # fmt: skip
     """Start `python -m <module> <arguments>` in a session of its own, with the libraries loaded where that is safe.
 
-    variables: its environment. onednn: TensorFlow's setting, which needs a server of its own. stdout, stderr: file
-    descriptors.
+    Its working folder is searched for modules last. variables: its environment. onednn: TensorFlow's setting, which
+    needs a server of its own. stdout, stderr: file descriptors.
     """
     folder = Path.cwd() if cwd is None else cwd
     server = _server(variables, onednn=onednn)
@@ -48,8 +48,8 @@ def start(
             return server.start([module, *arguments], variables, folder, (stdout, stderr))
         _servers.pop(onednn)
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=folder, env=variables, start_new_session=True,
+        interpreter.command(module, *arguments), env=interpreter.environment(variables, folder),
+        stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=folder, start_new_session=True,
     )  # fmt: skip
 
 
@@ -71,9 +71,9 @@ class Server:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.system.fork_main", str(its.fileno()), str(int(onednn))],
+                interpreter.command("pipelines.system.fork_main", str(its.fileno()), str(int(onednn))),
                 stdin=subprocess.DEVNULL,
-                env={**variables, **runtime.variables(onednn=onednn, deterministic=False)},
+                env=interpreter.environment(variables) | runtime.variables(onednn=onednn, deterministic=False),
                 pass_fds=[its.fileno()],
                 start_new_session=True,  # Ctrl-C is for the cells, which get it from the launcher
             )

@@ -44,6 +44,8 @@ _MENDS = {
     errno.ENOTDIR: "correct the path, which goes through a file",
     errno.EMFILE: "allow more open files with `ulimit -n 65536`",
 }
+_NO_TEMPORARY = "make room on one of their disks, or set TMPDIR to a folder that can be written"
+_NO_FOLDER = "the working folder may have been deleted: change to another with cd"
 # The module that runs a cell in a subprocess.
 CHILD = "pipelines.execution.cell_main"
 _interrupts: list[int] = []
@@ -148,6 +150,9 @@ def is_refusal(error: BaseException) -> bool:
 def _os_sentence(error: OSError) -> str:
     place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     mend = _MENDS.get(error.errno or 0)
+    if error.errno == errno.ENOENT and not place:
+        # Of `tempfile`, which has tried several, and of a process whose folder is gone.
+        mend = _NO_TEMPORARY if "temporary" in str(error.strerror) else _NO_FOLDER
     return f"{place}{error.strerror}{f': {mend}' if mend else ''}"
 
 

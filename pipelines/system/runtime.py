@@ -20,6 +20,8 @@ from pipelines.system import machine, stopwatch
 from pipelines.system.locks import NoLocksError, lock
 
 log = logging.getLogger("opscore")
+# The same for all processes of a machine.
+SHARED = Path("/tmp")
 
 # What native libraries print although nothing is wrong: informational lines, that LiteRT uses its fast kernels, and the
 # converter's settings. On a machine without an NVIDIA driver, also that there is no CUDA.
@@ -155,7 +157,9 @@ def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
 
     on_wait: called once if another process holds it. The system releases the lock of a process that dies.
     """
-    path = Path(tempfile.gettempdir()) / f"opscore-{os.getuid()}-{name}.lock"
+    # TMPDIR is no place for it: another process of the machine may have another one.
+    folder = SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
+    path = folder / f"opscore-{os.getuid()}-{name}.lock"
     with path.open("w") as file:
         try:
             if not lock(file.fileno(), wait=False):
@@ -163,7 +167,7 @@ def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
                 with stopwatch.part("wait"):
                     lock(file.fileno())
         except NoLocksError:
-            log.warning("%s has no locks: nothing else must be measured on this machine now (set TMPDIR)", path.parent)
+            log.warning("%s has no locks: nothing else must be measured on this machine now", folder)
         yield
 
 
@@ -213,7 +217,9 @@ def hardware_name(description: dict[str, Any]) -> str:
 
 def trained_on() -> str:
     """This machine by name, with the threads that TensorFlow has if they are fewer than its cores."""
-    limit = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    # TensorFlow ignores anything else.
+    limit = int(threads) if threads.isdecimal() else 0
     return hardware_name(hardware()) + (
         f", {limit} thread{'s' if limit > 1 else ''}" if 0 < limit < machine.cores() else ""
     )

@@ -48,7 +48,7 @@ def split(uri: str) -> Address:
         bare = scheme + (f"{user}@" if user and not is_server else "") + rest
         return Address(bare=bare, user=unquote(user), password=unquote(password))
     if is_server and (match := _USER_ALONE.match(uri)):
-        return Address(bare=match[1] + uri[match.end() :], user=unquote(match[2]), password="")
+        return Address(bare=match[1] + uri[match.end() :], user=unquote(match[2]))
     if not is_server and (match := _IN_QUERY.search(uri)):
         return Address(bare=_IN_QUERY.sub("", uri).rstrip("?&"), password=unquote(match[1]))
     return Address(bare=uri)
@@ -57,11 +57,12 @@ def split(uri: str) -> Address:
 def adopted(uri: str) -> str:
     """The address without its password, which is moved into the environment of this process and its children."""
     address = split(uri)
-    if address.password is None:
-        return uri
     if address.bare.lower().startswith(_HTTP):
-        os.environ[HTTP_USER], os.environ[HTTP_PASSWORD] = address.user or "", address.password
-    else:
+        if address.user is not None:
+            os.environ[HTTP_USER] = address.user
+        if address.password is not None:
+            os.environ[HTTP_PASSWORD] = address.password
+    elif address.password is not None:
         os.environ[DATABASE_PASSWORD] = address.password
     return address.bare
 

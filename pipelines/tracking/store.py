@@ -282,10 +282,15 @@ class Store(RunFiles):
         """Whether the store has a run, which nobody deleted."""
         return live_run(self.client, run_id) is not None
 
-    def failure(self, parent: str, fingerprint: str) -> str | None:
-        """Why the cell with this fingerprint failed in the sweep `parent`; None if it did not."""
-        condition = f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and tags.`{tags.PARENT}` = '{parent}'"
-        condition += " and attributes.status = 'FAILED'"
+    def failure(self, parent: str, *, fingerprint: str, result_key: str) -> str | None:
+        """Why the cell failed in the sweep `parent`; None if it did not, or may end now.
+
+        It may if its training is kept and another result key was asked for: another measurement or score.
+        """
+        condition = f"tags.`{tags.PARENT}` = '{parent}' and attributes.status = 'FAILED'"
+        trained = self.unfinished(fingerprint=fingerprint) is not None
+        condition += f" and tags.`{tags.RESULT_KEY}` = '{result_key}'" if trained else ""
+        condition += f" and tags.`{tags.FINGERPRINT}` = '{fingerprint}'"
         run = next(self._found(condition, order_by=NEWEST_FIRST, page=1), None)
         return run.data.tags.get(tags.FAILURE, "no reason is recorded") if run else None
 
@@ -293,8 +298,8 @@ class Store(RunFiles):
         """When a run began, in milliseconds since 1970."""
         return int(self.client.get_run(run_id).info.start_time)
 
-    def close(self, pid: int, reason: str, log_path: Path | None) -> list[str]:
-        """Mark the open runs of a dead process of this machine as FAILED; gives their ids.
+    def close(self, pid: int, reason: str, log_path: Path | None) -> dict[str, str]:
+        """Mark the open runs of a dead process of this machine as FAILED; gives their names by id.
 
         log_path: the process's output, which becomes an artifact of each run.
         """
@@ -303,7 +308,7 @@ class Store(RunFiles):
             if log_path is not None:
                 self.client.log_artifact(run.info.run_id, str(log_path))
             self._end(run, "FAILED", reason)
-        return [run.info.run_id for run in runs]
+        return {run.info.run_id: run.info.run_name for run in runs}
 
     def close_dead(self) -> int:
         """Mark the open runs of dead processes as KILLED and delete their claims; gives the number of runs."""

@@ -122,6 +122,15 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "dataset.path must name an existing folder, got /no/photos",
         ),
         ("-m technique=glob(nothing*)", "technique must match at least one choice"),
+        ("tracking.experiment=null", "tracking.experiment must be a name, got None: set for example"),
+        (
+            "-m hydra.sweeper.max_batch_size=0",
+            "max_batch_size must be a whole number of at least 1, got 0",
+        ),
+        (
+            "-m hydra/launcher=joblib hydra.launcher.n_jobs=0",
+            "n_jobs must be a number of cells at a time",
+        ),
         ("technique._target_=nowhere.Own", "technique._target_ must be a class that can be imported"),
         ("dataset=folder dataset.path=/no/(1)", "dataset.name must be a name of letters"),
         ("dataset=folder dataset.path=/no/photos", "dataset.path must name an existing folder, got /no/photos"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from pipelines.commands.sync import with_receipts
 from pipelines.system.errors import StoreError
 from pipelines.tracking.cell_run import CellRun, RunReceipt
 from pipelines.tracking.store import Store
@@ -111,3 +112,9 @@ def test_run_that_the_store_does_not_end_is_sent_later(tmp_path: Path, monkeypat
     ended("KILLED")
     receipt = RunReceipt.load(RunReceipt.path(tmp_path / "cell"))
     assert receipt.run_id == run.run_id and not receipt.recorded
+
+
+def test_the_working_folder_may_be_that_of_a_cell(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = (place.folder / "out/small_cnn-digits-quantize_dynamic").resolve()
+    monkeypatch.chdir(folder)
+    assert list(with_receipts([Path()])) == [folder]

@@ -31,5 +31,5 @@ def test_interrupt_ends_a_cell_that_does_not_react(monkeypatch: pytest.MonkeyPat
         assert child.stdout is not None and child.stdout.readline()
         # As a failure of the cell, it would start the sweep's next one.
         with pytest.raises(KeyboardInterrupt):
-            cell_process._wait(child, SimpleNamespace(left_s=None))  # type: ignore[arg-type]
+            cell_process._wait(child, SimpleNamespace(left_s=None, needed=False))  # type: ignore[arg-type]
         assert child.wait() == -signal.SIGKILL

@@ -24,6 +24,11 @@ TWO_AT_ONCE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A store in which a grid with all that can become of a cell was run."""
     place = Place(tmp_path_factory.mktemp("store"))
+    # Of an earlier sweep in the same folder.
+    (place.folder / "out/report").mkdir(parents=True)
+    (place.folder / "out/report/report.html").touch()
+    for name in ("pareto.json", "report/other.png"):
+        (place.folder / "out" / name).touch()
     done = place.run("-m", "technique=quantize_dynamic,quantize_float16,transfer", "training.learning_rate=1e-3,1e38")
     place.done = done  # type: ignore[attr-defined]
     return place
@@ -65,6 +70,7 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert parent.data.params["technique"] == "quantize_dynamic,quantize_float16,transfer"
     files = {path.name for path in place.files(parent).rglob("*")}
     assert {"sweep.yaml", "summary.txt", "cells.json", "report.html"} <= files
+    assert not {"pareto.json", "other.png"} & files
     table = columns(place, parent.info.run_id)
     assert sorted(table["status"]) == ["done", "done", "failed", "failed", "skipped", "skipped"]
     done = [run_id for run_id, status in zip(table["run_id"], table["status"], strict=True) if status == "done"]
@@ -279,15 +285,15 @@ def test_after_sweep_and_cell_are_killed_the_claim_is_taken_over(tmp_path: Path)
     assert not place.client.search_prompts()
 
 
-def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", [(), TWO_AT_ONCE])
+def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path, launcher: tuple[str, ...]) -> None:
+    """joblib kills its workers, and the cells with them."""
     place = Place(tmp_path)
-    sweep = place.start("-m", "technique=baseline", "training.epochs=4000,4001", "training.patience=4000")
+    sweep = place.start("-m", "technique=baseline", "training.epochs=4000,4001", "training.patience=4000", *launcher)
     until(lambda: place.cells("metrics.`train/loss` > 0"))
     sweep.send_signal(signal.SIGINT)
     assert sweep.wait(timeout=60) == 130
-    (cell,) = place.cells()
-    (parent,) = place.sweeps()
-    assert cell.info.status == parent.info.status == "KILLED"
+    assert {run.info.status for run in [*place.cells(), *place.sweeps()]} == {"KILLED"}
     assert not place.client.search_prompts()
 
 

@@ -1,5 +1,7 @@
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pytest
 
 from pipelines.results.record import Record
@@ -28,3 +30,16 @@ def test_a_record_survives_json(other: Part | None) -> None:
 def test_another_format_is_refused(text: str) -> None:
     with pytest.raises((TypeError, ValueError)):
         Whole.parse(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures(Record):
+    values: dict[str, Any]
+
+
+def test_numbers_of_numpy_are_plain_ones() -> None:
+    """A technique of one's own computes with it."""
+    found = Figures(values={"one": np.float32(0.5), "many": np.arange(3)})
+    assert Figures.parse(found.text()).values == {"one": 0.5, "many": [0, 1, 2]}
+    with pytest.raises(TypeError, match=r"what is recorded must be numbers, .* got object"):
+        Figures(values={"one": object()}).text()

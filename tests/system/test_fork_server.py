@@ -19,13 +19,14 @@ from tests.places import ROOT, until
 SHOW = """
 import json, os, sys, threading, time
 import numpy as np
+import pipelines
 tasks = len(os.listdir("/proc/self/task"))
 heavy = [name for name in ("tensorflow", "mlflow") if name in sys.modules]
 own = sorted(name for name in sys.modules if name.startswith("pipelines.") and name.count(".") == 1)
 print(json.dumps({
     "arguments": sys.argv[1:], "cwd": os.getcwd(), "path": sys.path[:2], "seen": dict(os.environ), "heavy": heavy,
     "own": own, "leads": os.getsid(0) == os.getpid(), "main": __name__, "threads": threading.active_count(),
-    "random": float(np.random.rand()), "stdin": sys.stdin.read(),
+    "pipelines": pipelines.__file__, "random": float(np.random.rand()), "stdin": sys.stdin.read(),
 }))
 print("to stderr", file=sys.stderr)
 sys.stdout.flush()
@@ -62,12 +63,16 @@ def printed(out: Path) -> dict[str, Any]:
 def test_process_is_the_requested_one(folder: Path, safe: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not safe:
         monkeypatch.setattr(fork_server, "_servers", {True: None})
-    started, out = run(folder, "7", OPSCORE_TEST="here")
+    # A project of one's own with a package of that name.
+    (folder / "pipelines").mkdir()
+    (folder / "pipelines/__init__.py").touch()
+    started, out = run(folder, "7", OPSCORE_TEST="here", PYTHONPATH="")
     assert started.wait(60) == 7 == started.wait(60)
     shown = printed(out)
     assert "to stderr" in out.read_text()
     assert shown["arguments"] == ["7"] and shown["main"] == "__main__" and shown["leads"]
-    assert shown["path"] == [str(folder), str(ROOT)] and shown["cwd"] == str(folder) and shown["stdin"] == ""
+    assert shown["path"][0] == str(ROOT) and shown["pipelines"] == str(ROOT / "pipelines/__init__.py")
+    assert shown["cwd"] == str(folder) and shown["stdin"] == ""
     assert shown["seen"]["OPSCORE_TEST"] == "here" and "HOME" not in shown["seen"]
     assert shown["threads"] == 1
     # opscore's own code is that of the moment, and not the server's.

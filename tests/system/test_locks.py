@@ -2,6 +2,9 @@
 
 import errno
 import fcntl
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from pipelines.datasets.locked_files import Lock
 from pipelines.execution import folders
 from pipelines.system import runtime
 from pipelines.system.locks import NoLocksError, lock
+from tests.places import ROOT
 
 
 def test_one_holds_a_lock_alone_and_several_share_it(tmp_path: Path) -> None:
@@ -45,6 +49,18 @@ def test_other_errors_of_a_lock_are_raised(tmp_path: Path, monkeypatch: pytest.M
         lock(file.fileno(), wait=False)
 
 
+def test_only_one_measures_whatever_the_temporary_folder(tmp_path: Path) -> None:
+    program = "from pipelines.system.runtime import machine_lock\n"
+    program += "with machine_lock('test', on_wait=lambda: print('waits')): pass"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    with runtime.machine_lock("test", on_wait=pytest.fail):
+        other = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
+        assert other.stdout is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(2)
+    assert other.communicate(timeout=20)[0] == "waits\n"
+
+
 def test_measuring_goes_on_where_there_are_no_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -52,6 +68,6 @@ def test_measuring_goes_on_where_there_are_no_locks(
         raise NoLocksError(37, "the file system has no locks")
 
     monkeypatch.setattr(runtime, "lock", refuse)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(runtime, "SHARED", tmp_path)
     with runtime.machine_lock("measuring", on_wait=pytest.fail):
         assert f"{tmp_path} has no locks: nothing else must be measured" in caplog.text

@@ -124,3 +124,22 @@ def test_export_tells_which_cells_it_lacks(
     monkeypatch.setattr(sys, "argv", ["opscore", *words[:-1], str(page)])
     cli.main()
     assert "| `quantize_int8` |" in page.read_text() and "float16" not in page.read_text()
+
+
+def test_failed_measurement_of_a_trained_cell_is_not_final(copy: Copy, tmp_path: Path) -> None:
+    """Another measurement of a trained cell may well end."""
+    tags = {
+        "opscore.fingerprint": "f",
+        "opscore.identity": "thorough",
+        "mlflow.parentRunId": "p",
+        "failure": "too long",
+    }
+    failed = copy.client.create_run(copy.experiment.experiment_id, tags=tags).info.run_id
+    copy.client.set_terminated(failed, "FAILED")
+    store = Store.existing(copy.uri, "mine")
+    assert store.failure("p", fingerprint="f", result_key="quick") == "too long"
+    (tmp_path / "build.json").write_text('{"fingerprint": "f"}')
+    copy.client.set_tag(failed, "opscore.folder", str(tmp_path))
+    assert store.failure("p", fingerprint="f", result_key="quick") is None
+    assert store.failure("p", fingerprint="f", result_key="thorough") == "too long"
+    assert store.failure("other", fingerprint="f", result_key="thorough") is None

@@ -24,7 +24,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://h:5000/x@y", "http://h:5000/x@y", (None, None, None)),
         ("http://me:s%2Fecret@h:5000", "http://h:5000", ("me", "s/ecret", None)),
         ("https://me:a@b@h", "https://h", ("me", "a@b", None)),
-        ("http://token@h", "http://h", ("token", "", None)),
+        ("http://token@h", "http://h", ("token", None, None)),
         ("postgresql://me@h/d", "postgresql://me@h/d", (None, None, None)),
         ("postgresql://me:p%40q@h/d?a=b", "postgresql://me@h/d?a=b", (None, None, "p@q")),
         ("postgresql+psycopg://me:p@ss@h/d", "postgresql+psycopg://me@h/d", (None, None, "p@ss")),
@@ -40,6 +40,12 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_password_goes_into_the_environment(uri: str, bare: str, expected: tuple[str | None, ...]) -> None:
     assert credentials.adopted(uri) == bare
     assert tuple(os.environ.get(name) for name in NAMES) == expected
+
+
+def test_user_alone_leaves_the_password_of_the_environment() -> None:
+    os.environ[credentials.HTTP_PASSWORD] = "secret"
+    assert credentials.adopted("http://me@h:5000") == "http://h:5000"
+    assert (os.environ[credentials.HTTP_USER], os.environ[credentials.HTTP_PASSWORD]) == ("me", "secret")
 
 
 def test_environment_keeps_address_without_password() -> None:

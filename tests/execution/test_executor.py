@@ -1,0 +1,57 @@
+"""What an executor does where the store or a file changes meanwhile."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipelines.cells.plan import Plan
+from pipelines.execution import executor, sweep_cell
+from pipelines.execution.executor import Executor
+from pipelines.execution.preflight import digest_of
+from pipelines.system.errors import StoreError
+from tests.cells.test_config import composed
+
+
+def test_recording_is_tried_for_as_long_as_the_patience(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A server answers that it is well while its database starts."""
+    monkeypatch.setattr(executor, "POLL_S", 0.01)
+    monkeypatch.setattr(executor, "check_reachable", lambda *_, **__: None)
+    monkeypatch.setattr("pipelines.execution.figures.draw", lambda *_: None)
+    refusals = [StoreError("503")] * 3
+
+    class Run:
+        def record(self, *_: object) -> None:
+            if refusals:
+                raise refusals.pop()
+
+    def record(patience_s: float) -> None:
+        it: Any = Executor(store=Mock(), request=Mock(patience_s=patience_s), folder=tmp_path)
+        it._record(Run(), Mock(files=Mock(folder=tmp_path)), None)
+
+    record(600)
+    assert not refusals
+    for patience_s in (0.0, 0.05):
+        refusals = [StoreError("503")] * 1000
+        with pytest.raises(StoreError, match="503"):
+            record(patience_s)
+
+
+def test_weights_that_changed_since_the_start_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = composed("technique=baseline")
+    stale = replace(Plan.of(cell, digest_of), fingerprint="of the former file")
+    it: Any = Executor(store=Mock(), request=Mock(), folder=tmp_path)
+    monkeypatch.setattr(Executor, "_opened", lambda *_: nullcontext(Mock()))
+    monkeypatch.setattr(Executor, "_found", lambda *_, **__: None)
+    with pytest.raises(RuntimeError, match="a file of weights that small_cnn-digits-baseline starts from changed"):
+        it._run(stale, {}, None)
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(None, None), (0.5, 1), (2.0, 2), (4, 4)])
+def test_ray_gives_a_cell_whole_threads(cpus: float | None, threads: int | None) -> None:
+    launcher = OmegaConf.create({"ray": {"remote": {"num_cpus": cpus}}})
+    assert sweep_cell._share_of_cores(launcher) == threads
