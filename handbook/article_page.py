@@ -23,13 +23,16 @@ from pipelines.results.recorded import BASELINE
 from pipelines.results.tables import fill_marks, markdown
 from pipelines.results.words import number_of
 
-ROWS = ("docs/article.csv", "docs/article-2.csv")
-PAGES = ("docs/article.md", "docs/article-tables.md")
+# The newest session first.
+ROWS = ("docs/article-2.csv", "docs/article.csv")
+PAGES = ("README.md", "docs/article.md", "docs/article-tables.md")
+# The network of README's table.
+SHOWN = "efficientnet_lite0"
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 LARGE = ("resnet50", "resnet101", "vgg16", "vgg19")
 TECHNIQUES = (
-    BASELINE, "transfer", "quantize_dynamic", "quantize_int8", "quantize_mixed", "cluster", "qat", "cqat",
-    "prune_quantize_int8", "prune_cluster", "pcqat",
+    BASELINE, "transfer", "quantize_dynamic", "quantize_float16", "quantize_int8", "quantize_mixed", "cluster", "qat",
+    "cqat", "prune_quantize_int8", "prune_cluster", "pcqat",
 )  # fmt: skip
 LAYER_TRANSFER = "layer_transfer"
 # Points of accuracy below the most accurate cell.
@@ -100,6 +103,7 @@ def written(page: str, rows: Sequence[Row]) -> str:
         "large": lambda of_dataset: effects(of_dataset, [one for one in models(of_dataset) if one in LARGE]),
         "small": lambda of_dataset: effects(of_dataset, [one for one in models(of_dataset) if one not in LARGE]),
         "claims": claims,
+        "one network": one_network,
         "layer transfer": layer_transfer,
         "published": published,
     }
@@ -172,11 +176,20 @@ def effects(rows: Sequence[Row], networks: Sequence[str]) -> str:
     return markdown(lines)
 
 
+def one_network(rows: Sequence[Row]) -> str:
+    """The techniques of SHOWN, with the verdict on each figure; better is not said."""
+    cells = {row.technique: row for row in rows if row.model == SHOWN and row.technique in TECHNIQUES}
+    lines = [["technique", "accuracy", "test time", "compressed size", "training"]]
+    for technique in (one for one in TECHNIQUES if one in cells):
+        row = cells[technique]
+        lines.append([f"`{technique}`", *(_figures(row) if technique == BASELINE else _judged(row))])
+    return markdown(lines)
+
+
 def claims(rows: Sequence[Row]) -> str:
     """The article's claims, and which of them hold."""
-    named = [row for row in rows if row.technique in TECHNIQUES]
     return "\n".join(
-        textwrap.fill(f"- {sentence}", COLUMNS, subsequent_indent="  ") for sentence in article.claims(named)
+        textwrap.fill(f"- {sentence}", COLUMNS, subsequent_indent="  ") for sentence in article.claims(rows)
     )
 
 
@@ -218,26 +231,39 @@ def published(rows: Sequence[Row]) -> str:
     return markdown(lines)
 
 
+def _figures(row: Row) -> list[str]:
+    return [
+        _percent(row.number("accuracy")),
+        milliseconds(row.number("test_ms")),
+        _megabytes(row.number("compressed_bytes")),
+        seconds(row.number("train_s")),
+    ]
+
+
+def _judged(row: Row) -> list[str]:
+    texts = {
+        "accuracy": _percent(row.number("accuracy")),
+        "test_time": f"x {row.number('time_ratio'):.2f}",
+        "size": f"x {row.number('size_ratio'):.2f}",
+    }
+    judged = [text if (mark := row.marks[name]) == "better" else f"{text}, {mark}" for name, text in texts.items()]
+    return [*judged, "the same" if row.number("train_ratio") == 1 else f"x {row.number('train_ratio'):.2f}"]
+
+
 def _effect(row: Row | None) -> str:
     if row is None:
         return NONE
     if row.technique == BASELINE:
         half = (row.number("accuracy_high") - row.number("accuracy_low")) / 2
-        return ", ".join(
-            [
-                f"{_percent(row.number('accuracy'))} ± {100 * half:.1f}",
-                milliseconds(row.number("test_ms")),
-                _megabytes(row.number("compressed_bytes")),
-            ]
-        )
+        accuracy, *others = _figures(row)
+        return ", ".join([f"{accuracy} ± {100 * half:.1f}", *others])
     return f"{_points(row)}, x {row.number('time_ratio'):.2f}, x {row.number('size_ratio'):.2f}"
 
 
 def _over_networks(there: Sequence[Row]) -> list[str]:
-    """The training time, and in how many networks two dimensions or more are better."""
+    """The ratio of the training time, and in how many networks two dimensions or more are better."""
     if there[0].technique == BASELINE:
-        times = [row.number("train_s") for row in timed_together(there)]
-        return [f"{seconds(min(times))} to {seconds(max(times))}", NONE]
+        return [NONE, NONE]
     ratios = [ratio for row in there if not math.isnan(ratio := row.number("train_ratio"))]
     useful = sum((row.improved or 0) >= 2 for row in there)
     return [f"x {statistics.median(ratios):.2f}" if ratios else NONE, f"{useful} of {len(there)}"]

@@ -75,6 +75,12 @@ for name, layers in odd.items():
     converter.experimental_lower_to_saved_model = False
     with open(f"{folder}/{name}.tflite", "wb") as file:
         file.write(converter.convert())
+# With an operator that LiteRT lacks.
+layers = [keras.layers.Input((8, 8, 3), batch_size=1), keras.layers.Lambda(tf.math.atan), keras.layers.Flatten()]
+converter = tf.lite.TFLiteConverter.from_keras_model(keras.Sequential([*layers, keras.layers.Dense(10)]))
+converter.allow_custom_ops = True
+with open(f"{folder}/custom.tflite", "wb") as file:
+    file.write(converter.convert())
 """
 
 

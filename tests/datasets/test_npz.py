@@ -1,6 +1,7 @@
 """Usual forms of archives: accepted, or refused with advice that works when pasted."""
 
 import re
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from pipelines.datasets.roles import assigned, role
 from tests.places import Place
 
 DIGEST = "6ef9131d75dd2649"
+loaded = cache(load_digits)
 NAMES = np.array([f"digit {number}" for number in range(10)])
 
 
 def digits() -> dict[str, np.ndarray]:
     """600 real digits for training, 200 for testing: uint8 RGB of 8x8 pixels, with an edge that no axis shares."""
-    source = load_digits()
+    source = loaded()
     grey = np.rint(source.images[:800] * 255 / 16).astype(np.uint8)[:, :, :7]
     rgb, labels = np.repeat(grey[..., None], 3, axis=-1), source.target[:800]
     return {

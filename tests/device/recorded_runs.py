@@ -17,6 +17,18 @@ FAST = Settings(
     profile="quick", loads=1, starts=1, min_duration_s=0.0, min_calls=5, limit_s=60.0, threads=(1,), batches=(4,)
 )
 
+# The command, with a profile that takes seconds.
+FAST_COMMAND = """
+import sys
+from dataclasses import replace
+from pipelines.commands import cli
+from pipelines.device.settings import PROFILES
+
+PROFILES["quick"] = replace(PROFILES["quick"], min_duration_s=0, min_calls=5, starts=1, windows=2)
+del sys.argv[0]
+cli.main("measure")
+"""
+
 
 class RecordedRuns:
     """A store with runs of cells that nobody trained."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.device.recorded_runs import RecordedRuns, sessions
+from tests.device.recorded_runs import FAST_COMMAND, RecordedRuns, sessions
 from tests.places import ROOT
 
 pytest.importorskip("openvino")
@@ -50,36 +50,6 @@ class Lenient(LiteRT):
 
 
 RUNTIMES = (Doctored(), Lenient(), Refusing())
-"""
-
-# The command, with a profile that takes seconds.
-FAST_COMMAND = """
-import sys
-from dataclasses import replace
-from pipelines.commands import cli
-from pipelines.device.settings import PROFILES
-
-PROFILES["quick"] = replace(PROFILES["quick"], min_duration_s=0, min_calls=5, starts=1, windows=2)
-del sys.argv[0]
-cli.main("measure")
-"""
-
-# With an operator that LiteRT lacks.
-MAKE_CUSTOM = """
-import sys
-import tensorflow as tf, tf_keras
-
-network = tf_keras.Sequential(
-    [
-        tf_keras.layers.Input((8, 8, 3), batch_size=1),
-        tf_keras.layers.Lambda(tf.math.atan),
-        tf_keras.layers.Flatten(),
-        tf_keras.layers.Dense(10),
-    ]
-)
-converter = tf.lite.TFLiteConverter.from_keras_model(network)
-converter.allow_custom_ops = True
-open(sys.argv[1], "wb").write(converter.convert())
 """
 
 
@@ -153,8 +123,7 @@ def test_answers_are_compared_with_litert_that_is_not_timed(made, tmp_path):
 @pytest.mark.slow
 def test_model_that_litert_lacks_an_operator_for(made, tmp_path):
     shutil.copy(made / "float32.tflite", tmp_path)
-    path = tmp_path / "custom.tflite"
-    subprocess.run([sys.executable, "-c", MAKE_CUSTOM, str(path)], check=True, capture_output=True)
+    path = made / "custom.tflite"
     ended = measured(tmp_path, [tmp_path / "float32.tflite", path], "litert,lenient")
     assert ended.returncode == 0, ended.stderr
     assert "custom is left out: " in " ".join(ended.stdout.split())

@@ -16,7 +16,7 @@ from pipelines.device import recording, session
 from pipelines.system import machine
 from pipelines.system.errors import StoreError
 from pipelines.tracking.measured import OnTarget, record
-from tests.device.recorded_runs import RecordedRuns, sessions
+from tests.device.recorded_runs import FAST_COMMAND, RecordedRuns, sessions
 from tests.places import ROOT
 from tests.servers import free_port, open_folder, serving
 
@@ -212,7 +212,8 @@ def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
     run = {"cwd": made, "capture_output": True, "text": True}
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     assert subprocess.run([python, "-c", there], env=clean, check=True, **run).stdout.strip() == "[]"
-    measure = [python, "-m", "pipelines.measure", "profile=quick", "threads=1", "batches=none", f"out={tmp_path}/out"]
+    given = ["profile=quick", "threads=1", "batches=none", f"out={tmp_path}/out"]
+    measure = [python, "-c", FAST_COMMAND, "measure", *given]
     done = subprocess.run([*measure, "float32.tflite", "int8.tflite"], env=clean, check=False, **run)
     assert done.returncode == 0, done.stderr
     with open_folder() as folder, serving(folder, free_port()) as server:
@@ -233,5 +234,5 @@ def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
         done = subprocess.run(pull, env=clean, check=False, **run)
         assert done.returncode == 1 and "opscore: alias must be one of those of opscore-none" in done.stderr
         server.stop()
-        done = subprocess.run([*measure, *words], env=clean, check=False, **run)
+        done = subprocess.run([python, "-m", "pipelines.measure", *given, *words], env=clean, check=False, **run)
         assert done.returncode == 2 and "does not answer" in done.stderr

@@ -38,7 +38,7 @@ def ray_node(*arguments: str, ready: str, log_path: Path) -> Iterator[None]:
 
 def check(place: Place) -> None:
     cells = place.cells()
-    assert {run.data.tags["technique"] for run in cells} == {"baseline", "quantize_dynamic", "quantize_int8"}
+    assert {run.data.tags["technique"] for run in cells} == {"baseline", "quantize_dynamic", "quantize_float16"}
     assert len(cells) == 3 and {run.info.status for run in cells} == {"FINISHED"}
     (parent,) = place.sweeps()
     assert parent.info.status == "FINISHED"
@@ -55,7 +55,7 @@ def test_a_ray_cluster_of_two_nodes(tmp_path: Path) -> None:
         for name, arguments in (("head", head), ("second", (f"--address=127.0.0.1:{port}",))):
             cluster.enter_context(ray_node(*arguments, ready="Ray runtime started", log_path=tmp_path / name))
         address = f"hydra.launcher.ray.init.address='127.0.0.1:{port}'"
-        done = place.run("-m", "technique=quantize_dynamic,quantize_int8", "hydra/launcher=ray_cluster", address)
+        done = place.run("-m", "technique=quantize_dynamic,quantize_float16", "hydra/launcher=ray_cluster", address)
     assert done.returncode == 0, done.stdout + done.stderr
     check(place)
 
@@ -63,7 +63,7 @@ def test_a_ray_cluster_of_two_nodes(tmp_path: Path) -> None:
 def test_submitit_on_this_machine(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     place = Place(tmp_path)
-    done = place.run("-m", "technique=quantize_dynamic,quantize_int8", "hydra/launcher=submitit_local", INLINE)
+    done = place.run("-m", "technique=quantize_dynamic,quantize_float16", "hydra/launcher=submitit_local", INLINE)
     assert done.returncode == 0, done.stdout + done.stderr
     check(place)
 
@@ -72,7 +72,7 @@ def test_search_gives_pareto_set_and_resumes(tmp_path: Path) -> None:
     place = Place(tmp_path)
     search = (
         *("-m", INLINE, "hydra/sweeper=pareto", "hydra.sweeper.n_trials=4", "hydra.sweeper.batch_size=2"),
-        *("hydra.sweeper.objectives={time/test_ms_p50: null}", "technique=cluster", "technique.clusters=choice(4,16)"),
+        *("hydra.sweeper.objectives={time/test_ms_p50: null}", "technique=prune", "technique.sparsity=choice(0.5,0.7)"),
         # Every other form of a range, each with one value.
         *("technique.learning_rate=tag(log, interval(1e-3,1e-3))", "technique.epochs=int(interval(1,1))"),
         "training.warmup_fraction=interval(0.1,0.1)",

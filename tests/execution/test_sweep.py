@@ -18,6 +18,8 @@ pytestmark = pytest.mark.slow
 # Long enough to be killed in the middle, short enough to be waited for.
 LONG = ("training.epochs=40", "training.patience=40")
 TWO_AT_ONCE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+# Prints what a cell's process may use. Without CUDA: it is what the processes are told.
+TELLING = "dataset._target_=tests.own_datasets.Telling"
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +194,8 @@ def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> Non
     place = Place(tmp_path)
     techniques = "quantize_dynamic,quantize_float16,baseline"
     # Long enough for another cell to come while it trains.
-    done = place.run("-m", f"technique={techniques}", *TWO_AT_ONCE, *LONG)
+    granted = (TELLING, "sweep.threads=1")
+    done = place.run("-m", f"technique={techniques}", *TWO_AT_ONCE, *LONG, *granted, CUDA_VISIBLE_DEVICES="3,5")
     assert done.returncode == 0, done.stdout + done.stderr
     cells = place.cells()
     assert len(cells) == 3 and {run.info.status for run in cells} == {"FINISHED"}
@@ -202,6 +205,7 @@ def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> Non
     assert len(logs) == 3
     assert any("waiting, another process works on it" in text for text in logs)
     assert not any("database is locked" in text for text in logs)
+    assert told(place) == [(["3"], ["1"]), (["5"], ["1"]), (["3"], ["1"])], "cells take the cards in turn"
     assert not place.client.search_prompts()
 
 
@@ -220,21 +224,10 @@ def test_a_cell_that_is_killed_does_not_touch_the_others(tmp_path: Path) -> None
     assert not place.all("attributes.status = 'RUNNING'")
 
 
-def test_a_cell_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    done = place.run("-m", "technique=baseline", "training.epochs=4000", "training.patience=4000", "sweep.timeout_s=6")
-    assert done.returncode == 1
-    assert "was stopped after sweep.timeout_s=6 seconds" in done.stdout
-    assert not place.all("attributes.status = 'RUNNING'")
-    # What another test has ended may not be gone yet, and has no words then.
-    words = [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or []]
-    assert words and not any(str(tmp_path) in word for word in words)
-
-
 def test_a_teacher_is_stopped_with_the_cell_that_takes_too_long(tmp_path: Path) -> None:
     place = Place(tmp_path)
     teacher = ("model@technique.source.model=small_cnn", "technique.source.model.width=8")
-    endless = ("training.epochs=4000", "training.patience=4000", "sweep.timeout_s=25")
+    endless = ("training.epochs=4000", "training.patience=4000", "sweep.timeout_s=25", "sweep.threads=1")
     done = place.run("-m", "technique=distill", *teacher, *endless)
     assert done.returncode == 1
     assert "needed first, did not finish: its process was stopped after sweep.timeout_s=25 seconds" in done.stdout
@@ -242,6 +235,7 @@ def test_a_teacher_is_stopped_with_the_cell_that_takes_too_long(tmp_path: Path) 
     assert {run.info.run_name for run in runs} == {"small_cnn-digits-baseline", "small_cnn-digits-distill"}
     for run in runs:
         assert run.info.status == "FAILED" and "stopped after sweep.timeout_s=25 seconds" in run.data.tags["failure"]
+    # What another test has ended may not be gone yet, and has no words then.
     words = [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or []]
     assert words and not any(str(tmp_path) in word for word in words)
 
@@ -297,15 +291,15 @@ def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path, lau
     assert not place.client.search_prompts()
 
 
-@pytest.mark.parametrize(("launcher", "expected"), [(TWO_AT_ONCE, ["3", "5"]), ((), ["3,5", "3,5"])])
-def test_parallel_cells_take_the_granted_cards_in_turn(
-    tmp_path: Path, launcher: tuple[str, ...], expected: list[str]
-) -> None:
-    """Without CUDA: it is what the cells' processes are told. One cell at a time may use all."""
+def told(place: Place) -> list[tuple[list[str], list[str]]]:
+    """The cards and the threads of each cell's process, by its number."""
+    logs = [path.read_text() for path in sorted(place.folder.glob("out/*/cell.log"))]
+    return [(re.findall(r"cards: (\S+)", text), re.findall(r"threads: (\S+)", text)) for text in logs]
+
+
+def test_one_cell_at_a_time_may_use_all_granted_cards(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    own = ("technique=baseline", "technique._target_=tests.own_techniques.Card", "seed=0,1")
-    done = place.run("-m", *own, *launcher, "training.epochs=1", "sweep.threads=1", CUDA_VISIBLE_DEVICES="3,5")
-    assert done.returncode == 0, done.stdout + done.stderr
-    logs = [path.read_text() for path in sorted(tmp_path.glob("out/**/cell.log"))]
-    assert [re.findall(r"cards: (\S+)", text) for text in logs] == [[one] for one in expected]
-    assert [re.findall(r"threads: (\S+)", text) for text in logs] == [["1"]] * 2
+    own = (TELLING, "technique._target_=tests.own_faults.Training", "technique=baseline", "seed=0,1")
+    done = place.run("-m", *own, CUDA_VISIBLE_DEVICES="3,5")
+    assert done.returncode == 1
+    assert told(place) == [(["3,5"], ["None"])] * 2

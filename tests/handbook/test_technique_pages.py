@@ -5,11 +5,14 @@ import pytest
 from handbook.technique_pages import technique_pages
 from pipelines.cells.compose import CONF
 
-PAGES = technique_pages(CONF)
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    return technique_pages(CONF)
 
 
-def test_every_technique_has_a_page_and_chains_come_last() -> None:
-    names = [*PAGES]
+def test_every_technique_has_a_page_and_chains_come_last(pages: dict[str, str]) -> None:
+    names = [*pages]
     assert sorted(names) == sorted(path.stem for path in (CONF / "technique").glob("*.yaml"))
     assert names[0] == "baseline" and names.index("transfer") < names.index("cluster_quantize_int8")
 
@@ -47,10 +50,10 @@ def test_every_technique_has_a_page_and_chains_come_last() -> None:
         ),
     ],
 )
-def test_page_has_description_settings_and_effect(name: str, parts: list[str]) -> None:
+def test_page_has_description_settings_and_effect(name: str, parts: list[str], pages: dict[str, str]) -> None:
     for part in parts:
-        assert part in PAGES[name]
+        assert part in pages[name]
 
 
-def test_baseline_has_no_settings() -> None:
-    assert "## Settings" not in PAGES["baseline"]
+def test_baseline_has_no_settings(pages: dict[str, str]) -> None:
+    assert "## Settings" not in pages["baseline"]

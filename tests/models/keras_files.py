@@ -86,11 +86,6 @@ def with_even_answers(model: Any, batch: np.ndarray) -> Any:
     return model
 
 
-def loaded(path: Path, generation: int) -> Any:
-    """The model of a file as its own Keras reads it."""
-    return library(generation).saving.load_model(path, compile=False, safe_mode=False)
-
-
 def saved(model: Any, path: Path) -> Path:
     """The file of a model."""
     model.save(path)

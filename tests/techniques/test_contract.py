@@ -23,10 +23,16 @@ from tests.results.test_summary import RESULT
 
 pytestmark = pytest.mark.slow
 
-TECHNIQUES: dict[str, Technique] = choices(CONF, "technique")
+WORDS = sorted(path.stem for path in (CONF / "technique").glob("*.yaml"))
 EPOCHS = 2
 
 Run = Callable[[Technique], tuple[Candidate, Path]]
+
+
+@pytest.fixture(scope="module")
+def techniques() -> dict[str, Technique]:
+    """By their words on the command line."""
+    return choices(CONF, "technique")
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +80,9 @@ def promises(technique: Technique) -> bool:
     return technique.EFFECT is not None
 
 
-@pytest.mark.parametrize("word", TECHNIQUES)
-def test_verify_accepts_own_file_and_no_other(word: str, ran: Run) -> None:
-    technique = TECHNIQUES[word]
+@pytest.mark.parametrize("word", WORDS)
+def test_verify_accepts_own_file_and_no_other(word: str, ran: Run, techniques: dict[str, Technique]) -> None:
+    technique = techniques[word]
     candidate, exported_model = ran(technique)
     technique.verify(candidate, exported_model)
     if not promises(technique):
@@ -90,9 +96,9 @@ def test_verify_accepts_own_file_and_no_other(word: str, ran: Run) -> None:
             technique.verify(candidate, without)
 
 
-@pytest.mark.parametrize("word", TECHNIQUES)
-def test_name_and_summary(word: str) -> None:
-    technique = TECHNIQUES[word]
+@pytest.mark.parametrize("word", WORDS)
+def test_name_and_summary(word: str, techniques: dict[str, Technique]) -> None:
+    technique = techniques[word]
     assert technique.name == word, "the yaml's stem is the word on the command line"
     assert technique.summary.endswith((".", "`"))
 

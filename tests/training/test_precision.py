@@ -14,7 +14,6 @@ from pipelines.models.base import Model
 from pipelines.models.efficientnet import EfficientNet
 from pipelines.models.efficientnet_lite import EfficientNetLite
 from pipelines.models.mobilenet import MobileNetV2
-from pipelines.models.resnet import ResNet
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
 from pipelines.system import machine, runtime
@@ -28,7 +27,6 @@ FLAGS = "flags : fpu avx2 avx512f {} avx512_vnni\n"
 MODELS: tuple[Model, ...] = (
     SmallCNN(**SHARED, width=8),
     VGG(**SHARED, depth=16),
-    ResNet(**SHARED, depth=50),
     MobileNetV2(**SHARED),
     EfficientNet(**SHARED, variant=0),
     EfficientNetLite(variant=0, **SHARED),
@@ -85,7 +83,7 @@ def test_a_driver_alone_is_no_gpu(tmp_path: Path) -> None:
 
 def test_gpu_memory_grows_unless_the_user_says_otherwise() -> None:
     code = (
-        "import os; from pipelines.system import runtime; runtime.prepare(onednn=True, deterministic=False); "
+        "import os; from pipelines.system import runtime; runtime.configure(onednn=True, deterministic=False); "
         "print(os.environ['TF_FORCE_GPU_ALLOW_GROWTH'])"
     )
     for given, expected in (({}, "true"), ({"TF_FORCE_GPU_ALLOW_GROWTH": "false"}, "false")):
