@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from pipelines.results.cell_result import BaselineComparison, CellResult, Complexity, Measurement, Timing
 from pipelines.results.metrics import flatten, metrics_of
-from pipelines.results.records import BaselineComparison, CellResult, Complexity, Measurement, Timing
 from pipelines.results.score import OperationalScore
 from pipelines.results.verdict import accuracy_verdict, both_times, size_verdict, time_verdict, training_ratio
 from pipelines.system.runtime import hardware_name

@@ -15,7 +15,7 @@ from handbook.article_page import DATASETS, TECHNIQUES, models, timed_together
 from handbook.rows import Row
 from pipelines.report.scatter import areas_of, ends_of, scale_times
 from pipelines.report.style import GREY, Look, heading, looks
-from pipelines.results.recorded import BASELINE
+from pipelines.results.recorded_cell import BASELINE
 
 WIDTH_IN, ROW_IN = 7.4, 0.3
 # Of the three panels: what, the column of the rows, and the ticks of a logarithmic axis.

@@ -19,7 +19,7 @@ from handbook import ROOT
 from handbook.rows import Row, read
 from pipelines.comparison import article
 from pipelines.results.columns import milliseconds, seconds, three_digits
-from pipelines.results.recorded import BASELINE
+from pipelines.results.recorded_cell import BASELINE
 from pipelines.results.tables import fill_marks, markdown
 from pipelines.results.words import number_of
 

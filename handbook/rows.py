@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from pipelines.comparison.exported import MARK
-from pipelines.results.records import Verdict
+from pipelines.results.cell_result import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pipelines.comparison.groups import by_conditions, conditions, differing
 from pipelines.results.words import listed, number_of
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 
 # Conditions that are written without their names.

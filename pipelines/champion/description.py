@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from pipelines.champion.gates import Gate
 from pipelines.champion.model_card import code, plain
+from pipelines.results.cell_result import BaselineComparison, CellResult
 from pipelines.results.columns import SCORE, kilobytes, milliseconds
 from pipelines.results.metrics import TEST_MS
-from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import BaselineComparison, CellResult
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.statistics import wilson
 from pipelines.results.words import number_of
 

@@ -31,7 +31,7 @@ from pipelines.results.metrics import (
     SCORE,
     majority_of,
 )
-from pipelines.results.recorded import BASELINE, RecordedCell, RightOf
+from pipelines.results.recorded_cell import BASELINE, RecordedCell, RightOf
 from pipelines.results.score import GOALS, told_apart
 from pipelines.system.errors import StoreError
 

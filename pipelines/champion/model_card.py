@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.champion.licences import of_weights
+from pipelines.results.cell_result import BaselineComparison, CellResult, Timing
 from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.metrics import FILE_HASH, SCORE, TRAIN_TIME, term_of
 from pipelines.results.on_device import HARDWARE, INVALID, PRECISION, VERSION, Figures, fastest, figures
-from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import BaselineComparison, CellResult, Timing
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import wilson
 from pipelines.results.tables import markdown

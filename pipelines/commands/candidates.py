@@ -14,7 +14,7 @@ from pipelines.comparison.entries import code_note, entries_of, seeds_note
 from pipelines.comparison.groups import by_conditions, training_note
 from pipelines.comparison.on_device import Device, timed
 from pipelines.results import metrics
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.words import number_of
 from pipelines.tracking.client import TEXT_CHARACTERS
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, model_name
@@ -47,7 +47,7 @@ class Candidates:
         store = chosen.store()
         registry = Registry(store.uri, store.client, named=chosen.uri)
         version = registry.aliased(name, CHAMPION)
-        champion = registry.cell(version) if version and not anew else None
+        champion = registry.champion_cell(version) if version and not anew else None
         found = chosen.timed(store, device)
         cells = _newest(found.cells)
         comparability.check_comparable(cells, of_one_sweep=chosen.sweep is not None, chosen_by=chosen.filter)

@@ -44,7 +44,7 @@ from pipelines.results.words import number_of
 from pipelines.system import runtime, terminal
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RightOf
+    from pipelines.results.recorded_cell import RightOf
 
 MARKS = "=: its score is tied with the best. P: no other cell is as accurate, as fast and as small."
 # The columns of figures, with the rank by which a narrow table leaves them out.

@@ -33,7 +33,7 @@ from pipelines.comparison.on_device import Device
 from pipelines.comparison.ranking import compare
 from pipelines.comparison.shortlist import MAX_DROP, doubts_of, points, shortlisted
 from pipelines.results.columns import SCORE
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import checks, terminal
 from pipelines.system.errors import StoreError

@@ -28,7 +28,7 @@ from pipelines.litert.labels import labels_of
 from pipelines.results.columns import kilobytes
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.on_device import LITERT, fastest, figures
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.words import number_of
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, model_name
 
@@ -116,7 +116,7 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
             f"the exported model of version {version.number} of {name} must contain {LABELS}, got none: run its cell "
             "with resume=false and promote it"
         )
-    cell = registry.recorded(version.run_id)
+    cell = registry.cell(version.run_id)
     if target:
         (runtime, threads), where = _fastest(cell, target, registry), f", the fastest on {target}"
     else:

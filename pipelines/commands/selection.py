@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.commands import arguments
 from pipelines.comparison.anchoring import anchored
 from pipelines.comparison.on_device import Device, Timed, timed
-from pipelines.results.recorded import BASELINE, RecordedCell
+from pipelines.results.recorded_cell import BASELINE, RecordedCell
 from pipelines.system.guard import MisuseError
 from pipelines.tracking.address import EXPERIMENT, place_options
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from pipelines.comparison.entries import Entry
 from pipelines.results.acceleration import no_faster, outside
+from pipelines.results.cell_result import Delegation
 from pipelines.results.on_device import LITERT
-from pipelines.results.records import Delegation
 
 
 def notes(entries: Sequence[Entry]) -> list[str]:

@@ -16,11 +16,11 @@ from pipelines.comparison.baselines import baselines_of
 from pipelines.comparison.budgets import keeps_budgets
 from pipelines.comparison.groups import by_conditions
 from pipelines.results.metrics import GAIN, SCORE, TEST_MS, TEST_TIME, TIME_RATIO, gain_of, set_part, term_of
-from pipelines.results.recorded import BASELINE
+from pipelines.results.recorded_cell import BASELINE
 from pipelines.results.score import decibels
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 
 def anchored(cells: Sequence[RecordedCell], baselines: Iterable[RecordedCell]) -> list[RecordedCell]:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.ranking import Comparison
-from pipelines.results.records import DIMENSIONS, Verdict
+from pipelines.results.cell_result import DIMENSIONS, Verdict
 from pipelines.results.tables import TextColumn, fitted
 from pipelines.results.verdict import TRAIN_SPREAD
 from pipelines.results.words import number_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pipelines.results.recorded import BASELINE
+from pipelines.results.recorded_cell import BASELINE
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 
 def baselines_of(cells: Iterable[RecordedCell], among: Iterable[RecordedCell]) -> dict[str, RecordedCell]:

@@ -16,7 +16,7 @@ from pipelines.results.metrics import (
 from pipelines.results.score import Limited, used
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 
 def used_budgets(cell: RecordedCell) -> dict[str, float]:

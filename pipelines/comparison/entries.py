@@ -23,6 +23,7 @@ from pipelines.comparison.labels import (
 )
 from pipelines.comparison.marks import marks_of
 from pipelines.results import columns
+from pipelines.results.cell_result import DIMENSIONS
 from pipelines.results.metrics import (
     ACCURACY,
     CHANCE,
@@ -35,14 +36,13 @@ from pipelines.results.metrics import (
     gain_of,
     term_of,
 )
-from pipelines.results.records import DIMENSIONS
 from pipelines.results.score import CRITERIA, factors
 from pipelines.results.statistics import mean_interval, mean_share, wilson
 
 if TYPE_CHECKING:
+    from pipelines.results.cell_result import Verdict
     from pipelines.results.columns import Column
-    from pipelines.results.recorded import OnDevice, RecordedCell
-    from pipelines.results.records import Verdict
+    from pipelines.results.recorded_cell import OnDevice, RecordedCell
 
 
 @dataclass(frozen=True, kw_only=True)

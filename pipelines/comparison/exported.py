@@ -16,7 +16,7 @@ from pipelines.comparison.shortlist import difference, most_accurate
 from pipelines.results import columns, metrics
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RightOf
+    from pipelines.results.recorded_cell import RightOf
 
 # Metrics of the runs as they are, by the name of the column.
 RATIOS = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 # Settings that change neither what is measured nor a score.
 IRRELEVANT = ("measurement.timeout_s", "measurement._target_", "score._target_")

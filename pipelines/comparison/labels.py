@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipelines.results.metrics import FILE_HASH
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 
 # What determines nothing but which images there are, in every kind of dataset.

@@ -22,8 +22,8 @@ from pipelines.results.statistics import mean_interval
 from pipelines.results.verdict import accuracy_verdict, both_times, size_verdict, time_verdict
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
-    from pipelines.results.records import Verdict
+    from pipelines.results.cell_result import Verdict
+    from pipelines.results.recorded_cell import RecordedCell
 
 # The least number of seeds whose spread is taken for that of the training time.
 MIN_SEEDS = 3

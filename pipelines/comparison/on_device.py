@@ -19,12 +19,12 @@ from pipelines.results.metrics import (
     RATIO_LOW,
 )
 from pipelines.results.on_device import BEGAN, LITERT, REFERENCE, Figures, figures, least
-from pipelines.results.recorded import BASELINE, OnDevice
+from pipelines.results.recorded_cell import BASELINE, OnDevice
 from pipelines.results.words import listed, number_of
 from pipelines.system.checks import nearest
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 
 @dataclass(frozen=True, kw_only=True)

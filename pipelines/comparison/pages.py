@@ -19,7 +19,7 @@ from pipelines.results.tables import fill_marks, markdown
 from pipelines.results.words import number_of
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 COLUMNS = (*MEASURED, IMPROVED)
 # Names may hold blanks.

@@ -21,7 +21,7 @@ from pipelines.results.score import CRITERIA, TRAIN_FLOOR_S, decibels, kappa
 from pipelines.results.statistics import SIGNIFICANCE, Z, mean_error, t_quantile
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 Floats = npt.NDArray[np.float64]
 

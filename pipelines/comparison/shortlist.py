@@ -19,7 +19,7 @@ import numpy as np
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.labels import settings_of
 from pipelines.results.metrics import TIME_RATIO
-from pipelines.results.recorded import BASELINE, RecordedCell, RightOf
+from pipelines.results.recorded_cell import BASELINE, RecordedCell, RightOf
 from pipelines.results.score import ROUNDING
 from pipelines.results.statistics import Z, combined, mean_interval, paired_difference, t_quantile
 from pipelines.results.verdict import TOLERANCE

@@ -19,7 +19,7 @@ from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.verdict import TRAIN_SPREAD
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
 
 
 MIN_DEGREES = 5

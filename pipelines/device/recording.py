@@ -17,7 +17,7 @@ import numpy as np
 from pipelines.device.results import DeviceResult
 from pipelines.device.session import Measured, raw_arrays
 from pipelines.device.settings import Settings
-from pipelines.results.record import Record
+from pipelines.results.json_record import Record
 from pipelines.results.words import number_of
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import store_option, tracking_uri

@@ -12,10 +12,10 @@ from pipelines.comparison.baselines import baselines_of
 from pipelines.litert.exported_model import image_shape
 from pipelines.litert.size import sha256
 from pipelines.results.on_device import LITERT
-from pipelines.results.recorded import BASELINE
+from pipelines.results.recorded_cell import BASELINE
 
 if TYPE_CHECKING:
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
     from pipelines.tracking.store import Store
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
     from pipelines.datasets.base import ImageData
     from pipelines.execution.request import CellRequest
-    from pipelines.results.records import CellResult
+    from pipelines.results.cell_result import CellResult
     from pipelines.tracking.cell_run import CellRun
     from pipelines.tracking.store import Store
 

@@ -21,8 +21,8 @@ from pipelines.system import fonts
 
 if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData
+    from pipelines.results.cell_result import BaselineComparison, Measurement
     from pipelines.results.folder import Finished
-    from pipelines.results.records import BaselineComparison, Measurement
 
 MAX_TICKS = 25
 # Layers in the figure of sensitivity; a longer one could not be read on a page.

@@ -22,11 +22,11 @@ from pipelines.litert.kernels import sparsity
 from pipelines.litert.session import Result, measure
 from pipelines.models import checkpoint, complexity, keras_loading
 from pipelines.results import agreement
+from pipelines.results.cell_result import Complexity, Timing
 from pipelines.results.columns import FILE
 from pipelines.results.folder import Build, CellFiles, Finished, Trained
-from pipelines.results.record import in_json
-from pipelines.results.recorded import BASELINE
-from pipelines.results.records import Complexity, Timing
+from pipelines.results.json_record import in_json
+from pipelines.results.recorded_cell import BASELINE
 from pipelines.system import runtime
 from pipelines.system.stopwatch import part
 from pipelines.techniques.base import Candidate, Context, FileTechnique, Table

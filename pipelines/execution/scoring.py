@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.results import agreement, statistics, verdict
+from pipelines.results.cell_result import BaselineComparison, CellResult, Delegation, Measurement, Timing
 from pipelines.results.folder import Build, Finished
-from pipelines.results.records import BaselineComparison, CellResult, Delegation, Measurement, Timing
 from pipelines.system import runtime
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from pipelines.tracking.address import place_options
 if TYPE_CHECKING:
     from pipelines.comparison.ranking import Comparison
     from pipelines.comparison.shortlist import Shortlist
-    from pipelines.results.recorded import RecordedCell
+    from pipelines.results.recorded_cell import RecordedCell
     from pipelines.tracking.sweep_run import SweepRun
 
 log = logging.getLogger("opscore")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.litert.exported_model import ExportedModel
-from pipelines.results.records import Delegation
+from pipelines.results.cell_result import Delegation
 from pipelines.system import runtime
 
 # How LiteRT names the node that stands for one partition.

@@ -7,8 +7,8 @@ import math
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.groups import Title
 from pipelines.comparison.ranking import Comparison
+from pipelines.results.cell_result import DIMENSIONS
 from pipelines.results.columns import CRITERION, kilobytes, milliseconds, seconds
-from pipelines.results.records import DIMENSIONS
 from pipelines.results.words import listed
 
 # Scores that differ by less in a criterion count as equal in it.

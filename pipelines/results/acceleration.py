@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pipelines.results.records import CellResult, Delegation, Verdict
+from pipelines.results.cell_result import CellResult, Delegation, Verdict
 
 DELEGATE = "LiteRT's accelerated delegate (XNNPACK)"
 INT16 = f"{DELEGATE} has no kernels for 16-bit activations, so LiteRT's own kernels run the whole model: slow"

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.results.cell_result import CellResult, Complexity, Timing
 from pipelines.results.files import EXPLORER, MODEL
-from pipelines.results.record import Record
-from pipelines.results.records import CellResult, Complexity, Timing
+from pipelines.results.json_record import Record
 
 
 class _File:

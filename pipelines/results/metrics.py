@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.results.agreement import kappa
-from pipelines.results.records import BaselineComparison, CellResult, Majority
+from pipelines.results.cell_result import BaselineComparison, CellResult, Majority
 
 ACCURACY = "test/accuracy"
 # Cohen's kappa, and the agreement by chance in it.

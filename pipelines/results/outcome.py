@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipelines.results.record import Record
+from pipelines.results.json_record import Record
 
 Status = Literal["done", "reused", "skipped", "failed"]
 

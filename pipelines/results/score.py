@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.results import agreement
-from pipelines.results.records import BaselineComparison, Measurement, Terms
+from pipelines.results.cell_result import BaselineComparison, Measurement, Terms
 from pipelines.system import checks
 
 Floats = npt.NDArray[np.float64]

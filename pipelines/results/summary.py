@@ -7,8 +7,8 @@ from collections.abc import Callable
 from wcwidth import width
 
 from pipelines.results import acceleration
+from pipelines.results.cell_result import DIMENSIONS, BaselineComparison, CellResult, Measurement, Verdict
 from pipelines.results.columns import ACCURACY, GAIN, SCORE, UNKNOWN, kilobytes, milliseconds, seconds, three_digits
-from pipelines.results.records import DIMENSIONS, BaselineComparison, CellResult, Measurement, Verdict
 from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import aligned, wrapped
 from pipelines.results.verdict import caution, no_better_than_majority

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.results import agreement
-from pipelines.results.records import Majority, Verdict
+from pipelines.results.cell_result import Majority, Verdict
 from pipelines.results.score import TRAIN_FLOOR_S
 from pipelines.results.statistics import SIGNIFICANCE, Z, mcnemar
 

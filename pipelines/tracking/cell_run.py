@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.cells.cell import describe, parts_of
 from pipelines.cells.plan import content
+from pipelines.results.json_record import Record
 from pipelines.results.metrics import FILE_HASH, flatten, metrics_of, of_epoch
-from pipelines.results.record import Record
 from pipelines.system import guard, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.system.places import PACKAGE

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from pipelines.litert.size import sha256
 from pipelines.results.files import MODEL
 from pipelines.results.metrics import SCORES
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError
 from pipelines.tracking import experiment, tags
 from pipelines.tracking.address import place_options, store_option
+from pipelines.tracking.cell_of_run import cell_of
 from pipelines.tracking.client import TEXT_CHARACTERS, existing, logged_models
-from pipelines.tracking.recorded import recorded
 from pipelines.tracking.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Registry(RunFiles):
         versions = self.client.search_model_versions(f"name = '{name}'")
         return sorted((str(one.version) for one in versions), key=int)
 
-    def cell(self, version: Version) -> RecordedCell:
+    def champion_cell(self, version: Version) -> RecordedCell:
         """The cell of the champion's version, of whichever experiment. Raises StoreError where it is lost."""
         if not version.run_id:
             raise StoreError(
@@ -108,7 +108,7 @@ class Registry(RunFiles):
             )
         run = existing(lambda: self.client.get_run(version.run_id))
         if run is not None and run.info.lifecycle_stage != "deleted":
-            return recorded(run)
+            return cell_of(run)
         # The address is not repeated where it holds a user's name.
         store = "" if "@" in self.uri else f"MLFLOW_TRACKING_URI={shlex.quote(self.uri)} "
         restore = f"bring it back with `{store}mlflow runs restore --run-id {version.run_id}`, or " if run else ""
@@ -204,9 +204,9 @@ class Registry(RunFiles):
             )
         return path
 
-    def recorded(self, run_id: str) -> RecordedCell:
+    def cell(self, run_id: str) -> RecordedCell:
         """The cell of a run, of whichever experiment."""
-        return recorded(self.client.get_run(run_id))
+        return cell_of(self.client.get_run(run_id))
 
     def option(self, name: str) -> str:
         """The options that choose the dataset of a registered model here, quoted for a shell."""

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from pipelines.litert.labels import labels_of
 from pipelines.litert.size import sha256
+from pipelines.results.cell_result import CellResult
 from pipelines.results.files import LABELS
 from pipelines.results.folder import CellFiles, Finished
-from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import CellResult
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system.errors import StoreError
 from pipelines.tracking.cell_run import CELL_FOLDER
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.metrics import ACCURACY
-from pipelines.results.recorded import BASELINE, RecordedCell
+from pipelines.results.recorded_cell import BASELINE, RecordedCell
 from pipelines.system.errors import StoreError
 from pipelines.system.runtime import no_garbage_collection
 from pipelines.tracking import experiment as experiments
 from pipelines.tracking import moved, schema, tags, view
 from pipelines.tracking.artifacts import check_writable
+from pipelines.tracking.cell_of_run import cell_of, quoted
 from pipelines.tracking.cell_run import CellRun
 from pipelines.tracking.claims import Claims
 from pipelines.tracking.client import TEXT_CHARACTERS, connected, live_run
 from pipelines.tracking.liveness import is_dead, stem
-from pipelines.tracking.recorded import quoted, recorded
 from pipelines.tracking.run_files import LostFilesError, RunFiles
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Store(RunFiles):
         try:
             # MLflow builds a hundred objects per run, none of them in a cycle.
             with no_garbage_collection():
-                found = [recorded(run) for run in self._found(" and ".join(conditions))]
+                found = [cell_of(run) for run in self._found(" and ".join(conditions))]
         except mlflow.MlflowException as error:
             if condition and error.error_code == "INVALID_PARAMETER_VALUE":
                 raise ValueError(
@@ -159,7 +159,7 @@ class Store(RunFiles):
         run = live_run(self.client, run_id)
         if run is None:
             raise StoreError(f"the run {run_id} is lost")
-        return recorded(run)
+        return cell_of(run)
 
     def baselines(self, dataset: str | None = None) -> list[RecordedCell]:
         """Every finished baseline of the experiment, of one dataset or of all."""

@@ -77,7 +77,7 @@ def test_rooms_that_determine_are_followed() -> None:
     found = sources._source(Cluster.__module__)
     assert found is not None
     assert "pipelines.techniques.fine_tuning" in found[1]
-    assert not [name for name in found[1] if name.startswith(("pipelines.results.record", "pipelines.system"))]
+    assert not [name for name in found[1] if name.startswith(("pipelines.results.cell_result", "pipelines.system"))]
 
 
 # Imported by what determines an exported model, without an effect on it.

@@ -9,7 +9,7 @@ import pytest
 from pipelines.champion import gates
 from pipelines.comparison.training_time import comparable
 from pipelines.results.metrics import SCORE
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system.errors import StoreError
 from tests.comparison.recorded import answers
 

@@ -9,8 +9,8 @@ from markdown_it import MarkdownIt
 
 from pipelines.champion import licences, model_card
 from pipelines.champion.model_card import Facts, code, plain
-from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import CellResult
+from pipelines.results.cell_result import CellResult
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import recorded
 from tests.results.test_summary import RESULT, UNKNOWN
 

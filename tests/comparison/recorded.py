@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.results.metrics import TRAIN_RATIO, TRAIN_RATIO_HIGH, TRAIN_RATIO_LOW
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.verdict import training_ratio
 
 # a, s, t, r of the default profile, as MLflow keeps parameters.

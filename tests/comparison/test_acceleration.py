@@ -3,8 +3,8 @@ from dataclasses import replace
 from pipelines.comparison.acceleration import notes
 from pipelines.comparison.notes import notes as all_notes
 from pipelines.results.acceleration import DENSE, INT16
-from pipelines.results.recorded import RecordedCell
-from pipelines.results.records import Delegation
+from pipelines.results.cell_result import Delegation
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import compared, recorded
 
 

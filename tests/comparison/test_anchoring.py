@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.comparison.anchoring import anchored
 from pipelines.results.metrics import GAIN, SCORE, TEST_MS, TIME_RATIO
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import compared, recorded
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from pipelines.comparison.baselines import baselines_of
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import recorded
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.comparison.groups import groups_of
 from pipelines.comparison.ranking import compare
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import recorded
 
 QUICK = {"measurement.min_calls": "50", "measurement.timeout_s": "60"}

@@ -11,7 +11,7 @@ from pipelines.comparison.pages import table
 from pipelines.comparison.ranking import compare
 from pipelines.comparison.shortlist import shortlist
 from pipelines.comparison.shortlist_text import runtimes
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import recorded
 
 PI = Device(target="pi")

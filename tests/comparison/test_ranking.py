@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import nearest_flip, pareto_front, possible_scores, rank_acceptability
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import compared, recorded
 
 

@@ -16,7 +16,7 @@ from pipelines.comparison.shortlist import (
     images_to_tell,
     shortlist,
 )
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system.errors import StoreError
 from tests.comparison.recorded import answers, compared, recorded
 

@@ -10,7 +10,7 @@ from pipelines.comparison.notes import notes
 from pipelines.comparison.pages import rewrite
 from pipelines.comparison.ranking import compare
 from pipelines.comparison.training_time import comparable, note, spread
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import compared, recorded
 
 # 40 log10(100 (0.8 - 0.1) / 0.9), of a cell with 80%, 1 MB and 1 ms.

@@ -19,7 +19,7 @@ from pipelines.comparison.exported import text
 from pipelines.comparison.ranking import compare
 from pipelines.report.style import in_style, png
 from pipelines.results.metrics import RATIO_HIGH, RATIO_LOW, TIME_RATIO
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import recorded
 from tests.places import ROOT
 

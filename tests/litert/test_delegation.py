@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.litert.delegation import delegation
-from pipelines.results.records import Delegation
+from pipelines.results.cell_result import Delegation
 from pipelines.techniques.base import Candidate
 from pipelines.techniques.quantize import Quantize
 from tests.conftest import exported

@@ -19,7 +19,7 @@ from pipelines.report.page import KINDS
 from pipelines.report.rows import COLUMNS, rows
 from pipelines.report.style import in_style, looks
 from pipelines.report.words import reasons
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import compared, recorded
 from tests.report.written import write
 

@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.comparison.ranking import compare
 from pipelines.comparison.shortlist import shortlisted
 from pipelines.report import page
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 
 
 def write(cells: Iterable[RecordedCell], folder: Path, **given: Any) -> list[Path]:

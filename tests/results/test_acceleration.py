@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.results.acceleration import DENSE, INT16, NO_PART, SLOW_TYPES, no_faster, outside, sentences
+from pipelines.results.cell_result import Delegation, Verdict
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.metrics import metrics_of
-from pipelines.results.records import Delegation, Verdict
 from pipelines.results.summary import note, table
 from tests.results.test_summary import COMPARISON, RESULT
 

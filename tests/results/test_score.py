@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.results import agreement
-from pipelines.results.records import BaselineComparison, Measurement, Terms
+from pipelines.results.cell_result import BaselineComparison, Measurement, Terms
 from pipelines.results.score import OperationalScore
 
 DEFAULT = OperationalScore(accuracy=2.0, size=0.5, test_time=0.25, train_time=0.25)

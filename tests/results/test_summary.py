@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.results.cell_result import CellResult, Complexity, Majority, Terms, Timing, Verdict
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.metrics import flatten, metrics_of
-from pipelines.results.records import CellResult, Complexity, Majority, Terms, Timing, Verdict
 from pipelines.results.summary import brief, note, table
 from tests.results.test_score import compared, measurement
 

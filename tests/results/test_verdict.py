@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.results.records import Majority
+from pipelines.results.cell_result import Majority
 from pipelines.results.verdict import (
     TRAIN_SPREAD,
     accuracy_verdict,

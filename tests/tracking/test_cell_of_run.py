@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 
 from pipelines.cells.cell import parts_of
 from pipelines.results.metrics import flatten
+from pipelines.tracking.cell_of_run import cell_of
 from pipelines.tracking.cell_run import _files_of
-from pipelines.tracking.recorded import recorded
 from tests.cells.test_config import composed
 from tests.places import Place
 
@@ -34,7 +34,7 @@ def test_precision_is_what_was_computed_in(
     run = client.create_run(place.experiment, tags=tags)
     client.log_param(run.info.run_id, "training.mixed_precision", setting)
     client.log_param(run.info.run_id, "training.epochs", "3")
-    assert recorded(client.get_run(run.info.run_id)).params == {"training.epochs": "3"} | expected
+    assert cell_of(client.get_run(run.info.run_id)).params == {"training.epochs": "3"} | expected
 
 
 @pytest.mark.parametrize("teacher", ["technique.source", "technique.steps.distill.source"])

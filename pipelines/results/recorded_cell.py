@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.results.cell_result import Delegation
 from pipelines.results.metrics import (
     ACCURACY,
     OWN_TRAIN_S,
@@ -15,7 +16,6 @@ from pipelines.results.metrics import (
     TRAIN_S,
     majority_of,
 )
-from pipelines.results.records import Delegation
 from pipelines.results.score import BUDGETS, CRITERIA, GOALS
 from pipelines.results.verdict import no_better_than_majority
 

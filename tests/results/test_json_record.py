@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.results.record import Record
+from pipelines.results.json_record import Record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pipelines.results.on_device import PREFIX
-from pipelines.results.recorded import RecordedCell
+from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system.errors import StoreError
 from pipelines.tracking import tags as tag_names
 
@@ -30,7 +30,7 @@ TAGS = {
 }
 
 
-def recorded(run: Run) -> RecordedCell:
+def cell_of(run: Run) -> RecordedCell:
     """The cell of a run. Strings that many runs share are kept in memory once."""
     tags, inputs = run.data.tags, run.inputs.dataset_inputs if run.inputs else []
     images = {tag.value: one.dataset for one in inputs for tag in one.tags}

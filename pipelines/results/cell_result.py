@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipelines.results.record import Record
+from pipelines.results.json_record import Record
 
 Verdict = Literal["better", "tied", "worse"]
 # The article's three dimensions, of which time is testing and training together.
