@@ -15,98 +15,129 @@ from pipelines.results import columns
 Value = float | int | str | bool | None
 Row = dict[str, Value]
 WITH_INTERVAL = (columns.SCORE, columns.GAIN, columns.ACCURACY)
-UNKNOWN = "–"  # noqa: RUF001 (a dash, as tables have it)
+DASH = "–"  # noqa: RUF001 (as tables have it)
+
+
+def _nothing(row: Row) -> str:  # noqa: ARG001 (of a column without small print)
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class TableColumn:
     """A column of the report's table.
 
-    key: of its value in a row. text: a number in words with its unit; None for a column of words. more: whether it is
-    shown on demand only.
+    key: of its value in a row. cell, below: the text of a row's value, and the small print below it. is_number: whether
+    its values are numbers. more: whether it is shown on demand only.
     """
 
     key: str
     heading: str
     about: str
-    text: Callable[[float], str] | None = None
+    cell: Callable[[Row], str]
+    below: Callable[[Row], str] = _nothing
+    is_number: bool = False
     more: bool = False
 
     @property
     def look(self) -> str:
         """The classes of its cells in the page's style."""
-        return " ".join(name for name, on in (("n", self.text is not None), ("more", self.more)) if on)
+        return " ".join(name for name, on in (("n", self.is_number), ("more", self.more)) if on)
 
-    def cell(self, row: Row) -> str:
-        """The text of this column's value."""
-        value = row[self.key]
-        if self.key == "rank":
-            return f"{value}. {row['model']} {row['technique']}"
-        if self.key == columns.TRAIN_S.key and row["train_unknown"]:
+
+def _text_of(key: str) -> Callable[[Row], str]:
+    return lambda row: str(row[key])
+
+
+def _yes(key: str, no: str = "") -> Callable[[Row], str]:
+    return lambda row: "yes" if row[key] else no
+
+
+def _measured(column: columns.Column, heading: str, text: Callable[[float], str], *, more: bool = False) -> TableColumn:
+    def cell(row: Row) -> str:
+        if column is columns.TRAIN_S and row["train_unknown"]:
             return columns.UNKNOWN
-        if self.key == "dataset":
-            return str(row["dataset_name"])
-        if isinstance(value, bool):
-            return "yes" if value else "no" if self.key in ("learnt", "feasible") else ""
-        return UNKNOWN if value is None else str(value) if self.text is None else self.text(float(value))
+        value = row[column.key]
+        return DASH if value is None else text(float(value))
 
-    def below(self, row: Row) -> str:
-        """The small print below the value."""
-        if self.key == "rank":
-            return str(row["variation"])
-        if self.key == "dataset":
-            return str(row["conditions"])
-        if self.key == "runtime":
-            return str(row["other_times"])
-        if self.key == "feasible":
-            return f"misses {row['missed']}" if row["missed"] else ""
-        low, high = (row.get(f"{self.key}_{end}") for end in ("low", "high"))
-        if self.text is None or low is None or high is None:
-            return ""
-        return f"{self.text(float(low)).removesuffix(' dB')} to {self.text(float(high))}"
+    def interval(row: Row) -> str:
+        low, high = (row.get(f"{column.key}_{end}") for end in ("low", "high"))
+        return "" if low is None or high is None else f"{text(float(low)).removesuffix(' dB')} to {text(float(high))}"
+
+    return TableColumn(
+        key=column.key, heading=heading, about=column.about, cell=cell, below=interval, is_number=True, more=more
+    )
 
 
-def _measured(column: columns.Column, heading: str, text: Callable[[float], str], *, more: bool = False) -> Column:
-    return Column(key=column.key, heading=heading, about=column.about, text=text, more=more)
+def _worded(key: str, about: str) -> TableColumn:
+    """On demand."""
+    return TableColumn(key=key, heading=key, about=about, cell=_text_of(key), more=True)
 
 
 COLUMNS = (
-    Column(
+    TableColumn(
         key="rank",
         heading="cell",
         about="place by score within the dataset, which the figures use too; below: the settings in which cells differ",
+        cell=lambda row: f"{row['rank']}. {row['model']} {row['technique']}",
+        below=_text_of("variation"),
     ),
-    Column(key="dataset", heading="dataset", about="the images that it was trained and tested on"),
+    TableColumn(
+        key="dataset",
+        heading="dataset",
+        about="the images that it was trained and tested on",
+        cell=_text_of("dataset_name"),
+        below=_text_of("conditions"),
+    ),
     _measured(columns.ACCURACY, "accuracy", words.percent),
     _measured(columns.TEST_MS, "test time", columns.milliseconds),
-    Column(
+    TableColumn(
         key="runtime",
         heading="runtime",
         about="the runtime that the test time is that of; below: the times by the others that were measured",
+        cell=_text_of("runtime"),
+        below=_text_of("other_times"),
     ),
     _measured(columns.COMPRESSED, "size", columns.kilobytes),
     _measured(columns.SCORE, "score", words.decibels),
     _measured(columns.GAIN, "gain", words.difference),
     _measured(columns.TRAIN_S, "training", columns.seconds),
     _measured(columns.IMPROVED, "better in", columns.IMPROVED.text),
-    Column(key="front", heading="Pareto", about="no other cell is as good in accuracy, test time and compressed size"),
-    Column(
+    TableColumn(
+        key="front",
+        heading="Pareto",
+        about="no other cell is as good in accuracy, test time and compressed size",
+        cell=_yes("front"),
+    ),
+    TableColumn(
         key="learnt",
         heading="learnt",
         about="right more often than always answering the most frequent class, or tells the classes apart (p < 0.05)",
+        cell=_yes("learnt", "no"),
     ),
-    Column(key="feasible", heading="in budget", about="keeps the budgets and goals of its score profile"),
+    TableColumn(
+        key="feasible",
+        heading="in budget",
+        about="keeps the budgets and goals of its score profile",
+        cell=_yes("feasible", "no"),
+        below=lambda row: f"misses {row['missed']}" if row["missed"] else "",
+    ),
     *(
         _measured(column, f"gain from {name.replace('_', ' ')}", words.difference, more=True)
         for name, column in columns.GAINS.items()
     ),
     _measured(columns.FILE, "file", columns.kilobytes, more=True),
-    Column(key="tied", heading="tied", about="its score does not differ significantly from the best cell's", more=True),
+    TableColumn(
+        key="tied",
+        heading="tied",
+        about="its score does not differ significantly from the best cell's",
+        cell=_yes("tied"),
+        more=True,
+    ),
     _measured(columns.FIRST, "first", columns.FIRST.text, more=True),
-    Column(key="seeds", heading="seeds", about="how many runs, with different random seeds, were averaged", more=True),
-    Column(key="model", heading="model", about="the network", more=True),
-    Column(key="technique", heading="technique", about="how it was optimized", more=True),
-    Column(key="run", heading="run", about="the newest run's id in MLflow", more=True),
+    _worded("seeds", "how many runs, with different random seeds, were averaged"),
+    _worded("model", "the network"),
+    _worded("technique", "how it was optimized"),
+    _worded("run", "the newest run's id in MLflow"),
 )
 
 
