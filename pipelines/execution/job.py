@@ -27,7 +27,7 @@ from pipelines.results.columns import FILE
 from pipelines.results.folder import Build, CellFiles, Finished, Trained
 from pipelines.results.json_record import in_json
 from pipelines.results.recorded_cell import BASELINE
-from pipelines.system import runtime
+from pipelines.system import machine, runtime
 from pipelines.system.stopwatch import part
 from pipelines.techniques.base import Candidate, Context, FileTechnique, Table
 from pipelines.training import precision
@@ -292,6 +292,8 @@ class Job:
             else:
                 model = network_of(self.cell, self.data)
                 self.cell.model.arrange(model, self.data.class_names)
+        # The checkpoint, the exported model and what the converter makes of it, each of 4 bytes a weight at most.
+        machine.check_room(self.files.folder, 12 * complexity.parameters(model), self.cell.name)
         if source is not None and self.cell.source is None:
             self.report(
                 f"{source.result.name} was named by its run; the accuracy here counts if its training did not use "

@@ -1,5 +1,6 @@
 """The description of this machine. Properties that the system does not report are left out."""
 
+import errno
 import itertools
 import math
 import os
@@ -116,6 +117,12 @@ def free_space(folder: Path) -> str:
     usage = shutil.disk_usage(folder)
     disk = next(each for each in (folder.resolve(), *folder.resolve().parents) if each.is_mount())
     return f"{usage.free / 1e6:,.0f} of {usage.total / 1e6:,.0f} MB are free on the disk {disk}"
+
+
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """Raise OSError where the disk of a folder has less than this many bytes free. what: needs them, in words."""
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, f"{what} needs about {needed / 1e6:,.0f} MB, and {free_space(folder)}")
 
 
 def governor() -> str | None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pipelines.system import machine, runtime
+from pipelines.system import guard, machine, runtime
 
 
 class TestMachine:
@@ -104,3 +104,12 @@ def test_fewer_threads_than_cores_are_in_the_name(monkeypatch: pytest.MonkeyPatc
     for threads, end in (("4", ""), ("2", ", 2 threads"), ("1", ", 1 thread"), ("", "")):
         monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
         assert runtime.trained_on() == runtime.hardware_name(runtime.hardware()) + end
+
+
+def test_a_disk_without_room_is_named(tmp_path):
+    machine.check_room(tmp_path, 1000, "vgg16-cifar10-qat")
+    with pytest.raises(
+        OSError, match=r"vgg16-cifar10-qat needs about .* MB, and [\d,]+ of [\d,]+ MB are free"
+    ) as refused:
+        machine.check_room(tmp_path, 10**18, "vgg16-cifar10-qat")
+    assert "make room on that disk, or choose another" in guard.sentence(refused.value)
