@@ -15,18 +15,26 @@ if TYPE_CHECKING:
     from pipelines.techniques.base import Candidate, Technique
     from pipelines.training.trainer import Trainer
 
+CHOICE = "technique="
+
 
 def lines(words: Sequence[str]) -> Iterator[str]:
-    """A line for each technique, as soon as it is known. words: overrides that choose the model and the dataset.
+    """A line for each technique, as soon as it is known.
 
-    Raises MisuseError where no cell can be made of them, HydraException or OmegaConfBaseException for a wrong name.
+    words: overrides that choose the model and the dataset, and perhaps techniques: `technique=qat,cluster`. Raises
+    MisuseError where no cell can be made of them, HydraException or OmegaConfBaseException for a wrong name.
     """
     from pipelines.cells.compatibility import choices
     from pipelines.cells.compose import CONF, cell_of
     from pipelines.execution.preflight import preflight
 
+    asked = [name for word in words if word.startswith(CHOICE) for name in word.removeprefix(CHOICE).split(",")]
+    others = [word for word in words if not word.startswith(CHOICE)]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", [*words, "technique=baseline"], return_hydra_config=True)
+        # One after the other, so that a wrong name is told.
+        for name in asked:
+            compose("config", [*others, f"{CHOICE}{name}"])
+        config = compose("config", [*others, f"{CHOICE}baseline"], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     try:
         cell = cell_of(config)
@@ -35,6 +43,8 @@ def lines(words: Sequence[str]) -> Iterator[str]:
         raise guard.MisuseError(str(error)) from error
     runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
     techniques: dict[str, Technique] = choices(CONF, "technique")
+    if asked:
+        techniques = {name: techniques[name] for name in asked}
     width = max(map(len, techniques))
     for name, technique in techniques.items():
         yield f"{name:{width}}  {_answer(cell, technique)}"
