@@ -65,7 +65,8 @@ def accuracies(rows: Sequence[Row], dataset: str) -> Figure:
 
     Of the cells whose times are of one session.
     """
-    there = [row for row in timed_together(rows) if row.dataset == dataset and row.technique in TECHNIQUES]
+    of_dataset = [row for row in rows if row.dataset == dataset and row.technique in TECHNIQUES]
+    there = timed_together(of_dataset)
     appearance = looks(models(rows))
     figure = Figure(figsize=(WIDTH_IN, 4.2))
     heading(figure, f"{DATASETS[dataset]}: accuracy against test time; filled: the baseline")

@@ -140,7 +140,7 @@ def _of(seeds: int) -> str:
     metavar="FRACTION",
     default="0.01",
     show_default=True,
-    help="Refuse a cell that is certainly (95%) less accurate than the champion by more.",
+    help="Refuse a cell that is certainly (95%) less accurate than the champion by more than this.",
 )
 @arguments.DRY_RUN()
 @click.option("--anew", is_flag=True, help="Ignore the champion: the best candidate replaces it.")

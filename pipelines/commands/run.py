@@ -30,6 +30,7 @@ from pipelines.execution.settings import check_settings
 from pipelines.execution.sweep_cell import run_cell
 from pipelines.system import guard, runtime, terminal
 from pipelines.tracking.address import tracking_uri
+from pipelines.tracking.client import retries
 from pipelines.tracking.credentials import concealed
 
 log = logging.getLogger("opscore")
@@ -162,7 +163,7 @@ def _no_yaml(error: YAMLError) -> guard.MisuseError:
 
 def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
     """Run a single cell; gives the exit status. Errors are reported in one sentence."""
-    name, store = "", None
+    name, request, store = "", None, None
     try:
         request = _request(config)
         store = checked_store(request, run_id=run_id)
@@ -172,9 +173,9 @@ def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
         execute(request, store, folder, run_id=run_id)
     except BaseException as error:  # noqa: BLE001 (it becomes the status)
         status = guard.report(error, name=name if not isinstance(error, guard.MisuseError) else "", folder=folder)
-        if store is not None and guard.is_interrupt(error):
+        if request and store and request.cell.source and guard.is_interrupt(error):
             # A teacher or donor that did not end in time was killed with its run open.
-            with suppress(Exception):
+            with suppress(Exception), retries(0):
                 store.close_dead()
         return status
     return 0

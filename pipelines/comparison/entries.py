@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.comparison import training_time
 from pipelines.comparison.budgets import used_budgets
 from pipelines.comparison.labels import (
-    differing,
+    differing_settings,
     images_of,
     in_short_words,
     in_words,
@@ -219,10 +219,10 @@ def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     runs = [tuple(sorted((next(newest) for _ in by_seed), key=lambda run: run.started)) for by_seed in groups.values()]
     first = [of_one[0] for of_one in runs]
     names = [cell.name for cell in first]
-    settings = differing(list(map(settings_of, first)), names, list(map(kind_of, first)))
+    settings = differing_settings(list(map(settings_of, first)), names, list(map(kind_of, first)))
     labels = list(map(_label, names, settings))
     # Images are in the label only where the settings do not tell two entries apart.
-    images = differing(list(map(images_of, first)), labels, labels)
+    images = differing_settings(list(map(images_of, first)), labels, labels)
     count = Counter(labels)
     settings = [
         one | (of_images if count[label] > 1 else {})

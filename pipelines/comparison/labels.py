@@ -68,7 +68,9 @@ def kind_of(cell: RecordedCell) -> str:
     return f"{cell.model}-{cell.dataset}-{cell.technique}"
 
 
-def differing(groups: Sequence[Mapping[str, str]], names: Sequence[str], kinds: Sequence[str]) -> list[dict[str, str]]:
+def differing_settings(
+    groups: Sequence[Mapping[str, str]], names: Sequence[str], kinds: Sequence[str]
+) -> list[dict[str, str]]:
     """Each cell's values of the settings in which cells of any one name or kind differ, by key, in few digits.
 
     A cell without a value where others have `training.epochs=3` has no such setting; it does not mean the default.

@@ -218,7 +218,7 @@ def images_for_resolvable(accuracy: float, images: int) -> float:
 
 
 def _rows(fit: Sequence[Entry], top: Entry, right_of: RightOf | None) -> Iterator[Shortlisted]:
-    """fit: by falling score, so that the fittest cell stays the same from some allowance on to the next."""
+    """fit: by falling score, so that the allowances of one cell follow each other."""
     drops = [_drop(entry, top) for entry in fit]
     fittest = {
         allowance: place

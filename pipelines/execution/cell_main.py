@@ -124,6 +124,9 @@ def main() -> int:
     runtime.relax_gc()
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("absl").setLevel(logging.WARNING)
+    # As in `python -m`, for modules of the user's own.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     path = Path(sys.argv[1])
     outcome = run_inline(CellRequest.load(path), path.parent)
     outcome.save(path.parent / CHILD_OUTCOME)

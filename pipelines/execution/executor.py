@@ -24,6 +24,7 @@ from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
 from pipelines.techniques.base import FileTechnique
 from pipelines.tracking.cell_run import RunReceipt, keys_of
+from pipelines.tracking.client import may_pass
 from pipelines.tracking.reachable import check_reachable
 
 if TYPE_CHECKING:
@@ -125,8 +126,11 @@ class Executor:
     def _fail_fast(self, plan: Plan) -> None:
         """Raise RuntimeError where the cell failed in this sweep: each cell that needs it would repeat the failure."""
         parent = self.request.sweep_id
-        keys = {"fingerprint": plan.fingerprint, "result_key": plan.result_key}
-        failure = self.store.failure(parent, **keys) if parent else None
+        if parent is None:
+            return
+        failure = self.store.failure(
+            parent, fingerprint=plan.fingerprint, result_key=plan.result_key, since=self.request.since
+        )
         if failure is not None:
             raise RuntimeError(f"{plan.cell.name} failed in this sweep already: {failure}")
 
@@ -149,12 +153,12 @@ class Executor:
                     on_epoch=run.on_epoch,
                     report=log.info,
                 )
-                if Plan.of(cell, digest_of).fingerprint != plan.fingerprint:
-                    raise RuntimeError(
-                        f"a file of weights that {cell.name} starts from changed while it waited or what it needs was "
-                        "run: the same command again takes the new file"
-                    )
                 trained, unfinished = self._earlier(plan)
+                if trained is None and unfinished is None and Plan.of(cell, digest_of).fingerprint != plan.fingerprint:
+                    raise RuntimeError(
+                        f"a file that {cell.name} starts from, with weights or names of classes, changed while it "
+                        "waited or what it needs was run: the same command again takes the new file"
+                    )
                 if trained is None and plan.needs.keys() - needed.keys():
                     raise StoreError(
                         f"the exported model of {cell.name} was lost from its run meanwhile: the same command trains it"
@@ -177,7 +181,9 @@ class Executor:
                 return run.record(finished, data)
             except StoreError as error:
                 now = time.monotonic()
-                if not patience_s or (deadline is not None and now >= deadline):
+                # What is no fault of the moment is tried once more, as the store may have been cut off just then.
+                again = deadline is None or (now < deadline and may_pass(error.__cause__))
+                if not patience_s or not again:
                     raise
                 if deadline is None:
                     deadline = now + patience_s

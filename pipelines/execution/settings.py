@@ -54,6 +54,6 @@ def check_no_password(config: DictConfig) -> None:
     address = split(str(config.tracking.uri or ""))
     if address.user is not None or address.password is not None:
         raise ValueError(
-            f"tracking.uri must hold no password in a file, got one in {address.bare!r}: take it out, and `export "
-            f"{VARIABLE}=` the whole address instead"
+            f"tracking.uri must hold no user and no password in a file, got one in {address.bare!r}: take it out, and "
+            f"`export {VARIABLE}=` the whole address instead"
         )

@@ -7,12 +7,11 @@ reads both, so one machine, a cluster with a shared disk and one without work al
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from pipelines.results.words import number_of
 from pipelines.system import guard, terminal
 from pipelines.system.stopwatch import PARTS
 from pipelines.tracking.address import place_options
+from pipelines.tracking.client import retries
 
 if TYPE_CHECKING:
     from pipelines.comparison.ranking import Comparison
@@ -96,12 +96,12 @@ class SweepCallback(Callback):
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """What a sweep records at its end. note: markdown, empty where no cell has an answer. page: of the report."""
+    """What a sweep records at its end. note: markdown, empty where no cell has an answer. report: its page first."""
 
     outcomes: Sequence[Outcome]
     summary: str
     note: str = ""
-    page: Path | None = None
+    report: Sequence[Path] = ()
 
 
 class Sweep:
@@ -153,10 +153,8 @@ class Sweep:
         store.check_artifacts()
         if closed := store.close_dead():
             _say(f"{number_of(closed, 'run')} of dead processes, still open, marked as KILLED")
-        # Of an earlier sweep in this folder.
-        for stale in (*folder.glob(f"*/{JOB_OUTCOME}"), *folder.glob(PARETO)):
+        for stale in folder.glob(f"*/{JOB_OUTCOME}"):
             stale.unlink()
-        shutil.rmtree(folder / REPORT, ignore_errors=True)
         run = SweepRun.open(
             store,
             name=f"{config.hydra.runtime.choices.get('experiment') or 'sweep'} of {number_of(total, 'cell')}",
@@ -174,29 +172,30 @@ class Sweep:
 
         error: by which the sweep was broken off, if it was. why: the sentence for it, empty for an interrupt.
         """
-        self._stop.set()
-        self._watcher.join()
-        self._look(at_store=True)
-        if self._live is not None:
-            self._live.stop()
-        outcomes = [self._outcomes[number] for number in sorted(self._outcomes)]
-        spent = {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
         try:
-            answer = self._answer(outcomes, spent)
+            self._stop.set()
+            self._watcher.join()
+            self._look(at_store=True)
+            if self._live is not None:
+                self._live.stop()
+            answer = self._answer()
         except BaseException as late:
-            # Ctrl-C again, or at the very end: what is known is recorded all the same.
+            # Ctrl-C again, or at the very end: what is known is printed and recorded all the same.
             if not guard.is_interrupt(late):
                 raise
             error = late
+            outcomes, spent = self._ended()
             answer = _Answer(outcomes=outcomes, summary=summary_of(outcomes, spent, place=self._place))
+            _say(f"\n{summary_of(outcomes, spent, place=self._place, width=terminal.columns())}\n")
+        outcomes, spent = self._ended()
         problem = self._problem(outcomes, error)
         interrupted, failed = guard.is_interrupt(error), bool(problem or error)
         self._run.close(
             answer.outcomes,
             summary=answer.summary,
             note=answer.note,
-            files=list(self._folder.glob(PARETO)),
-            report=answer.page.parent if answer.page else None,
+            files=[path for path in [self._folder / PARETO] if self._search and path.exists()],
+            report=answer.report,
             seconds=time.monotonic() - self._began,
             spent=spent,
             status="KILLED" if interrupted else "FAILED" if failed else "FINISHED",
@@ -205,10 +204,10 @@ class Sweep:
         store = self._run.store
         if failed:
             # A cell that was killed, or that lost its store, leaves its run open.
-            with suppress(Exception):
+            with suppress(Exception), retries(0):
                 store.close_dead()
-        if answer.page is not None:
-            print(f"report  {answer.page}")
+        if answer.report:
+            print(f"report  {answer.report[0]}")
         print(f"run     {store.link(self._run.run_id)}\nlist    {store.list_link}", flush=True)
         if why:
             print(f"opscore: {why}", file=sys.stderr)
@@ -218,12 +217,20 @@ class Sweep:
             if self.context.since:
                 again = "with resume=true, the same command takes what has finished, also before this sweep"
             print(f"opscore: {reason}{problem}; {again}", file=sys.stderr)
+        elif interrupted and not why:
+            print("opscore: interrupted", file=sys.stderr)
         return guard.INTERRUPTED if interrupted else guard.FAILURE if failed else 0
 
-    def _answer(self, outcomes: Sequence[Outcome], spent: Mapping[str, float]) -> _Answer:
+    def _ended(self) -> tuple[list[Outcome], dict[str, float]]:
+        """The outcomes in the order of the grid, and what their cells spent by part, in seconds."""
+        outcomes = [self._outcomes[number] for number in sorted(self._outcomes)]
+        return outcomes, {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
+
+    def _answer(self) -> _Answer:
         """Print the summary, and write the report."""
         from pipelines.comparison import shortlist_note, shortlist_text
 
+        outcomes, spent = self._ended()
         cells = self._cells(outcomes)
         compared = self._compared(cells)
         shortlists = {str(comparison.title): listed for comparison, listed in compared if listed}
@@ -241,7 +248,7 @@ class Sweep:
             outcomes=shown,
             summary=summary(terminal.UNLIMITED),
             note=shortlist_note.note(shortlists),
-            page=self._report(compared),
+            report=self._report(compared),
         )
 
     def _problem(self, outcomes: Sequence[Outcome], error: BaseException | None) -> str:
@@ -278,18 +285,18 @@ class Sweep:
             log.warning("the sweep's cells could not be compared: %s", error)
             return []
 
-    def _report(self, compared: Sequence[tuple[Comparison, Shortlist | None]]) -> Path | None:
-        """The page of the report on the sweep's cells; None where there are none or the report fails."""
+    def _report(self, compared: Sequence[tuple[Comparison, Shortlist | None]]) -> list[Path]:
+        """The page of the report on the sweep's cells, then its figures; none where there are no cells or it fails."""
         if not compared:
-            return None
+            return []
         try:
             from pipelines.report.page import write
 
             folder, chosen = self._folder / REPORT, f"sweep={self._run.run_id}"
-            return write(compared, folder, chosen=chosen, options=self._place)[0]
+            return write(compared, folder, chosen=chosen, options=self._place)
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)
-            return None
+            return []
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_S):

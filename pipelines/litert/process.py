@@ -18,15 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.system import interpreter
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 REQUEST, ANSWER = "request.json", "answer.npz"
 STDERR_LINES = 8
@@ -37,8 +34,8 @@ T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1
 
 
-def ask(module: str, request: DataclassInstance, folder: Path, *, timeout_s: float, limit: str = "its limit") -> Arrays:
-    """The answer of `python -m <module>` to a request.
+def ask(module: str, request: Any, folder: Path, *, timeout_s: float, limit: str = "its limit") -> Arrays:
+    """The answer of `python -m <module>` to a request, a dataclass.
 
     folder: an empty one for the exchange. limit: the name of the setting behind timeout_s.
     Raises RuntimeError that begins with "its child process" if there is no answer.

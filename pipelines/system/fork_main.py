@@ -87,7 +87,7 @@ def _copy(descriptors: Sequence[int], paths: Sequence[str], *, onednn: bool) -> 
     fixed = {name: os.environ[name] for name in _FIXED if name in os.environ}
     os.environ.clear()
     os.environ.update(request["variables"] | fixed)
-    sys.path[:] = [*_paths(os.environ), *paths, request["cwd"]]
+    sys.path[:] = [request["cwd"], *_paths(os.environ), *paths]
     stopwatch.count_from(request["requested"])
     tempfile.tempdir = None
     np.random.seed()
@@ -95,9 +95,9 @@ def _copy(descriptors: Sequence[int], paths: Sequence[str], *, onednn: bool) -> 
 
 
 def _own_paths() -> list[str]:
-    """Where Python looks for modules: opscore itself, then what PYTHONPATH does not name."""
+    """Where Python looks for modules, without PYTHONPATH but for opscore itself."""
     given = _paths(os.environ)
-    return [interpreter.ROOT, *(path for path in sys.path if path not in given)]
+    return [path for path in sys.path if path not in given or path == interpreter.ROOT]
 
 
 def _paths(variables: Mapping[str, str]) -> list[str]:

@@ -38,8 +38,8 @@ def start(
 ) -> Process:  # fmt: skip
     """Start `python -m <module> <arguments>` in a session of its own, with the libraries loaded where that is safe.
 
-    Its working folder is searched for modules last. variables: its environment. onednn: TensorFlow's setting, which
-    needs a server of its own. stdout, stderr: file descriptors.
+    variables: its environment. onednn: TensorFlow's setting, which needs a server of its own. stdout, stderr: file
+    descriptors. opscore's own modules are not searched in the working folder.
     """
     folder = Path.cwd() if cwd is None else cwd
     server = _server(variables, onednn=onednn)
@@ -48,7 +48,7 @@ def start(
             return server.start([module, *arguments], variables, folder, (stdout, stderr))
         _servers.pop(onednn)
     return subprocess.Popen(
-        interpreter.command(module, *arguments), env=interpreter.environment(variables, folder),
+        interpreter.command(module, *arguments), env=interpreter.environment(variables),
         stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=folder, start_new_session=True,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,12 @@ def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def environment(variables: Mapping[str, str], *last: Path) -> dict[str, str]:
-    """Variables for `command`. last: folders that are searched for modules after all given ones."""
-    places = [ROOT, variables.get("PYTHONPATH", ""), *map(str, last)]
-    return {**variables, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Variables for `command`.
+
+    An installed opscore is found without them, and PYTHONPATH comes before Python's own modules: the packages next to
+    it must not.
+    """
+    if ROOT in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return dict(variables)
+    return {**variables, "PYTHONPATH": os.pathsep.join(filter(None, (ROOT, variables.get("PYTHONPATH", ""))))}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -157,18 +157,29 @@ def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
 
     on_wait: called once if another process holds it. The system releases the lock of a process that dies.
     """
-    # TMPDIR is no place for it: another process of the machine may have another one.
-    folder = SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
-    path = folder / f"opscore-{os.getuid()}-{name}.lock"
-    with path.open("w") as file:
+    file = _shared_file(f"opscore-{os.getuid()}-{name}.lock")
+    try:
         try:
-            if not lock(file.fileno(), wait=False):
+            if not lock(file, wait=False):
                 on_wait()
                 with stopwatch.part("wait"):
-                    lock(file.fileno())
+                    lock(file)
         except NoLocksError:
-            log.warning("%s has no locks: nothing else must be measured on this machine now", folder)
+            log.warning("the temporary folder has no locks: nothing else must be measured on this machine now")
         yield
+    finally:
+        os.close(file)
+
+
+def _shared_file(name: str) -> int:
+    """The descriptor of a file that every process of this user on this machine opens by that name.
+
+    Not where TMPDIR is, which each may have set, unless the common folder refuses: another user may have made the file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(OSError):
+        return os.open(SHARED / name, flags, 0o600)
+    return os.open(Path(tempfile.gettempdir()) / name, flags, 0o600)
 
 
 def gpus() -> list[str]:

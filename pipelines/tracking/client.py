@@ -53,6 +53,10 @@ def quieten() -> None:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
+# Too many requests, and what a proxy says whose server is away.
+_BUSY = (429, 502, 503, 504)
+
+
 @contextmanager
 def retries(count: int) -> Iterator[None]:
     """Within the block, MLflow repeats a failed request at most `count` times."""
@@ -65,6 +69,20 @@ def retries(count: int) -> Iterator[None]:
             del os.environ[RETRIES]
         else:
             os.environ[RETRIES] = before
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether it is an error of a store that is away or busy, and not of what was asked of it."""
+    from mlflow import MlflowException
+    from requests import RequestException
+
+    if isinstance(error, MlflowException):
+        # Without an answer, MLflow counts it as an internal error.
+        away = "API request to" in str(error) and "failed with exception" in str(error)
+        return away or int(error.get_http_status_code()) in _BUSY  # type: ignore[no-untyped-call]
+    if isinstance(error, RequestException):
+        return error.response is None or error.response.status_code in _BUSY
+    return isinstance(error, ConnectionError | TimeoutError)
 
 
 def _pin_registry(uri: str) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# A table of the outcomes of a sweep's cells, on the sweep's run.
+TABLE = "cells.json"
 NEWEST_FIRST = ("attributes.start_time DESC",)
 # The tags by which `find` looks for a cell, by the words of its callers.
 SOUGHT = {"fingerprint": tags.FINGERPRINT, "result_key": tags.RESULT_KEY}
@@ -173,14 +175,14 @@ class Store(RunFiles):
         import mlflow
 
         try:
-            table = mlflow.artifacts.load_dict(f"runs:/{parent}/{tags.TABLE}")
+            table = mlflow.artifacts.load_dict(f"runs:/{parent}/{TABLE}")
         except Exception as error:  # The clients of S3 and others raise their own.
             if own := self._cells_of_killed(parent):
                 log.warning(
                     "the sweep %s was killed: these are the cells that it ran itself, without reused ones", parent
                 )
                 return own
-            if live_run(self.client, parent) is not None and self._has(parent, tags.TABLE):
+            if live_run(self.client, parent) is not None and self._has(parent, TABLE):
                 raise StoreError(
                     f"the store has the list of the cells of sweep {parent} but does not give it ({error}): try again "
                     "once it does, or choose cells with --dataset or --filter"
@@ -197,7 +199,7 @@ class Store(RunFiles):
         run = live_run(self.client, parent)
         if run is None or not (run.info.status == "KILLED" or (run.info.status == "RUNNING" and _is_dead(run))):
             return []
-        if self._has(parent, tags.TABLE):
+        if self._has(parent, TABLE):
             return []
         return [one.info.run_id for one in self._found(f"tags.`{tags.PARENT}` = {quoted(parent)}")]
 
@@ -282,13 +284,17 @@ class Store(RunFiles):
         """Whether the store has a run, which nobody deleted."""
         return live_run(self.client, run_id) is not None
 
-    def failure(self, parent: str, *, fingerprint: str, result_key: str) -> str | None:
+    def failure(self, parent: str, *, fingerprint: str, result_key: str, since: int) -> str | None:
         """Why the cell failed in the sweep `parent`; None if it did not, or may end now.
 
-        It may if its training is kept and another result key was asked for: another measurement or score.
+        It may if its training is there and another result key was asked for: another measurement or score. since: as
+        in `find`.
         """
         condition = f"tags.`{tags.PARENT}` = '{parent}' and attributes.status = 'FAILED'"
-        trained = self.unfinished(fingerprint=fingerprint) is not None
+        trained = (
+            self.find(since=since, fingerprint=fingerprint) is not None
+            or self.unfinished(fingerprint=fingerprint, since=since) is not None
+        )
         condition += f" and tags.`{tags.RESULT_KEY}` = '{result_key}'" if trained else ""
         condition += f" and tags.`{tags.FINGERPRINT}` = '{fingerprint}'"
         run = next(self._found(condition, order_by=NEWEST_FIRST, page=1), None)

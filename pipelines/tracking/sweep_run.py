@@ -16,7 +16,8 @@ from pipelines.results.words import number_of
 from pipelines.system import stopwatch
 from pipelines.tracking.client import TEXT_CHARACTERS
 from pipelines.tracking.liveness import Pulse, process_id
-from pipelines.tracking.tags import FAILURE, HEARTBEAT, NOTE, PROCESS, TABLE
+from pipelines.tracking.store import TABLE
+from pipelines.tracking.tags import FAILURE, HEARTBEAT, NOTE, PROCESS
 
 if TYPE_CHECKING:
     from pipelines.tracking.store import Store
@@ -93,7 +94,7 @@ class SweepRun:
         summary: str,
         note: str,
         files: Sequence[Path],
-        report: Path | None,
+        report: Sequence[Path],
         seconds: float,
         spent: Mapping[str, float],
         status: str,
@@ -101,7 +102,8 @@ class SweepRun:
     ) -> None:
         """Record the summary and end the run.
 
-        note: the answer in markdown; empty where no cell has one. files, report (a folder): become its artifacts.
+        note: the answer in markdown; empty where no cell has one. files, report: become its artifacts,
+        those of the report in a folder.
         seconds: the sweep's wall time. spent: seconds of its cells' processes by part. problem: why it FAILED or was
         KILLED.
         """
@@ -115,8 +117,8 @@ class SweepRun:
             self._client.log_text(self.run_id, summary + "\n", "summary.txt")
             for path in files:
                 self._client.log_artifact(self.run_id, str(path))
-            if report is not None:
-                self._client.log_artifacts(self.run_id, str(report), "report")
+            for path in report:
+                self._client.log_artifact(self.run_id, str(path), "report")
             self._client.set_tag(self.run_id, NOTE, _note(note, outcomes, seconds, problem))
             if problem:
                 self._client.set_tag(self.run_id, FAILURE, problem)

@@ -1,6 +1,6 @@
 """Names of the tags with which opscore finds, watches and explains its runs.
 
-A prefix keeps those that it finds them by apart from the tags for people.
+A prefix keeps its own apart from the tags for people.
 """
 
 from __future__ import annotations
@@ -23,7 +23,5 @@ DELEGATED = f"{PREFIX}delegated"
 FAILURE = "failure"
 # MLflow's own.
 NOTE, PARENT = "mlflow.note.content", "mlflow.parentRunId"
-# A file of a sweep's run: the table of its cells' outcomes.
-TABLE = "cells.json"
 # The machines of all training that led to the exported model.
 TRAINED_ON = f"{PREFIX}trained_on"

@@ -1,8 +1,14 @@
 """The summary of a sweep, which shows the figures of its comparison."""
 
+import threading
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
-from pipelines.execution.sweep import _as_compared
+import pytest
+
+from pipelines.execution.sweep import Sweep, _as_compared
 from pipelines.results.metrics import SCORE, TEST_MS
 from pipelines.results.outcome import Outcome
 from tests.comparison.recorded import recorded
@@ -17,3 +23,21 @@ def test_table_has_the_times_of_the_shortlist() -> None:
     assert found[0].metrics[TEST_MS] == 2.0 and found[0].metrics[SCORE] == cell.metrics[SCORE]
     assert found[0].metrics["time/train_s"] == 5.0
     assert found[1] == failed
+
+
+def test_interrupt_at_the_end_is_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the shortlist and the report are made."""
+    done = Outcome(number=0, name="net-digits-qat", status="done", run_id="a", metrics={SCORE: 1.0})
+    sweep: Any = Sweep.__new__(Sweep)
+    fields = {"context": Mock(since=0), "_stop": threading.Event(), "_watcher": Mock(), "_look": Mock(), "_live": None}
+    fields |= {"_outcomes": {0: done}, "_total": 1, "_place": "", "_folder": tmp_path, "_began": 0.0, "_search": False}
+    vars(sweep).update(fields, _run=Mock())
+    monkeypatch.setattr(Sweep, "_answer", Mock(side_effect=KeyboardInterrupt))
+    assert sweep.finish(None) == 130
+    (closed,) = sweep._run.close.call_args_list
+    assert closed.args == ([done],) and closed.kwargs["status"] == "KILLED"
+    printed = capsys.readouterr()
+    assert "net-digits-qat" in printed.out and printed.out.count("net-digits-qat") == 1
+    assert "net-digits-qat" in closed.kwargs["summary"] and printed.err == "opscore: interrupted\n"

@@ -95,10 +95,11 @@ def small(keras: Any, *middle: Any) -> Any:
 
 
 def inner(keras: Any) -> Any:
-    """A model to put into another one."""
+    """A model with a branch, to put into another one."""
+    layers = keras.layers
     inputs = keras.Input(SHAPE)
-    x = keras.layers.Conv2D(8, 3, use_bias=False)(inputs)
-    return keras.Model(inputs, keras.layers.ReLU()(keras.layers.BatchNormalization()(x)), name="backbone")
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 3, use_bias=False)(inputs)))
+    return keras.Model(inputs, layers.Add()([x, layers.Conv2D(8, 1)(x)]), name="backbone")
 
 
 @pytest.mark.slow

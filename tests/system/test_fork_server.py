@@ -66,12 +66,13 @@ def test_process_is_the_requested_one(folder: Path, safe: bool, monkeypatch: pyt
     # A project of one's own with a package of that name.
     (folder / "pipelines").mkdir()
     (folder / "pipelines/__init__.py").touch()
-    started, out = run(folder, "7", OPSCORE_TEST="here", PYTHONPATH="")
+    started, out = run(folder, "7", OPSCORE_TEST="here", PYTHONPATH=str(folder))
     assert started.wait(60) == 7 == started.wait(60)
     shown = printed(out)
     assert "to stderr" in out.read_text()
     assert shown["arguments"] == ["7"] and shown["main"] == "__main__" and shown["leads"]
-    assert shown["path"][0] == str(ROOT) and shown["pipelines"] == str(ROOT / "pipelines/__init__.py")
+    assert shown["path"][0] == str(folder if safe else ROOT)
+    assert shown["pipelines"] == str(ROOT / "pipelines/__init__.py")
     assert shown["cwd"] == str(folder) and shown["stdin"] == ""
     assert shown["seen"]["OPSCORE_TEST"] == "here" and "HOME" not in shown["seen"]
     assert shown["threads"] == 1

@@ -50,15 +50,21 @@ def test_other_errors_of_a_lock_are_raised(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_only_one_measures_whatever_the_temporary_folder(tmp_path: Path) -> None:
+    name = f"test-{os.getpid()}"
     program = "from pipelines.system.runtime import machine_lock\n"
-    program += "with machine_lock('test', on_wait=lambda: print('waits')): pass"
+    program += f"with machine_lock('{name}', on_wait=lambda: print('waits', flush=True)): print('holds')"
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    with runtime.machine_lock("test", on_wait=pytest.fail):
+    with runtime.machine_lock(name, on_wait=pytest.fail):
         other = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
-        assert other.stdout is not None
-        with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(2)
-    assert other.communicate(timeout=20)[0] == "waits\n"
+        assert other.stdout is not None and other.stdout.readline() == "waits\n"
+    assert other.communicate(timeout=20)[0] == "holds\n"
+
+
+def test_a_file_of_another_user_keeps_nobody_from_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "SHARED", tmp_path / "shared")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with runtime.machine_lock("measuring", on_wait=pytest.fail):
+        assert (tmp_path / f"opscore-{os.getuid()}-measuring.lock").exists()
 
 
 def test_measuring_goes_on_where_there_are_no_locks(
@@ -70,4 +76,4 @@ def test_measuring_goes_on_where_there_are_no_locks(
     monkeypatch.setattr(runtime, "lock", refuse)
     monkeypatch.setattr(runtime, "SHARED", tmp_path)
     with runtime.machine_lock("measuring", on_wait=pytest.fail):
-        assert f"{tmp_path} has no locks: nothing else must be measured" in caplog.text
+        assert "has no locks: nothing else must be measured" in caplog.text

@@ -101,7 +101,7 @@ def test_fewer_threads_than_cores_are_in_the_name(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     assert runtime.trained_on() == runtime.hardware_name(runtime.hardware())
     monkeypatch.setattr(machine, "cores", lambda: 4)
-    for threads, end in (("4", ""), ("2", ", 2 threads"), ("1", ", 1 thread"), ("", "")):
+    for threads, end in (("4", ""), ("2", ", 2 threads"), ("1", ", 1 thread"), ("", ""), ("auto", "")):
         monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
         assert runtime.trained_on() == runtime.hardware_name(runtime.hardware()) + end
 

@@ -54,7 +54,7 @@ def test_exported_model_is_integer_and_matches_training(
     assert not np.array_equal(done.model.get_layer("block3_conv").kernel, before)
     with pytest.raises(EffectError, match="qat left"):
         technique.verify(done, exported_baseline)
-    # Nothing has kept zeros.
+    # A network without zeros.
     with pytest.raises(EffectError, match="prune promised 70% zeros"):
         Chain(steps={"prune": PRUNE, "qat": technique}).verify(done, exported_model)
     # An attempt that ended after its training goes on to the same answers.

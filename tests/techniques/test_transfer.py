@@ -1,7 +1,6 @@
 """What a transfer trains and what it leaves alone, with features computed once and without."""
 
 import dataclasses
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +89,6 @@ def test_features_train_the_same_head_as_full_fitting(trained: Candidate, tmp_pa
         assert np.allclose(ours, theirs, atol=1e-4)
 
 
-@cache
-def network(word: str) -> Any:
-    """With random weights, for the small data."""
-    data, _ = small_data()
-    wanted = composed(f"model={word}", "model.weights=null", "model.input_size=32", "technique=baseline").model
-    return wanted.build(data.image_shape, 10)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["small_cnn", "resnet50", "efficientnet_b0", "mobilenet_v2"])
 def test_extracted_features_equal_those_of_keras(model: str) -> None:
@@ -106,7 +97,8 @@ def test_extracted_features_equal_those_of_keras(model: str) -> None:
     import tf_keras
 
     data, _ = small_data()
-    built = network(model)
+    wanted = composed(f"model={model}", "model.weights=null", "model.input_size=32", "technique=baseline").model
+    built = wanted.build(data.image_shape, 10)
     draw = np.random.default_rng(0)
     for layer in built.layers:
         if type(layer).__name__ == "BatchNormalization":

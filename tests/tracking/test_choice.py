@@ -11,8 +11,7 @@ import pytest
 from pipelines.commands import cli
 from pipelines.system.errors import StoreError
 from pipelines.tracking.liveness import process_id
-from pipelines.tracking.store import Store
-from pipelines.tracking.tags import TABLE
+from pipelines.tracking.store import TABLE, Store
 from tests.tracking.promotion import ALL, Command, Copy
 from tests.tracking.test_claims import dead_process
 from tests.tracking.test_shortlist import recorded_like
@@ -137,9 +136,14 @@ def test_failed_measurement_of_a_trained_cell_is_not_final(copy: Copy, tmp_path:
     failed = copy.client.create_run(copy.experiment.experiment_id, tags=tags).info.run_id
     copy.client.set_terminated(failed, "FAILED")
     store = Store.existing(copy.uri, "mine")
-    assert store.failure("p", fingerprint="f", result_key="quick") == "too long"
+    assert store.failure("p", fingerprint="f", result_key="quick", since=0) == "too long"
     (tmp_path / "build.json").write_text('{"fingerprint": "f"}')
     copy.client.set_tag(failed, "opscore.folder", str(tmp_path))
-    assert store.failure("p", fingerprint="f", result_key="quick") is None
-    assert store.failure("p", fingerprint="f", result_key="thorough") == "too long"
-    assert store.failure("other", fingerprint="f", result_key="thorough") is None
+    assert store.failure("p", fingerprint="f", result_key="quick", since=0) is None
+    assert store.failure("p", fingerprint="f", result_key="thorough", since=0) == "too long"
+    # As where another measurement of it has finished.
+    copy.client.delete_tag(failed, "opscore.folder")
+    copy.client.set_tag(failed, "opscore.fingerprint", trained := copy.run("baseline").data.tags["opscore.fingerprint"])
+    assert store.failure("p", fingerprint=trained, result_key="quick", since=0) is None
+    assert store.failure("p", fingerprint=trained, result_key="thorough", since=0) == "too long"
+    assert store.failure("other", fingerprint="f", result_key="thorough", since=0) is None

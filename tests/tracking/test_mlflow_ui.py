@@ -79,7 +79,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         )
         store.client.set_terminated(run_id)
     sweep = SweepRun.open(store, name="sweep", overrides=["technique=baseline,cluster"], config="", run_id=None)
-    write(CELLS, folder / "report", chosen="")
+    report = write(CELLS, folder / "report", chosen="")
     listed = shortlist(compared(*CELLS[:6]))
     assert listed is not None
     outcomes = [Outcome(number=0, name="a", overrides=(), status="done", seconds=1, run_id="", metrics={}, spent={})]
@@ -88,7 +88,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         summary="",
         note=shortlist_note.note({"cifar10": listed}),
         files=[],
-        report=folder / "report",
+        report=report,
         seconds=1,
         spent={},
         status="FINISHED",
