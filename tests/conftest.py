@@ -66,6 +66,7 @@ odd = {
     "single": [keras.layers.Input((8, 8, 3)), keras.layers.Lambda(lambda x: tf.reshape(x, (1, 192)))],
     "flat": [keras.layers.Input((12,))],
     "gray": [keras.layers.Input((8, 8, 1)), keras.layers.Flatten()],
+    "any": [keras.layers.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()],
 }
 for name, layers in odd.items():
     model = keras.Sequential([*layers, keras.layers.Dense(2)])

@@ -52,7 +52,10 @@ class Candidates:
         cells = _newest(found.cells)
         comparability.check_comparable(cells, of_one_sweep=chosen.sweep is not None, chosen_by=chosen.filter)
         if champion:
-            champion = _timed(champion, registry, device)
+            (champion,), notes = _timed(champion, registry, device)
+            own = [f"Of the champion: {note}" for note in notes if note not in found.notes]
+        else:
+            own = []
         compared = training_time.comparable([*cells, champion] if champion else cells)
         return cls(
             name=name,
@@ -60,7 +63,7 @@ class Candidates:
             champion=compared[-1] if champion else None,
             version=version,
             registry=registry,
-            device_notes=found.notes,
+            device_notes=[*found.notes, *own],
             train_time_note=training_time.note(compared) or "",
         )
 
@@ -120,8 +123,10 @@ class Candidates:
         return f"It is version {made.number} of {self.name} now, the {CHAMPION}{former}."
 
 
-def _timed(champion: RecordedCell, registry: Registry, device: Device | None) -> RecordedCell:
-    """The champion with its times by its baseline, on the device if there is one.
+def _timed(
+    champion: RecordedCell, registry: Registry, device: Device | None
+) -> tuple[Sequence[RecordedCell], Sequence[str]]:
+    """The champion alone, with its times by its baseline, on the device if there is one, and notes on those there.
 
     Raises ValueError where it has none there.
     """
@@ -129,15 +134,16 @@ def _timed(champion: RecordedCell, registry: Registry, device: Device | None) ->
     home = Store.existing(registry.uri, registry.experiment(champion.run_id))
     baselines = home.baselines(champion.dataset)
     if device is None:
-        return anchored([champion], baselines)[0]
+        return anchored([champion], baselines), ()
     try:
-        return timed([champion], device, baselines).cells[0]
+        found = timed([champion], device, baselines)
+        return found.cells, found.notes
     except ValueError as error:
         command = replace(device, place=registry.place(champion.run_id)).command([champion])
         raise ValueError(
-            f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device}, got none: "
-            f"measure it with `{command} --filter \"attributes.run_id = '{champion.run_id}'\"`, or add --anew "
-            "to replace it by the best candidate"
+            f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device}, got none that "
+            f'count ({error}): measure it and its baseline with `{command} --filter "attributes.run_id = '
+            f"'{champion.run_id}'\"`, or add --anew to replace it by the best candidate"
         ) from error
 
 

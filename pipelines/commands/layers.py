@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,11 @@ def command(run: str | None, out: Path, uri: str | None) -> None:
 
     if not run:
         raise MisuseError("run must be given, got none: set run= to the id of a cell's run")
+    if not re.fullmatch(r"[0-9a-f]{32}", run):
+        raise MisuseError(
+            f"run must be the whole id of a run, of 32 characters, got {run!r}: it is the end of the cell's link "
+            "(`run`), and in MLflow's UI"
+        )
     with arguments.checked():
         address = arguments.open_address(uri)
         reading_client(address)

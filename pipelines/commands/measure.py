@@ -48,11 +48,15 @@ if TYPE_CHECKING:
 MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "batches", "limit", "target", "out")
 
 
+# Words that begin with one of them and "=" are no paths.
+OPTIONS = (*MEASURING, "dataset", "sweep", "filter", "experiment", "tracking-uri", "tracking.uri", "send")
+
+
 @click.command(
     "measure",
     cls=arguments.WordCommand,
     help=__doc__,
-    positional=lambda word: word.endswith(".tflite") and "=" not in word,
+    positional=lambda word: word.lower().endswith(".tflite") and word.partition("=")[0] not in OPTIONS,
 )
 @click.argument("paths", nargs=-1, metavar="[FILE.tflite]...")
 @selection.options
@@ -83,7 +87,7 @@ def command(
     **limits: str | None,
 ) -> None:
     """Measure, or send the figures of an earlier session."""
-    named = [arguments.home_expanded(path) for path in (*paths, *(files.split(",") if files else ()))]
+    named = [arguments.home_expanded(path) for path in (*paths, *(map(str.strip, files.split(",")) if files else ()))]
     _check_chosen(chosen, named, reference)
     if send is not None:
         if not send:

@@ -18,6 +18,7 @@ former champion gets the alias previous.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -37,7 +38,7 @@ from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import checks, terminal
 from pipelines.system.errors import StoreError
-from pipelines.tracking.registry import CHAMPION, Registry, Version
+from pipelines.tracking.registry import CHAMPION, Registry
 
 MAX_MISSES = 5
 
@@ -64,7 +65,10 @@ def promoted(
         lines += [*_shortlists(candidates.cells, registry, width), ""]
     winner = decision.winner
     if winner is None:
-        return "\n".join([*lines, _nobody(decision, version, name, registry, width)])
+        if not decision.stands:
+            # The refusal goes to stderr, and what is known of the figures before it.
+            print("\n".join(lines), flush=True)
+        return "\n".join([*lines, _nobody(decision, candidates, width, device)])
     # A champion that fails a gate itself is among them, whatever its score.
     better = [one for one in decision.misses if one.entry.score.value > winner.entry.score.value]
     if better:
@@ -164,12 +168,16 @@ def _named(cell: RecordedCell) -> str:
     return f"{cell.name}, seed {cell.seed}, run {cell.run_id}"
 
 
-def _nobody(decision: gates.Decision, version: Version | None, name: str, registry: Registry, width: float) -> str:
+def _nobody(decision: gates.Decision, candidates: Candidates, width: float, device: Device | None) -> str:
+    name, version, registry = candidates.name, candidates.version, candidates.registry
     nearest = _misses(decision.misses, registry, width) if decision.misses else ""
     if version is None or decision.champion is None or not decision.stands:
         raise ValueError(f"none of the candidates for {name} passes all gates, the nearest misses:\n{nearest}")
     deployed = f"{decision.champion.name}, seed {decision.champion.seed}, run {version.run_id}"
     standing = f"Nothing to do: version {version.number}, {deployed}, stays the champion."
+    if device is not None:
+        pull = shlex.join(["--dataset", decision.champion.dataset, "--target", device.target])
+        standing += f" For the runtime that is its fastest there, `opscore pull {pull}`."
     standing = wrapped(standing, width)
     return f"Not passing all gates:\n{nearest}\n{standing}" if nearest else standing
 

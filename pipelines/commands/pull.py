@@ -96,6 +96,8 @@ def check_free(out: Path, name: str) -> None:
     """Raise FileExistsError unless `out` is missing, empty, or an earlier pull of the model `name`."""
     if not out.exists():
         return
+    if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
+        raise PermissionError(f"out must be a folder that this user may write to, got {out}: choose another")
     there = sorted(one.name for one in out.iterdir()) if out.is_dir() else [out.name]
     foreign = [one for one in there if one not in FILES] if out.is_dir() else there
     card_file = out / CARD

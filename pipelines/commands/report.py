@@ -10,6 +10,7 @@ needs no network.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -38,7 +39,7 @@ def command(chosen: Selection, device: Device | None, out: Path) -> None:
         shortlisted(compare(found.cells), store.right),
         out,
         chosen=chosen.words(device),
-        options=f"{device.options if device else ''}{chosen.place}",
+        options=f"{device.options if device else ''}{replace(chosen, dataset=None).options}",
         on_device=found.notes,
     )
     print(*found.notes, sep="\n", end="\n" if found.notes else "")

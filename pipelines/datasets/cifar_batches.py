@@ -93,8 +93,9 @@ def read(source: Path, published: Published) -> tuple[Images, Labels, Images, La
             raise ValueError(f"no {missing[0]} in it")
     except _DAMAGE as error:
         raise ValueError(
-            f"{source} must hold CIFAR's batches as published, but reading failed ({error or type(error).__name__}): "
-            f"delete it and put {published.file} there, unpacked or not, or run again online"
+            f"{source} must hold CIFAR's batches as published, but reading failed "
+            f"({str(error) or type(error).__name__}): delete it and put {published.file} there, unpacked or not, or "
+            "run again online"
         ) from error
     train = [batches[name] for name in published.train]
     x_train, y_train = (np.concatenate(parts) for parts in zip(*train, strict=True))

@@ -49,8 +49,8 @@ def unreadable(path: Path, error: Exception) -> ValueError:
     if isinstance(error, PermissionError):
         return ValueError(f"{shown} must be readable, got no permission: chmod a+r the file")
     return ValueError(
-        f"{shown} must be a whole and readable image, got: {error or type(error).__name__}; save it again or remove it "
-        "from the folder"
+        f"{shown} must be a whole and readable image, got: {str(error) or type(error).__name__}; save it again or "
+        "remove it from the folder"
     )
 
 

@@ -142,7 +142,10 @@ def run(
         report("energy")
         for threads in settings.threads:
             for subject, raw in zip(subjects, raws, strict=True):
-                raw.consumption[threads] = _consumption(subject, threads, settings)
+                try:
+                    raw.consumption[threads] = _consumption(subject, threads, settings)
+                except RuntimeError as error:
+                    report(f"no energy of {subject.name} is measured: {error}")
     return Measured(subjects=subjects, raws=raws, left_out=left_out)
 
 
@@ -344,8 +347,11 @@ def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence
 
 
 def _add(raw: Raw, one: _Pass, found: Arrays, place: int) -> None:
+    if one.batch in raw.refused:
+        return
     if f"refused_{place}" in found:
         raw.refused[one.batch] = str(found[f"refused_{place}"])
+        raw.throughput.pop(one.batch, None)
         return
     load = Load(window=one.window, ns=found[f"ns_{place}"], bursts=found[f"bursts_{place}"])
     if one.batch == 1:

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.litert import memory
 from pipelines.litert.process import serve
 from pipelines.litert.start import start_up
-from pipelines.runtimes.base import named
+from pipelines.runtimes.base import Loaded, named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,16 @@ def started(request: StartRequest) -> dict[str, Any]:
         "call_ms": float(np.median(calls_ns)) / 1e6,
         "peak_bytes": memory.peak_bytes() - before,
         "version": np.array(version),
-        "precision": np.array(model.precision),
+        "precision": np.array(_precision(model)),
     }
+
+
+def _precision(model: Loaded) -> str:
+    """That which the runtime computes in; unknown where its file holds what opscore does not read."""
+    try:
+        return model.precision
+    except Exception:  # noqa: BLE001 (the runtime runs it, which is what is measured)
+        return "unknown"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pipelines.tracking.store import Store
 
 
+# Of a file's name, with room for a number.
+MAX_BYTES = 200
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """An exported model to measure.
@@ -47,8 +51,9 @@ class Subject:
 
     @property
     def folder(self) -> str:
-        """The name as that of a folder."""
-        return re.sub(r"[^\w.-]+", "-", self.name).strip("-.") or "model"
+        """The name as that of a folder, as far as file systems take it."""
+        name = re.sub(r"[^\w.-]+", "-", self.name).encode()[:MAX_BYTES].decode(errors="ignore")
+        return name.strip("-.") or "model"
 
 
 def name_of(label: str, runtime: str) -> str:

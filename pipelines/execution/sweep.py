@@ -293,7 +293,8 @@ class Sweep:
             from pipelines.report.page import write
 
             folder, chosen = self._folder / REPORT, f"sweep={self._run.run_id}"
-            return write(compared, folder, chosen=chosen, options=self._place)
+            options = f" --sweep {self._run.run_id}{self._place}"
+            return write(compared, folder, chosen=chosen, options=options)
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)
             return []

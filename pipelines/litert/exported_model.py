@@ -172,6 +172,11 @@ def _ends(interpreter: Any, path: Path, batch: int) -> tuple[dict[str, Any], dic
             f"{path} must have one input ({batch}, h, w, 3) and one output ({batch}, classes), got inputs and "
             f"outputs of shapes {shapes}: export it with a batch of one"
         )
+    if -1 in list(sources[0].get("shape_signature", ()))[1:]:
+        raise ValueError(
+            f"{path} must take images of one size, got any height and width, of which LiteRT would take one pixel: "
+            "export it for the size that it will be used with"
+        )
     return sources[0], targets[0]
 
 

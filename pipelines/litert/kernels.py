@@ -53,9 +53,9 @@ def kernels(exported_model: Path) -> list[Kernel]:
             continue  # computed in the graph, not stored
         kind, packed = types[tensor.type], np.asarray(data, np.uint8)
         flat = _unpacked(packed, math.prod(tensor.shape)) if kind == "int4" else packed.view(np.dtype(kind))
-        found.append(
-            Kernel(name=tensor.name.decode(), operator=name, stored=kind, values=flat.reshape(tuple(tensor.shape)))
-        )
+        # A program that strips a file takes the names.
+        label = (tensor.name or b"").decode()
+        found.append(Kernel(name=label, operator=name, stored=kind, values=flat.reshape(tuple(tensor.shape))))
     return found
 
 

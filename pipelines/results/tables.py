@@ -48,6 +48,10 @@ class TextColumn:
     left: bool = False
 
 
+# In the place of a blank at which no line may end.
+_BLANK = "\0"
+
+
 def fitted(columns: Sequence[TextColumn], limit: float, *, more: str = "--wide") -> str:
     """A table of at most `limit` columns of the terminal, as far as that goes, with a line on what it leaves out.
 
@@ -67,8 +71,10 @@ def fitted(columns: Sequence[TextColumn], limit: float, *, more: str = "--wide")
 
 
 def wrapped(sentence: str, limit: float) -> str:
-    """A paragraph for a terminal of `limit` columns."""
-    return textwrap.fill(sentence, terminal.prose_columns(limit), break_long_words=False, break_on_hyphens=False)
+    """A paragraph for a terminal of `limit` columns. A command in backticks stays in one line: a part may be valid."""
+    whole = re.sub(r"`[^`]+`", lambda found: found[0].replace(" ", _BLANK), sentence)
+    lines = textwrap.fill(whole, terminal.prose_columns(limit), break_long_words=False, break_on_hyphens=False)
+    return lines.replace(_BLANK, " ")
 
 
 def _width(column: TextColumn) -> int:

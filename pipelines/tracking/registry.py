@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.litert.size import sha256
 from pipelines.results.files import MODEL
-from pipelines.results.metrics import SCORES
+from pipelines.results.metrics import ACCURACY, SCORES
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system import names
 from pipelines.system.errors import StoreError
@@ -108,7 +108,14 @@ class Registry(RunFiles):
             )
         run = existing(lambda: self.client.get_run(version.run_id))
         if run is not None and run.info.lifecycle_stage != "deleted":
-            return cell_of(run)
+            found = cell_of(run)
+            if not found.fingerprint or ACCURACY not in found.metrics:
+                raise StoreError(
+                    f"version {version.number}, the champion, must be of a cell that opscore has finished, got run "
+                    f"{version.run_id}, so that nothing can be compared with it: add --anew to the command to let the "
+                    "best candidate take its place"
+                )
+            return found
         # The address is not repeated where it holds a user's name.
         store = "" if "@" in self.uri else f"MLFLOW_TRACKING_URI={shlex.quote(self.uri)} "
         restore = f"bring it back with `{store}mlflow runs restore --run-id {version.run_id}`, or " if run else ""
@@ -223,10 +230,17 @@ class Registry(RunFiles):
 
     def _another(self, name: str, version: Version) -> str:
         """The mend where a version's exported model cannot be used."""
-        others = [number for number in self.numbers(name) if number != version.number]
+        champion = self.aliased(name, CHAMPION)
+        unfit = {version.number, champion.number if champion else None}
+        others = [one for one in self.numbers(name) if one not in unfit and self._is_registered(name, one)]
         if not others:
             return f"promote another cell with `opscore promote {self.option(name)} --anew`"
         return f"return to another with `opscore rollback {self.option(name)} --version {others[-1]}`"
+
+    def _is_registered(self, name: str, number: str) -> bool:
+        """Whether opscore registered a version."""
+        version = self.version(name, number)
+        return version is not None and bool(version.sha256)
 
     def _version_of(self, name: str, run_id: str) -> Version | None:
         found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")

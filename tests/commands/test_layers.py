@@ -46,7 +46,8 @@ def test_quantized_cell_is_told_by_its_parents_file(place: Place) -> None:
     [
         ((), "run must be given", 2),
         (("run=0123456789abcdef0123456789abcdef",), "run must be the id of a finished cell in sqlite", 1),
-        (("run=0", "tracking.uri=sqlite:///nowhere.db"), "there is no tracking store at sqlite:///", 2),
+        (("run=04f39bc9",), "run must be the whole id of a run, of 32 characters, got '04f39bc9'", 2),
+        ((f"run={'0' * 32}", "tracking.uri=sqlite:///nowhere.db"), "there is no tracking store at sqlite:///", 2),
     ],
 )
 def test_what_is_no_cell_is_refused(words: tuple[str, ...], message: str, status: int, place: Place) -> None:

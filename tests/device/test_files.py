@@ -62,6 +62,8 @@ class TestFiles:
         [
             (["nothing.tflite"], "nothing.tflite must be a .tflite file, got no such file"),
             (["flat.tflite"], r"flat.tflite must have one input \(1, h, w, 3\)"),
+            (["any.tflite"], "any.tflite must take images of one size, got any height and width"),
+            (["epoch=3.tflite"], "epoch=3.tflite must be a .tflite file, got no such file"),
             (["bad.tflite"], "bad.tflite must be a TFLite flatbuffer"),
             (["int8.tflite", "int8.tflite"], "files must be distinct"),
             (["int8.tflite", "sweep=last"], "either files or cells must be chosen, got int8.tflite and sweep="),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.litert.flatbuffer import packed, parse
 from pipelines.litert.kernels import kernels, sparsity
 from pipelines.techniques.base import Candidate
 from pipelines.techniques.quantize import Quantize
@@ -45,3 +46,14 @@ def test_zeros_hold_in_every_format(trained: Candidate, rewriting: Quantize, dty
     zeros = sum(int((one.values == 0).sum()) for one in kernels(exported_model))
     assert zeros >= kernel.size / 2
     assert sparsity(exported_model) == pytest.approx(zeros / sum(one.values.size for one in kernels(exported_model)))
+
+
+def test_names_may_be_stripped(exported_baseline: Path, tmp_path: Path) -> None:
+    model = parse(exported_baseline.read_bytes())
+    for tensor in model.subgraphs[0].tensors:
+        tensor.name = None
+    (tmp_path / "stripped.tflite").write_bytes(packed(model))
+    stripped, known = kernels(tmp_path / "stripped.tflite"), kernels(exported_baseline)
+    assert [(one.name, one.operator, one.values.shape) for one in stripped] == [
+        ("", one.operator, one.values.shape) for one in known
+    ]

@@ -3,7 +3,7 @@ import math
 import pytest
 from wcwidth import width
 
-from pipelines.results.tables import TextColumn, aligned, fitted, markdown
+from pipelines.results.tables import TextColumn, aligned, fitted, markdown, wrapped
 
 
 def test_columns_of_wide_characters_are_aligned() -> None:
@@ -88,3 +88,9 @@ def test_a_text_that_fits_keeps_its_indent() -> None:
     gates = TextColumn(heading="  gate", texts=["  learnt"], left=True)
     reasons = TextColumn(heading="reason", texts=["better than always answering 'flower'"], left=True)
     assert fitted([gates, reasons], 30).splitlines()[1].startswith("  learnt  better")
+
+
+def test_a_command_in_a_sentence_stays_in_one_line() -> None:
+    """Its beginning may be a command, too."""
+    command = "`opscore measure --target kitchen-pi --sweep last`"
+    assert command in wrapped(f"1 cell is left out, as figures are missing: {command} measures it.", 60).splitlines()[1]

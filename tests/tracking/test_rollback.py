@@ -116,7 +116,9 @@ def test_version_with_lost_model_is_not_restored(copy: Copy, opscore: Command) -
         message = opscore("rollback", fails=True)
     finally:
         exported_model.with_suffix(".away").rename(exported_model)
-    assert "the exported model of version 1 of opscore-digits is lost" in message and "--version 2`" in message
+    assert "the exported model of version 1 of opscore-digits is lost" in message
+    # Version 2 is the champion itself.
+    assert "promote another cell with `opscore promote --dataset digits" in message and "--version" not in message
     assert copy.aliases() == before
 
 
@@ -138,3 +140,14 @@ def test_a_lost_champion_can_be_restored_left_or_replaced(copy: Copy, opscore: C
     assert "Traceback" not in opscore("promote", BY.format("quantize_int8"))
     assert "It is version 3" in opscore("promote", BY.format("quantize_float16"), "--anew")
     assert copy.aliases() == {"champion": copy.run("quantize_float16").info.run_id, "previous": second}
+
+
+def test_a_champion_that_is_no_cell_is_left_or_replaced(copy: Copy, opscore: Command) -> None:
+    """Somebody registered a model of their own."""
+    two_versions(copy, opscore)
+    own = copy.client.create_run(copy.experiment.experiment_id).info.run_id
+    number = copy.client.create_model_version(NAME, source=f"runs:/{own}/model", run_id=own).version
+    copy.client.set_registered_model_alias(NAME, "champion", number)
+    message = opscore("promote", BY.format("quantize_int8"), "--dry-run", fails=True)
+    assert f"the champion, must be of a cell that opscore has finished, got run {own}" in message
+    assert "nothing was changed" in opscore("promote", BY.format("quantize_int8"), "--anew", "--dry-run")
