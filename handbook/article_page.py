@@ -177,7 +177,7 @@ def effects(rows: Sequence[Row], networks: Sequence[str]) -> str:
 
 
 def one_network(rows: Sequence[Row]) -> str:
-    """The techniques of SHOWN, with the verdict on each figure, unless it is better."""
+    """The techniques of SHOWN, with the verdicts on accuracy, test time and size that are not better."""
     cells = {row.technique: row for row in rows if row.model == SHOWN and row.technique in TECHNIQUES}
     lines = [["technique", "accuracy", "test time", "compressed size", "training"]]
     for technique in (one for one in TECHNIQUES if one in cells):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -135,16 +136,17 @@ def _timed(
     baselines = home.baselines(champion.dataset)
     if device is None:
         return anchored([champion], baselines), ()
+    condition = shlex.quote(f"attributes.run_id = '{champion.run_id}'")
+    # The mends in sentences on it choose the champion.
+    there = replace(device, place=f"{registry.place(champion.run_id)} --filter {condition}")
     try:
-        found = timed([champion], device, baselines)
-        return found.cells, found.notes
+        found = timed([champion], there, baselines)
     except ValueError as error:
-        command = replace(device, place=registry.place(champion.run_id)).command([champion])
         raise ValueError(
-            f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device}, got none that "
-            f'count ({error}): measure it and its baseline with `{command} --filter "attributes.run_id = '
-            f"'{champion.run_id}'\"`, or add --anew to replace it by the best candidate"
+            f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device} ({error}), or add "
+            "--anew to replace it by the best candidate"
         ) from error
+    return found.cells, found.notes
 
 
 def _newest(cells: Sequence[RecordedCell]) -> list[RecordedCell]:

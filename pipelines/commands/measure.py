@@ -48,15 +48,11 @@ if TYPE_CHECKING:
 MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "batches", "limit", "target", "out")
 
 
-# Words that begin with one of them and "=" are no paths.
-OPTIONS = (*MEASURING, "dataset", "sweep", "filter", "experiment", "tracking-uri", "tracking.uri", "send")
-
-
 @click.command(
     "measure",
     cls=arguments.WordCommand,
     help=__doc__,
-    positional=lambda word: word.lower().endswith(".tflite") and word.partition("=")[0] not in OPTIONS,
+    positional=lambda word: word.lower().endswith(".tflite") and ("=" not in word or Path(word).is_file()),
 )
 @click.argument("paths", nargs=-1, metavar="[FILE.tflite]...")
 @selection.options

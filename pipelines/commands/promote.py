@@ -55,7 +55,8 @@ def promoted(
     """Promote the winner among the cells of a dataset; gives a report for a terminal of `width` columns.
 
     anew: ignore the champion. device: whose times count; None for those of the cells' own runs. Raises MisuseError, or
-    ValueError where no cell passes the gates, with the nearest misses, or the cells cannot be compared.
+    ValueError where the cells cannot be compared or none passes the gates: with the nearest misses, and the rest of the
+    report is printed before.
     """
     candidates = Candidates.of(chosen, anew=anew, device=device)
     name, version, registry = candidates.name, candidates.version, candidates.registry
@@ -176,8 +177,8 @@ def _nobody(decision: gates.Decision, candidates: Candidates, width: float, devi
     deployed = f"{decision.champion.name}, seed {decision.champion.seed}, run {version.run_id}"
     standing = f"Nothing to do: version {version.number}, {deployed}, stays the champion."
     if device is not None:
-        pull = shlex.join(["--dataset", decision.champion.dataset, "--target", device.target])
-        standing += f" For the runtime that is its fastest there, `opscore pull {pull}`."
+        pull = f"{registry.option(name)} --target {shlex.quote(device.target)}"
+        standing += f" `opscore pull {pull}` takes it for its fastest runtime there."
     standing = wrapped(standing, width)
     return f"Not passing all gates:\n{nearest}\n{standing}" if nearest else standing
 

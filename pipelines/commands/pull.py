@@ -93,7 +93,10 @@ def _disk_of(out: Path) -> Path:
 
 
 def check_free(out: Path, name: str) -> None:
-    """Raise FileExistsError unless `out` is missing, empty, or an earlier pull of the model `name`."""
+    """Raise FileExistsError unless `out` is missing, empty, or an earlier pull of the model `name`.
+
+    Raises PermissionError for one that cannot be written to.
+    """
     if not out.exists():
         return
     if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):

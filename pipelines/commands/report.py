@@ -35,11 +35,13 @@ def command(chosen: Selection, device: Device | None, out: Path) -> None:
     runtime.relax_gc()
     store = chosen.store()
     found = chosen.timed(store, device)
+    # The page is read when another sweep is the last.
+    fixed = replace(chosen, dataset=None, sweep=store.newest_sweep() if chosen.sweep == "last" else chosen.sweep)
     page, *figures = write(
         shortlisted(compare(found.cells), store.right),
         out,
         chosen=chosen.words(device),
-        options=f"{device.options if device else ''}{replace(chosen, dataset=None).options}",
+        options=f"{device.options if device else ''}{fixed.options}",
         on_device=found.notes,
     )
     print(*found.notes, sep="\n", end="\n" if found.notes else "")

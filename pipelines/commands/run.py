@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pipelines.cells.cell import Cell
 from pipelines.cells.compose import CONF, cell_of
 from pipelines.commands import arguments
 from pipelines.execution import folders, grid, overrides, sweep
@@ -173,12 +174,17 @@ def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
         execute(request, store, folder, run_id=run_id)
     except BaseException as error:  # noqa: BLE001 (it becomes the status)
         status = guard.report(error, name=name if not isinstance(error, guard.MisuseError) else "", folder=folder)
-        if request and store and request.cell.source and guard.is_interrupt(error):
+        if request and store and _learns(request.cell) and guard.is_interrupt(error):
             # A teacher or donor that did not end in time was killed with its run open.
             with suppress(Exception), retries(0):
                 store.close_dead()
         return status
     return 0
+
+
+def _learns(cell: Cell | None) -> bool:
+    """Whether the cell, or one that it starts from, has a teacher or donor, which runs in a process of its own."""
+    return cell is not None and (cell.source is not None or _learns(cell.parent))
 
 
 def _announce(config: DictConfig) -> None:

@@ -28,7 +28,8 @@ class AnswersRequest:
 class Agreement:
     """How a runtime's answers compare with those of LiteRT, on the same images.
 
-    images: their number. real: of the test split, else random pixels. same: fraction of images with the same class.
+    images: their number. real: of the test split, else random pixels. same: fraction of images with the same class, or
+    for a model of one output with the same value within MAX_DIFFERENCE.
     changed: of those with another class that rounding does not explain, as LiteRT's logits of the two differ by more
     than MAX_DIFFERENCE of their range; an answer that is no finite number counts as changed. largest: difference of any
     logit, in units of the range of LiteRT's logits. accuracy: the runtime's own; None for random pixels.

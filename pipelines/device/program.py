@@ -26,7 +26,7 @@ from PIL import Image
 MODEL = Path(__file__).with_name("{model}")
 LABELS = Path(__file__).with_name("{labels}").read_text(encoding="utf-8").splitlines()
 {load}
-sys.stdout.reconfigure(errors="replace")  # which may lack letters of a label
+sys.stdout.reconfigure(errors="replace")  # a terminal may lack letters of a label
 failed = [] if sys.argv[1:] else [__doc__]
 for path in sys.argv[1:]:
     name = path.encode(errors="replace").decode()  # of a file whose name is not UTF-8

@@ -94,9 +94,9 @@ def _others(results: Sequence[DeviceResult], width: float) -> str:
     for batch in sorted({batch for one in results for batch in (*one.images_per_s, *one.refused)}):
         rates = [three_digits(one.images_per_s[batch]) if batch in one.images_per_s else "-" for one in results]
         columns.append(TextColumn(heading=f"images/s, {batch} at once, {threads}t", texts=rates, rank=1))
-    for count in results[0].consumption:
-        # A machine has the same counters for all exported models, but one may start again in the middle.
-        used = [one.consumption[count].mj_per_image for one in results]
+    for count in sorted({count for one in results for count in one.consumption}):
+        # A machine has the same counters for all exported models, but one may start again in the middle, or end.
+        used = [one.consumption[count].mj_per_image if count in one.consumption else {} for one in results]
         for name in dict.fromkeys(name for of_one in used for name in of_one):
             texts = [three_digits(of_one[name]) if name in of_one else "-" for of_one in used]
             columns.append(TextColumn(heading=f"{name} mJ, {count}t", texts=texts, rank=2))

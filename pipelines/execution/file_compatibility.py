@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 
 from pipelines.system import guard, runtime
 
@@ -31,9 +32,11 @@ def lines(words: Sequence[str]) -> Iterator[str]:
     asked = [name for word in words if word.startswith(CHOICE) for name in word.removeprefix(CHOICE).split(",")]
     others = [word for word in words if not word.startswith(CHOICE)]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        # One after the other, so that a wrong name is told.
-        for name in asked:
-            compose("config", [*others, f"{CHOICE}{name}"])
+        # One after the other: a wrong name is an error, and a choice of the user's own is found.
+        chosen = {
+            name: instantiate(compose("config", [*others, f"{CHOICE}{name}"]).technique, _convert_="all")
+            for name in asked
+        }
         config = compose("config", [*others, f"{CHOICE}baseline"], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     try:
@@ -42,9 +45,7 @@ def lines(words: Sequence[str]) -> Iterator[str]:
     except (ValueError, OSError) as error:
         raise guard.MisuseError(str(error)) from error
     runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
-    techniques: dict[str, Technique] = choices(CONF, "technique")
-    if asked:
-        techniques = {name: techniques[name] for name in asked}
+    techniques: dict[str, Technique] = chosen or choices(CONF, "technique")
     width = max(map(len, techniques))
     for name, technique in techniques.items():
         yield f"{name:{width}}  {_answer(cell, technique)}"

@@ -153,7 +153,8 @@ class Sweep:
         store.check_artifacts()
         if closed := store.close_dead():
             _say(f"{number_of(closed, 'run')} of dead processes, still open, marked as KILLED")
-        for stale in folder.glob(f"*/{JOB_OUTCOME}"):
+        # A search writes its own.
+        for stale in (*folder.glob(f"*/{JOB_OUTCOME}"), *(folder.glob(PARETO) if grid.is_search(config) else ())):
             stale.unlink()
         run = SweepRun.open(
             store,
@@ -176,14 +177,14 @@ class Sweep:
             self._stop.set()
             self._watcher.join()
             self._look(at_store=True)
-            if self._live is not None:
-                self._live.stop()
+            self._end_live()
             answer = self._answer()
         except BaseException as late:
             # Ctrl-C again, or at the very end: what is known is printed and recorded all the same.
             if not guard.is_interrupt(late):
                 raise
             error = late
+            self._end_live()
             outcomes, spent = self._ended()
             answer = _Answer(outcomes=outcomes, summary=summary_of(outcomes, spent, place=self._place))
             _say(f"\n{summary_of(outcomes, spent, place=self._place, width=terminal.columns())}\n")
@@ -221,6 +222,11 @@ class Sweep:
             print("opscore: interrupted", file=sys.stderr)
         return guard.INTERRUPTED if interrupted else guard.FAILURE if failed else 0
 
+    def _end_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
     def _ended(self) -> tuple[list[Outcome], dict[str, float]]:
         """The outcomes in the order of the grid, and what their cells spent by part, in seconds."""
         outcomes = [self._outcomes[number] for number in sorted(self._outcomes)]
@@ -243,12 +249,11 @@ class Sweep:
             only = "".join(datasets) if len(datasets) == 1 and width < terminal.UNLIMITED else ""
             return "\n\n".join([*lists, summary_of(shown, spent, dataset=only, place=self._place, width=width)])
 
+        # It takes longest, and an interrupt must not come between the two that print the summary.
+        report = self._report(compared)
         _say(f"\n{summary(terminal.columns())}\n")
         return _Answer(
-            outcomes=shown,
-            summary=summary(terminal.UNLIMITED),
-            note=shortlist_note.note(shortlists),
-            report=self._report(compared),
+            outcomes=shown, summary=summary(terminal.UNLIMITED), note=shortlist_note.note(shortlists), report=report
         )
 
     def _problem(self, outcomes: Sequence[Outcome], error: BaseException | None) -> str:

@@ -122,8 +122,8 @@ def write(
 ) -> list[Path]:
     """Write the report into `folder` and return the path of the page, then those of the figures.
 
-    compared: of `shortlisted`. chosen: how the cells were chosen, in words of the command. options: those of
-    experiment, store and device, for a command that shall decide as the page does. on_device: the notes of
+    compared: of `shortlisted`. chosen: how the cells were chosen, in words of the command. options: of a
+    command that shall decide among the same cells by the same times, but for the dataset. on_device: the notes of
     `on_device.timed`.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,12 @@ def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
 
     on_wait: called once if another process holds it. The system releases the lock of a process that dies.
     """
-    file = _shared_file(f"opscore-{os.getuid()}-{name}.lock")
+    try:
+        file = _shared_file(f"opscore-{os.getuid()}-{name}.lock")
+    except OSError as error:
+        log.warning("%s, so nothing else must be measured on this machine now", error)
+        yield
+        return
     try:
         try:
             if not lock(file, wait=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,8 +54,11 @@ def quieten() -> None:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
-# Too many requests, and what a proxy says whose server is away.
-_BUSY = (429, 502, 503, 504)
+# Statuses of a server that is busy, or away behind a proxy, and how MLflow words them and requests without an answer.
+_BUSY = (408, 429, 500, 502, 503, 504)
+_AWAY = re.compile(rf"failed with (timeout )?exception|failed with error code ({'|'.join(map(str, _BUSY))})\b")
+# Of SQLite, whose disk does not change by waiting.
+_FULL = re.compile("disk is full|readonly|read-only")
 
 
 @contextmanager
@@ -77,12 +81,13 @@ def may_pass(error: BaseException | None) -> bool:
     from requests import RequestException
 
     if isinstance(error, MlflowException):
-        # Without an answer, MLflow counts it as an internal error.
-        away = "API request to" in str(error) and "failed with exception" in str(error)
-        return away or int(error.get_http_status_code()) in _BUSY  # type: ignore[no-untyped-call]
+        # MLflow takes most of these for internal errors; only their text tells them apart.
+        text = str(error)
+        return bool(_AWAY.search(text)) or (error.error_code == "TEMPORARILY_UNAVAILABLE" and not _FULL.search(text))
     if isinstance(error, RequestException):
         return error.response is None or error.response.status_code in _BUSY
-    return isinstance(error, ConnectionError | TimeoutError)
+    # The clients of artifacts: they repeat by themselves what is worth it, for a short time.
+    return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(("boto", "google."))
 
 
 def _pin_registry(uri: str) -> None:

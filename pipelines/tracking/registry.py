@@ -231,16 +231,18 @@ class Registry(RunFiles):
     def _another(self, name: str, version: Version) -> str:
         """The mend where a version's exported model cannot be used."""
         champion = self.aliased(name, CHAMPION)
-        unfit = {version.number, champion.number if champion else None}
-        others = [one for one in self.numbers(name) if one not in unfit and self._is_registered(name, one)]
+        if champion is not None and champion.number != version.number:
+            return (
+                f"the {CHAMPION}, version {champion.number}, is another, and `opscore pull {self.option(name)}` gets it"
+            )
+        others = [
+            number
+            for number in self.numbers(name)
+            if number != version.number and (other := self.version(name, number)) and other.sha256
+        ]
         if not others:
             return f"promote another cell with `opscore promote {self.option(name)} --anew`"
         return f"return to another with `opscore rollback {self.option(name)} --version {others[-1]}`"
-
-    def _is_registered(self, name: str, number: str) -> bool:
-        """Whether opscore registered a version."""
-        version = self.version(name, number)
-        return version is not None and bool(version.sha256)
 
     def _version_of(self, name: str, run_id: str) -> Version | None:
         found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")

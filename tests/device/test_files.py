@@ -63,7 +63,8 @@ class TestFiles:
             (["nothing.tflite"], "nothing.tflite must be a .tflite file, got no such file"),
             (["flat.tflite"], r"flat.tflite must have one input \(1, h, w, 3\)"),
             (["any.tflite"], "any.tflite must take images of one size, got any height and width"),
-            (["epoch=3.tflite"], "epoch=3.tflite must be a .tflite file, got no such file"),
+            (["epoch=3.tflite"], "epoch=3.tflite must be a TFLite flatbuffer"),
+            (["ref=int8.tflite"], r"arguments must be name=value .* got 'ref=int8.tflite'"),
             (["bad.tflite"], "bad.tflite must be a TFLite flatbuffer"),
             (["int8.tflite", "int8.tflite"], "files must be distinct"),
             (["int8.tflite", "sweep=last"], "either files or cells must be chosen, got int8.tflite and sweep="),
@@ -80,7 +81,8 @@ class TestFiles:
     )
     def test_mistakes_are_refused_before_all_else(self, made, measure, monkeypatch, words, message):
         monkeypatch.chdir(made)
-        (made / "bad.tflite").write_bytes(b"garbage" * 100)
+        for name in ("bad.tflite", "epoch=3.tflite"):
+            (made / name).write_bytes(b"garbage" * 100)
         monkeypatch.setattr("pipelines.device.session.run", lambda *_, **__: pytest.fail("it measured"))
         refusal = measure(*words, fails=True)
         assert re.match(f"opscore: {message}", refusal)

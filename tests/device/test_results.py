@@ -138,6 +138,9 @@ def test_energy_that_one_model_lacks_is_a_dash() -> None:
         heading, *rows = text(both).split("\n\n")[1].splitlines()
         end = heading.index("cpu mJ, 1t") + len("cpu mJ, 1t")
         assert " ".join(row[:end].split()[-1] for row in rows) == expected
+    # Its pass failed.
+    shown = text([replace(result("a", 1, 1), consumption={}), replace(result("b", 1, 1), consumption={1: used})])
+    assert "cpu mJ, 1t" in shown and "50.0" in shown
 
 
 def test_many_reasons_of_a_kind_are_counted() -> None:

@@ -8,13 +8,15 @@ from unittest.mock import Mock
 
 import pytest
 from mlflow import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, TEMPORARILY_UNAVAILABLE
+from requests import HTTPError
 
 from pipelines.cells.plan import Plan
 from pipelines.execution import executor
 from pipelines.execution.executor import Executor
 from pipelines.execution.preflight import digest_of
 from pipelines.system.errors import StoreError
+from pipelines.tracking.client import may_pass
 from tests.cells.test_config import composed
 
 
@@ -59,3 +61,23 @@ def test_weights_that_changed_since_the_start_are_refused(tmp_path: Path, monkey
     monkeypatch.setattr(Executor, "_earlier", lambda *_: (None, None))
     with pytest.raises(RuntimeError, match=r"a file that small_cnn-digits-baseline starts from, .* changed"):
         it._run(stale, {}, None)
+
+
+def test_errors_that_may_pass_are_those_of_a_store_that_is_away() -> None:
+    answer = Mock(status_code=500)
+    passing = [
+        MlflowException("API request to http://h/api failed with exception HTTPConnectionPool: too many 503"),
+        MlflowException("API request to http://h/api failed with timeout exception"),
+        MlflowException("API request to endpoint /x failed with error code 502 != 200. Response body: '<html>'"),
+        MlflowException("database is locked", error_code=TEMPORARILY_UNAVAILABLE),
+        HTTPError(response=answer),
+        TimeoutError(),
+    ]
+    lasting = [
+        MlflowException("Run not found", error_code=RESOURCE_DOES_NOT_EXIST),
+        MlflowException("database or disk is full", error_code=TEMPORARILY_UNAVAILABLE),
+        HTTPError(response=Mock(status_code=403)),
+        TypeError(),
+        None,
+    ]
+    assert [may_pass(one) for one in (*passing, *lasting)] == [True] * len(passing) + [False] * len(lasting)

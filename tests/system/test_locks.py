@@ -60,11 +60,18 @@ def test_only_one_measures_whatever_the_temporary_folder(tmp_path: Path) -> None
     assert other.communicate(timeout=20)[0] == "holds\n"
 
 
-def test_a_file_of_another_user_keeps_nobody_from_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "SHARED", tmp_path / "shared")
+def test_a_file_of_another_user_keeps_nobody_from_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtime, "SHARED", tmp_path)
+    (tmp_path / f"opscore-{os.getuid()}-measuring.lock").symlink_to("/etc/passwd")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "mine"))
+    with runtime.machine_lock("measuring", on_wait=pytest.fail):
+        assert (tmp_path / "mine" / f"opscore-{os.getuid()}-measuring.lock").exists()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with runtime.machine_lock("measuring", on_wait=pytest.fail):
-        assert (tmp_path / f"opscore-{os.getuid()}-measuring.lock").exists()
+        assert "so nothing else must be measured on this machine now" in caplog.text
 
 
 def test_measuring_goes_on_where_there_are_no_locks(

@@ -117,8 +117,8 @@ def test_version_with_lost_model_is_not_restored(copy: Copy, opscore: Command) -
     finally:
         exported_model.with_suffix(".away").rename(exported_model)
     assert "the exported model of version 1 of opscore-digits is lost" in message
-    # Version 2 is the champion itself.
-    assert "promote another cell with `opscore promote --dataset digits" in message and "--version" not in message
+    # Not to return to the champion itself.
+    assert "the champion, version 2, is another" in message and "--version" not in message
     assert copy.aliases() == before
 
 
