@@ -61,7 +61,10 @@ def _show_compatibility(words: list[str]) -> None:
     from pipelines.cells.compatibility import Compatibility
     from pipelines.execution import file_compatibility
 
-    words = overrides.prepared(concealed(overrides.expand(words)))
+    # Several techniques are no grid here.
+    techniques = [word for word in words if word.startswith(file_compatibility.CHOICE)]
+    others = [word for word in words if word not in techniques]
+    words = [*overrides.prepared(concealed(overrides.expand(others))), *techniques]
     try:
         for line in file_compatibility.lines(words) if words else [Compatibility.of(CONF).text()]:
             print(line, flush=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 
 from pipelines.system import guard, runtime
 
@@ -26,7 +25,7 @@ def lines(words: Sequence[str]) -> Iterator[str]:
     MisuseError where no cell can be made of them, HydraException or OmegaConfBaseException for a wrong name.
     """
     from pipelines.cells.compatibility import choices
-    from pipelines.cells.compose import CONF, cell_of
+    from pipelines.cells.compose import CONF, cell_of, instantiated
     from pipelines.execution.preflight import preflight
 
     asked = [name for word in words if word.startswith(CHOICE) for name in word.removeprefix(CHOICE).split(",")]
@@ -34,8 +33,7 @@ def lines(words: Sequence[str]) -> Iterator[str]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         # One after the other: a wrong name is an error, and a choice of the user's own is found.
         chosen = {
-            name: instantiate(compose("config", [*others, f"{CHOICE}{name}"]).technique, _convert_="all")
-            for name in asked
+            name: instantiated("technique", compose("config", [*others, f"{CHOICE}{name}"]).technique) for name in asked
         }
         config = compose("config", [*others, f"{CHOICE}baseline"], return_hydra_config=True)
     HydraConfig.instance().set_config(config)

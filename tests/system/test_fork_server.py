@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, *arguments: str, **variables: str) -> tuple[fork_server.Process, Path]:
     out = folder / "out.txt"
     with out.open("wb") as file:
-        given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables}
+        given = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{folder}", **variables}
         number = file.fileno()
         started = fork_server.start(
             "show", *arguments, variables=given, onednn=True, cwd=folder, stdout=number, stderr=number

@@ -135,8 +135,6 @@ def test_zeros_survive_where_few_weights_are_left(changed: dict, sparse: Candida
     exported_model = exported(done, tmp_path / "model.tflite")
     chain.verify(done, exported_model)
     assert sparsity(exported_model) == pytest.approx(0.9, abs=0.02)
-    if "per_channel" in changed:
-        assert max(values(exported_model)[:-1]) <= 16, "all but the head, which was skipped"
     assert all(layer.trainable for layer in done.model.layers)
 
 
