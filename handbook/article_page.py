@@ -247,7 +247,8 @@ def _judged(row: Row) -> list[str]:
         "size": f"x {row.number('size_ratio'):.2f}",
     }
     judged = [text if (mark := row.marks[name]) == "better" else f"{text}, {mark}" for name, text in texts.items()]
-    return [*judged, "the same" if row.number("train_ratio") == 1 else f"x {row.number('train_ratio'):.2f}"]
+    training = row.number("train_ratio")
+    return [*judged, NONE if math.isnan(training) else "the same" if training == 1 else f"x {training:.2f}"]
 
 
 def _effect(row: Row | None) -> str:

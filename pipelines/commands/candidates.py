@@ -52,11 +52,9 @@ class Candidates:
         found = chosen.timed(store, device)
         cells = _newest(found.cells)
         comparability.check_comparable(cells, of_one_sweep=chosen.sweep is not None, chosen_by=chosen.filter)
+        notes: Sequence[str] = ()
         if champion:
             (champion,), notes = _timed(champion, registry, device)
-            own = [f"Of the champion: {note}" for note in notes if note not in found.notes]
-        else:
-            own = []
         compared = training_time.comparable([*cells, champion] if champion else cells)
         return cls(
             name=name,
@@ -64,7 +62,7 @@ class Candidates:
             champion=compared[-1] if champion else None,
             version=version,
             registry=registry,
-            device_notes=[*found.notes, *own],
+            device_notes=[*found.notes, *(f"Of the champion: {note}" for note in notes if note not in found.notes)],
             train_time_note=training_time.note(compared) or "",
         )
 

@@ -62,11 +62,12 @@ def _show_compatibility(words: list[str]) -> None:
     from pipelines.execution import file_compatibility
 
     # Several techniques are no grid here.
-    techniques = [word for word in words if word.startswith(file_compatibility.CHOICE)]
-    others = [word for word in words if word not in techniques]
-    words = [*overrides.prepared(concealed(overrides.expand(others))), *techniques]
+    choice = "technique="
+    names = [name for word in words if word.startswith(choice) for name in word.removeprefix(choice).split(",")]
+    others = [word for word in words if not word.startswith(choice)]
+    words = overrides.prepared(concealed(overrides.expand(others)))
     try:
-        for line in file_compatibility.lines(words) if words else [Compatibility.of(CONF).text()]:
+        for line in file_compatibility.lines(words, names) if words or names else [Compatibility.of(CONF).text()]:
             print(line, flush=True)
     except YAMLError as error:
         raise _no_yaml(error) from error

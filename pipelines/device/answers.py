@@ -69,12 +69,13 @@ def compared(
     same = finite & (chosen == expected)
     good_own, good_first = own[finite], first[finite]
     unit = span(good_first) if len(good_first) else 1.0
-    rows = np.arange(len(good_first))
-    gap = (good_first[rows, expected[finite]] - good_first[rows, chosen[finite]]) / unit
     if own.shape[1] == 1:
         # One number has no class: it is the same if rounding explains the difference.
         gap = np.abs(good_own - good_first)[:, 0] / unit
         same[finite] = gap <= MAX_DIFFERENCE
+    else:
+        rows = np.arange(len(good_first))
+        gap = (good_first[rows, expected[finite]] - good_first[rows, chosen[finite]]) / unit
     return Agreement(
         images=len(own),
         real=labels is not None,

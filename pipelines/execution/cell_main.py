@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines.execution.cell_process import CHILD_OUTCOME, failed
 from pipelines.execution.request import CellRequest
 from pipelines.results.outcome import Outcome
-from pipelines.system import guard, runtime, stopwatch
+from pipelines.system import guard, interpreter, runtime, stopwatch
 from pipelines.system.places import CHECKOUT
 from pipelines.tracking.address import EMBEDDED_URI
 
@@ -124,9 +124,7 @@ def main() -> int:
     runtime.relax_gc()
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("absl").setLevel(logging.WARNING)
-    # As in `python -m`, for modules of the user's own.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    interpreter.search_working_folder()
     path = Path(sys.argv[1])
     outcome = run_inline(CellRequest.load(path), path.parent)
     outcome.save(path.parent / CHILD_OUTCOME)

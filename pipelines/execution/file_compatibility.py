@@ -15,27 +15,24 @@ if TYPE_CHECKING:
     from pipelines.techniques.base import Candidate, Technique
     from pipelines.training.trainer import Trainer
 
-CHOICE = "technique="
 
-
-def lines(words: Sequence[str]) -> Iterator[str]:
+def lines(words: Sequence[str], names: Sequence[str]) -> Iterator[str]:
     """A line for each technique, as soon as it is known.
 
-    words: overrides that choose the model and the dataset, and perhaps techniques: `technique=qat,cluster`. Raises
-    MisuseError where no cell can be made of them, HydraException or OmegaConfBaseException for a wrong name.
+    words: overrides that choose the model and the dataset. names: of the techniques; empty for all. Raises MisuseError
+    where no cell can be made of them, HydraException or OmegaConfBaseException for a wrong name.
     """
     from pipelines.cells.compatibility import choices
     from pipelines.cells.compose import CONF, cell_of, instantiated
     from pipelines.execution.preflight import preflight
 
-    asked = [name for word in words if word.startswith(CHOICE) for name in word.removeprefix(CHOICE).split(",")]
-    others = [word for word in words if not word.startswith(CHOICE)]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         # One after the other: a wrong name is an error, and a choice of the user's own is found.
         chosen = {
-            name: instantiated("technique", compose("config", [*others, f"{CHOICE}{name}"]).technique) for name in asked
+            name: instantiated("technique", compose("config", [*words, f"technique={name}"]).technique)
+            for name in names
         }
-        config = compose("config", [*others, f"{CHOICE}baseline"], return_hydra_config=True)
+        config = compose("config", [*words, "technique=baseline"], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     try:
         cell = cell_of(config)

@@ -100,8 +100,8 @@ class _Answer:
 
     outcomes: Sequence[Outcome]
     summary: str
-    note: str = ""
-    report: Sequence[Path] = ()
+    note: str
+    report: Sequence[Path]
 
 
 class Sweep:
@@ -178,16 +178,14 @@ class Sweep:
             self._watcher.join()
             self._look(at_store=True)
             self._end_live()
-            answer = self._answer()
+            answer = self._answer(self._cells())
         except BaseException as late:
             # Ctrl-C again, or at the very end: what is known is printed and recorded all the same.
             if not guard.is_interrupt(late):
                 raise
             error = late
             self._end_live()
-            outcomes, spent = self._ended()
-            answer = _Answer(outcomes=outcomes, summary=summary_of(outcomes, spent, place=self._place))
-            _say(f"\n{summary_of(outcomes, spent, place=self._place, width=terminal.columns())}\n")
+            answer = self._answer([])
         outcomes, spent = self._ended()
         problem = self._problem(outcomes, error)
         interrupted, failed = guard.is_interrupt(error), bool(problem or error)
@@ -232,12 +230,11 @@ class Sweep:
         outcomes = [self._outcomes[number] for number in sorted(self._outcomes)]
         return outcomes, {part: sum(one.spent.get(part, 0.0) for one in outcomes) for part in PARTS}
 
-    def _answer(self) -> _Answer:
-        """Print the summary, and write the report."""
+    def _answer(self, cells: Sequence[RecordedCell]) -> _Answer:
+        """Print the summary, and write the report on the cells; without any, the summary has what the outcomes say."""
         from pipelines.comparison import shortlist_note, shortlist_text
 
         outcomes, spent = self._ended()
-        cells = self._cells(outcomes)
         compared = self._compared(cells)
         shortlists = {str(comparison.title): listed for comparison, listed in compared if listed}
         datasets = {cell.dataset for cell in cells}
@@ -265,9 +262,9 @@ class Sweep:
             f"{count} of {number_of(self._total, 'cell')} {what}" for what, count in counts.items() if count
         )
 
-    def _cells(self, outcomes: Sequence[Outcome]) -> list[RecordedCell]:
+    def _cells(self) -> list[RecordedCell]:
         """The sweep's cells with results, as the store has them; none where it does not answer."""
-        runs = {outcome.run_id for outcome in outcomes if outcome.metrics}
+        runs = {outcome.run_id for outcome in self._outcomes.values() if outcome.metrics}
         if not runs:
             return []
         try:

@@ -19,7 +19,7 @@ from typing import Any
 
 from pipelines.models import keras_safety
 from pipelines.models.keras_format import Content
-from pipelines.system import guard
+from pipelines.system import guard, interpreter
 
 
 @contextlib.contextmanager
@@ -132,9 +132,7 @@ def register(module: str) -> dict[str, Any]:
 
 def spec_of(module: str) -> ModuleSpec | None:
     """Where a module is, in the working folder too; None where it does not exist, or its package does not."""
-    # The console command does not look there by itself.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    interpreter.search_working_folder()
     try:
         return importlib.util.find_spec(module)
     except (ModuleNotFoundError, ValueError):

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from pipelines.system.places import PACKAGE
 from pipelines.system.terminal import redirect_to_devnull
 
 FAILURE, MISUSE, INTERRUPTED = 1, 2, 130
@@ -32,7 +33,6 @@ FOR_HYDRA = "OPSCORE_HYDRA_RAISES"
 TRACEBACK_REQUESTED = bool(os.environ.get(SHOW_TRACEBACK)) and not os.environ.get(FOR_HYDRA)
 # The configuration or the environment is at fault: the message of the error is enough.
 EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
-PACKAGE = Path(__file__).resolve().parents[1]
 _ELSEWHERE = "choose another with TMPDIR, and hydra.run.dir= for a cell or hydra.sweep.dir= for a sweep"
 _MENDS = {
     errno.ENOSPC: f"make room on that disk, or {_ELSEWHERE}",

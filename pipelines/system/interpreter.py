@@ -8,8 +8,10 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipelines.system.places import PACKAGE
+
 # Where this package is found: the checkout, or the environment's packages.
-ROOT = str(Path(__file__).resolve().parents[2])
+ROOT = str(PACKAGE.parent)
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -26,3 +28,10 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     if ROOT in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         return dict(variables)
     return {**variables, "PYTHONPATH": os.pathsep.join(filter(None, (ROOT, variables.get("PYTHONPATH", ""))))}
+
+
+def search_working_folder() -> None:
+    """Let Python find modules in the working folder, as `python -m` does and the console command does not."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)

@@ -158,22 +158,20 @@ def machine_lock(name: str, *, on_wait: Callable[[], None]) -> Iterator[None]:
     on_wait: called once if another process holds it. The system releases the lock of a process that dies.
     """
     try:
-        file = _shared_file(f"opscore-{os.getuid()}-{name}.lock")
+        shared = _shared_file(f"opscore-{os.getuid()}-{name}.lock")
     except OSError as error:
         log.warning("%s, so nothing else must be measured on this machine now", error)
         yield
         return
-    try:
+    with os.fdopen(shared, "w") as file:
         try:
-            if not lock(file, wait=False):
+            if not lock(file.fileno(), wait=False):
                 on_wait()
                 with stopwatch.part("wait"):
-                    lock(file)
+                    lock(file.fileno())
         except NoLocksError:
             log.warning("the temporary folder has no locks: nothing else must be measured on this machine now")
         yield
-    finally:
-        os.close(file)
 
 
 def _shared_file(name: str) -> int:

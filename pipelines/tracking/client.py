@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipelines.tracking.address import checked
 from pipelines.tracking.credentials import split
+from pipelines.tracking.reachable import AWAY
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,7 +56,7 @@ def quieten() -> None:
 
 
 # Statuses of a server that is busy, or away behind a proxy, and how MLflow words them and requests without an answer.
-_BUSY = (408, 429, 500, 502, 503, 504)
+_BUSY = (408, 429, 500, *map(int, AWAY))
 _AWAY = re.compile(rf"failed with (timeout )?exception|failed with error code ({'|'.join(map(str, _BUSY))})\b")
 # Of SQLite, whose disk does not change by waiting.
 _FULL = re.compile("disk is full|readonly|read-only")
@@ -86,7 +87,7 @@ def may_pass(error: BaseException | None) -> bool:
         return bool(_AWAY.search(text)) or (error.error_code == "TEMPORARILY_UNAVAILABLE" and not _FULL.search(text))
     if isinstance(error, RequestException):
         return error.response is None or error.response.status_code in _BUSY
-    # The clients of artifacts: they repeat by themselves what is worth it, for a short time.
+    # Of the clients of S3 and Google's storage too: those of a refusal are not told apart.
     return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(("boto", "google."))
 
 

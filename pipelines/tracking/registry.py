@@ -94,10 +94,10 @@ class Registry(RunFiles):
         found = existing(lambda: self.client.get_model_version(name, number))
         return _version(found) if found else None
 
-    def numbers(self, name: str) -> list[str]:
-        """The numbers of all existing versions, ascending."""
-        versions = self.client.search_model_versions(f"name = '{name}'")
-        return sorted((str(one.version) for one in versions), key=int)
+    def versions(self, name: str) -> list[Version]:
+        """All existing versions, by ascending number."""
+        found = map(_version, self.client.search_model_versions(f"name = '{name}'"))
+        return sorted(found, key=lambda one: int(one.number))
 
     def champion_cell(self, version: Version) -> RecordedCell:
         """The cell of the champion's version, of whichever experiment. Raises StoreError where it is lost."""
@@ -235,11 +235,7 @@ class Registry(RunFiles):
             return (
                 f"the {CHAMPION}, version {champion.number}, is another, and `opscore pull {self.option(name)}` gets it"
             )
-        others = [
-            number
-            for number in self.numbers(name)
-            if number != version.number and (other := self.version(name, number)) and other.sha256
-        ]
+        others = [one.number for one in self.versions(name) if one.number != version.number and one.sha256]
         if not others:
             return f"promote another cell with `opscore promote {self.option(name)} --anew`"
         return f"return to another with `opscore rollback {self.option(name)} --version {others[-1]}`"

@@ -17,7 +17,7 @@ def roll_back(registry: Registry, name: str, *, to: str | None, dry_run: bool) -
     the new champion and of the new previous version, None where there is none. Raises StoreError where there is no
     version to return to, or its exported model is lost.
     """
-    aliases, numbers = registry.aliases(name), registry.numbers(name)
+    aliases, numbers = registry.aliases(name), [one.number for one in registry.versions(name)]
     number = to or aliases.get(PREVIOUS)
     champion = aliases.get(CHAMPION) if aliases.get(CHAMPION) in numbers else None
     version = registry.version(name, number) if number in numbers and number is not None else None

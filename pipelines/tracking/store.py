@@ -290,15 +290,17 @@ class Store(RunFiles):
         It may if its training is there and another result key was asked for: another measurement or score. since: as
         in `find`.
         """
-        condition = f"tags.`{tags.PARENT}` = '{parent}' and attributes.status = 'FAILED'"
-        trained = (
-            self.find(since=since, fingerprint=fingerprint) is not None
-            or self.unfinished(fingerprint=fingerprint, since=since) is not None
+        condition = f"tags.`{tags.FINGERPRINT}` = '{fingerprint}' and tags.`{tags.PARENT}` = '{parent}'"
+        condition += " and attributes.status = 'FAILED'"
+        for run in self._found(condition, order_by=NEWEST_FIRST):
+            if run.data.tags.get(tags.RESULT_KEY) == result_key or not self._is_trained(fingerprint, since):
+                return run.data.tags.get(tags.FAILURE, "no reason is recorded")
+        return None
+
+    def _is_trained(self, fingerprint: str, since: int) -> bool:
+        return bool(
+            self.find(since=since, fingerprint=fingerprint) or self.unfinished(fingerprint=fingerprint, since=since)
         )
-        condition += f" and tags.`{tags.RESULT_KEY}` = '{result_key}'" if trained else ""
-        condition += f" and tags.`{tags.FINGERPRINT}` = '{fingerprint}'"
-        run = next(self._found(condition, order_by=NEWEST_FIRST, page=1), None)
-        return run.data.tags.get(tags.FAILURE, "no reason is recorded") if run else None
 
     def started(self, run_id: str) -> int:
         """When a run began, in milliseconds since 1970."""

@@ -34,7 +34,7 @@ def test_interrupt_at_the_end_is_recorded(
     fields = {"context": Mock(since=0), "_stop": threading.Event(), "_watcher": Mock(), "_look": Mock(), "_live": None}
     fields |= {"_outcomes": {0: done}, "_total": 1, "_place": "", "_folder": tmp_path, "_began": 0.0, "_search": False}
     vars(sweep).update(fields, _run=Mock())
-    monkeypatch.setattr(Sweep, "_answer", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(Sweep, "_cells", Mock(side_effect=KeyboardInterrupt))
     assert sweep.finish(None) == 130
     (closed,) = sweep._run.close.call_args_list
     assert closed.args == ([done],) and closed.kwargs["status"] == "KILLED"
