@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.execution import patches
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.labels import append_labels, without_labels
 from pipelines.system import runtime
@@ -61,7 +62,8 @@ def _convert(candidate: Candidate) -> bytes:
     model = candidate.fake_quantized or candidate.model
     signature = tf.TensorSpec([1, *model.input_shape[1:]], tf.float32, name="images")
     forward = tf.function(lambda images: model(images, training=False), autograph=False)
-    concrete = forward.get_concrete_function(signature)
+    with patches.by_builtin_operators():
+        concrete = forward.get_concrete_function(signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
     # The default route writes a SavedModel and reads it back: three to ten times slower for the same bytes.
     converter.experimental_lower_to_saved_model = False

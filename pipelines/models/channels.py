@@ -21,7 +21,8 @@ _PRODUCERS = {"Conv2D": "filters", "Dense": "units"}
 # Layers that compute channel i from channel i of each input only.
 _FOLLOWERS = {
     "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "DepthwiseConv2D", "Dropout", "ELU",
-    "GaussianDropout", "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "LeakyReLU", "MaxPooling2D",
+    "GaussianDropout", "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D", "LeakyReLU", "MaxPooling2D",
     "Maximum", "Minimum", "Multiply", "ReLU", "Rescaling", "Reshape", "SpatialDropout2D", "Subtract", "UpSampling2D",
     "ZeroPadding2D",
 }  # fmt: skip

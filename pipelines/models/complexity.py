@@ -23,8 +23,9 @@ def parameters(model: tf_keras.Model) -> int:
 def macs(model: tf_keras.Model) -> int:
     """Multiply-accumulate operations for one image.
 
-    Counted are Conv2D (with groups and strides), DepthwiseConv2D, SeparableConv2D and Dense. Biases,
-    normalization, activations, pooling, resizing and all other layers count 0, as is usual in the literature.
+    Counted are Conv2D (with groups and strides), DepthwiseConv2D, SeparableConv2D, Dense, and the two products of
+    Attention. Biases, normalization, activations, pooling, resizing and all other layers count 0, as is usual in the
+    literature.
     The graph must be flat and its image size fixed; raises ValueError where a size is unknown.
     """
     return sum(_macs(layer) for layer in model.layers)
@@ -41,8 +42,18 @@ def kernels(model: tf_keras.Model) -> dict[str, np.ndarray]:
     }
 
 
+def counts_all(model: tf_keras.Model) -> bool:
+    """Whether every kernel is of a kind that `kernels` gives; layers of one's own may have others inside."""
+    others = (layer for layer in model.layers if type(layer).__name__ not in _KINDS)
+    return all(len(weight.shape) < 2 for layer in others for weight in layer.weights)
+
+
 def _macs(layer: tf_keras.layers.Layer) -> int:
     kind = type(layer).__name__
+    if kind == "Attention":
+        query, value, *key = (shape[1:] for shape in layer.input_shape)
+        # Each query with each key, and each of these scores with a value.
+        return int(math.prod(query) + math.prod(query[:-1]) * value[-1]) * int((key or [value])[0][-2])
     if kind not in _KINDS:
         return 0
     positions = layer.output_shape[1:-1]

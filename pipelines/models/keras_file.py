@@ -13,12 +13,11 @@ import numpy as np
 
 from pipelines.models import checkpoint, imagenet, keras_format, keras_loading, keras_safety
 from pipelines.models.base import Model, check_flat
+from pipelines.models.keras_value import Value
 from pipelines.system import checks, guard
 
 if TYPE_CHECKING:
     import tf_keras
-
-    from pipelines.models.keras_graph import Value
 
 # What the file's model expects, by name: scale and offset for each colour of pixels 0..255 in RGB. The last two are the
 # modes of Keras's `preprocess_input`.
@@ -34,7 +33,10 @@ PIXELS: dict[str, tuple[Any, Any]] = {
 }
 # Of the largest answer, by which rounding may change one.
 MAX_DIFFERENCE = 0.01
-_WITH_WEIGHTS = ("BatchNormalization", "Conv2D", "Dense", "DepthwiseConv2D", "LayerNormalization", "SeparableConv2D")
+_WITH_WEIGHTS = (
+    "BatchNormalization", "Conv2D", "Dense", "DepthwiseConv2D", "LayerNormalization", "MultiHeadAttention",
+    "SeparableConv2D",
+)  # fmt: skip
 # Shares of red, green and blue in the brightness: ITU-R BT.601, as Pillow's mode L.
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -191,7 +193,6 @@ class KerasFile(Model):
         """The input, and its pixels in the size, the colours and the range that the file's model expects."""
         import tf_keras
 
-        from pipelines.models.keras_graph import Value
         from pipelines.models.keras_layers import rescaled
 
         height, width, channels = self._content.image_shape

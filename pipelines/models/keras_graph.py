@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.models import keras_layers, keras_operations
+from pipelines.models import keras_attention, keras_layers, keras_operations
 from pipelines.models.keras_layers import UnsupportedLayerError
+from pipelines.models.keras_value import Value
 from pipelines.system import guard
 
 # Layers that do nothing when a model is used.
@@ -30,20 +31,9 @@ _HEAD = (
     "Activation", "AlphaDropout", "BatchNormalization", "Dense", "Dropout", "ELU", "GaussianDropout", "GaussianNoise",
     "LayerNormalization", "LeakyReLU", "PReLU", "ReLU", "Softmax",
 )  # fmt: skip
-_POOLS = ("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D")
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor of the new graph.
-
-    reverse: its channels are in the opposite order of those of the file's model. channel: the file's model takes this
-    one alone.
-    """
-
-    tensor: Any
-    reverse: bool = False
-    channel: int | None = None
+_POOLS = (
+    "Flatten", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
+)  # fmt: skip
 
 
 @dataclass
@@ -97,16 +87,21 @@ class Rebuild:
             return self._function(layer, values[0], prefix)
         if not hasattr(layer, "get_weights") or kind in ("TFOpLambda", "SlicingOpLambda"):
             return [keras_operations.operation(layer, args, kwargs, self._namer(layer, prefix))]
-        if constants := [one for one in _leaves([args, kwargs]) if one is not None and not isinstance(one, Value)]:
+        make = keras_layers.Maker(
+            layer=layer, generation=self.generation, custom=self.custom, name=self._namer(layer, prefix)
+        )
+        if layer.weights:
+            self._once(layer)
+        # A layer of the user's own may have the name.
+        if kind == "MultiHeadAttention" and kind not in self.custom:
+            return [keras_attention.attention(make, args, kwargs)]
+        # None and False are what a call's options are when they are left out.
+        options = (one for one in _leaves([args, kwargs]) if not isinstance(one, Value))
+        if constants := [one for one in options if one is not None and one is not False]:
             raise UnsupportedLayerError(
                 f"layer {layer.name} of kind {kind} is called with {constants[0]!r} next to its inputs, which cannot "
                 "be rebuilt: make it an argument of the layer's constructor and save the model again"
             )
-        if layer.weights:
-            self._once(layer)
-        make = keras_layers.Maker(
-            layer=layer, generation=self.generation, custom=self.custom, name=self._namer(layer, prefix)
-        )
         return [make.call(values)]
 
     def _function(self, layer: Any, value: Value, prefix: str) -> list[Value]:

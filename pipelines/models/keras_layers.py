@@ -6,14 +6,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pipelines.models.keras_value import Value
 from pipelines.system import guard
-
-if TYPE_CHECKING:
-    from pipelines.models.keras_graph import Value
 
 Namer = Callable[..., str]
 # Activations that are equal in both generations, by their names in Keras 3.
@@ -65,11 +63,26 @@ class Maker:
 
     @property
     def _weights(self) -> list[Any]:
-        """The layer's weights as tensors, in the order of Keras: they are not copied to NumPy."""
+        return self.weights_of(self.layer)
+
+    def weights_of(self, layer: Any) -> list[Any]:
+        """The weights of a layer as tensors, in the order of Keras 2: they are not copied to NumPy."""
         import tensorflow as tf
 
-        variables = (one if isinstance(one, tf.Variable) else one.value for one in self.layer.weights)
-        return [tf.cast(one, tf.float32) for one in variables]
+        variables = list(layer.weights)
+        if self.generation == 3:
+            # Keras 2 lists those of all inner layers that are trained before those that are not.
+            inner = layer._flatten_layers()
+            trained = {id(one) for part in inner for one in part._trainable_variables}
+            variables.sort(key=lambda one: id(one) not in trained)
+        values = (one if isinstance(one, tf.Variable) else one.value for one in variables)
+        return [tf.cast(one, tf.float32) for one in values]
+
+    def reshaped(self, value: Value, shape: Sequence[int], name: str) -> Value:
+        """The value in another shape, without the batch."""
+        import tf_keras
+
+        return self.applied(tf_keras.layers.Reshape(tuple(shape), name=self.name(name)), [value], [])
 
     def _plain(self, values: Sequence[Value]) -> Value:
         """The layer of the same name in tf_keras, and its activation as a layer of its own."""
@@ -79,12 +92,11 @@ class Maker:
             after = self._activation()
             config["activation"] = after if after in _INSIDE else "linear"
         made = self._make(type(self.layer).__name__, config)
-        value = self._applied(made, values, self._weights)
+        value = self.applied(made, values, self._weights)
         return value if after in _INSIDE else activated(after, value, self.name)
 
-    def _applied(self, made: Any, values: Sequence[Value], weights: list[Any]) -> Value:
-        from pipelines.models.keras_graph import Value
-
+    def applied(self, made: Any, values: Sequence[Value], weights: list[Any]) -> Value:
+        """The output of a layer of tf_keras on `values`, with `weights`. Raises UnsupportedLayerError."""
         reverse = any(value.reverse for value in values)
         if any(value.channel is not None for value in values):
             raise UnsupportedLayerError(
@@ -182,11 +194,11 @@ class Maker:
         import tf_keras
 
         made = tf_keras.layers.DepthwiseConv2D(**depthwise, depthwise_initializer="zeros")
-        value = self._applied(made, [value], [first])
+        value = self.applied(made, [value], [first])
         made = tf_keras.layers.Conv2D(
             layer.filters, 1, use_bias=layer.use_bias, kernel_initializer="zeros", name=self.name()
         )
-        value = self._applied(made, [value], [second, *bias])
+        value = self.applied(made, [value], [second, *bias])
         return activated(self._activation(), value, self.name)
 
     def _scale_of_channels(self, value: Value) -> Value:
@@ -195,14 +207,14 @@ class Maker:
 
         (gamma,) = self._weights
         made = tf_keras.layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer="zeros", name=self.name())
-        return self._applied(made, [value], [gamma[None, None, :, None]])
+        return self.applied(made, [value], [gamma[None, None, :, None]])
 
     def _drop_of_images(self, value: Value) -> Value:
         import tf_keras
 
         rate = getattr(self.layer, "drop_path_rate", None) or self.layer.get_config()["drop_path_rate"]
         made = tf_keras.layers.Dropout(float(rate), noise_shape=(None, 1, 1, 1), name=self.name())
-        return self._applied(made, [value], [])
+        return self.applied(made, [value], [])
 
     def _cut(self, value: Value) -> Value:
         """What RandomCrop of Keras 2 does when a model is used; in a training it would cut at random."""
@@ -212,7 +224,7 @@ class Maker:
         made = tf_keras.layers.Resizing(
             layer.height, layer.width, crop_to_aspect_ratio=True, dtype="float32", name=self.name()
         )
-        return self._applied(made, [value], [])
+        return self.applied(made, [value], [])
 
     def _normalization(self, value: Value) -> Value:
         """A scale and an offset, which are constants and no weights."""
@@ -250,21 +262,27 @@ def _fields(cls: type) -> frozenset[str]:
 
 
 def rescaled(value: Value, scale: Any, offset: Any, name: Namer) -> Value:
-    """value * scale + offset, each a number or one for each channel."""
+    """value * scale + offset, each a number, one for each channel, or of the shape of the value without the batch."""
     import tf_keras
 
-    from pipelines.models.keras_graph import Value
-
     def ordered(one: Any) -> Any:
-        flat = np.ravel(np.asarray(one, dtype=float))
-        if len(flat) == 1:
-            return float(flat[0])
-        if len(flat) != value.tensor.shape[-1]:
+        array, shape = np.asarray(one, dtype=float), tuple(value.tensor.shape[1:])
+        if array.size == 1:
+            return float(array.reshape(()))
+        if array.size == array.shape[-1] == shape[-1]:
+            flat = array.reshape(-1)
+            return (flat[::-1] if value.reverse else flat).tolist()
+        try:
+            fits = np.broadcast_shapes(array.shape, (1, *shape)) == (1, *shape)
+        except ValueError:
+            fits = False
+        if not fits or value.reverse:
             raise UnsupportedLayerError(
-                f"{name()} computes with a constant of {len(flat)} numbers and {value.tensor.shape[-1]} channels: one "
-                "for each channel, or one for all, can be rebuilt"
+                f"{name()} computes with a constant of shape {array.shape} and values of shape {shape}"
+                f"{', whose colours are swapped' if value.reverse else ''}: a number, one for each channel, or values "
+                "of the same shape can be rebuilt"
             )
-        return (flat[::-1] if value.reverse else flat).tolist()
+        return np.broadcast_to(array, (1, *shape))[0].tolist()
 
     layer = tf_keras.layers.Rescaling(ordered(scale), offset=ordered(offset), dtype="float32", name=name())
     return Value(layer(value.tensor), reverse=value.reverse)
@@ -273,8 +291,6 @@ def rescaled(value: Value, scale: Any, offset: Any, name: Namer) -> Value:
 def activated(kind: str, value: Value, name: Namer) -> Value:
     """An activation as layers."""
     import tf_keras
-
-    from pipelines.models.keras_graph import Value
 
     layers = tf_keras.layers
     if kind == "linear":

@@ -9,12 +9,14 @@ import inspect
 import os
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pipelines.models import keras_safety
@@ -50,7 +52,9 @@ def loaded(content: Content, *, trust: bool, custom_objects: str | None) -> Iter
             f"model.custom_objects must be a module that defines {', '.join(missing)}, which {content.path} uses, got "
             f"{custom_objects}: add it there"
         )
-    with contextlib.ExitStack() as context:
+    with contextlib.ExitStack() as context, warnings.catch_warnings():
+        # It builds layers of one's own by calling them.
+        warnings.filterwarnings("ignore", message=r"`build\(\)` was called on layer")
         path = context.enter_context(_by_its_content(content))
         try:
             if content.generation == 3 and content.suffix == ".keras":
@@ -121,8 +125,8 @@ def register(module: str) -> dict[str, Any]:
         except Exception as error:
             raise ValueError(
                 f"model.custom_objects must be a module that can be imported with Keras 2 in the place of Keras 3, got "
-                f"{module} ({type(error).__name__}: {guard.first_line(error)}): let it use tensorflow in the place of "
-                "keras.ops, and layers that both have"
+                f"{module} ({type(error).__name__}: {guard.first_line(error)}): let it use keras.ops, tensorflow, "
+                "and layers that both have"
             ) from error
     found = _objects(twin)
     for name, cls in found.items():
@@ -187,12 +191,18 @@ def _by_its_content(content: Content) -> Iterator[str]:
 def _tf_keras_as_keras() -> Iterator[None]:
     import tf_keras
 
+    keras = _keras_3()
     modules = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "keras"}
     for name in modules:
         del sys.modules[name]
     parts = ("layers", "saving", "utils", "activations", "initializers", "regularizers", "constraints", "models")
-    sys.modules["keras"] = tf_keras
-    sys.modules.update({f"keras.{part}": getattr(tf_keras, part) for part in parts if hasattr(tf_keras, part)})
+    stand_in = ModuleType("keras")
+    vars(stand_in).update(vars(tf_keras) | {"Layer": tf_keras.layers.Layer})
+    # These compute with tensors of TensorFlow wherever they come from.
+    vars(stand_in).update(ops=keras.ops, random=keras.random)
+    sys.modules["keras"] = stand_in
+    for part in (*parts, "ops", "random"):
+        sys.modules[f"keras.{part}"] = getattr(stand_in, part)
     try:
         yield
     finally:

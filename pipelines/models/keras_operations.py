@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipelines.models.keras_layers import Namer, UnsupportedLayerError, activated, rescaled
-
-if TYPE_CHECKING:
-    from pipelines.models.keras_graph import Value
+from pipelines.models.keras_value import Value
 
 # Names in Keras 3 (classes of `keras.ops`) and in Keras 2 (TensorFlow's functions), by what they compute.
 _ARITHMETIC = {
@@ -32,7 +30,7 @@ def operation(op: Any, args: Any, kwargs: dict[str, Any], name: Namer) -> Value:
     """The operation as layers. args, kwargs: with values of the new graph. Raises UnsupportedLayerError."""
     kind = _kind(op)
     arguments = [*_flat(args), *_flat(list(kwargs.values()))]
-    tensors: list[Value] = [one for one in arguments if _is_value(one)]
+    tensors: list[Value] = [one for one in arguments if isinstance(one, Value)]
     if any(one.channel is not None for one in tensors) and kind not in ("Stack", "stack"):
         raise _unknown(op)
     if kind in _NOTHING:
@@ -70,16 +68,14 @@ def _unknown(op: Any) -> UnsupportedLayerError:
 def _arithmetic(what: str, arguments: list[Any], op: Any, name: Namer) -> Value:
     import tf_keras
 
-    from pipelines.models.keras_graph import Value
-
-    operands = [one for one in arguments if _is_value(one) or _is_constant(one)][:2]
-    tensors = [one for one in operands if _is_value(one)]
+    operands = [one for one in arguments if isinstance(one, Value) or _is_constant(one)][:2]
+    tensors = [one for one in operands if isinstance(one, Value)]
     if len(tensors) == 2 and what != "divide":
         layer = getattr(tf_keras.layers, what.capitalize())(name=name())
         if tensors[0].reverse == tensors[1].reverse:
             return Value(layer([one.tensor for one in tensors]), reverse=tensors[0].reverse)
     if len(operands) == 2 and len(tensors) == 1:
-        value, first = tensors[0], _is_value(operands[0])
+        value, first = tensors[0], isinstance(operands[0], Value)
         constant = np.asarray(operands[1] if first else operands[0], dtype=float)
         match what:
             case "add":
@@ -96,12 +92,12 @@ def _arithmetic(what: str, arguments: list[Any], op: Any, name: Namer) -> Value:
     )
 
 
-def _swapped(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:  # noqa: ARG001
-    """`x[..., ::-1]`, which is RGB to BGR, and `x[..., 0]`, of which `_stacked` makes the same."""
-    from pipelines.models.keras_graph import Value
-
-    parts = next((one for one in [*args, *kwargs.values()] if not _is_value(one)), None)
+def _part(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:  # noqa: ARG001
+    """`x[:, 0]`, a token; `x[..., ::-1]`, which is RGB to BGR; and `x[..., 0]`, of which `_stacked` makes the same."""
+    parts = next((one for one in [*args, *kwargs.values()] if not isinstance(one, Value)), None)
     *before, last = parts if isinstance(parts, list | tuple) else [parts]
+    if (token := _token(value, [*before, last])) is not None:
+        return _taken(value, token, name)
     whole = all(_is_ellipsis(one) or _slice(one) == (None, None, None) for one in before)
     # Else it is a row, or an image is cut or mirrored.
     of_channels = any(map(_is_ellipsis, before)) or len(before) == len(value.tensor.shape) - 1
@@ -112,17 +108,31 @@ def _swapped(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Nam
     return Value(value.tensor, reverse=not value.reverse) if _slice(last) == (None, None, -1) else None
 
 
+def _token(value: Value, parts: list[Any]) -> int | None:
+    """The number of the one token, from 0, that is taken from (batch, tokens, channels)."""
+    shape = value.tensor.shape
+    if value.reverse or len(shape) != 3 or len(parts) not in (2, 3) or not isinstance(parts[1], int):
+        return None
+    return parts[1] % shape[1] if all(_slice(one) == (None, None, None) for one in (parts[0], *parts[2:])) else None
+
+
+def _taken(value: Value, token: int, name: Namer) -> Value:
+    import tf_keras
+
+    _, tokens, channels = value.tensor.shape
+    cut = tf_keras.layers.Cropping1D((token, tokens - 1 - token), name=name("token"))(value.tensor)
+    return Value(tf_keras.layers.Reshape((channels,), name=name())(cut))
+
+
 def _stacked(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:  # noqa: ARG001
     """Three channels in the opposite order, as Keras 3 swaps colours."""
-    from pipelines.models.keras_graph import Value
-
-    values = [one for one in _flat(args) if _is_value(one)]
+    values = [one for one in _flat(args) if isinstance(one, Value)]
     one_image = all(one.tensor is value.tensor for one in values)
     axis = getattr(op, "axis", kwargs.get("axis"))
     if not one_image or axis not in (-1, 3):
         return None
     orders = {(0, 1, 2): value.reverse, (2, 1, 0): not value.reverse}
-    found = orders.get(tuple(one.channel for one in values))
+    found = orders.get(tuple(one.channel for one in values))  # type: ignore[arg-type]
     return None if found is None else Value(value.tensor, reverse=found)
 
 
@@ -139,17 +149,16 @@ def _slice(one: Any) -> tuple[Any, Any, Any]:
 
 
 def _pooled(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:
-    """The mean or the maximum over height and width."""
+    """The mean or the maximum over height and width, or over tokens."""
     import tf_keras
-
-    from pipelines.models.keras_graph import Value
 
     given = {**vars(op), **kwargs}
     axis = given.get("axis") if given.get("axis") is not None else next((one for one in args[1:] if one), None)
-    if axis is None or sorted(one % 4 for one in np.ravel(axis)) != [1, 2]:
+    rank = len(value.tensor.shape)
+    if axis is None or rank not in (3, 4) or sorted(one % rank for one in np.ravel(axis)) != list(range(1, rank - 1)):
         return None
     keepdims = bool(given.get("keepdims"))
-    kind = "GlobalMaxPooling2D" if "ax" in _kind(op) else "GlobalAveragePooling2D"
+    kind = f"Global{'Max' if 'ax' in _kind(op) else 'Average'}Pooling{rank - 2}D"
     layer = getattr(tf_keras.layers, kind)(keepdims=keepdims, name=name())
     return Value(layer(value.tensor), reverse=value.reverse)
 
@@ -157,18 +166,32 @@ def _pooled(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Name
 def _reshaped(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:
     import tf_keras
 
-    from pipelines.models.keras_graph import Value
-
     shape = getattr(op, "newshape", None) or kwargs.get("shape") or (args[1] if len(args) > 1 else None)
     if value.reverse or shape is None or not all(isinstance(one, int | np.integer) for one in shape[1:]):
         return None
     return Value(tf_keras.layers.Reshape([int(one) for one in shape[1:]], name=name())(value.tensor))
 
 
-_Special = Callable[[Any, "Value", Any, dict[str, Any], Namer], "Value | None"]
+def _patches(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:  # noqa: ARG001
+    """Patches that lie beside each other: (rows, columns, pixels and channels of a patch)."""
+    import tf_keras
+
+    height, width, channels = value.tensor.shape[1:]
+    size, strides = tuple(op.size), tuple(np.broadcast_to(op.strides, 2))
+    beside = len(size) == 2 and strides == size and set(np.ravel(op.dilation_rate)) == {1}
+    if value.reverse or not beside or height % size[0] or width % size[1]:
+        return None
+    layers, rows, columns = tf_keras.layers, height // size[0], width // size[1]
+    tensor = layers.Reshape((rows, size[0], columns, size[1] * channels), name=name("pixels"))(value.tensor)
+    tensor = layers.Permute((1, 3, 2, 4), name=name("by_patch"))(tensor)
+    return Value(layers.Reshape((rows, columns, size[0] * size[1] * channels), name=name())(tensor))
+
+
+_Special = Callable[[Any, Value, Any, dict[str, Any], Namer], Value | None]
 _SPECIAL: dict[str, _Special] = {
-    "GetItem": _swapped, "__operators__.getitem": _swapped, "Stack": _stacked, "stack": _stacked, "Mean": _pooled,
+    "GetItem": _part, "__operators__.getitem": _part, "Stack": _stacked, "stack": _stacked, "Mean": _pooled,
     "math.reduce_mean": _pooled, "Max": _pooled, "math.reduce_max": _pooled, "Reshape": _reshaped, "reshape": _reshaped,
+    "ExtractPatches": _patches,
 }  # fmt: skip
 
 
@@ -177,10 +200,6 @@ def _kind(op: Any) -> str:
     if type(op).__name__ in ("TFOpLambda", "SlicingOpLambda"):
         return str(op.get_config()["function"])
     return type(op).__name__
-
-
-def _is_value(one: Any) -> bool:
-    return hasattr(one, "reverse") and hasattr(one, "tensor")
 
 
 def _is_constant(one: Any) -> bool:

@@ -48,14 +48,14 @@ def fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
     annotated = tf_keras.models.clone_model(copy, clone_function=annotate)
     scope = tfmot.quantization.keras.quantize_scope({"RangeOnly": RangeOnly, "Scaling": _scaling_layer()})
     with scope, _weights_before_relu():
-        emulated = tfmot.quantization.keras.quantize_apply(annotated)
-    for wrapper in wrappers(emulated):
+        wrapped = tfmot.quantization.keras.quantize_apply(annotated)
+    for wrapper in wrappers(wrapped):
         for activation in wrapper._quantize_activations:
             # tfmot rounds only the output of a swish; its input needs a range too.
             if getattr(activation.activation, "__name__", "") == "swish":
                 activation._pre_activation_vars = activation.quantizer.build(None, "pre_activation", wrapper)
                 activation._should_pre_quantize = lambda: True
-    return emulated
+    return wrapped
 
 
 @contextmanager
@@ -158,6 +158,6 @@ def _scaling_layer() -> type:
     return Scaling
 
 
-def wrappers(emulated: tf_keras.Model) -> Iterator[Any]:
+def wrappers(wrapped: tf_keras.Model) -> Iterator[Any]:
     """tfmot's wrappers of a network's layers."""
-    return (layer for layer in emulated.layers if type(layer).__name__ == "QuantizeWrapperV2")
+    return (layer for layer in wrapped.layers if type(layer).__name__ == "QuantizeWrapperV2")

@@ -58,14 +58,14 @@ class QuantizeAware(FineTuning):
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a fake-quantized copy, and copy its weights to the plain model."""
         trainer = context.trainer
-        emulated = fake_quantized(candidate.model)
-        self._keep(emulated)
+        wrapped = fake_quantized(candidate.model)
+        self._keep(wrapped)
         images, _ = next(iter(training_batches(trainer.data.train, trainer.dataset, trainer.settings.batch_size, 0)))
         with trainer.clock():
-            _follow_ranges(emulated, images)
-        trainer.fit(emulated, epochs=self.epochs, learning_rate=self.learning_rate)
-        _copy_back(emulated, candidate.model)
-        return replace(candidate, fake_quantized=emulated, rewriting=_sharing(candidate.model))
+            _follow_ranges(wrapped, images)
+        trainer.fit(wrapped, epochs=self.epochs, learning_rate=self.learning_rate)
+        _copy_back(wrapped, candidate.model)
+        return replace(candidate, fake_quantized=wrapped, rewriting=_sharing(candidate.model))
 
     def state(self, candidate: Candidate) -> Sequence[npt.NDArray[Any]]:
         """The weights of the fake-quantized network, with its learnt ranges."""
@@ -74,9 +74,9 @@ class QuantizeAware(FineTuning):
 
     def resumed(self, model: tf_keras.Model, state: Sequence[npt.NDArray[Any]]) -> Candidate:
         """The fake-quantized network from the plain one and its weights."""
-        emulated = fake_quantized(model)
-        emulated.set_weights(list(state))
-        return Candidate(model=model, fake_quantized=emulated, rewriting=_sharing(model))
+        wrapped = fake_quantized(model)
+        wrapped.set_weights(list(state))
+        return Candidate(model=model, fake_quantized=wrapped, rewriting=_sharing(model))
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The exported model must have integer tensors only."""
@@ -90,13 +90,13 @@ class QuantizeAware(FineTuning):
                 "measures all ranges"
             ) from error
 
-    def _keep(self, emulated: tf_keras.Model) -> None:
+    def _keep(self, wrapped: tf_keras.Model) -> None:
         """Make the kernels keep their zeros and shared values in training.
 
         tfmot's own schemes are not used: the one for clusters guesses wrongly which kernels are clustered by channel,
         looks channels up one after another, and shares one state among all layers.
         """
-        for wrapper in wrappers(emulated):
+        for wrapper in wrappers(wrapped):
             if type(wrapper.layer).__name__ not in ("Conv2D", "Dense"):
                 continue
             ((kernel, quantizer, variables),) = wrapper._weight_vars
@@ -165,7 +165,7 @@ def _shared_values(kernel: npt.NDArray[Any]) -> npt.NDArray[np.int32] | None:
     return np.ascontiguousarray((numbered + offsets).T).reshape(kernel.shape).astype(np.int32)
 
 
-def _follow_ranges(emulated: tf_keras.Model, images: Any) -> None:
+def _follow_ranges(wrapped: tf_keras.Model, images: Any) -> None:
     """Start the ranges of activations at those of a batch of images, and let them follow quickly."""
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops, quantizers
@@ -187,24 +187,24 @@ def _follow_ranges(emulated: tf_keras.Model, images: Any) -> None:
             )
 
     following = Following(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
-    for wrapper in wrappers(emulated):
+    for wrapper in wrappers(wrapped):
         wrapper._output_quantizers = [following for _ in wrapper._output_quantizers]
         for activation in wrapper._quantize_activations:
             activation.quantizer = following
-    before = {id(layer): layer.get_weights() for layer in _normalizations(emulated)}
-    emulated(images, training=True)
-    for layer in _normalizations(emulated):
+    before = {id(layer): layer.get_weights() for layer in _normalizations(wrapped)}
+    wrapped(images, training=True)
+    for layer in _normalizations(wrapped):
         layer.set_weights(before[id(layer)])
     decay.assign(RANGE_DECAY)
 
 
-def _normalizations(emulated: tf_keras.Model) -> list[Any]:
-    return [w.layer for w in wrappers(emulated) if type(w.layer).__name__ == "BatchNormalization"]
+def _normalizations(wrapped: tf_keras.Model) -> list[Any]:
+    return [w.layer for w in wrappers(wrapped) if type(w.layer).__name__ == "BatchNormalization"]
 
 
-def _copy_back(emulated: tf_keras.Model, model: tf_keras.Model) -> None:
+def _copy_back(wrapped: tf_keras.Model, model: tf_keras.Model) -> None:
     """Copy the learnt weights to the plain model, layer by layer and variable by variable."""
-    for wrapper in wrappers(emulated):
+    for wrapper in wrappers(wrapped):
         plain = model.get_layer(wrapper.layer.name)
         # Its statistics are of the images, and not learnt.
         if type(plain).__name__ == "Normalization":

@@ -171,7 +171,7 @@ class Trainer:
             finally:
                 self.seconds += time.perf_counter() - started - self._aside_s
 
-    def told(self, metrics: dict[str, float]) -> None:
+    def report_metrics(self, metrics: dict[str, float]) -> None:
         """Keep an epoch and report it. A store that answers late is no training."""
         self.epochs.append(metrics)
         started = time.perf_counter()
@@ -317,6 +317,6 @@ def _recorder(trainer: Trainer, initial_rate: str) -> tf_keras.callbacks.Callbac
             metrics["learning_rate"] = float(optimizer.learning_rate(optimizer.iterations - 1))
             metrics["images_per_s"] = len(trainer.data.train) / self.trained_s
             metrics["seconds"] = self.before_s + time.perf_counter() - self.train_started - trainer._aside_s
-            trainer.told(metrics)
+            trainer.report_metrics(metrics)
 
     return Recorder()

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.litert.exported_model import ExportedModel
+from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
 from tests.conftest import small_data
-from tests.places import Place, called, child_environment
+from tests.models.test_keras_attention import OWN
+from tests.places import BRIEFLY, SMALL, Place, called, child_environment
 
 pytestmark = pytest.mark.slow
 
@@ -187,3 +188,29 @@ def test_rehearsal_finds_what_a_technique_does_not_take(tmp_path: Path) -> None:
     # Known without a training, too.
     assert lines["qat"].startswith("no: qat left ") and "choose quantize_int8" in lines["qat"]
     assert lines["transfer"].startswith("no: transfer needs dense layers behind a pooling")
+
+
+def test_transformer_with_own_layers_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    (tmp_path / "own_transformer.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    own, layers = __import__("own_transformer"), keras.layers
+    image = keras.Input((8, 8, 3))
+    x = own.PatchEncoder(16, 12)(own.Patches(2)(image))
+    x = layers.Add()([x, layers.MultiHeadAttention(3, 4)(x, x)])
+    answers = layers.Dense(10)(layers.GlobalAveragePooling1D()(layers.Dense(24, activation="gelu")(x)))
+    keras.Model(image, answers).save(tmp_path / "vit.keras")
+    place = Place(tmp_path)
+    words = [
+        *of(tmp_path / "vit.keras"),
+        "model.custom_objects=own_transformer",
+        "technique=quantize_int8,prune_filters",
+    ]
+    command = ["run", "-m", "tracking.experiment=mine", *BRIEFLY, *SMALL, *words]
+    done = called("pipelines", *command, cwd=tmp_path, variables=place.environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = place.runs()
+    assert {f"vit-digits-{name}" for name in ("baseline", "quantize_int8", "prune_filters")} <= set(cells)
+    file = ExportedModel(place.files(cells["vit-digits-quantize_int8"]) / "cell" / "model.tflite")
+    assert "float32" not in tensor_dtypes(file.path)

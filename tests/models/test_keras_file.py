@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pipelines.champion.model_card import _start, _unseen
-from pipelines.models.keras_graph import Rebuild, Value
+from pipelines.models.keras_graph import Rebuild
 from pipelines.models.keras_layers import UnsupportedLayerError
+from pipelines.models.keras_value import Value
 from tests.models.keras_files import SHAPE, images, library, outputs, saved, settings, softmax
 from tests.places import ROOT
 
@@ -27,14 +28,14 @@ def test_any_file_name_makes_a_network(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(softmax(built.predict(batch, verbose=0)), outputs(model, batch), atol=1e-5)
 
 
-def test_attention_is_refused_by_name(tmp_path: Path) -> None:
+def test_layer_that_keras_2_lacks_is_refused_by_name(tmp_path: Path) -> None:
     keras = library(3)
     layers = keras.layers
     image = keras.Input(SHAPE)
     tokens = layers.Reshape((SHAPE[0] * SHAPE[1], 3))(image)
-    x = layers.MultiHeadAttention(2, 4, name="attend")(tokens, tokens)
+    x = layers.GroupQueryAttention(4, 2, 2, name="attend")(tokens, tokens)
     model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling1D()(x)))
-    with pytest.raises(ValueError, match=r"layer attend of kind MultiHeadAttention cannot be made in Keras 2"):
+    with pytest.raises(ValueError, match=r"layer attend of kind GroupedQueryAttention is unknown to Keras 2"):
         settings(saved(model, tmp_path / "vit.keras")).build(SHAPE, 3)
 
 
