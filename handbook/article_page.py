@@ -189,7 +189,7 @@ def one_network(rows: Sequence[Row]) -> str:
 def claims(rows: Sequence[Row]) -> str:
     """The article's claims, and which of them hold."""
     return "\n".join(
-        textwrap.fill(f"- {sentence}", COLUMNS, subsequent_indent="  ") for sentence in article.claims(rows)
+        textwrap.fill(f"- {sentence}", COLUMNS, subsequent_indent="  ") for sentence in article.claims([rows])
     )
 
 

@@ -9,7 +9,7 @@ from pipelines.champion.model_card import code, plain
 from pipelines.results.cell_result import BaselineComparison, CellResult
 from pipelines.results.columns import SCORE, kilobytes, milliseconds
 from pipelines.results.metrics import TEST_MS
-from pipelines.results.recorded_cell import RecordedCell
+from pipelines.results.recorded_cell import BASELINE, RecordedCell
 from pipelines.results.statistics import wilson
 from pipelines.results.words import number_of
 
@@ -55,24 +55,25 @@ def of_version(
     compared = f"{number_of(others, 'other candidate')} on the same test images" if others else "no other"
     lines = [
         f"**{plain(result.name)}**, seed {result.seed}: accuracy **{m.accuracy:.1%}** (95% interval {low:.1%} to "
-        f"{high:.1%}, {m.correct:,} of {m.test_images:,} test images), **{milliseconds(m.p50_ms)}** an image, "
-        f"**{kilobytes(m.file_bytes)}** ({kilobytes(m.compressed_bytes)} compressed), score "
+        f"{high:.1%}, {m.correct:,} of {m.test_images:,} test images), **{milliseconds(cell.metrics[TEST_MS])}** an "
+        f"image, **{kilobytes(m.file_bytes)}** ({kilobytes(m.compressed_bytes)} compressed), score "
         f"{SCORE.text(cell.metrics[SCORE.metric])} dB.",
         *([note] if note else []),
         *([_baseline(result.comparison)] if result.comparison else []),
-        *([_on_device(cell)] if cell.device else []),
+        _time(cell, m.p50_ms),
         f"It was compared with {compared}. It replaced {replaced}. It passed these gates:",
     ]
     return "\n".join(["\n\n".join(lines), "", *(f"- {gate.name}: {gate.reason}" for gate in gates)])
 
 
-def _on_device(cell: RecordedCell) -> str:
-    assert cell.device is not None
-    return (
-        f"It was promoted for {plain(cell.device.target)}: there it takes {milliseconds(cell.metrics[TEST_MS])} an "
-        f"image by {cell.device.runtime} with {number_of(cell.device.threads, 'thread')}, and its score is "
-        f"{SCORE.text(cell.metrics[SCORE.metric])} dB."
-    )
+def _time(cell: RecordedCell, own_ms: float) -> str:
+    """Which time decided. own_ms: that of its own run."""
+    how = f"In its own run, it took {milliseconds(own_ms)}."
+    if cell.device is not None:
+        threads = number_of(cell.device.threads, "thread")
+        device = f"{plain(cell.device.target)}: time and score are those there, by {cell.device.runtime} with {threads}"
+        return f"It was promoted for {device}. {how}"
+    return how if cell.technique == BASELINE else f"The time is its baseline's multiplied by their ratio. {how}"
 
 
 def _baseline(comparison: BaselineComparison) -> str:

@@ -1,10 +1,10 @@
 """Which finished cell becomes a dataset's champion. This module reads no store.
 
-A cell passes six gates in this order and stops at the first that it fails: its technique had an effect (true of every
-finished cell, as a cell without one fails), it has learnt something (`verdict.no_better_than_majority`), it keeps the
-budgets and goals of its score profile, it gives up no more accuracy than allowed below the most accurate of the
-candidates and the champion, its score is better than the champion's by more than a tie, unless the champion fails one
-of these itself, and its accuracy is not significantly worse than the champion's by more than a margin.
+A cell passes five gates in this order and stops at the first that it fails: it has learnt something
+(`verdict.no_better_than_majority`), it keeps the budgets and goals of its score profile, it gives up no more accuracy
+than allowed below the most accurate of the candidates and the champion, its score is better than the champion's by more
+than a tie, unless the champion fails one of these itself, and its accuracy is not significantly worse than the
+champion's by more than a margin. That its technique had an effect is true of every finished cell, as one without fails.
 
 Seeds of a cell are taken together, as in the report: their mean score and accuracy count, and every seed must have
 learnt and keep the budgets. The seed with the best score is promoted, of those that themselves give up no more accuracy
@@ -31,13 +31,13 @@ from pipelines.results.metrics import (
     SCORE,
     majority_of,
 )
-from pipelines.results.recorded_cell import BASELINE, RecordedCell, RightOf
+from pipelines.results.recorded_cell import RecordedCell, RightOf
 from pipelines.results.score import GOALS, told_apart
 from pipelines.system.errors import StoreError
 
-Name = Literal["effect", "learnt", "feasible", "drop", "score", "accuracy"]
+Name = Literal["learnt", "feasible", "drop", "score", "accuracy"]
 # A cell that fails at a later gate is a nearer miss.
-ORDER: tuple[Name, ...] = ("effect", "learnt", "feasible", "drop", "score", "accuracy")
+ORDER: tuple[Name, ...] = ("learnt", "feasible", "drop", "score", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,6 @@ class Judge:
         learnt = next((run for run in entry.runs if run.uninformed), cell)
         feasible = next((run for run in entry.runs if not run.feasible), cell)
         steps: tuple[tuple[RecordedCell, Callable[[], Gate]], ...] = (
-            (cell, lambda: Gate(name="effect", passed=True, reason=_effect(cell))),
             (learnt, lambda: _learnt(learnt)),
             (feasible, lambda: _feasible(feasible)),
             (cell, lambda: _drop(entry, self.most_accurate, self.limits.max_drop, self.rival)),
@@ -242,12 +241,6 @@ def accuracy(own: npt.NDArray[np.bool_], champion: npt.NDArray[np.bool_], *, mar
         f"images), allowed {-100 * margin:+.2f}"
     )
     return Gate(name="accuracy", passed=high >= -margin, reason=reason, shortfall=-margin - high)
-
-
-def _effect(cell: RecordedCell) -> str:
-    if cell.technique == BASELINE:
-        return "none is asked of a baseline"
-    return "its technique had one, else its run would have failed"
 
 
 def _learnt(cell: RecordedCell) -> Gate:

@@ -16,7 +16,7 @@ from pipelines.champion.licences import of_weights
 from pipelines.results.cell_result import BaselineComparison, CellResult, Timing
 from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
 from pipelines.results.files import LABELS, MODEL, PROGRAM
-from pipelines.results.metrics import FILE_HASH, SCORE, TRAIN_TIME, term_of
+from pipelines.results.metrics import FILE_HASH, SCORE, TEST_MS, TRAIN_TIME, term_of
 from pipelines.results.on_device import HARDWARE, INVALID, PRECISION, VERSION, Figures, fastest, figures
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.score import CRITERIA
@@ -27,6 +27,7 @@ from pipelines.results.words import number_of
 HEADING = ("what", "value")
 # Tags of a version in its card, with their headings.
 CARD_TAGS = {
+    TEST_MS: "test time that decided, ms",
     "score_profile": "score profile",
     "target": "device whose times decided",
     "runtime": "runtime there",

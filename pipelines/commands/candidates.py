@@ -167,6 +167,8 @@ def _reasons(
         "cell": cell.name,
         "seed": cell.seed,
         **{key: f"{value:.4f}" for key, value in cell.metrics.items() if key.startswith(metrics.SCORES)},
+        # By it the testing time's term can be computed again.
+        metrics.TEST_MS: f"{cell.metrics[metrics.TEST_MS]:.6g}",
         "score_profile": comparability.profile(cell),
         **{f"gate/{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
         "replaced": _replaced(version, cell),

@@ -107,9 +107,7 @@ def _times(entries: Sequence[Entry]) -> list[TextColumn]:
     if len(runtimes) < 2:
         return []
     form = columns.TEST_MS.text
-    agreements = [
-        min((one.agreement for one in entry.devices if one.agreement is not None), default=None) for entry in entries
-    ]
+    agreements = [entry.agreement for entry in entries]
     return [
         *(
             TextColumn(heading=f"{name} ms", texts=[form(entry.ms_on(name)) for entry in entries], rank=6)
@@ -166,5 +164,5 @@ def command(chosen: Selection, device: Device | None, into: Path | None, width: 
     if device is None and (devices := hint(cells)):
         print(wrapped(devices, width), end="\n\n")
     if width == terminal.UNLIMITED:
-        claims = " ".join(article.claims(entry for one in comparisons for entry in one.entries))
+        claims = " ".join(article.claims(one.entries for one in comparisons))
         print(f"{wrapped(article.RULE, width)}\n\n{wrapped(claims, width)}")

@@ -9,6 +9,7 @@ from pipelines.comparison.entries import Entry
 from pipelines.results.acceleration import no_faster, outside
 from pipelines.results.cell_result import Delegation
 from pipelines.results.on_device import LITERT
+from pipelines.results.words import some
 
 
 def notes(entries: Sequence[Entry]) -> list[str]:
@@ -29,8 +30,4 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         finding = no_faster(entry.technique, entry.marks.get("test_time"), entry.runs[-1].delegation)
         others[finding].append(entry.label)
-    return [f"{_first(labels)}: {finding}." for finding, labels in [*findings, *others.items()] if finding]
-
-
-def _first(labels: Sequence[str]) -> str:
-    return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
+    return [f"{some(labels, 1)}: {finding}." for finding, labels in [*findings, *others.items()] if finding]

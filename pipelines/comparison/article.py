@@ -7,6 +7,7 @@ two.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -82,33 +83,39 @@ def marks(entry: Entry) -> dict[str, str]:
     return {name: MARKS[entry.marks[name]] if name in entry.marks else "?" for name in CRITERIA}
 
 
-def claims(cells: Iterable[_Marked]) -> list[str]:
-    """Which of the article's claims hold in these cells, a sentence for each claim."""
-    compared = [cell for cell in cells if cell.marks]
+def claims(comparisons: Iterable[Iterable[_Marked]]) -> list[str]:
+    """Which of the article's claims hold in these cells, a sentence for each claim.
+
+    comparisons: cells that compare with each other, but not with those of another.
+    """
+    groups = [[cell for cell in cells if cell.marks] for cells in comparisons]
+    compared = [cell for group in groups for cell in group]
     return [
-        _quantization_leads(compared),
+        _quantization_leads(groups),
         _useful_in_two(compared, CLUSTERING, "weight clustering"),
         _useful_in_two(compared, TRANSFER, "transfer learning"),
     ]
 
 
-def _quantization_leads(entries: Sequence[_Marked]) -> str:
-    quantized = [entry for entry in entries if entry.technique in QUANTIZATION]
-    others = [entry for entry in entries if entry.technique in (*CLUSTERING, *TRANSFER)]
+def _quantization_leads(groups: Sequence[Sequence[_Marked]]) -> str:
     claim = "That weight quantization is best in several dimensions"
-    places = sorted({(entry.dataset, entry.model) for entry in quantized} & {(e.dataset, e.model) for e in others})
+    # How many dimensions each cell improves, by comparison, dataset and model.
+    quantized: dict[tuple[int, str, str], list[int]] = defaultdict(list)
+    others: dict[tuple[int, str, str], list[int]] = defaultdict(list)
+    for at, group in enumerate(groups):
+        for entry in group:
+            for found, techniques in ((quantized, QUANTIZATION), (others, (*CLUSTERING, *TRANSFER))):
+                if entry.technique in techniques:
+                    found[at, entry.dataset, entry.model].append(entry.improved or 0)
+    places = quantized.keys() & others.keys()
     if not places:
         return (
             f"{claim} cannot be tested: that takes quantized cells and clustered or transferred ones of one model and "
             "dataset."
         )
-
-    def best(of: Sequence[_Marked], place: tuple[str, str]) -> int:
-        return max(entry.improved or 0 for entry in of if (entry.dataset, entry.model) == place)
-
-    leads = [place for place in places if best(quantized, place) >= max(2, best(others, place))]
-    several = sum((entry.improved or 0) >= 2 for entry in quantized)
-    cells = number_of(len(quantized), "cell")
+    leads = [place for place in places if max(quantized[place]) >= max(2, *others[place])]
+    every = [improved for of_place in quantized.values() for improved in of_place]
+    several, cells = sum(improved >= 2 for improved in every), number_of(len(every), "cell")
     return (
         f"{claim} {_holds(len(leads), len(places))}: it improves two or more in {several} of {cells}, "
         f"and on {len(leads)} of {len(places)} pairs of model and dataset its best cell improves two or more and no "

@@ -38,6 +38,7 @@ from pipelines.results.metrics import (
 )
 from pipelines.results.score import CRITERIA, factors
 from pipelines.results.statistics import mean_interval, mean_share, wilson
+from pipelines.results.words import some
 
 if TYPE_CHECKING:
     from pipelines.results.cell_result import Verdict
@@ -132,6 +133,16 @@ class Entry:
         """The runtime on that device; empty without a device."""
         return ", ".join(sorted({one.runtime for one in self.devices}))
 
+    @property
+    def is_reliable(self) -> bool:
+        """Whether its times on that device are; True without a device."""
+        return all(one.is_reliable for one in self.devices)
+
+    @property
+    def agreement(self) -> float | None:
+        """The least share of images on which the runtime's class is LiteRT's; None where it was not measured."""
+        return min((one.agreement for one in self.devices if one.agreement is not None), default=None)
+
     def ms_on(self, runtime: str) -> float:
         """The mean time of one image by a runtime on that device; NaN where it was not measured."""
         times = [one.times_ms.get(runtime, math.nan) for one in self.devices]
@@ -201,7 +212,7 @@ def code_note(entries: Sequence[Entry]) -> str | None:
     if not mixed:
         return None
     return (
-        f"Code or libraries changed between the seeds of {mixed[0]}{f' and {len(mixed) - 1} more' if mixed[1:] else ''}"
+        f"Code or libraries changed between the seeds of {some(mixed, 1)}"
         ", so their means are of neither version: the same command again runs those of the older one."
     )
 

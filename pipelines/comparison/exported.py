@@ -68,6 +68,8 @@ def _rows(comparison: Comparison, right_of: RightOf | None) -> Iterator[dict[str
             "measured_on": comparison.hardware,
             "runtime": entry.runtime,
             "threads": device.threads if device else "",
+            "valid": entry.is_reliable if device else "",
+            "agreement": entry.agreement,
             "test_images": entry.runs[0].test_images,
         }
         for column in columns.MEASURED:

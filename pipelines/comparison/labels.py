@@ -89,10 +89,15 @@ def differing_settings(
 
 
 def _differing(alike: Sequence[Mapping[str, str]]) -> set[str]:
-    """The settings in which cells of one name differ. The class of a part is one only where nothing else differs."""
+    """The settings in which cells of one name differ. The class of a part is one only where the others do not tell."""
     values = {key: {settings.get(key, "") for settings in alike} for key in set().union(*alike)}
     several = {key for key, found in values.items() if len(found) > 1}
-    return {key for key in several if not key.endswith("_target_")} or several
+    others = {key for key in several if not key.endswith("_target_")}
+
+    def told_apart(by: set[str]) -> int:
+        return len({tuple(settings.get(key) for key in sorted(by)) for settings in alike})
+
+    return others if told_apart(others) == told_apart(several) else several
 
 
 def _shortened(values: Collection[str]) -> dict[str, str]:

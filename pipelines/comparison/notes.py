@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from pipelines.comparison import acceleration, training_time
-from pipelines.comparison.entries import code_note, seeds_note
+from pipelines.comparison.baselines import baselines_of
+from pipelines.comparison.entries import Entry, code_note, seeds_note
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import Comparison
 from pipelines.results import columns
+from pipelines.results.metrics import ACCURACY_DIFFERENCE
+from pipelines.results.recorded_cell import RecordedCell
+from pipelines.results.words import some
 
+# Of accuracy, by which a baseline that was trained again differs.
+NOTICEABLE = 1e-6
 NONE_IN_BUDGET = "No cell keeps the budgets of its score profile."
 
 
@@ -48,7 +55,7 @@ def notes(comparison: Comparison) -> list[str]:
         )
     if not changing and len(comparison.entries) > 1:
         found.append("No change of one exponent alone would let another cell lead.")
-    found += filter(None, (seeds_note(comparison.entries), code_note(comparison.entries)))
+    found += filter(None, (seeds_note(comparison.entries), code_note(comparison.entries), _older(comparison.entries)))
     trained = training_note([run for entry in comparison.entries for run in entry.runs])
     if trained:
         found.append(f"The cells were {trained}.")
@@ -58,3 +65,25 @@ def notes(comparison: Comparison) -> list[str]:
             "seed=0,1,2."
         )
     return found
+
+
+def _older(entries: Sequence[Entry]) -> str | None:
+    """A sentence if cells were compared with another training of their baseline than the newest; else None."""
+    runs = [run for entry in entries for run in entry.runs]
+    bases = baselines_of(runs, runs)
+    older = [
+        entry.label
+        for entry in entries
+        if any(_moved(run, bases[run.run_id]) for run in entry.runs if run.run_id in bases)
+    ]
+    if not older:
+        return None
+    return (
+        f"The baseline was trained again after {some(older)}, with another accuracy: their changes, gains and goals "
+        "are those to the former one, until they are run again with resume=false."
+    )
+
+
+def _moved(run: RecordedCell, base: RecordedCell) -> bool:
+    change = run.metrics.get(ACCURACY_DIFFERENCE)
+    return change is not None and abs(run.accuracy - change - base.accuracy) > NOTICEABLE

@@ -20,7 +20,7 @@ from pipelines.results.metrics import (
 )
 from pipelines.results.on_device import BEGAN, LITERT, REFERENCE, Figures, figures, least
 from pipelines.results.recorded_cell import BASELINE, OnDevice
-from pipelines.results.words import listed, number_of
+from pipelines.results.words import listed, number_of, some
 from pipelines.system.checks import nearest
 
 if TYPE_CHECKING:
@@ -99,14 +99,13 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
         else:
             pairs.append((cell, own, chosen[base.run_id]))
     sessions = {one.tags.get(BEGAN, "") for _, *both in pairs for one in both}
-    anchored = len(sessions) > 1
-    found = [_moved(cell, own, base, known[cell.run_id], device, anchored=anchored) for cell, own, base in pairs]
+    found = [_moved(cell, own, base, known[cell.run_id], device) for cell, own, base in pairs]
     if not found:
         raise ValueError(f"no cell can be compared on {device}: {'; '.join(missing)}")
     notes = _notes(found, device, missing, len(sessions))
     if outdated := _outdated(found, given):
         notes.append(
-            f"Of {outdated[0].name}{f' and {len(outdated) - 1} more' if outdated[1:] else ''} an older run counts, as "
+            f"Of {some([cell.name for cell in outdated], 1)} an older run counts, as "
             f"the newest has no figures there: `{device.command(given)}` adds them."
         )
     return Timed(cells=tuple(found), notes=tuple(notes))
@@ -244,17 +243,14 @@ def _quotient(one: tuple[float, float, float], other: tuple[float, float, float]
     return value, value * math.exp(-half), value * math.exp(half)
 
 
-def _moved(
-    cell: RecordedCell, own: Figures, base: Figures, known: Sequence[Figures], device: Device, *, anchored: bool
-) -> RecordedCell:
-    """The cell with the times of the device in its metrics.
+def _moved(cell: RecordedCell, own: Figures, base: Figures, known: Sequence[Figures], device: Device) -> RecordedCell:
+    """The cell with the times of the device in its metrics: the baseline's multiplied by the ratio, as in `anchoring`.
 
-    anchored: its test time is the baseline's multiplied by the ratio, as in `anchoring`, where there are several
-    sessions: the device may be busier in one than in another.
+    The device may be busier in one minute, or session, than in another, which cancels in the ratio.
     """
     ratio, low, high = _relative(own, base, device.threads)
     compared = cell.technique != BASELINE
-    test_ms = base.p50_ms(device.threads)[0] * ratio if anchored else own.p50_ms(device.threads)[0]
+    test_ms = base.p50_ms(device.threads)[0] * ratio
     metrics = retimed(cell, test_ms=test_ms, ratio=ratio if compared else None)
     if compared:
         metrics |= {RATIO_LOW: low, RATIO_HIGH: high}
@@ -296,13 +292,15 @@ def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, 
         notes.append(f"{number_of(count, 'cell')} {'is' if count == 1 else 'are'} left out, as {why}.")
     if sessions > 1:
         notes.append(
-            f"The times are from {sessions} sessions, and the load of the machine may differ, so each is the "
-            "baseline's multiplied by their ratio: one session with all cells and runtimes compares best."
+            f"The times are from {sessions} sessions, in which the load of the machine may differ: one session with "
+            "all cells and runtimes compares best."
         )
     unreliable = [cell for cell in cells if cell.device and not cell.device.is_reliable]
     if unreliable:
+        names = some([cell.name for cell in unreliable])
         notes.append(
-            f"The times of {len(unreliable)} of {len(cells)} runs are INVALID there, as the session was disturbed or "
-            "too short. They count, but may differ in a repeat: measure them again with nothing else running."
+            f"The times of {len(unreliable)} of {len(cells)} runs ({names}) are INVALID there, as the session was "
+            "disturbed or too short. They count, but may differ in a repeat: measure them again with nothing else "
+            "running."
         )
     return notes

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.comparison import training_time
+from pipelines.comparison.baselines import baselines_of
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.groups import conditions, groups_of
 from pipelines.comparison.labels import settings_key
@@ -70,6 +71,13 @@ def table(cells: Sequence[RecordedCell]) -> str:
         raise ValueError(
             f"the cells of a table must compare with each other, got those of {' and of '.join(map(str, groups))}: "
             "choose one of these, for example by --filter or --sweep"
+        )
+    # Where a baseline of the seed is shown, it must be that of the others.
+    bases, seeds = baselines_of(shown, shown), {one.seed for one in shown if not one.baseline}
+    if others := [one for one in shown if one.baseline and one.run_id not in bases and one.seed in seeds]:
+        raise ValueError(
+            f"the cells of a table must have the baseline that it shows, got {others[0].name}, whose baseline has "
+            "other settings or is not chosen: add settings to the mark, or choose by --filter or --sweep"
         )
     entries = entries_of(shown)
     entries.sort(key=lambda entry: -np.nan_to_num(entry.gain.value, nan=math.inf))

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 
 from pipelines.comparison.entries import Entry
-from pipelines.comparison.shortlist import Shortlist, Shortlisted
+from pipelines.comparison.shortlist import Shortlist, Shortlisted, points
 from pipelines.comparison.shortlist_text import extremes, times
 from pipelines.results import columns, words
+from pipelines.results.score import ROUNDING
 from pipelines.results.tables import markdown
 
 HEADING = ("lose at most", "cell", columns.ACCURACY.heading, columns.TEST_MS.heading, columns.COMPRESSED.heading)
@@ -33,7 +34,8 @@ def _answer(dataset: str, listed: Shortlist, chosen: Shortlisted) -> Iterator[st
     if entry is not top:
         ratios = times(chosen.times_smaller, "smaller", "larger"), times(chosen.times_faster, "faster", "slower")
         changed = words.listed([one for one in ratios if one] or ["neither smaller nor faster"])
-        yield f"It loses {100 * chosen.drop:.1f} points to the most accurate cell, {top.label}, and is {changed}."
+        loss = f"loses {points(chosen.drop)} to" if chosen.drop >= ROUNDING else "is as accurate as"
+        yield f"It {loss} the most accurate cell, {top.label}, and is {changed}."
     ends = {"most accurate": top, "smallest": listed.smallest, "fastest": listed.fastest}
     if own := [what for what, other in ends.items() if other is entry]:
         yield f"It is the {words.listed(own)} cell."

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from pipelines.comparison.entries import Entry
-from pipelines.comparison.shortlist import Shortlist
+from pipelines.comparison.shortlist import Shortlist, points
 from pipelines.results import columns
 from pipelines.results.on_device import SAME
+from pipelines.results.score import ROUNDING
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import terminal
 
@@ -89,7 +90,7 @@ def extremes(shortlist: Shortlist) -> Iterator[str]:
         unit = column.heading.rpartition(" ")[2]
         value = entry.estimate(column).value
         lost = shortlist.drop(entry)
-        less = "as accurate" if math.isclose(lost, 0, abs_tol=5e-5) else f"{100 * lost:.1f} points less accurate"
+        less = "as accurate" if lost < ROUNDING else f"{points(lost)} less accurate"
         less = "the most accurate" if entry is shortlist.most_accurate else less
         yield f"{what}: {entry.label}, {column.text(value)} {unit}, {less}."
 

@@ -26,7 +26,7 @@ from pipelines.execution.settings import check_no_password, check_settings
 from pipelines.execution.sweep_cell import JOB_OUTCOME
 from pipelines.execution.sweep_table import count_line, progress_line, summary_of, wider
 from pipelines.results.outcome import Outcome
-from pipelines.results.words import number_of
+from pipelines.results.words import number_of, some
 from pipelines.system import guard, terminal
 from pipelines.system.stopwatch import PARTS
 from pipelines.tracking.address import place_options
@@ -262,6 +262,18 @@ class Sweep:
             f"{count} of {number_of(self._total, 'cell')} {what}" for what, count in counts.items() if count
         )
 
+    def _missing(self) -> list[str]:
+        """A sentence on the cells that the report lacks, if there are any."""
+        outcomes, _ = self._ended()
+        sentences = []
+        for status, why in (("failed", "failed"), ("skipped", "had a technique that its model does not take")):
+            if names := [one.name for one in outcomes if one.status == status]:
+                cells = number_of(self._total, "cell")
+                sentences.append(
+                    f"{len(names)} of {cells} of this sweep {why}, and are not on this page: {some(names)}."
+                )
+        return sentences
+
     def _cells(self) -> list[RecordedCell]:
         """The sweep's cells with results, as the store has them; none where it does not answer."""
         runs = {outcome.run_id for outcome in self._outcomes.values() if outcome.metrics}
@@ -296,7 +308,7 @@ class Sweep:
 
             folder, chosen = self._folder / REPORT, f"sweep={self._run.run_id}"
             options = f" --sweep {self._run.run_id}{self._place}"
-            return write(compared, folder, chosen=chosen, options=options)
+            return write(compared, folder, chosen=chosen, options=options, cautions=self._missing())
         except Exception as error:  # noqa: BLE001 (the cells and the summary matter more)
             log.warning("the report could not be made: %s", error)
             return []

@@ -10,7 +10,7 @@ from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, points
 from pipelines.comparison.shortlist_text import times
-from pipelines.report.words import decibels, percent, short_names
+from pipelines.report.words import decibels, percent, runtime_doubt, short_names
 from pipelines.results.columns import UNKNOWN, kilobytes, milliseconds, seconds
 from pipelines.results.score import ROUNDING
 from pipelines.results.words import listed, number_of
@@ -91,8 +91,8 @@ def _row(row: Shortlisted) -> dict[str, object]:
     known = not math.isnan(accuracy.low)
     return {
         "allowance": row.given_up,
-        "name": f"{entry.model} {entry.technique}",
-        "runtime": entry.runtime,
+        "name": f"{entry.model} {entry.optimized_with}",
+        "runtime": "; ".join(filter(None, (entry.runtime and f"on {entry.runtime}", runtime_doubt(entry)))),
         "setting": entry.short_settings,
         "doubt": _doubt(row),
         "accuracy": percent(accuracy.value),

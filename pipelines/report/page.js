@@ -201,7 +201,7 @@
     const known = cells.filter((cell) => cell[chosen.key] !== null && cell.accuracy !== null);
     if (!known.length) { html("p", cells.length ? "No cell has both values." : "No cell is chosen.", area); return; }
     const width = Math.max(260, area.clientWidth), height = width < 500 ? 380 : 460;
-    const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0 }, area);
+    const plot = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "application", tabindex: 0 }, area);
     svg("title", {}, plot, `${dataset}: accuracy over ${chosen.label}, ${known.length} cells. Arrow keys walk through them.`);
     const right = width - RIGHT, bottom = height - BOTTOM;
     const least = lowest(known), low = known.filter((cell) => cell.accuracy < least);

@@ -119,18 +119,19 @@ def write(
     chosen: str,
     options: str = "",
     on_device: Sequence[str] = (),
+    cautions: Sequence[str] = (),
 ) -> list[Path]:
     """Write the report into `folder` and return the path of the page, then those of the figures.
 
     compared: of `shortlisted`. chosen: how the cells were chosen, in words of the command. options: of a
     command that shall decide among the same cells by the same times, but for the dataset. on_device: the notes of
-    `on_device.timed`.
+    `on_device.timed`. cautions: what to know before all else, such as which cells are missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     of_models = looks(entry.model for comparison, _ in compared for entry in comparison.entries)
     pictures = {str(comparison.title): drawn(comparison, of_models) for comparison, _ in compared}
     paths = [folder / PAGE]
-    text = page(compared, pictures, of_models, chosen=chosen, options=options, on_device=on_device)
+    text = page(compared, pictures, of_models, chosen=chosen, options=options, on_device=on_device, cautions=cautions)
     paths[0].write_text(text, encoding="utf-8")
     for title, of_one in pictures.items():
         stem = _stem(title)
@@ -188,6 +189,7 @@ def page(
     chosen: str,
     options: str = "",
     on_device: Sequence[str] = (),
+    cautions: Sequence[str] = (),
 ) -> str:
     """The page as HTML. pictures: by the title of their comparison. The others: as of `write`."""
     environment = Environment(
@@ -208,11 +210,12 @@ def page(
         sections=[_section(*one, pictures[str(one[0].title)], options) for one in compared],
         columns=_columns(all_rows),
         rows=all_rows,
-        claims=" ".join(article.claims(entry for one in comparisons for entry in one.entries)),
+        claims=" ".join(article.claims(one.entries for one in comparisons)),
         rule=article.RULE,
         criteria=article.HEADINGS,
         chosen=chosen,
         on_device=on_device,
+        cautions=cautions,
         version=__version__,
         runs=len(runs),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -242,7 +245,7 @@ def _dimensions(comparison: Comparison) -> list[dict[str, object]]:
     return [
         {
             "model": entry.model,
-            "technique": entry.technique,
+            "technique": entry.optimized_with,
             "variation": entry.settings,
             "marks": [(sign, entry.marks.get(name, "unknown")) for name, sign in article.marks(entry).items()],
             "improved": entry.improved,

@@ -93,9 +93,10 @@ COLUMNS = (
     TableColumn(
         key="runtime",
         heading="runtime",
-        about="the runtime that the test time is that of; below: the times by the others that were measured",
+        about="the runtime that the test time is that of; below: what differs by it, and the times by the others that "
+        "were measured",
         cell=_text_of("runtime"),
-        below=_text_of("other_times"),
+        below=lambda row: "; ".join(filter(None, (str(row["runtime_doubt"]), str(row["other_times"])))),
     ),
     _measured(columns.COMPRESSED, "size", columns.kilobytes),
     _measured(columns.SCORE, "score", words.decibels),
@@ -173,6 +174,7 @@ def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:
         "dataset_name": comparison.title.dataset,
         "conditions": comparison.title.conditions,
         "runtime": entry.runtime,
+        "runtime_doubt": words.runtime_doubt(entry),
         "other_times": _other_times(entry),
         "improved": entry.improved,
         "front": entry.label in comparison.front,

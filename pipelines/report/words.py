@@ -9,6 +9,7 @@ from pipelines.comparison.groups import Title
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.cell_result import DIMENSIONS
 from pipelines.results.columns import CRITERION, kilobytes, milliseconds, seconds
+from pipelines.results.score import told_apart
 from pipelines.results.words import listed
 
 # Scores that differ by less in a criterion count as equal in it.
@@ -19,9 +20,25 @@ MAX_LENGTH, MAX_TITLE = 64, 52
 def short_names(comparison: Comparison) -> dict[str, str]:
     """Names for figures by label: without the dataset, and with the last part of the settings' names."""
     return {
-        entry.label: " ".join(filter(None, (entry.model, entry.technique, entry.short_settings)))
+        entry.label: " ".join(filter(None, (entry.model, entry.optimized_with, entry.short_settings)))
         for entry in comparison.entries
     }
+
+
+def runtime_doubt(entry: Entry) -> str:
+    """In what the times and answers on a device differ from what the other columns show; empty where in nothing."""
+    same = entry.agreement
+    return "; ".join(
+        filter(
+            None,
+            (
+                ""
+                if same is None or same == 1
+                else f"gives LiteRT's class for {told_apart(100 * same, 100)}% of images",
+                "" if entry.is_reliable else "the time is INVALID: the session was disturbed or too short",
+            ),
+        )
+    )
 
 
 def shorten(name: str, longest: int = MAX_LENGTH) -> str:

@@ -138,7 +138,18 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def fill_marks(page: str, mark: str, content: Callable[[re.Match[str]], str]) -> tuple[str, int]:
     """`page` with new text after each line `<!-- mark -->`, up to `<!-- end -->`, and the number of marks.
 
-    mark: a regular expression. content: gives the text for a match.
+    mark: a regular expression. content: gives the text for a match. Raises ValueError where a mark has no end before
+    the next one, as all between them would be lost.
     """
-    pattern = re.compile(rf"(?P<begin><!-- {mark} -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
-    return pattern.subn(lambda found: found["begin"] + content(found) + found["end"], page)
+    begin, end = re.compile(rf"<!-- {mark} -->\n"), "<!-- end -->"
+    written, at, count = [], 0, 0
+    for found in begin.finditer(page):
+        close = page.find(end, found.end())
+        following = begin.search(page, found.end())
+        if close < 0 or (following and following.start() < close):
+            raise ValueError(
+                f"each mark must have a line {end} below its table, got none below {found[0].strip()}: add it"
+            )
+        written += [page[at : found.end()], content(found)]
+        at, count = close, count + 1
+    return "".join([*written, page[at:]]), count

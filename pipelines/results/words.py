@@ -1,12 +1,17 @@
 """Parts of sentences."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def listed(words: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def some(words: Sequence[str], most: int = 3) -> str:
+    """The first few, as `a, b, c and 4 more`."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 def number_of(count: int, noun: str) -> str:

@@ -18,7 +18,7 @@ def test_marks_and_claims_of_the_article() -> None:
         "vgg16  transfer              +         +        -     +     =        2-D",
         "vgg16  cluster               -         -        =     -     +        1-D",
     ]
-    found = " ".join(article.claims(comparison.entries))
+    found = " ".join(article.claims([comparison.entries]))
     assert "quantization is best in several dimensions holds here: it improves two or more in 1 of 1 cell" in found
     assert "weight clustering is useful in two dimensions does not hold here: in 0 of 1 cell" in found
     assert "transfer learning is useful in two dimensions holds here: in 1 of 1 cell" in found
@@ -48,9 +48,18 @@ def test_three_seeds_show_how_far_the_training_time_scatters() -> None:
 
 def test_claims_on_other_models_are_not_tested() -> None:
     int8, cluster = recorded("quantize_int8", megabytes=0.2), recorded("cluster", megabytes=0.4, model="resnet50")
-    told = article.claims(compared(recorded("baseline"), recorded("baseline", model="resnet50"), int8, cluster).entries)
+    told = article.claims(
+        [compared(recorded("baseline"), recorded("baseline", model="resnet50"), int8, cluster).entries]
+    )
     assert told[0].endswith("that takes quantized cells and clustered or transferred ones of one model and dataset.")
 
 
 def test_claims_without_their_cells_are_not_tested() -> None:
-    assert all("cannot be tested" in one for one in article.claims(compared(recorded("baseline")).entries))
+    assert all("cannot be tested" in one for one in article.claims([compared(recorded("baseline")).entries]))
+
+
+def test_cells_that_do_not_compare_are_no_pair() -> None:
+    int8, cluster = recorded("quantize_int8", megabytes=0.2), recorded("cluster", digest="others")
+    told = article.claims([compared(int8).entries, compared(cluster).entries])
+    assert told[0].endswith("that takes quantized cells and clustered or transferred ones of one model and dataset.")
+    assert " on 1 of 1 pairs" in article.claims([[*compared(int8).entries, *compared(cluster).entries]])[0]

@@ -199,3 +199,25 @@ def test_donors_are_told_apart_by_their_names_alone() -> None:
     assert [entry.settings for entry in entries] == ["", "", f"{place}=4", f"{place}=0"]
     assert entries[1].label == "vgg16-cifar10-layer_transfer source=vgg16-cifar10"
     assert len({entry.label for entry in entries}) == 4
+
+
+def test_the_class_of_a_part_is_in_the_label_where_nothing_else_tells() -> None:
+    own = {"training._target_": "mine.Training", "training.epochs": "10"}
+    cells = [
+        recorded("cluster", params={"training._target_": "Training", "training.epochs": "10"}),
+        recorded("cluster", params=own),
+        recorded("cluster", params={"training._target_": "Training", "training.epochs": "20"}),
+    ]
+    assert {entry.label for entry in entries_of(cells)} == {
+        "vgg16-cifar10-cluster training._target_=Training training.epochs=10",
+        "vgg16-cifar10-cluster training._target_=mine.Training training.epochs=10",
+        "vgg16-cifar10-cluster training._target_=Training training.epochs=20",
+    }
+
+
+def test_cells_of_a_former_training_of_their_baseline_are_named() -> None:
+    trained_again = recorded("baseline", accuracy=0.84, started=2)
+    cells = [recorded("baseline"), recorded("cluster", started=1)]
+    assert not any("trained again" in note for note in notes(compared(*cells)))
+    (found,) = [note for note in notes(compared(*cells, trained_again)) if "trained again" in note]
+    assert found.startswith("The baseline was trained again after vgg16-cifar10-cluster, with another accuracy")

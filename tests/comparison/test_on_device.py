@@ -210,7 +210,7 @@ def test_unreliable_times_count_and_are_named() -> None:
     base, int8 = pair()
     found = timed((on(base, "pi/openvino", 0.9, ratio=0.45, valid_1t=0.0), int8), PI)
     assert by_technique(found.cells)["baseline"].metrics["time/test_ms_p50"] == 0.9
-    assert "The times of 1 of 2 runs are INVALID there" in found.notes[-1]
+    assert "The times of 1 of 2 runs (vgg16-cifar10-baseline) are INVALID there" in found.notes[-1]
     # Only with 2 threads, whatever the session says of all.
     others = on(base, "pi/openvino", 0.9, ratio=0.45, valid=0.0, valid_1t=1.0, valid_2t=0.0)
     assert len(timed((others, int8), PI).notes) == 1
@@ -365,3 +365,13 @@ def test_older_training_that_counts_is_named() -> None:
     assert "Of vgg16-cifar10-quantize_int8 an older run counts, as the newest has no figures" in found.notes[-1]
     # The same exported model, measured anew for another limit.
     assert len(timed((base, int8, replace(newer, fingerprint=int8.fingerprint)), PI).notes) == 1
+
+
+def test_a_score_is_the_baselines_plus_the_gain_in_one_session() -> None:
+    """The median of the cell is of a busy minute; the ratio is not."""
+    base, int8 = pair()
+    busy = on(int8, "pi/litert", 1.6, ratio=0.5)
+    found = by_technique(timed((base, busy), Device(target="pi", runtime="litert")).cells)
+    assert found["quantize_int8"].metrics["time/test_ms_p50"] == pytest.approx(2.0 * 0.5)
+    scores = [found[name].metrics["score/operational"] for name in ("quantize_int8", "baseline")]
+    assert scores[0] - scores[1] == pytest.approx(found["quantize_int8"].metrics["score/gain_db"])

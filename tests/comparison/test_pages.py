@@ -66,3 +66,16 @@ def test_names_may_hold_blanks() -> None:
 def test_a_page_without_marks_or_cells_is_refused(page: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rewrite(page, [recorded("prune", params={"model.input_size": "8"})])
+
+
+def test_the_baseline_of_a_table_is_that_of_its_cells() -> None:
+    wide = {"model.width": "32"}
+    with pytest.raises(ValueError, match=r"must have the baseline that it shows, got vgg16-cifar10-prune, whose"):
+        rewrite(MARKED, [recorded("prune", params={"model.width": "16"}), recorded("baseline", params=wide, started=1)])
+
+
+def test_text_below_a_mark_without_an_end_is_not_lost() -> None:
+    mark, end = MARKED.split("\n")
+    for page in (f"{mark}\na word of mine\n{MARKED}\n", f"{MARKED}\na word of mine\n{mark}\n"):
+        with pytest.raises(ValueError, match=f"each mark must have a line {end} below its table"):
+            rewrite(page, [recorded("baseline")])

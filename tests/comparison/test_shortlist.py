@@ -265,3 +265,10 @@ def test_faster_is_by_the_ratio_that_was_timed_side_by_side() -> None:
 def test_cells_that_miss_a_budget_are_counted_first() -> None:
     found = listed(cell("baseline", 0.9, 4.0), cell("quantize_int8", 0.89, 1.0, feasible=False))
     assert found.warnings == ("1 cell misses a budget or goal of the score profile and cannot be chosen.",)
+
+
+def test_a_small_loss_has_its_digits() -> None:
+    found = listed(cell("baseline", 0.9203, 4.0, images=10_000), cell("quantize_float16", 0.9201, 2.0, images=10_000))
+    assert "Smallest: vgg16-cifar10-quantize_float16, 2,000 kB, 0.02 points less accurate." in shortlist_text.text(
+        found
+    )

@@ -10,7 +10,7 @@ def test_first_sentence_is_the_answer_with_its_figures() -> None:
     first, table, *_ = note({"cifar10": listed}).split("\n\n")
     start = "**Fittest for cifar10: vgg16-cifar10-quantize_int8**, 79"
     assert first.startswith(start) and " ms an image, 250" in first and " kB compressed. " in first
-    assert "loses 1.0 points to the most accurate cell, vgg16-cifar10-baseline" in first
+    assert "loses 1 point to the most accurate cell, vgg16-cifar10-baseline" in first
     assert first.endswith("It is the smallest and fastest cell.")
     assert table.splitlines()[0].count("|") == 6
 

@@ -77,6 +77,9 @@ def test_the_parent_holds_configuration_counts_and_summary(place: Place) -> None
     assert sorted(table["status"]) == ["done", "done", "failed", "failed", "skipped", "skipped"]
     done = [run_id for run_id, status in zip(table["run_id"], table["status"], strict=True) if status == "done"]
     assert {place.client.get_run(run_id).info.status for run_id in done} == {"FINISHED"}
+    page = next(place.files(parent).rglob("report.html")).read_text()
+    missing = "2 of 6 cells of this sweep failed, and are not on this page: small_cnn-digits-quantize_dynamic, "
+    assert missing in page and "2 of 6 cells of this sweep had a technique that its model does not take" in page
     summary = (place.files(parent) / "summary.txt").read_text()
     # It opens with the shortlist.
     assert re.match(r"digits\n(.*\n)*?Most accurate: small_cnn-digits-\w+, \d+\.\d%\. ", summary), summary

@@ -11,6 +11,7 @@ from pipelines.comparison.shortlist import Shortlist, points, shortlist
 from pipelines.report import page
 from pipelines.report.answer import first_screen, question, why
 from pipelines.report.rows import baselines
+from pipelines.report.words import short_names
 from tests.comparison.recorded import compared, recorded
 
 SMALL = recorded("quantize_int8", megabytes=0.25, accuracy=0.79, test_ms=0.5)
@@ -193,3 +194,22 @@ def test_trainings_of_two_machines_are_no_sentence() -> None:
         comparison = compared(base, small, cluster)
         told[machine] = why(comparison, shortlist(comparison))
     assert "It took 12.0 times more training." in told[""] and "training" not in told["a GPU"]
+
+
+def test_cells_of_two_donors_have_two_names() -> None:
+    donors = [
+        replace(
+            recorded(
+                "layer_transfer", accuracy=accuracy, megabytes=megabytes, params={"technique.source.model": donor}
+            ),
+            source=f"{donor}-cifar10-baseline",
+        )
+        for donor, accuracy, megabytes in (("vgg16", 0.80, 1.0), ("vgg19", 0.795, 0.5))
+    ]
+    comparison = compared(*donors)
+    screen = first_screen(comparison, shortlist(comparison))
+    names = short_names(comparison).values()
+    assert set(names) == {f"vgg16 layer_transfer from vgg{n}-cifar10-baseline" for n in (16, 19)}
+    assert str(screen["why"]).startswith("vgg16 layer_transfer from vgg19-cifar10-baseline is the fittest cell")
+    assert "less accurate than vgg16 layer_transfer from vgg16-cifar10-baseline" in str(screen["why"])
+    assert {row["name"] for row in screen["rows"]} == set(names)  # type: ignore[attr-defined]

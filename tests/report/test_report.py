@@ -1,5 +1,6 @@
 """The report: one self-contained file, and figures for unusual selections."""
 
+import csv
 import json
 import re
 import warnings
@@ -11,6 +12,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pipelines.comparison.exported import text
 from pipelines.comparison.groups import Title
 from pipelines.comparison.on_device import Device, timed
 from pipelines.comparison.ranking import compare
@@ -73,6 +75,18 @@ def test_runtimes_of_a_device(tmp_path: Path) -> None:
         "quantize_int8": ("litert", "openvino\N{NO-BREAK SPACE}1.50\N{NO-BREAK SPACE}ms"),
     }
     assert 'data-key="runtime"' in html
+    # Other answers, and a disturbed session, are next to the runtime.
+    changed = measured(int8, litert=2.0, openvino=0.5)
+    places = {"measure/pi/openvino/agreement": 0.992, "measure/pi/openvino/valid_1t": 0.0}
+    changed = replace(changed, metrics=changed.metrics | places)
+    by_openvino = timed([base, changed], Device(target="pi")).cells
+    doubt = "gives LiteRT&#39;s class for 99.2% of images; the time is INVALID: the session was disturbed or too short"
+    html = write(by_openvino, tmp_path, chosen="")[0].read_text()
+    assert f"on openvino; {doubt}" in html and f"<small>{doubt}; litert" in html
+    (row,) = [
+        one for one in csv.DictReader(text(compare(by_openvino)).splitlines()) if one["technique"] == "quantize_int8"
+    ]
+    assert (row["valid"], row["agreement"]) == ("False", "0.992")
     assert 'data-key="runtime"' not in write([base, int8], tmp_path, chosen="")[0].read_text()
 
 

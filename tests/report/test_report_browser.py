@@ -284,7 +284,7 @@ def test_nothing_is_wider_than_the_window(page: Browser, width: int) -> None:
     assert (page.run(wide) > 0) == (width == PHONE)
     page.one("#more-columns").click()
     assert page.run(wide) > 0
-    name, last = page.one("#table tbody td"), page.one("#table tbody td:last-child")
+    name, last = page.one("#table tbody th"), page.one("#table tbody td:last-child")
     assert name.text.startswith("1. vgg16 quantize_int8")
     sides = [
         page.run("const at = arguments[0].getBoundingClientRect(); return [at.left, at.right]", one)

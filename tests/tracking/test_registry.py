@@ -51,9 +51,10 @@ def test_the_best_cell_becomes_champion_with_its_reasons(copy: Copy, opscore: Co
     tags = copy.versions()["1"]
     for name in ("operational", "accuracy_db", "size_db", "test_time_db", "train_time_db"):
         assert float(tags[f"score/{name}"]) == pytest.approx(metrics[best.info.run_id][f"score/{name}"], abs=1e-3)
-    for gate in ("effect", "learnt", "feasible", "score", "accuracy"):
+    for gate in ("learnt", "feasible", "drop", "score", "accuracy"):
         assert tags[f"gate/{gate}"].startswith("passed: ")
     others = {run.info.run_id for run in cells} - {best.info.run_id}
+    assert float(tags["time/test_ms_p50"]) == pytest.approx(metrics[best.info.run_id]["time/test_ms_p50"], rel=1e-5)
     assert set(tags["opscore.compared_runs"].split(",")) == others
     digests = [one.dataset.digest for one in logged_data(best) if one.tags[0].value == "testing"]
     assert [tags["opscore.data_digest"]] == digests
