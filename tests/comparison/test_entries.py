@@ -201,7 +201,7 @@ def test_donors_are_told_apart_by_their_names_alone() -> None:
     assert len({entry.label for entry in entries}) == 4
 
 
-def test_the_class_of_a_part_is_in_the_label_where_nothing_else_tells() -> None:
+def test_class_of_a_part_is_in_the_label_where_it_alone_tells() -> None:
     own = {"training._target_": "mine.Training", "training.epochs": "10"}
     cells = [
         recorded("cluster", params={"training._target_": "Training", "training.epochs": "10"}),
