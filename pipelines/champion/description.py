@@ -73,7 +73,9 @@ def _time(cell: RecordedCell, own_ms: float) -> str:
         threads = number_of(cell.device.threads, "thread")
         device = f"{plain(cell.device.target)}: time and score are those there, by {cell.device.runtime} with {threads}"
         return f"It was promoted for {device}. {how}"
-    return how if cell.technique == BASELINE else f"The time is its baseline's multiplied by their ratio. {how}"
+    # One whose baseline was measured elsewhere keeps its own.
+    is_own = cell.technique == BASELINE or cell.metrics[TEST_MS] == own_ms
+    return how if is_own else f"The time is its baseline's multiplied by their ratio. {how}"
 
 
 def _baseline(comparison: BaselineComparison) -> str:

@@ -68,7 +68,7 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def _older(entries: Sequence[Entry]) -> str | None:
-    """A sentence if cells were compared with another training of their baseline than the newest; else None."""
+    """A sentence if cells were compared with a run of their baseline that differs from the newest; else None."""
     runs = [run for entry in entries for run in entry.runs]
     bases = baselines_of(runs, runs)
     older = [
@@ -79,11 +79,11 @@ def _older(entries: Sequence[Entry]) -> str | None:
     if not older:
         return None
     return (
-        f"The baseline was trained again after {some(older)}, with another accuracy: their changes, gains and goals "
-        "are those to the former one, until they are run again with resume=false."
+        f"The baseline of {some(older)} was run again later and has another accuracy now: their changes, gains and "
+        "goals are those to the former run, until they are run again with resume=false."
     )
 
 
 def _moved(run: RecordedCell, base: RecordedCell) -> bool:
     change = run.metrics.get(ACCURACY_DIFFERENCE)
-    return change is not None and abs(run.accuracy - change - base.accuracy) > NOTICEABLE
+    return base.started > run.started and change is not None and abs(run.accuracy - change - base.accuracy) > NOTICEABLE

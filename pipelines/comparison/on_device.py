@@ -212,8 +212,16 @@ def _chosen(
 
 
 def _fastest(by_runtime: Mapping[str, Sequence[Figures]], threads: int) -> str:
-    """The runtime with the least mean time over seeds; LiteRT if it is as good as that."""
-    times = {name: sum(one.p50_ms(threads)[0] for one in of_one) for name, of_one in by_runtime.items()}
+    """The runtime with the least mean time over seeds; LiteRT if it is as good as that.
+
+    By the ratios to one reference where all have one, as in `_relative`.
+    """
+    references = {tuple(one.tags.get(REFERENCE) for one in of_one) for of_one in by_runtime.values()}
+    by_ratio = len(references) == 1 and None not in next(iter(references))
+    times = {
+        name: sum((one.ratio(threads) or (1.0,))[0] if by_ratio else one.p50_ms(threads)[0] for one in of_one)
+        for name, of_one in by_runtime.items()
+    }
     return least(times, key=lambda name: (name != LITERT, times[name]))
 
 
@@ -254,7 +262,11 @@ def _moved(cell: RecordedCell, own: Figures, base: Figures, known: Sequence[Figu
     metrics = retimed(cell, test_ms=test_ms, ratio=ratio if compared else None)
     if compared:
         metrics |= {RATIO_LOW: low, RATIO_HIGH: high}
-    times = {one.runtime: one.p50_ms(device.threads)[0] for one in known if device.threads in one.threads}
+    times = {
+        one.runtime: base.p50_ms(device.threads)[0] * _relative(one, base, device.threads)[0]
+        for one in known
+        if device.threads in one.threads
+    }
     moved = replace(
         cell,
         metrics=metrics,

@@ -22,7 +22,7 @@ def by_builtin_operators() -> Iterator[None]:
 
     with ExitStack() as context:
         context.enter_context(mock.patch.object(tf.image, "extract_patches", _of_tensorflow))
-        # Only a user's own layers load Keras 3.
+        # A network of opscore's own has loaded no Keras 3.
         if "keras.ops.image" in sys.modules:
             image = sys.modules["keras.ops.image"]
             context.enter_context(mock.patch.object(image, "extract_patches", _of_keras(image.extract_patches)))

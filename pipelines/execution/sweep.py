@@ -122,6 +122,7 @@ class Sweep:
         self._began_at = time.time()
         # Cells in this process print to the terminal themselves.
         self._live = progress.live(self._at_work) if config.sweep.isolation == "process" else None
+        self._broken_off = False
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="sweep", daemon=True)
         self._watcher.start()
@@ -173,6 +174,7 @@ class Sweep:
 
         error: by which the sweep was broken off, if it was. why: the sentence for it, empty for an interrupt.
         """
+        self._broken_off = error is not None
         try:
             self._stop.set()
             self._watcher.join()
@@ -183,11 +185,11 @@ class Sweep:
             # Ctrl-C again, or at the very end: what is known is printed and recorded all the same.
             if not guard.is_interrupt(late):
                 raise
-            error = late
+            error, self._broken_off = late, True
             self._end_live()
             answer = self._answer([])
         outcomes, spent = self._ended()
-        problem = self._problem(outcomes, error)
+        problem = self._problem(outcomes)
         interrupted, failed = guard.is_interrupt(error), bool(problem or error)
         self._run.close(
             answer.outcomes,
@@ -253,11 +255,10 @@ class Sweep:
             outcomes=shown, summary=summary(terminal.UNLIMITED), note=shortlist_note.note(shortlists), report=report
         )
 
-    def _problem(self, outcomes: Sequence[Outcome], error: BaseException | None) -> str:
+    def _problem(self, outcomes: Sequence[Outcome]) -> str:
         """How many cells failed and did not run; empty where none."""
-        # A search does not run a cell again that it draws twice.
-        missing = 0 if self._search and error is None else max(0, self._total - len(outcomes))
-        counts = {"failed": sum(one.status == "failed" for one in outcomes), "did not run": missing}
+        failed = sum(one.status == "failed" for one in outcomes)
+        counts = {"failed": failed, "did not run": self._not_run(outcomes)}
         return ", ".join(
             f"{count} of {number_of(self._total, 'cell')} {what}" for what, count in counts.items() if count
         )
@@ -265,14 +266,18 @@ class Sweep:
     def _missing(self) -> list[str]:
         """A sentence on the cells that the report lacks, if there are any."""
         outcomes, _ = self._ended()
-        sentences = []
+        cells, sentences = number_of(self._total, "cell"), []
         for status, why in (("failed", "failed"), ("skipped", "had a technique that its model does not take")):
             if names := [one.name for one in outcomes if one.status == status]:
-                cells = number_of(self._total, "cell")
-                sentences.append(
-                    f"{len(names)} of {cells} of this sweep {why}, and are not on this page: {some(names)}."
-                )
+                named = some(list(dict.fromkeys(names)))
+                sentences.append(f"{len(names)} of {cells} of this sweep {why}, and are not on this page: {named}.")
+        if missing := self._not_run(outcomes):
+            sentences.append(f"{missing} of {cells} of this sweep did not run, and are not on this page.")
         return sentences
+
+    def _not_run(self, outcomes: Sequence[Outcome]) -> int:
+        # A search does not run a cell again that it draws twice.
+        return 0 if self._search and not self._broken_off else max(0, self._total - len(outcomes))
 
     def _cells(self) -> list[RecordedCell]:
         """The sweep's cells with results, as the store has them; none where it does not answer."""

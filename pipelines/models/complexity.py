@@ -44,13 +44,18 @@ def kernels(model: tf_keras.Model) -> dict[str, np.ndarray]:
 
 def counts_all(model: tf_keras.Model) -> bool:
     """Whether every kernel is of a kind that `kernels` gives; layers of one's own may have others inside."""
-    others = (layer for layer in model.layers if type(layer).__name__ not in _KINDS)
+    others = (layer for layer in model.layers if not _is_of_keras(layer))
     return all(len(weight.shape) < 2 for layer in others for weight in layer.weights)
+
+
+def _is_of_keras(layer: tf_keras.layers.Layer) -> bool:
+    """Whether it is no layer of one's own, which may have the name of one of Keras's."""
+    return type(layer).__module__.partition(".")[0] == "tf_keras"
 
 
 def _macs(layer: tf_keras.layers.Layer) -> int:
     kind = type(layer).__name__
-    if kind == "Attention":
+    if kind == "Attention" and _is_of_keras(layer):
         query, value, *key = (shape[1:] for shape in layer.input_shape)
         # Each query with each key, and each of these scores with a value.
         return int(math.prod(query) + math.prod(query[:-1]) * value[-1]) * int((key or [value])[0][-2])

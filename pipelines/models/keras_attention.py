@@ -12,6 +12,12 @@ from pipelines.models.keras_value import Value
 
 # Of a call, in the order of Keras.
 _INPUTS = ("query", "value", "key")
+# What is rebuilt, and what changes no answer.
+_SETTINGS = (
+    "activity_regularizer", "attention_axes", "bias_constraint", "bias_initializer", "bias_regularizer", "dropout",
+    "dtype", "flash_attention", "kernel_constraint", "kernel_initializer", "kernel_regularizer", "key_dim", "key_shape",
+    "name", "num_heads", "output_shape", "query_shape", "seed", "trainable", "use_bias", "value_dim", "value_shape",
+)  # fmt: skip
 
 
 def attention(make: Maker, args: Sequence[Any], kwargs: dict[str, Any]) -> Value:
@@ -20,6 +26,8 @@ def attention(make: Maker, args: Sequence[Any], kwargs: dict[str, Any]) -> Value
     args, kwargs: of its call. Raises UnsupportedLayerError where it has masks, gives its scores too, or attends along
     other axes than all between batch and channels, or the last of these.
     """
+    if more := [name for name, one in make.layer.get_config().items() if one and name not in _SETTINGS]:
+        raise _unknown(make.layer, f"has {more[0]}={make.layer.get_config()[more[0]]}")
     query, value, key = _inputs(make.layer, args, kwargs)
     if any(one.reverse or one.channel is not None for one in (query, value, key)):
         raise _unknown(make.layer, "takes swapped or single colours of an image")

@@ -6,6 +6,7 @@ the graph. Outputs are equal up to rounding, except for a final activation, whic
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,9 +96,7 @@ class Rebuild:
         # A layer of the user's own may have the name.
         if kind == "MultiHeadAttention" and kind not in self.custom:
             return [keras_attention.attention(make, args, kwargs)]
-        # None and False are what a call's options are when they are left out.
-        options = (one for one in _leaves([args, kwargs]) if not isinstance(one, Value))
-        if constants := [one for one in options if one is not None and one is not False]:
+        if constants := _constants(layer, args, kwargs):
             raise UnsupportedLayerError(
                 f"layer {layer.name} of kind {kind} is called with {constants[0]!r} next to its inputs, which cannot "
                 "be rebuilt: make it an argument of the layer's constructor and save the model again"
@@ -193,6 +192,20 @@ def _leaves(argument: Any) -> Iterator[Any]:
             yield from _leaves(one)
     else:
         yield argument
+
+
+def _constants(layer: Any, args: Any, kwargs: dict[str, Any]) -> list[Any]:
+    """What a layer is called with that is neither a tensor nor its default."""
+    parameters = inspect.signature(layer.call).parameters
+    defaults = {name: one.default for name, one in parameters.items()}
+    given = [*zip(defaults, args, strict=False), *kwargs.items(), *(("", one) for one in args[len(defaults) :])]
+    return [
+        one
+        for name, argument in given
+        if argument is not defaults.get(name, inspect.Parameter.empty)
+        for one in _leaves(argument)
+        if one is not None and not isinstance(one, Value)
+    ]
 
 
 def _values(argument: Any) -> Iterator[Value]:

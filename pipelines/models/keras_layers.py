@@ -66,15 +66,10 @@ class Maker:
         return self.weights_of(self.layer)
 
     def weights_of(self, layer: Any) -> list[Any]:
-        """The weights of a layer as tensors, in the order of Keras 2: they are not copied to NumPy."""
+        """The weights of a layer as tensors, layer by layer: they are not copied to NumPy."""
         import tensorflow as tf
 
-        variables = list(layer.weights)
-        if self.generation == 3:
-            # Keras 2 lists those of all inner layers that are trained before those that are not.
-            inner = layer._flatten_layers()
-            trained = {id(one) for part in inner for one in part._trainable_variables}
-            variables.sort(key=lambda one: id(one) not in trained)
+        variables = layer.weights if self.generation == 3 else _layer_by_layer(layer)
         values = (one if isinstance(one, tf.Variable) else one.value for one in variables)
         return [tf.cast(one, tf.float32) for one in values]
 
@@ -117,7 +112,8 @@ class Maker:
         except Exception as error:
             raise _unmade(self.layer, error) from error
         if weights:
-            theirs, own = [[tuple(one.shape) for one in some] for some in (weights, made.weights)]
+            variables = _layer_by_layer(made)
+            theirs, own = [[tuple(one.shape) for one in some] for some in (weights, variables)]
             if theirs != own:
                 raise UnsupportedLayerError(
                     f"layer {made.name} of kind {kind} has weights of shapes {theirs}, which in Keras 2 are {own}: "
@@ -128,7 +124,7 @@ class Maker:
             if reverse and by_channel:
                 # A depthwise kernel has the channels as its last axis but one.
                 weights = [one[..., ::-1, :] if len(one.shape) > 1 else one[::-1] for one in weights]
-            for variable, weight in zip(made.weights, weights, strict=True):
+            for variable, weight in zip(variables, weights, strict=True):
                 variable.assign(weight)
         return Value(result, reverse=reverse and kind != "Conv2D")
 
@@ -244,6 +240,17 @@ _CHANNELWISE = (
     "Activation", "AveragePooling2D", "CenterCrop", "Dropout", "MaxPooling2D", "ReLU", "Rescaling", "Resizing",
     "ZeroPadding2D",
 )  # fmt: skip
+
+
+def _layer_by_layer(layer: Any) -> list[Any]:
+    """The weights of a layer of Keras 2 in the order of Keras 3.
+
+    Its own list has those of inner layers that are trained first, and depends on which of them are frozen.
+    """
+    parts = [
+        one for part in layer._flatten_layers() for one in (*part._trainable_weights, *part._non_trainable_weights)
+    ]
+    return list({id(one): one for one in parts}.values())
 
 
 def _unmade(layer: Any, error: Exception) -> UnsupportedLayerError:

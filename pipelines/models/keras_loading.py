@@ -203,6 +203,7 @@ def _tf_keras_as_keras() -> Iterator[None]:
     sys.modules["keras"] = stand_in
     for part in (*parts, "ops", "random"):
         sys.modules[f"keras.{part}"] = getattr(stand_in, part)
+    sys.modules.update({name: one for name, one in modules.items() if name.startswith(("keras.ops.", "keras.random."))})
     try:
         yield
     finally:

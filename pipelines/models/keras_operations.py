@@ -208,7 +208,12 @@ def _is_constant(one: Any) -> bool:
 
 def _flat(argument: Any) -> list[Any]:
     if isinstance(argument, list | tuple):
-        if argument and all(isinstance(one, int | float) and not isinstance(one, bool) for one in argument):
-            return [np.asarray(argument)]
-        return [part for one in argument for part in _flat(one)]
+        # Keras 2 writes an array as nested lists.
+        return [np.asarray(argument)] if _is_array(argument) else [part for one in argument for part in _flat(one)]
     return [argument]
+
+
+def _is_array(argument: Any) -> bool:
+    if isinstance(argument, list | tuple):
+        return bool(argument) and all(map(_is_array, argument))
+    return isinstance(argument, int | float) and not isinstance(argument, bool)

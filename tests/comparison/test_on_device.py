@@ -375,3 +375,13 @@ def test_a_score_is_the_baselines_plus_the_gain_in_one_session() -> None:
     assert found["quantize_int8"].metrics["time/test_ms_p50"] == pytest.approx(2.0 * 0.5)
     scores = [found[name].metrics["score/operational"] for name in ("quantize_int8", "baseline")]
     assert scores[0] - scores[1] == pytest.approx(found["quantize_int8"].metrics["score/gain_db"])
+
+
+def test_the_runtime_is_the_fastest_by_ratio() -> None:
+    """Its median by LiteRT is of a busy minute."""
+    base, int8 = pair()
+    busy = on(on(int8, "pi/litert", 1.6, ratio=0.5), "pi/openvino", 1.5, ratio=0.75)
+    cell = by_technique(timed((base, busy), PI).cells)["quantize_int8"]
+    assert cell.device is not None and cell.device.runtime == "litert"
+    # The baseline's 0.9 ms by 0.45 of the reference: both are of one minute then.
+    assert cell.device.times_ms == {"litert": pytest.approx(1.0), "openvino": pytest.approx(1.5)}

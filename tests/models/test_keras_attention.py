@@ -31,7 +31,7 @@ class Patches(layers.Layer):
         batch, height, width, channels = ops.shape(images)
         size = self.patch_size
         patches = keras.ops.image.extract_patches(images, size=size)
-        return ops.reshape(patches, (batch, (height // size) * (width // size), size * size * channels))
+        return ops.reshape(patches, (batch, -1, size * size * channels))
 
     def get_config(self):
         return {**super().get_config(), "patch_size": self.patch_size}
@@ -146,11 +146,12 @@ def test_projections_of_attention_are_dense_layers(tmp_path: Path) -> None:
         ({"use_causal_mask": True}, "attend of kind MultiHeadAttention is called with use_causal_mask"),
         ({"attention_mask": np.ones((1, TOKENS, TOKENS), bool)}, "is called with attention_mask"),
         ({"return_attention_scores": True}, "is called with return_attention_scores"),
+        ({}, "attend of kind MultiHeadAttention has use_gate=True"),
     ],
 )
-def test_attention_to_some_tokens_is_refused(called: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_attention_of_another_kind_is_refused(called: dict[str, Any], message: str, tmp_path: Path) -> None:
     def attend(layers: Any, x: Any) -> Any:
-        found = layers.MultiHeadAttention(3, 8, name="attend")(x, x, **called)
+        found = layers.MultiHeadAttention(3, 8, use_gate=not called, name="attend")(x, x, **called)
         return found[0] if isinstance(found, Sequence) else found
 
     model = network(library(3), of_tokens, attend, "Flatten")
@@ -175,12 +176,13 @@ def test_positions_and_patches_and_a_token_without_own_layers(tmp_path: Path) ->
     )
 
 
-def test_constant_of_another_axis_is_no_factor_of_channels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("generation", [2, 3])
+def test_constant_of_another_axis_is_no_factor_of_channels(generation: int, tmp_path: Path) -> None:
     """One number for each row of 24 rows and 24 channels."""
-    keras = library(3)
+    keras = library(generation)
     layers = keras.layers
     image = keras.Input((CHANNELS, CHANNELS, 3))
-    x = layers.Conv2D(CHANNELS, 3, padding="same")(image) * np.linspace(0, 1, CHANNELS)[:, None, None]
+    x = layers.Conv2D(CHANNELS, 3, padding="same")(image) * np.linspace(0, 1, CHANNELS, dtype=np.float32)[:, None, None]
     model = keras.Model(image, layers.Dense(10, activation="softmax")(layers.Flatten()(x)))
     shape = (CHANNELS, CHANNELS, 3)
     with_even_answers(randomized(model), images(shape))
@@ -229,7 +231,24 @@ def test_patches_by_builtin_operators_are_the_same(size: Any, strides: Any, rate
 
     batch = images((20, 24, 3))
     want = cut()
+    functions = [tf.image.extract_patches, keras.ops.image.extract_patches]
     with patches.by_builtin_operators():
+        assert [tf.image.extract_patches, keras.ops.image.extract_patches] != functions
         got = cut()
+    assert [tf.image.extract_patches, keras.ops.image.extract_patches] == functions
     for one, other in zip(got, want, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_patches_that_overlap_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_overlapping.py").write_text(OWN.replace("size=size)", "size=size, strides=2, padding='same')"))
+    monkeypatch.syspath_prepend(tmp_path)
+    own, keras = __import__("own_overlapping"), library(3)
+    image = keras.Input(SHAPE)
+    # Half of the strides, so four times as many patches as the layer counts.
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((-1, 48))(own.Patches(4)(image)))
+    model = keras.Model(image, keras.layers.Dense(10, activation="softmax")(x))
+    built = built_like(model, tmp_path / "model.keras", custom_objects="own_overlapping")
+    batch = images(SHAPE)
+    got = exported(built, tmp_path / "model.tflite").logits(batch.astype(np.uint8))
+    np.testing.assert_allclose(got, np.asarray(built(batch)), atol=1e-4)

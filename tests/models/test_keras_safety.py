@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.cells.plan import content
+from pipelines.models import complexity, keras_loading
 from tests.models.keras_files import SHAPE, agree, images, library, randomized, saved, settings, with_even_answers
 from tests.places import called, child_environment
 
@@ -206,13 +207,71 @@ def test_own_activation_of_a_known_name_is_refused(
         settings(path, custom_objects=module).build(SHAPE, 3)
 
 
-def test_own_block_of_several_layers_answers_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@GENERATIONS
+@pytest.mark.parametrize("frozen", ["", "first", "block"])
+def test_own_block_of_several_layers_answers_as_before(
+    generation: int, frozen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Keras 3 lists the weights of its layers one after the other, Keras 2 those that are trained first."""
-    (tmp_path / "own_blocks.py").write_text(BLOCK)
+    module = f"own_blocks_{generation}_{frozen}"
+    text = BLOCK if generation == 3 else BLOCK.replace("import keras", "import tf_keras as keras")
+    end = "keras.layers.BatchNormalization()\n\n"
+    text = text.replace(end, f"{end[:-1]}        self.first.trainable = {frozen != 'first'}\n\n")
+    (tmp_path / f"{module}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    model = randomized(small(3, __import__("own_blocks").Block(name="mine")))
-    file = settings(saved(model, tmp_path / "model.keras"), custom_objects="own_blocks")
+    block = __import__(module).Block(name="mine")
+    model = randomized(small(generation, block))
+    block.trainable = frozen != "block"
+    file = settings(saved(model, tmp_path / "model.keras"), custom_objects=module)
     agree(model, file.build(SHAPE, 3), images(SHAPE), spread=0)
+
+
+def test_own_layer_may_have_the_name_of_one_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_attention.py").write_text(LAYER.replace("Doubled", "Attention"))
+    monkeypatch.syspath_prepend(tmp_path)
+    model = randomized(small(3, __import__("own_attention").Attention()))
+    built = settings(saved(model, tmp_path / "model.keras"), custom_objects="own_attention").build(SHAPE, 3)
+    assert complexity.macs(built) == 15 * 15 * 9 * 3 * 4 + 4 * 3
+
+
+@GENERATIONS
+def test_option_that_is_not_the_default_is_refused(
+    generation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"own_options_{generation}"
+    text = LAYER if generation == 3 else LAYER.replace("import keras", "import tf_keras as keras")
+    text = text.replace("def call(self, x):", "def call(self, x, double=True):")
+    (tmp_path / f"{module}.py").write_text(text.replace("x * self.factor", "x * (self.factor if double else 1.0)"))
+    monkeypatch.syspath_prepend(tmp_path)
+    keras = library(generation)
+
+    def file(*, double: bool) -> Any:
+        image = keras.Input(SHAPE)
+        x = __import__(module).Doubled(name="mine")(keras.layers.Conv2D(4, 3)(image), double=double)
+        answers = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+        return settings(saved(keras.Model(image, answers), tmp_path / "model.keras"), custom_objects=module)
+
+    assert file(double=True).build(SHAPE, 3)
+    with pytest.raises(ValueError, match="layer mine of kind Doubled is called with False next to its inputs"):
+        file(double=False).build(SHAPE, 3)
+
+
+def test_half_precision_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module computes something else than the one by which the model was made."""
+    (tmp_path / "own_changed.py").write_text(LAYER)
+    monkeypatch.syspath_prepend(tmp_path)
+    keras = library(3)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = randomized(small(3, __import__("own_changed").Doubled(3.0)))
+        file = settings(saved(model, tmp_path / "model.keras"), custom_objects="own_changed")
+        assert file.build(SHAPE, 3)
+        (tmp_path / "own_changed.py").write_text(LAYER.replace("x * self", "-x * self"))
+        keras_loading.register.cache_clear()
+        with pytest.raises(ValueError, match="must answer as it did"):
+            file.build(SHAPE, 3)
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +281,10 @@ def test_own_block_of_several_layers_answers_as_before(tmp_path: Path, monkeypat
             "import tensorflow as tf\n\nclass Mine(tf.keras.layers.Layer):\n    pass\n",
             r"got Mine in own_0, which is of tf\.keras, .*write `import keras`",
         ),
-        ("from keras import quantizers\n", r"imported with Keras 2 .* got own_1 \(ImportError: cannot"),
+        (
+            "from keras import quantizers\nfrom keras.ops.image import resize\nimport keras.ops.nn\n",
+            r"imported with Keras 2 .* got own_1 \(ImportError: cannot",
+        ),
     ],
 )
 def test_module_that_does_not_fit_is_named(

@@ -286,6 +286,8 @@ def test_nothing_is_wider_than_the_window(page: Browser, width: int) -> None:
     assert page.run(wide) > 0
     name, last = page.one("#table tbody th"), page.one("#table tbody td:last-child")
     assert name.text.startswith("1. vgg16 quantize_int8")
+    # What scrolls below the names is hidden by them.
+    assert page.run("return getComputedStyle(arguments[0]).backgroundColor", name).startswith("rgb(")
     sides = [
         page.run("const at = arguments[0].getBoundingClientRect(); return [at.left, at.right]", one)
         for one in (name, last)
