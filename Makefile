@@ -40,38 +40,38 @@ $(VENV)/dev: $(VENV)/runtime
 setup: $(VENV)/dev ## create .venv with all development dependencies
 
 run: $(VENV)/runtime ## run one cell: make run ARGS="model=resnet50 dataset=cifar10 technique=transfer"
-	$(BIN)/python -m pipelines.run $(ARGS)
+	$(BIN)/python -m pipelines run $(ARGS)
 
 sweep: $(VENV)/runtime ## run a grid: make sweep ARGS="technique=baseline,quantize_int8 seed=0,1"
-	$(BIN)/python -m pipelines.run --multirun $(or $(ARGS),technique=baseline$(comma)quantize_int8)
+	$(BIN)/python -m pipelines run --multirun $(or $(ARGS),technique=baseline$(comma)quantize_int8)
 
 $(VENV)/server: $(VENV)/runtime
 	$(call install,server)
 	@touch $@
 
 server: $(VENV)/server ## serve MLflow on PostgreSQL at http://127.0.0.1:5000: make server PORT=5001
-	$(BIN)/python -m pipelines.server --port $(PORT) $(ARGS)
+	$(BIN)/python -m pipelines server --port $(PORT) $(ARGS)
 
 sync: $(VENV)/runtime ## send finished cells that a tracking server missed: make sync ARGS=multirun
-	$(BIN)/python -m pipelines.sync $(ARGS)
+	$(BIN)/python -m pipelines sync $(ARGS)
 
 ui: $(VENV)/runtime ## open MLflow's UI on the embedded store: http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri "$(STORE)" --host 127.0.0.1 --port $(PORT)
 
 compare: $(VENV)/runtime ## compare recorded cells, the highest score first: make compare ARGS="--sweep last"
-	$(BIN)/python -m pipelines.compare $(ARGS)
+	$(BIN)/python -m pipelines compare $(ARGS)
 
 report: $(VENV)/runtime ## write an HTML report with figures: make report ARGS="--sweep last --out report"
-	$(BIN)/python -m pipelines.report $(ARGS)
+	$(BIN)/python -m pipelines report $(ARGS)
 
 measure: $(VENV)/runtime ## measure exported models on this machine: make measure ARGS="--sweep last --profile thorough"
-	$(BIN)/python -m pipelines.measure $(ARGS)
+	$(BIN)/python -m pipelines measure $(ARGS)
 
 promote: $(VENV)/runtime ## make the fittest cell champion: make promote ARGS="--dataset cifar10 --dry-run"
-	$(BIN)/python -m pipelines.promote $(ARGS)
+	$(BIN)/python -m pipelines promote $(ARGS)
 
 pull: $(VENV)/runtime ## download the champion with its model card: make pull ARGS="--dataset cifar10"
-	$(BIN)/python -m pipelines.pull $(ARGS)
+	$(BIN)/python -m pipelines pull $(ARGS)
 
 docs: $(VENV)/runtime ## update the generated tables of README and docs
 	$(BIN)/python -m handbook

@@ -50,8 +50,8 @@ def main() -> None:
 
 
 def main_of_cell() -> None:
-    """`python -m pipelines.run` that ends with the first training batch."""
-    from pipelines.commands import run
+    """`python -m pipelines run` that ends with the first training batch."""
+    from pipelines.commands.cli import main
     from pipelines.training.trainer import Trainer
 
     fit = Trainer.fit
@@ -63,7 +63,7 @@ def main_of_cell() -> None:
         fit(self, model, **options, callbacks=[stop])
 
     Trainer.fit = fit_one_batch  # type: ignore[method-assign]
-    run.main()
+    main()
 
 
 def tell_and_stop() -> None:

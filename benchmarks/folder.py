@@ -60,7 +60,7 @@ def main() -> None:
         first_s = 0.0
         for name, technique in CELLS.items():
             overrides = [*_overrides(photos, arguments.side), "training.epochs=1", technique]
-            command = [sys.executable, "-m", "pipelines.run", *overrides, f"tracking.uri={store}"]
+            command = [sys.executable, "-m", "pipelines", "run", *overrides, f"tracking.uri={store}"]
             largest, together = _peaks([*command, f"hydra.run.dir={folder}/{name}"], environment)
             run = _recorded(store, technique.partition("=")[2])
             data_s = run["wall/data_s"]

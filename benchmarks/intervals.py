@@ -63,7 +63,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     for _ in range(arguments.repeats - len(list(out.iterdir()))):
         print(f"load before this session, of the last minute: {os.getloadavg()[0]:.2f}", file=sys.stderr)
-        command = [sys.executable, "-m", "pipelines.measure", *files, f"profile={arguments.profile}"]
+        command = [sys.executable, "-m", "pipelines", "measure", *files, f"profile={arguments.profile}"]
         subprocess.run([*command, "batches=none", f"out={out}"], cwd=ROOT, check=True, stdout=sys.stderr)
     sessions = [_read(folder) for folder in sorted(out.iterdir())]
     ratios = _claims([_ratios(one) for one in sessions])

@@ -56,7 +56,7 @@ def cell_command(model: str, data: tuple[Path, float], *, epochs: int, store: st
     data: what `random_npz` gives. folder: the job's, as Hydra resolves it.
     """
     return [
-        *(sys.executable, "-m", "pipelines.run", *random_overrides(model, data, epochs=epochs)),
+        *(sys.executable, "-m", "pipelines", "run", *random_overrides(model, data, epochs=epochs)),
         *("resume=false", f"tracking.uri={store}", f"hydra.run.dir={folder}"),
     ]
 

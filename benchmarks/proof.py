@@ -87,7 +87,7 @@ def _print(model: str, accuracy: float, way: str, outcomes: Any) -> None:
 
 def trained(model: str, npz: Path, overrides: list[str], folder: Path) -> bytes:
     """The float file of a network, trained by the command."""
-    command = [sys.executable, "-m", "pipelines.run", f"model={model}", "technique=baseline", "dataset=npz"]
+    command = [sys.executable, "-m", "pipelines", "run", f"model={model}", "technique=baseline", "dataset=npz"]
     command += [] if model in READY else ["model.weights=null"]
     command += [f"dataset.path={npz.resolve()}", "measurement=quick", *overrides, f"hydra.run.dir={folder}/out"]
     command += [f"tracking.uri=sqlite:///{folder}/mlflow.db"]

@@ -51,7 +51,7 @@ def _run(folder: Path, grids: list[str], overrides: str) -> tuple[float, int]:
         client = mlflow.MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
         experiment = client.create_experiment("reuse", artifact_location=(place / "artifacts").as_uri())
         command = [
-            *(sys.executable, "-m", "pipelines.run", "-m", f"technique={techniques}", *shlex.split(overrides)),
+            *(sys.executable, "-m", "pipelines", "run", "-m", f"technique={techniques}", *shlex.split(overrides)),
             *("tracking.experiment=reuse", f"hydra.sweep.dir={place / 'sweep'}"),
         ]
         environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}"}

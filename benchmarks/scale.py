@@ -4,8 +4,8 @@
 
 Fills an empty store with synthetic cells, half of them on each of two datasets, no two of them seeds of one cell: 40
 metrics (30 for a baseline), the parameters, tags and datasets of a real one, and an artifact of 100 MB each. The
-artifacts are holes that take no room on the disk; read, they would. Then runs `python -m pipelines.compare` and
-`python -m pipelines.report` as a user does, each in a process of its own: on the SQLite file, and over HTTP on the
+artifacts are holes that take no room on the disk; read, they would. Then runs `python -m pipelines compare` and
+`python -m pipelines report` as a user does, each in a process of its own: on the SQLite file, and over HTTP on the
 server of `make server`, MLflow over PostgreSQL. Metrics have no histories, which neither command reads.
 """
 
@@ -33,7 +33,7 @@ WORKERS = 4
 CHILD = """
 import os, runpy, sys
 try:
-    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+    runpy.run_module("pipelines", run_name="__main__", alter_sys=True)
 finally:
     used = os.times()
     peak_kb, = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
@@ -116,8 +116,8 @@ def _measured(store: Opener, folder: Path, runs: int) -> dict[str, Taken]:
         # In a process of its own, which is gone with its memory before anything is measured.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
             other.submit(_fill, place, runs).result()
-        compared = _run(place, "pipelines.compare")
-        reported = _run(place, "pipelines.report", f"out={folder / 'report'}")
+        compared = _run(place, "compare")
+        reported = _run(place, "report", f"out={folder / 'report'}")
         megabytes = (folder / "report" / "report.html").stat().st_size / 1e6
     return {"compare": compared, "report": replace(reported, page=f"{megabytes:.1f} MB")}
 
@@ -139,11 +139,11 @@ def _fill(place: Place, runs: int) -> None:
             exported_model.truncate(ARTIFACT_BYTES)
 
 
-def _run(place: Place, module: str, *arguments: str) -> Taken:
+def _run(place: Place, name: str, *arguments: str) -> Taken:
     environment = os.environ | {"MLFLOW_TRACKING_URI": place.uri}
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, module, *arguments],
+        [sys.executable, "-c", CHILD, name, *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -152,7 +152,7 @@ def _run(place: Place, module: str, *arguments: str) -> Taken:
     )
     seconds = time.perf_counter() - started
     if done.returncode:
-        raise RuntimeError(f"{module} must end with status 0, got {done.returncode}: {done.stderr[-3000:]}")
+        raise RuntimeError(f"{name} must end with status 0, got {done.returncode}: {done.stderr[-3000:]}")
     *_, cpu_s, peak_kb = done.stderr.split()
     return Taken(seconds=seconds, cpu_s=float(cpu_s), peak_mb=int(peak_kb) // 1000)
 

@@ -177,7 +177,7 @@ def _small_model(folder: Path) -> str:
 
     client = mlflow.MlflowClient()
     experiment = client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri())
-    command = [sys.executable, "-m", "pipelines.run", "dataset=digits", "technique=quantize_int8"]
+    command = [sys.executable, "-m", "pipelines", "run", "dataset=digits", "technique=quantize_int8"]
     settings = ["training.epochs=2", "measurement=quick", "tracking.experiment=serving", f"hydra.run.dir={folder}/out"]
     subprocess.run([*command, *settings], cwd=ROOT, check=True, stdout=sys.stderr)
     (cell,) = client.search_runs([experiment], "tags.technique = 'quantize_int8'")

@@ -44,7 +44,7 @@ def _sweep(first: str, seeds: int) -> tuple[float, list[float]]:
         uri = f"sqlite:///{folder}/mlflow.db"
         client = mlflow.MlflowClient(uri)
         experiment = client.create_experiment("starts", artifact_location=f"file://{folder}/artifacts")
-        program = f"{first}\nfrom pipelines.commands.run import main\nmain()"
+        program = f"{first}\nfrom pipelines.commands.cli import main\nmain()"
         grid = ("technique=baseline", f"seed={','.join(map(str, range(seeds)))}", "training.epochs=2")
         places = ("tracking.experiment=starts", f"hydra.sweep.dir={folder}/sweep")
         started = time.perf_counter()

@@ -60,7 +60,7 @@ def _seconds(checkout: Path, store: Path, overrides: list[str], *more: str) -> d
     """Seconds of a cell by part, without those of cells that it needs."""
     # An own folder for each run.
     folder = store / str(time.monotonic_ns())
-    command = [sys.executable, "-m", "pipelines.run", *overrides, *more, f"hydra.run.dir={folder}"]
+    command = [sys.executable, "-m", "pipelines", "run", *overrides, *more, f"hydra.run.dir={folder}"]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
     store.mkdir(exist_ok=True)
     began = time.perf_counter()

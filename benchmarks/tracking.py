@@ -62,7 +62,7 @@ def main() -> None:
             command = cell_command(model, (data, fraction), epochs=1, store=stores["SQLite"], folder=str(place))
             subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
             (result,) = place.glob("*/result.json")
-            cell, finished = _cell(command[3:]), Finished.load(result.parent)
+            cell, finished = _cell(command[4:]), Finished.load(result.parent)
             size = sum(path.stat().st_size for path in result.parent.rglob("*") if path.is_file())
             for kind, uri in stores.items():
                 _tell(

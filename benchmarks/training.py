@@ -81,7 +81,7 @@ def main() -> None:
 def _cell(model: str, data: tuple[Path, float], folder: Path) -> tuple[str, list[float]]:
     """The precision that the run recorded, and images per second of each epoch but the first."""
     command = [
-        *(sys.executable, "-m", "pipelines.run", *random_overrides(model, data, epochs=EPOCHS)),
+        *(sys.executable, "-m", "pipelines", "run", *random_overrides(model, data, epochs=EPOCHS)),
         *("measurement=quick", f"tracking.uri=sqlite:///{folder}/mlflow.db", f"hydra.run.dir={folder}"),
     ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)

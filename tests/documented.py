@@ -39,19 +39,19 @@ def conf_of(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def check(command: list[str], conf: Path, written: Collection[str]) -> None:
     """Fail where a command's program, options or configuration are not there. written: files that pages give."""
+    if command[:3] == ["python", "-m", "pipelines"]:
+        command = ["opscore", *command[3:]]
     match command:
         case ["opscore", "sweep", *words]:
             check_run(["-m", *words], conf)
-        case ["opscore", "run", *words] | ["python", "-m", "pipelines.run", *words]:
+        case ["opscore", "run", *words]:
             check_run(words, conf)
         case ["opscore", option] if option.startswith("--"):
-            help_of("pipelines", option)
+            help_of(option)
         case ["opscore", word, *_] if "=" in word:
             check_run(command[1:], conf)
         case ["opscore", name, *words]:
-            check_words(f"opscore {name}", help_of("pipelines", name, "--help"), words)
-        case ["python", "-m", module, *words] if module.startswith("pipelines."):
-            check_words(module, help_of(module, "--help"), words)
+            check_words(f"opscore {name}", help_of(name, "--help"), words)
         case ["python", script, *_] if Path(script).name == PROGRAM:
             # `opscore pull` writes it.
             pass
@@ -120,6 +120,6 @@ def check_project(words: list[str]) -> None:
 
 
 @cache
-def help_of(module: str, *words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
+def help_of(*words: str) -> str:
+    command = [sys.executable, "-m", "pipelines", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

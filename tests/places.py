@@ -138,7 +138,7 @@ class Place:
         overrides = [one for one in arguments if not one.startswith("-")]
         folders = [f"hydra.run.dir={self.folder}/{out}", f"hydra.sweep.dir={self.folder}/{out}"]
         settings = [f"tracking.experiment={self.name}", *BRIEFLY, *SMALL, *folders]
-        return [sys.executable, "-m", "pipelines.run", *flags, *settings, *overrides]
+        return [sys.executable, "-m", "pipelines", "run", *flags, *settings, *overrides]
 
     def environment(self, **environment: str) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_"))}

@@ -1,4 +1,4 @@
-"""Real servers for tests: `python -m pipelines.server`, and MLflow's UI on a store, in processes of their own."""
+"""Real servers for tests: `python -m pipelines server`, and MLflow's UI on a store, in processes of their own."""
 
 import base64
 import http.server
@@ -33,7 +33,7 @@ class Server:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
         with self._said.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.server", "--folder", folder, "--port", str(port), *options],
+                [sys.executable, "-m", "pipelines", "server", "--folder", folder, "--port", str(port), *options],
                 cwd=ROOT,
                 env=inherited,
                 stdout=output,

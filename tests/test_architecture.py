@@ -38,7 +38,7 @@ ALLOWED = {
         "execution", "device", "runtimes", "tracking", "report", "champion", "comparison", "cells", "quantization",
         "datasets", "litert", "results", "system",
     },
-    # `python -m pipelines.run` and the like: a line each.
+    # `python -m pipelines`.
     "entry points": {"commands", "system"},
 }  # fmt: skip
 ONLY_IN = {
@@ -58,7 +58,7 @@ LOADED_BY_MLFLOW = {"tracking/serving.py", "tracking/server_app.py"}
 
 def room(path: Path) -> str:
     relative = path.relative_to(PACKAGE)
-    return "entry points" if len(relative.parts) == 1 or relative.name == "__main__.py" else relative.parts[0]
+    return "entry points" if len(relative.parts) == 1 else relative.parts[0]
 
 
 @pytest.mark.parametrize("path", [*MODULES, *HANDBOOK], ids=lambda path: str(path.relative_to(PACKAGE.parent)))

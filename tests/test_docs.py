@@ -34,7 +34,7 @@ A page.
 
 <!-- test: check only, needs data -->
 
-    python -m pipelines.run \\
+    python -m pipelines run \\
       "a b"
 ```bash
 opscore
@@ -49,7 +49,7 @@ make ui
     found = blocks("p.md", text)
     assert [(one.line, one.text, one.runs) for one in found] == [
         (4, "make run   # words\n", True),
-        (10, 'python -m pipelines.run \\\n  "a b"\n', False),
+        (10, 'python -m pipelines run \\\n  "a b"\n', False),
         (13, "opscore\n", True),
         (17, "make ui\n", False),
         (20, "mlflow ui\n", False),

@@ -39,11 +39,10 @@ def database() -> Iterator[str]:
         yield trusted.replace("opscore@/postgres", f"keeper:{SECRET}@/kept")
 
 
-def command(module: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(name: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "TF_", "PG"))}
-    return called(
-        f"pipelines.{module}", *arguments, cwd=cwd, variables=inherited | {"PYTHONPATH": str(ROOT)} | environment
-    )
+    variables = inherited | {"PYTHONPATH": str(ROOT)} | environment
+    return called("pipelines", name, *arguments, cwd=cwd, variables=variables)
 
 
 @pytest.fixture(scope="module")

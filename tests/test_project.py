@@ -67,11 +67,13 @@ def test_entry_points_start_the_command() -> None:
         assert used == set(entry["parameters"])
         # MLflow puts quotes around each value.
         defaults = {name: shlex.quote(one["default"]) for name, one in entry["parameters"].items()}
-        _, _, module, *words = shlex.split(entry["command"].format(**defaults))
-        if module != "pipelines.run":
+        command = shlex.split(entry["command"].format(**defaults))
+        program, (name, *words) = command[:3], command[3:]
+        assert program == ["python", "-m", "pipelines"]
+        if name != "run":
             named = [f"--{word.partition('=')[0]}" for word in words]
-            taken = help_of(module, "--help")
-            assert [name for name in named if not re.search(rf"{name}\b", taken)] == []
+            taken = help_of(name, "--help")
+            assert [option for option in named if not re.search(rf"{option}\b", taken)] == []
 
 
 def test_version_has_one_source() -> None:

@@ -61,8 +61,8 @@ def test_cell_and_readers_from_an_empty_folder(installed: Path, tmp_path: Path) 
     assert {path.name for path in here.iterdir()} <= {"mlruns", "outputs"}
     compared = said(installed / "opscore", "compare", "--dataset", "digits", cwd=here)
     assert "quantize_dynamic" in compared
-    assert compared == said(installed / "python", "-m", "pipelines.compare", "dataset=digits", cwd=here)
-    said(installed / "python", "-m", "pipelines.report", "out=report", cwd=here)
+    assert compared == said(installed / "python", "-m", "pipelines", "compare", "dataset=digits", cwd=here)
+    said(installed / "python", "-m", "pipelines", "report", "out=report", cwd=here)
     assert list((here / "report").rglob("*.html"))
     plugins = said(installed / "opscore", "hydra/sweeper=pareto", "--info", "plugins", cwd=here)
     assert "ParetoSweeper" in plugins

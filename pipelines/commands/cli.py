@@ -141,11 +141,10 @@ opscore = Opscore(
 click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s")(opscore)
 
 
-def main(*ahead: str) -> None:
-    """Entry point of `opscore` and, with the command's name `ahead`, of modules such as `pipelines.compare`."""
+def main() -> None:
+    """Entry point of `opscore` and of `python -m pipelines`."""
     if instruction := os.environ.get(COMPLETE):
         sys.exit(shell_complete(opscore, {}, NAME, COMPLETE, instruction))
-    sys.argv[1:1] = ahead
     _run()
 
 

@@ -41,7 +41,7 @@ def test_the_terminal_shows_it_without_tensorflow(shipped: Compatibility) -> Non
 
 def test_hydras_own_info_still_works() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.run", "--info", "defaults"],
+        [sys.executable, "-m", "pipelines", "run", "--info", "defaults"],
         capture_output=True,
         text=True,
         cwd=ROOT,

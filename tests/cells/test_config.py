@@ -39,10 +39,10 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     """The command in a process of its own; loading TensorFlow there is an error."""
     program = (
         "import sys; sys.modules['tensorflow'] = None\n"
-        "import runpy; runpy.run_module('pipelines.run', run_name='__main__', alter_sys=True)"
+        "import runpy; runpy.run_module('pipelines', run_name='__main__', alter_sys=True)"
     )
     return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-c", program, "run", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
     )
 
 

@@ -373,7 +373,7 @@ def test_settings_that_do_not_suit_the_network(words: str, message: str, tmp_pat
 
 
 def test_mistyped_argument_of_a_reader(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipelines.compare", "datset=digits"]
+    command = [sys.executable, "-m", "pipelines", "compare", "datset=digits"]
     done = subprocess.run(
         command, cwd=ROOT, env=Place(tmp_path).environment(), capture_output=True, text=True, check=False
     )

@@ -22,10 +22,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(tmp_path_factory.mktemp("store"))
 
 
-def call(place: Place, module: str, *arguments: str, uri: str | None = None) -> subprocess.CompletedProcess[str]:
+def call(place: Place, name: str, *arguments: str, uri: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = place.environment(PYTHONPATH=str(ROOT)) | ({"MLFLOW_TRACKING_URI": uri} if uri else {})
     words = [one.format(folder=place.folder) for one in arguments]
-    return called(f"pipelines.{module}", *words, cwd=place.folder, variables=environment)
+    return called("pipelines", name, *words, cwd=place.folder, variables=environment)
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_mend_restores_a_deleted_experiment(tmp_path: Path) -> None:
 
 
 def test_reader_that_goes_away_is_silent(place: Place) -> None:
-    command = f"{sys.executable} -m pipelines.compare --help | head -1"
+    command = f"{sys.executable} -m pipelines compare --help | head -1"
     done = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, env=place.environment(), capture_output=True, text=True, check=False
     )

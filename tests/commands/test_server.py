@@ -58,9 +58,9 @@ def left(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 def refused(*arguments: str, before: str = "", **environment: str) -> str:
     """What the command says when it does not start; `before` runs ahead of it in its process."""
-    code = f"import sys, pathlib\nfrom pipelines.commands import cli, server\n{before}\ncli.main('server')"
+    code = f"import sys, pathlib\nfrom pipelines.commands import cli, server\n{before}\ncli.main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", code, "server", *arguments],
         cwd=ROOT,
         env=os.environ | environment,
         capture_output=True,

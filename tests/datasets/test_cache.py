@@ -251,7 +251,7 @@ def test_command_shows_and_clears(tmp_path) -> None:
     environment = os.environ | {"OPSCORE_CACHE": str(tmp_path)}
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "pipelines.cache", *arguments]
+        words = [sys.executable, "-m", "pipelines", "cache", *arguments]
         return subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert "0.0 MB of at most 100 GB are taken" in command().stdout

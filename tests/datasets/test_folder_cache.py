@@ -59,7 +59,7 @@ def test_cells_of_a_sweep_share_decoded_images(place: Place, cache: Path) -> Non
     digests = {one.dataset.digest for run in place.cells() for one in logged_data(run)}
     assert len(place.cells()) == 3 and len(digests) == 2  # training and testing
     shown = subprocess.run(
-        [sys.executable, "-m", "pipelines.cache"],
+        [sys.executable, "-m", "pipelines", "cache"],
         cwd=ROOT,
         env=place.environment(),
         capture_output=True,

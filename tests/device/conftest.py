@@ -32,15 +32,15 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         own = [] if any(word.startswith("out=") for word in words) else [f"out={tmp_path / 'measured'}"]
         # A session is sent as it is.
         own = [] if any(word.startswith("send=") for word in words) else ["profile=quick", *own]
-        monkeypatch.setattr(sys, "argv", ["measure", *words, *own])
+        monkeypatch.setattr(sys, "argv", ["opscore", "measure", *words, *own])
         if fails:
             with pytest.raises(SystemExit) as ended:
-                cli.main("measure")
+                cli.main()
             assert ended.value.code in (1, 2)
             refusal = capsys.readouterr().err.splitlines()[-1]
             assert refusal.startswith("opscore: ")
             return refusal
-        cli.main("measure")
+        cli.main()
         return capsys.readouterr().out
 
     return run

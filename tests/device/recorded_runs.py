@@ -19,14 +19,12 @@ FAST = Settings(
 
 # The command, with a profile that takes seconds.
 FAST_COMMAND = """
-import sys
 from dataclasses import replace
 from pipelines.commands import cli
 from pipelines.device.settings import PROFILES
 
 PROFILES["quick"] = replace(PROFILES["quick"], min_duration_s=0, min_calls=5, starts=1, windows=2)
-del sys.argv[0]
-cli.main("measure")
+cli.main()
 """
 
 

@@ -111,9 +111,9 @@ def test_files_on_disk_load_no_heavy_library(made, tmp_path):
     code = (
         "import sys; from dataclasses import replace; from pipelines.device.settings import PROFILES; "
         "PROFILES['quick'] = replace(PROFILES['quick'], min_duration_s=0, min_calls=5, starts=1); "
-        "from pipelines.commands.cli import main; main('measure'); "
+        "from pipelines.commands.cli import main; main(); "
         f"print([name for name in {(*HEAVY, 'mlflow')} if name in sys.modules])"
     )
-    words = [str(made / "int8.tflite"), "profile=quick", "threads=1", f"out={tmp_path}"]
+    words = ["measure", str(made / "int8.tflite"), "profile=quick", "threads=1", f"out={tmp_path}"]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -102,8 +102,8 @@ class TestStore:
         assert f"opscore measure --send {folder}" in message
         assert not cells.metrics(cells.int8, "here")
         monkeypatch.undo()
-        monkeypatch.setattr(sys, "argv", ["measure", f"send={folder}"])
-        cli.main("measure")
+        monkeypatch.setattr(sys, "argv", ["opscore", "measure", f"send={folder}"])
+        cli.main()
         assert cells.metrics(cells.int8, "here")["valid"] in (0, 1)
 
     def test_a_lost_run_does_not_keep_others_from_their_figures(self, cells, measure, tmp_path, capsys, monkeypatch):
@@ -117,9 +117,9 @@ class TestStore:
         cells.client.delete_run(lost)
         path.write_text(json.dumps(json.loads(path.read_text()) | {"runs": [lost]}))
         cells.client.set_tag(cells.int8, "measure/here/litert/began", "0")
-        monkeypatch.setattr(sys, "argv", ["measure", f"send={folder}"])
+        monkeypatch.setattr(sys, "argv", ["opscore", "measure", f"send={folder}"])
         with pytest.raises(SystemExit) as ended:
-            cli.main("measure")
+            cli.main()
         assert ended.value.code == 1
         assert f"1 run got figures as measure/here/...; the store has lost 1 run: {lost}" in capsys.readouterr().out
         assert cells.run(cells.int8).data.tags["measure/here/litert/began"] != "0"
@@ -147,9 +147,9 @@ class TestStore:
 
         monkeypatch.setattr(recording, "record", interrupted)
         words = (f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "batches=none", "profile=quick")
-        monkeypatch.setattr(sys, "argv", ["measure", *words, f"out={tmp_path / 'measured'}"])
+        monkeypatch.setattr(sys, "argv", ["opscore", "measure", *words, f"out={tmp_path / 'measured'}"])
         with pytest.raises(SystemExit) as ended:
-            cli.main("measure")
+            cli.main()
         assert ended.value.code == 130
         (folder,) = sessions(tmp_path)
         assert f"interrupted: all results are in {folder}, send them" in capsys.readouterr().err
@@ -230,9 +230,9 @@ def test_a_device_without_tensorflow_measures_against_a_server(made, tmp_path):
         assert cells.metrics(run_ids[1], "device")["ratio_1t"] > 0
         assert "random pixels, as test images need opscore with its extra `train`" in done.stderr
         assert "compares the cells by these times, where opscore is installed with its extra `train`" in done.stdout
-        pull = [python, "-m", "pipelines.pull", "dataset=none", f"tracking.uri={server.uri}"]
+        pull = [python, "-m", "pipelines", "pull", "dataset=none", f"tracking.uri={server.uri}"]
         done = subprocess.run(pull, env=clean, check=False, **run)
         assert done.returncode == 1 and "opscore: alias must be one of those of opscore-none" in done.stderr
         server.stop()
-        done = subprocess.run([python, "-m", "pipelines.measure", *given, *words], env=clean, check=False, **run)
+        done = subprocess.run([python, "-m", "pipelines", "measure", *given, *words], env=clean, check=False, **run)
         assert done.returncode == 2 and "does not answer" in done.stderr

@@ -9,7 +9,7 @@ from tests.places import ROOT
 
 def refused(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.run", "-m", *arguments],
+        [sys.executable, "-m", "pipelines", "run", "-m", *arguments],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(ROOT),
              "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},

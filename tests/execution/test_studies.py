@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 def test_smoke(tmp_path: Path) -> None:
     place = Place(tmp_path)
     # In one process, as no cell of it dies.
-    words = ["-m", "experiment=smoke", "tracking.experiment=mine", "sweep.isolation=inline"]
-    done = called("pipelines.run", *words, f"hydra.sweep.dir={tmp_path}/out", cwd=ROOT, variables=place.environment())
+    grid = ["experiment=smoke", "tracking.experiment=mine", "sweep.isolation=inline", f"hydra.sweep.dir={tmp_path}/out"]
+    done = called("pipelines", "sweep", *grid, cwd=ROOT, variables=place.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(re.findall(r"\[\d/7\] +(\w+)", done.stdout)) == ["done"] * 6 + ["skipped"]
     (parent,) = place.sweeps()

@@ -110,11 +110,11 @@ def test_receipt_takes_its_own_stores_password(monkeypatch: pytest.MonkeyPatch) 
     assert os.environ["PGPASSWORD"] == "secret"
 
 
-@pytest.mark.parametrize("module", ["run", "compare", "promote", "pull", "measure"])
-def test_every_command_refuses_in_one_sentence(module: str, tmp_path: Path) -> None:
-    arguments = ["dataset=digits"] if module in ("promote", "pull") else []
+@pytest.mark.parametrize("name", ["run", "compare", "promote", "pull", "measure"])
+def test_every_command_refuses_in_one_sentence(name: str, tmp_path: Path) -> None:
+    arguments = ["dataset=digits"] if name in ("promote", "pull") else []
     done = subprocess.run(
-        [sys.executable, "-m", f"pipelines.{module}", *arguments],
+        [sys.executable, "-m", "pipelines", name, *arguments],
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "htpp://server:5000"},
         capture_output=True,

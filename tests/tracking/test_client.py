@@ -47,7 +47,7 @@ def test_claims_are_in_the_tracking_store(uri: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_unused_registry_is_reported(uri: str, tmp_path: Path) -> None:
-    words = ["pipelines.pull", "dataset=digits", f"tracking.uri={uri}", f"out={tmp_path / 'out'}"]
+    words = ["pipelines", "pull", "dataset=digits", f"tracking.uri={uri}", f"out={tmp_path / 'out'}"]
     variables = child_environment(uri)
     del variables["MLFLOW_TRACKING_URI"]
     elsewhere = {"MLFLOW_REGISTRY_URI": "http://me:secret@elsewhere:5000"}

@@ -23,12 +23,12 @@ pytestmark = pytest.mark.slow
 
 
 def command(
-    store: Path, module: str, *arguments: str, extra: dict[str, str] | None = None, **options: Any
+    store: Path, name: str, *arguments: str, extra: dict[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """A command of opscore on the store in a folder, in an environment without TensorFlow's variables."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "TF_"))}
     variables = inherited | {"MLFLOW_TRACKING_URI": sqlite_uri(store / "mlflow.db")} | (extra or {})
-    words = [f"pipelines.{module}", *arguments]
+    words = ["pipelines", name, *arguments]
     if not options:
         return called(*words, cwd=ROOT, variables=variables)
     return subprocess.run(

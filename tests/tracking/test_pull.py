@@ -155,10 +155,10 @@ def test_the_commands_themselves_without_tensorflow(copy: Copy, tmp_path: Path) 
         command = [sys.executable, "-m", *words]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
 
-    done = run("pipelines.promote", "dataset=digits", "experiment=mine", "--dry-run")
+    done = run("pipelines", "promote", "dataset=digits", "experiment=mine", "--dry-run")
     assert done.returncode == 1 and "different profiles" in done.stderr and "Traceback" not in done.stderr
-    done = run("pipelines.promote", "dataset=digits", "experiment=mine", ALL)
+    done = run("pipelines", "promote", "dataset=digits", "experiment=mine", ALL)
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    done = run("pipelines.pull", "dataset=digits")
+    done = run("pipelines", "pull", "dataset=digits")
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (tmp_path / NAME / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]

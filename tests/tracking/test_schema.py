@@ -37,9 +37,9 @@ def test_four_processes_make_one_sqlite_store(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "new").glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]
 
 
-def read(uri: str, folder: Path, module: str, *arguments: str) -> str:
+def read(uri: str, folder: Path, name: str, *arguments: str) -> str:
     """What a command says that refuses, in one line."""
-    done = called(f"pipelines.{module}", *arguments, cwd=folder, variables=child_environment(uri))
+    done = called("pipelines", name, *arguments, cwd=folder, variables=child_environment(uri))
     assert done.returncode != 0, done
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr
@@ -62,7 +62,7 @@ def test_half_made_database_is_refused_with_a_working_mend(tmp_path: Path) -> No
 
 def all_at_once(uri: str, folder: Path) -> Counter[str]:
     """Three cells and a sweep that start at once on a new store: how many runs of which name are finished."""
-    cell = ["pipelines.run", "technique=quantize_int8", "measurement=quick", *SMALL, "training.epochs=1"]
+    cell = ["pipelines", "run", "technique=quantize_int8", "measurement=quick", *SMALL, "training.epochs=1"]
     outputs = [folder / f"{number}.txt" for number in range(4)]
     started = [
         in_background(*cell, *flags, cwd=folder, variables=child_environment(uri), output=output)
