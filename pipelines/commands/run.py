@@ -92,7 +92,7 @@ def _composed(adopted: str | None) -> int:
             assert session.context is not None
             return run_cell(config, session.context)
         began.append(Path(HydraConfig.get().runtime.output_dir))
-        statuses.append(_single(config, began[0], run_id=adopted))
+        statuses.append(_single(config, began[0], adopted=adopted))
         return None
 
     error: BaseException | None = None
@@ -166,16 +166,16 @@ def _no_yaml(error: YAMLError) -> guard.MisuseError:
     return guard.MisuseError(f"the configuration's files must be YAML, got an error ({text}): correct that line")
 
 
-def _single(config: DictConfig, folder: Path, *, run_id: str | None) -> int:
+def _single(config: DictConfig, folder: Path, *, adopted: str | None) -> int:
     """Run a single cell; gives the exit status. Errors are reported in one sentence."""
     name, request, store = "", None, None
     try:
         request = _request(config)
-        store = checked_store(request, run_id=run_id)
+        store = checked_store(request, adopted=adopted)
         with arguments.checked():
             folders.claim(folder, "hydra.run.dir")
         name = request.cell.name
-        execute(request, store, folder, run_id=run_id)
+        execute(request, store, folder, adopted=adopted)
     except BaseException as error:  # noqa: BLE001 (it becomes the status)
         status = guard.report(error, name=name if not isinstance(error, guard.MisuseError) else "", folder=folder)
         if request and store and _learns(request.cell) and guard.is_interrupt(error):

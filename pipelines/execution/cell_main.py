@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pipelines.tracking.store import Store
 
 
-def checked_store(request: CellRequest, *, run_id: str | None = None) -> Store:
+def checked_store(request: CellRequest, *, adopted: str | None = None) -> Store:
     """Check all that can be checked before anything is computed, then open the store.
 
-    run_id: an open MLflow run that the cell will adopt; its experiment replaces the configured one. Raises MisuseError,
-    or StoreError where the store refuses.
+    adopted: the run that `mlflow run` opened, for the cell to take; its experiment replaces the configured one. Raises
+    MisuseError, or StoreError where the store refuses.
     """
     from pipelines.execution.preflight import preflight
     from pipelines.tracking.artifacts import check_usable
@@ -38,20 +38,21 @@ def checked_store(request: CellRequest, *, run_id: str | None = None) -> Store:
         preflight(request.cell)
     except (ValueError, OSError) as error:
         raise guard.MisuseError(str(error)) from error
-    store = request.store(adopted=run_id)
+    store = request.store(adopted=adopted)
     if request.sweep_id is None:
         store.close_dead()
     return store
 
 
-def execute(request: CellRequest, store: Store, folder: Path, *, run_id: str | None = None) -> Executed:
-    """Reuse the cell, or run and record it after the cells that it needs, and show it."""
+def execute(request: CellRequest, store: Store, folder: Path, *, adopted: str | None = None) -> Executed:
+    """Reuse the cell, or run and record it after the cells that it needs, and show it. adopted: as in `Executor`."""
     from pipelines.cells.plan import Plan
     from pipelines.execution.executor import Executor
     from pipelines.execution.preflight import digest_of
 
-    executor = Executor(store=store, request=replace(request, experiment=store.experiment), folder=folder)
-    executed = executor.execute(Plan.of(request.cell, digest_of), run_id=run_id)
+    request = replace(request, experiment=store.experiment)
+    executor = Executor(store=store, request=request, folder=folder, adopted=adopted)
+    executed = executor.execute(Plan.of(request.cell, digest_of))
     if not request.needed:
         _show(executed, store)
     return executed

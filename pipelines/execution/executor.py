@@ -56,27 +56,25 @@ class Executor:
     """Runs cells against a store.
 
     request: its store, sweep and limits also hold for the cells that its cell needs. folder: receives one subfolder per
-    cell.
+    cell. adopted: the run that `mlflow run` opened, for the cell to take; such a cell is not reused.
     """
 
     store: Store
     request: CellRequest
     folder: Path
+    adopted: str | None = None
 
-    def execute(self, plan: Plan, *, run_id: str | None = None) -> Executed:
-        """Reuse the cell, or run and record it after the cells that it needs.
+    def execute(self, plan: Plan) -> Executed:
+        """Reuse the cell, or run and record it after the cells that it needs."""
+        return self._reuse(plan) or self._execute(plan)
 
-        run_id: an open MLflow run to adopt for this cell, which is then not reused.
-        """
-        return self._reuse(plan, run_id) or self._execute(plan, run_id)
-
-    def _reuse(self, plan: Plan, run_id: str | None) -> Executed | None:
-        if run_id:
+    def _reuse(self, plan: Plan) -> Executed | None:
+        if self.adopted:
             return None
         found = self.store.find(since=self.request.since, result_key=plan.result_key, **plan.cell.tags)
         return Executed(result=self.store.result(found), run_id=found, files=None) if found else None
 
-    def _execute(self, plan: Plan, run_id: str | None) -> Executed:
+    def _execute(self, plan: Plan) -> Executed:
         # Without a place for its results, no training begins.
         self.store.check_artifacts()
         try:
@@ -86,11 +84,11 @@ class Executor:
             needed = self._needed(plan, trained=trained)
         except Exception:
             # The cell has failed as well, and its own run records why.
-            with self._opened(plan, self._new_folder(plan.cell.name), run_id):
+            with self._opened(plan, self._new_folder(plan.cell.name)):
                 raise
-        return self._run_exclusively(plan, needed, run_id)
+        return self._run_exclusively(plan, needed)
 
-    def _run_exclusively(self, plan: Plan, needed: dict[str, Finished], run_id: str | None) -> Executed:
+    def _run_exclusively(self, plan: Plan, needed: dict[str, Finished]) -> Executed:
         """Run the cell while holding its claim, or reuse it once the process that holds the claim has finished it."""
         waiting = runs = False
         failing_since: float | None = None
@@ -99,13 +97,13 @@ class Executor:
                 # Everything that the cell needs is finished: whoever holds a claim never waits for another.
                 with self.store.claims.held(plan.fingerprint) as held:
                     # Another process may have finished it between the last look and the claim.
-                    executed = self._reuse(plan, run_id)
+                    executed = self._reuse(plan)
                     if executed is not None:
                         return executed
                     if held:
                         runs = True
                         self._fail_fast(plan)
-                        return self._run(plan, needed, run_id)
+                        return self._run(plan, needed)
                 failing_since = None
             except Exception as error:
                 # The store is away for a while, and the other process goes on meanwhile.
@@ -134,13 +132,13 @@ class Executor:
         if failure is not None:
             raise RuntimeError(f"{plan.cell.name} failed in this sweep already: {failure}")
 
-    def _run(self, plan: Plan, needed: dict[str, Finished], run_id: str | None) -> Executed:
+    def _run(self, plan: Plan, needed: dict[str, Finished]) -> Executed:
         from pipelines.execution import job
 
         cell, data = plan.cell, loaded(plan.cell.dataset)
         folder = self._new_folder(cell.name)
-        with self._opened(plan, folder, run_id) as run, _report_kept_training(cell, folder, self.request):
-            same = None if run_id else self._found(result_key=plan.result_key)
+        with self._opened(plan, folder) as run, _report_kept_training(cell, folder, self.request):
+            same = None if self.adopted else self._found(result_key=plan.result_key)
             if same:
                 finished = job.rename(cell, same, folder, report=log.info)
             else:
@@ -207,12 +205,12 @@ class Executor:
                 return folder
         raise AssertionError
 
-    def _opened(self, plan: Plan, folder: Path, run_id: str | None) -> AbstractContextManager[CellRun]:
+    def _opened(self, plan: Plan, folder: Path) -> AbstractContextManager[CellRun]:
         return self.store.run(
             plan.cell,
             loaded(plan.cell.dataset),
             folder,
-            run_id=run_id,
+            adopted=self.adopted,
             parent=self.request.sweep_id,
             keys=keys_of(
                 folder,
@@ -325,7 +323,7 @@ class Executor:
                 problem = run_in_subprocess(replace(self.request, cell=cell, needed=True), folder).message
         else:
             with stopwatch.cell():
-                self.execute(plan)
+                replace(self, adopted=None).execute(plan)
         found = self._trained(plan)
         if found is None:
             why = problem or "see its message above"

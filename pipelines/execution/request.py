@@ -61,7 +61,7 @@ class CellRequest:
         return max(0.0, self.began + self.timeout_s - time.time() - (AHEAD_S if self.needed else 0.0))
 
     def store(self, *, adopted: str | None = None) -> Store:
-        """Open the store. adopted: the open run that a single cell takes as its own. Raises StoreError."""
+        """Open the store. adopted: the run that `mlflow run` opened, for a single cell. Raises StoreError."""
         from pipelines.tracking.store import Store
 
         return Store(self.uri, self.experiment, of_run=self.sweep_id or adopted)

@@ -162,7 +162,7 @@ class Sweep:
             name=f"{config.hydra.runtime.choices.get('experiment') or 'sweep'} of {number_of(total, 'cell')}",
             overrides=grid.lines(config),
             config=OmegaConf.to_yaml(config),
-            run_id=adopted,
+            adopted=adopted,
         )
         since = 0 if config.resume else store.started(run.run_id)
         _say(f"{number_of(total, 'cell')}, in {folder}\nrun     {store.link(run.run_id)}\n")

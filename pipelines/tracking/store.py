@@ -228,19 +228,19 @@ class Store(RunFiles):
         data: ImageData,
         folder: Path,
         *,
-        run_id: str | None = None,
+        adopted: str | None = None,
         parent: str | None = None,
         keys: Mapping[str, str],
     ) -> Iterator[CellRun]:
         """A run for `cell`, which ends as `CellRun.opened` says.
 
-        folder: the cell's. run_id: an open run to adopt. parent: the run of the cell's sweep. keys: the tags by which
-        it is found (`cell_run.keys_of`).
+        folder: the cell's. adopted: the run that `mlflow run` opened, for the cell to take. parent: the run of the
+        cell's sweep. keys: the tags by which it is found (`cell_run.keys_of`).
         """
         # Those for people first: MLflow shows tags in the order in which they were set.
         named = CellRun.tags(cell) | ({tags.PARENT: parent} if parent else {})
         named |= keys
-        with CellRun.opened(self, folder=folder, run_id=run_id, tags=named, keys=keys, images=data.digest) as run:
+        with CellRun.opened(self, folder=folder, run_id=adopted, tags=named, keys=keys, images=data.digest) as run:
             run.start(cell, data)
             yield run
 

@@ -43,14 +43,12 @@ class SweepRun:
         self._pulse = Pulse(lambda beat: self._client.set_tag(run_id, HEARTBEAT, beat))
 
     @classmethod
-    def open(cls, store: Store, *, name: str, overrides: Sequence[str], config: str, run_id: str | None) -> SweepRun:
-        """Open the parent run, or adopt the open run `run_id`. config: the composed configuration, YAML."""
+    def open(cls, store: Store, *, name: str, overrides: Sequence[str], config: str, adopted: str | None) -> SweepRun:
+        """Open the parent run, or take the one that `mlflow run` opened, `adopted`. config: composed, YAML."""
         # A tag that is empty would not be found.
         tags = {"sweep": " ".join(overrides) or "without overrides", "mlflow.runName": name, PROCESS: process_id()}
         client = store.client
-        if run_id is None:
-            run_id = client.create_run(store.experiment_id).info.run_id
-        assert run_id is not None
+        run_id: str = adopted or client.create_run(store.experiment_id).info.run_id
         for key, value in tags.items():
             client.set_tag(run_id, key, value[:TEXT_CHARACTERS])
         # Of two overrides with one key the last counts, as for Hydra.

@@ -60,7 +60,7 @@ def test_weights_that_changed_since_the_start_are_refused(tmp_path: Path, monkey
     monkeypatch.setattr(Executor, "_found", lambda *_, **__: None)
     monkeypatch.setattr(Executor, "_earlier", lambda *_: (None, None))
     with pytest.raises(RuntimeError, match=r"a file that small_cnn-digits-baseline starts from, .* changed"):
-        it._run(stale, {}, None)
+        it._run(stale, {})
 
 
 def test_errors_that_may_pass_are_those_of_a_store_that_is_away() -> None:

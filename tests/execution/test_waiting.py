@@ -17,7 +17,7 @@ def looking(*looks: object, patience_s: float) -> Any:
     remaining = iter(looks)
 
     class Looking(Executor):
-        def _reuse(self, plan: Any, run_id: str | None) -> Any:
+        def _reuse(self, plan: Any) -> Any:
             found = next(remaining)
             if isinstance(found, Exception):
                 raise found
@@ -28,7 +28,7 @@ def looking(*looks: object, patience_s: float) -> Any:
     request = SimpleNamespace(patience_s=patience_s)
     it: Any = Looking(store=store, request=request, folder=Path())  # type: ignore[arg-type]
     plan = SimpleNamespace(fingerprint="f", cell=SimpleNamespace(name="baseline"))
-    return it._run_exclusively(plan, {}, None)
+    return it._run_exclusively(plan, {})
 
 
 def test_waiting_goes_on_where_the_store_was_away(monkeypatch: pytest.MonkeyPatch) -> None:

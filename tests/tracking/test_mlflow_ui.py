@@ -78,7 +78,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             tags=[RunTag(name, value) for name, value in named.items()],
         )
         store.client.set_terminated(run_id)
-    sweep = SweepRun.open(store, name="sweep", overrides=["technique=baseline,cluster"], config="", run_id=None)
+    sweep = SweepRun.open(store, name="sweep", overrides=["technique=baseline,cluster"], config="", adopted=None)
     report = write(CELLS, folder / "report", chosen="")
     listed = shortlist(compared(*CELLS[:6]))
     assert listed is not None
