@@ -237,11 +237,7 @@ class Executor:
 
     def _trained_run(self, plan: Plan) -> str | None:
         """The run of that cell; its files may be large, and are not read."""
-        run_id = self.store.find(since=self.request.since, fingerprint=plan.fingerprint)
-        if run_id is not None and not self.store.has_exported_model(run_id):
-            log.warning("%s: the exported model of its run is lost, so it is trained again", plan.cell.name)
-            return None
-        return run_id
+        return self.store.find_trained(plan.fingerprint, since=self.request.since)
 
     def _found(self, **tags: str) -> Finished | None:
         found = self.store.find(since=self.request.since, **tags)

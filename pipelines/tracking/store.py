@@ -91,6 +91,18 @@ class Store(RunFiles):
         since: milliseconds since 1970; runs that began earlier do not count. values: of `fingerprint` or `result_key`,
         and of tags for people. Raises StoreError where the store has a result and does not give it now.
         """
+        return next(self._finished(values, since), None)
+
+    def find_trained(self, fingerprint: str, *, since: int = 0) -> str | None:
+        """As `find`, of the runs that still have their exported model, so that nothing is trained."""
+        for run_id in self._finished({"fingerprint": fingerprint}, since):
+            if self.has_exported_model(run_id):
+                return run_id
+            log.warning("the exported model of run %s is lost: an older run is taken, or it is trained again", run_id)
+        return None
+
+    def _finished(self, values: Mapping[str, str], since: int) -> Iterator[str]:
+        """The ids of `find`, the newest first."""
         named = {SOUGHT.get(key, key): value for key, value in values.items()}
         condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in named.items())
         condition += f" and attributes.status = 'FINISHED' and attributes.start_time >= {since}"
@@ -101,8 +113,7 @@ class Store(RunFiles):
             except LostFilesError as error:
                 log.warning("%s: an older run of its cell is taken, or it is run again", error)
             else:
-                return run_id
-        return None
+                yield run_id
 
     def unfinished(self, *, fingerprint: str, since: int = 0) -> CellFiles | None:
         """The files on this machine of the newest cell of this fingerprint that failed after its training.
@@ -299,7 +310,7 @@ class Store(RunFiles):
 
     def _is_trained(self, fingerprint: str, since: int) -> bool:
         return bool(
-            self.find(since=since, fingerprint=fingerprint) or self.unfinished(fingerprint=fingerprint, since=since)
+            self.find_trained(fingerprint, since=since) or self.unfinished(fingerprint=fingerprint, since=since)
         )
 
     def started(self, run_id: str) -> int:

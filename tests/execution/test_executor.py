@@ -17,7 +17,9 @@ from pipelines.execution.executor import Executor
 from pipelines.execution.preflight import digest_of
 from pipelines.system.errors import StoreError
 from pipelines.tracking.client import may_pass
+from pipelines.tracking.store import Store
 from tests.cells.test_config import composed
+from tests.places import Place
 
 
 def test_recording_is_tried_for_as_long_as_the_patience(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -61,6 +63,25 @@ def test_weights_that_changed_since_the_start_are_refused(tmp_path: Path, monkey
     monkeypatch.setattr(Executor, "_earlier", lambda *_: (None, None))
     with pytest.raises(RuntimeError, match=r"a file that small_cnn-digits-baseline starts from, .* changed"):
         it._run(stale, {})
+
+
+def test_older_run_is_taken_where_the_newest_lost_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path)
+    tags = {"opscore.fingerprint": "f"}
+    runs = [place.client.create_run(place.experiment, start_time=at, tags=tags).info.run_id for at in (1, 2)]
+    for run_id in runs:
+        place.client.log_text(run_id, "", "cell/model.tflite")
+        place.client.set_terminated(run_id)
+    older, newest = [place.files(place.client.get_run(run_id)) / "cell" / "model.tflite" for run_id in runs]
+    monkeypatch.setattr(Store, "result", lambda *_: None)
+    store, plan = Store.existing(place.uri, place.name), Mock(fingerprint="f")
+    it = Executor(store=store, request=Mock(since=0), folder=tmp_path)
+    assert it._trained_run(plan) == runs[1]
+    newest.unlink()
+    assert it._trained_run(plan) == runs[0]
+    assert store.find(fingerprint="f") == runs[1]
+    older.unlink()
+    assert it._trained_run(plan) is None
 
 
 def test_errors_that_may_pass_are_those_of_a_store_that_is_away() -> None:
