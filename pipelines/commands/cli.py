@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from pipelines import __version__
 from pipelines.commands import arguments, completion
-from pipelines.system import guard
+from pipelines.system import guard, runtime
 from pipelines.system.checks import nearest
 from pipelines.system.guard import MISUSE, MisuseError
 
@@ -150,6 +150,7 @@ def main() -> None:
 
 @guard.command
 def _run() -> int | None:
+    runtime.relax_gc()
     try:
         with opscore.make_context(NAME, sys.argv[1:]) as context:
             context.command.invoke(context)

@@ -41,7 +41,7 @@ from pipelines.comparison.shortlist import shortlist
 from pipelines.results import columns
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.results.words import number_of
-from pipelines.system import runtime, terminal
+from pipelines.system import terminal
 
 if TYPE_CHECKING:
     from pipelines.results.recorded_cell import RightOf
@@ -138,7 +138,6 @@ def _marks(entry: Entry, comparison: Comparison) -> str:
 @arguments.WIDE()
 def command(chosen: Selection, device: Device | None, into: Path | None, width: float) -> None:
     """Print the comparison of the chosen cells, or rewrite a file's tables."""
-    runtime.relax_gc()
     store = chosen.store()
     found = chosen.timed(store, device)
     cells = found.cells

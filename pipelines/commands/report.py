@@ -18,7 +18,6 @@ import click
 from pipelines.commands import arguments, selection
 from pipelines.commands.selection import Selection
 from pipelines.comparison.on_device import Device
-from pipelines.system import runtime
 
 
 @click.command("report", cls=arguments.WordCommand, help=__doc__)
@@ -32,7 +31,6 @@ def command(chosen: Selection, device: Device | None, out: Path) -> None:
     from pipelines.comparison.shortlist import shortlisted
     from pipelines.report.page import write
 
-    runtime.relax_gc()
     store = chosen.store()
     found = chosen.timed(store, device)
     # The page is read when another sweep is the last.

@@ -43,7 +43,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 @guard.command
 def main() -> int | None:
     """Run the cell or the grid that the arguments describe."""
-    runtime.relax_gc()
     # Taken out, because MLflow's next start_run() would adopt this run for whichever cell comes first.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
     if "--info compatibility" in " ".join(sys.argv):

@@ -66,9 +66,10 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     finished = Finished.load(folder)
     cell = recorded_cell(finished.files.config)
     data = loaded(cell.dataset)
-    store = Store(receipt.uri, receipt.experiment, of_run=receipt.run_id if _is_there(receipt) else None)
+    is_there = _is_there(receipt)
+    store = Store(receipt.uri, receipt.experiment, of_run=receipt.run_id if is_there else None)
     have_changed = receipt.images != data.digest
-    if have_changed and not store.has_run(receipt.run_id):
+    if have_changed and not is_there:
         raise ValueError(
             f"its run is lost, and a new one needs the images of {cell.dataset.name} as they were: put them back, or "
             "run the cell again"

@@ -130,18 +130,25 @@ def governor() -> str | None:
     return GOVERNOR.read_text().strip() if GOVERNOR.is_file() else None
 
 
-def description() -> dict[str, Any]:
-    """The properties that times measured here depend on."""
+def hardware() -> dict[str, Any]:
+    """Processor, cores and memory, with the system and Python."""
     import psutil
 
-    properties = {
+    return {
         "processor": processor(),
-        "architecture": platform.machine(),
         "cores": cores(),
-        "governor": governor(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
+    }
+
+
+def description() -> dict[str, Any]:
+    """The properties that times measured here depend on."""
+    properties = {
+        **hardware(),
+        "architecture": platform.machine(),
+        "governor": governor(),
         "runtime": f"LiteRT {metadata.version('ai-edge-litert')}",
         "numpy": metadata.version("numpy"),
     }

@@ -4,7 +4,6 @@ import atexit
 import gc
 import logging
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -209,18 +208,8 @@ def has_gpu() -> bool:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory, GPUs and the versions that determine speed. May load TensorFlow."""
-    import psutil
-
-    return {
-        "processor": machine.processor(),
-        "cores": machine.cores(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": gpus(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **versions(),
-    }
+    """The machine's hardware with its GPUs, and the versions that determine speed. May load TensorFlow."""
+    return {**machine.hardware(), "gpus": gpus(), **versions()}
 
 
 def hardware_name(description: dict[str, Any]) -> str:

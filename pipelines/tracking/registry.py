@@ -33,7 +33,7 @@ CHAMPION, PREVIOUS = "champion", "previous"
 PREFIX = "opscore-"
 SHA256 = f"{tags.PREFIX}artifact_sha256"
 # Reasons that not every promotion has, by name or by the beginning of the name: those of an earlier one are removed.
-OPTIONAL = ("target", "runtime", "threads", "train_time_note", "hardware_note")
+OPTIONAL = ("target", "runtime", "threads", "train_time_note")
 OPTIONAL_PREFIXES = ("gate/", SCORES)
 # The exported model in the logged pyfunc.
 _SERVED = f"artifacts/{MODEL}"
@@ -210,10 +210,6 @@ class Registry(RunFiles):
                 f"{found}, so it is not the one that was promoted: {self._another(name, version)}"
             )
         return path
-
-    def cell(self, run_id: str) -> RecordedCell:
-        """The cell of a run, of whichever experiment."""
-        return cell_of(self.client.get_run(run_id))
 
     def option(self, name: str) -> str:
         """The options that choose the dataset of a registered model here, quoted for a shell."""

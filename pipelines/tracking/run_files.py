@@ -1,4 +1,4 @@
-"""The files of finished cells, as MLflow keeps them with a run."""
+"""Finished cells and their files, as MLflow keeps them with a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from pipelines.results.files import LABELS
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system.errors import StoreError
+from pipelines.tracking.cell_of_run import cell_of
 from pipelines.tracking.cell_run import CELL_FOLDER
+from pipelines.tracking.client import existing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +48,9 @@ def _right(path: Path) -> npt.NDArray[np.bool_]:
 
 
 class RunFiles:
-    """Reads the files of runs, in place where the store is on this machine. Downloads are kept as long as this object.
+    """Reads runs and their files, in place where the store is on this machine.
+
+    Downloads are kept as long as this object.
 
     Every method raises LostFilesError where the files are lost or of another version, and StoreError where the store
     has them and does not give them now.
@@ -55,6 +59,13 @@ class RunFiles:
     def __init__(self, client: MlflowClient) -> None:
         self.client = client
         self._right: dict[str, npt.NDArray[np.bool_]] = {}
+
+    def cell(self, run_id: str) -> RecordedCell:
+        """The cell of a run, of whichever experiment. A run that a person deleted still has it."""
+        run = existing(lambda: self.client.get_run(run_id))
+        if run is None:
+            raise LostFilesError(f"the run {run_id} is lost")
+        return cell_of(run)
 
     def result(self, run_id: str) -> CellResult:
         """The record of a finished cell."""

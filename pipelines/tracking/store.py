@@ -167,13 +167,6 @@ class Store(RunFiles):
         # Another program may have ended a run before it had results.
         return [cell for cell in found if cell.fingerprint and ACCURACY in cell.metrics]
 
-    def cell(self, run_id: str) -> RecordedCell:
-        """A cell by its run's id. Raises StoreError where it is lost."""
-        run = live_run(self.client, run_id)
-        if run is None:
-            raise StoreError(f"the run {run_id} is lost")
-        return cell_of(run)
-
     def baselines(self, dataset: str | None = None) -> list[RecordedCell]:
         """Every finished baseline of the experiment, of one dataset or of all."""
         return self.finished_cells(dataset, condition=f"tags.technique = '{BASELINE}'")
@@ -290,10 +283,6 @@ class Store(RunFiles):
                 yield run
         except mlflow.MlflowException as error:
             raise StoreError(f"the store must take the run {run_id}, got {error}") from error
-
-    def has_run(self, run_id: str) -> bool:
-        """Whether the store has a run, which nobody deleted."""
-        return live_run(self.client, run_id) is not None
 
     def failure(self, parent: str, *, fingerprint: str, result_key: str, since: int) -> str | None:
         """Why the cell failed in the sweep `parent`; None if it did not, or may end now.
