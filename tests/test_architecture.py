@@ -25,7 +25,7 @@ ALLOWED = {
     "techniques": {"training", "models", "quantization", "datasets", "litert", "results", "system"},
     "cells": {"techniques", "training", "models", "datasets", "litert", "results", "system"},
     "comparison": {"results", "system"},
-    "champion": {"comparison", "datasets", "results", "system"},
+    "champion": {"comparison", "results", "system"},
     "report": {"comparison", "results", "system"},
     "tracking": {"cells", "datasets", "litert", "results", "system"},
     "runtimes": {"litert", "results"},
@@ -75,6 +75,11 @@ def test_imports_point_downward(path: Path) -> None:
             assert rest[0] in ALLOWED[own] | {own, "__version__"}, f"{own} must not import {name}"
         assert top != "handbook", "the product knows nothing of its documentation"
         assert own in ONLY_IN.get(top, {own}), f"{own} must not import {top}"
+
+
+def test_every_allowed_import_is_there() -> None:
+    used = {(room(path), name.split(".")[1]) for path in MODULES for name in imports(path) if "pipelines." in name}
+    assert {(own, below) for own, allowed in ALLOWED.items() for below in allowed} <= used
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

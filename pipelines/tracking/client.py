@@ -30,7 +30,7 @@ _PINNED: set[str] = set()
 def connected(uri: str) -> MlflowClient:
     """A client of the store, which becomes this process's store and registry, as `quieten` configures it.
 
-    Claims and champions are registered models. They are in the same store, so that all shells share them.
+    Claims and champions are in the registry of the same store, so that all shells share them.
     """
     _pin_registry(uri)
     quieten()
