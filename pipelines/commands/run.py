@@ -45,14 +45,24 @@ def main() -> int | None:
     """Run the cell or the grid that the arguments describe."""
     # Taken out, because MLflow's next start_run() would adopt this run for whichever cell comes first.
     adopted = os.environ.pop("MLFLOW_RUN_ID", None)
-    if "--info compatibility" in " ".join(sys.argv):
-        _show_compatibility([word for word in sys.argv[1:] if word not in ("--info", "compatibility")])
+    if (others := without_info(sys.argv[1:])) is not None:
+        _show_compatibility(others)
         return None
     # Hydra writes its command line into files, so passwords are taken out of it.
     sys.argv[1:] = overrides.prepared(concealed(overrides.expand(sys.argv[1:])))
     sweep.SESSION.adopted = adopted
     with terminal.lasting():
         return _composed(adopted)
+
+
+def without_info(words: list[str]) -> list[str] | None:
+    """The words but `--info compatibility` or `--info=compatibility`; None where neither is among them."""
+    for option in (["--info", "compatibility"], ["--info=compatibility"]):
+        for at in range(len(words)):
+            end = at + len(option)
+            if words[at:end] == option:
+                return words[:at] + words[end:]
+    return None
 
 
 def _show_compatibility(words: list[str]) -> None:

@@ -1,6 +1,7 @@
 """The table of techniques and models is what the techniques say, and the page in docs/reference is up to date."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cells.compatibility import Compatibility
+from pipelines.commands.run import without_info
 from tests.cells.test_config import ROOT, run
 
 CONF = ROOT / "conf"
@@ -37,6 +39,23 @@ def test_the_terminal_shows_it_without_tensorflow(shipped: Compatibility) -> Non
     done = run("--info", "compatibility")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == shipped.text().strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        ("--info compatibility", []),
+        ("--info=compatibility model=vgg16", ["model=vgg16"]),
+        ("model=vgg16 --info compatibility seed=1", ["model=vgg16", "seed=1"]),
+        ("--info defaults", None),
+        ("--info 'compatibility model=vgg16'", None),
+        ("'dataset.name=a --info compatibility'", None),
+        ("--overrides '--info compatibility'", None),
+        ("seed=1 compatibility --info", None),
+    ],
+)
+def test_table_is_asked_for_in_words_of_its_own(words: str, others: list[str] | None) -> None:
+    assert without_info(shlex.split(words)) == others
 
 
 def test_hydras_own_info_still_works() -> None:
