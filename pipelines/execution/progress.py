@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,25 +40,37 @@ class Running:
         return ": ".join(parts) or "starting"
 
 
-def running(folder: Path, since: float) -> list[Running]:
-    """The cells of a sweep's folder that have begun since a time, in s since 1970, and have no outcome yet."""
-    found = []
-    for path in sorted(folder.glob(f"*/{LOG}"), key=lambda path: (len(path.parent.name), path.parent.name)):
-        # A cell may end, and its folder may go, at any time.
-        with suppress(OSError):
-            if not (path.parent / JOB_OUTCOME).exists() and path.stat().st_mtime >= since:
-                found.append(_running(path))
-    return found
+class Logs:
+    """The logs in a sweep's folder of cells that have begun since a time, in s since 1970."""
 
+    def __init__(self, folder: Path, since: float) -> None:
+        self._folder, self._since = folder, since
+        # How many bytes of a log were read, and what its cell did then.
+        self._read: dict[Path, tuple[int, Running]] = {}
 
-def _running(path: Path) -> Running:
-    doing = ""
-    for line in reversed(path.read_text(errors="replace").splitlines()):
-        if not doing and (epoch := _EPOCH.match(line)):
-            doing = epoch[0]
-        elif report := _REPORT.match(line):
-            return Running(name=report[1], doing=doing or report[2], log_path=path)
-    return Running(name="", doing=doing, log_path=path)
+    def running(self) -> list[Running]:
+        """The cells that have no outcome yet. Reads what was written since the last call."""
+        found = []
+        for path in sorted(self._folder.glob(f"*/{LOG}"), key=lambda path: (len(path.parent.name), path.parent.name)):
+            # A cell may end, and its folder may go, at any time.
+            with suppress(OSError):
+                if not (path.parent / JOB_OUTCOME).exists() and path.stat().st_mtime >= self._since:
+                    found.append(self._running(path))
+        return found
+
+    def _running(self, path: Path) -> Running:
+        start, cell = self._read.get(path, (0, Running(name="", doing="", log_path=path)))
+        with path.open("rb") as file:
+            file.seek(start)
+            # The last line may be written in part.
+            whole, end, _ = file.read().rpartition(b"\n")
+        for line in whole.decode(errors="replace").splitlines():
+            if report := _REPORT.match(line):
+                cell = Running(name=report[1], doing=report[2], log_path=path)
+            elif epoch := _EPOCH.match(line):
+                cell = replace(cell, doing=epoch[0])
+        self._read[path] = (start + len(whole + end), cell)
+        return cell
 
 
 def lines(cells: list[Running]) -> list[str]:

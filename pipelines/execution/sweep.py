@@ -119,7 +119,7 @@ class Sweep:
         self._outcomes: dict[int, Outcome] = {}
         self._read: set[Path] = set()
         self._began = self._last_news = self._looked_at_store = time.monotonic()
-        self._began_at = time.time()
+        self._logs = progress.Logs(folder, since=time.time())
         # Cells in this process print to the terminal themselves.
         self._live = progress.live(self._at_work) if config.sweep.isolation == "process" else None
         self._broken_off = False
@@ -333,7 +333,7 @@ class Sweep:
     def _at_work(self) -> list[str]:
         """How far the sweep is, and what its cells do."""
         count = count_line(list(self._outcomes.values()), self._total, time.monotonic() - self._began)
-        return [count, *progress.lines(progress.running(self._folder, self._began_at))]
+        return [count, *progress.lines(self._logs.running())]
 
     def _look(self, *, at_store: bool) -> None:
         """Print the outcomes that are new in the jobs' folders and, with `at_store`, on the parent run."""

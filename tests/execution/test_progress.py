@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.execution.progress import MAX_CELLS, lines, running
+from pipelines.execution.progress import MAX_CELLS, Logs, lines
 from pipelines.execution.sweep_cell import JOB_OUTCOME
 from pipelines.execution.sweep_table import progress_line
 from pipelines.results.outcome import Outcome
@@ -42,8 +42,23 @@ BASELINE = "[18:00:01] small_cnn-digits-baseline: not in the store, so it is run
 )
 def test_last_report_is_shown(log: str, shown: str, tmp_path: Path) -> None:
     path = job(tmp_path, 0, log)
-    (cell,) = running(tmp_path, since=0)
+    (cell,) = Logs(tmp_path, since=0).running()
     assert (str(cell), cell.log_path) == (shown, path)
+
+
+def test_growing_log_is_read_once(tmp_path: Path) -> None:
+    path, logs = job(tmp_path, 0, BASELINE), Logs(tmp_path, since=0)
+    shown = [str(*logs.running())]
+    # It would be missed if it was read again.
+    path.write_text(" " * (len(BASELINE) - 1) + "\n")
+    # Half of a line, and half of a character.
+    for more in (b"epoch 1 of 9: loss", b" 0.1 \xe2", b"\x82\xac\n", b"", b"[18:00:02] net-digits-qat: exporting\n"):
+        with path.open("ab") as file:
+            file.write(more)
+        shown.append(str(*logs.running()))
+    began = "small_cnn-digits-baseline: not in the store, so it is run first"
+    epoch = "small_cnn-digits-baseline: epoch 1 of 9"
+    assert shown == [began, began, began, epoch, epoch, "net-digits-qat: exporting"]
 
 
 def test_finished_and_former_cells_do_not_run(tmp_path: Path) -> None:
@@ -53,14 +68,14 @@ def test_finished_and_former_cells_do_not_run(tmp_path: Path) -> None:
     (tmp_path / "0" / JOB_OUTCOME).write_text("{}")
     # Of a former sweep in the same folder.
     os.utime(tmp_path / "1" / "cell.log", (now - 60, now - 60))
-    assert [cell.log_path.parent.name for cell in running(tmp_path, since=now - 10)] == ["2", "10"]
+    assert [cell.log_path.parent.name for cell in Logs(tmp_path, since=now - 10).running()] == ["2", "10"]
 
 
 def test_many_cells_take_few_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for number in range(MAX_CELLS + 3):
         job(tmp_path, number, BASELINE)
-    shown = lines(running(tmp_path, since=0))
+    shown = lines(Logs(tmp_path, since=0).running())
     assert len(shown) == 2 * MAX_CELLS + 1 and shown[1] == "    0/cell.log" and shown[-1] == "  and 3 more cells"
 
 
