@@ -8,8 +8,11 @@ from mlflow import MlflowClient
 
 from pipelines.cells.cell import parts_of
 from pipelines.results.metrics import flatten
+from pipelines.system.errors import StoreError
 from pipelines.tracking.cell_of_run import cell_of
 from pipelines.tracking.cell_run import _files_of
+from pipelines.tracking.registry import Registry
+from pipelines.tracking.store import Store
 from tests.cells.test_config import composed
 from tests.places import Place
 
@@ -49,3 +52,13 @@ def test_a_teachers_file_is_told_by_its_content(teacher: str, tmp_path: Path) ->
     cell = composed(*words, f"{teacher}.model.name=best")
     told = _files_of(cell, dict(flatten(parts_of(cell))))
     assert told == {f"{teacher}.model.file_sha256": hashlib.sha256(b"a model").hexdigest()}
+
+
+def test_lost_run_is_one_kind_of_error(place: Place) -> None:
+    for reader in (Store.existing(place.uri, place.name), Registry(place.uri)):
+        with pytest.raises(StoreError, match=f"the run {'0' * 32} is lost"):
+            reader.cell("0" * 32)
+    deleted = place.client.create_run(place.experiment, run_name="net-digits-qat").info.run_id
+    place.client.delete_run(deleted)
+    # Its files are there still: one may fetch a champion without its run.
+    assert Registry(place.uri).cell(deleted).name == "net-digits-qat"
