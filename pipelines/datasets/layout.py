@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 
 from pipelines.datasets import listing
 from pipelines.datasets.listing import Skipped
+from pipelines.datasets.misplaced import check_no_dataset, check_no_parts, check_no_stray
 from pipelines.datasets.notes import listed
 from pipelines.datasets.picture import printable
+from pipelines.datasets.split_names import SPLITS, split_of, split_of_last_word
 
-SPLITS = ("train", "validation", "test")
-_EXTRA = r"[\W_]*(set|data|images?|imgs?|split)?[\W_]*\d*"
-_SPLIT = {
-    "train": re.compile(rf"(train(ing)?|trn){_EXTRA}"),
-    "validation": re.compile(rf"(val(id(ation|ate)?)?|dev(elopment)?){_EXTRA}"),
-    "test": re.compile(rf"(test(ing)?|tst|eval(uation)?){_EXTRA}"),
-}
-# The end of a longer name, as in `seg_train` and `asl_alphabet_test`.
-_LAST_WORD = re.compile(r"[^\W_]+$")
-# Parts of one dataset for cross-validation, or as they were downloaded.
-_PART = re.compile(r"(fold|part|batch|shard|chunk|set|disk|zip)[\W_]*\d+")
-# Folders around a dataset that is part of another folder.
-MAX_WRAPPERS = 3
 Classes = dict[str, list[Path]]
 
 
@@ -73,8 +60,8 @@ def find(root: Path) -> Layout:
         files = {split: _classes(_unwrapped(folder, skipped, split), skipped) for split, folder in by_split.items()}
         doubts = []
     else:
-        _check_no_parts(folders, root)
-        _check_no_dataset(folders, root)
+        for check in (check_no_parts, check_no_dataset):
+            check(folders, root)
         files = _splits_within(_classes(start, skipped), start)
         doubts = [_variants(files, start), _called_like_splits(files)]
     layout = Layout(files=files, left_out=skipped.sentence(root), doubts=list(filter(None, doubts)))
@@ -114,38 +101,6 @@ def _check(layout: Layout, root: Path, skipped: Skipped) -> None:
             )
 
 
-def _check_no_parts(folders: Sequence[Path], root: Path) -> None:
-    """Raise ValueError where each of `fold1`, `fold2`, ... holds the same class folders."""
-    if len(folders) < 2 or not all(_PART.fullmatch(one.name.casefold()) for one in folders):
-        return
-    within = [{one.name for one in listing.folders(folder)} for folder in folders]
-    if len(within[0]) > 1 and all(names == within[0] for names in within):
-        first, last = (printable(Path(one.name)) for one in (folders[0], folders[-1]))
-        raise ValueError(
-            f"{printable(root)} must have one folder for each class, got {first} to {last} that hold the same folders "
-            f"{listed(sorted(within[0]))}: name one of them test and join the others as train"
-        )
-
-
-def _check_no_dataset(folders: Sequence[Path], root: Path) -> None:
-    """Raise ValueError where one folder of several is a dataset of its own, with folders of splits for its classes."""
-    for one in folders if len(folders) > 1 else ():
-        inner, below = one, listing.folders(one)
-        # A link may lead back to where it is.
-        for _ in range(MAX_WRAPPERS):
-            if len(below) == 1 and not listing.has_images(inner):
-                inner, below = below[0], listing.folders(below[0])
-        splits = [each for each in below if split_of(each.name)]
-        classes = {each: [] if listing.has_images(each) else listing.folders(each) for each in splits}
-        if len(splits) > 1 and all(len(found) > 1 for found in classes.values()):
-            names = " and ".join(printable(Path(each.name)) for each in splits)
-            raise ValueError(
-                f"{printable(root)} must hold class folders or folders of the splits, got "
-                f"{printable(one.relative_to(root))}, which holds {names} with class folders: set "
-                + shlex.quote(f"dataset.path={printable(inner)}")
-            )
-
-
 def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
     """The folders of the splits; empty where the folders are classes, one of which may be called `train`."""
     found = {split: [one for one in folders if split == split_of(one.name)] for split in SPLITS}
@@ -160,7 +115,7 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
         )
     by_split = {split: ones[0] for split, ones in found.items() if ones}
     classes = [one for one in by_split.values() if one not in without[str(split_of(one.name))]]
-    _check_no_stray(by_split.values(), classes)
+    check_no_stray(by_split.values(), classes)
     # `dev1` and `dev2` alone may be classes; `train1`, `train2` and `test` are not.
     beside = [one for one in folders if (split_of(one.name) is None if len(by_split) > 1 else one not in classes)]
     if classes and not any(listing.holds_images(one) for one in beside):
@@ -184,36 +139,17 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
     return {} if classes or (len(by_split) == 1 and len(folders) > 1) else by_split
 
 
-def _check_no_stray(splits: Iterable[Path], classes: Sequence[Path]) -> None:
-    """Raise ValueError where a folder with images in it also holds the class folders that another split has."""
-    inner = {one: {each.name for each in listing.folders(one)} for one in splits}
-    for one, another in permutations(inner, 2):
-        if one in classes and len(same := inner[one] & inner[another]) > 1:
-            stray = next(file for file in listing.files(one) if listing.is_image(file))
-            names = listed([printable(Path(each)) for each in sorted(same)])
-            raise ValueError(
-                f"{printable(one)} must hold images, as a class, or class folders, as a split, got "
-                f"{printable(Path(stray.name))} next to the folders {names}: move the images away, or the folders"
-            )
-
-
 def _by_last_word(folders: Sequence[Path]) -> dict[str, Path]:
     """Folders such as `seg_train` and `seg_test`: one for each split, train among them, no image directly in any."""
     found: dict[str, Path] = {}
     for one in folders:
-        word = _LAST_WORD.search(one.name)
-        split = split_of(word[0]) if word else None
+        split = split_of_last_word(one.name)
         if split is None:
             continue
         if split in found or listing.has_images(one):
             return {}
         found[split] = one
     return found if "train" in found and len(found) > 1 else {}
-
-
-def split_of(name: str) -> str | None:
-    """The split that a folder's name stands for; None for any other name."""
-    return next((split for split, pattern in _SPLIT.items() if pattern.fullmatch(name.casefold())), None)
 
 
 def _classes(folder: Path, skipped: Skipped) -> Classes:

@@ -1,0 +1,74 @@
+"""Refuses folders that are taken for classes, but are parts of a dataset, or hold one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from itertools import permutations
+from pathlib import Path
+
+from pipelines.datasets import listing
+from pipelines.datasets.notes import listed
+from pipelines.datasets.picture import printable
+from pipelines.datasets.split_names import split_of
+
+# Parts of one dataset for cross-validation, or as they were downloaded.
+_PART = re.compile(r"(fold|part|batch|shard|chunk|set|disk|zip)[\W_]*\d+")
+# Folders around a dataset that is part of another folder.
+MAX_WRAPPERS = 3
+
+
+def check_no_parts(folders: Sequence[Path], root: Path) -> None:
+    """Raise ValueError where each of `fold1`, `fold2`, ... holds the same class folders."""
+    if len(folders) < 2 or not all(_PART.fullmatch(one.name.casefold()) for one in folders):
+        return
+    within = [_names(listing.folders(folder)) for folder in folders]
+    if len(within[0]) > 1 and all(names == within[0] for names in within):
+        first, last = (printable(Path(one.name)) for one in (folders[0], folders[-1]))
+        raise ValueError(
+            f"{printable(root)} must have one folder for each class, got {first} to {last} that hold the same folders "
+            f"{listed(sorted(within[0]))}: name one of them test and join the others as train"
+        )
+
+
+def check_no_dataset(folders: Sequence[Path], root: Path) -> None:
+    """Raise ValueError where one folder of several is a dataset of its own, with folders of splits for its classes."""
+    for one in folders if len(folders) > 1 else ():
+        inner, below = _inside(one)
+        splits = [each for each in below if split_of(each.name)]
+        classes = {each: [] if listing.has_images(each) else listing.folders(each) for each in splits}
+        if len(splits) > 1 and all(len(found) > 1 for found in classes.values()):
+            names = " and ".join(printable(Path(each.name)) for each in splits)
+            raise ValueError(
+                f"{printable(root)} must hold class folders or folders of the splits, got "
+                f"{printable(one.relative_to(root))}, which holds {names} with class folders: set "
+                + shlex.quote(f"dataset.path={printable(inner)}")
+            )
+
+
+def check_no_stray(splits: Iterable[Path], classes: Sequence[Path]) -> None:
+    """Raise ValueError where a folder with images in it also holds the class folders that another split has."""
+    inner = {one: _names(listing.folders(one)) for one in splits}
+    for one, another in permutations(inner, 2):
+        if one in classes and len(same := inner[one] & inner[another]) > 1:
+            stray = next(file for file in listing.files(one) if listing.is_image(file))
+            names = listed([printable(Path(each)) for each in sorted(same)])
+            raise ValueError(
+                f"{printable(one)} must hold images, as a class, or class folders, as a split, got "
+                f"{printable(Path(stray.name))} next to the folders {names}: move the images away, or the folders"
+            )
+
+
+def _names(folders: Sequence[Path]) -> set[str]:
+    return {one.name for one in folders}
+
+
+def _inside(folder: Path) -> tuple[Path, list[Path]]:
+    """The folder, or the one that it only wraps, and the folders in it."""
+    inner, below = folder, listing.folders(folder)
+    # A link may lead back to where it is.
+    for _ in range(MAX_WRAPPERS):
+        if len(below) == 1 and not listing.has_images(inner):
+            inner, below = below[0], listing.folders(below[0])
+    return inner, below
