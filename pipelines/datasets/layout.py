@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.datasets import listing
 from pipelines.datasets.listing import Skipped
-from pipelines.datasets.misplaced import check_no_dataset, check_no_parts, check_no_stray
+from pipelines.datasets.misplaced import check_no_copy, check_no_dataset, check_no_parts, check_no_stray
 from pipelines.datasets.notes import listed
 from pipelines.datasets.picture import printable
 from pipelines.datasets.split_names import SPLITS, split_of, split_of_last_word
@@ -155,8 +155,10 @@ def _by_last_word(folders: Sequence[Path]) -> dict[str, Path]:
 def _classes(folder: Path, skipped: Skipped) -> Classes:
     listing.note_files(folder, skipped)
     listing.note_hidden(folder, skipped)
+    there = listing.folders(folder)
+    check_no_copy(there)
     found: Classes = {}
-    for one in listing.folders(folder):
+    for one in there:
         # A link to the folder of all classes would give one class the images of the others.
         if files := list(listing.images(one, skipped, frozenset({listing.inode(folder)}))):
             found.setdefault(class_name(one), []).extend(files)

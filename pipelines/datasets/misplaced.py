@@ -1,4 +1,4 @@
-"""Refuses folders that are taken for classes, but are parts of a dataset, or hold one."""
+"""Refuses folders that are taken for classes, but are parts or copies of a dataset, or hold one."""
 
 from __future__ import annotations
 
@@ -44,6 +44,20 @@ def check_no_dataset(folders: Sequence[Path], root: Path) -> None:
                 f"{printable(root)} must hold class folders or folders of the splits, got "
                 f"{printable(one.relative_to(root))}, which holds {names} with class folders: set "
                 + shlex.quote(f"dataset.path={printable(inner)}")
+            )
+
+
+def check_no_copy(folders: Sequence[Path]) -> None:
+    """Raise ValueError where one of the class folders holds class folders of the others' names, and no image itself."""
+    siblings = _names(folders)
+    for one in folders:
+        inner, below = _inside(one)
+        again = _names(below)
+        # A link may lead to the folder of all classes.
+        if len(again) > 1 and again <= siblings and not listing.has_images(inner) and not one.is_symlink():
+            raise ValueError(
+                f"{printable(one.parent)} must have one folder for each class, got {printable(Path(one.name))}, which "
+                f"holds the folders {listed([printable(Path(each)) for each in sorted(again)])} again: move it away"
             )
 
 

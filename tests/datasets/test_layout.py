@@ -123,6 +123,10 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             r"got New Plant, which holds train and valid .*: set 'dataset\.path=\S+/New Plant/New Plant'$",
         ),
         ([".", "pets/ant", "pets/bee"], r"got several folders in pets: set dataset\.path=\S+/pets$"),
+        # A copy of all in it, once in a wrapper, and with one class less.
+        (["ant", "bee", "all/ant", "all/bee"], r"got all, which holds the folders ant, bee again: move it away$"),
+        (["ant", "bee", "cow", "old/all/ant", "old/all/bee"], r"got old, which holds the folders ant, bee again"),
+        (["train/ant", "train/bee", "train/train/ant", "train/train/bee"], r"/train must have .*, got train, which"),
         (
             ["train_val/ant", "train_val/bee", "test/ant", "test/bee"],
             r"must hold a folder train .*, got test alone: rename train_val to train, if it is that",
