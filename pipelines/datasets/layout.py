@@ -65,20 +65,22 @@ def find(root: Path) -> Layout:
         files = _splits_within(_classes(start, skipped), start)
         doubts = [_variants(files, start), _called_like_splits(files)]
     layout = Layout(files=files, left_out=skipped.sentence(root), doubts=list(filter(None, doubts)))
-    _check(layout, root, skipped)
+    _check(layout, root, start, skipped)
     return layout
 
 
-def _check(layout: Layout, root: Path, skipped: Skipped) -> None:
+def _check(layout: Layout, root: Path, start: Path, skipped: Skipped) -> None:
     shown, names = printable(root), layout.class_names
     if len(names) < 2:
-        inner = [one for one in listing.folders(root) if len(listing.folders(one)) > 1]
+        inner = [one for one in listing.folders(start) if len(listing.folders(one)) > 1 and not split_of(one.name)]
         if len(inner) == 1:
             raise ValueError(
                 f"{shown} must have one folder with images for each of at least 2 classes, got several folders in "
                 f"{printable(Path(inner[0].name))}: set " + shlex.quote(f"dataset.path={printable(inner[0])}")
             )
         given = f"{len(skipped.images)} images directly" if skipped.images else f"{', '.join(names) or 'none'}"
+        if names and skipped.unused:
+            given += f" without {listed(sorted({printable(Path(one.name)) for one in skipped.unused}))}"
         raise ValueError(
             f"{shown} must have one folder with images for each of at least 2 classes, got {given}: make one folder "
             "for each class and put its images there"
@@ -157,8 +159,15 @@ def _classes(folder: Path, skipped: Skipped) -> Classes:
     listing.note_hidden(folder, skipped)
     there = listing.folders(folder)
     check_no_copy(there)
+    beside = listing.annotation_folders(there)
+    # Next to other classes, a folder called like annotations may be one.
+    if sum(listing.holds_images(one) for one in there if one not in beside) > 1:
+        beside = []
     found: Classes = {}
     for one in there:
+        if one in beside:
+            skipped.leave(one)
+            continue
         # A link to the folder of all classes would give one class the images of the others.
         if files := list(listing.images(one, skipped, frozenset({listing.inode(folder)}))):
             found.setdefault(class_name(one), []).extend(files)

@@ -52,6 +52,8 @@ from tests.datasets.plain import TWO, found, images
         (["train/ant", "train/bee", "validate/ant", "validate/bee"], {"train": TWO, "validation": TWO}),
         # Masks are no photographs.
         (["ant/images", "ant/masks", "bee/images", "bee/masks"], {"train": TWO}),
+        # Next to classes, they may be another one.
+        (["photos", "labels", "receipts"], {"train": {"labels": 8, "photos": 8, "receipts": 8}}),
         # Classes that are called like splits.
         (["train", "plane"], {"train": {"plane": 8, "train": 8}}),
         (["train", "test", "plane"], {"train": {"plane": 8, "test": 8, "train": 8}}),
@@ -123,6 +125,14 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             r"got New Plant, which holds train and valid .*: set 'dataset\.path=\S+/New Plant/New Plant'$",
         ),
         ([".", "pets/ant", "pets/bee"], r"got several folders in pets: set dataset\.path=\S+/pets$"),
+        # Masks are no class.
+        (["images", "annotations/trimaps"], r"2 classes, got images without annotations: make one folder for each"),
+        (["data/images", "data/masks"], r"at least 2 classes, got images without masks: make one folder for each"),
+        (["train/images", "train/masks"], r"at least 2 classes, got images without masks: make one folder for each"),
+        (
+            ["train/images", "train/masks", "val/images", "val/masks", "test/images", "test/masks"],
+            r"at least 2 classes, got images without masks: make one folder for each class",
+        ),
         # A copy of all in it, once in a wrapper, and with one class less.
         (["ant", "bee", "all/ant", "all/bee"], r"got all, which holds the folders ant, bee again: move it away$"),
         (["ant", "bee", "cow", "old/all/ant", "old/all/bee"], r"got old, which holds the folders ant, bee again"),
