@@ -10,10 +10,17 @@ from pathlib import Path
 
 from pipelines.datasets import listing
 from pipelines.datasets.listing import Skipped
-from pipelines.datasets.misplaced import check_no_copy, check_no_dataset, check_no_parts, check_no_stray
+from pipelines.datasets.misplaced import (
+    check_no_copy,
+    check_no_dataset,
+    check_no_parts,
+    check_no_splits,
+    check_no_stray,
+    is_part,
+)
 from pipelines.datasets.notes import listed
 from pipelines.datasets.picture import printable
-from pipelines.datasets.split_names import SPLITS, split_of, split_of_last_word
+from pipelines.datasets.split_names import SPLITS, split_in, split_of, split_of_last_word
 
 Classes = dict[str, list[Path]]
 
@@ -60,10 +67,10 @@ def find(root: Path) -> Layout:
         files = {split: _classes(_unwrapped(folder, skipped, split), skipped) for split, folder in by_split.items()}
         doubts = []
     else:
-        for check in (check_no_parts, check_no_dataset):
+        for check in (check_no_parts, check_no_dataset, check_no_splits):
             check(folders, root)
         files = _splits_within(_classes(start, skipped), start)
-        doubts = [_variants(files, start), _called_like_splits(files)]
+        doubts = [_variants(files, start), _called_like_splits(files), _called_like_parts(files)]
     layout = Layout(files=files, left_out=skipped.sentence(root), doubts=list(filter(None, doubts)))
     _check(layout, root, start, skipped)
     return layout
@@ -220,10 +227,14 @@ def _variants(files: Mapping[str, Classes], start: Path) -> str:
         return ""
     names = sorted(inner)
     shown = " and ".join(printable(Path(one)) for one in (", ".join(names[:-1]), names[-1]))
-    path = shlex.quote(f"dataset.path={printable(start / names[0])}")
+    # To train on the images of `new_test` is never the advice.
+    plain = next((name for name in names if not split_in(name)[0]), None)
+    mend = "name the folders train and test"
+    if plain is not None:
+        mend = "set " + shlex.quote(f"dataset.path={printable(start / plain)}")
     return (
         f"{shown} are the classes, and each holds the same {len(first)} folders "
-        f"{listed([printable(Path(one)) for one in sorted(first)])}: if those are the classes, set {path}"
+        f"{listed([printable(Path(one)) for one in sorted(first)])}: if those are the classes, {mend}"
     )
 
 
@@ -235,6 +246,18 @@ def _called_like_splits(files: Mapping[str, Classes]) -> str:
     return (
         f"{listed(names)}: taken for {'a class' if len(names) == 1 else 'classes'}, not for "
         f"{'a split' if len(names) == 1 else 'splits'}, which must hold a folder for each class and nothing else"
+    )
+
+
+def _called_like_parts(files: Mapping[str, Classes]) -> str:
+    """A sentence where the names of the classes differ only in the number of a part; else empty."""
+    names = list(files.get("train", {}))
+    alike = {name.rstrip("0123456789") for name in names}
+    if len(files) > 1 or len(names) < 2 or len(alike) > 1 or not all(map(is_part, names)):
+        return ""
+    return (
+        f"{listed(names)}: taken for classes, but called like parts of one dataset: if they are, sort the images into "
+        "a folder for each class"
     )
 
 

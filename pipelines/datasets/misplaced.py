@@ -1,4 +1,4 @@
-"""Refuses folders that are taken for classes, but are parts or copies of a dataset, or hold one."""
+"""Refuses folders that are taken for classes, but are parts, splits or copies of a dataset, or hold one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 from pipelines.datasets import listing
 from pipelines.datasets.notes import listed
 from pipelines.datasets.picture import printable
-from pipelines.datasets.split_names import split_of
+from pipelines.datasets.split_names import SPLITS, split_in, split_of
 
 # Parts of one dataset for cross-validation, or as they were downloaded.
-_PART = re.compile(r"(fold|part|batch|shard|chunk|set|disk|zip)[\W_]*\d+")
+_PART = re.compile(r"(.*[\W_])?(fold|part|batch|shard|chunk|set|disk|zip|images?)[\W_]*\d+")
 # Folders around a dataset that is part of another folder.
 MAX_WRAPPERS = 3
 
 
 def check_no_parts(folders: Sequence[Path], root: Path) -> None:
     """Raise ValueError where each of `fold1`, `fold2`, ... holds the same class folders."""
-    if len(folders) < 2 or not all(_PART.fullmatch(one.name.casefold()) for one in folders):
+    if len(folders) < 2 or not all(is_part(one.name) for one in folders):
         return
     within = [_names(listing.folders(folder)) for folder in folders]
     if len(within[0]) > 1 and all(names == within[0] for names in within):
@@ -29,6 +29,28 @@ def check_no_parts(folders: Sequence[Path], root: Path) -> None:
         raise ValueError(
             f"{printable(root)} must have one folder for each class, got {first} to {last} that hold the same folders "
             f"{listed(sorted(within[0]))}: name one of them test and join the others as train"
+        )
+
+
+def is_part(name: str) -> bool:
+    """Whether parts of a dataset are called like that, as `fold1` or `images_part_2`."""
+    return _PART.fullmatch(name.casefold()) is not None
+
+
+def check_no_splits(folders: Sequence[Path], root: Path) -> None:
+    """Raise ValueError where names of folders differ only in the split, as `trainA` and `testA`."""
+    alike: dict[tuple[str, ...], dict[str, Path]] = {}
+    for one in folders:
+        split, others = split_in(one.name)
+        if split and others and listing.holds_images(one):
+            alike.setdefault(others, {}).setdefault(split, one)
+    if by_split := next((found for found in alike.values() if len(found) > 1), None):
+        first, second = [split for split in SPLITS if split in by_split][:2]
+        given = " and ".join(printable(Path(by_split[split].name)) for split in (first, second))
+        raise ValueError(
+            f"{printable(root)} must hold class folders or folders of the splits, got {given}, which look like "
+            f"splits: make the folders {first} and {second} with a folder for each class in both, or rename one if "
+            "both are classes"
         )
 
 

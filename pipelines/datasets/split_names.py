@@ -13,6 +13,7 @@ _SPLIT = {
 }
 # As in `seg_train`, `test-jpg` and `trainA`.
 _BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
+_VERSION = re.compile(r"v?\d+")
 
 
 def split_of(name: str) -> str | None:
@@ -23,6 +24,18 @@ def split_of(name: str) -> str | None:
 def split_of_last_word(name: str) -> str | None:
     """The split at the end of a longer name, as in `seg_train` and `asl_alphabet_test`; None without one."""
     return split_of(_words(name)[-1]) if _words(name) else None
+
+
+def split_in(name: str) -> tuple[str | None, tuple[str, ...]]:
+    """The split that a word of the name stands for, None without one, and its other words but a version at the end."""
+    words = _words(name)
+    at = next((place for place in reversed(range(len(words))) if split_of(words[place])), None)
+    if at is None:
+        return None, ()
+    others = [word.casefold() for word in (*words[:at], *words[at + 1 :])]
+    while others and _VERSION.fullmatch(others[-1]):
+        others.pop()
+    return split_of(words[at]), tuple(others)
 
 
 def _words(name: str) -> list[str]:

@@ -9,6 +9,12 @@ from pipelines.datasets.folder import Folder
 from tests.datasets.plain import TWO, found, images
 
 
+def create(root: Path, folders: list[str]) -> None:
+    """Folders of images; one whose name ends with `!` is empty."""
+    for folder in folders:
+        images(root / folder.removesuffix("!"), count=0 if folder.endswith("!") else 8)
+
+
 @pytest.mark.parametrize(
     ("folders", "expected"),
     [
@@ -61,12 +67,13 @@ from tests.datasets.plain import TWO, found, images
         # A folder of masks, or of cameras, is no class folder.
         (["train", "train/masks", "train/labels", "test", "plane"], {"train": {"plane": 8, "test": 8, "train": 24}}),
         (["dev1", "dev2"], {"train": {"dev1": 8, "dev2": 8}}),
+        (["ant", "bee", "train_logs!", "test_logs!"], {"train": TWO}),
+        (["crash_test", "driving_test"], {"train": {"crash_test": 8, "driving_test": 8}}),
         (["steam_train", "crash_test"], {"train": {"crash_test": 8, "steam_train": 8}}),
     ],
 )
 def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[str, int]]) -> None:
-    for folder in folders:
-        images(tmp_path / folder)
+    create(tmp_path, folders)
     assert found(tmp_path) == expected
 
 
@@ -125,6 +132,22 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             r"got New Plant, which holds train and valid .*: set 'dataset\.path=\S+/New Plant/New Plant'$",
         ),
         ([".", "pets/ant", "pets/bee"], r"got several folders in pets: set dataset\.path=\S+/pets$"),
+        # Names that differ only in the split.
+        (
+            ["train-jpg", "test-jpg-v2"],
+            r"got train-jpg and test-jpg-v2, which look like splits: make the folders train",
+        ),
+        (["train-jpg/ant", "train-jpg/bee", "test-jpg/ant", "test-jpg/bee"], r"got train-jpg and test-jpg, which look"),
+        (["stage_1_train_images", "stage_1_test_images"], r"got stage_1_train_images and stage_1_test_images, which"),
+        (["resized train", "resized test"], r"got resized train and resized test, which look like splits"),
+        (["seg_train", "seg_test"], r"make the folders train and test with a folder for each class in both, or rename"),
+        (["trainA", "trainB", "testA", "testB"], r"got trainA and testA, which look like splits"),
+        (["cat_train", "cat_test", "dog_train", "dog_test"], r"got cat_train and cat_test, which look like splits"),
+        (["my_val", "my_dev", "my_test"], r"got my_dev and my_test, .*: make the folders validation and test with"),
+        (
+            ["a_part_1/ant", "a_part_1/bee", "a_part_2/ant", "a_part_2/bee"],
+            r"got a_part_1 to a_part_2 that hold the same folders ant, bee: name one",
+        ),
         # Masks are no class.
         (["images", "annotations/trimaps"], r"2 classes, got images without annotations: make one folder for each"),
         (["data/images", "data/masks"], r"at least 2 classes, got images without masks: make one folder for each"),
@@ -153,8 +176,7 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
     ],
 )
 def test_impossible_layouts_are_refused(tmp_path: Path, folders: list[str], sentence: str) -> None:
-    for folder in folders:
-        images(tmp_path / folder.removesuffix("!"), count=0 if folder.endswith("!") else 8)
+    create(tmp_path, folders)
     with pytest.raises(ValueError, match=sentence):
         layout.find(tmp_path)
 
@@ -191,3 +213,25 @@ def test_classes_that_are_called_like_splits_are_told(tmp_path: Path) -> None:
     (told,) = layout.find(tmp_path).doubts
     assert told.startswith("test, train: taken for classes, not for splits, which must hold")
     assert told in Folder(path=str(tmp_path), image_size=8).load().notes
+
+
+@pytest.mark.parametrize(
+    ("folders", "mend"),
+    [
+        (("a_test", "plain"), "set dataset.path={}/plain"),
+        (("crash_test", "driving_test"), "name the folders train and test"),
+    ],
+)
+def test_no_path_of_a_split_is_advised(tmp_path: Path, folders: tuple[str, str], mend: str) -> None:
+    for folder in folders:
+        create(tmp_path, [f"{folder}/ant/x", f"{folder}/bee"])
+    (told,) = layout.find(tmp_path).doubts
+    assert told.endswith(f"if those are the classes, {mend.format(tmp_path)}")
+
+
+@pytest.mark.parametrize("names", [("HAM_images_part_1", "HAM_images_part_2"), ("images_001/images", "images_002")])
+def test_classes_that_are_called_like_parts_are_told(tmp_path: Path, names: tuple[str, ...]) -> None:
+    create(tmp_path, [*names])
+    (told,) = layout.find(tmp_path).doubts
+    first, second = (name.partition("/")[0] for name in names)
+    assert told.startswith(f"{first}, {second}: taken for classes, but called like parts of one dataset: if they are,")
