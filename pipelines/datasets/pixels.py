@@ -108,17 +108,18 @@ def _scaled(parts: Mapping[str, Array], done: list[str]) -> dict[str, npt.NDArra
                 f"{name} must be in 0..255, or in 0..1 for floats, got {images.dtype} from {low[name]:g} to "
                 f"{high[name]:g}: {_range_mend(name, images, low[name], high[name])}"
             )
-    _check_one_scale(high, floats=floats and not unit)
+    if not unit:
+        _check_one_scale(high)
     _check_bright(parts, high, floats=floats, unit=unit)
     if unit:
         done.append("floats 0..1 were multiplied by 255 and rounded")
     return {name: _as_uint8(images, factor, done) for name, images in parts.items()}
 
 
-def _check_one_scale(high: Mapping[str, float], *, floats: bool) -> None:
+def _check_one_scale(high: Mapping[str, float]) -> None:
     """Raise ValueError where one part is in 0..1 and another in 0..255."""
     dark, bright = min(high, key=lambda name: high[name]), max(high, key=lambda name: high[name])
-    if floats and high[dark] <= 1 < high[bright]:
+    if high[dark] <= 1 < high[bright]:
         raise ValueError(
             f"{dark} must have the scale of {bright}, got up to {high[dark]:g} and {high[bright]:g}: "
             f"use np.rint({dark} * 255).astype('uint8') if 1 is white in {dark} and 255 in {bright}"

@@ -233,12 +233,18 @@ def test_command_trains_on_a_usual_archive(tmp_path):
 
 
 @pytest.mark.parametrize("dark", ["x_train", "x_test"])
-def test_parts_of_two_scales_are_refused(tmp_path, dark):
+@pytest.mark.parametrize(
+    "scaled", [lambda x: (x / 255).astype(np.float32), lambda x: x > 127, lambda x: (x > 127).astype(np.int64)]
+)
+def test_parts_of_two_scales_are_refused(tmp_path, dark, scaled):
     x, y = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8), np.arange(40) % 2
-    arrays = {"x_train": x, "x_test": x} | {dark: (x / 255).astype(np.float32)}
+    arrays = {"x_train": x, "x_test": x} | {dark: scaled(x)}
     np.savez(tmp_path / "mixed.npz", y_train=y, y_test=y, **arrays)
     with pytest.raises(ValueError, match=rf"{dark} must have the scale of .*: use np.rint\({dark} \* 255\)"):
         Npz(path=str(tmp_path / "mixed.npz")).load()
+    mended = np.rint(arrays[dark] * 255).astype("uint8")
+    np.savez(tmp_path / "mended.npz", y_train=y, y_test=y, **arrays | {dark: mended})
+    assert Npz(path=str(tmp_path / "mended.npz"), validation_fraction=0.2).load().image_shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize(
