@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shlex
@@ -29,15 +28,12 @@ from pipelines.execution.cell_main import checked_store, execute
 from pipelines.execution.request import CellRequest
 from pipelines.execution.settings import check_settings
 from pipelines.execution.sweep_cell import run_cell
-from pipelines.system import guard, runtime, terminal
+from pipelines.system import guard, machine, runtime, terminal
 from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.client import retries
 from pipelines.tracking.credentials import concealed
 
 log = logging.getLogger("opscore")
-
-# Errors of a disk without room, which another folder on it does not mend.
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @guard.command
@@ -152,7 +148,8 @@ def _as_misuse(error: BaseException, *, began: bool) -> BaseException:
     if began or not isinstance(error, Exception) or isinstance(error, guard.MisuseError | BrokenPipeError):
         return error
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        return guard.MisuseError(guard.sentence(error) if error.errno in _FULL else _no_folder(error))
+        # Another folder on a full disk is no mend.
+        return guard.MisuseError(guard.sentence(error) if error.errno in machine.DISK_FULL else _no_folder(error))
     if isinstance(error, HydraException | OmegaConfBaseException | ValueError | TypeError | AttributeError):
         from pipelines.commands.mistakes import explained
 

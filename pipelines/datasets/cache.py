@@ -7,7 +7,6 @@ that makes the entry and shared by those that use it. Incomplete files are calle
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import math
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.datasets.locked_files import Lock, allocate, other_folder, status, to_disk, touch, write_atomically
-from pipelines.system import stopwatch
+from pipelines.system import machine, stopwatch
 
 log = logging.getLogger("opscore")
 
@@ -171,7 +170,7 @@ class Cache:
             partial.replace(self._path(key, "npy"))
             to_disk(self.folder)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in machine.DISK_FULL:
                 raise self._disk_full(size) from error
             raise
         finally:

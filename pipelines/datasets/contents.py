@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.datasets.cache import Cache
 from pipelines.datasets.picture import unreadable
+from pipelines.system import machine
 
 # Size, mtime, ctime and inode: any change of the file changes one of them,
 State = tuple[int, int, int, int]
@@ -40,7 +41,12 @@ def content_hashes(paths: Sequence[str], cache: Cache, name: str) -> list[str]:
         if max(state[1:3]) < started - RACY_NS
     }
     others = {path: one for path, one in remembered.items() if path not in fresh and _unchanged(path, one[0])}
-    cache.note(name, json.dumps([[path, *state, content] for path, (state, content) in (others | fresh).items()]))
+    try:
+        cache.note(name, json.dumps([[path, *state, content] for path, (state, content) in (others | fresh).items()]))
+    except OSError as error:
+        # The cache refuses the images for lack of room later, with a mend, or has them already.
+        if error.errno not in machine.DISK_FULL:
+            raise
     return hashes
 
 

@@ -37,7 +37,7 @@ def checked_store(request: CellRequest, *, adopted: str | None = None) -> Store:
         check_usable(request.uri, patience_s=request.patience_s if request.sweep_id else 0)
         preflight(request.cell)
     except (ValueError, OSError) as error:
-        raise guard.MisuseError(str(error)) from error
+        raise guard.MisuseError(guard.message(error)) from error
     store = request.store(adopted=adopted)
     if request.sweep_id is None:
         store.close_dead()

@@ -38,7 +38,7 @@ def lines(words: Sequence[str], names: Sequence[str]) -> Iterator[str]:
         cell = cell_of(config)
         preflight(cell)
     except (ValueError, OSError) as error:
-        raise guard.MisuseError(str(error)) from error
+        raise guard.MisuseError(guard.message(error)) from error
     runtime.prepare(onednn=cell.model.onednn, deterministic=cell.deterministic)
     techniques: dict[str, Technique] = chosen or choices(CONF, "technique")
     width = max(map(len, techniques))

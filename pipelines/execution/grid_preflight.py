@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from pipelines.cells.compose import cell_of
 from pipelines.execution import grid
 from pipelines.results.words import number_of
+from pipelines.system import guard
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -53,5 +54,5 @@ def _cell_or_reason(config: DictConfig) -> Cell | str:
         # Of the terminal's side: nobody reads any more.
         raise
     except (ValueError, OSError) as error:
-        return str(error)
+        return guard.message(error)
     return cell

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import TypeGuard
 
 from pipelines.system.places import PACKAGE
 from pipelines.system.terminal import redirect_to_devnull
@@ -128,7 +129,7 @@ def sentence(error: BaseException, *, folder: Path | None = None) -> str:
         return str(error)
     if TRACEBACK_REQUESTED:
         traceback.print_exception(error)
-    if isinstance(error, OSError) and error.errno and error.strerror:
+    if _is_of_system(error):
         return _os_sentence(error)
     if isinstance(error, MemoryError):
         return f"there is not enough memory ({first_line(error) or 'an allocation failed'}): take less at a time"
@@ -141,10 +142,19 @@ def sentence(error: BaseException, *, folder: Path | None = None) -> str:
     return f"{type(error).__name__}: {first_line(error) or 'no message'}; {where}"
 
 
+def message(error: BaseException) -> str:
+    """An error's own message; of an error of the system, the file and a mend."""
+    return _os_sentence(error) if _is_of_system(error) else str(error)
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether opscore's own code raised it: its messages are complete sentences, a library's are not."""
     frames = traceback.extract_tb(error.__traceback__)
     return not frames or Path(frames[-1].filename).resolve().is_relative_to(PACKAGE)
+
+
+def _is_of_system(error: BaseException) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and bool(error.errno and error.strerror)
 
 
 def _os_sentence(error: OSError) -> str:

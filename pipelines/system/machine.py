@@ -112,6 +112,10 @@ def _cgroup(*versions: Sequence[str]) -> Iterator[list[float]]:
                 yield found
 
 
+# Error numbers of a disk without room.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def free_space(folder: Path) -> str:
     """The free space on the disk of a folder, in words that name the disk."""
     usage = shutil.disk_usage(folder)

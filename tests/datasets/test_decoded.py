@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -151,6 +153,17 @@ def test_only_changed_files_are_hashed_again(photos, cache, monkeypatch) -> None
     opened.clear()
     assert content_hashes(photos[:9], cache, "a" * 64) == [first[1], *first[1:9]]
     assert [name for name in opened if name.endswith(".png")] == ["0.png"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_hashes_that_do_not_fit_on_the_disk_are_used(photos, cache, monkeypatch, number: int) -> None:
+    """The cache itself refuses the images then, with a mend."""
+    expected = content_hashes(photos[:3], cache, "a" * 64)
+    monkeypatch.setattr("pipelines.datasets.cache.write_atomically", Mock(side_effect=OSError(number, "full")))
+    assert content_hashes(photos[:3], cache, "b" * 64) == expected
+    monkeypatch.setattr("pipelines.datasets.cache.allocate", Mock(side_effect=OSError(number, "full")))
+    with pytest.raises(OSError, match=r"^OPSCORE_CACHE must have .* free for the decoded images, got .*: make room"):
+        data(photos[:50])
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[1]", '[["x", 1]]', '{"a": 2}'])

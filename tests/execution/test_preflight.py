@@ -1,11 +1,16 @@
 """The checks before a training, and the images that they load."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from pipelines.datasets.digits import Digits
+from pipelines.execution import cell_main, file_compatibility, grid_preflight
 from pipelines.execution.preflight import loaded, preflight
+from pipelines.execution.request import CellRequest
+from pipelines.system.guard import MisuseError
 from tests.cells.test_config import composed
 
 
@@ -29,3 +34,17 @@ def test_rates_for_adam_are_no_rates_for_sgd() -> None:
     with pytest.raises(ValueError, match=r"training.learning_rate must be set with training.optimizer=sgd, as the net"):
         preflight(composed(*words))
     preflight(composed(*words, "training.learning_rate=0.01"))
+
+
+def test_error_of_the_system_has_its_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a cell, in a grid, and where techniques are listed."""
+    cell, error = composed("technique=baseline"), PermissionError(13, "Permission denied", "a.npz")
+    sentence = "a.npz: Permission denied: allow this user to use it, or choose another place"
+    monkeypatch.setattr("pipelines.execution.preflight.preflight", Mock(side_effect=error))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with pytest.raises(MisuseError, match=f"^{sentence}$"):
+        cell_main.checked_store(CellRequest(cell=cell, uri=uri, experiment="a", since=0, patience_s=0))
+    with pytest.raises(MisuseError, match=f"^{sentence}$"):
+        next(file_compatibility.lines(["model=small_cnn"], []))
+    monkeypatch.setattr(grid_preflight, "cell_of", lambda _: cell)
+    assert grid_preflight._cell_or_reason(Mock()) == sentence
