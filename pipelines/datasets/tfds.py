@@ -60,8 +60,8 @@ class Tfds(ArrayDataset):
     def preflight(self) -> None:
         """Check that the library is installed; the dataset itself is looked up when it is read."""
         if importlib.util.find_spec("tensorflow_datasets") is None:
-            raise ModuleNotFoundError(
-                "dataset=tfds needs tensorflow-datasets, which is not installed: pip install 'opscore[tfds]'"
+            raise ValueError(
+                "dataset=tfds must have tensorflow-datasets, which is not installed: pip install 'opscore[tfds]'"
             )
 
     def _ended(self, status: int) -> str:

@@ -125,6 +125,15 @@ def test_wrong_names_are_one_sentence(tmp_path: Path, settings: dict[str, str], 
         Tfds(**settings, source_dir=str(tmp_path)).load()  # type: ignore[arg-type]
 
 
+def test_missing_library_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a grid counts as such, and goes on."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ValueError, match=r"^dataset=tfds must have tensorflow-datasets, .*: pip install 'opscore\[tfds"
+    ):
+        Tfds(name="mnist").preflight()
+
+
 def test_reader_that_runs_out_of_memory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system kills it, as this one kills itself."""
     (tmp_path / "killed.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n")
