@@ -22,6 +22,8 @@ _HIDDEN = {
 # Written by opscore and MLflow where the command is run.
 _PRODUCTS = {"outputs", "multirun", "mlruns", "mlartifacts", "measured"}
 _PRODUCT_FILES = {"MODEL_CARD.md", "report.html", "mlflow.db"}
+# Of a report, which has figures next to it.
+_REPORT_TITLE = b"<title>opscore report"
 # Formats that Pillow recognizes by their first bytes, but cannot read by itself.
 _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 _TEXT = {".txt", ".csv", ".json", ".xml", ".md", ".html", ".yaml", ".yml", ".npy", ".npz", ".zip", ".tar", ".py"}
@@ -197,10 +199,18 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_product(path: Path) -> bool:
-    """Whether a folder was written by opscore or MLflow. A class may have the name of one: it has images in it."""
-    if path.name in _PRODUCTS and not _has_image_files(path):
-        return True
-    return any((path / name).exists() for name in _PRODUCT_FILES)
+    """Whether a folder was written by opscore or MLflow. A class may look like one: it has images in it."""
+    if path.name in _PRODUCTS or any((path / name).exists() for name in _PRODUCT_FILES):
+        return not _has_image_files(path) or _is_report(path)
+    return False
+
+
+def _is_report(folder: Path) -> bool:
+    try:
+        with (folder / "report.html").open("rb") as page:
+            return _REPORT_TITLE in page.read(1000)
+    except OSError:
+        return False
 
 
 def _has_image_files(folder: Path) -> bool:

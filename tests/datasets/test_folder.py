@@ -14,6 +14,7 @@ from PIL import Image
 from pipelines.datasets import layout, notes
 from pipelines.datasets.base import ImageData, Split
 from pipelines.datasets.folder import Folder
+from pipelines.system.places import PACKAGE
 from tests.datasets.plain import TWO, found, images
 
 
@@ -46,6 +47,19 @@ def test_class_may_have_the_name_of_an_output(tmp_path: Path) -> None:
     for name in ("estimated", "measured", "outputs"):
         images(tmp_path / name)
     assert layout.find(tmp_path).class_names == ("estimated", "measured", "outputs")
+
+
+def test_class_may_hold_files_called_like_an_output(tmp_path: Path) -> None:
+    for name, file in (("ant", "report.html"), ("bee", "MODEL_CARD.md"), ("cow", "mlflow.db")):
+        images(tmp_path / name)
+        (tmp_path / name / file).write_text("of another program")
+    assert layout.find(tmp_path).class_names == ("ant", "bee", "cow")
+    (tmp_path / "pulled").mkdir()
+    (tmp_path / "pulled" / "MODEL_CARD.md").write_text("a card")
+    images(tmp_path / "report")
+    page = PACKAGE / "report" / "page.html.jinja"
+    (tmp_path / "report" / "report.html").write_bytes(page.read_bytes())
+    assert layout.find(tmp_path).class_names == ("ant", "bee", "cow")
 
 
 def test_output_that_links_to_itself_is_skipped(tmp_path: Path) -> None:
