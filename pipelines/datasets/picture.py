@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from pipelines.datasets.pixels import DARK
 from pipelines.system.exif import ORIENTATION, TURNS
 
+# Pillow refuses images of more than twice as many pixels. Phones take photographs of 200 megapixels.
+Image.MAX_IMAGE_PIXELS = 2**28
 # Pillow's modes of more than 8 bits a channel, all of them grey.
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -48,6 +50,8 @@ def unreadable(path: Path, error: Exception) -> ValueError:
         return ValueError(f"{shown} must be a file, got a link to nothing: mend the link or delete it")
     if isinstance(error, PermissionError):
         return ValueError(f"{shown} must be readable, got no permission: chmod a+r the file")
+    if isinstance(error, Image.DecompressionBombError):
+        return ValueError(f"{shown} must have at most {2**29:,} pixels, got more: save it smaller or remove it")
     return ValueError(
         f"{shown} must be a whole and readable image, got: {str(error) or type(error).__name__}; save it again or "
         "remove it from the folder"

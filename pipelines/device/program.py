@@ -42,6 +42,7 @@ sys.exit("\\n".join(failed) or 0)
 '''
 # An image as `datasets.picture.read` reads it.
 _IMAGE = """\
+Image.MAX_IMAGE_PIXELS = 2**28  # phones take 200 megapixels
 image = Image.open(path)
 image.load()  # a TIFF is turned meanwhile
 turn = {turns}.get(image.getexif().get({orientation}))  # upright, as a camera noted

@@ -95,7 +95,12 @@ def negative(path: Path) -> None:
         (no_image, r"odd.jpg must be an image that Pillow opens, got another file: save it as PNG or JPEG"),
         (lambda path: path.touch(), r"odd.jpg must be an image that Pillow opens"),
         (truncated, r"odd.jpg must be a whole and readable image, got: .*truncated"),
-        (too_large, r"odd.jpg must be a whole and readable image, got: Image size .*decompression bomb"),
+        (too_large, r"odd.jpg must have at most 536,870,912 pixels, got more: save it smaller or remove it$"),
+        # As large as a phone's, which is read, were it whole.
+        (
+            lambda path: path.write_bytes(b"P5 16320 12240 255\n"),
+            r"odd.jpg must be a whole .*, got: .*(truncated|mmap)",
+        ),
         (
             negative,
             r"odd.jpg must be a whole .*values of -3 to -3, where 0..65535, or floats in 0..1 or 0..255, are read",
