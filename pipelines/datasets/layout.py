@@ -88,9 +88,11 @@ def _check(layout: Layout, root: Path, start: Path, skipped: Skipped) -> None:
         given = f"{len(skipped.images)} images directly" if skipped.images else f"{', '.join(names) or 'none'}"
         if names and skipped.unused:
             given += f" without {listed(sorted({printable(Path(one.name)) for one in skipped.unused}))}"
+        if not names and (unread := [one for one in skipped.other if one.parent != start]):
+            given += f", but files such as {printable(unread[0].relative_to(root))}"
         raise ValueError(
             f"{shown} must have one folder with images for each of at least 2 classes, got {given}: make one folder "
-            "for each class and put its images there"
+            "for each class and put its images there, as PNG or JPEG"
         )
     if "train" not in layout.files:
         given = " and ".join(layout.files)

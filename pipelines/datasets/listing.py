@@ -27,10 +27,11 @@ _REPORT_TITLE = b"<title>opscore report"
 # Formats that Pillow recognizes by their first bytes, but cannot read by itself.
 _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 _TEXT = {".txt", ".csv", ".json", ".xml", ".md", ".html", ".yaml", ".yml", ".npy", ".npz", ".zip", ".tar", ".py"}
-# Photographs that Pillow does not open. They count as images, so that reading refuses them by name: skipping them would
-# lose them silently.
-_CAMERA = {
+# Photographs, medical images and drawings that Pillow does not open. They count as images, so that reading refuses them
+# by name: skipping them would lose them silently.
+_UNOPENED = {
     ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heics", ".heif", ".hif", ".jxl", ".nef", ".orf", ".raf", ".rw2",
+    ".dcm", ".dicom", ".exr", ".mha", ".nii", ".nrrd", ".svg",
 }  # fmt: skip
 MAX_NAMED = 3
 _IMAGES = re.compile(r"(jpeg|png)?im(age|g)s?|pictures|pics|photos")
@@ -183,7 +184,7 @@ def _suffixes() -> tuple[frozenset[str], frozenset[str]]:
     """Suffixes of images, and of files that are none."""
     known = Image.registered_extensions()
     opened = {suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in _UNREADABLE}
-    return frozenset(opened | _CAMERA), frozenset(
+    return frozenset(opened | _UNOPENED), frozenset(
         {suffix for suffix, kind in known.items() if kind in _UNREADABLE} | _TEXT
     )
 

@@ -108,11 +108,22 @@ def test_class_that_is_a_dangling_link_is_named(tmp_path: Path) -> None:
         layout.find(tmp_path)
 
 
-def test_photograph_that_pillow_cannot_open_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("IMG_0001.HEIC", b"\0\0\0\x18ftypheic" + bytes(40)),
+        ("scan.dcm", bytes(128) + b"DICM"),
+        ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+    ],
+)
+def test_image_that_pillow_cannot_open_is_named(tmp_path: Path, file: str, content: bytes) -> None:
     for name in TWO:
         images(tmp_path / name)
-    (tmp_path / "ant" / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
-    with pytest.raises(ValueError, match=r"IMG_0001.HEIC must be an image that Pillow opens, got another file: save"):
+    # A class with no other images would be lost.
+    (tmp_path / "cow").mkdir()
+    for number in range(8):
+        (tmp_path / "cow" / f"{number}{file}").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{file} must be an image that Pillow opens, got another file: save"):
         Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load()
 
 

@@ -10,9 +10,12 @@ from tests.datasets.plain import TWO, found, images
 
 
 def create(root: Path, folders: list[str]) -> None:
-    """Folders of images; one whose name ends with `!` is empty."""
+    """Folders of images; one whose name ends with `!` is empty, or is a file if the name has a suffix."""
     for folder in folders:
-        images(root / folder.removesuffix("!"), count=0 if folder.endswith("!") else 8)
+        path = root / folder.removesuffix("!")
+        images(path.parent if path.suffix else path, count=0 if folder.endswith("!") else 8)
+        if path.suffix:
+            path.touch()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +135,7 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             r"got New Plant, which holds train and valid .*: set 'dataset\.path=\S+/New Plant/New Plant'$",
         ),
         ([".", "pets/ant", "pets/bee"], r"got several folders in pets: set dataset\.path=\S+/pets$"),
+        (["ant/x.npy!", "labels.csv!"], r"2 classes, got none, but files such as ant/x.npy: make .* as PNG or JPEG$"),
         # Names that differ only in the split.
         (
             ["train-jpg", "test-jpg-v2"],
