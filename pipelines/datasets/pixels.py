@@ -53,10 +53,10 @@ def _channels_last(name: str, images: Array, done: list[str]) -> Array:
 def _shape_mend(name: str, images: Array) -> str:
     if images.ndim == 2:
         return _flat_mend(name, images.shape[1])
-    if images.ndim == 5:
-        return f"choose one picture of each, as {name}[:, 0]"
     if images.ndim != 4:
-        return "save one array of all images"
+        return f"choose one picture of each, as {name}[:, 0]" if images.ndim == 5 else "save one array of all images"
+    if images.shape[2] in (1, 3):
+        return f"put the images first by {name}.transpose(3, 0, 1, 2)"
     if images.shape[3] == 4:
         if (images[..., 3] == images[..., 3].max()).all():
             return f"leave out the opaque alpha channel with {name}[..., :3]"
@@ -150,7 +150,9 @@ def _range_mend(name: str, images: Array, low: float, high: float) -> str:
     if images.dtype == np.int8:
         return f"use ({name}.astype(int) + 128).astype('uint8') if -128 is black"
     if low >= 0:
-        white = np.iinfo(np.uint16).max if images.dtype == np.uint16 else high
+        # The bits that cameras and scanners write into 16.
+        bits = (10, 12, 14, 16) if images.dtype == np.uint16 else ()
+        white = next((float(2**each - 1) for each in bits if high < 2**each), high)
         return f"use np.rint({name} * (255 / {white:g})).astype('uint8') if {white:g} is white, in all parts alike"
     return f"use np.clip({name}, 0, 255) if values outside are noise"
 

@@ -143,6 +143,11 @@ REFUSED = {
     "RGBA": (changed(x=lambda x: np.concatenate([x, x[..., :1]], -1)), r"by (x_train.* - x_train\[\.\.\., 3:\])"),
     "0 and 1": (changed(x=lambda x: (x > 99).astype(np.uint8)), r"use (x_train \* 255) if"),
     "NaN": (changed(x=lambda x: np.where(x == 255, np.nan, x / 255)), r"with (np.nan_to_num\(.*\))$"),
+    "12 bits": (
+        changed(x=lambda x: x.astype(np.uint16) * 16),
+        r"use (np.rint\(x_train \* \(255 / 4095\)\).astype\('uint8'\)) if 4095 is white",
+    ),
+    "of MATLAB": (changed(x=lambda x: x.transpose(1, 2, 3, 0)), r"by (x_train.transpose\(3, 0, 1, 2\))$"),
     "16 bits": (changed(x=lambda x: x.astype(np.uint16) * 257), r"use (np.rint\(.*'uint8'\)) if"),
     "dark floats": (changed(x=lambda x: x / 255 * 16), r"or (x_train / 16) if"),
     "flat": (changed(x=lambda x: x[:, :7, :7, 0].reshape(-1, 49)), r"use (x_train.reshape\(-1, 7, 7\))"),
