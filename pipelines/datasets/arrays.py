@@ -60,12 +60,13 @@ class ArrayDataset(Dataset):
             split: Split(images=images[part][index], labels=labels[part][index])
             for split, (part, index) in self.partition(labels, arrays.class_names, arrays.test_fraction).items()
         }
+        dark = notes.dark(*(split.images for split in splits.values()))
         return ImageData(
             **splits,
             class_names=arrays.class_names,
             digest=content_digest(tuple(splits.values()), arrays.class_names),
             own_validation="validation" in labels,
-            notes=tuple(filter(None, (*arrays.notes, notes.duplicates(**splits)))),
+            notes=tuple(filter(None, (*arrays.notes, notes.duplicates(**splits), dark))),
         )
 
 

@@ -55,15 +55,19 @@ def duplicates(train: Split, validation: Split, test: Split) -> str:
     return f"{' and '.join(found)} too, pixel by pixel, of {len(test):,}: accuracy looks better than it is"
 
 
-def dark(images: Images) -> str:
+def dark(*parts: Images) -> str:
     """One sentence where many images have no bright pixel, as of 12 bits in files of 16; else empty."""
-    count = sum(int((block.reshape(len(block), -1).max(axis=1) < DARK).sum()) for block in mapped.blocks(images))
-    if count < max(1, DARK_SHARE * len(images)):
+    total = sum(map(len, parts))
+    count = sum(
+        int((block.reshape(len(block), -1).max(axis=1) < DARK).sum())
+        for images in parts
+        for block in mapped.blocks(images)
+    )
+    if count < max(1, DARK_SHARE * total):
         return ""
     return (
-        f"{'all' if count == len(images) else f'{count:,} of {len(images):,}'} images have no pixel of {DARK} or more, "
-        "of 255: if their files have a scale of their own, such as 12 bits in 16, save them with their brightest value "
-        "as white"
+        f"{'all' if count == total else f'{count:,} of {total:,}'} images have no pixel of {DARK} or more, of 255: if "
+        "they have a scale of their own, such as 12 bits in 16, save them with their brightest value as white"
     )
 
 

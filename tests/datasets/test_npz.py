@@ -252,6 +252,13 @@ def test_parts_of_two_scales_are_refused(tmp_path, dark, scaled):
     assert Npz(path=str(tmp_path / "mended.npz"), validation_fraction=0.2).load().image_shape == (8, 8, 3)
 
 
+def test_dark_integers_are_noted(tmp_path):
+    """As of scikit-learn, whose white is 16."""
+    arrays = changed(x=lambda x: (x // 15).astype(np.uint8))
+    notes = saved(tmp_path, arrays).load().notes
+    assert notes[-1].startswith("all images have no pixel of 64 or more, of 255: if they have a scale of their own")
+
+
 @pytest.mark.parametrize(
     ("others", "test"),
     [
