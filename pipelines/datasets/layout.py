@@ -77,23 +77,8 @@ def find(root: Path) -> Layout:
 
 
 def _check(layout: Layout, root: Path, start: Path, skipped: Skipped) -> None:
-    shown, names = printable(root), layout.class_names
-    if len(names) < 2:
-        inner = [one for one in listing.folders(start) if len(listing.folders(one)) > 1 and not split_of(one.name)]
-        if len(inner) == 1:
-            raise ValueError(
-                f"{shown} must have one folder with images for each of at least 2 classes, got several folders in "
-                f"{printable(Path(inner[0].name))}: set " + shlex.quote(f"dataset.path={printable(inner[0])}")
-            )
-        given = f"{len(skipped.images)} images directly" if skipped.images else f"{', '.join(names) or 'none'}"
-        if names and skipped.unused:
-            given += f" without {listed(sorted({printable(Path(one.name)) for one in skipped.unused}))}"
-        if not names and (unread := [one for one in skipped.other if one.parent != start]):
-            given += f", but files such as {printable(unread[0].relative_to(root))}"
-        raise ValueError(
-            f"{shown} must have one folder with images for each of at least 2 classes, got {given}: make one folder "
-            "for each class and put its images there, as PNG or JPEG"
-        )
+    if len(layout.class_names) < 2:
+        raise _too_few_classes(layout, root, start, skipped)
     if "train" not in layout.files:
         given = " and ".join(layout.files)
         others = [printable(Path(one.name)) for one in skipped.unused if len(listing.folders(one)) > 1]
@@ -102,13 +87,44 @@ def _check(layout: Layout, root: Path, start: Path, skipped: Skipped) -> None:
             file = next(iter(next(iter(layout.files.values())).values()))[0]
             own = next(part for part in file.relative_to(root).parts if split_of(part))
             mend = f"rename {others[0]} to train, if it is that, or {printable(Path(own))} if both are classes"
-        raise ValueError(f"{shown} must hold a folder train with the class folders, got {given} alone: {mend}")
+        raise ValueError(
+            f"{printable(root)} must hold a folder train with the class folders, got {given} alone: {mend}"
+        )
+    _check_same_classes(layout, f"{printable(root)} must have the same classes in {' and '.join(layout.files)}")
+
+
+def _too_few_classes(layout: Layout, root: Path, start: Path, skipped: Skipped) -> ValueError:
+    wanted = f"{printable(root)} must have one folder with images for each of at least 2 classes"
+    inner = [one for one in listing.folders(start) if len(listing.folders(one)) > 1 and not split_of(one.name)]
+    if len(inner) == 1:
+        path = shlex.quote(f"dataset.path={printable(inner[0])}")
+        return ValueError(f"{wanted}, got several folders in {printable(Path(inner[0].name))}: set {path}")
+    unread = [one for one in skipped.other if one.parent != start]
+    if skipped.images:
+        given = f"{len(skipped.images)} images directly"
+    elif layout.class_names:
+        given = layout.class_names[0]
+        if skipped.unused:
+            given += f" without {listed(sorted({printable(Path(one.name)) for one in skipped.unused}))}"
+    else:
+        given = f"none, but files such as {printable(unread[0].relative_to(root))}" if unread else "none"
+    return ValueError(f"{wanted}, got {given}: make one folder for each class and put its images there, as PNG or JPEG")
+
+
+def _check_same_classes(layout: Layout, wanted: str) -> None:
+    """Raise ValueError where a split lacks a class. wanted: the beginning of the sentence."""
+    train, names = layout.files["train"], layout.class_names
+    for split, by_class in layout.files.items():
+        if len(by_class) == 1 and by_class.keys().isdisjoint(train):
+            raise ValueError(
+                f"{wanted}, got all images of {split} in the folder {next(iter(by_class))}: sort them into class "
+                "folders, or move them out of the dataset"
+            )
     for split, by_class in layout.files.items():
         if absent := [name for name in names if name not in by_class]:
             other = next(one for one in layout.files if absent[0] in layout.files[one])
             raise ValueError(
-                f"{shown} must have the same classes in {' and '.join(layout.files)}, got no image of {absent[0]} in "
-                f"{split}, but in {other}: add some, or remove the class"
+                f"{wanted}, got no image of {absent[0]} in {split}, but in {other}: add some, or remove the class"
             )
 
 

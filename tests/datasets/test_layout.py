@@ -136,6 +136,11 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
         ),
         ([".", "pets/ant", "pets/bee"], r"got several folders in pets: set dataset\.path=\S+/pets$"),
         (["ant/x.npy!", "labels.csv!"], r"2 classes, got none, but files such as ant/x.npy: make .* as PNG or JPEG$"),
+        # Tiny ImageNet, whose labels for validation are in a file.
+        (
+            ["train/ant/images", "train/bee/images", "val/images", "test/images"],
+            r"got all images of validation in the folder images: sort them into class folders, or move them out",
+        ),
         # Names that differ only in the split.
         (
             ["train-jpg", "test-jpg-v2"],
