@@ -313,7 +313,7 @@ def _limits(facts: Facts) -> str:
     lines = [
         "It was chosen among several models by its results on the same test images, so its accuracy there is a little "
         "optimistic; the interval does not include that.",
-        *([f"Only a part of the dataset was used: {_listed(used)}."] if used else []),
+        *([f"At most so many images of the dataset were used: {_listed(used)}."] if used else []),
         "It is the network of one seed: another seed gives another accuracy.",
         "It was tested on this dataset only: not on images of other sources or sizes, nor on damaged or adversarial "
         "images. It assigns one of its classes to every image, also to one that shows none of them.",

@@ -75,8 +75,8 @@ class Dataset(ABC):
     name: used in tables, in MLflow and for the registered model; `default_name` if not given.
     validation_fraction: fraction of the training images held out for validation, in (0, 1).
     split_seed: seed of every choice of images; runs with equal seeds have equal splits.
-    limit_train: number of images for training and validation together, drawn before the validation split; None for all.
-    limit_test: number of images for testing; None for all.
+    limit_train: the most images for training and validation together, drawn before the validation split; None for all.
+    limit_test: the most images for testing; None for all.
     horizontal_flip, max_shift: augmentation that preserves labels: mirroring, and shifts in pixels.
     """
 

@@ -10,16 +10,14 @@ Indices = npt.NDArray[np.int64]
 
 
 def stratified_subset(labels: Labels, size: int | None, *, seed: int, field: str) -> Indices:
-    """Positions of `size` labels (None: all), in random order, each class in proportion and at least once.
+    """Positions of at most `size` labels (None: all), in random order, each class in proportion and at least once.
 
-    Raises ValueError, naming `field`, if `size` is less than the number of classes or more than that of labels.
+    Raises ValueError, naming `field`, if `size` is less than the number of classes.
     """
     classes = len(np.unique(labels))
-    size = len(labels) if size is None else size
+    size = len(labels) if size is None else min(size, len(labels))
     if size < classes:
         raise ValueError(f"{field} must be at least {classes}, one image a class, got {size}: set {field}={classes}")
-    if size > len(labels):
-        raise ValueError(f"{field} must be at most {len(labels)}, all the images, got {size}: set {field}=null for all")
     return _draw(labels, size, seed=seed, leave=0)
 
 
@@ -87,19 +85,14 @@ def shared_limit(limit: int | None, train: Labels, validation: Labels) -> tuple[
 
     Raises ValueError, with a limit that works, where a part would have fewer images than classes.
     """
-    if limit is None:
-        return None, None
     total, classes = len(train) + len(validation), len(np.unique(train))
+    if limit is None or limit >= total:
+        return None, None
 
     def share(size: int) -> tuple[int, int]:
         held_out = max(1, round(size * len(validation) / total))
         return size - held_out, held_out
 
-    if limit > total:
-        raise ValueError(
-            f"dataset.limit_train must be at most {total}, all the images, got {limit}: set dataset.limit_train=null "
-            "for all"
-        )
     if min(share(limit)) < classes:
         raise _too_few(classes, str(limit), (size for size in range(limit, total) if min(share(size)) >= classes))
     return share(limit)

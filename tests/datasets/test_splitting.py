@@ -116,20 +116,23 @@ def test_limits_are_exact_and_taken_before_validation(file):
     assert sorted(Counter(data.test.labels.tolist()).values()) == [1, 2, 2]
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_limit_of_more_than_there_are_takes_all(tmp_path, own):
+    """In a sweep, one limit is for datasets of several sizes. own: with validation images of the source."""
+    arrays = tiny() | ({"x_validation": tiny()["x_test"] + 50, "y_validation": tiny()["y_test"]} if own else {})
+    path = str(write(tmp_path / "tiny.npz", arrays))
+    limited = Npz(path=path, limit_train=43, limit_test=13).load()
+    assert limited.digest == Npz(path=path).load().digest
+    total = 42 if own else 30
+    assert (len(limited.train) + len(limited.validation), len(limited.test)) == (total, 12)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         (
             {"limit_train": 2},
             "dataset.limit_train must be at least 3, one image a class, got 2: set dataset.limit_train=3",
-        ),
-        (
-            {"limit_train": 31},
-            "dataset.limit_train must be at most 30, all the images, got 31: set dataset.limit_train=null for all",
-        ),
-        (
-            {"limit_test": 13},
-            "dataset.limit_test must be at most 12, all the images, got 13: set dataset.limit_test=null for all",
         ),
         (
             {"limit_train": 20},
