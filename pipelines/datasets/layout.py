@@ -95,20 +95,24 @@ def _check(layout: Layout, root: Path, start: Path, skipped: Skipped) -> None:
 
 def _too_few_classes(layout: Layout, root: Path, start: Path, skipped: Skipped) -> ValueError:
     wanted = f"{printable(root)} must have one folder with images for each of at least 2 classes"
-    inner = [one for one in listing.folders(start) if len(listing.folders(one)) > 1 and not split_of(one.name)]
+    folders = listing.folders(start)
+    beside = listing.annotation_folders(folders)
+    inner = [one for one in folders if one not in beside and not split_of(one.name) and len(listing.folders(one)) > 1]
     if len(inner) == 1:
         path = shlex.quote(f"dataset.path={printable(inner[0])}")
         return ValueError(f"{wanted}, got several folders in {printable(Path(inner[0].name))}: set {path}")
     unread = [one for one in skipped.other if one.parent != start]
+    mend = "make one folder for each class and put its images there, as PNG or JPEG"
     if skipped.images:
         given = f"{len(skipped.images)} images directly"
     elif layout.class_names:
         given = layout.class_names[0]
         if skipped.unused:
-            given += f" without {listed(sorted({printable(Path(one.name)) for one in skipped.unused}))}"
+            others = listed(sorted({printable(Path(one.name)) for one in skipped.unused}))
+            given, mend = f"{given} without {others}", f"{mend}, or rename {others} if that is a class"
     else:
         given = f"none, but files such as {printable(unread[0].relative_to(root))}" if unread else "none"
-    return ValueError(f"{wanted}, got {given}: make one folder for each class and put its images there, as PNG or JPEG")
+    return ValueError(f"{wanted}, got {given}: {mend}")
 
 
 def _check_same_classes(layout: Layout, wanted: str) -> None:
@@ -247,7 +251,7 @@ def _variants(files: Mapping[str, Classes], start: Path) -> str:
     shown = " and ".join(printable(Path(one)) for one in (", ".join(names[:-1]), names[-1]))
     # To train on the images of `new_test` is never the advice.
     plain = next((name for name in names if not split_in(name)[0]), None)
-    mend = "name the folders train and test"
+    mend = "join those of each name, or call the outer folders train and test"
     if plain is not None:
         mend = "set " + shlex.quote(f"dataset.path={printable(start / plain)}")
     return (

@@ -158,7 +158,10 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             r"got a_part_1 to a_part_2 that hold the same folders ant, bee: name one",
         ),
         # Masks are no class.
-        (["images", "annotations/trimaps"], r"2 classes, got images without annotations: make one folder for each"),
+        (
+            ["images", "annotations/trimaps", "annotations/xmls!"],
+            r"2 classes, got images without annotations: make one folder .*, or rename annotations if that is a class$",
+        ),
         (["data/images", "data/masks"], r"at least 2 classes, got images without masks: make one folder for each"),
         (["train/images", "train/masks"], r"at least 2 classes, got images without masks: make one folder for each"),
         (
@@ -228,7 +231,7 @@ def test_classes_that_are_called_like_splits_are_told(tmp_path: Path) -> None:
     ("folders", "mend"),
     [
         (("a_test", "plain"), "set dataset.path={}/plain"),
-        (("crash_test", "driving_test"), "name the folders train and test"),
+        (("crash_test", "driving_test"), "join those of each name, or call the outer folders train and test"),
     ],
 )
 def test_no_path_of_a_split_is_advised(tmp_path: Path, folders: tuple[str, str], mend: str) -> None:
