@@ -23,7 +23,7 @@ log = logging.getLogger("opscore")
 SHARED = Path("/tmp")
 
 # What native libraries print although nothing is wrong: informational lines, that LiteRT uses its fast kernels, and the
-# converter's settings. On a machine without a GPU's driver, also that there is no CUDA.
+# converter's settings. On a machine without a GPU driver, also that there is no CUDA.
 GREETING = re.compile(
     r"I\d{4} |WARNING: All log messages before absl::InitializeLog|INFO: Created TensorFlow Lite XNNPACK delegate"
     r"|fully_quantize: |INFO: Applying \d+ TensorFlow Lite delegate"
