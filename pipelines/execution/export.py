@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.execution import patches
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.labels import append_labels, without_labels
+from pipelines.models import patches
 from pipelines.system import runtime
 from pipelines.techniques.base import Rewritten
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.execution import export, patches
+from pipelines.execution import export
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.kernels import kernels
-from pipelines.models import channels, complexity
+from pipelines.models import channels, complexity, patches
 from pipelines.techniques.base import Candidate
 from tests.conftest import small_data
 from tests.models.keras_files import SHAPE, agree, images, library, randomized, saved, settings, with_even_answers
