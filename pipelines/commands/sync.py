@@ -66,10 +66,10 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     finished = Finished.load(folder)
     cell = recorded_cell(finished.files.config)
     data = loaded(cell.dataset)
-    is_there = _is_there(receipt)
-    store = Store(receipt.uri, receipt.experiment, of_run=receipt.run_id if is_there else None)
+    store = Store(receipt.uri, receipt.experiment, of_run=receipt.run_id if _is_there(receipt) else None)
     have_changed = receipt.images != data.digest
-    if have_changed and not is_there:
+    # The store may have been away for a moment.
+    if have_changed and live_run(store.client, receipt.run_id) is None:
         raise ValueError(
             f"its run is lost, and a new one needs the images of {cell.dataset.name} as they were: put them back, or "
             "run the cell again"

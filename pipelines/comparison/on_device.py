@@ -212,14 +212,10 @@ def _chosen(
 
 
 def _fastest(by_runtime: Mapping[str, Sequence[Figures]], threads: int) -> str:
-    """The runtime with the least mean time over seeds; LiteRT if it is as good as that.
-
-    By the ratios to one reference where all have one, as in `_relative`.
-    """
-    references = {tuple(one.tags.get(REFERENCE) for one in of_one) for of_one in by_runtime.values()}
-    by_ratio = len(references) == 1 and None not in next(iter(references))
+    """The runtime with the least mean time over seeds; LiteRT if it is as good as that."""
+    of_seeds = list(zip(*by_runtime.values(), strict=True))
     times = {
-        name: sum((one.ratio(threads) or (1.0,))[0] if by_ratio else one.p50_ms(threads)[0] for one in of_one)
+        name: sum(one.compared(threads, of_seed) for one, of_seed in zip(of_one, of_seeds, strict=True))
         for name, of_one in by_runtime.items()
     }
     return least(times, key=lambda name: (name != LITERT, times[name]))

@@ -119,7 +119,8 @@ def _check_same_classes(layout: Layout, wanted: str) -> None:
     """Raise ValueError where a split lacks a class. wanted: the beginning of the sentence."""
     train, names = layout.files["train"], layout.class_names
     for split, by_class in layout.files.items():
-        if len(by_class) == 1 and by_class.keys().isdisjoint(train):
+        spelt = {name.casefold() for name in train}
+        if len(by_class) == 1 and spelt.isdisjoint(name.casefold() for name in by_class):
             raise ValueError(
                 f"{wanted}, got all images of {split} in the folder {next(iter(by_class))}: sort them into class "
                 "folders, or move them out of the dataset"
@@ -190,7 +191,7 @@ def _classes(folder: Path, skipped: Skipped) -> Classes:
     check_no_copy(there)
     beside = listing.annotation_folders(there)
     # Next to other classes, a folder called like annotations may be one.
-    if sum(listing.holds_images(one) for one in there if one not in beside) > 1:
+    if beside and sum(listing.holds_images(one) for one in there if one not in beside) > 1:
         beside = []
     found: Classes = {}
     for one in there:
@@ -198,7 +199,8 @@ def _classes(folder: Path, skipped: Skipped) -> Classes:
             skipped.leave(one)
             continue
         # A link to the folder of all classes would give one class the images of the others.
-        if files := list(listing.images(one, skipped, frozenset({listing.inode(folder)}))):
+        files = list(listing.images(one, skipped, frozenset({listing.inode(folder)})))
+        if files := files or listing.sources(one, skipped):
             found.setdefault(class_name(one), []).extend(files)
         else:
             skipped.folders.append(one)

@@ -27,12 +27,13 @@ _REPORT_TITLE = b"<title>opscore report"
 # Formats that Pillow recognizes by their first bytes, but cannot read by itself.
 _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 _TEXT = {".txt", ".csv", ".json", ".xml", ".md", ".html", ".yaml", ".yml", ".npy", ".npz", ".zip", ".tar", ".py"}
-# Photographs, medical images and drawings that Pillow does not open. They count as images, so that reading refuses them
-# by name: skipping them would lose them silently.
+# Photographs that Pillow does not open. They count as images, so that reading refuses them by name: skipping them would
+# lose them silently.
 _UNOPENED = {
     ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heics", ".heif", ".hif", ".jxl", ".nef", ".orf", ".raf", ".rw2",
-    ".dcm", ".dicom", ".exr", ".mha", ".nii", ".nrrd", ".svg",
 }  # fmt: skip
+# Medical images and drawings, which may also lie next to the images that were made from them.
+_SOURCES = {".dcm", ".dicom", ".exr", ".mha", ".nii", ".nrrd", ".svg"}
 MAX_NAMED = 3
 _IMAGES = re.compile(r"(jpeg|png)?im(age|g)s?|pictures|pics|photos")
 _ANNOTATIONS = re.compile(r"(annot?(ation)?|label|mask|trimap|segmentation|bbox|xml|json|meta(data)?|list)s?")
@@ -146,6 +147,13 @@ def images(folder: Path, skipped: Skipped, above: frozenset[tuple[int, int]]) ->
             yield path
         else:
             skipped.other.append(path)
+
+
+def sources(folder: Path, skipped: Skipped) -> list[Path]:
+    """Files in a folder, skipped so far, that would be its images if Pillow opened them. They are not skipped then."""
+    found = [one for one in skipped.other if one.is_relative_to(folder) and one.suffix.lower() in _SOURCES]
+    skipped.other = [one for one in skipped.other if one not in found]
+    return found
 
 
 def annotation_folders(there: Sequence[Path]) -> list[Path]:

@@ -40,10 +40,12 @@ def is_part(name: str) -> bool:
 def check_no_splits(folders: Sequence[Path], root: Path) -> None:
     """Raise ValueError where names of folders differ only in the split, as `trainA` and `testA`."""
     alike: dict[tuple[str, ...], dict[str, Path]] = {}
-    for one in folders:
+    for one in filter(listing.holds_images, folders):
         split, others = split_in(one.name)
-        if split and others and listing.holds_images(one):
-            alike.setdefault(others, {}).setdefault(split, one)
+        # `test_board` next to `other` is a class.
+        if split is None or not others:
+            return
+        alike.setdefault(others, {}).setdefault(split, one)
     if by_split := next((found for found in alike.values() if len(found) > 1), None):
         first, second = [split for split in SPLITS if split in by_split][:2]
         given = " and ".join(printable(Path(by_split[split].name)) for split in (first, second))
@@ -76,10 +78,12 @@ def check_no_copy(folders: Sequence[Path]) -> None:
         inner, below = _inside(one)
         again = _names(below)
         # A link may lead to the folder of all classes.
-        if len(again) > 1 and again <= siblings and not listing.has_images(inner) and not one.is_symlink():
+        own = one.name in again
+        if len(again) > 1 and again <= siblings and not own and not listing.has_images(inner) and not one.is_symlink():
+            names = listed([printable(Path(each)) for each in sorted(again)])
             raise ValueError(
                 f"{printable(one.parent)} must have one folder for each class, got {printable(Path(one.name))}, which "
-                f"holds the folders {listed([printable(Path(each)) for each in sorted(again)])} again: move it away"
+                f"holds the folders {names} again: move it away, or rename them if it is a class"
             )
 
 

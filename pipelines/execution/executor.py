@@ -237,7 +237,7 @@ class Executor:
 
     def _trained_run(self, plan: Plan) -> str | None:
         """The run of that cell; its files may be large, and are not read."""
-        return self.store.find_trained(plan.fingerprint, since=self.request.since)
+        return self.store.find_trained(fingerprint=plan.fingerprint, since=self.request.since)
 
     def _found(self, **tags: str) -> Finished | None:
         found = self.store.find(since=self.request.since, **tags)
@@ -305,8 +305,10 @@ class Executor:
         """A needed cell with its files. before: called if it has to be run."""
         cell, is_source = plan.cell, role == "source"
         # A teacher or donor may have any name; a parent cell and a baseline are compared with the cell by name.
-        found = self._found(fingerprint=plan.fingerprint, **({} if is_source else cell.tags))
-        if found is not None:
+        tags = {"fingerprint": plan.fingerprint} | ({} if is_source else cell.tags)
+        # Where no run has kept its exported model, the cell may do without, or says what is lost.
+        run_id = self.store.find_trained(since=self.request.since, **tags)
+        if found := self.store.open(run_id) if run_id else self._found(**tags):
             log.info("%s, reused", summary.brief(found.result))
             return found
         before()

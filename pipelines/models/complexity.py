@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 # By exact class name: Conv2DTranspose inherits from Conv2D and computes something else.
+_WITHOUT_KERNELS = ("Embedding", "PReLU")
 _KINDS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 
 
@@ -36,7 +37,7 @@ def kernels(model: tf_keras.Model) -> dict[str, np.ndarray]:
     return {
         f"{layer.name}/{attribute}": np.asarray(getattr(layer, attribute))
         for layer in model.layers
-        if type(layer).__name__ in _KINDS
+        if _kind(layer) in _KINDS
         for attribute in _KERNELS
         if getattr(layer, attribute, None) is not None
     }
@@ -44,18 +45,19 @@ def kernels(model: tf_keras.Model) -> dict[str, np.ndarray]:
 
 def counts_all(model: tf_keras.Model) -> bool:
     """Whether every kernel is of a kind that `kernels` gives; layers of one's own may have others inside."""
-    others = (layer for layer in model.layers if not _is_of_keras(layer))
+    others = (layer for layer in model.layers if _kind(layer) not in (*_KINDS, *_WITHOUT_KERNELS))
     return all(len(weight.shape) < 2 for layer in others for weight in layer.weights)
 
 
-def _is_of_keras(layer: tf_keras.layers.Layer) -> bool:
-    """Whether it is no layer of one's own, which may have the name of one of Keras's."""
-    return type(layer).__module__.partition(".")[0] == "tf_keras"
+def _kind(layer: tf_keras.layers.Layer) -> str:
+    """The name of a class of Keras; empty for a layer of one's own, which may have the same."""
+    own = type(layer)
+    return own.__name__ if own.__module__.partition(".")[0] == "tf_keras" else ""
 
 
 def _macs(layer: tf_keras.layers.Layer) -> int:
-    kind = type(layer).__name__
-    if kind == "Attention" and _is_of_keras(layer):
+    kind = _kind(layer)
+    if kind == "Attention":
         query, value, *key = (shape[1:] for shape in layer.input_shape)
         # Each query with each key, and each of these scores with a value.
         return int(math.prod(query) + math.prod(query[:-1]) * value[-1]) * int((key or [value])[0][-2])

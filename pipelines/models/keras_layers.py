@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -247,10 +248,10 @@ def _layer_by_layer(layer: Any) -> list[Any]:
 
     Its own list has those of inner layers that are trained first, and depends on which of them are frozen.
     """
-    parts = [
-        one for part in layer._flatten_layers() for one in (*part._trainable_weights, *part._non_trainable_weights)
-    ]
-    return list({id(one): one for one in parts}.values())
+    inner = ((*part._trainable_weights, *part._non_trainable_weights) for part in layer._flatten_layers())
+    # Those of a `tf.Module` or a list are in no layer's own.
+    every = (*itertools.chain.from_iterable(inner), *layer.weights)
+    return list({id(one): one for one in every}.values())
 
 
 def _unmade(layer: Any, error: Exception) -> UnsupportedLayerError:

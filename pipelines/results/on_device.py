@@ -70,6 +70,14 @@ class Figures:
         assert value is not None
         return value, low or value, high or value
 
+    def compared(self, threads: int, others: Sequence[Figures]) -> float:
+        """What orders the runtimes of a model: the ratio to the reference that all have, else the time.
+
+        The device may be busier in one minute than in another, which cancels in the ratio.
+        """
+        common = len({one.tags.get(REFERENCE) for one in others}) == 1 and REFERENCE in self.tags
+        return (self.ratio(threads) or (1.0,))[0] if common else self.p50_ms(threads)[0]
+
     def ratio(self, threads: int) -> tuple[float, float, float] | None:
         """The time over that of the session's reference, and its bounds; None for the reference itself."""
         found = [self.metrics.get(by_threads(name, threads)) for name in RATIO]
@@ -108,7 +116,7 @@ def fastest(found: Sequence[Figures]) -> tuple[Figures, int] | None:
     that is not reliable counts too: what disturbs a session makes times longer.
     """
     usable = [(one, threads) for one in found if one.same_answers for threads in one.threads]
-    times = {(one.runtime, threads): one.p50_ms(threads)[0] for one, threads in usable}
+    times = {(one.runtime, threads): one.compared(threads, found) for one, threads in usable}
     if not times:
         return None
     runtime, threads = least(times, key=lambda setting: (setting[0] != LITERT, setting[1]))

@@ -93,9 +93,9 @@ class Store(RunFiles):
         """
         return next(self._finished(values, since), None)
 
-    def find_trained(self, fingerprint: str, *, since: int = 0) -> str | None:
+    def find_trained(self, *, since: int = 0, **values: str) -> str | None:
         """As `find`, of the runs that still have their exported model, so that nothing is trained."""
-        for run_id in self._finished({"fingerprint": fingerprint}, since):
+        for run_id in self._finished(values, since):
             if self.has_exported_model(run_id):
                 return run_id
             log.warning("the exported model of run %s is lost: an older run is taken, or it is trained again", run_id)
@@ -299,7 +299,8 @@ class Store(RunFiles):
 
     def _is_trained(self, fingerprint: str, since: int) -> bool:
         return bool(
-            self.find_trained(fingerprint, since=since) or self.unfinished(fingerprint=fingerprint, since=since)
+            self.find_trained(fingerprint=fingerprint, since=since)
+            or self.unfinished(fingerprint=fingerprint, since=since)
         )
 
     def started(self, run_id: str) -> int:

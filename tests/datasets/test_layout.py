@@ -71,6 +71,11 @@ def create(root: Path, folders: list[str]) -> None:
         (["train", "train/masks", "train/labels", "test", "plane"], {"train": {"plane": 8, "test": 8, "train": 24}}),
         (["dev1", "dev2"], {"train": {"dev1": 8, "dev2": 8}}),
         (["ant", "bee", "train_logs!", "test_logs!"], {"train": TWO}),
+        (["dev_board", "test_board", "other"], {"train": {"dev_board": 8, "other": 8, "test_board": 8}}),
+        # Views of one thing.
+        (["left/left", "left/right", "right/left", "right/right"], {"train": {"left": 16, "right": 16}}),
+        # Drawings next to the images that were made of them.
+        (["ant", "bee", "ant/0.svg!", "logo.svg!"], {"train": TWO}),
         (["crash_test", "driving_test"], {"train": {"crash_test": 8, "driving_test": 8}}),
         (["steam_train", "crash_test"], {"train": {"crash_test": 8, "steam_train": 8}}),
     ],
@@ -169,7 +174,10 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
             r"at least 2 classes, got images without masks: make one folder for each class",
         ),
         # A copy of all in it, once in a wrapper, and with one class less.
-        (["ant", "bee", "all/ant", "all/bee"], r"got all, which holds the folders ant, bee again: move it away$"),
+        (
+            ["ant", "bee", "all/ant", "all/bee"],
+            r"got all, which holds the folders ant, bee again: move it away, or rename",
+        ),
         (["ant", "bee", "cow", "old/all/ant", "old/all/bee"], r"got old, which holds the folders ant, bee again"),
         (["train/ant", "train/bee", "train/train/ant", "train/train/bee"], r"/train must have .*, got train, which"),
         (

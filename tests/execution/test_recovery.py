@@ -120,6 +120,9 @@ def test_files_that_somebody_deleted_are_named(tmp_path: Path) -> None:
     (place.files(place.cells("tags.technique = 'baseline'")[0]) / "cell" / "model.tflite").unlink()
     older = place.run("technique=baseline", "measurement.min_calls=13", out="older")
     assert older.returncode == 0 and not EPOCH.search(older.stdout), older.stderr
+    # A cell that needs it takes the older one, too.
+    needing = place.run("technique=quantize_float16", out="needing")
+    assert needing.returncode == 0 and not EPOCH.search(needing.stdout), needing.stderr
     for path in tmp_path.glob("artifacts/*/artifacts/cell/model.tflite"):
         path.unlink()
     # Its parent, which it needs then, too.

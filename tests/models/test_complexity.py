@@ -87,3 +87,19 @@ def test_published_parameters(keras, application: str, published: int) -> None:
     if application == "ResNet50":
         # He et al. 2016 give 3.8e9 for one that strides in the first 1x1 convolutions, as Keras's does.
         assert complexity.macs(model) == pytest.approx(3.86e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("layer", "counted"),
+    [
+        (lambda k: k.Conv2D(4, 3), True),
+        # Weights of two axes that are no kernels.
+        (lambda k: k.PReLU(), True),
+        # Kernels of kinds that are not counted.
+        (lambda k: k.Conv2DTranspose(4, 3), False),
+        (lambda k: k.TimeDistributed(k.Dense(3)), False),
+    ],
+    ids=["Conv2D", "PReLU", "Conv2DTranspose", "TimeDistributed"],
+)
+def test_whether_all_kernels_are_counted(keras, layer, counted: bool) -> None:
+    assert complexity.counts_all(network(keras, layer(keras.layers))) == counted
