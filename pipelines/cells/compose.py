@@ -16,7 +16,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-from pipelines.system import checks
+from pipelines.system import checks, interpreter
 from pipelines.system.places import CHECKOUT, PACKAGE
 
 # Imported where a cell is made: `--help` and `--cfg` need no models and techniques.
@@ -49,6 +49,8 @@ def cell_of(config: DictConfig) -> Cell:
 
 def recorded_cell(path: Path) -> Cell:
     """The cell of a description in a finished cell's folder. Raises as `cell_of`."""
+    # For classes and layers of one's own, and the hash of their code.
+    interpreter.search_working_folder()
     recorded = json.loads(path.read_text())
     # The class of the cell, which a composed configuration does not name.
     recorded.pop("_target_", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ from pipelines.datasets.picture import printable
 from pipelines.datasets.split_names import SPLITS, split_in, split_of, split_of_last_word
 
 Classes = dict[str, list[Path]]
+# As in `a_mask.png` and `a_mask_1.png`.
+_MASK = re.compile(r"(.+?)[\s_-]*(mask|segmentation|annotation)s?([\s_-]*\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,7 @@ def find(root: Path) -> Layout:
             check(folders, root)
         files = _splits_within(_classes(start, skipped), start)
         doubts = [_variants(files, start), _called_like_splits(files), _called_like_parts(files)]
+    doubts.append(_called_like_masks(files))
     layout = Layout(files=files, left_out=skipped.sentence(root), doubts=list(filter(None, doubts)))
     _check(layout, root, start, skipped)
     return layout
@@ -282,6 +286,21 @@ def _called_like_parts(files: Mapping[str, Classes]) -> str:
     return (
         f"{listed(names)}: taken for classes, but called like parts of one dataset: if they are, sort the images into "
         "a folder for each class"
+    )
+
+
+def _called_like_masks(files: Mapping[str, Classes]) -> str:
+    """A sentence where images are called like the masks of others next to them, as `a_mask.png`; else empty."""
+    every = [path for by_class in files.values() for of_class in by_class.values() for path in of_class]
+    stems = {(path.parent, path.stem.casefold()) for path in every}
+    masks = [
+        path for path in every if (named := _MASK.fullmatch(path.stem.casefold())) and (path.parent, named[1]) in stems
+    ]
+    if not masks:
+        return ""
+    return (
+        f"images such as {printable(Path(masks[0].name))} ({len(masks):,} in all) are called like masks of others, and "
+        "are taken for images of their class: if they are masks, move them away"
     )
 
 

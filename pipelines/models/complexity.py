@@ -49,6 +49,11 @@ def counts_all(model: tf_keras.Model) -> bool:
     return all(len(weight.shape) < 2 for layer in others for weight in layer.weights)
 
 
+def hides_kernels(layer: tf_keras.layers.Layer) -> bool:
+    """Whether it is a layer of one's own with weights of two axes or more."""
+    return not _kind(layer) and any(len(weight.shape) > 1 for weight in layer.weights)
+
+
 def _kind(layer: tf_keras.layers.Layer) -> str:
     """The name of a class of Keras; empty for a layer of one's own, which may have the same."""
     own = type(layer)

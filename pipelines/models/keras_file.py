@@ -72,10 +72,9 @@ class KerasFile(Model):
                 )
         given = self.custom_objects or "none"
         if given.endswith(".py") or not all(part.isidentifier() for part in given.split(".")):
-            module = given.removesuffix(".py").strip("/.").replace("/", ".")
             raise ValueError(
-                f"model.custom_objects must be the name of a module, got {self.custom_objects}: set "
-                f"model.custom_objects={module}"
+                f"model.custom_objects must be the name of a module, got {self.custom_objects}: "
+                f"{keras_loading.as_module(given)}"
             )
         if self.trained_s is not None:
             checks.number("model.trained_s", self.trained_s, minimum=0)
@@ -146,8 +145,8 @@ class KerasFile(Model):
                     "same weights, which no technique here takes: give each call a layer of its own and save the "
                     "model again"
                 )
-        if self.custom_objects is not None and keras_loading.spec_of(self.custom_objects) is None:
-            raise ValueError(keras_loading.not_found(self.custom_objects))
+        if self.custom_objects is not None:
+            keras_loading.check_importable(self.custom_objects)
 
     def check_classes(self, labels: Sequence[str]) -> None:
         """Raise ValueError where the answers are not the classes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import importlib.util
@@ -22,6 +23,9 @@ from typing import Any
 from pipelines.models import keras_safety
 from pipelines.models.keras_format import Content
 from pipelines.system import guard, interpreter
+
+# Methods by which a module would train when it is imported, and write over the file that is read.
+_EFFECTS = frozenset({"export", "fit", "save", "save_weights"})
 
 
 @contextlib.contextmanager
@@ -48,9 +52,11 @@ def loaded(content: Content, *, trust: bool, custom_objects: str | None) -> Iter
     # Keras would import the modules that the file names.
     missing = sorted(keras_safety.foreign_names(content) - set(own))
     if missing:
+        elsewhere = _defined_in(custom_objects, missing[0])
+        mend = "add it there" if elsewhere is None else f"set model.custom_objects={elsewhere}, which it imports"
         raise ValueError(
             f"model.custom_objects must be a module that defines {', '.join(missing)}, which {content.path} uses, got "
-            f"{custom_objects}: add it there"
+            f"{custom_objects}: {mend}"
         )
     with contextlib.ExitStack() as context, warnings.catch_warnings():
         # It builds layers of one's own by calling them.
@@ -141,6 +147,55 @@ def spec_of(module: str) -> ModuleSpec | None:
         return importlib.util.find_spec(module)
     except (ModuleNotFoundError, ValueError):
         return None
+
+
+def as_module(given: str) -> str:
+    """What to set in the place of a file, or of another text that is no module's name."""
+    path = Path(given)
+    parts = path.with_suffix("").parts if path.suffix == ".py" else (path.stem,)
+    if not all(map(str.isidentifier, parts)):
+        parts = parts[-1:] if parts[-1].isidentifier() else ("my_layers",)
+        return f"set model.custom_objects={parts[0]}, and PYTHONPATH to the folder of {parts[0]}.py"
+    return f"set model.custom_objects={'.'.join(parts)}"
+
+
+def check_importable(module: str) -> None:
+    """Raise ValueError where a module is not there, or would train or write a model when it is imported."""
+    spec = spec_of(module)
+    if spec is None:
+        raise ValueError(not_found(module))
+    if not spec.origin or not spec.origin.endswith(".py"):
+        return
+    tree = ast.parse(Path(spec.origin).read_bytes())
+    called = {
+        node.func.attr
+        for statement in tree.body
+        for node in _run_at_import(statement)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    if found := sorted(called & _EFFECTS):
+        raise ValueError(
+            f"model.custom_objects must be a module of layers, got {module}, which calls {' and '.join(found)} when it "
+            'is imported: put these lines below `if __name__ == "__main__":`, or the layers into a module of their own'
+        )
+
+
+def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a statement that run when its module is imported."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        return
+    if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _run_at_import(child)
+
+
+def _defined_in(module: str | None, name: str) -> str | None:
+    """The module that a name of an imported module is from; None where it lacks the name, or has it of its own."""
+    found = getattr(sys.modules.get(module or ""), name, None)
+    place = getattr(found, "__module__", module)
+    return None if place == module or found is None else str(place)
 
 
 def not_found(module: str) -> str:

@@ -187,11 +187,22 @@ def _patches(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Nam
     return Value(layers.Reshape((rows, columns, size[0] * size[1] * channels), name=name())(tensor))
 
 
+def _joined(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Namer) -> Value | None:  # noqa: ARG001
+    """Tensors one after the other along an axis."""
+    import tf_keras
+
+    values = [one for one in _flat([args, list(kwargs.values())]) if isinstance(one, Value)]
+    axis = getattr(op, "axis", kwargs.get("axis", args[1] if len(args) > 1 else None))
+    if len(values) < 2 or any(one.reverse for one in values) or not isinstance(axis, int) or axis == 0:
+        return None
+    return Value(tf_keras.layers.Concatenate(axis, name=name())([one.tensor for one in values]))
+
+
 _Special = Callable[[Any, Value, Any, dict[str, Any], Namer], Value | None]
 _SPECIAL: dict[str, _Special] = {
     "GetItem": _part, "__operators__.getitem": _part, "Stack": _stacked, "stack": _stacked, "Mean": _pooled,
     "math.reduce_mean": _pooled, "Max": _pooled, "math.reduce_max": _pooled, "Reshape": _reshaped, "reshape": _reshaped,
-    "ExtractPatches": _patches,
+    "ExtractPatches": _patches, "Concatenate": _joined, "concat": _joined,
 }  # fmt: skip
 
 

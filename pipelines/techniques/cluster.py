@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipelines.models import checkpoint
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError
-from pipelines.techniques.effects import check_kernels, chosen_kernels, report_unmatched
+from pipelines.techniques.effects import check_kernels, chosen_kernels, report_left_out
 from pipelines.techniques.fine_tuning import FineTuning
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Cluster(FineTuning):
         """Cluster, then train the shared values. Raises EffectError where a kernel has more than `clusters` of them."""
         import tensorflow_model_optimization as tfmot
 
-        report_unmatched(self.skip, candidate.model, context.report)
+        report_left_out(self.skip, candidate.model, context.report)
         mirror(candidate.model)
         wrapped = self._wrapped(candidate.model)
         context.trainer.fit(wrapped, epochs=self.epochs, learning_rate=self.learning_rate)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.models import complexity
 from pipelines.techniques.base import EffectError
 
 if TYPE_CHECKING:
@@ -32,8 +33,12 @@ def _names(model: tf_keras.Model) -> list[str]:
     return [layer.name for layer in model.layers if type(layer).__name__ in ("Conv2D", "Dense")]
 
 
-def report_unmatched(skip: str | None, model: tf_keras.Model, report: Callable[[str], None]) -> None:
-    """Report a `technique.skip` that leaves out no layer: its name may be misspelt."""
+def report_left_out(skip: str | None, model: tf_keras.Model, report: Callable[[str], None]) -> None:
+    """Report kernels inside layers of one's own, and a `technique.skip` that leaves out no layer, perhaps misspelt."""
+    own = [layer.name for layer in model.layers if complexity.hides_kernels(layer)]
+    if own:
+        some = ", ".join(own[:MAX_NAMES]) + (", ..." if len(own) > MAX_NAMES else "")
+        report(f"the weights inside layers of your own stay as they are: {some}")
     names = _names(model)
     if skip and not any(re.match(skip, name) for name in names):
         some = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")

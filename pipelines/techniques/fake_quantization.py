@@ -37,7 +37,7 @@ def fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
         kind = type(layer).__name__
         if kind == "InputLayer":
             return layer
-        known = registry.supports(layer) or kind == "BatchNormalization"
+        known = registry.supports(layer) or (kind == "BatchNormalization" and _is_folded(layer))
         if kind == "Activation":
             known = layer.get_config()["activation"] in ("relu", "linear", "softmax")
         config = None if known else RangeOnly()
@@ -56,6 +56,12 @@ def fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
                 activation._pre_activation_vars = activation.quantizer.build(None, "pre_activation", wrapper)
                 activation._should_pre_quantize = lambda: True
     return wrapped
+
+
+def _is_folded(normalization: tf_keras.layers.Layer) -> bool:
+    """Whether the converter multiplies a batch normalization into the layer before it, as tfmot expects."""
+    before = normalization.inbound_nodes[0].inbound_layers
+    return not isinstance(before, list) and getattr(getattr(before, "activation", None), "__name__", "") == "linear"
 
 
 @contextmanager

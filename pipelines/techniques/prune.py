@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipelines.models import checkpoint
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError
-from pipelines.techniques.effects import check_kernels, chosen_kernels, report_unmatched
+from pipelines.techniques.effects import check_kernels, chosen_kernels, report_left_out
 from pipelines.techniques.fine_tuning import FineTuning
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Prune(FineTuning):
         steps = trainer.steps_per_epoch * (self.epochs or trainer.settings.epochs)
         if steps < 2:
             raise ValueError(f"{self.name} needs at least 2 training steps, got {steps}: raise technique.epochs")
-        report_unmatched(self.skip, candidate.model, context.report)
+        report_left_out(self.skip, candidate.model, context.report)
         wrapped = self._wrapped(candidate.model, steps)
         trainer.fit(
             wrapped,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pipelines.models import channels, complexity
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError
-from pipelines.techniques.effects import report_unmatched
+from pipelines.techniques.effects import report_left_out
 from pipelines.techniques.fine_tuning import FineTuning
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class PruneFilters(FineTuning):
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Prune, then fine-tune."""
-        report_unmatched(self.skip, candidate.model, context.report)
+        report_left_out(self.skip, candidate.model, context.report)
         model = channels.narrowed(candidate.model, self.kept(candidate.model))
         shares = {
             "prune/filters_removed_share": 1 - _filters(model) / _filters(candidate.model),

@@ -205,12 +205,18 @@ def test_transformer_with_own_layers_from_the_working_folder(tmp_path: Path, mon
     words = [
         *of(tmp_path / "vit.keras"),
         "model.custom_objects=own_transformer",
-        "technique=quantize_int8,prune_filters",
+        "technique=quantize_int8,prune_filters,prune",
     ]
     command = ["run", "-m", "tracking.experiment=mine", *BRIEFLY, *SMALL, *words]
     done = called("pipelines", *command, cwd=tmp_path, variables=place.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     cells = place.runs()
     assert {f"vit-digits-{name}" for name in ("baseline", "quantize_int8", "prune_filters")} <= set(cells)
+    logs = " ".join(" ".join(path.read_text().split()) for path in tmp_path.glob("multirun/**/cell.log"))
+    assert "the weights inside layers of your own stay as they are: patch_encoder" in logs
+    # Its parent is found by the code of the layers, too.
+    run_id = cells["vit-digits-quantize_int8"].info.run_id
+    shown = called("pipelines", "layers", f"run={run_id}", cwd=tmp_path, variables=place.environment())
+    assert shown.returncode == 0 and "vit-digits-baseline, one layer alone in 8 bits" in shown.stdout, shown.stderr
     file = ExportedModel(place.files(cells["vit-digits-quantize_int8"]) / "cell" / "model.tflite")
     assert "float32" not in tensor_dtypes(file.path)

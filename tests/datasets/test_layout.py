@@ -255,3 +255,12 @@ def test_classes_that_are_called_like_parts_are_told(tmp_path: Path, names: tupl
     (told,) = layout.find(tmp_path).doubts
     first, second = (name.partition("/")[0] for name in names)
     assert told.startswith(f"{first}, {second}: taken for classes, but called like parts of one dataset: if they are,")
+
+
+def test_masks_next_to_their_images_are_a_doubt(tmp_path: Path) -> None:
+    for name in TWO:
+        images(tmp_path / name)
+    first = next(iter((tmp_path / "ant").iterdir()))
+    (tmp_path / "ant" / f"{first.stem}_mask_1{first.suffix}").write_bytes(first.read_bytes())
+    (told,) = layout.find(tmp_path).doubts
+    assert told.startswith(f"images such as {first.stem}_mask_1{first.suffix} (1 in all) are called like masks of")

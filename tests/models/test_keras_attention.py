@@ -166,7 +166,7 @@ def test_positions_and_patches_and_a_token_without_own_layers(tmp_path: Path) ->
     x = ops.reshape(ops.image.extract_patches(image / 255.0, 4), (-1, TOKENS, 48))
     x = layers.Dense(CHANNELS)(x) + layers.Embedding(TOKENS, CHANNELS)(ops.arange(TOKENS))
     x = x + to_itself(layers, x)
-    pooled = layers.Concatenate()([x[:, 0], x[:, -1, :], ops.mean(x, axis=1)])
+    pooled = ops.concatenate([x[:, 0], x[:, -1, :], ops.mean(x, axis=1)], axis=-1)
     built = built_like(keras.Model(image, layers.Dense(10, activation="softmax")(pooled)), tmp_path / "model.keras")
     batch = images(SHAPE)
     np.testing.assert_allclose(

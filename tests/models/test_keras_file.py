@@ -54,6 +54,8 @@ def test_trusted_code_that_fails_in_silence_is_named() -> None:
         ({"class_names": ["cat", "dog"]}, r"model.class_names must be a name in text or null, got \['cat', 'dog'\]"),
         ({"custom_objects": "my_layers.py"}, "set model.custom_objects=my_layers$"),
         ({"custom_objects": "./own/my_layers.py"}, "set model.custom_objects=own.my_layers$"),
+        ({"custom_objects": "/a/my_layers.py"}, "=my_layers, and PYTHONPATH to the folder of my_layers.py$"),
+        ({"custom_objects": "own/notes.txt"}, "set model.custom_objects=notes$"),
         ({"trained_s": -1}, "model.trained_s must be"),
         ({"pixels": "0-1"}, "model.pixels must be one of 0..255"),
     ],

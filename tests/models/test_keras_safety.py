@@ -308,3 +308,54 @@ def test_content_counts_and_not_the_path(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
     named = [content(one) for one in settings(first, class_names=str(tmp_path / "names.txt")).origin]
     assert named != hashes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "import keras\nmodel = keras.Sequential()\nmodel.fit(1)\nmodel.save('x.keras')\n",
+            "calls fit and save when it",
+        ),
+        (
+            "for _ in range(3):\n    made = [1]\n    made.fit(2)\n",
+            "calls fit when it is imported: put these lines below",
+        ),
+        ("def train(model):\n    model.fit(1)\n\nif __name__ == '__main__':\n    train(None).save('x.keras')\n", ""),
+    ],
+    ids=["script", "loop", "guarded"],
+)
+def test_module_that_trains_when_it_is_imported(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """It would write over the file that is measured."""
+    name = f"own_script_{request.node.callspec.id}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = settings(saved(small(3), tmp_path / "model.keras"), custom_objects=name)
+    if not message:
+        file.preflight(SHAPE)
+        return
+    with pytest.raises(ValueError, match=message):
+        file.preflight(SHAPE)
+
+
+def test_module_that_imports_the_layers_is_told_from_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_inner.py").write_text(LAYER)
+    (tmp_path / "own_outer.py").write_text("from own_inner import Doubled\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = saved(small(3, __import__("own_inner").Doubled()), tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"got own_outer: set model.custom_objects=own_inner, which it imports$"):
+        settings(path, custom_objects="own_outer").build(SHAPE, 3)
+
+
+def test_initializer_of_keras_3_in_an_own_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Keras's example of a compact transformer."""
+    text = LAYER.replace("self.factor = factor", "self.factor = keras.initializers.get(factor)")
+    text = text.replace('"factor": self.factor', '"factor": keras.initializers.serialize(self.factor)')
+    text = text.replace("x * self.factor", "x").replace('initializer="zeros"', "initializer=self.factor")
+    (tmp_path / "own_initialized.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = randomized(small(3, __import__("own_initialized").Doubled("glorot_uniform")))
+    file = settings(saved(model, tmp_path / "model.keras"), custom_objects="own_initialized")
+    agree(model, file.build(SHAPE, 3), images(SHAPE), spread=0)
