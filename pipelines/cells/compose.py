@@ -49,9 +49,12 @@ def cell_of(config: DictConfig) -> Cell:
 
 def recorded_cell(path: Path) -> Cell:
     """The cell of a description in a finished cell's folder. Raises as `cell_of`."""
-    # For classes and layers of one's own, and the hash of their code.
-    interpreter.search_working_folder()
     recorded = json.loads(path.read_text())
+    parts = [one for one in recorded.values() if isinstance(one, dict)]
+    # For classes and layers of one's own, and the hash of their code.
+    own = f"{PACKAGE.name}."
+    if any(one.get("custom_objects") or not str(one.get("_target_", own)).startswith(own) for one in parts):
+        interpreter.search_working_folder()
     # The class of the cell, which a composed configuration does not name.
     recorded.pop("_target_", None)
     return cell_of(OmegaConf.create(recorded))

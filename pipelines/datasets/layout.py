@@ -292,10 +292,10 @@ def _called_like_parts(files: Mapping[str, Classes]) -> str:
 def _called_like_masks(files: Mapping[str, Classes]) -> str:
     """A sentence where images are called like the masks of others next to them, as `a_mask.png`; else empty."""
     every = [path for by_class in files.values() for of_class in by_class.values() for path in of_class]
-    stems = {(path.parent, path.stem.casefold()) for path in every}
-    masks = [
-        path for path in every if (named := _MASK.fullmatch(path.stem.casefold())) and (path.parent, named[1]) in stems
-    ]
+    named = {path: found[1] for path in every if (found := _MASK.fullmatch(path.stem.casefold()))}
+    parents = {path.parent for path in named}
+    stems = {(path.parent, path.stem.casefold()) for path in every if path.parent in parents} if named else set()
+    masks = [path for path, of in named.items() if (path.parent, of) in stems]
     if not masks:
         return ""
     return (

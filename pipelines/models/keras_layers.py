@@ -324,7 +324,7 @@ def _plain(value: Any) -> Any:
     """A value of a configuration in the form of Keras 2: classes without their module."""
     if isinstance(value, dict) and "class_name" in value and "config" in value:
         # The weights follow, and an initializer of Keras 3 may have settings that Keras 2 lacks.
-        if str(value.get("module")).endswith("initializers"):
+        if value.get("module") == "keras.initializers":
             return {"class_name": "Zeros", "config": {}}
         return {"class_name": value["class_name"], "config": value["config"]}
     return value

@@ -26,6 +26,7 @@ from pipelines.system import guard, interpreter
 
 # Methods by which a module would train when it is imported, and write over the file that is read.
 _EFFECTS = frozenset({"export", "fit", "save", "save_weights"})
+SAVE_MODEL = "save_model"
 
 
 @contextlib.contextmanager
@@ -152,11 +153,15 @@ def spec_of(module: str) -> ModuleSpec | None:
 def as_module(given: str) -> str:
     """What to set in the place of a file, or of another text that is no module's name."""
     path = Path(given)
-    parts = path.with_suffix("").parts if path.suffix == ".py" else (path.stem,)
-    if not all(map(str.isidentifier, parts)):
-        parts = parts[-1:] if parts[-1].isidentifier() else ("my_layers",)
-        return f"set model.custom_objects={parts[0]}, and PYTHONPATH to the folder of {parts[0]}.py"
-    return f"set model.custom_objects={'.'.join(parts)}"
+    if "/" not in given:
+        parts: tuple[str, ...] = tuple(given.removesuffix(".py").split("."))
+    else:
+        parts = path.with_suffix("").parts if path.suffix in ("", ".py") else (path.stem,)
+    if all(map(str.isidentifier, parts)):
+        return f"set model.custom_objects={'.'.join(parts)}"
+    if parts[-1].isidentifier():
+        return f"set model.custom_objects={parts[-1]}, and PYTHONPATH to the folder of {parts[-1]}.py"
+    return "give the file a name of letters, digits and underscores, such as my_layers.py, and set it without .py"
 
 
 def check_importable(module: str) -> None:
@@ -166,18 +171,50 @@ def check_importable(module: str) -> None:
         raise ValueError(not_found(module))
     if not spec.origin or not spec.origin.endswith(".py"):
         return
-    tree = ast.parse(Path(spec.origin).read_bytes())
-    called = {
-        node.func.attr
-        for statement in tree.body
-        for node in _run_at_import(statement)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-    }
-    if found := sorted(called & _EFFECTS):
+    try:
+        tree = ast.parse(Path(spec.origin).read_bytes())
+    except SyntaxError as error:
+        raise ValueError(
+            f"model.custom_objects must be a module that can be imported, got {module} ({spec.origin}, line "
+            f"{error.lineno}: {error.msg}): correct it"
+        ) from error
+    if found := sorted(_effects(tree)):
         raise ValueError(
             f"model.custom_objects must be a module of layers, got {module}, which calls {' and '.join(found)} when it "
             'is imported: put these lines below `if __name__ == "__main__":`, or the layers into a module of their own'
         )
+
+
+def _effects(tree: ast.Module) -> set[str]:
+    """The calls by which a module would train or write a model when it is imported, in functions that it calls too."""
+    imports = [one for one in ast.walk(tree) if isinstance(one, ast.Import | ast.ImportFrom)]
+    imported = {(name.asname or name.name).partition(".")[0] for one in imports for name in one.names}
+    functions = {one.name: one for one in tree.body if isinstance(one, ast.FunctionDef)}
+    found: set[str] = set()
+    statements: list[ast.stmt] = list(tree.body)
+    while statements:
+        for node in _run_at_import(statements.pop()):
+            if not isinstance(node, ast.Call):
+                continue
+            name, root = _called(node.func)
+            # `np.save` and `LabelEncoder().fit` are of no model.
+            if name == SAVE_MODEL or (
+                isinstance(node.func, ast.Attribute) and name in _EFFECTS and root not in imported
+            ):
+                found.add(name)
+            elif isinstance(node.func, ast.Name) and name in functions:
+                statements += functions.pop(name).body
+    return found
+
+
+def _called(function: ast.expr) -> tuple[str, str]:
+    """The last and the first name of a function's expression, empty where it has none."""
+    last = (
+        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    )
+    while isinstance(function, ast.Attribute | ast.Call | ast.Subscript):
+        function = function.func if isinstance(function, ast.Call) else function.value
+    return last, function.id if isinstance(function, ast.Name) else ""
 
 
 def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
@@ -185,6 +222,8 @@ def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         return
     if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
+        for other in node.orelse:
+            yield from _run_at_import(other)
         return
     yield node
     for child in ast.iter_child_nodes(node):

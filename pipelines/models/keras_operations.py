@@ -191,9 +191,16 @@ def _joined(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Name
     """Tensors one after the other along an axis."""
     import tf_keras
 
-    values = [one for one in _flat([args, list(kwargs.values())]) if isinstance(one, Value)]
+    given = args[0] if args else kwargs.get("values", kwargs.get("xs"))
+    values = [one for one in _flat(given) if isinstance(one, Value)]
     axis = getattr(op, "axis", kwargs.get("axis", args[1] if len(args) > 1 else None))
-    if len(values) < 2 or any(one.reverse for one in values) or not isinstance(axis, int) or axis == 0:
+    if (
+        len(values) < 2
+        or len(values) < len(_flat(given))
+        or any(one.reverse for one in values)
+        or not isinstance(axis, int)
+        or axis == 0
+    ):
         return None
     return Value(tf_keras.layers.Concatenate(axis, name=name())([one.tensor for one in values]))
 

@@ -38,7 +38,7 @@ def report_left_out(skip: str | None, model: tf_keras.Model, report: Callable[[s
     own = [layer.name for layer in model.layers if complexity.hides_kernels(layer)]
     if own:
         some = ", ".join(own[:MAX_NAMES]) + (", ..." if len(own) > MAX_NAMES else "")
-        report(f"the weights inside layers of your own stay as they are: {some}")
+        report(f"the weights inside layers of your own are only trained: {some}")
     names = _names(model)
     if skip and not any(re.match(skip, name) for name in names):
         some = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")

@@ -61,7 +61,8 @@ def fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
 def _is_folded(normalization: tf_keras.layers.Layer) -> bool:
     """Whether the converter multiplies a batch normalization into the layer before it, as tfmot expects."""
     before = normalization.inbound_nodes[0].inbound_layers
-    return not isinstance(before, list) and getattr(getattr(before, "activation", None), "__name__", "") == "linear"
+    takes = type(before).__name__ in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
+    return takes and before.activation.__name__ == "linear" and len(before.outbound_nodes) == 1
 
 
 @contextmanager

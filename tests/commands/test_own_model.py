@@ -213,7 +213,7 @@ def test_transformer_with_own_layers_from_the_working_folder(tmp_path: Path, mon
     cells = place.runs()
     assert {f"vit-digits-{name}" for name in ("baseline", "quantize_int8", "prune_filters")} <= set(cells)
     logs = " ".join(" ".join(path.read_text().split()) for path in tmp_path.glob("multirun/**/cell.log"))
-    assert "the weights inside layers of your own stay as they are: patch_encoder" in logs
+    assert "the weights inside layers of your own are only trained: patch_encoder" in logs
     # Its parent is found by the code of the layers, too.
     run_id = cells["vit-digits-quantize_int8"].info.run_id
     shown = called("pipelines", "layers", f"run={run_id}", cwd=tmp_path, variables=place.environment())

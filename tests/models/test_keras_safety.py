@@ -321,9 +321,12 @@ def test_content_counts_and_not_the_path(tmp_path: Path) -> None:
             "for _ in range(3):\n    made = [1]\n    made.fit(2)\n",
             "calls fit when it is imported: put these lines below",
         ),
+        ("def main():\n    model = [1]\n    model.fit(1)\n\nmain()\n", "calls fit when it is imported"),
+        ("import keras\nkeras.saving.save_model(1, 2)\n", "calls save_model when it is imported"),
+        ("import numpy as np\nnp.save(1)\nprint(\n", r"own_script_syntax.py, line \d: .*: correct it$"),
         ("def train(model):\n    model.fit(1)\n\nif __name__ == '__main__':\n    train(None).save('x.keras')\n", ""),
     ],
-    ids=["script", "loop", "guarded"],
+    ids=["script", "loop", "main", "saving", "syntax", "guarded"],
 )
 def test_module_that_trains_when_it_is_imported(
     text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
