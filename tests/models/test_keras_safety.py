@@ -261,12 +261,13 @@ def test_half_precision_is_checked_too(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "own_changed.py").write_text(LAYER)
     monkeypatch.syspath_prepend(tmp_path)
     keras = library(3)
+    keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = randomized(small(3, __import__("own_changed").Doubled(3.0)))
         file = settings(saved(model, tmp_path / "model.keras"), custom_objects="own_changed")
         assert file.build(SHAPE, 3)
-        (tmp_path / "own_changed.py").write_text(LAYER.replace("x * self", "-x * self"))
+        (tmp_path / "own_changed.py").write_text(LAYER.replace("x * self", "-100.0 + x * self"))
         keras_loading.register.cache_clear()
         with pytest.raises(ValueError, match="must answer as it did"):
             file.build(SHAPE, 3)
