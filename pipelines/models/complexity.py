@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import tf_keras
 
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
-# By exact class name: Conv2DTranspose inherits from Conv2D and computes something else.
 _WITHOUT_KERNELS = ("Embedding", "PReLU")
+# By exact class name: Conv2DTranspose inherits from Conv2D and computes something else.
 _KINDS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 
 

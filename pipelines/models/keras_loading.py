@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -196,25 +197,14 @@ def _effects(tree: ast.Module) -> set[str]:
         for node in _run_at_import(statements.pop()):
             if not isinstance(node, ast.Call):
                 continue
-            name, root = _called(node.func)
+            text = ast.unparse(node.func)
+            first, last = re.split(r"\W", text, maxsplit=1)[0], text.rpartition(".")[2]
             # `np.save` and `LabelEncoder().fit` are of no model.
-            if name == SAVE_MODEL or (
-                isinstance(node.func, ast.Attribute) and name in _EFFECTS and root not in imported
-            ):
-                found.add(name)
-            elif isinstance(node.func, ast.Name) and name in functions:
-                statements += functions.pop(name).body
+            if last == SAVE_MODEL or ("." in text and last in _EFFECTS and first not in imported):
+                found.add(last)
+            elif text in functions:
+                statements += functions.pop(text).body
     return found
-
-
-def _called(function: ast.expr) -> tuple[str, str]:
-    """The last and the first name of a function's expression, empty where it has none."""
-    last = (
-        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
-    )
-    while isinstance(function, ast.Attribute | ast.Call | ast.Subscript):
-        function = function.func if isinstance(function, ast.Call) else function.value
-    return last, function.id if isinstance(function, ast.Name) else ""
 
 
 def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:

@@ -192,11 +192,12 @@ def _joined(op: Any, value: Value, args: Any, kwargs: dict[str, Any], name: Name
     import tf_keras
 
     given = args[0] if args else kwargs.get("values", kwargs.get("xs"))
-    values = [one for one in _flat(given) if isinstance(one, Value)]
+    parts = _flat(given)
+    values = [one for one in parts if isinstance(one, Value)]
     axis = getattr(op, "axis", kwargs.get("axis", args[1] if len(args) > 1 else None))
     if (
         len(values) < 2
-        or len(values) < len(_flat(given))
+        or len(values) < len(parts)
         or any(one.reverse for one in values)
         or not isinstance(axis, int)
         or axis == 0
