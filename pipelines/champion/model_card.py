@@ -17,7 +17,18 @@ from pipelines.results.cell_result import BaselineComparison, CellResult, Timing
 from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.metrics import FILE_HASH, SCORE, TEST_MS, TRAIN_TIME, term_of
-from pipelines.results.on_device import HARDWARE, INVALID, PRECISION, VERSION, Figures, fastest, figures
+from pipelines.results.on_device import (
+    HARDWARE,
+    INVALID,
+    OF_RUNTIME,
+    OF_TARGET,
+    OF_THREADS,
+    PRECISION,
+    VERSION,
+    Figures,
+    fastest,
+    figures,
+)
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import wilson
@@ -29,9 +40,9 @@ HEADING = ("what", "value")
 CARD_TAGS = {
     TEST_MS: "test time that decided, ms",
     "score_profile": "score profile",
-    "target": "device whose times decided",
-    "runtime": "runtime there",
-    "threads": "threads there",
+    OF_TARGET: "device whose times decided",
+    OF_RUNTIME: "runtime there",
+    OF_THREADS: "threads there",
     "train_time_note": "training time",
     "replaced": "replaced",
 }

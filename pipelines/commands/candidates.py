@@ -15,6 +15,7 @@ from pipelines.comparison.entries import code_note, entries_of, seeds_note
 from pipelines.comparison.groups import by_conditions, training_note
 from pipelines.comparison.on_device import Device, timed
 from pipelines.results import metrics
+from pipelines.results.on_device import OF_RUNTIME, OF_TARGET, OF_THREADS
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.words import number_of
 from pipelines.tracking.client import TEXT_CHARACTERS
@@ -208,7 +209,7 @@ def _remeasured(
 def _runtime(cell: RecordedCell) -> dict[str, str]:
     """How it runs on the device that the promotion was for; empty without one."""
     one = cell.device
-    return {"runtime": one.runtime, "threads": str(one.threads), "target": one.target} if one else {}
+    return {OF_RUNTIME: one.runtime, OF_THREADS: str(one.threads), OF_TARGET: one.target} if one else {}
 
 
 def _about(name: str, cell: RecordedCell, registry: Registry) -> str:

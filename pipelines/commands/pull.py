@@ -27,7 +27,7 @@ from pipelines.device import program
 from pipelines.litert.labels import labels_of
 from pipelines.results.columns import kilobytes
 from pipelines.results.files import LABELS, MODEL, PROGRAM
-from pipelines.results.on_device import LITERT, fastest, figures
+from pipelines.results.on_device import LITERT, OF_RUNTIME, OF_TARGET, OF_THREADS, fastest, figures
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.words import number_of
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, model_name
@@ -126,8 +126,8 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
         (runtime, threads), where = _fastest(cell, target, registry), f", the fastest on {target}"
     else:
         # What the gates were passed with.
-        runtime, threads = version.tags.get("runtime", LITERT), int(version.tags.get("threads", 1))
-        where = f", by which it was promoted for {version.tags['target']}" if "target" in version.tags else ""
+        runtime, threads = version.tags.get(OF_RUNTIME, LITERT), int(version.tags.get(OF_THREADS, 1))
+        where = f", by which it was promoted for {version.tags[OF_TARGET]}" if OF_TARGET in version.tags else ""
     return Facts(
         name=name,
         number=version.number,
@@ -144,7 +144,7 @@ def gathered(registry: Registry, name: str, version: Version, exported_model: Pa
 
 def _fastest(cell: RecordedCell, target: str, registry: Registry) -> tuple[str, int]:
     """The runtime and the number of threads that are fastest on a device. Raises ValueError where there is none."""
-    found = figures(cell.metrics)
+    found = figures(cell.metrics, cell.on_devices)
     best = fastest([one for one in found if one.target == target])
     if best is None:
         there = ", ".join(sorted({one.target for one in found})) or "none"

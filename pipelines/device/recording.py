@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.device.raw import raw_arrays
 from pipelines.device.results import DeviceResult
-from pipelines.device.session import Measured, raw_arrays
+from pipelines.device.session import Measured
 from pipelines.device.settings import Settings
 from pipelines.results.json_record import Record
 from pipelines.results.words import number_of

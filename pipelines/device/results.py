@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from pipelines.device.answers import Agreement
-from pipelines.device.session import Consumption, Raw
+from pipelines.device.raw import Consumption, Raw
 from pipelines.device.settings import Settings
 from pipelines.device.subjects import Subject, name_of
 from pipelines.litert.delegation import delegation
 from pipelines.litert.latency import Load, Nanoseconds, Percentiles, ratio, windows
+from pipelines.litert.size import sha256
 from pipelines.results.cell_result import Delegation
 from pipelines.results.on_device import AGREEMENT, AGREEMENT_CHANGED, LITERT, P50, RATIO, VALID, by_threads
 from pipelines.results.statistics import repeat_interval
@@ -122,7 +123,19 @@ class DeviceResult:
 def summarize(subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> list[DeviceResult]:
     """One record for each subject, in their order."""
     by_key = {subject.key: raw for subject, raw in zip(subjects, raws, strict=True)}
-    return [_result(subject, raw, by_key, settings) for subject, raw in zip(subjects, raws, strict=True)]
+    changed = {subject.key for subject in subjects if sha256(subject.path) != subject.sha256}
+    found = []
+    for subject, raw in zip(subjects, raws, strict=True):
+        result = _result(subject, raw, by_key, settings)
+        names = [name_of(*key) for key in (subject.key, subject.reference) if key in changed]
+        found.append(_with_reasons(result, [f"the file of {name} changed meanwhile: measure again" for name in names]))
+    return found
+
+
+def _with_reasons(result: DeviceResult, reasons: Sequence[str]) -> DeviceResult:
+    """A record whose times do not count for further reasons."""
+    times = {threads: replace(one, invalid=(*one.invalid, *reasons)) for threads, one in result.latency.items()}
+    return replace(result, latency=times)
 
 
 def latency(loads: Sequence[Load], reference: Sequence[Load] | None, settings: Settings) -> Latency:

@@ -7,16 +7,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.device.answers import Agreement, AnswersRequest, compared
+from pipelines.device.answers import AnswersRequest, compared
 from pipelines.device.consumption import ConsumptionRequest
+from pipelines.device.raw import Consumption, Raw, Start
+from pipelines.device.schedule import Pass, estimate_s, loads_in_window, minutes, order_of, passes_of
 from pipelines.device.settings import Settings
 from pipelines.device.start import StartRequest
 from pipelines.device.stream import StreamRequest
@@ -24,7 +25,7 @@ from pipelines.device.subjects import Subject
 from pipelines.litert import process
 from pipelines.litert.latency import Load
 from pipelines.litert.process import Arrays
-from pipelines.litert.stream import BURST_CALLS, BURST_S, random_images
+from pipelines.litert.stream import random_images
 from pipelines.results.on_device import LITERT
 from pipelines.system import energy, machine
 
@@ -35,51 +36,6 @@ START_CALLS = 10
 GRACE_S = 600.0
 # Random images for comparing answers take at most so many bytes.
 MAX_BYTES = 2**28
-# Start of a process with Python, NumPy and LiteRT, for the estimate of the duration.
-PROCESS_S = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """One fresh process: its load time, its first call, the median of its later calls, and its peak memory."""
-
-    load_ms: float
-    first_call_ms: float
-    call_ms: float
-    peak_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Consumption:
-    """Joules of the machine by `cpu` and `dram` for a number of single images."""
-
-    images: int
-    joules: dict[str, float]
-
-    @property
-    def mj_per_image(self) -> dict[str, float]:
-        """Millijoules of one image by `cpu` and `dram`."""
-        return {name: value / self.images * 1e3 for name, value in self.joules.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Raw:
-    """The raw times of one exported model.
-
-    version, precision: of the runtime, and what it computed in. latency, consumption: by number of threads; consumption
-    is empty on a machine without energy counters. throughput: by batch, where a call is one batch. refused: by batch,
-    why the exported model does not take it. agreement: with LiteRT; None in a session of LiteRT alone.
-    """
-
-    version: str
-    precision: str
-
-    starts: list[Start] = field(default_factory=list)
-    latency: dict[int, list[Load]] = field(default_factory=dict)
-    throughput: dict[int, list[Load]] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
-    consumption: dict[int, Consumption] = field(default_factory=dict)
-    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +56,6 @@ class Images:
     digest: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Pass:
-    """The window, number of threads and batch of one process."""
-
-    window: int
-    threads: int
-    batch: int
-
-
 def run(
     subjects: Sequence[Subject],
     settings: Settings,
@@ -125,7 +72,7 @@ def run(
     subjects, raws, left_out = _started(subjects, settings, report)
     check_memory(subjects, raws)
     raws = _agreed(subjects, raws, settings, images, report)
-    passes = _passes(settings)
+    passes = passes_of(settings)
     left_s = estimate_s(raws, settings)
     report(f"start-up and memory are measured, the rest takes about {minutes(left_s)}")
     began = time.monotonic()
@@ -220,25 +167,6 @@ def _logits(subject: Subject, images: npt.NDArray[np.uint8], limit_s: float) -> 
         return process.ask("pipelines.device.answers", request, folder, timeout_s=limit_s)["logits"]
 
 
-def estimate_s(raws: Sequence[Raw], settings: Settings) -> float:
-    """Seconds that all windows will take, estimated from the calls at start-up.
-
-    More threads count as no faster, and a batch as its number of single calls.
-    """
-    processes = settings.windows * settings.loads
-    calls_s = np.array([np.median([start.call_ms for start in raw.starts]) for raw in raws]) / 1e3
-    loading_s = sum(np.median([start.load_ms + start.first_call_ms for start in raw.starts]) for raw in raws) / 1e3
-    latency_s = _rounds_s(calls_s, settings.min_duration_s / processes, settings.min_calls / processes)
-    total = len(settings.threads) * processes * (latency_s + loading_s + PROCESS_S)
-    for batch in settings.batches:
-        min_s = settings.min_duration_s / 4 / settings.windows
-        total += settings.windows * (_rounds_s(calls_s * batch, min_s, 1) + 2 * loading_s + PROCESS_S)
-    if energy.is_available():
-        each_s = settings.min_duration_s / 4 + PROCESS_S
-        total += len(settings.threads) * (len(raws) * each_s + loading_s + settings.warmup_calls * calls_s.sum())
-    return float(total)
-
-
 def check_memory(subjects: Sequence[Subject], raws: Sequence[Raw]) -> None:
     """Raise MemoryError if the exported models, which take turns in one process, do not fit into memory together."""
     needed = sum(max(start.peak_bytes for start in raw.starts) for raw in raws)
@@ -248,28 +176,6 @@ def check_memory(subjects: Sequence[Subject], raws: Sequence[Raw]) -> None:
             f"the {len(subjects)} exported models must fit into memory together, got {needed / 1e6:.0f} MB with "
             f"{free / 1e6:.0f} MB free: measure fewer at a time, with filter= or as files"
         )
-
-
-def minutes(duration_s: float) -> str:
-    """`40 s` or `12 min`."""
-    return f"{duration_s:.0f} s" if duration_s < 90 else f"{duration_s / 60:.0f} min"
-
-
-def _rounds_s(calls_s: npt.NDArray[np.float64], min_s: float, min_calls: float) -> float:
-    burst_calls = np.maximum(np.ceil(BURST_S / calls_s), BURST_CALLS)
-    rounds = np.ceil(np.maximum(min_s / (burst_calls * calls_s), min_calls / burst_calls)).max()
-    return float(rounds * ((burst_calls + 1) * calls_s).sum())
-
-
-def _passes(settings: Settings) -> list[_Pass]:
-    """Every setting in every window, so that a change of the machine affects all settings."""
-    in_window = [(threads, 1) for _ in range(settings.loads) for threads in settings.threads]
-    in_window += [(max(settings.threads), batch) for batch in settings.batches]
-    return [
-        _Pass(window=window, threads=threads, batch=batch)
-        for window in range(settings.windows)
-        for threads, batch in in_window
-    ]
 
 
 def _starts(subject: Subject, settings: Settings) -> Raw | str:
@@ -310,7 +216,7 @@ def _consumption(subject: Subject, threads: int, settings: Settings) -> Consumpt
 
 
 def _stream_batches(
-    one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings, *, report: Report
+    one: Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings, *, report: Report
 ) -> None:
     """`_stream` for a batch. Where its process fails, for want of memory or time, the session has no such figures."""
     if all(one.batch in raw.refused for raw in raws):
@@ -324,15 +230,16 @@ def _stream_batches(
             raw.refused[one.batch] = f"{error} (--batches none leaves batches out)"
 
 
-def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> None:
+def _stream(one: Pass, number: int, subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> None:
     """Add the times of one process, in which all exported models take turns, to `raws`."""
     single = one.batch == 1
-    parts = settings.windows * (settings.loads if single else 1)
+    parts = settings.windows * loads_in_window(settings, one.batch)
     limit_s = settings.limit_s * len(subjects) / parts
     with _exchange(", ".join(subject.name for subject in subjects)) as folder:
         request = StreamRequest(
             exported_models=tuple(str(subject.path) for subject in subjects),
             runtimes=tuple(subject.runtime for subject in subjects),
+            order=order_of(len(subjects), one.before, parts, settings.seed),
             threads=one.threads,
             batch=one.batch,
             warmup_calls=settings.warmup_calls if single else 1,
@@ -346,7 +253,7 @@ def _stream(one: _Pass, number: int, subjects: Sequence[Subject], raws: Sequence
         _add(raw, one, found, place)
 
 
-def _add(raw: Raw, one: _Pass, found: Arrays, place: int) -> None:
+def _add(raw: Raw, one: Pass, found: Arrays, place: int) -> None:
     if one.batch in raw.refused:
         return
     if f"refused_{place}" in found:
@@ -368,20 +275,3 @@ def _exchange(what: str) -> Iterator[Path]:
             yield Path(scratch)
         except RuntimeError as error:
             raise RuntimeError(f"measuring {what} failed: {error}") from error
-
-
-def raw_arrays(raw: Raw) -> dict[str, Any]:
-    """The raw times as the arrays of an `.npz`.
-
-    `ns_<t>t`: nanoseconds of every counted call with t threads. `bursts_<t>t`: calls in each burst. `loads_<t>t`:
-    bursts in each load. `ns_b<b>` and so on: the same for batches of b. `starts`: (n, 4), milliseconds of loading, of
-    the first call and of later calls, and bytes of memory.
-    """
-    found: dict[str, Any] = {"starts": np.array([list(asdict(start).values()) for start in raw.starts], np.float64)}
-    named = {f"{threads}t": loads for threads, loads in raw.latency.items()}
-    named |= {f"b{batch}": loads for batch, loads in raw.throughput.items()}
-    for name, loads in named.items():
-        found[f"ns_{name}"] = np.concatenate([load.ns for load in loads])
-        found[f"bursts_{name}"] = np.concatenate([load.bursts for load in loads])
-        found[f"loads_{name}"] = np.array([len(load.bursts) for load in loads], np.int64)
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass, replace
 
 from pipelines.results.on_device import LITERT
@@ -21,7 +22,7 @@ class Settings:
     processes in each window. starts: fresh processes for start-up and memory. min_duration_s, min_calls: of all counted
     calls; a quarter of the duration for a batch. limit_s: seconds of timing per exported model after which one number
     of threads or one batch ends. runtimes: names, of which the first is the one that the others are compared with.
-    answers: images whose classes are compared between runtimes, at most.
+    answers: images whose classes are compared between runtimes, at most. seed: of random images and orders.
     """
 
     profile: str
@@ -101,6 +102,8 @@ def settings_of(
         batches=numbers("batches", batches) if batches else profile.batches,
         limit_s=seconds("limit", limit) if limit else profile.limit_s,
         runtimes=tuple(one.strip() for one in runtimes.split(",")) if runtimes else profile.runtimes,
+        # A repeated session has other orders: what they do to the times shows.
+        seed=secrets.randbelow(2**31),
     )
 
 

@@ -34,15 +34,17 @@ def started(request: StartRequest) -> dict[str, Any]:
     """
     image = np.load(request.image, allow_pickle=False)
     runtime = named(request.runtime)
-    version = runtime.version()  # imports it
-    memory.restart_peak()
-    before = memory.peak_bytes()
+    version = runtime.version()
     try:
+        runtime.prepare(Path(request.exported_model))
+        memory.restart_peak()
+        before = memory.peak_bytes()
         model, load_ms, first_call_ms = start_up(
             lambda: runtime.load(Path(request.exported_model), request.threads), image
         )
-    except ValueError as error:
-        return {"refused": np.array(str(error))}
+    # A library may find at the first call alone that it cannot run a model.
+    except (ValueError, RuntimeError) as error:
+        return {"refused": np.array(" ".join(str(error).split()))}
     calls_ns = []
     for _ in range(request.calls):
         start = perf_counter_ns()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,13 @@ from pipelines.runtimes.base import Runtime, named
 
 @dataclass(frozen=True, kw_only=True)
 class StreamRequest:
-    """A request to the child. exported_models: absolute paths. runtimes: the name of the runtime of each. limit_s: for
-    the timing. seed: of images and turns.
+    """A request to the child. exported_models: absolute paths. runtimes: the name of the runtime of each. order: the
+    places of all in these lists, in which they are loaded. limit_s: for the timing. seed: of images and turns.
     """
 
     exported_models: tuple[str, ...]
     runtimes: tuple[str, ...]
+    order: tuple[int, ...]
     threads: int
     batch: int
     warmup_calls: int
@@ -35,17 +35,15 @@ class StreamRequest:
 def streamed(request: StreamRequest) -> dict[str, Any]:
     """For each exported model, by its place: `ns_<place>` of all counted calls, and `bursts_<place>`, calls per burst.
 
-    One that does not support the batch size has `refused_<place>`, the reason, instead. They are loaded in random
-    order, in each process another: what is loaded first lies elsewhere in memory than what is loaded last.
+    One that does not support the batch size has `refused_<place>`, the reason, instead.
     """
     calls: list[Callable[[], object]] = []
     places: list[int] = []
     found: dict[str, Any] = {}
-    order = list(enumerate(zip(request.exported_models, request.runtimes, strict=True)))
-    random.Random(request.seed).shuffle(order)
-    for place, (path, runtime) in order:
+    for place in request.order:
+        path, runtime = Path(request.exported_models[place]), named(request.runtimes[place])
         try:
-            calls.append(prepared(Path(path), named(runtime), request))
+            calls.append(prepared(path, runtime, request))
             places.append(place)
         except ValueError as error:
             if request.batch == 1:

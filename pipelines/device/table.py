@@ -43,9 +43,14 @@ def _latency(results: Sequence[DeviceResult], width: float) -> str:
         TextColumn(heading="ratio", texts=[ratio for ratio, _ in ratios]),
         TextColumn(heading="95% repeat", texts=[interval for _, interval in ratios], rank=1),
         TextColumn(heading="calls", texts=[str(one.calls) for one in latencies], rank=4),
-        TextColumn(heading="", texts=["INVALID" if one.invalid else "" for one in latencies], left=True),
+        TextColumn(heading="", texts=["INVALID" if _is_invalid(one, of) else "" for one, _, of in rows], left=True),
     ]
     return fitted(columns, width)
+
+
+def _is_invalid(one: DeviceResult, latency: Latency) -> bool:
+    """Whether a time does not count: it is not reliable, or that of other answers."""
+    return bool(latency.invalid or (one.agreement and one.agreement.invalid))
 
 
 def _labels(results: Sequence[DeviceResult], width: float) -> list[str]:

@@ -28,6 +28,8 @@ SAME = 0.02
 HARDWARE, VERSION, PRECISION, BEGAN, INVALID = "hardware", "version", "precision", "began", "invalid"
 REFERENCE = "reference"
 TAGS = (HARDWARE, VERSION, PRECISION, BEGAN, INVALID, REFERENCE)
+# Tags of a registered version: the times that decided its promotion. The prefix keeps them apart from those of people.
+OF_TARGET, OF_RUNTIME, OF_THREADS = "opscore.target", "opscore.runtime", "opscore.threads"
 Key = TypeVar("Key")
 _THREADS = re.compile(rf"{P50[0]}_(\d+)t")
 
@@ -112,11 +114,17 @@ def figures(metrics: Mapping[str, float], tags: Mapping[str, str] | None = None)
 def fastest(found: Sequence[Figures]) -> tuple[Figures, int] | None:
     """The figures and the number of threads with the least median time, of runtimes that give LiteRT's answers.
 
-    Of times that are as good as equal, that of LiteRT, then of the fewest threads. None where there is none. A time
-    that is not reliable counts too: what disturbs a session makes times longer.
+    The runtimes compete for each number of threads, as a ratio is to the reference with as many; the fastest of each
+    compete by their times. Of times that are as good as equal, that of LiteRT, then of the fewest threads. None where
+    there is none. A time that is not reliable counts too: what disturbs a session makes times longer.
     """
-    usable = [(one, threads) for one in found if one.same_answers for threads in one.threads]
-    times = {(one.runtime, threads): one.compared(threads, found) for one, threads in usable}
+    usable = [one for one in found if one.same_answers]
+    times: dict[tuple[str, int], float] = {}
+    for threads in sorted({threads for one in usable for threads in one.threads}):
+        with_them = {one.runtime: one for one in usable if threads in one.threads}
+        compared = {name: one.compared(threads, found) for name, one in with_them.items()}
+        runtime = least(compared, key=lambda name: (name != LITERT,))
+        times[runtime, threads] = with_them[runtime].p50_ms(threads)[0]
     if not times:
         return None
     runtime, threads = least(times, key=lambda setting: (setting[0] != LITERT, setting[1]))

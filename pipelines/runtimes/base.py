@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import pipelines.runtimes
+from pipelines.litert.exported_model import Ends, ends
 
 # Names of what the layers with weights compute in.
 FLOAT32, FLOAT16, BFLOAT16, INT8 = "float32", "float16", "bfloat16", "int8"
@@ -65,8 +66,21 @@ class Runtime(ABC):
         """The library and its version, after importing it. Raises ValueError with the remedy where it is missing."""
 
     @abstractmethod
+    def prepare(self, path: Path) -> None:
+        """Import the library and read of the file what opscore alone needs, so that the time of `load` has neither.
+
+        Raises ValueError where opscore does not take the file.
+        """
+
+    @abstractmethod
     def load(self, path: Path, threads: int, *, batch: int = 1) -> Loaded:
         """Raises ValueError where it does not take the file or the batch."""
+
+
+@cache
+def form_of(path: Path) -> Ends:
+    """How pixels enter and logits leave. Raises ValueError as ExportedModel does."""
+    return ends(path)
 
 
 @cache

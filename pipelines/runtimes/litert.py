@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.litert.exported_model import ExportedModel, ends
+from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.kernels import kernels
 from pipelines.litert.stream import random_images
 from pipelines.results.on_device import LITERT
-from pipelines.runtimes.base import FLOAT16, FLOAT32, INT8, Program, Runtime
+from pipelines.runtimes.base import FLOAT16, FLOAT32, INT8, Program, Runtime, form_of
 
 # By the type in which the kernels are stored. LiteRT rounds the activations of int8 kernels to 8 bits as well, and
 # widens float16 ones when it loads them. Files of TensorFlow 1 have uint8 kernels.
@@ -57,6 +57,9 @@ class LiteRT(Runtime):
             ),
         )
 
+    def prepare(self, path: Path) -> None:
+        """The interpreter is imported already, and reads the file itself."""
+
     def load(self, path: Path, threads: int, *, batch: int = 1) -> _Loaded:
         """Raises ValueError as `ExportedModel` does."""
         return _Loaded(path, threads, batch=batch)
@@ -92,6 +95,12 @@ class LiteRTFloat16(Runtime):
             ),
         )
 
+    def prepare(self, path: Path) -> None:
+        """The interface of compiled models is a module of its own."""
+        import ai_edge_litert.compiled_model  # noqa: F401
+
+        form_of(path)
+
     def load(self, path: Path, threads: int, *, batch: int = 1) -> Compiled:
         """Raises ValueError as `ExportedModel` does, and where the compiled model takes no such input or batch."""
         return Compiled(path, threads, batch, flags=DEFAULT | FLOAT16_FORCED)
@@ -106,7 +115,7 @@ class Compiled:
     def __init__(self, path: Path, threads: int, batch: int = 1, *, flags: int, **more: Any) -> None:
         from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
 
-        self.path, self._form, self._batch = path, ends(path), batch
+        self.path, self._form, self._batch = path, form_of(path), batch
         self.image_shape = self._form.image_shape
         if self._form.input_dtype == np.int16:
             raise ValueError(f"{path} must have an input that buffers hold, got int16: measure it with runtimes=litert")

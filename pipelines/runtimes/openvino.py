@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.litert.exported_model import Ends, ends
-from pipelines.runtimes.base import BFLOAT16, FLOAT32, INT8, Program, Runtime
+from pipelines.litert.exported_model import Ends
+from pipelines.runtimes.base import BFLOAT16, FLOAT32, INT8, Program, Runtime, form_of
 
 _WORDS = {"f32": FLOAT32, "bf16": BFLOAT16, "i8": INT8, "u8": INT8}
 # In OpenVINO's messages: where in its own code a fault was found.
@@ -59,11 +59,16 @@ class OpenVINO(Runtime):
             answer="logits = model(pixels)[0][0]",
         )
 
+    def prepare(self, path: Path) -> None:
+        """OpenVINO loads its plugin for the processor with the first model, as in every program."""
+        form_of(path)
+        self.version()
+
     def load(self, path: Path, threads: int, *, batch: int = 1) -> _Loaded:
         """Raises ValueError where OpenVINO does not take an operator of the file, or its batch."""
         import openvino
 
-        form = ends(path)
+        form = form_of(path)
         try:
             core = openvino.Core()
             network = core.read_model(path)

@@ -213,7 +213,7 @@ class Store(RunFiles):
         Logs those that still run. Raises StoreError where there is no other.
         """
         running: list[str] = []
-        for run in self._found("tags.sweep != ''", order_by=NEWEST_FIRST, page=10):
+        for run in self._found(f"tags.sweep != '' and tags.`{tags.PROCESS}` != ''", order_by=NEWEST_FIRST, page=10):
             run_id: str = run.info.run_id
             if run.info.status != "RUNNING" or _is_dead(run):
                 if running:

@@ -118,7 +118,7 @@ def test_score_is_the_one_that_decided() -> None:
     cell = recorded("quantize_int8", params={"model.weights": "None", "model._target_": "pipelines.models.vgg.VGG"})
     result = replace(RESULT, hardware={"ai-edge-litert": "2"})
     terms = {"score/accuracy_db": "72.0000", "score/size_db": "3.0000", "score/test_time_db": "-1.5000"}
-    tags = terms | {"score/operational": "73.5000", "target": "pi", "runtime": "openvino"}
+    tags = terms | {"score/operational": "73.5000", "opscore.target": "pi", "opscore.runtime": "openvino"}
     card = model_card.card(facts_of(cell, result, tags))
     # That of its run is known: it does not compare with another candidate's.
     expected = "73.5 dB: accuracy +72.00, size +3.00, testing time -1.50, training time left out"

@@ -11,7 +11,6 @@ from pipelines.comparison.pages import table
 from pipelines.comparison.ranking import compare
 from pipelines.comparison.shortlist import shortlist
 from pipelines.comparison.shortlist_text import runtimes
-from pipelines.results.on_device import fastest, figures
 from pipelines.results.recorded_cell import RecordedCell
 from tests.comparison.recorded import recorded
 
@@ -386,10 +385,3 @@ def test_the_runtime_is_the_fastest_by_ratio() -> None:
     assert cell.device is not None and cell.device.runtime == "litert"
     # The baseline's 0.9 ms by 0.45 of the reference: both are of one minute then.
     assert cell.device.times_ms == {"litert": pytest.approx(1.0), "openvino": pytest.approx(1.5)}
-
-
-def test_pull_takes_the_runtime_of_the_comparison() -> None:
-    _, int8 = pair()
-    busy = on(on(int8, "pi/litert", 1.6, ratio=0.5), "pi/openvino", 1.5, ratio=0.75)
-    found = fastest(figures(busy.metrics, busy.on_devices))
-    assert found is not None and found[0].runtime == "litert"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipelines.device import session
 from pipelines.device.settings import PROFILES
 from pipelines.litert.latency import Percentiles
 from pipelines.system import machine, runtime
@@ -47,6 +49,27 @@ class TestFiles:
             assert int8["calls_1t"] == len(raw["ns_1t"])
             assert int8["p50_ms_1t"] == pytest.approx(Percentiles.of(raw["ns_1t"]).p50_ms)
             assert {"ns_b4", "bursts_b4", "loads_b4"} <= set(raw.files)
+
+    @pytest.mark.slow
+    def test_file_that_changes_meanwhile_does_not_count(self, made, measure, tmp_path, monkeypatch):
+        for name in ("float32", "int8"):
+            shutil.copy(made / f"{name}.tflite", tmp_path)
+        monkeypatch.chdir(tmp_path)
+        run = session.run
+
+        def exported_again(*given, **named):
+            found = run(*given, **named)
+            shutil.copy(made / "uint8.tflite", tmp_path / "float32.tflite")
+            return found
+
+        monkeypatch.setattr(session, "run", exported_again)
+        out = measure("float32.tflite", "int8.tflite", "batches=none", "threads=1")
+        (folder,) = sessions(tmp_path)
+        # The ratio of the other is to it.
+        for name in ("float32", "int8"):
+            reason = "1 thread: the file of float32 changed meanwhile: measure again"
+            assert reason in json.loads((folder / name / "result.json").read_text())["invalid"]
+            assert f"INVALID {name}, {reason}" in " ".join(out.split())
 
     @pytest.mark.slow
     def test_a_short_limit_gives_invalid_results(self, made, measure, tmp_path, monkeypatch):

@@ -41,6 +41,19 @@ class Refusing(LiteRT):
         raise ValueError(f"{path.name} must be another model, got this one: leave it out")
 
 
+# Finds at the first call that it cannot run a model.
+class _Late(_Loaded):
+    def query(self, image):
+        raise RuntimeError("no kernel\\n  for this model")
+
+
+class Late(LiteRT):
+    name = "late"
+
+    def load(self, path, threads, *, batch=1):
+        return _Late(path, threads, batch=batch)
+
+
 # Takes any file.
 class Lenient(LiteRT):
     name = "lenient"
@@ -49,7 +62,7 @@ class Lenient(LiteRT):
         return super().load(path.with_name("float32.tflite"), threads, batch=batch)
 
 
-RUNTIMES = (Doctored(), Lenient(), Refusing())
+RUNTIMES = (Doctored(), Late(), Lenient(), Refusing())
 """
 
 
@@ -98,14 +111,19 @@ def measured(folder: Path, files: list[Path], runtimes: str) -> subprocess.Compl
 
 @pytest.mark.slow
 def test_runtime_that_answers_differently_does_not_count(made, tmp_path):
-    ended = measured(tmp_path, [made / "float32.tflite"], "litert,doctored,refusing")
+    ended = measured(tmp_path, [made / "float32.tflite"], "litert,doctored,refusing,late")
     assert ended.returncode == 0, ended.stderr
     printed = " ".join(ended.stdout.split())
     assert "INVALID float32 on doctored, it must give LiteRT's class, and finite numbers, to 99%" in printed
-    sentence = "float32 on refusing is left out: float32.tflite must be another model, got this one: leave it out"
-    assert sentence in printed
+    (row,) = (line for line in ended.stdout.splitlines() if line.split()[1:2] == ["doctored"] and "to" in line.split())
+    assert row.rstrip().endswith("INVALID")
+    sentences = [
+        "float32 on refusing is left out: float32.tflite must be another model, got this one: leave it out",
+        "float32 on late is left out: no kernel for this model",
+    ]
+    assert all(sentence in printed for sentence in sentences)
     (folder,) = (tmp_path / "measured").iterdir()
-    assert json.loads((folder / "session.json").read_text())["left_out"] == [sentence]
+    assert json.loads((folder / "session.json").read_text())["left_out"] == sentences
     found = results(folder)
     assert set(found) == {("float32", "litert"), ("float32", "doctored")}
     assert found["float32", "doctored"]["metrics"]["valid"] == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.device import results
-from pipelines.device.session import Consumption
+from pipelines.device.raw import Consumption
 from pipelines.device.table import text
 from pipelines.litert.latency import Load
 from pipelines.results.statistics import approximate_t_quantile

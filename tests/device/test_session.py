@@ -1,13 +1,15 @@
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.device import session, stream
-from pipelines.device.session import Raw, Start
+from pipelines.device import schedule, session, stream
+from pipelines.device.raw import Raw, Start
+from pipelines.device.settings import settings_of
 from pipelines.device.subjects import Subject, of_files
 from tests.device.recorded_runs import FAST
 
@@ -33,7 +35,7 @@ class TestSession:
     def test_estimate(self, call_ms, expected):
         settings = replace(FAST, min_duration_s=1.0, min_calls=50, threads=(1, 2), batches=())
         raw = Raw(version="", precision="", starts=[Start(load_ms=0, first_call_ms=0, call_ms=call_ms, peak_bytes=0)])
-        assert session.estimate_s([raw], settings) - 10 * session.PROCESS_S == pytest.approx(expected, rel=0.05)
+        assert schedule.estimate_s([raw], settings) - 10 * schedule.PROCESS_S == pytest.approx(expected, rel=0.05)
 
     def test_a_batch_that_fails_costs_no_other_figure(self, made, monkeypatch):
         real = session._stream
@@ -53,7 +55,7 @@ class TestSession:
         assert len([one for one in told if one.startswith("no batches of 4 are measured: measuring int8")]) == 1
 
     def test_minutes(self):
-        assert [session.minutes(one) for one in (3.4, 89, 200)] == ["3 s", "89 s", "3 min"]
+        assert [schedule.minutes(one) for one in (3.4, 89, 200)] == ["3 s", "89 s", "3 min"]
 
     def test_a_dead_subprocess_names_its_subject(self, made, monkeypatch, tmp_path):
         python = tmp_path / "python"
@@ -64,32 +66,48 @@ class TestSession:
             session.run(of_files([made / "int8.tflite"], None), FAST, report=lambda _: None)
 
 
-def test_models_are_loaded_in_another_order_in_each_process(made, monkeypatch):
-    """What is loaded first is up to 7% slower than what is loaded last, in every process."""
+def test_models_are_loaded_in_the_order_of_the_request(made, monkeypatch):
     paths = [str(made / f"{name}.tflite") for name in ("float32", "uint8", "int8")]
-    loaded: list[list[str]] = []
+    loaded: list[str] = []
 
     def prepared(path, runtime, request):
-        loaded[-1].append(str(path))
+        loaded.append(str(path))
         number = paths.index(str(path))
         return lambda: time.sleep(0.001 * number)
 
     monkeypatch.setattr(stream, "prepared", prepared)
-    for seed in range(8):
-        loaded.append([])
-        request = stream.StreamRequest(
-            exported_models=tuple(paths),
-            runtimes=("litert",) * 3,
-            threads=1,
-            batch=1,
-            warmup_calls=0,
-            min_duration_s=0.0,
-            min_calls=1,
-            limit_s=10.0,
-            seed=seed,
-        )
-        found = stream.streamed(request)
-        medians = [float(np.median(found[f"ns_{place}"])) for place in range(3)]
-        assert medians == sorted(medians), "the times are those of the models in the request's order"
-    assert {tuple(sorted(order)) for order in loaded} == {tuple(sorted(paths))}
-    assert len({tuple(order) for order in loaded}) > 3
+    request = stream.StreamRequest(
+        exported_models=tuple(paths),
+        runtimes=("litert",) * 3,
+        order=(2, 0, 1),
+        threads=1,
+        batch=1,
+        warmup_calls=0,
+        min_duration_s=0.0,
+        min_calls=1,
+        limit_s=10.0,
+        seed=0,
+    )
+    found = stream.streamed(request)
+    assert loaded == [paths[2], paths[0], paths[1]]
+    medians = [float(np.median(found[f"ns_{place}"])) for place in range(3)]
+    assert medians == sorted(medians), "the times are those of the models in the request's lists"
+
+
+@pytest.mark.parametrize("processes", [5, 10, 20])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 23, 55])
+def test_each_model_has_each_place_about_equally_often(count, processes):
+    """What is loaded first is up to 7% slower than what is loaded last, in every process."""
+    orders = [schedule.order_of(count, before, processes, seed=1) for before in range(processes)]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    for place in range(count):
+        had = Counter(order[place] for order in orders)
+        assert max(had.values()) - min(had[model] for model in range(count)) <= 1
+    means = [np.mean([order.index(model) for order in orders]) for model in range(count)]
+    assert np.ptp(means) <= max(1, count / 5)
+
+
+def test_each_session_draws_its_orders():
+    seeds = {settings_of("quick").seed for _ in range(3)}
+    assert len(seeds) > 1
+    assert len({schedule.order_of(6, 0, 5, seed) for seed in range(20)}) > 10

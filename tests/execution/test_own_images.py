@@ -64,8 +64,13 @@ def test_pulled_program_reproduces_the_accuracy(place: Place, tmp_path: Path, ba
     times = {name: run.data.metrics[f"measure/shelf/{name}/p50_ms_1t"] for name in ("litert", "openvino")}
     # LiteRT is chosen where it is about as fast.
     assert times[runtime] <= 1.02 * min(times.values())
-    assert version.tags["target"] == "shelf" and version.tags["runtime"] == runtime
+    assert version.tags["opscore.target"] == "shelf" and version.tags["opscore.runtime"] == runtime
     assert f"Fastest on shelf: **{runtime}** with 1 thread" in (tmp_path / "champion" / "MODEL_CARD.md").read_text()
+    # Ratios choose the runtime here too: a median may be of a quiet minute.
+    (other,) = times.keys() - {runtime}
+    place.client.log_metric(str(version.run_id), f"measure/shelf/{other}/p50_ms_1t", min(times.values()) / 2)
+    again = place.opscore("pull", "dataset=holiday photos", f"out={tmp_path / 'champion'}", "--target", "shelf")
+    assert f"by {runtime} with 1 thread, the fastest on shelf" in again.stdout
 
     files = sorted((place.folder / "holiday photos" / "Testing").glob("*/*"))
     program = [bare_python, tmp_path / "champion" / "run.py", *files]

@@ -54,6 +54,20 @@ def test_fastest_gives_the_same_answers(more: dict[str, float], expected: tuple[
     assert (found[0].runtime, found[1]) == expected
 
 
+def test_numbers_of_threads_compete_by_their_times() -> None:
+    """A ratio is to the reference with as many threads."""
+    tags = {f"measure/pi/{runtime}/reference": "litert a" for runtime in ("litert", "openvino")}
+    reference = {"measure/pi/litert/p50_ms_1t": 10.0, "measure/pi/litert/p50_ms_4t": 4.0}
+    found = fastest(figures(reference, tags))
+    assert found is not None and (found[0].runtime, found[1]) == ("litert", 4)
+    # OpenVINO's median with four threads is of a busy minute.
+    other = {"p50_ms_1t": 5.0, "ratio_1t": 0.5, "p50_ms_4t": 4.4, "ratio_4t": 0.6}
+    bounds = {f"ratio_{end}_{threads}t": 0.5 for end in ("low", "high") for threads in (1, 4)}
+    metrics = reference | {f"measure/pi/openvino/{name}": value for name, value in (other | bounds).items()}
+    found = fastest(figures(metrics, tags))
+    assert found is not None and (found[0].runtime, found[1]) == ("openvino", 4)
+
+
 def test_reliability_is_that_of_a_number_of_threads() -> None:
     more = {"measure/pi/openvino/valid": 0.0, "measure/pi/openvino/valid_1t": 1.0, "measure/pi/openvino/valid_4t": 0.0}
     *_, openvino = figures(METRICS | more)

@@ -1,5 +1,7 @@
 """Libraries that run exported models."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ from pipelines.litert.kernels import kernels
 from pipelines.litert.stream import random_images
 from pipelines.runtimes.base import named, runtimes
 from pipelines.runtimes.litert import Compiled, _Loaded
+from tests.places import ROOT
 
 pytest.importorskip("openvino")
 
@@ -53,6 +56,18 @@ def test_loading_answers_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Compiled, "query_batch", answer)
     assert named("litert_fp16").load(made / "float32.tflite", 1).image_shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("runtime", ["litert", "litert_fp16", "openvino", "openvino_f32"])
+def test_load_time_has_no_imports(runtime: str, made: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from pipelines.runtimes.base import named; "
+        "runtime, path = named(sys.argv[1]), Path(sys.argv[2]); runtime.prepare(path); known = {*sys.modules}; "
+        "runtime.load(path, 1); new = {*sys.modules} - known; "
+        "print([one for one in new if one.partition('.')[0] in ('ai_edge_litert', 'openvino', 'pipelines')])"
+    )
+    command = [sys.executable, "-c", code, runtime, str(made / "float32.tflite")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip() == "[]"
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ from zeus.device.cpu import rapl
 
 from pipelines.device import session
 from pipelines.device.consumption import ConsumptionRequest, consumed
+from pipelines.device.raw import Consumption
 from pipelines.device.results import summarize
-from pipelines.device.session import Consumption
 from pipelines.device.settings import Settings
 from pipelines.device.subjects import of_files
 from pipelines.device.table import text

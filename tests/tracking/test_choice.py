@@ -46,6 +46,9 @@ def test_last_sweep_is_the_newest_that_does_not_run(
     )
     copy.client.set_tag(copy.run("quantize_int8").info.run_id, "mlflow.parentRunId", killed.info.run_id)
     assert "1 candidate for opscore-digits" in opscore("promote", "sweep=last", "--dry-run")
+    # Another program's tag.
+    copy.client.create_run(copy.experiment.experiment_id, tags={"sweep": "lr-grid"})
+    assert "1 candidate for opscore-digits" in opscore("promote", "sweep=last", "--dry-run")
     copy.client.set_tag(killed.info.run_id, "opscore.process", own)
     copy.client.set_tag(living.info.run_id, "opscore.process", dead)
     caplog.clear()
