@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.cells.cell import describe
-from pipelines.execution import rehearsal
+from pipelines.execution import own_figures, rehearsal
 from pipelines.execution.export import export, rewrite
 from pipelines.execution.scoring import cell_result
 from pipelines.litert.delegation import delegation
@@ -141,7 +141,7 @@ class Job:
             self._report("starting")
             done = rewrite(technique, parent.files.exported_model, self.data, exported_model, report=self._report)
         optimize_s = time.perf_counter() - started
-        self._save_tables(done.tables)
+        self._save_tables(own_figures.tables(done.tables, self.report))
         for name, document in done.documents.items():
             (self.files.folder / name).write_text(in_json(document))
         if technique is self.cell.technique:
@@ -156,7 +156,7 @@ class Job:
             timing=self._timing(optimize_s=optimize_s),
             complexity=replace(parent.result.complexity, sparsity=sparsity(exported_model)),
             epochs=(),
-            metrics=dict(done.metrics),
+            metrics=own_figures.numbers(done.metrics, self.report),
             joules={},
             precision=self.cell.precision,
             notes=done.notes,
@@ -254,13 +254,13 @@ class Job:
         started = time.perf_counter()
         candidate = self._optimize(trainer)
         optimize_s = time.perf_counter() - started
-        self._save_tables(candidate.tables)
+        self._save_tables(own_figures.tables(candidate.tables, self.report))
         trained = Trained(
             fingerprint=self.fingerprint,
             train_s=trainer.seconds,
             optimize_s=optimize_s,
             epochs=tuple(trainer.epochs),
-            metrics=dict(candidate.metrics),
+            metrics=own_figures.numbers(candidate.metrics, self.report),
             joules=trainer.joules,
             precision=cell.precision,
             notes=trainer.notes,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.quantization.calibration import calibrated
+from pipelines.quantization.calibration import PIXELS, calibrated
 from pipelines.quantization.narrow_biases import with_narrow_biases
 
 if TYPE_CHECKING:
@@ -49,13 +49,17 @@ def quantized(calibrated_model: bytes, *, float_layers: Sequence[str] = (), floa
 def int16x8(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> bytes:
     """A float32 model with int16 activations and int8 weights; float32 in and out.
 
-    images: as for `int8`. Biases have 32 bits wherever they suffice. Raises ValueError where LiteRT does not load it.
+    images: as for `int8`; the range of pixels is 0 to 255, whatever these have. Biases have 32 bits wherever they
+    suffice. Raises ValueError where LiteRT does not load it.
     """
     import tensorflow as tf
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     def representative() -> Iterator[list[npt.NDArray[np.float32]]]:
-        for image in images:
+        # The scale of the input is that of the brightest pixel.
+        first = images[:1].copy()
+        first[:, 0, 0] = PIXELS[1]
+        for image in (*first, *images[1:]):
             yield [image[np.newaxis].astype(np.float32)]
 
     quantize = Calibrator(flatbuffer).calibrate_and_quantize(

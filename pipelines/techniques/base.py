@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -80,6 +82,8 @@ class Technique(ABC):
     HOLDS_UNTRAINED: ClassVar[bool] = False
     # Whether its exported model is of float32, so that another technique can go on from it.
     EXPORTS_FLOAT: ClassVar[bool] = True
+    # What its effect is in the weights, where a later training may undo it: "zeros" or "shared values".
+    LEAVES: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:
         """Raise TypeError where a technique has no name, or an effect that it does not verify."""
@@ -136,6 +140,10 @@ class Technique(ABC):
     @abstractmethod
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Transform the candidate. The caller owns the model: it may be changed in place or replaced."""
+
+    def undoes(self, trace: str) -> str | None:
+        """What to change where its training would undo what an earlier step LEAVES; None where it would not."""
+        return None
 
     def preflight(self, model: Model) -> None:  # noqa: B027 (most techniques take every model)
         """Raise ValueError where this technique has no effect on `model`; no TensorFlow."""
@@ -223,6 +231,7 @@ class Chain(Technique):
 
     A chain starts from the cell of all its steps but the last instead of repeating them: `prune_quantize_int8`
     quantizes the network of the `prune` cell, `pcqat` fine-tunes that of the `prune_cluster` cell.
+    A chain that is a later step stands for its own steps.
     alias: a name for the chain, such as `pqat`; None joins the steps' names.
     """
 
@@ -233,7 +242,8 @@ class Chain(Technique):
     EFFECT = "every step's"
 
     def __post_init__(self) -> None:
-        """Check the number and the order of the steps."""
+        """Check the number and the order of the steps, and that none undoes another."""
+        object.__setattr__(self, "steps", dict(_flat(self.steps)))
         if len(self.steps) < 2:
             raise ValueError(
                 f"a chain needs at least 2 steps, got {list(self.steps)}: use the technique itself, or add a step"
@@ -243,13 +253,20 @@ class Chain(Technique):
                 "technique.alias must be another name than 'baseline', with which others are compared: leave it out"
             )
         for name, step in list(self.steps.items())[:-1]:
-            if not step.EXPORTS_FLOAT:
+            if not step.last.EXPORTS_FLOAT:
                 raise ValueError(f"{name} quantizes the exported model and must be the last step, got an earlier one")
         for name, step in list(self.steps.items())[1:]:
             if step.parent is None:
                 raise ValueError(
                     f"{name} trains from the model's own weights and must be the first step, got a later one"
                 )
+        for (name, step), (later, other) in itertools.combinations(self.steps.items(), 2):
+            for trace in _traces(step):
+                if (mend := other.undoes(trace)) is not None:
+                    raise ValueError(
+                        f"{later} must keep the {trace} of {name}, got settings by which its training undoes them: "
+                        f"{_renamed(mend, later)}"
+                    )
 
     @property
     def name(self) -> str:
@@ -279,10 +296,8 @@ class Chain(Technique):
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Apply the last step. What it says of its own settings has their names in the chain."""
         name, step = list(self.steps.items())[-1]
-        try:
+        with _settings_of(name):
             return step.apply(candidate, context)
-        except FloatingPointError as error:
-            raise FloatingPointError(str(error).replace("technique.", f"technique.steps.{name}.")) from error
 
     def check_source_named(self, field: str) -> None:
         """Check every step."""
@@ -291,15 +306,47 @@ class Chain(Technique):
 
     def preflight(self, model: Model) -> None:
         """Every step must take the model."""
-        for step in self.steps.values():
-            step.preflight(model)
+        for name, step in self.steps.items():
+            with _settings_of(name):
+                step.preflight(model)
 
     def check_network(self, model: Build) -> None:
         """Every step must suit the network."""
-        for step in self.steps.values():
-            step.check_network(model)
+        for name, step in self.steps.items():
+            with _settings_of(name):
+                step.check_network(model)
 
     def verify(self, candidate: Candidate, exported_model: Path) -> None:
         """The exported model must show every step's effect."""
         for step in self.steps.values():
             step.verify(candidate, exported_model)
+
+
+def _flat(steps: Mapping[str, Technique]) -> Iterator[tuple[str, Technique]]:
+    """The steps, those of a later chain in its place, by their names in the configuration."""
+    for number, (name, step) in enumerate(steps.items()):
+        if number and isinstance(step, Chain):
+            yield from ((f"{name}.steps.{inner}", one) for inner, one in step.steps.items())
+        else:
+            yield name, step
+
+
+def _traces(step: Technique) -> list[str]:
+    """What a step, or the steps of a chain, leave in the weights."""
+    steps = step.steps.values() if isinstance(step, Chain) else [step]
+    return [one.LEAVES for one in steps if one.LEAVES is not None]
+
+
+@contextmanager
+def _settings_of(step: str) -> Iterator[None]:
+    """What a step says of its own settings has their names in the chain."""
+    try:
+        yield
+    except (ValueError, FloatingPointError) as error:
+        if type(error) not in (ValueError, FloatingPointError):
+            raise
+        raise type(error)(_renamed(str(error), step)) from error
+
+
+def _renamed(text: str, step: str) -> str:
+    return text.replace("technique.", f"technique.steps.{step}.")

@@ -17,6 +17,7 @@ from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError
 from pipelines.techniques.effects import check_kernels, chosen_kernels, report_left_out
 from pipelines.techniques.fine_tuning import FineTuning
+from pipelines.techniques.folding import mirror, takes_normalized
 
 if TYPE_CHECKING:
     import tf_keras
@@ -29,9 +30,6 @@ INITIALIZATIONS = {
     "density": "DENSITY_BASED",
     "random": "RANDOM",
 }
-# Layers through which a factor of each channel passes.
-_LINEAR = ("AveragePooling2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "Reshape", "ZeroPadding2D")
-_WITH_KERNEL = ("Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D")
 # Of k-means, at most.
 ITERATIONS = 3000
 # Up to so many values, a weight is compared with each of them; else its place among them is searched.
@@ -60,6 +58,8 @@ class Cluster(FineTuning):
     NAME = "cluster"
     EFFECT = "at most `clusters` values in every channel; with 8-bit weights, unless `per_channel`, in every kernel"
 
+    LEAVES = "shared values"
+
     clusters: int
     initialization: str
     per_channel: bool
@@ -77,6 +77,12 @@ class Cluster(FineTuning):
         checks.flag("technique.preserve_sparsity", self.preserve_sparsity)
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
+
+    def undoes(self, trace: str) -> str | None:
+        """Zeros become values of clusters, unless they are kept."""
+        if trace == "zeros" and not self.preserve_sparsity:
+            return "set technique.preserve_sparsity=true"
+        return None
 
     def check_network(self, model: Build) -> None:
         """Raise ValueError where no kernel would be clustered."""
@@ -128,7 +134,7 @@ class Cluster(FineTuning):
         return {
             name: kernel
             for name, kernel in chosen_kernels(model, self.skip).items()
-            if weights(kernel) > self.clusters and not _takes_normalized(model.get_layer(name))
+            if weights(kernel) > self.clusters and not takes_normalized(model.get_layer(name))
         }
 
     def _chosen(self, model: tf_keras.Model) -> Kernels:
@@ -248,53 +254,6 @@ def _nearest(weights: Any, values: Any) -> Any:
     ordered = tf.gather(values, order)
     places = tf.searchsorted((ordered[1:] + ordered[:-1]) / 2, tf.reshape(weights, [-1]))
     return tf.reshape(tf.gather(tf.cast(order, tf.int64), places), weights.shape)
-
-
-def _normalization_of(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer | None:
-    """The batch normalization that the converter folds into a layer with a kernel, if any."""
-    after = [node.layer for node in layer.outbound_nodes]
-    if type(layer).__name__ not in _WITH_KERNEL or layer.activation.__name__ != "linear" or len(after) != 1:
-        return None
-    return after[0] if type(after[0]).__name__ == "BatchNormalization" else None
-
-
-def _takes_normalized(layer: tf_keras.layers.Layer) -> bool:
-    """Whether the converter multiplies a batch normalization before the layer into its kernel, by input channel.
-
-    It does where no convolution before the normalization takes it up.
-    """
-    while True:
-        nodes = layer.inbound_nodes
-        before = nodes[0].inbound_layers if nodes else []
-        if isinstance(before, list):
-            if len(before) != 1:
-                return False
-            (before,) = before
-        if type(before).__name__ == "BatchNormalization":
-            source = before.inbound_nodes[0].inbound_layers
-            return isinstance(source, list) or _normalization_of(source) is not before
-        if type(before).__name__ not in _LINEAR:
-            return False
-        layer = before
-
-
-def mirror(model: tf_keras.Model) -> None:
-    """Let no batch normalization after a convolution have a negative scale, now and in training; the answers stay.
-
-    The converter multiplies the scale into the kernel. Filters of a negative one would have the clusters' values with
-    the other sign, and the kernel twice as many of them.
-    """
-    import tf_keras
-
-    for layer in model.layers:
-        normalization = _normalization_of(layer)
-        if type(layer).__name__ not in ("Conv2D", "Dense") or normalization is None or not normalization.scale:
-            continue
-        signs = np.where(normalization.gamma.numpy() < 0, -1, 1).astype(np.float32)
-        layer.set_weights([weight * signs for weight in layer.get_weights()])
-        for weight in (normalization.gamma, normalization.moving_mean):
-            weight.assign(weight * signs)
-        normalization.gamma_constraint = tf_keras.constraints.NonNeg()
 
 
 def _refined(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.techniques.folding import is_folded
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import tf_keras
@@ -37,7 +39,7 @@ def fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
         kind = type(layer).__name__
         if kind == "InputLayer":
             return layer
-        known = registry.supports(layer) or (kind == "BatchNormalization" and _is_folded(layer))
+        known = registry.supports(layer) or (kind == "BatchNormalization" and is_folded(layer))
         if kind == "Activation":
             known = layer.get_config()["activation"] in ("relu", "linear", "softmax")
         config = None if known else RangeOnly()
@@ -56,13 +58,6 @@ def fake_quantized(model: tf_keras.Model) -> tf_keras.Model:
                 activation._pre_activation_vars = activation.quantizer.build(None, "pre_activation", wrapper)
                 activation._should_pre_quantize = lambda: True
     return wrapped
-
-
-def _is_folded(normalization: tf_keras.layers.Layer) -> bool:
-    """Whether the converter multiplies a batch normalization into the layer before it, as tfmot expects."""
-    before = normalization.inbound_nodes[0].inbound_layers
-    takes = type(before).__name__ in ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
-    return takes and before.activation.__name__ == "linear" and len(before.outbound_nodes) == 1
 
 
 @contextmanager

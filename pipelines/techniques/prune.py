@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipelines.models import checkpoint
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError
-from pipelines.techniques.effects import check_kernels, chosen_kernels, report_left_out
+from pipelines.techniques.effects import check_kernels, chosen_kernels, report_left_out, shortened
 from pipelines.techniques.fine_tuning import FineTuning
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ MASK_UPDATES = 20
 class Prune(FineTuning):
     """Fine-tune the baseline while its smallest weights become zero.
 
-    The number of zeros grows along a cubic schedule.
+    The number of zeros grows along a cubic schedule; with `two_in_four`, all are there from the first step on.
     pattern: one of PATTERNS. sparsity: final fraction of zeros in each kernel, in (0, 1); 0.5 with `two_in_four`.
     block_size: at least 2, used by `block` only. skip: regular expression; layers whose names it matches from the start
     stay dense. epochs: at least 2 steps in total, None for the training's own. learning_rate: above 0.
@@ -49,7 +49,8 @@ class Prune(FineTuning):
     """
 
     NAME = "prune"
-    EFFECT = "the zeros, in their pattern, in every kernel"
+    EFFECT = "the zeros, in their pattern, in every kernel whose input channels they divide"
+    LEAVES = "zeros"
 
     pattern: str
     sparsity: float
@@ -61,7 +62,8 @@ class Prune(FineTuning):
         checks.fraction("technique.sparsity", self.sparsity)
         if self.pattern == "two_in_four" and self.sparsity != 0.5:
             raise ValueError(
-                f"technique.sparsity must be 0.5 with the pattern two_in_four, got {self.sparsity}: leave it out"
+                f"technique.sparsity must be 0.5 with the pattern two_in_four, got {self.sparsity}: set "
+                "technique.sparsity=0.5, or take technique=prune_2_4"
             )
         checks.integer("technique.block_size", self.block_size, minimum=2)
         checks.pattern("technique.skip", self.skip)
@@ -77,6 +79,10 @@ class Prune(FineTuning):
         """With the pattern."""
         return f"{super().summary.removesuffix('.')}: {PATTERNS[self.pattern]}."
 
+    def undoes(self, trace: str) -> str | None:
+        """Kernels are trained."""
+        return "let it be an earlier step" if trace == "shared values" else None
+
     def check_network(self, model: Build) -> None:
         """Raise ValueError where no kernel would be pruned."""
         self._chosen(model())
@@ -90,6 +96,11 @@ class Prune(FineTuning):
         if steps < 2:
             raise ValueError(f"{self.name} needs at least 2 training steps, got {steps}: raise technique.epochs")
         report_left_out(self.skip, candidate.model, context.report)
+        if dense := chosen_kernels(candidate.model, self.skip).keys() - self._promised(candidate.model).keys():
+            context.report(
+                f"{self.name} leaves kernels dense whose input channels are no multiple of {self._row}: "
+                f"{shortened(sorted(dense))}"
+            )
         wrapped = self._wrapped(candidate.model, steps)
         trainer.fit(
             wrapped,

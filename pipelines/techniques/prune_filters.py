@@ -52,6 +52,10 @@ class PruneFilters(FineTuning):
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
 
+    def undoes(self, trace: str) -> str | None:
+        """Kernels are trained."""
+        return "let it be an earlier step"
+
     def check_network(self, model: Build) -> None:
         """Raise ValueError where no filter would be removed."""
         self.kept(model())

@@ -39,7 +39,7 @@ class Quantize(FileTechnique):
     scheme: `dynamic` (int8 weights, float activations; about a quarter of the size), `float16` (half the size, next to
     no loss), `int8` (integer throughout, uint8 in and out; a quarter of the size, may cost accuracy), `int16x8` (int16
     activations, int8 weights; close to float accuracy, slow on CPUs).
-    calibration_images: training images that set the ranges of `int8` and `int16x8`, at least 1; else 0.
+    calibration_images: training images that set the ranges of `int8` and `int16x8`, at least 1; others take none.
     depthwise: of `dynamic` only, the type of depthwise kernels. LiteRT's accelerated delegate, XNNPACK, has no kernels
     for int8 weights and float activations there: `int8` makes the file smaller and each such layer leave the delegate,
     `float` (also None) keeps the network in one piece.
@@ -63,7 +63,11 @@ class Quantize(FileTechnique):
             raise ValueError(
                 f"technique.sensitivity must be false with the scheme {self.scheme}, got true: it is of scheme=int8"
             )
+        # Equal settings are equal cells.
+        if self.scheme not in CALIBRATED:
+            object.__setattr__(self, "calibration_images", 0)
         if self.depthwise is None:
+            object.__setattr__(self, "depthwise", "float" if self.scheme == "dynamic" else None)
             return
         checks.one_of("technique.depthwise", self.depthwise, DEPTHWISE)
         if self.scheme != "dynamic":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.quantization.calibration import PIXELS
 from pipelines.quantization.clusters import by_filter, with_shared_codes
 from pipelines.system import checks
 from pipelines.techniques.base import Candidate, Context, EffectError, Rewritten
@@ -54,6 +55,13 @@ class QuantizeAware(FineTuning):
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.one_of("technique.preserve", self.preserve, PRESERVE)
+
+    def undoes(self, trace: str) -> str | None:
+        """Kernels are trained, and keep what `preserve` says."""
+        word = {"zeros": "sparsity", "shared values": "clusters"}[trace]
+        if word in self.preserve:
+            return None
+        return f"set technique.preserve={word if self.preserve == 'nothing' else 'sparsity_and_clusters'}"
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a fake-quantized copy, and copy its weights to the plain model."""
@@ -169,6 +177,7 @@ def _follow_ranges(wrapped: tf_keras.Model, images: Any) -> None:
     """Start the ranges of activations at those of a batch of images, and let them follow quickly."""
     import tensorflow as tf
     from tensorflow_model_optimization.python.core.quantization.keras import quant_ops, quantizers
+    from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import QuantizeLayer
 
     decay = tf.Variable(0.0, trainable=False)
 
@@ -191,6 +200,11 @@ def _follow_ranges(wrapped: tf_keras.Model, images: Any) -> None:
         wrapper._output_quantizers = [following for _ in wrapper._output_quantizers]
         for activation in wrapper._quantize_activations:
             activation.quantizer = following
+    for layer in wrapped.layers:
+        if isinstance(layer, QuantizeLayer) and layer.quantizer:
+            # That of pixels, whatever the training images have.
+            for name, pixel in zip(("min_var", "max_var"), PIXELS, strict=True):
+                layer.quantizer_vars[name].assign(pixel)
     before = {id(layer): layer.get_weights() for layer in _normalizations(wrapped)}
     wrapped(images, training=True)
     for layer in _normalizations(wrapped):

@@ -16,6 +16,7 @@ import numpy as np
 from pipelines.datasets.base import Split
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError, Technique
+from pipelines.techniques.folding import is_linear
 from pipelines.training import precision
 from pipelines.training.batches import plain_batches, training_batches, validation_batches
 from pipelines.training.trainer import Batches, Trainer
@@ -189,7 +190,7 @@ def _folded(graph: Sequence[tuple[Layer, list[str]]]) -> tuple[dict[str, tuple[A
         kind = type(before).__name__
         if kind not in ("Conv2D", "DepthwiseConv2D") or uses[before.name] > 1:
             continue
-        if before.activation.__name__ != "linear" or before.compute_dtype != "float32":
+        if not is_linear(before) or before.compute_dtype != "float32":
             continue
         gamma = layer.gamma.numpy() if layer.scale else 1.0
         beta = layer.beta.numpy() if layer.center else 0.0

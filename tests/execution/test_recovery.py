@@ -66,6 +66,19 @@ def test_after_an_export_that_was_refused(tmp_path: Path) -> None:
     assert "so it goes on with exporting" in again.stdout
 
 
+def test_figures_that_cannot_be_recorded_cost_nothing_else(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("technique=baseline", "technique._target_=tests.own_techniques.Boasting", out="first")
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = " ".join(done.stdout.split())
+    assert "metrics['own/shape'] of the technique must be a number, got list: it is left out" in printed
+    assert "tables['bad'] of the technique is left out: what is recorded must be numbers, texts" in printed
+    (run,) = place.cells()
+    assert run.data.metrics["own/loss"] == 2 and "own/shape" not in run.data.metrics
+    tables = {path.name for path in (place.files(run) / "cell" / "tables").iterdir()}
+    assert "good.json" in tables and "bad.json" not in tables
+
+
 def test_after_a_full_temporary_folder(tmp_path: Path, small_disk: Path) -> None:
     place = Place(tmp_path)
     failed = place.run("technique=baseline", out="first", TMPDIR=str(small_disk))

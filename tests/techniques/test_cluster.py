@@ -10,8 +10,9 @@ from pipelines.litert.kernels import kernels, sparsity
 from pipelines.litert.size import compressed_bytes
 from pipelines.models.checkpoint import duplicate
 from pipelines.techniques.base import Candidate, Chain, EffectError
-from pipelines.techniques.cluster import Cluster, _nearest, _refined, mirror
+from pipelines.techniques.cluster import Cluster, _nearest, _refined
 from pipelines.techniques.effects import chosen_kernels
+from pipelines.techniques.folding import mirror
 from pipelines.techniques.quantize import Quantize
 from pipelines.techniques.quantize_aware import QuantizeAware
 from tests.conftest import context, exported, exported_accuracy, small_data, through

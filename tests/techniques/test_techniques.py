@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from pipelines.execution.export import export
 from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
 from pipelines.litert.kernels import kernels
+from pipelines.quantization.integers import int16x8
 from pipelines.quantization.weights import MIN_WEIGHTS
 from pipelines.techniques.base import Candidate, Chain, EffectError
 from pipelines.techniques.baseline import Baseline
@@ -62,6 +64,13 @@ def test_quantization(
     assert tensor_dtypes(exported_model)[holds] > 0
     assert exported_model.stat().st_size < largest_share * exported_baseline.stat().st_size
     assert abs(exported_accuracy(exported_model) - exported_accuracy(exported_baseline)) <= largest_difference
+
+
+def test_16_bits_hold_brighter_pixels_than_those_that_calibrate(exported_baseline: Path, tmp_path: Path) -> None:
+    data, _ = small_data()
+    (tmp_path / "model.tflite").write_bytes(int16x8(exported_baseline.read_bytes(), data.train.images[:5] // 4))
+    details = Interpreter(str(tmp_path / "model.tflite")).get_tensor_details()
+    assert (pytest.approx(255 / 32767), 0) in [one["quantization"] for one in details]
 
 
 def test_int8_has_integers_only_and_takes_pixels(trained: Candidate, tmp_path: Path) -> None:
@@ -122,6 +131,12 @@ def test_chain_checks_every_step(trained: Candidate, exported_baseline: Path) ->
 def test_bad_chains(steps: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Chain(steps=steps)
+
+
+def test_equal_quantizations_are_equal() -> None:
+    """`scheme` is swept with the settings of another one."""
+    assert Quantize(scheme="float16", calibration_images=200) == Quantize(scheme="float16")
+    assert Quantize(scheme="dynamic", calibration_images=200) == Quantize(scheme="dynamic", depthwise="float")
 
 
 def test_failed_export_leaves_no_file(trained: Candidate, tmp_path: Path) -> None:
