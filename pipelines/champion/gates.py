@@ -32,7 +32,7 @@ from pipelines.results.metrics import (
     majority_of,
 )
 from pipelines.results.recorded_cell import RecordedCell, RightOf
-from pipelines.results.score import GOALS, told_apart
+from pipelines.results.score import GOALS, apart_from
 from pipelines.system.errors import StoreError
 
 Name = Literal["learnt", "feasible", "drop", "score", "accuracy"]
@@ -264,7 +264,7 @@ def _feasible(cell: RecordedCell) -> Gate:
         kept = ", ".join(f"score.{name}={cell.params[f'score.{name}']}" for name in budgets)
         return Gate(name="feasible", passed=True, reason=f"within {kept}" if kept else "its profile sets no budgets")
     reason = ", ".join(
-        f"score.{name} missed by a factor of {told_apart(ratio, 1)}"
+        f"score.{name} missed by a factor of {apart_from(ratio, 1)}"
         if ratio < math.inf
         else f"score.{name} missed"
         if name in GOALS
@@ -278,7 +278,7 @@ def _drop(entry: Entry, top: Entry | None, max_drop: float, rival: str) -> Gate:
     drop = top.accuracy.value - entry.accuracy.value if top else 0.0
     seeds = f" over {len(top.runs)} seeds" if top and len(top.runs) > 1 else ""
     below = (
-        f"{told_apart(100 * drop, 100 * max_drop, '.2f')} points below {top.label}, {rival}{seeds}"
+        f"{apart_from(100 * drop, 100 * max_drop, '.2f')} points below {top.label}, {rival}{seeds}"
         if top and drop > 0
         else ""
     )

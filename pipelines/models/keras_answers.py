@@ -33,11 +33,7 @@ def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Mo
             f"{layer.name}: end the model in GlobalAveragePooling2D or Flatten, and Dense"
         )
     answers = output.shape[-1]
-    if answers != classes and (answers, classes) != (1, 2):
-        raise ValueError(
-            f"the number of answers must be that of the dataset's classes, got {answers} and {classes} classes: choose "
-            "the dataset that the model was trained for"
-        )
+    check_number(answers, classes)
     if type(layer).__name__ == "Dense" and layer.activation.__name__ == "linear":
         weights = layer.get_weights()
         if answers == 1:
@@ -54,6 +50,16 @@ def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Mo
             "add one"
         )
     return tf_keras.Model(image, output, name=name)
+
+
+def check_number(answers: int, classes: int, *, where: str = "") -> None:
+    """Raise ValueError where a model has not as many answers as there are classes. where: of the file, in words."""
+    # One answer, a sigmoid, tells two classes apart.
+    if answers != classes and (answers, classes) != (1, 2):
+        raise ValueError(
+            f"the number of answers must be that of the dataset's classes, got {answers}{where} and {classes} classes: "
+            "choose the dataset that the model was trained for"
+        )
 
 
 def reorder(model: tf_keras.Model, order: Sequence[int]) -> None:

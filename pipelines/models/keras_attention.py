@@ -42,11 +42,11 @@ def attention(make: Maker, args: Sequence[Any], kwargs: dict[str, Any]) -> Value
     heads = _Heads(make=make, number=int(make.layer._num_heads))
     # Half of the scale 1 / sqrt(channels) each, so that the fine-tuning of neither kernel takes larger steps.
     scale = float(make.layer._key_dim) ** -0.25
-    asked, answered, told = (
+    queries, keys, values = (
         heads.split(one, getattr(make.layer, f"_{name}_dense"), name, factor)
         for one, name, factor in ((query, "query", scale), (key, "key", scale), (value, "value", 1.0))
     )
-    result = heads.joined(heads.attended(asked, told, answered))
+    result = heads.joined(heads.attended(queries, values, keys))
     if len(shape) != len(query.tensor.shape) - 1:
         result = make.reshaped(result, (*shape[:-1], result.tensor.shape[-1]), "places")
     return result

@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.models import checkpoint, imagenet, keras_format, keras_loading, keras_safety
+from pipelines.models import (
+    checkpoint,
+    custom_objects,
+    imagenet,
+    keras_answers,
+    keras_format,
+    keras_loading,
+    keras_safety,
+)
 from pipelines.models.base import Model, check_flat
+from pipelines.models.keras_graph import Rebuild, plain
+from pipelines.models.keras_layers import UnsupportedLayerError, rescaled
 from pipelines.models.keras_value import Value
 from pipelines.system import checks, guard
 
@@ -70,12 +80,8 @@ class KerasFile(Model):
                 raise ValueError(
                     f"model.{name} must be a name in text or null, got {value!r}: write one file or module"
                 )
-        given = self.custom_objects or "none"
-        if given.endswith(".py") or not all(part.isidentifier() for part in given.split(".")):
-            raise ValueError(
-                f"model.custom_objects must be the name of a module, got {self.custom_objects}: "
-                f"{keras_loading.as_module(given)}"
-            )
+        if self.custom_objects:
+            custom_objects.check_name(self.custom_objects)
         if self.trained_s is not None:
             checks.number("model.trained_s", self.trained_s, minimum=0)
         super().__post_init__()
@@ -146,13 +152,13 @@ class KerasFile(Model):
                     "model again"
                 )
         if self.custom_objects is not None:
-            keras_loading.check_importable(self.custom_objects)
+            custom_objects.check_importable(self.custom_objects)
 
     def check_classes(self, labels: Sequence[str]) -> None:
         """Raise ValueError where the answers are not the classes."""
         answers = self._content.answers
         if answers is not None:
-            _check_number(self.path, answers, labels)
+            keras_answers.check_number(answers, len(labels), where=f" in {self.path}")
         self._order(labels)
 
     def build(self, image_shape: tuple[int, int, int], classes: int) -> tf_keras.Model:
@@ -161,9 +167,6 @@ class KerasFile(Model):
         Raises ValueError that names a layer that cannot be rebuilt, or the numbers of answers and classes.
         """
         import tf_keras
-
-        from pipelines.models import keras_answers
-        from pipelines.models.keras_graph import Rebuild, plain
 
         image, value = self._front(image_shape)
         content = self._content
@@ -179,8 +182,6 @@ class KerasFile(Model):
 
     def arrange(self, network: tf_keras.Model, labels: Sequence[str]) -> None:
         """Put the answers into the order of the dataset's classes."""
-        from pipelines.models import keras_answers
-
         order = self._order(labels)
         if order is not None:
             keras_answers.reorder(network, order)
@@ -193,8 +194,6 @@ class KerasFile(Model):
     def _front(self, image_shape: tuple[int, int, int]) -> tuple[Any, Value]:
         """The input, and its pixels in the size, the colours and the range that the file's model expects."""
         import tf_keras
-
-        from pipelines.models.keras_layers import rescaled
 
         height, width, channels = self._content.image_shape
         size = (height or self.input_size, width or self.input_size)
@@ -272,8 +271,6 @@ def _check_answers(path: object, rebuilt: Any, value: Value, model: Any) -> None
     """
     import tensorflow as tf
 
-    from pipelines.models.keras_layers import UnsupportedLayerError
-
     most = MAX_DIFFERENCE_HALF if checkpoint.in_half_precision(model) else MAX_DIFFERENCE
     rebuilt = checkpoint.as_float32(rebuilt)
     images = np.random.default_rng(0).integers(0, 256, (2, *rebuilt.input_shape[1:])).astype(np.float32)
@@ -303,15 +300,6 @@ def _gray(image: Any, size: tuple[Any, Any]) -> Any:
     colours = layers.Reshape((height * width, 3, 1), name="gray_colours")(weighted)
     mean = layers.AveragePooling2D((1, 3), name="gray_mean")(colours)
     return layers.Reshape((height, width, 1), name="gray")(mean)
-
-
-def _check_number(path: object, answers: int, labels: Sequence[str]) -> None:
-    # One answer, a sigmoid, tells two classes apart.
-    if answers != len(labels) and (answers, len(labels)) != (1, 2):
-        raise ValueError(
-            f"the number of answers must be that of the dataset's classes, got {answers} in {path} and {len(labels)} "
-            "classes: choose the dataset that the model was trained for"
-        )
 
 
 def _expanded(path: str | None) -> Path | None:

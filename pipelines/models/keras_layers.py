@@ -54,12 +54,12 @@ class Maker:
         }
         kind = type(self.layer).__name__
         # A layer of the user's own may have the name of one of Keras's.
-        return of_kind[kind](values[0]) if kind in of_kind and kind not in self.custom else self._plain(values)
+        return of_kind[kind](values[0]) if kind in of_kind and kind not in self.custom else self._counterpart(values)
 
     def _rescaling(self, value: Value) -> Value:
         """Its constants are of the file's order of colours, and may be arrays."""
         if value.channel is not None:
-            return self._plain([value])
+            return self._counterpart([value])
         return rescaled(value, self.layer.scale, self.layer.offset, self.name)
 
     @property
@@ -80,7 +80,7 @@ class Maker:
 
         return self.applied(tf_keras.layers.Reshape(tuple(shape), name=self.name(name)), [value], [])
 
-    def _plain(self, values: Sequence[Value]) -> Value:
+    def _counterpart(self, values: Sequence[Value]) -> Value:
         """The layer of the same name in tf_keras, and its activation as a layer of its own."""
         config = self._config()
         after = "linear"
@@ -151,7 +151,7 @@ class Maker:
 
     def _config(self) -> dict[str, Any]:
         """The layer's configuration without what differs between the generations."""
-        config = {name: _plain(value) for name, value in self.layer.get_config().items()}
+        config = {name: _keras_2_value(value) for name, value in self.layer.get_config().items()}
         for name in config:
             # The weights follow, and zeros are drawn at once.
             if name.endswith("_initializer"):
@@ -184,7 +184,7 @@ class Maker:
         """A depthwise and a pointwise convolution: techniques know these."""
         config, layer = self._config(), self.layer
         if tuple(layer.dilation_rate) != (1, 1) and tuple(layer.strides) != (1, 1):
-            return self._plain([value])
+            return self._counterpart([value])
         depthwise = {name: config[name] for name in ("kernel_size", "strides", "padding", "depth_multiplier")}
         depthwise |= {"dilation_rate": config["dilation_rate"], "use_bias": False, "name": self.name("depthwise")}
         first, second, *bias = self._weights
@@ -320,7 +320,7 @@ def activated(kind: str, value: Value, name: Namer) -> Value:
 _COMPOSED = ("hard_sigmoid", "hard_silu", "hard_swish", "leaky_relu")
 
 
-def _plain(value: Any) -> Any:
+def _keras_2_value(value: Any) -> Any:
     """A value of a configuration in the form of Keras 2: classes without their module."""
     if isinstance(value, dict) and "class_name" in value and "config" in value:
         # The weights follow, and an initializer of Keras 3 may have settings that Keras 2 lacks.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib
 import importlib.util
 import inspect
 import os
-import re
 import sys
 import tempfile
 import warnings
@@ -16,18 +14,14 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipelines.models import custom_objects as own_module
 from pipelines.models import keras_safety
 from pipelines.models.keras_format import Content
-from pipelines.system import guard, interpreter
-
-# Methods by which a module would train when it is imported, and write over the file that is read.
-_EFFECTS = frozenset({"export", "fit", "save", "save_weights"})
-SAVE_MODEL = "save_model"
+from pipelines.system import guard
 
 
 @contextlib.contextmanager
@@ -38,28 +32,8 @@ def loaded(content: Content, *, trust: bool, custom_objects: str | None) -> Iter
     """
     custom = register(custom_objects) if custom_objects else {}
     package, keras = ("tf-keras", _keras_2()) if content.generation == 2 else ("keras", _keras_3())
-    own = (
-        custom
-        if content.generation == 2
-        else _objects(importlib.import_module(custom_objects))
-        if custom_objects
-        else {}
-    )
-    if content.generation == 3 and (others := [name for name, one in own.items() if _is_layer_of_keras_2(one)]):
-        raise ValueError(
-            f"model.custom_objects must define layers of Keras 3 for {content.path}, got {others[0]} in "
-            f"{custom_objects}, which is of tf.keras, here that of Keras 2: write `import keras` in the module, "
-            "and keras.layers in the place of tf.keras.layers"
-        )
-    # Keras would import the modules that the file names.
-    missing = sorted(keras_safety.foreign_names(content) - set(own))
-    if missing:
-        elsewhere = _defined_in(custom_objects, missing[0])
-        mend = "add it there" if elsewhere is None else f"set model.custom_objects={elsewhere}, which it imports"
-        raise ValueError(
-            f"model.custom_objects must be a module that defines {', '.join(missing)}, which {content.path} uses, got "
-            f"{custom_objects}: {mend}"
-        )
+    own = custom if content.generation == 2 else _of_keras_3(custom_objects, content)
+    _check_complete(own, custom_objects, content)
     with contextlib.ExitStack() as context, warnings.catch_warnings():
         # It builds layers of one's own by calling them.
         warnings.filterwarnings("ignore", message=r"`build\(\)` was called on layer")
@@ -83,6 +57,30 @@ def loaded(content: Content, *, trust: bool, custom_objects: str | None) -> Iter
                 "load the model where it was built, and save it again"
             ) from error
         yield model, custom
+
+
+def _of_keras_3(module: str | None, content: Content) -> dict[str, Any]:
+    """The objects of the user's module as they stand. Raises ValueError where a layer is of Keras 2."""
+    own = _objects(importlib.import_module(module)) if module else {}
+    if others := [name for name, one in own.items() if _is_layer_of_keras_2(one)]:
+        raise ValueError(
+            f"model.custom_objects must define layers of Keras 3 for {content.path}, got {others[0]} in {module}, "
+            "which is of tf.keras, here that of Keras 2: write `import keras` in the module, and keras.layers in the "
+            "place of tf.keras.layers"
+        )
+    return own
+
+
+def _check_complete(own: Mapping[str, Any], module: str | None, content: Content) -> None:
+    """Raise ValueError where the file names an object that the user's module lacks: Keras would import its module."""
+    missing = sorted(keras_safety.foreign_names(content) - set(own))
+    if missing:
+        elsewhere = _defined_in(module, missing[0])
+        mend = "add it there" if elsewhere is None else f"set model.custom_objects={elsewhere}, which it imports"
+        raise ValueError(
+            f"model.custom_objects must be a module that defines {', '.join(missing)}, which {content.path} uses, got "
+            f"{module}: {mend}"
+        )
 
 
 def _from_parts(content: Content, custom: dict[str, Any], context: contextlib.ExitStack, *, trust: bool) -> Any:
@@ -123,9 +121,8 @@ def register(module: str) -> dict[str, Any]:
     """
     import tf_keras
 
-    spec = spec_of(module)
-    if spec is None or spec.loader is None:
-        raise ValueError(not_found(module))
+    spec = own_module.find(module)
+    assert spec.loader is not None
     with _tf_keras_as_keras():
         twin = importlib.util.module_from_spec(spec)
         try:
@@ -142,97 +139,11 @@ def register(module: str) -> dict[str, Any]:
     return found
 
 
-def spec_of(module: str) -> ModuleSpec | None:
-    """Where a module is, in the working folder too; None where it does not exist, or its package does not."""
-    interpreter.search_working_folder()
-    try:
-        return importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):
-        return None
-
-
-def as_module(given: str) -> str:
-    """What to set in the place of a file, or of another text that is no module's name."""
-    path = Path(given)
-    if "/" not in given:
-        parts: tuple[str, ...] = tuple(given.removesuffix(".py").split("."))
-    else:
-        parts = path.with_suffix("").parts if path.suffix in ("", ".py") else (path.stem,)
-    if all(map(str.isidentifier, parts)):
-        return f"set model.custom_objects={'.'.join(parts)}"
-    if parts[-1].isidentifier():
-        return f"set model.custom_objects={parts[-1]}, and PYTHONPATH to the folder of {parts[-1]}.py"
-    return "give the file a name of letters, digits and underscores, such as my_layers.py, and set it without .py"
-
-
-def check_importable(module: str) -> None:
-    """Raise ValueError where a module is not there, or would train or write a model when it is imported."""
-    spec = spec_of(module)
-    if spec is None:
-        raise ValueError(not_found(module))
-    if not spec.origin or not spec.origin.endswith(".py"):
-        return
-    try:
-        tree = ast.parse(Path(spec.origin).read_bytes())
-    except SyntaxError as error:
-        raise ValueError(
-            f"model.custom_objects must be a module that can be imported, got {module} ({spec.origin}, line "
-            f"{error.lineno}: {error.msg}): correct it"
-        ) from error
-    if found := sorted(_effects(tree)):
-        raise ValueError(
-            f"model.custom_objects must be a module of layers, got {module}, which calls {' and '.join(found)} when it "
-            'is imported: put these lines below `if __name__ == "__main__":`, or the layers into a module of their own'
-        )
-
-
-def _effects(tree: ast.Module) -> set[str]:
-    """The calls by which a module would train or write a model when it is imported, in functions that it calls too."""
-    imports = [one for one in ast.walk(tree) if isinstance(one, ast.Import | ast.ImportFrom)]
-    imported = {(name.asname or name.name).partition(".")[0] for one in imports for name in one.names}
-    functions = {one.name: one for one in tree.body if isinstance(one, ast.FunctionDef)}
-    found: set[str] = set()
-    statements: list[ast.stmt] = list(tree.body)
-    while statements:
-        for node in _run_at_import(statements.pop()):
-            if not isinstance(node, ast.Call):
-                continue
-            text = ast.unparse(node.func)
-            first, last = re.split(r"\W", text, maxsplit=1)[0], text.rpartition(".")[2]
-            # `np.save` and `LabelEncoder().fit` are of no model.
-            if last == SAVE_MODEL or ("." in text and last in _EFFECTS and first not in imported):
-                found.add(last)
-            elif text in functions:
-                statements += functions.pop(text).body
-    return found
-
-
-def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a statement that run when its module is imported."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        return
-    if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
-        for other in node.orelse:
-            yield from _run_at_import(other)
-        return
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from _run_at_import(child)
-
-
 def _defined_in(module: str | None, name: str) -> str | None:
     """The module that a name of an imported module is from; None where it lacks the name, or has it of its own."""
     found = getattr(sys.modules.get(module or ""), name, None)
     place = getattr(found, "__module__", module)
     return None if place == module or found is None else str(place)
-
-
-def not_found(module: str) -> str:
-    """The refusal of a module that is not there."""
-    return (
-        f"model.custom_objects must be a module that can be imported, got {module}: call opscore in the folder of the "
-        "module, or set PYTHONPATH to it"
-    )
 
 
 def _is_layer_of_keras_2(one: Any) -> bool:

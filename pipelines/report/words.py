@@ -9,7 +9,7 @@ from pipelines.comparison.groups import Title
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.cell_result import DIMENSIONS
 from pipelines.results.columns import CRITERION, kilobytes, milliseconds, seconds
-from pipelines.results.score import told_apart
+from pipelines.results.score import apart_from
 from pipelines.results.words import listed
 
 # Scores that differ by less in a criterion count as equal in it.
@@ -34,7 +34,7 @@ def runtime_doubt(entry: Entry) -> str:
             (
                 ""
                 if same is None or same == 1
-                else f"gives LiteRT's class for {told_apart(100 * same, 100)}% of images",
+                else f"gives LiteRT's class for {apart_from(100 * same, 100)}% of images",
                 "" if entry.is_reliable else "the time is INVALID: the session was disturbed or too short",
             ),
         )

@@ -86,17 +86,17 @@ class Limited:
             what, value = budgets[name]
             if value is None:
                 return f"{what} is unknown and cannot keep its budget {limit:g}: {STATE_TRAINED_S} states it"
-            return f"{what} {told_apart(value, limit)} is above its budget {limit:g}"
+            return f"{what} {apart_from(value, limit)} is above its budget {limit:g}"
         if name == "min_accuracy":
-            return f"accuracy {told_apart(self.accuracy, limit)} is below min_accuracy {limit:g}"
+            return f"accuracy {apart_from(self.accuracy, limit)} is below min_accuracy {limit:g}"
         if name == "max_accuracy_drop":
-            points = told_apart(100 * self.drop, 100 * limit, ".2f")
+            points = apart_from(100 * self.drop, 100 * limit, ".2f")
             return f"accuracy is {points} points below the baseline's, more than {name} {limit:g} allows"
         what, ratio = ("speedup", self.time_ratio) if name == "min_speedup" else ("size reduction", self.size_ratio)
-        return f"{what} over the baseline is {told_apart(1 / ratio, limit)}, less than {name} {limit:g}"
+        return f"{what} over the baseline is {apart_from(1 / ratio, limit)}, less than {name} {limit:g}"
 
 
-def told_apart(value: float, limit: float, form: str = ".4g") -> str:
+def apart_from(value: float, limit: float, form: str = ".4g") -> str:
     """A value in a form, or with as many digits as it takes not to read as the limit where it is another number."""
     texts = [format(value, one) for one in (form, *(f".{digits}g" for digits in range(4, 17)))]
     if math.isclose(value, limit):

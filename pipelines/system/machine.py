@@ -34,18 +34,18 @@ def processor() -> str:
 
     Where a container hides the board, the Linux kernel's word for it, or the numbers of processor and maker.
     """
-    told: dict[str, str] = {}
+    fields: dict[str, str] = {}
     if CPUINFO.exists():
         # Of several cores the first.
         lines = [line.partition(":") for line in CPUINFO.read_text().splitlines()]
-        told = {name.strip(): value.strip() for name, _, value in reversed(lines)}
-    if name := told.get("model name"):
+        fields = {name.strip(): value.strip() for name, _, value in reversed(lines)}
+    if name := fields.get("model name"):
         return name
     if BOARD.exists():
         return BOARD.read_text().strip("\0 \n")
-    if name := told.get("Model"):
+    if name := fields.get("Model"):
         return name
-    numbers = [f"{word} {told[key]}" for word, key in _ARM_NUMBERS.items() if key in told]
+    numbers = [f"{word} {fields[key]}" for word, key in _ARM_NUMBERS.items() if key in fields]
     return " ".join([platform.processor() or platform.machine(), *numbers])
 
 

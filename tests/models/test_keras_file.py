@@ -71,7 +71,7 @@ def test_fields_are_checked(changed: dict, message: str) -> None:
 def test_module_in_the_working_folder_is_found(tmp_path: Path) -> None:
     """The console command has no working folder on its path."""
     (tmp_path / "own.py").write_text("")
-    program = "from pipelines.models.keras_loading import spec_of; print(spec_of('own').origin)"
+    program = "from pipelines.models.custom_objects import find; print(find('own').origin)"
     command = [sys.executable, "-P", "-c", program]
     done = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
