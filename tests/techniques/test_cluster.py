@@ -10,7 +10,8 @@ from pipelines.litert.kernels import kernels, sparsity
 from pipelines.litert.size import compressed_bytes
 from pipelines.models.checkpoint import duplicate
 from pipelines.techniques.base import Candidate, Chain, EffectError
-from pipelines.techniques.cluster import Cluster, _nearest, _refined
+from pipelines.techniques.cluster import Cluster
+from pipelines.techniques.cluster_wrapper import nearest, refined
 from pipelines.techniques.effects import chosen_kernels
 from pipelines.techniques.folding import mirror
 from pipelines.techniques.quantize import Quantize
@@ -155,11 +156,11 @@ def test_values_are_those_of_k_means(trained: Candidate) -> None:
         return float(np.square(kernel[..., None] - centroids).min(axis=-1).mean())
 
     chosen = np.random.default_rng(0).choice(kernel.reshape(-1), 16, replace=False)
-    refined = _refined(chosen, kernel, zeros=False)
-    assert error(refined) < 0.8 * error(chosen)
-    np.testing.assert_allclose(_refined(refined, kernel, zeros=False), refined, rtol=1e-6)
+    means = refined(chosen, kernel, zeros=False)
+    assert error(means) < 0.8 * error(chosen)
+    np.testing.assert_allclose(refined(means, kernel, zeros=False), means, rtol=1e-6)
     pruned = np.where(abs(kernel) < np.median(abs(kernel)), 0, kernel)
-    with_zero = _refined(np.append(0, chosen[1:]).astype(np.float32), pruned, zeros=True)
+    with_zero = refined(np.append(0, chosen[1:]).astype(np.float32), pruned, zeros=True)
     assert (with_zero == 0).sum() == 1
 
 
@@ -170,10 +171,10 @@ def test_nearest_value(count: int) -> None:
     values = np.random.default_rng(0).normal(size=count).astype(np.float32)  # in no order
     kernel = np.random.default_rng(1).normal(size=(3, 3, 8, 16)).astype(np.float32)
     expected = abs(kernel[..., None] - values).argmin(axis=-1)
-    np.testing.assert_array_equal(_nearest(tf.constant(kernel), tf.constant(values)), expected)
+    np.testing.assert_array_equal(nearest(tf.constant(kernel), tf.constant(values)), expected)
     by_channel = np.random.default_rng(2).normal(size=(16, count)).astype(np.float32)
     expected = abs(kernel[..., None] - by_channel).argmin(axis=-1)
-    np.testing.assert_array_equal(_nearest(tf.constant(kernel), tf.constant(by_channel)), expected)
+    np.testing.assert_array_equal(nearest(tf.constant(kernel), tf.constant(by_channel)), expected)
 
 
 @pytest.mark.slow
