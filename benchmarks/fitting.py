@@ -148,11 +148,11 @@ def main() -> None:
     tf_keras.Model.compile = partialmethod(tf_keras.Model.compile, steps_per_execution=arguments.steps_per_execution)
     model = network_of(cell, data)
     print("MACS", macs(model), flush=True)
-    _wait()
+    wait()
 
     def report(_: int, metrics: dict[str, float]) -> None:
         print("RATE", metrics["images_per_s"], *(f"{what}={value}" for what, value in used(model).items()), flush=True)
-        _wait()
+        wait()
 
     trainer_of(cell, data, on_epoch=report).fit(model, keep_best=False)
 
@@ -172,7 +172,8 @@ def used(model: Any) -> dict[str, str]:
     }
 
 
-def _wait() -> None:
+def wait() -> None:
+    """Wait for a line of standard input; end the process with it."""
     if not sys.stdin.readline():
         sys.exit()
 

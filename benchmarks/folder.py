@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.fitting import EPOCHS, Fitting, _wait, of_neighbours, rates_in_turns
+from benchmarks.fitting import EPOCHS, Fitting, of_neighbours, rates_in_turns, wait
 from benchmarks.images import CLASSES
 from benchmarks.overhead import new_store
 
@@ -184,11 +184,11 @@ def _fit(photos: Path, side: int, *, in_memory: bool) -> None:
     runtime.prepare(onednn=cell.model.onednn, deterministic=False)
     model = network_of(cell, data)
     print("MACS", macs(model), flush=True)
-    _wait()
+    wait()
 
     def report(_: int, metrics: dict[str, float]) -> None:
         print("RATE", metrics["images_per_s"], flush=True)
-        _wait()
+        wait()
 
     trainer_of(cell, data, on_epoch=report).fit(model, keep_best=False)
 

@@ -30,8 +30,8 @@ from pipelines.datasets.base import ImageData
 from pipelines.datasets.npz import Npz
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.quantization.answers import logits, snr_db
-from pipelines.quantization.calibration import ranges, with_ranges
-from pipelines.quantization.integers import int8, quantized
+from pipelines.quantization.calibration import calibrated, ranges, with_ranges
+from pipelines.quantization.integers import quantized
 from pipelines.results import statistics
 from pipelines.system import runtime
 
@@ -94,7 +94,7 @@ def _compare(model: str, flatbuffer: bytes, data: ImageData, *, peer: str | None
     for count in COUNTS:
         for draw in range(DRAWS):
             images = np.take(train.images, order[draw * count : (draw + 1) * count], axis=0)
-            eight = add(f"opscore | {count}", partial(int8, flatbuffer, images))
+            eight = add(f"opscore | {count}", partial(_int8, flatbuffer, images))
     for name, estimate in ESTIMATES.items():
         add(f"{name} | {len(images)}", partial(_estimated, flatbuffer, images, estimate))
     (folder / "int8.tflite").write_bytes(eight)
@@ -130,6 +130,11 @@ def _compare(model: str, flatbuffer: bytes, data: ImageData, *, peer: str | None
     for way in ways:
         way.ms = way.ms or ways[0].ms
         _print(model, way, right, way.classes == test.labels, min(float_ms))
+
+
+def _int8(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> bytes:
+    """opscore's int8, from the float model."""
+    return quantized(calibrated(flatbuffer, images))
 
 
 def _estimated(flatbuffer: bytes, images: npt.NDArray[np.uint8], estimate: Estimate) -> bytes:

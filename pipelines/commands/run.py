@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import sys
@@ -32,8 +31,6 @@ from pipelines.system import guard, machine, runtime, terminal
 from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.client import retries
 from pipelines.tracking.credentials import concealed
-
-log = logging.getLogger("opscore")
 
 
 @guard.command

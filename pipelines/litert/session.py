@@ -63,8 +63,6 @@ class Result:
     accuracy: float
     top5_accuracy: float
     confusion: npt.NDArray[np.int64]
-    latency_ns: npt.NDArray[np.int64]
-    reference_latency_ns: npt.NDArray[np.int64] | None
     p50_ms: float
     p90_ms: float
     p99_ms: float | None
@@ -178,8 +176,6 @@ def _summary(
         accuracy=accuracy(logits, labels),
         top5_accuracy=top_k_accuracy(logits, labels),
         confusion=confusion,
-        latency_ns=latency_ns,
-        reference_latency_ns=reference_ns,
         **asdict(times),
         reference_p50_ms=reference_p50_ms,
         ratio=ratio,

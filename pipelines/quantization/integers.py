@@ -11,27 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.quantization.calibration import PIXELS, calibrated
+from pipelines.quantization.calibration import PIXELS
 from pipelines.quantization.narrow_biases import with_narrow_biases
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def int8(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> bytes:
+def quantized(calibrated_model: bytes, *, float_layers: Sequence[str] = (), float_ends: bool = False) -> bytes:
     """A float32 model in 8-bit integers throughout: uint8 in and out, a scale for each filter of a kernel.
 
-    images: uint8 (n, h, w, 3), which determine the ranges of the activations. Source: Jacob et al. 2018,
-    arXiv:1712.05877.
-    """
-    return quantized(calibrated(flatbuffer, images))
-
-
-def quantized(calibrated_model: bytes, *, float_layers: Sequence[str] = (), float_ends: bool = False) -> bytes:
-    """`int8` of a model with ranges.
-
-    float_layers: names of the outputs of operators that stay in float32. float_ends: float32 in and out, without the 8
-    bits of the logits.
+    calibrated_model: the float32 model with the ranges of its activations, as by `calibrated`. float_layers: names of
+    the outputs of operators that stay in float32. float_ends: float32 in and out, without the 8 bits of the logits.
+    Source: Jacob et al. 2018, arXiv:1712.05877.
     """
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
@@ -49,8 +41,8 @@ def quantized(calibrated_model: bytes, *, float_layers: Sequence[str] = (), floa
 def int16x8(flatbuffer: bytes, images: npt.NDArray[np.uint8]) -> bytes:
     """A float32 model with int16 activations and int8 weights; float32 in and out.
 
-    images: as for `int8`; the range of pixels is 0 to 255, whatever these have. Biases have 32 bits wherever they
-    suffice. Raises ValueError where LiteRT does not load it.
+    images: uint8 (n, h, w, 3), which determine the ranges of the activations; that of the pixels is 0 to 255, whatever
+    these have. Biases have 32 bits wherever they suffice. Raises ValueError where LiteRT does not load it.
     """
     import tensorflow as tf
     from tensorflow.lite.python.optimize.calibrator import Calibrator

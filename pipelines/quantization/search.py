@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 
@@ -27,8 +28,8 @@ from pipelines.results import statistics
 
 # Plans with 4-bit layers that are tried, evenly spaced by the bytes that they save.
 STEPS = 10
-# The probability of proving the allowed drop of a model that loses nothing, and its quantile.
-POWER, POWER_QUANTILE = 0.8, 0.8416212335729143
+# The probability of proving the allowed drop of a model that loses nothing.
+POWER = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +215,7 @@ def provable(changed: float, images: int) -> float:
     changed: fraction of the images that only one of the two models gets right. By the bound of `Loss`.
     """
     error = math.sqrt((changed * images + 2) / (images + 2) / (images + 2))
-    return (statistics.ONE_SIDED + POWER_QUANTILE) * error
+    return (statistics.ONE_SIDED + NormalDist().inv_cdf(POWER)) * error
 
 
 def images_for(drop: float, changed: float) -> int:

@@ -122,7 +122,7 @@ def test_schemes_of_8_bit_weights_share_codes(scheme: str, float_model: Path, tm
     images = calibration.chosen(data.train, 50)
     schemes: dict[str, Callable[[], bytes]] = {
         "dynamic": lambda: weights.int8_weights(flatbuffer, weights.FILTERS),
-        "int8": lambda: integers.int8(flatbuffer, images),
+        "int8": lambda: integers.quantized(calibration.calibrated(flatbuffer, images)),
         "int16x8": lambda: integers.int16x8(flatbuffer, images),
     }
     before, after = tmp_path / "before.tflite", tmp_path / "after.tflite"
@@ -166,8 +166,8 @@ def test_filters_with_a_smaller_largest_code_keep_weights(float_model: Path) -> 
 def test_bias_of_two_layers_keeps_its_scales(float_model: Path) -> None:
     """The layers that share it are left alone, as its scales follow from those of one kernel."""
     flatbuffer = without_labels(float_model)
-    quantized = integers.int8(flatbuffer, calibration.chosen(small_data()[0].train, 50))
-    model = parse(quantized)
+    images = calibration.chosen(small_data()[0].train, 50)
+    model = parse(integers.quantized(calibration.calibrated(flatbuffer, images)))
     first, second = [one for _, one in with_kernels(model)][2:4]
     first.inputs[2] = second.inputs[2]
     before = packed(model)

@@ -7,9 +7,9 @@ import pytest
 
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.litert.kernels import kernels
-from pipelines.quantization.calibration import chosen
+from pipelines.quantization.calibration import calibrated, chosen
 from pipelines.quantization.four_bits import ALGORITHMS, MAX_INT4, nibbles, quantized_kernel, with_four_bits
-from pipelines.quantization.integers import int8
+from pipelines.quantization.integers import quantized
 from pipelines.quantization.layers import layers
 from pipelines.techniques.base import Candidate
 from tests.conftest import exported, small_data
@@ -19,7 +19,7 @@ IMAGES = 50
 
 @pytest.fixture(scope="module")
 def eight(exported_baseline: Path) -> bytes:
-    return int8(exported_baseline.read_bytes(), chosen(small_data()[0].train, IMAGES))
+    return quantized(calibrated(exported_baseline.read_bytes(), chosen(small_data()[0].train, IMAGES)))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -99,7 +99,7 @@ def test_a_bias_that_dwarfs_its_kernel_fits_into_32_bits(trained: Candidate, tmp
     kernel[:, 0], bias[0] = 1e-9, 100.0
     head.set_weights([kernel, bias])
     path = exported(trained, tmp_path / "float.tflite")
-    eight = int8(path.read_bytes(), chosen(small_data()[0].train, IMAGES))
+    eight = quantized(calibrated(path.read_bytes(), chosen(small_data()[0].train, IMAGES)))
     (tmp_path / "four.tflite").write_bytes(with_four_bits(eight, path.read_bytes(), {5: "minmax"}))
     found = ExportedModel(tmp_path / "four.tflite").logits(small_data()[0].test.images)
     assert np.allclose(found[:, 0], 100.0, rtol=0.02)

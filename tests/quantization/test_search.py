@@ -14,7 +14,7 @@ from pipelines.datasets.digits import Digits
 from pipelines.litert.exported_model import ExportedModel
 from pipelines.quantization.answers import Judge, logits, snr_db
 from pipelines.quantization.calibration import calibrated, chosen, ranges, with_ranges
-from pipelines.quantization.integers import int8, quantized
+from pipelines.quantization.integers import quantized
 from pipelines.quantization.search import Plan, Search, halves, images_for, provable
 from pipelines.quantization.sensitivity import model_explorer, of_8_bits, table, worst
 from pipelines.results import statistics
@@ -159,7 +159,8 @@ def test_dark_images_are_answered_as_by_the_command(trained: Candidate, tmp_path
     data, _ = small_data()
     path = exported(trained, tmp_path / "float.tflite")
     dark = (data.train.images // 3).astype(np.uint8)
-    for number, flatbuffer in enumerate((int8(path.read_bytes(), dark), path.read_bytes(), narrow(path, dark))):
+    int8 = quantized(calibrated(path.read_bytes(), dark))
+    for number, flatbuffer in enumerate((int8, path.read_bytes(), narrow(path, dark))):
         model = tmp_path / f"{number}.tflite"
         model.write_bytes(flatbuffer)
         expected = ExportedModel(model).logits(data.test.images)
