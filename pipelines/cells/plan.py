@@ -14,6 +14,7 @@ from pipelines.cells.cell import Cell, describe
 from pipelines.cells.sources import code_digest
 from pipelines.datasets.base import Dataset
 from pipelines.system import runtime
+from pipelines.system.digests import sha256
 from pipelines.techniques.base import FileTechnique
 
 
@@ -131,5 +132,4 @@ def content(origin: str | Path | None) -> str | None:
 
 @cache
 def _hash(path: Path, changed_ns: int, size: int) -> str:  # noqa: ARG001 (a changed file is read again)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import tarfile
 import zlib
@@ -16,6 +15,7 @@ import numpy as np
 
 from pipelines.datasets.base import Images
 from pipelines.datasets.splitting import Labels
+from pipelines.system import digests
 
 # Raised by reading bytes that are no archive or no batch.
 _DAMAGE = (
@@ -71,8 +71,7 @@ PUBLISHED = {
 
 def check_hash(archive: Path, sha256: str) -> None:
     """Raise ValueError unless the file has this digest."""
-    with archive.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = digests.sha256(archive)
     if found != sha256:
         raise ValueError(
             f"{archive} must be the archive with SHA-256 {sha256}, got {found}: delete it, so that it is fetched "

@@ -1,6 +1,5 @@
 """Content hashes of files, remembered as in git's index: a file is read again only if its state has changed."""
 
-import hashlib
 import json
 import os
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from pipelines.datasets.cache import Cache
 from pipelines.datasets.picture import unreadable
-from pipelines.system import machine
+from pipelines.system import digests, machine
 
 # Size, mtime, ctime and inode: any change of the file changes one of them,
 State = tuple[int, int, int, int]
@@ -77,7 +76,6 @@ def _unchanged(path: str, state: State) -> bool:
 
 def _sha256(path: str) -> str:
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digests.sha256(Path(path))
     except OSError as error:
         raise unreadable(Path(path), error) from error

@@ -13,11 +13,11 @@ from pipelines.device.settings import Settings
 from pipelines.device.subjects import Subject, name_of
 from pipelines.litert.delegation import delegation
 from pipelines.litert.latency import Load, Nanoseconds, Percentiles, ratio, windows
-from pipelines.litert.size import sha256
 from pipelines.results.cell_result import Delegation
 from pipelines.results.on_device import AGREEMENT, AGREEMENT_CHANGED, LITERT, P50, RATIO, VALID, by_threads
 from pipelines.results.statistics import repeat_interval
 from pipelines.results.words import number_of
+from pipelines.system.digests import sha256
 
 # Tolerance between the largest and the smallest median of the windows (docs/reference/measurement.md).
 WINDOW_TOLERANCE = 0.10

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pipelines.comparison.baselines import baselines_of
 from pipelines.litert.exported_model import image_shape
-from pipelines.litert.size import sha256
 from pipelines.results.on_device import LITERT
 from pipelines.results.recorded_cell import BASELINE
+from pipelines.system.digests import sha256
 
 if TYPE_CHECKING:
     from pipelines.results.recorded_cell import RecordedCell

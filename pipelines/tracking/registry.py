@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.litert.size import sha256
 from pipelines.results.files import MODEL
 from pipelines.results.metrics import ACCURACY, SCORES
 from pipelines.results.on_device import OF_RUNTIME, OF_TARGET, OF_THREADS
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system import names
+from pipelines.system.digests import sha256
 from pipelines.system.errors import StoreError
 from pipelines.tracking import experiment, tags
 from pipelines.tracking.address import place_options, store_option

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.litert.labels import labels_of
-from pipelines.litert.size import sha256
 from pipelines.results.cell_result import CellResult
 from pipelines.results.files import LABELS
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.results.recorded_cell import RecordedCell
+from pipelines.system.digests import sha256
 from pipelines.system.errors import StoreError
 from pipelines.tracking.cell_of_run import cell_of
 from pipelines.tracking.cell_run import CELL_FOLDER
