@@ -67,7 +67,7 @@ def test_a_device_that_did_not_measure_it(copy: Copy, opscore: Command, tmp_path
 
 def test_pulled_program_uses_what_the_champion_was_promoted_for(copy: Copy, opscore: Command, tmp_path: Path) -> None:
     opscore("promote", BY.format("quantize_int8"))
-    for name, value in (("target", "pi"), ("runtime", "openvino"), ("threads", "4")):
+    for name, value in (("opscore.target", "pi"), ("opscore.runtime", "openvino"), ("opscore.threads", "4")):
         copy.client.set_model_version_tag(NAME, "1", name, value)
     told = opscore("pull", f"out={tmp_path / 'pulled'}")
     assert "by openvino with 4 threads, by which it was promoted for pi" in " ".join(told.split())
