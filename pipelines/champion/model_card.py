@@ -17,17 +17,15 @@ from pipelines.results.cell_result import BaselineComparison, CellResult, Timing
 from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.metrics import FILE_HASH, SCORE, TEST_MS, TRAIN_TIME, term_of
-from pipelines.results.on_device import (
-    HARDWARE,
-    INVALID,
+from pipelines.results.on_device import HARDWARE, INVALID, PRECISION, VERSION, Figures, fastest, figures
+from pipelines.results.promotion import (
+    GATE,
     OF_RUNTIME,
     OF_TARGET,
     OF_THREADS,
-    PRECISION,
-    VERSION,
-    Figures,
-    fastest,
-    figures,
+    REPLACED,
+    SCORE_PROFILE,
+    TRAIN_TIME_NOTE,
 )
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.score import CRITERIA
@@ -39,12 +37,12 @@ HEADING = ("what", "value")
 # Tags of a version in its card, with their headings.
 CARD_TAGS = {
     TEST_MS: "test time that decided, ms",
-    "score_profile": "score profile",
+    SCORE_PROFILE: "score profile",
     OF_TARGET: "device whose times decided",
     OF_RUNTIME: "runtime there",
     OF_THREADS: "threads there",
-    "train_time_note": "training time",
-    "replaced": "replaced",
+    TRAIN_TIME_NOTE: "training time",
+    REPLACED: "replaced",
 }
 # Characters with a meaning in markdown or in GitHub's mathematics in it.
 _MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
@@ -296,13 +294,17 @@ def _fastest(target: str, found: Sequence[Figures]) -> str:
 def _promotion(facts: Facts) -> str:
     total, terms = _score(facts)
     names = {"accuracy": "accuracy", "size": "size", "test_time": "testing time", "train_time": "training time"}
-    # Where it is known, it does not compare with the other candidates', as the tag `train_time_note` tells.
+    # Where it is known, it does not compare with the other candidates', as the tag `train_time_note` says.
     why = ", as it is unknown" if facts.result.timing.train_total_s is None else ""
     parts = [f"{name} {terms[key]:+.2f}" if key in terms else f"{name} left out{why}" for key, name in names.items()]
     rows = [
         ("operational score", f"{total:.1f} dB: {', '.join(parts)}"),
         *((heading, plain(facts.tags[key])) for key, heading in CARD_TAGS.items() if key in facts.tags),
-        *((f"gate: {key[5:]}", plain(value)) for key, value in facts.tags.items() if key.startswith("gate/")),
+        *(
+            (f"gate: {key.removeprefix(GATE)}", plain(value))
+            for key, value in facts.tags.items()
+            if key.startswith(GATE)
+        ),
     ]
     return markdown([HEADING, *rows])
 

@@ -15,7 +15,15 @@ from pipelines.comparison.entries import code_note, entries_of, seeds_note
 from pipelines.comparison.groups import by_conditions, training_note
 from pipelines.comparison.on_device import Device, timed
 from pipelines.results import metrics
-from pipelines.results.on_device import OF_RUNTIME, OF_TARGET, OF_THREADS
+from pipelines.results.promotion import (
+    GATE,
+    OF_RUNTIME,
+    OF_TARGET,
+    OF_THREADS,
+    REPLACED,
+    SCORE_PROFILE,
+    TRAIN_TIME_NOTE,
+)
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.words import number_of
 from pipelines.tracking.client import TEXT_CHARACTERS
@@ -100,7 +108,7 @@ class Candidates:
         """Make the winner champion; gives a sentence on it. champion: what it was compared with."""
         run_id = winner.cell.run_id
         reasons = _reasons(winner, self.cells, champion, self.version)
-        reasons |= {"train_time_note": self.train_time_note} if self.train_time_note else {}
+        reasons |= {TRAIN_TIME_NOTE: self.train_time_note} if self.train_time_note else {}
         reasons[SHA256] = self.registry.exported_sha256(run_id)
         made = self.registry.promote(
             self.name,
@@ -110,7 +118,7 @@ class Candidates:
                 self.registry.result(run_id),
                 winner.gates,
                 candidates=len(self.cells),
-                replaced=reasons["replaced"],
+                replaced=reasons[REPLACED],
                 cell=winner.cell,
                 note=self.train_time_note,
             ),
@@ -170,9 +178,9 @@ def _reasons(
         **{key: f"{value:.4f}" for key, value in cell.metrics.items() if key.startswith(metrics.SCORES)},
         # By it the testing time's term can be computed again.
         metrics.TEST_MS: f"{cell.metrics[metrics.TEST_MS]:.6g}",
-        "score_profile": comparability.profile(cell),
-        **{f"gate/{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
-        "replaced": _replaced(version, cell),
+        SCORE_PROFILE: comparability.profile(cell),
+        **{f"{GATE}{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
+        REPLACED: _replaced(version, cell),
         "hardware": cell.hardware,
         **_runtime(cell),
         f"{PREFIX}compared_runs": _listed(sorted(compared)) or "none",
@@ -184,7 +192,7 @@ def _replaced(version: Version | None, cell: RecordedCell) -> str:
     if version is None:
         return "nothing, it is the first"
     # Promoted once more, it still has the place of the version before it.
-    own = version.tags.get("replaced") if version.run_id == cell.run_id else None
+    own = version.tags.get(REPLACED) if version.run_id == cell.run_id else None
     return own or f"version {version.number}, run {version.run_id}"
 
 

@@ -27,7 +27,8 @@ from pipelines.device import program
 from pipelines.litert.labels import labels_of
 from pipelines.results.columns import kilobytes
 from pipelines.results.files import LABELS, MODEL, PROGRAM
-from pipelines.results.on_device import LITERT, OF_RUNTIME, OF_TARGET, OF_THREADS, fastest, figures
+from pipelines.results.on_device import LITERT, fastest, figures
+from pipelines.results.promotion import OF_RUNTIME, OF_TARGET, OF_THREADS
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.words import number_of
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, model_name

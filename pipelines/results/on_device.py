@@ -28,8 +28,6 @@ SAME = 0.02
 HARDWARE, VERSION, PRECISION, BEGAN, INVALID = "hardware", "version", "precision", "began", "invalid"
 REFERENCE = "reference"
 TAGS = (HARDWARE, VERSION, PRECISION, BEGAN, INVALID, REFERENCE)
-# Tags of a registered version: the times that decided its promotion. The prefix keeps them apart from those of people.
-OF_TARGET, OF_RUNTIME, OF_THREADS = "opscore.target", "opscore.runtime", "opscore.threads"
 Key = TypeVar("Key")
 _THREADS = re.compile(rf"{P50[0]}_(\d+)t")
 

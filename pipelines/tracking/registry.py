@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.results.files import MODEL
 from pipelines.results.metrics import ACCURACY, SCORES
-from pipelines.results.on_device import OF_RUNTIME, OF_TARGET, OF_THREADS
+from pipelines.results.promotion import GATE, OF_RUNTIME, OF_TARGET, OF_THREADS, TRAIN_TIME_NOTE
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system import names
 from pipelines.system.digests import sha256
@@ -34,8 +34,8 @@ CHAMPION, PREVIOUS = "champion", "previous"
 PREFIX = "opscore-"
 SHA256 = f"{tags.PREFIX}artifact_sha256"
 # Reasons that not every promotion has, by name or by the beginning of the name: those of an earlier one are removed.
-OPTIONAL = (OF_TARGET, OF_RUNTIME, OF_THREADS, "train_time_note")
-OPTIONAL_PREFIXES = ("gate/", SCORES)
+OPTIONAL = (OF_TARGET, OF_RUNTIME, OF_THREADS, TRAIN_TIME_NOTE)
+OPTIONAL_PREFIXES = (GATE, SCORES)
 # The exported model in the logged pyfunc.
 _SERVED = f"artifacts/{MODEL}"
 
