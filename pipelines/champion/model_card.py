@@ -17,7 +17,7 @@ from pipelines.results.cell_result import BaselineComparison, CellResult, Timing
 from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.metrics import FILE_HASH, SCORE, TEST_MS, TRAIN_TIME, term_of
-from pipelines.results.on_device import HARDWARE, INVALID, PRECISION, VERSION, Figures, fastest, figures
+from pipelines.results.on_device import HARDWARE, INVALID, NOT_INVALID, PRECISION, VERSION, Figures, fastest, figures
 from pipelines.results.promotion import (
     GATE,
     OF_RUNTIME,
@@ -271,8 +271,8 @@ def _devices(facts: Facts) -> str:
 
 def _invalid(found: Sequence[Figures]) -> list[str]:
     """Why figures do not count."""
-    reasons = {f"{one.runtime} on {plain(one.target)}": one.tags.get(INVALID, "no") for one in found}
-    return [f"INVALID, {name}: {plain(reason)}." for name, reason in reasons.items() if reason != "no"]
+    reasons = {f"{one.runtime} on {plain(one.target)}": one.tags.get(INVALID, NOT_INVALID) for one in found}
+    return [f"INVALID, {name}: {plain(reason)}." for name, reason in reasons.items() if reason != NOT_INVALID]
 
 
 def _targets(found: Sequence[Figures]) -> list[str]:

@@ -43,7 +43,8 @@ from pipelines.results.words import some
 if TYPE_CHECKING:
     from pipelines.results.cell_result import Verdict
     from pipelines.results.columns import Column
-    from pipelines.results.recorded_cell import OnDevice, RecordedCell
+    from pipelines.results.on_device import OnDevice
+    from pipelines.results.recorded_cell import RecordedCell
 
 
 @dataclass(frozen=True, kw_only=True)

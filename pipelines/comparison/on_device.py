@@ -18,8 +18,8 @@ from pipelines.results.metrics import (
     RATIO_HIGH,
     RATIO_LOW,
 )
-from pipelines.results.on_device import BEGAN, LITERT, REFERENCE, Figures, figures, least
-from pipelines.results.recorded_cell import BASELINE, OnDevice
+from pipelines.results.on_device import BEGAN, LITERT, REFERENCE, Figures, OnDevice, figures, least
+from pipelines.results.recorded_cell import BASELINE
 from pipelines.results.words import listed, number_of, some
 from pipelines.system.checks import nearest
 

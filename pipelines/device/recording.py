@@ -19,11 +19,21 @@ from pipelines.device.results import DeviceResult
 from pipelines.device.session import Measured
 from pipelines.device.settings import Settings
 from pipelines.results.json_record import Record
+from pipelines.results.on_device import (
+    BEGAN,
+    HARDWARE,
+    INVALID,
+    NOT_INVALID,
+    PRECISION,
+    REFERENCE,
+    VERSION,
+    Figures,
+)
 from pipelines.results.words import number_of
 from pipelines.system.errors import StoreError
 from pipelines.tracking.address import store_option, tracking_uri
 from pipelines.tracking.experiment import reading_client
-from pipelines.tracking.measured import LostRunError, OnTarget, record
+from pipelines.tracking.measured import LostRunError, record
 from pipelines.tracking.moved import address_of
 from pipelines.tracking.reachable import check_reachable
 
@@ -106,16 +116,16 @@ def send(folder: Path, uri: str | None = None) -> Sent:
         raise ValueError(
             f"{folder} must be a session with a store's cells, got one of files on disk, which have no run"
         )
-    runs = (run_id for run_id, _ in _on_target(folder, session))
+    runs = (run_id for run_id, *_ in _figures(folder, session))
     uri = tracking_uri(uri) if uri else address_of(session.uri, next(runs, ""))
     sent: dict[str, bool] = {}
     lost: set[str] = set()
     try:
         check_reachable(uri)
         client = reading_client(uri)
-        for run_id, found in _on_target(folder, session):
+        for run_id, found, files in _figures(folder, session):
             try:
-                sent[run_id] = record(client, run_id, found) or sent.get(run_id, False)
+                sent[run_id] = record(client, run_id, found, files) or sent.get(run_id, False)
             except LostRunError:
                 lost.add(run_id)
     except (OSError, StoreError) as error:
@@ -153,21 +163,19 @@ def _reference(content: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
     return f"{runtime} {hashes[label]}"
 
 
-def _on_target(folder: Path, session: Session) -> Iterator[tuple[str, OnTarget]]:
+def _figures(folder: Path, session: Session) -> Iterator[tuple[str, Figures, Path]]:
+    """The runs of a session, each with its figures and with the folder of the files that they are from."""
     contents = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"*/{RESULT}"))}
     hashes = {content["label"]: content["sha256"] for content in contents.values()}
     for path, content in contents.items():
-        found = OnTarget(
-            target=session.target,
-            runtime=content["runtime"],
-            version=content["version"],
-            precision=content["precision"],
-            began=session.began,
-            hardware=session.hardware,
-            metrics=content["metrics"],
-            invalid="; ".join(content["invalid"]),
-            reference=_reference(content, hashes),
-            folder=path.parent,
-        )
+        tags = {
+            BEGAN: str(session.began),
+            INVALID: "; ".join(content["invalid"]) or NOT_INVALID,
+            HARDWARE: json.dumps(session.hardware),
+            VERSION: content["version"],
+            PRECISION: content["precision"],
+            REFERENCE: _reference(content, hashes),
+        }
+        found = Figures(target=session.target, runtime=content["runtime"], metrics=content["metrics"], tags=tags)
         for run_id in content["runs"]:
-            yield run_id, found
+            yield run_id, found, path.parent

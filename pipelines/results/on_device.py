@@ -24,9 +24,11 @@ MAX_CHANGED = 0.01
 # Two measurements of one model differ by so much.
 SAME = 0.02
 # Tags below `measure/<device>/<runtime>/`: the session's machine as JSON, the library, what it computed in, the second
-# at which the session began, why its figures do not count, or `no`, and the runtime and file that ratios are to.
+# at which the session began, why its figures do not count, or NOT_INVALID, and the runtime and file that ratios are to:
+# `<runtime> <SHA-256 of the file>`, its own for the reference itself.
 HARDWARE, VERSION, PRECISION, BEGAN, INVALID = "hardware", "version", "precision", "began", "invalid"
 REFERENCE = "reference"
+NOT_INVALID = "no"
 TAGS = (HARDWARE, VERSION, PRECISION, BEGAN, INVALID, REFERENCE)
 Key = TypeVar("Key")
 _THREADS = re.compile(rf"{P50[0]}_(\d+)t")
@@ -83,6 +85,25 @@ class Figures:
         found = [self.metrics.get(by_threads(name, threads)) for name in RATIO]
         known = [value for value in found if value is not None]
         return (known[0], known[1], known[2]) if len(known) == len(found) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnDevice:
+    """How a cell runs on a device, by the figures that `comparison.on_device` chose.
+
+    began: the second at which its session began, empty where it is not recorded. ran_on: the machine of the cell's own
+    run. agreement: share of images with the class that LiteRT gives; None where it was not compared. times_ms:
+    median time of one image by runtime.
+    """
+
+    target: str
+    runtime: str
+    threads: int
+    began: str
+    ran_on: str
+    is_reliable: bool
+    agreement: float | None
+    times_ms: Mapping[str, float]
 
 
 def by_threads(name: str, threads: int) -> str:

@@ -16,30 +16,12 @@ from pipelines.results.metrics import (
     TRAIN_S,
     majority_of,
 )
+from pipelines.results.on_device import OnDevice
 from pipelines.results.score import BUDGETS, CRITERIA, GOALS
 from pipelines.results.verdict import no_better_than_majority
 
 # The technique of a cell with which others are compared.
 BASELINE = "baseline"
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnDevice:
-    """How a cell runs on a device: `comparison.on_device`.
-
-    began: the second at which its session began, empty where it is not recorded. ran_on: the machine of the cell's own
-    run. agreement: share of images with the class that LiteRT gives; None where it was not compared. times_ms:
-    median time of one image by runtime.
-    """
-
-    target: str
-    runtime: str
-    threads: int
-    began: str
-    ran_on: str
-    is_reliable: bool
-    agreement: float | None
-    times_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)

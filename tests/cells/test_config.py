@@ -187,7 +187,7 @@ def test_tensorflow_stays_out_of_help_and_config() -> None:
         (["seed=20261128123456"], "seed must be below 4294967296 (2**32), got 20261128123456"),
         (["deterministic=perhaps"], "deterministic must be true or false, got 'perhaps'"),
         (
-            ["technique=baseline", "technique._target_=pipelines.results.recorded_cell.OnDevice"],
+            ["technique=baseline", "technique._target_=pipelines.results.on_device.OnDevice"],
             "technique",
         ),
         (["score.size=-1"], "score.size must be a number, 0 or more, got -1"),

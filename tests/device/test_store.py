@@ -13,9 +13,10 @@ import pytest
 
 from pipelines.commands import cli
 from pipelines.device import recording, session
+from pipelines.results.on_device import Figures
 from pipelines.system import machine
 from pipelines.system.errors import StoreError
-from pipelines.tracking.measured import OnTarget, record
+from pipelines.tracking.measured import record
 from tests.device.recorded_runs import FAST_COMMAND, RecordedRuns, sessions
 from tests.places import ROOT
 from tests.servers import free_port, open_folder, serving
@@ -155,24 +156,16 @@ class TestStore:
         assert f"interrupted: all results are in {folder}, send them" in capsys.readouterr().err
 
     def test_sending_an_older_session_changes_nothing(self, cells, tmp_path):
-        def at(began: int, p50: float) -> OnTarget:
+        def at(began: int, p50: float) -> bool:
             place = tmp_path / str(began)
             place.mkdir(exist_ok=True)
             (place / "result.json").write_text(str(began))
-            return OnTarget(
-                target="t",
-                runtime="litert",
-                version="",
-                precision="",
-                began=began,
-                hardware={},
-                metrics={"p50_ms_1t": p50},
-                invalid="",
-                reference="litert",
-                folder=place,
+            found = Figures(
+                target="t", runtime="litert", metrics={"p50_ms_1t": p50}, tags={"began": str(began), "invalid": "no"}
             )
+            return record(cells.client, cells.int8, found, place)
 
-        written = [record(cells.client, cells.int8, found) for found in (at(200, 2.0), at(100, 1.0), at(200, 2.0))]
+        written = [at(200, 2.0), at(100, 1.0), at(200, 2.0)]
         assert written == [True, False, True]
         assert cells.metrics(cells.int8, "t") == {"p50_ms_1t": 2.0}
         assert len(cells.client.get_metric_history(cells.int8, "measure/t/litert/p50_ms_1t")) == 1
