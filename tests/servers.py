@@ -48,7 +48,7 @@ class Server:
     @property
     def mlflow(self) -> psutil.Process:
         """MLflow's main process; its uvicorn and workers are children of it."""
-        return self._child("mlflow.cli")
+        return self._child("pipelines.tracking.server_main")
 
     @property
     def postmaster(self) -> psutil.Process:

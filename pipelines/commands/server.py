@@ -20,8 +20,10 @@ from typing import TextIO
 import click
 
 from pipelines.commands import arguments
+from pipelines.system import interpreter
 from pipelines.system.guard import MisuseError
 from pipelines.system.locks import lock
+from pipelines.tracking import server_main
 from pipelines.tracking.address import EMBEDDED
 from pipelines.tracking.credentials import adopted
 from pipelines.tracking.postgres import INSTALL, Postgres, Program
@@ -30,14 +32,6 @@ from pipelines.tracking.reachable import check_reachable
 HOST = "127.0.0.1"
 # Each of MLflow's workers has a pool of 15 for the runs and another for the registry.
 CONNECTIONS_PER_WORKER = 30
-# MLflow takes seconds to import, so its server's own process migrates the tables.
-MLFLOW = """
-import os, sys
-from mlflow.cli import cli
-from pipelines.tracking.schema import upgrade
-upgrade(os.environ["MLFLOW_BACKEND_STORE_URI"])
-cli(["server", *sys.argv[1:]], prog_name="mlflow")
-"""
 
 
 def start_mlflow(uri: str, *, folder: Path, port: int, workers: int) -> Program:
@@ -47,12 +41,13 @@ def start_mlflow(uri: str, *, folder: Path, port: int, workers: int) -> Program:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         **os.environ,
         # Not an argument, because it may hold a password.
-        "MLFLOW_BACKEND_STORE_URI": uri,
+        server_main.STORE: uri,
     }
     artifacts = ["--artifacts-destination", (folder / "artifacts").as_uri(), "--serve-artifacts"]
     listening = ["--host", HOST, "--port", str(port), "--workers", str(workers), "--app-name", "opscore"]
-    mlflow = [sys.executable, "-c", MLFLOW, *artifacts, *listening]
-    return Program(mlflow, log=folder / "mlflow.log", stop=signal.SIGTERM, cwd=folder, env=environment)
+    mlflow = interpreter.command(server_main.__name__, *artifacts, *listening)
+    variables = interpreter.environment(environment)
+    return Program(mlflow, log=folder / "mlflow.log", stop=signal.SIGTERM, cwd=folder, env=variables)
 
 
 def serve(*, port: int, folder: Path, workers: int, database: str | None) -> None:
