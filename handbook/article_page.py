@@ -21,7 +21,7 @@ from pipelines.comparison import article
 from pipelines.results.columns import milliseconds, seconds, three_digits
 from pipelines.results.recorded_cell import BASELINE
 from pipelines.results.tables import fill_marks, markdown
-from pipelines.results.words import number_of
+from pipelines.system.words import number_of
 
 # The newest session first.
 ROWS = ("docs/article-2.csv", "docs/article.csv")

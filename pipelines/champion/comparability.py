@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.comparison.groups import by_conditions, conditions, differing
-from pipelines.results.words import listed, number_of
+from pipelines.system.words import listed, number_of
 
 if TYPE_CHECKING:
     from pipelines.results.recorded_cell import RecordedCell

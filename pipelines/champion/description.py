@@ -11,7 +11,7 @@ from pipelines.results.columns import SCORE, kilobytes, milliseconds
 from pipelines.results.metrics import TEST_MS
 from pipelines.results.recorded_cell import BASELINE, RecordedCell
 from pipelines.results.statistics import wilson
-from pipelines.results.words import number_of
+from pipelines.system.words import number_of, some
 
 OPENING = "Classifies images into the "
 MAX_CLASSES = 20
@@ -20,11 +20,10 @@ MAX_CLASSES = 20
 def of_model(name: str, dataset: str, image_shape: Sequence[int], labels: Sequence[str]) -> str:
     """What the registered model answers, its input and output, and how to load it."""
     shape = ", ".join(map(str, image_shape or ("height", "width", 3)))
-    more = f" and {len(labels) - MAX_CLASSES} more" if len(labels) > MAX_CLASSES else ""
     return "\n".join(
         [
             f"{OPENING}{len(labels)} classes of the dataset {plain(dataset)}: "
-            f"{', '.join(map(code, labels[:MAX_CLASSES]))}{more}.",
+            f"{some([*map(code, labels)], MAX_CLASSES)}.",
             "",
             f"- Input: RGB pixels 0 to 255, uint8, not scaled, of shape (n, {shape}).",
             f"- Output: `class` (n), the name of the most probable class, and `probabilities` (n, {len(labels)}), "

@@ -31,7 +31,7 @@ from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import wilson
 from pipelines.results.tables import markdown
-from pipelines.results.words import number_of
+from pipelines.system.words import number_of
 
 HEADING = ("what", "value")
 # Tags of a version in its card, with their headings.

@@ -25,7 +25,7 @@ from pipelines.results.promotion import (
     TRAIN_TIME_NOTE,
 )
 from pipelines.results.recorded_cell import RecordedCell
-from pipelines.results.words import number_of
+from pipelines.system.words import number_of
 from pipelines.tracking.client import TEXT_CHARACTERS
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, SHA256, Registry, Version, model_name
 from pipelines.tracking.run_files import LostFilesError

@@ -40,8 +40,8 @@ from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.shortlist import shortlist
 from pipelines.results import columns
 from pipelines.results.tables import TextColumn, fitted, wrapped
-from pipelines.results.words import number_of
 from pipelines.system import terminal
+from pipelines.system.words import number_of
 
 if TYPE_CHECKING:
     from pipelines.results.recorded_cell import RightOf

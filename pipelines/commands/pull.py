@@ -30,7 +30,7 @@ from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.on_device import LITERT, fastest, figures
 from pipelines.results.promotion import OF_RUNTIME, OF_TARGET, OF_THREADS
 from pipelines.results.recorded_cell import RecordedCell
-from pipelines.results.words import number_of
+from pipelines.system.words import number_of
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, model_name
 
 # The card is written first, because it identifies even an interrupted pull.

@@ -20,8 +20,8 @@ from pipelines.cells.compose import recorded_cell
 from pipelines.commands import arguments
 from pipelines.execution.preflight import loaded
 from pipelines.results.folder import CellFiles, Finished
-from pipelines.results.words import number_of
 from pipelines.system.guard import FAILURE
+from pipelines.system.words import number_of
 from pipelines.tracking.cell_run import RunReceipt
 from pipelines.tracking.client import live_run
 from pipelines.tracking.credentials import DATABASE_PASSWORD, HTTP_PASSWORD, HTTP_USER, VARIABLE

@@ -9,7 +9,7 @@ from pipelines.comparison.entries import Entry
 from pipelines.results.acceleration import no_faster, outside
 from pipelines.results.cell_result import Delegation
 from pipelines.results.on_device import LITERT
-from pipelines.results.words import some
+from pipelines.system.words import some
 
 
 def notes(entries: Sequence[Entry]) -> list[str]:

@@ -16,8 +16,8 @@ from pipelines.comparison.ranking import Comparison
 from pipelines.results.cell_result import DIMENSIONS, Verdict
 from pipelines.results.tables import TextColumn, fitted
 from pipelines.results.verdict import TRAIN_SPREAD
-from pipelines.results.words import number_of
 from pipelines.system import terminal
+from pipelines.system.words import number_of
 
 MARKS = {"better": "+", "tied": "=", "worse": "-"}
 # The columns of the table: the article's dimensions, of which time is both times.

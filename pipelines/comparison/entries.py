@@ -38,7 +38,7 @@ from pipelines.results.metrics import (
 )
 from pipelines.results.score import CRITERIA, factors
 from pipelines.results.statistics import mean_interval, mean_share, wilson
-from pipelines.results.words import some
+from pipelines.system.words import some
 
 if TYPE_CHECKING:
     from pipelines.results.cell_result import Verdict

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipelines.system.words import some
+
 if TYPE_CHECKING:
     from pipelines.results.recorded_cell import RecordedCell
 
@@ -97,7 +99,7 @@ def training_note(cells: Sequence[RecordedCell]) -> str | None:
     differing = {name: sorted(values, key=_in_order) for name, values in sorted(settings.items()) if len(values) > 1}
     if not differing:
         return None
-    values = "; ".join(f"{name} {_few(of_one)}" for name, of_one in differing.items())
+    values = "; ".join(f"{name} {some(of_one, MAX_VALUES)}" for name, of_one in differing.items())
     return f"trained with different settings ({values}), and a shorter training counts as faster"
 
 
@@ -107,11 +109,6 @@ def _in_order(text: str) -> tuple[float, str]:
         return float(text), ""
     except ValueError:
         return math.inf, text
-
-
-def _few(values: Sequence[str]) -> str:
-    more = f" and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else ""
-    return ", ".join(values[:MAX_VALUES]) + more
 
 
 def _differences(key: Key, keys: Sequence[Key]) -> list[str]:

@@ -13,7 +13,7 @@ from pipelines.comparison.ranking import Comparison
 from pipelines.results import columns
 from pipelines.results.metrics import ACCURACY_DIFFERENCE
 from pipelines.results.recorded_cell import RecordedCell
-from pipelines.results.words import some
+from pipelines.system.words import some
 
 # Of accuracy, by which a baseline that was trained again differs.
 NOTICEABLE = 1e-6

@@ -20,8 +20,8 @@ from pipelines.results.metrics import (
 )
 from pipelines.results.on_device import BEGAN, LITERT, REFERENCE, Figures, OnDevice, figures, least
 from pipelines.results.recorded_cell import BASELINE
-from pipelines.results.words import listed, number_of, some
 from pipelines.system.checks import nearest
+from pipelines.system.words import listed, number_of, some
 
 if TYPE_CHECKING:
     from pipelines.results.recorded_cell import RecordedCell

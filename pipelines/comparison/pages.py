@@ -17,7 +17,7 @@ from pipelines.comparison.groups import conditions, groups_of
 from pipelines.comparison.labels import settings_key
 from pipelines.results.columns import IMPROVED, MEASURED
 from pipelines.results.tables import fill_marks, markdown
-from pipelines.results.words import number_of
+from pipelines.system.words import number_of
 
 if TYPE_CHECKING:
     from pipelines.results.recorded_cell import RecordedCell

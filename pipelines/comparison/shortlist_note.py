@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.shortlist import Shortlist, Shortlisted, points
 from pipelines.comparison.shortlist_text import extremes, times
-from pipelines.results import columns, words
+from pipelines.results import columns
 from pipelines.results.score import ROUNDING
 from pipelines.results.tables import markdown
+from pipelines.system import words
 
 HEADING = ("lose at most", "cell", columns.ACCURACY.heading, columns.TEST_MS.heading, columns.COMPRESSED.heading)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pipelines.datasets import notes
 from pipelines.datasets.base import Dataset, ImageData, Split, content_digest
 from pipelines.system import names
+from pipelines.system.words import some
 
 Array = npt.NDArray[Any]
 
@@ -103,6 +104,6 @@ def _check_labels(part: str, labels: Array, images: int, class_names: tuple[str,
         )
     if absent := [class_names[number] for number in np.setdiff1d(np.arange(top + 1), labels)]:
         raise ValueError(
-            f"{y} must hold every class, got no image of {notes.listed(absent)}: add some, or remove the class from "
+            f"{y} must hold every class, got no image of {some(absent)}: add some, or remove the class from "
             "class_names and renumber the labels"
         )

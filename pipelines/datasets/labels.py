@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.datasets.notes import listed
 from pipelines.datasets.splitting import Labels
+from pipelines.system.words import some
 
 Array = npt.NDArray[Any]
 
@@ -43,7 +43,7 @@ def as_numbers(
         top = high - 1 if low == 1 else high
         if absent := np.setdiff1d(np.arange(top + 1), np.concatenate(list(numbers.values()))).tolist():
             counted = "1, 2" if low == 1 else "0, 1"
-            missing = listed([one + (low == 1) for one in absent])
+            missing = some([one + (low == 1) for one in absent])
             raise ValueError(
                 f"labels without class_names must be {counted}, ... without gaps, got no {missing}: number them, and "
                 f"save class_names too, with {_numbering(list(parts))}"

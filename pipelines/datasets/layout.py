@@ -19,9 +19,9 @@ from pipelines.datasets.misplaced import (
     check_no_stray,
     is_part,
 )
-from pipelines.datasets.notes import listed
 from pipelines.datasets.picture import printable
 from pipelines.datasets.split_names import SPLITS, split_in, split_of, split_of_last_word
+from pipelines.system.words import listed, some
 
 Classes = dict[str, list[Path]]
 # As in `a_mask.png` and `a_mask_1.png`.
@@ -112,7 +112,7 @@ def _too_few_classes(layout: Layout, root: Path, start: Path, skipped: Skipped) 
     elif layout.class_names:
         given = layout.class_names[0]
         if skipped.unused:
-            others = listed(sorted({printable(Path(one.name)) for one in skipped.unused}))
+            others = some(sorted({printable(Path(one.name)) for one in skipped.unused}))
             given, mend = f"{given} without {others}", f"{mend}, or rename {others} if that is a class"
     else:
         given = f"none, but files such as {printable(unread[0].relative_to(root))}" if unread else "none"
@@ -166,7 +166,7 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
         return by_split
     other = next((one for one in (*classes, *folders) if one not in split), None)
     if split and other and (classes or len(by_split) == 1):
-        names = listed([printable(Path(one.name)) for one in listing.folders(split[0])])
+        names = some([printable(Path(one.name)) for one in listing.folders(split[0])])
         raise ValueError(
             f"{printable(split[0].parent)} must hold either class folders or folders of the splits, got "
             f"{printable(Path(split[0].name))} with the folders {names} in it, next to {printable(Path(other.name))}: "
@@ -254,7 +254,7 @@ def _variants(files: Mapping[str, Classes], start: Path) -> str:
     if not others or len(first) < 2 or "" in first or any(one != first for one in others):
         return ""
     names = sorted(inner)
-    shown = " and ".join(printable(Path(one)) for one in (", ".join(names[:-1]), names[-1]))
+    shown = listed([printable(Path(one)) for one in names])
     # To train on the images of `new_test` is never the advice.
     plain = next((name for name in names if not split_in(name)[0]), None)
     mend = "join those of each name, or call the outer folders train and test"
@@ -262,7 +262,7 @@ def _variants(files: Mapping[str, Classes], start: Path) -> str:
         mend = "set " + shlex.quote(f"dataset.path={printable(start / plain)}")
     return (
         f"{shown} are the classes, and each holds the same {len(first)} folders "
-        f"{listed([printable(Path(one)) for one in sorted(first)])}: if those are the classes, {mend}"
+        f"{some([printable(Path(one)) for one in sorted(first)])}: if those are the classes, {mend}"
     )
 
 
@@ -272,7 +272,7 @@ def _called_like_splits(files: Mapping[str, Classes]) -> str:
     if len(files) > 1 or not names:
         return ""
     return (
-        f"{listed(names)}: taken for {'a class' if len(names) == 1 else 'classes'}, not for "
+        f"{some(names)}: taken for {'a class' if len(names) == 1 else 'classes'}, not for "
         f"{'a split' if len(names) == 1 else 'splits'}, which must hold a folder for each class and nothing else"
     )
 
@@ -284,7 +284,7 @@ def _called_like_parts(files: Mapping[str, Classes]) -> str:
     if len(files) > 1 or len(names) < 2 or len(alike) > 1 or not all(map(is_part, names)):
         return ""
     return (
-        f"{listed(names)}: taken for classes, but called like parts of one dataset: if they are, sort the images into "
+        f"{some(names)}: taken for classes, but called like parts of one dataset: if they are, sort the images into "
         "a folder for each class"
     )
 

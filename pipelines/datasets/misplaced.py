@@ -9,9 +9,9 @@ from itertools import permutations
 from pathlib import Path
 
 from pipelines.datasets import listing
-from pipelines.datasets.notes import listed
 from pipelines.datasets.picture import printable
 from pipelines.datasets.split_names import SPLITS, split_in, split_of
+from pipelines.system.words import some
 
 # Parts of one dataset for cross-validation, or as they were downloaded.
 _PART = re.compile(r"(.*[\W_])?(fold|part|batch|shard|chunk|set|disk|zip|images?)[\W_]*\d+")
@@ -28,7 +28,7 @@ def check_no_parts(folders: Sequence[Path], root: Path) -> None:
         first, last = (printable(Path(one.name)) for one in (folders[0], folders[-1]))
         raise ValueError(
             f"{printable(root)} must have one folder for each class, got {first} to {last} that hold the same folders "
-            f"{listed(sorted(within[0]))}: name one of them test and join the others as train"
+            f"{some(sorted(within[0]))}: name one of them test and join the others as train"
         )
 
 
@@ -80,7 +80,7 @@ def check_no_copy(folders: Sequence[Path]) -> None:
         # A link may lead to the folder of all classes.
         own = one.name in again
         if len(again) > 1 and again <= siblings and not own and not listing.has_images(inner) and not one.is_symlink():
-            names = listed([printable(Path(each)) for each in sorted(again)])
+            names = some([printable(Path(each)) for each in sorted(again)])
             raise ValueError(
                 f"{printable(one.parent)} must have one folder for each class, got {printable(Path(one.name))}, which "
                 f"holds the folders {names} again: move it away, or rename them if it is a class"
@@ -93,7 +93,7 @@ def check_no_stray(splits: Iterable[Path], classes: Sequence[Path]) -> None:
     for one, another in permutations(inner, 2):
         if one in classes and len(same := inner[one] & inner[another]) > 1:
             stray = next(file for file in listing.files(one) if listing.is_image(file))
-            names = listed([printable(Path(each)) for each in sorted(same)])
+            names = some([printable(Path(each)) for each in sorted(same)])
             raise ValueError(
                 f"{printable(one)} must hold images, as a class, or class folders, as a split, got "
                 f"{printable(Path(stray.name))} next to the folders {names}: move the images away, or the folders"

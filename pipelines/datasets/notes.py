@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,12 +86,6 @@ def resized(image_size: int, input_size: int | None, *, can_be_larger: bool, is_
     if not is_fixed:
         return f"{sees}: model.input_size={image_size} lets it see all of them"
     return f"{sees}: dataset.image_size={input_size} reads them as it takes them" if can_be_larger else f"{sees} each"
-
-
-def listed(values: Sequence[object]) -> str:
-    """The first three values and the number of the remaining ones."""
-    more = f" and {len(values) - 3} more" if len(values) > 3 else ""
-    return ", ".join(map(str, values[:3])) + more
 
 
 def _hashes(images: Images) -> list[bytes]:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from pipelines.datasets.arrays import ArrayDataset, Arrays
 from pipelines.datasets.labels import as_numbers
-from pipelines.datasets.notes import listed
 from pipelines.datasets.pixels import as_rgb
 from pipelines.datasets.roles import assigned
+from pipelines.system.words import some
 
 NAMES = ("x_train", "y_train", "x_test", "y_test", "class_names")
 
@@ -105,7 +105,7 @@ def read_archive(path: Path, test_fraction: float = 0.2) -> Arrays:
     if "x_test" not in arrays:
         done.append(f"no test images are there, so {test_fraction:g} of all were held out for testing")
     if unused:
-        done.append(f"left out {listed(unused)}")
+        done.append(f"left out {some(unused)}")
     notes = (f"{path.name}: {'; '.join(done)}",) if done else ()
     return Arrays(**arrays, class_names=names, test_fraction=test_fraction, notes=notes)
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipelines.datasets.notes import listed
 from pipelines.system.checks import did_you_mean
+from pipelines.system.words import some
 
 # Usual names of each part, in order of precedence.
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
@@ -82,7 +82,7 @@ def _leave_out_empty(name: str, arrays: dict[str, Any]) -> list[str]:
     arrays["class_names"] = names[used]
     for key in parts:
         arrays[key] = np.searchsorted(used, arrays[key])
-    return [f"{name}: {len(empty)} of {len(names)} classes have no images and were left out: {listed(empty.tolist())}"]
+    return [f"{name}: {len(empty)} of {len(names)} classes have no images and were left out: {some(empty.tolist())}"]
 
 
 def _examples(builder: Any, split: str) -> Iterator[dict[str, Any]]:

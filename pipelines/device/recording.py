@@ -29,8 +29,8 @@ from pipelines.results.on_device import (
     VERSION,
     Figures,
 )
-from pipelines.results.words import number_of
 from pipelines.system.errors import StoreError
+from pipelines.system.words import number_of
 from pipelines.tracking.address import store_option, tracking_uri
 from pipelines.tracking.experiment import reading_client
 from pipelines.tracking.measured import LostRunError, record

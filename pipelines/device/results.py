@@ -16,8 +16,8 @@ from pipelines.litert.latency import Load, Nanoseconds, Percentiles, ratio, wind
 from pipelines.results.cell_result import Delegation
 from pipelines.results.on_device import AGREEMENT, AGREEMENT_CHANGED, LITERT, P50, RATIO, VALID, by_threads
 from pipelines.results.statistics import repeat_interval
-from pipelines.results.words import number_of
 from pipelines.system.digests import sha256
+from pipelines.system.words import number_of
 
 # Tolerance between the largest and the smallest median of the windows (docs/reference/measurement.md).
 WINDOW_TOLERANCE = 0.10

@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from pipelines.cells.compose import cell_of
 from pipelines.execution import grid
-from pipelines.results.words import number_of
 from pipelines.system import guard
+from pipelines.system.words import number_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -26,9 +26,9 @@ from pipelines.execution.settings import check_no_password, check_settings
 from pipelines.execution.sweep_cell import JOB_OUTCOME
 from pipelines.execution.sweep_table import count_line, progress_line, summary_of, wider
 from pipelines.results.outcome import Outcome
-from pipelines.results.words import number_of, some
 from pipelines.system import guard, terminal
 from pipelines.system.stopwatch import PARTS
+from pipelines.system.words import number_of, some
 from pipelines.tracking.address import place_options
 from pipelines.tracking.client import retries
 

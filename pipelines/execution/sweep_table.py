@@ -11,8 +11,8 @@ from pipelines.results.outcome import Outcome
 from pipelines.results.score import STATE_TRAINED_S
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.results.verdict import no_better_than_majority
-from pipelines.results.words import number_of
 from pipelines.system import terminal
+from pipelines.system.words import number_of
 
 # Overrides that a cell's name shows already.
 IN_THE_NAME = ("model=", "dataset=", "technique=")

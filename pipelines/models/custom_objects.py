@@ -10,6 +10,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from pipelines.system import interpreter
+from pipelines.system.words import listed
 
 # Methods by which a module would train when it is imported, and write over the file that is read.
 _EFFECTS = frozenset({"export", "fit", "save", "save_weights"})
@@ -66,7 +67,7 @@ def check_importable(module: str) -> None:
         ) from error
     if found := sorted(_effects(tree)):
         raise ValueError(
-            f"model.custom_objects must be a module of layers, got {module}, which calls {' and '.join(found)} when it "
+            f"model.custom_objects must be a module of layers, got {module}, which calls {listed(found)} when it "
             'is imported: put these lines below `if __name__ == "__main__":`, or the layers into a module of their own'
         )
 

@@ -25,6 +25,7 @@ from pipelines.models.keras_graph import Rebuild, plain
 from pipelines.models.keras_layers import UnsupportedLayerError, rescaled
 from pipelines.models.keras_value import Value
 from pipelines.system import checks, guard
+from pipelines.system.words import some
 
 if TYPE_CHECKING:
     import tf_keras
@@ -246,7 +247,7 @@ class KerasFile(Model):
             raise ValueError(
                 f"model.class_names must name the dataset's {len(labels)} classes, got {path} with {len(names)} lines"
                 f"{' and without ' if missing else ''}{', '.join(missing[:5])}: "
-                f"write {', '.join(labels[:5])}{' and so on' if len(labels) > 5 else ''}, one a line, in the order of "
+                f"write {some(labels, 5)}, one a line, in the order of "
                 "the model's answers"
             )
         return [names.index(label) for label in labels]

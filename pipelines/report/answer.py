@@ -13,7 +13,7 @@ from pipelines.comparison.shortlist_text import times
 from pipelines.report.words import decibels, percent, runtime_doubt, short_names
 from pipelines.results.columns import UNKNOWN, kilobytes, milliseconds, seconds
 from pipelines.results.score import ROUNDING
-from pipelines.results.words import listed, number_of
+from pipelines.system.words import listed, number_of
 
 
 def first_screen(comparison: Comparison, found: Shortlist | None, options: str = "") -> dict[str, object]:

@@ -27,8 +27,8 @@ from pipelines.report.rows import COLUMNS, Row, rows
 from pipelines.report.scatter import MAX_LABELLED, scatter
 from pipelines.report.style import GREY, VERMILION, Look, in_style, looks, png, without_data
 from pipelines.report.words import profile, reasons
-from pipelines.results.words import number_of
 from pipelines.system import fonts
+from pipelines.system.words import number_of
 
 log = logging.getLogger("opscore")
 

@@ -10,7 +10,7 @@ from pipelines.comparison.ranking import Comparison
 from pipelines.results.cell_result import DIMENSIONS
 from pipelines.results.columns import CRITERION, kilobytes, milliseconds, seconds
 from pipelines.results.score import apart_from
-from pipelines.results.words import listed
+from pipelines.system.words import listed
 
 # Scores that differ by less in a criterion count as equal in it.
 MIN_DB = 0.05

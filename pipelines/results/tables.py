@@ -10,8 +10,8 @@ from itertools import zip_longest
 
 from wcwidth import ljust, rjust, width, wrap
 
-from pipelines.results.words import number_of
 from pipelines.system import terminal
+from pipelines.system.words import number_of
 
 # No column is folded to fewer columns of the terminal.
 MIN_FOLDED = 10

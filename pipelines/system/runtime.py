@@ -17,6 +17,7 @@ from typing import Any
 
 from pipelines.system import machine, stopwatch
 from pipelines.system.locks import NoLocksError, lock
+from pipelines.system.words import number_of
 
 log = logging.getLogger("opscore")
 # The same for all processes of a machine.
@@ -223,9 +224,7 @@ def trained_on() -> str:
     threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     # TensorFlow ignores anything else.
     limit = int(threads) if threads.isdecimal() else 0
-    return hardware_name(hardware()) + (
-        f", {limit} thread{'s' if limit > 1 else ''}" if 0 < limit < machine.cores() else ""
-    )
+    return hardware_name(hardware()) + (f", {number_of(limit, 'thread')}" if 0 < limit < machine.cores() else "")
 
 
 @cache

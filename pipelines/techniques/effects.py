@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.models import complexity
+from pipelines.system.words import some
 from pipelines.techniques.base import EffectError
 
 if TYPE_CHECKING:
@@ -37,15 +38,10 @@ def report_left_out(skip: str | None, model: tf_keras.Model, report: Callable[[s
     """Report kernels inside layers of one's own, and a `technique.skip` that leaves out no layer, perhaps misspelt."""
     own = [layer.name for layer in model.layers if complexity.hides_kernels(layer)]
     if own:
-        report(f"the weights inside layers of your own are only trained: {shortened(own)}")
+        report(f"the weights inside layers of your own are only trained: {some(own, MAX_NAMES)}")
     names = _names(model)
     if skip and not any(re.match(skip, name) for name in names):
-        report(f"technique.skip leaves out no layer: no name begins with {skip!r} ({shortened(names)})")
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first of many names."""
-    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+        report(f"technique.skip leaves out no layer: no name begins with {skip!r} ({some(names, MAX_NAMES)})")
 
 
 def check_kernels(

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipelines.models import checkpoint
 from pipelines.system import checks
+from pipelines.system.words import some
 from pipelines.techniques.base import Build, Candidate, Context, EffectError, Table
 from pipelines.techniques.source import SourceTechnique
 
@@ -104,7 +105,7 @@ class LayerTransfer(SourceTechnique):
         if not pairs and self.layers and not self._chosen(model):
             raise ValueError(
                 f"technique.layers must match the beginning of the name of a layer with weights, got {self.layers!r}: "
-                f"{model.name} has {_some([layer.name for layer in model.layers if layer.weights])}"
+                f"{model.name} has {some([layer.name for layer in model.layers if layer.weights], 8)}"
             )
         if not pairs:
             raise ValueError(
@@ -163,7 +164,8 @@ def _mapped(
             if name not in layers:
                 raise ValueError(
                     f"technique.match must name layers with weights, got {name!r}, which {whose} does not have"
-                    f"{' among those of technique.layers' if layers is targets else ''}: it has {_some([*layers])}"
+                    f"{' among those of technique.layers' if layers is targets else ''}: it has "
+                    f"{some([*layers], 8)}"
                 )
         if _form(targets[target]) != _form(sources[source]):
             raise ValueError(
@@ -171,10 +173,6 @@ def _mapped(
                 "both must have one class and one shape"
             )
     return [(layer, sources[wanted[name]]) for name, layer in targets.items() if name in wanted]
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:8])}{' and so on' if len(names) > 8 else ''}"
 
 
 def _longest_in_order(targets: Sequence[Layer], sources: Sequence[Layer]) -> list[tuple[Layer, Layer]]:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from pipelines.models import checkpoint
 from pipelines.system import checks
+from pipelines.system.words import some
 from pipelines.techniques.base import Build, Candidate, Context, EffectError
-from pipelines.techniques.effects import check_kernels, chosen_kernels, report_left_out, shortened
+from pipelines.techniques.effects import MAX_NAMES, check_kernels, chosen_kernels, report_left_out
 from pipelines.techniques.fine_tuning import FineTuning
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Prune(FineTuning):
         if dense := chosen_kernels(candidate.model, self.skip).keys() - self._promised(candidate.model).keys():
             context.report(
                 f"{self.name} leaves kernels dense whose input channels are no multiple of {self._row}: "
-                f"{shortened(sorted(dense))}"
+                f"{some(sorted(dense), MAX_NAMES)}"
             )
         wrapped = self._wrapped(candidate.model, steps)
         trainer.fit(

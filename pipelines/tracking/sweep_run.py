@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from pipelines.results.columns import HEADLINE
 from pipelines.results.outcome import Outcome
-from pipelines.results.words import number_of
 from pipelines.system import stopwatch
+from pipelines.system.words import number_of
 from pipelines.tracking.client import TEXT_CHARACTERS
 from pipelines.tracking.liveness import Pulse, process_id
 from pipelines.tracking.store import TABLE

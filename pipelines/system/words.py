@@ -9,9 +9,10 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def some(words: Sequence[str], most: int = 3) -> str:
-    """The first few, as `a, b, c and 4 more`."""
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+def some(values: Sequence[object], most: int = 3) -> str:
+    """The first few, as `a, b, c and 1,200 more`."""
+    more = f" and {len(values) - most:,} more" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + more
 
 
 def number_of(count: int, noun: str) -> str:
