@@ -103,6 +103,11 @@ def narrowed(model: tf_keras.Model, kept: Mapping[str, Indices]) -> tf_keras.Mod
     return result
 
 
+def is_of_channels(layer: tf_keras.layers.Layer) -> bool:
+    """Whether a layer is a batch normalization of the last axis; that of another one is of rows or columns."""
+    return type(layer).__name__ == "BatchNormalization" and list(layer.axis) == [len(layer.input_shape) - 1]
+
+
 def _remaining(layer: tf_keras.layers.Layer, taken: Any, given: Any) -> list[npt.NDArray[Any]]:
     """The weights of a layer's remaining channels."""
     weights: list[npt.NDArray[Any]] = layer.get_weights()
@@ -113,7 +118,7 @@ def _remaining(layer: tf_keras.layers.Layer, taken: Any, given: Any) -> list[npt
         case "DepthwiseConv2D":
             kernel, *bias = weights
             return [kernel[:, :, given], *(one[given] for one in bias)]
-        case "BatchNormalization":
+        case "BatchNormalization" if is_of_channels(layer):
             return [one[given] for one in weights]
     return weights
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Layers after which answer i still comes from channel i, for feature maps of one pixel where they flatten.
 _KEEP_ORDER = ("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "Reshape")
+_RESHAPE = ("Flatten", "Reshape")
+# Layers that compute answer i from answer i of several branches.
+_MERGE = ("Add", "Average", "Maximum", "Minimum", "Multiply")
 
 
 def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Model:
@@ -25,8 +28,8 @@ def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Mo
     """
     import tf_keras
 
-    while _takes_no_part(layer := output.node.layer):
-        output = layer.input
+    output = _without_probabilities(output)
+    layer = output.node.layer
     if len(output.shape) != 2:
         raise UnsupportedLayerError(
             f"a model must give one row of answers for an image, got the shape {tuple(output.shape[1:])} of layer "
@@ -39,8 +42,9 @@ def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Mo
         if answers == 1:
             # Halves, so that both logits have weights.
             weights = [np.concatenate([-one / 2, one / 2], axis=-1) for one in weights]
+        kept = {name: getattr(layer, name) for name in ("kernel_regularizer", "kernel_constraint", "bias_regularizer")}
         logits = tf_keras.layers.Dense(
-            classes, use_bias=layer.use_bias, dtype="float32", kernel_initializer="zeros", name=LOGITS
+            classes, use_bias=layer.use_bias, dtype="float32", kernel_initializer="zeros", name=LOGITS, **kept
         )
         output = logits(layer.input)
         logits.set_weights(weights)
@@ -49,7 +53,41 @@ def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Mo
             f"a model with one answer must end in a Dense layer, with a sigmoid or nothing after it, got {layer.name}: "
             "add one"
         )
+    elif output.dtype != "float32":
+        # In half precision the loss overflows.
+        output = tf_keras.layers.Activation("linear", dtype="float32", name=LOGITS)(output)
     return tf_keras.Model(image, output, name=name)
+
+
+def _without_probabilities(output: Any) -> Any:
+    """The output without what leaves the most probable class as it is, also before layers that only reshape it.
+
+    Raises UnsupportedLayerError where probabilities of several branches are merged, which no logits could be.
+    """
+    output = _stripped(output)
+    reshaping = []
+    inner = output
+    while type(layer := inner.node.layer).__name__ in _RESHAPE:
+        reshaping.append(layer)
+        inner = layer.input
+    logits = _stripped(inner)
+    if logits is not inner:
+        output = logits
+        for layer in reversed(reshaping):
+            output = layer.__class__.from_config(layer.get_config())(output)
+    last = output.node.layer
+    if type(last).__name__ in _MERGE and any(_stripped(one) is not one for one in last.input):
+        raise UnsupportedLayerError(
+            f"a model must give logits, got {last.name}, which merges the probabilities of {len(last.input)} branches: "
+            "merge their logits, before the softmax"
+        )
+    return output
+
+
+def _stripped(output: Any) -> Any:
+    while _takes_no_part(layer := output.node.layer):
+        output = layer.input
+    return output
 
 
 def check_number(answers: int, classes: int, *, where: str = "") -> None:
@@ -67,7 +105,7 @@ def reorder(model: tf_keras.Model, order: Sequence[int]) -> None:
     if list(order) == list(range(len(order))):
         return
     last = model.layers[-1]
-    while type(last).__name__ in _KEEP_ORDER:
+    while type(last).__name__ in _KEEP_ORDER or _takes_no_part(last):
         last = last.input.node.layer
     if type(last).__name__ not in ("Dense", "Conv2D") or last.output.shape[-1] != len(order):
         raise UnsupportedLayerError(

@@ -53,6 +53,8 @@ class Maker:
             "Activation": lambda value: activated(self._activation(), value, self.name),
         }
         kind = type(self.layer).__name__
+        if kind == "CustomScaleLayer" and kind not in self.custom:
+            return self._scaled_sum(*values)
         # A layer of the user's own may have the name of one of Keras's.
         return of_kind[kind](values[0]) if kind in of_kind and kind not in self.custom else self._counterpart(values)
 
@@ -83,11 +85,18 @@ class Maker:
     def _counterpart(self, values: Sequence[Value]) -> Value:
         """The layer of the same name in tf_keras, and its activation as a layer of its own."""
         config = self._config()
+        kind = type(self.layer).__name__
+        inside = [one for one in ("activation", "recurrent_activation") if config.get(one) == "hard_sigmoid"]
+        if inside and self.generation == 3 and kind not in _ACTIVATED and kind not in self.custom:
+            raise UnsupportedLayerError(
+                f"layer {self.layer.name} of kind {kind} has {inside[0]}=hard_sigmoid, which Keras 2 computes "
+                "otherwise: use sigmoid, or Activation('hard_sigmoid') behind the layer"
+            )
         after = "linear"
-        if "activation" in config and type(self.layer).__name__ in _ACTIVATED:
+        if "activation" in config and kind in _ACTIVATED:
             after = self._activation()
             config["activation"] = after if after in _INSIDE else "linear"
-        made = self._make(type(self.layer).__name__, config)
+        made = self._make(kind, config)
         value = self.applied(made, values, self._weights)
         return value if after in _INSIDE else activated(after, value, self.name)
 
@@ -187,13 +196,15 @@ class Maker:
             return self._counterpart([value])
         depthwise = {name: config[name] for name in ("kernel_size", "strides", "padding", "depth_multiplier")}
         depthwise |= {"dilation_rate": config["dilation_rate"], "use_bias": False, "name": self.name("depthwise")}
+        depthwise |= {name: config[name] for name in ("depthwise_regularizer", "depthwise_constraint")}
+        pointwise = {f"kernel_{one}": config[f"pointwise_{one}"] for one in ("regularizer", "constraint")}
         first, second, *bias = self._weights
         import tf_keras
 
         made = tf_keras.layers.DepthwiseConv2D(**depthwise, depthwise_initializer="zeros")
         value = self.applied(made, [value], [first])
         made = tf_keras.layers.Conv2D(
-            layer.filters, 1, use_bias=layer.use_bias, kernel_initializer="zeros", name=self.name()
+            layer.filters, 1, use_bias=layer.use_bias, kernel_initializer="zeros", name=self.name(), **pointwise
         )
         value = self.applied(made, [value], [second, *bias])
         return activated(self._activation(), value, self.name)
@@ -205,6 +216,13 @@ class Maker:
         (gamma,) = self._weights
         made = tf_keras.layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer="zeros", name=self.name())
         return self.applied(made, [value], [gamma[None, None, :, None]])
+
+    def _scaled_sum(self, shortcut: Value, residual: Value) -> Value:
+        """InceptionResNetV2's layer in Keras 3."""
+        import tf_keras
+
+        scaled = rescaled(residual, self.layer.scale, 0.0, lambda: self.name("scale"))
+        return self.applied(tf_keras.layers.Add(name=self.name()), [shortcut, scaled], [])
 
     def _drop_of_images(self, value: Value) -> Value:
         import tf_keras

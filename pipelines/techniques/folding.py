@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.models.channels import is_of_channels
+
 if TYPE_CHECKING:
     import tf_keras
 
@@ -24,7 +26,7 @@ def folded_normalization(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer 
     if type(layer).__name__ not in _WITH_KERNEL or not is_linear(layer):
         return None
     after = [node.layer for node in layer.outbound_nodes]
-    return after[0] if len(after) == 1 and type(after[0]).__name__ == "BatchNormalization" else None
+    return after[0] if len(after) == 1 and is_of_channels(after[0]) else None
 
 
 def is_folded(normalization: tf_keras.layers.Layer) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from pipelines.datasets.base import Split
+from pipelines.models.channels import is_of_channels
 from pipelines.system import checks
 from pipelines.techniques.base import Build, Candidate, Context, EffectError, Technique
 from pipelines.techniques.folding import is_linear
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
 
     Layer: TypeAlias = tf_keras.layers.Layer
 
-_DROPOUTS = ("AlphaDropout", "Dropout", "GaussianDropout", "SpatialDropout2D")
+# The setting by which a layer disturbs a training.
+_DISTURBANCES = {
+    "AlphaDropout": "rate",
+    "Attention": "dropout",
+    "Dropout": "rate",
+    "GaussianDropout": "rate",
+    "GaussianNoise": "stddev",
+    "SpatialDropout1D": "rate",
+    "SpatialDropout2D": "rate",
+}
 # Keras's names of blocks: block5_conv1, conv5_block3_2_conv, block7a_expand_conv, block_16_project.
 _BLOCK = re.compile(r"((?:conv\d+_)?block_?\d+[a-z]?)_")
 FEATURES = "head_pool"
@@ -124,12 +134,15 @@ class Transfer(Technique):
                 return Split(images=np.concatenate(computed).astype(np.float32), labels=split.labels)
 
             training, validation = features(trainer.data.train), features(trainer.data.validation)
-        inputs = x = tf_keras.Input(training.images.shape[1:])
-        copies = {}
-        for layer in model.layers[model.layers.index(pooled) + 1 :]:
+        inputs = tf_keras.Input(training.images.shape[1:])
+        outputs, copies = {pooled.name: inputs}, {}
+        graph = _graph(model)
+        for layer, names in graph[[layer for layer, _ in graph].index(pooled) + 1 :]:
             copies[layer] = layer.__class__.from_config(layer.get_config())
-            x = copies[layer](x)
+            given = [outputs[name] for name in names]
+            outputs[layer.name] = copies[layer](given[0] if len(given) == 1 else given)
             copies[layer].set_weights(layer.get_weights())
+        x = outputs[graph[-1][0].name]
         # Of its own policy a network learns whether float16 needs its loss scaled.
         with precision.policy(precision.used(model)):
             top = tf_keras.Model(inputs, x)
@@ -142,6 +155,14 @@ class Transfer(Technique):
             layer.set_weights(copy.get_weights())
 
 
+def _graph(model: tf_keras.Model) -> list[tuple[Layer, list[str]]]:
+    """The layers of a flat graph, each with the names of those that it takes, in the order of their calls."""
+    return [
+        (model.get_layer(entry["name"]), [tensor[0] for node in entry["inbound_nodes"] for tensor in node])
+        for entry in model.get_config()["layers"]
+    ]
+
+
 def _inference(backbone: tf_keras.Model) -> Callable[[Any], Any]:
     """The flat graph in inference mode: float32 images (b, h, w, 3) -> its output, up to rounding.
 
@@ -150,10 +171,7 @@ def _inference(backbone: tf_keras.Model) -> Callable[[Any], Any]:
     """
     import tensorflow as tf
 
-    graph = [
-        (backbone.get_layer(entry["name"]), [tensor[0] for node in entry["inbound_nodes"] for tensor in node])
-        for entry in backbone.get_config()["layers"]
-    ]
+    graph = _graph(backbone)
     folded, absorbed = _folded(graph)
 
     def forward(images: Any) -> Any:
@@ -168,7 +186,9 @@ def _inference(backbone: tf_keras.Model) -> Callable[[Any], Any]:
                 kernel, bias = folded[layer.name]
                 outputs[layer.name] = tf.nn.bias_add(_convolved(layer, inputs[0], kernel), bias)
             else:
-                outputs[layer.name] = layer(inputs[0] if len(inputs) == 1 else inputs)
+                # A layer of one's own may train by default.
+                mode = {"training": False} if layer._call_spec.expects_training_arg else {}
+                outputs[layer.name] = layer(inputs[0] if len(inputs) == 1 else inputs, **mode)
         return outputs[graph[-1][0].name]
 
     signature = tf.TensorSpec([None, *backbone.input_shape[1:]], tf.float32)
@@ -184,7 +204,7 @@ def _folded(graph: Sequence[tuple[Layer, list[str]]]) -> tuple[dict[str, tuple[A
     uses = Counter(name for _, names in graph for name in names)
     folded, absorbed = {}, set()
     for layer, names in graph:
-        if type(layer).__name__ != "BatchNormalization":
+        if not is_of_channels(layer):
             continue
         before = layers[names[0]]
         kind = type(before).__name__
@@ -235,15 +255,19 @@ class _Trained:
         for layer in self.model.layers:
             layer.trainable = layer in self.layers
         frozen = (layer for layer in self.model.layers if layer not in self.layers)
-        self.rates = {layer: layer.rate for layer in frozen if type(layer).__name__ in _DROPOUTS}
-        for layer in self.rates:
-            layer.rate = 0.0
+        self.rates = {
+            (layer, name): getattr(layer, name)
+            for layer in frozen
+            if (name := _DISTURBANCES.get(type(layer).__name__)) is not None
+        }
+        for layer, name in self.rates:
+            setattr(layer, name, 0.0)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for layer in self.model.layers:
             layer.trainable = True
-        for layer, rate in self.rates.items():
-            layer.rate = rate
+        for (layer, name), rate in self.rates.items():
+            setattr(layer, name, rate)
         if kind is not None:
             return
         for layer, old in zip(self.model.layers, self.before, strict=True):

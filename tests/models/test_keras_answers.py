@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pipelines.models.keras_file import PIXELS
+from pipelines.training.precision import policy
 from tests.models.keras_files import (
     SHAPE,
     agree,
@@ -61,6 +62,39 @@ def test_activation_before_the_softmax_stays(generation: int, tmp_path: Path) ->
     built = settings(saved(model, tmp_path / "model.keras")).build(SHAPE, 3)
     np.testing.assert_allclose(softmax(outputs(built, batch)), outputs(model, batch), atol=1e-5)
     assert (outputs(built, batch) >= 0).all() and (outputs(built, batch) == 0).any()
+
+
+@GENERATIONS
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_softmax_before_a_flattening_is_taken_off(generation: int, precision: str, tmp_path: Path) -> None:
+    """As MobileNet of early versions of Keras ends; its answers can be put into another order too."""
+    keras = library(generation)
+    layers = keras.layers
+    ends = [layers.Reshape((1, 1, 8)), layers.Conv2D(3, 1), layers.Activation("softmax"), layers.Reshape((3,))]
+    model = with_even_answers(small(*ends, generation=generation), images(SHAPE))
+    (tmp_path / "names.txt").write_text("owl\ncat\ndog\n")
+    file = settings(saved(model, tmp_path / "model.keras"), class_names=str(tmp_path / "names.txt"))
+    with policy(precision):
+        built = file.build(SHAPE, 3)
+    assert "softmax" not in {getattr(layer, "activation", len).__name__ for layer in built.layers}
+    assert built.output.dtype == "float32"
+    file.arrange(built, CLASSES)
+    want = outputs(model, images(SHAPE))[:, [1, 2, 0]]
+    np.testing.assert_allclose(
+        softmax(outputs(built, images(SHAPE))), want, atol=1e-5 if precision == "float32" else 0.05
+    )
+
+
+@GENERATIONS
+def test_merged_probabilities_are_refused(generation: int, tmp_path: Path) -> None:
+    """The loss takes them for logits, and a student would learn next to nothing from them."""
+    keras = library(generation)
+    image = keras.Input(SHAPE)
+    members = [small(keras.layers.Dense(3, activation="softmax"), generation=generation) for _ in range(2)]
+    merged = keras.layers.Average(name="both")([member(image) for member in members])
+    path = saved(keras.Model(image, merged), tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="must give logits, got both, which merges the probabilities of 2 branches"):
+        settings(path).build(SHAPE, 3)
 
 
 @GENERATIONS

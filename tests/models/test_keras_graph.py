@@ -293,6 +293,46 @@ def test_activation_of_keras_3_alone(activation: str, tmp_path: Path) -> None:
     check(small(keras, inside, layers.BatchNormalization(), layers.Activation(activation)), tmp_path / "model.keras")
 
 
+def test_activation_inside_a_layer_is_that_of_keras_3(tmp_path: Path) -> None:
+    keras = library(3)
+    layers = keras.layers
+    inside = [layers.Reshape((-1, 8)), layers.Conv1D(8, 3, activation="hard_sigmoid", name="gate")]
+    model = small(keras, *inside, layers.Reshape((1, -1, 8)))
+    with pytest.raises(ValueError, match=r"layer gate of kind Conv1D has activation=hard_sigmoid.*use sigmoid, or"):
+        settings(saved(model, tmp_path / "model.keras")).build(SHAPE, 10)
+
+
+def test_augmentation_to_another_size_is_left_out(tmp_path: Path) -> None:
+    layers = library(2).layers
+    augmentation = [layers.RandomHeight(0.2), layers.RandomWidth(0.2), layers.Rescaling(1 / 255)]
+    ends = [layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dense(10, "softmax")]
+    model = library(2).Sequential([layers.Input(SHAPE), *augmentation, *ends])
+    built = check(model, tmp_path / "model.keras")
+    assert all(None not in layer.output_shape[1:] for layer in built.layers[1:])
+
+
+def test_scaled_sum_of_keras_3(tmp_path: Path) -> None:
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    keras = library(3)
+    image = keras.Input(SHAPE)
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = CustomScaleLayer(0.17)([x, keras.layers.Conv2D(3, 3, padding="same", activation="relu")(x)])
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3)(x))
+    check(keras.Model(image, keras.layers.Dense(10, "softmax")(x)), tmp_path / "model.keras")
+
+
+@GENERATIONS
+def test_penalties_stay_in_fine_tuning(generation: int, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    separable = layers.SeparableConv2D(8, 3, depthwise_regularizer="l2", pointwise_regularizer="l1")
+    ends = [separable, layers.GlobalAveragePooling2D(), layers.Dense(10, "softmax", kernel_regularizer="l2")]
+    model = keras.Sequential([keras.Input(SHAPE), layers.Conv2D(8, 3, kernel_regularizer="l2"), *ends])
+    built = check(model, tmp_path / "model.keras")
+    np.testing.assert_allclose(np.sum(built.losses), np.sum([np.asarray(one) for one in model.losses]), rtol=1e-5)
+
+
 @GENERATIONS
 @pytest.mark.parametrize(
     "convolution",

@@ -10,6 +10,7 @@ import pytest
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
 from pipelines.techniques.base import Candidate, Context, EffectError
+from pipelines.techniques.folding import mirror
 from pipelines.techniques.transfer import Transfer, _inference, _top_blocks, _Trained
 from pipelines.training import precision
 from pipelines.training.convolutions import quick_convolutions
@@ -132,6 +133,69 @@ def test_several_filters_of_a_channel_are_folded(scale: bool, center: bool) -> N
     backbone.layers[2].set_weights([draw.uniform(0.5, 2, 6) for _ in backbone.layers[2].weights])
     images = tf.random.normal((4, 8, 8, 3), seed=0)
     assert np.allclose(_inference(backbone)(images), backbone(images, training=False), atol=1e-5)
+
+
+def test_normalization_of_rows_is_not_folded() -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    image = tf_keras.Input((8, 8, 3))
+    x = tf_keras.layers.Conv2D(8, 3, padding="same")(image)
+    x = tf_keras.layers.BatchNormalization(axis=1, gamma_initializer=_ramp, moving_mean_initializer="ones")(x)
+    backbone = tf_keras.Model(image, tf_keras.layers.GlobalAveragePooling2D()(x))
+    images = tf.random.normal((4, 8, 8, 3), seed=0)
+    before = backbone(images, training=False)
+    assert np.allclose(_inference(backbone)(images), before, atol=1e-5)
+    mirror(backbone)
+    assert np.allclose(backbone(images, training=False), before, atol=1e-5)
+
+
+def _ramp(shape: tuple[int, ...], dtype: object = None) -> np.ndarray:
+    return np.linspace(-1, 1, shape[0], dtype=np.float32)
+
+
+def test_layer_that_trains_by_default_is_in_inference_mode() -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    class Noise(tf_keras.layers.Layer):  # type: ignore[misc]
+        def call(self, x, training=True):
+            return x + tf.random.normal(tf.shape(x)) if training else x
+
+    image = tf_keras.Input((8, 8, 3))
+    backbone = tf_keras.Model(image, tf_keras.layers.GlobalAveragePooling2D()(Noise()(image)))
+    images = tf.random.normal((4, 8, 8, 3), seed=0)
+    assert np.allclose(_inference(backbone)(images), backbone(images, training=False), atol=1e-5)
+
+
+def test_noise_of_a_frozen_backbone_is_off() -> None:
+    import tensorflow as tf
+    import tf_keras
+
+    image = tf_keras.Input((4, 6))
+    x = tf_keras.layers.Attention(dropout=0.5)([image, image])
+    x = tf_keras.layers.GaussianNoise(1.0)(x)
+    model = tf_keras.Model(image, tf_keras.layers.Dense(2, name="head_logits")(x))
+    images = tf.random.normal((4, 4, 6), seed=0)
+    frozen = _Trained(model, model.layers[-1:])
+    frozen.__enter__()
+    assert np.allclose(model(images, training=True), model(images, training=False), atol=1e-5)
+    frozen.__exit__(ValueError)
+    assert not np.allclose(model(images, training=True), model(images, training=False), atol=1e-5)
+
+
+def test_head_may_branch(trained: Candidate) -> None:
+    """As behind `hard_silu` of Keras 3, which is several layers."""
+    import tf_keras
+
+    source = trained.model
+    x = pooled = source.get_layer("head_pool").output
+    gate = tf_keras.layers.Activation("sigmoid", name="head_gate")(pooled)
+    x = tf_keras.layers.Multiply(name="head_gated")([x, gate])
+    model = tf_keras.Model(source.input, tf_keras.layers.Dense(10, name="head_logits")(x))
+    before = model.get_layer("head_logits").kernel.numpy().copy()
+    transfer(epochs=1).apply(dataclasses.replace(trained, model=model), context(1))
+    assert not np.array_equal(model.get_layer("head_logits").kernel, before)
 
 
 def test_normalization_after_an_activation_is_not_folded() -> None:
