@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines.execution.cell_process import CHILD_OUTCOME, failed
 from pipelines.execution.request import CellRequest
 from pipelines.results.outcome import Outcome
-from pipelines.system import guard, interpreter, runtime, stopwatch
+from pipelines.system import guard, interpreter, runtime, stopwatch, terminal
 from pipelines.system.places import CHECKOUT
 from pipelines.tracking.address import EMBEDDED_URI
 
@@ -123,12 +123,16 @@ def _ui_command(store: Store) -> str:
 def main() -> int:
     """The child: `python -m pipelines.execution.cell_main <folder>/cell.yaml`."""
     runtime.relax_gc()
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("absl").setLevel(logging.WARNING)
-    interpreter.search_working_folder()
     path = Path(sys.argv[1])
-    outcome = run_inline(CellRequest.load(path), path.parent)
-    outcome.save(path.parent / CHILD_OUTCOME)
+    # Its log may be on a full disk, and its terminal closed.
+    with terminal.lasting():
+        logging.basicConfig(
+            stream=sys.stdout, level=logging.INFO, format="[%(asctime)s] %(message)s", datefmt="%H:%M:%S"
+        )
+        logging.getLogger("absl").setLevel(logging.WARNING)
+        interpreter.search_working_folder()
+        outcome = run_inline(CellRequest.load(path), path.parent)
+        outcome.save(path.parent / CHILD_OUTCOME)
     return guard.FAILURE if outcome.status == "failed" else 0
 
 

@@ -21,7 +21,7 @@ from types import FrameType, TracebackType
 from typing import TypeGuard
 
 from pipelines.system.places import PACKAGE
-from pipelines.system.terminal import redirect_to_devnull
+from pipelines.system.terminal import open_missing_streams, redirect_to_devnull
 
 FAILURE, MISUSE, INTERRUPTED = 1, 2, 130
 # The status that a shell reports for a program that SIGPIPE ended.
@@ -68,7 +68,11 @@ def child_environment() -> dict[str, str]:
 
 
 def install() -> None:
-    """Print no traceback in this process: neither for its imports, nor for its threads, nor for Ctrl-C."""
+    """Print no traceback in this process: neither for its imports, nor for its threads, nor for Ctrl-C.
+
+    Streams that the process was started without are opened, into nothing.
+    """
+    open_missing_streams()
     if TRACEBACK_REQUESTED:
         return
     sys.excepthook = _end

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 # Without a terminal, as in a pipe or a file, nothing is left out of a table.
@@ -37,6 +38,19 @@ def lasting() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def open_missing_streams() -> None:
+    """Open the null device for each of stdin, stdout and stderr that the process was started without, as by `>&-`.
+
+    The next file that is opened would get its descriptor otherwise, and what native code prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # In their order, as a file gets the lowest descriptor that is free.
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def redirect_to_devnull(descriptor: int) -> None:

@@ -3,11 +3,17 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from pipelines.execution import cell_process
+from pipelines.execution.request import CellRequest
+from pipelines.results.outcome import Outcome
+from pipelines.system import guard
+from tests.cells.test_config import composed
+from tests.places import BRIEFLY, SMALL, Place, in_background
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
 
@@ -22,6 +28,17 @@ class Interrupted(subprocess.Popen[bytes]):
         if self.waits == 1:
             raise KeyboardInterrupt
         return super().wait(timeout)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_log_on_a_full_disk_costs_no_outcome(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    cell = composed("technique=baseline", *SMALL, *BRIEFLY)
+    path = CellRequest(cell=cell, uri=place.uri, experiment=place.name, since=0, patience_s=0).save(tmp_path)
+    (tmp_path / "full").symlink_to("/dev/full")
+    child = in_background(guard.CHILD, str(path), cwd=tmp_path, variables=place.environment(), output=tmp_path / "full")
+    assert child.wait(timeout=120) == 0
+    assert Outcome.load(tmp_path / cell_process.CHILD_OUTCOME).status == "done"
 
 
 def test_interrupt_ends_a_cell_that_does_not_react(monkeypatch: pytest.MonkeyPatch) -> None:

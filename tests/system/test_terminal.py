@@ -32,6 +32,24 @@ def test_a_process_without_streams_prints_nothing() -> None:
     assert done.returncode == 0
 
 
+def test_command_opens_the_streams_that_it_lacks(tmp_path: Path) -> None:
+    """As a progress bar and a silenced native library use them."""
+    program = f"""
+import os, sys
+sys.argv[0] = "opscore"
+import pipelines, subprocess
+from pipelines.system.runtime import without_greetings
+with without_greetings():
+    print("shown", sys.stdout.isatty(), sys.stdin.read(), file=sys.stderr, flush=True)
+file = os.open({str(tmp_path / "file")!r}, os.O_CREAT | os.O_WRONLY)
+subprocess.run(["sh", "-c", "echo native; echo native >&2"], check=True)
+os.write(file, str(file).encode())
+"""
+    closed = ["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, program]
+    assert subprocess.run(closed, cwd=ROOT, check=False).returncode == 0
+    assert int((tmp_path / "file").read_text()) > 2
+
+
 @pytest.mark.slow
 def test_a_closed_terminal_ends_no_training(tmp_path: Path) -> None:
     place = Place(tmp_path)
