@@ -39,8 +39,8 @@ class CellRequest:
 
     uri, experiment, since, sweep_id: as in SweepContext. patience_s: how long recording waits for a store that does not
     answer. needed: another cell needs it, and the process of that cell shows its result. timeout_s: after so many
-    seconds its process is stopped, and those of cells that it needs; None for no limit. began: the second since 1970 at
-    which this time begins.
+    seconds its process is stopped, and those of cells that it needs; None for no limit. began: when this
+    time begins, in seconds of `time.monotonic`, which the processes of one machine share.
     """
 
     cell: Cell
@@ -58,7 +58,7 @@ class CellRequest:
         """The seconds that are left; None for no limit. A needed cell ends a little before the one that needs it."""
         if self.timeout_s is None:
             return None
-        return max(0.0, self.began + self.timeout_s - time.time() - (AHEAD_S if self.needed else 0.0))
+        return max(0.0, self.began + self.timeout_s - time.monotonic() - (AHEAD_S if self.needed else 0.0))
 
     def store(self, *, adopted: str | None = None) -> Store:
         """Open the store. adopted: the run that `mlflow run` opened, for a single cell. Raises StoreError."""

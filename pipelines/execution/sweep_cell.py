@@ -78,7 +78,7 @@ def _outcome(config: DictConfig, folder: Path, context: SweepContext) -> Outcome
     if config.sweep.isolation == "inline":
         with stopwatch.cell():
             return run_inline(request, folder)
-    request = replace(request, timeout_s=config.sweep.timeout_s, began=time.time())
+    request = replace(request, timeout_s=config.sweep.timeout_s, began=time.monotonic())
     return run_in_subprocess(request, folder, environment=_environment(config), to_log=True)
 
 

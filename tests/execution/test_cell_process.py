@@ -3,8 +3,10 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -28,6 +30,14 @@ class Interrupted(subprocess.Popen[bytes]):
         if self.waits == 1:
             raise KeyboardInterrupt
         return super().wait(timeout)
+
+
+def test_time_of_day_stops_no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = CellRequest(
+        cell=Mock(), uri="", experiment="", since=0, patience_s=0, timeout_s=60, began=time.monotonic(), needed=True
+    )
+    monkeypatch.setattr(time, "time", lambda: 1e10)
+    assert 50 < (request.left_s or 0) < 60
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
