@@ -46,8 +46,7 @@ def float_cell(store: Store, run_id: str) -> tuple[Cell, Finished]:
     finished = store.open(run_id)
     cell = recorded_cell(finished.files.config)
     if tensor_dtypes(finished.files.exported_model).keys() & {"int8", "float16"}:
-        parent = Plan.of(cell, digest_of).needs.get("parent")
-        found = store.find(fingerprint=parent.fingerprint) if parent else None
+        found = _parent(store, run_id, cell)
         if found is None:
             raise ValueError(
                 f"run must name a cell with an exported model of float32, got {finished.result.name}, whose parent "
@@ -55,6 +54,16 @@ def float_cell(store: Store, run_id: str) -> tuple[Cell, Finished]:
             )
         return float_cell(store, found)
     return cell, finished
+
+
+def _parent(store: Store, run_id: str, cell: Cell) -> str | None:
+    """The run of a cell's parent; None where the store has none."""
+    needs = cell.needs
+    # The run names its baseline, whatever code and libraries trained it.
+    if "parent" in needs and needs["parent"] == needs.get("baseline") and (recorded := store.cell(run_id).baseline):
+        return store.find(fingerprint=recorded)
+    parent = Plan.of(cell, digest_of).needs.get("parent")
+    return store.find(fingerprint=parent.fingerprint) if parent else None
 
 
 def measured(cell: Cell, finished: Finished) -> list[sensitivity.Sensitivity]:

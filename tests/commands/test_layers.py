@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from pipelines.commands.layers import float_cell
+from pipelines.tracking.store import Store
 from tests.places import Place
 
 pytestmark = pytest.mark.slow
@@ -39,6 +41,13 @@ def test_quantized_cell_is_told_by_its_parents_file(place: Place) -> None:
         "model_explorer.json",
     }
     assert {run.info.run_id: run.data.tags for run in place.all()} == before, "nothing is recorded"
+
+
+def test_parent_is_found_after_a_change_of_code(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.cells.plan.code_digest", lambda *_: "changed")
+    runs = {run.info.run_name: run.info.run_id for run in place.cells()}
+    cell, _ = float_cell(Store.existing(place.uri, place.name), runs["small_cnn-digits-quantize_int8"])
+    assert cell.name == "small_cnn-digits-baseline"
 
 
 @pytest.mark.parametrize(
