@@ -68,7 +68,8 @@ MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "b
 @arguments.setting("--target", metavar="NAME", help="This machine's name; default: from its processor.")
 @arguments.OUT(default="measured", show_default=True, help="Gets a folder for the session.")
 @arguments.WIDE()
-@arguments.setting("--send", metavar="FOLDER", help="Send a session that its store missed; nothing is measured.")
+# No setting: an empty folder, as of an unset variable, would measure and record all cells.
+@click.option("--send", metavar="FOLDER", help="Send a session that its store missed; nothing is measured.")
 def command(
     chosen: Selection,
     *,

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipelines.cells.compose import CONF
-from pipelines.execution.overrides import grid_command
+from pipelines.execution.overrides import for_compose, grid_command
 from pipelines.system import checks
 
 MAX_LISTED = 30
@@ -34,13 +33,12 @@ _LAUNCHERS = {
 
 def explained(error: Exception, arguments: Sequence[str]) -> str:
     """The sentence for an error that Hydra raised. arguments: the command line, options included."""
-    given = get_args_parser().parse_intermixed_args(list(arguments))
-    search = [f"hydra.searchpath=[file://{given.config_dir}]"] if given.config_dir else []
-    search += [word for word in given.overrides if word.startswith("hydra.searchpath=")]
+    words = for_compose(arguments)
+    search = [word for word in words if word.startswith("hydra.searchpath=")]
     try:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            found = next(_faults(given.overrides, search), None)
+            found = next(_faults(words, search), None)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError):
         found = None
     return found or _plainly(error)

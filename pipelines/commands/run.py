@@ -67,7 +67,7 @@ def _show_compatibility(words: list[str]) -> None:
     choice = "technique="
     names = [name for word in words if word.startswith(choice) for name in word.removeprefix(choice).split(",")]
     others = [word for word in words if not word.startswith(choice)]
-    words = overrides.prepared(concealed(overrides.expand(others)))
+    words = overrides.for_compose(overrides.prepared(concealed(overrides.expand(others))))
     try:
         for line in file_compatibility.lines(words, names) if words or names else [Compatibility.of(CONF).text()]:
             print(line, flush=True)
@@ -76,7 +76,8 @@ def _show_compatibility(words: list[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         from pipelines.commands.mistakes import explained
 
-        raise guard.MisuseError(explained(error, words)) from error
+        chosen = [f"{choice}{','.join(names)}"] if names else []
+        raise guard.MisuseError(explained(error, [*words, *chosen])) from error
     except ValueError as error:
         raise guard.MisuseError(str(error)) from error
 

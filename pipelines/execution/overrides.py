@@ -8,11 +8,11 @@ import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
 from pipelines.system.checks import nearest
@@ -71,6 +71,13 @@ def prepared(arguments: list[str]) -> list[str]:
     shows = bool(given.cfg or given.info)
     found = [parsed(word, multirun=given.multirun, line=[] if shows else [*options, *words]) for word in words]
     return [*options, *(_with_their_choices(found) if given.multirun else found)]
+
+
+def for_compose(arguments: Sequence[str]) -> list[str]:
+    """The overrides alone, as `hydra.compose` takes them; `--config-dir` becomes a place where Hydra searches."""
+    given = get_args_parser().parse_intermixed_args(list(arguments))
+    search = [f"hydra.searchpath=[{quoted('', f'file://{given.config_dir}')[1:]}]"] if given.config_dir else []
+    return [*search, *given.overrides]
 
 
 def _with_their_choices(words: Sequence[str]) -> list[str]:
@@ -166,6 +173,8 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
         raise MisuseError(f"{name} must be one choice, got {value}: for a grid write `{grid}`")
     if is_text(name) and _is_mistaken(override):
         return quoted(name, value)
+    if multirun and is_text(name) and override.value_type is ValueType.SIMPLE_CHOICE_SWEEP:
+        return f"{name}={_texts(override, value)}"
     if override.is_sweep_override() and not multirun:
         text = f", or as one text {pasted(name, value)}" if is_text(name) else ""
         raise MisuseError(
@@ -199,6 +208,15 @@ def _is_mistaken(override: Override) -> bool:
     if override.is_sweep_override() or override.is_delete():
         return False
     return isinstance(override.value(), int | float | list | dict)
+
+
+def _texts(override: Override, value: str) -> str:
+    """The values of a grid, with quotes for those that Hydra reads as numbers or booleans."""
+    found, parts = cast(ChoiceSweep, override.value()).list, value.split(",")
+    if len(found) != len(parts):
+        return value  # a comma within quotes
+    pairs = zip(found, parts, strict=True)
+    return ",".join(quoted("", part.strip())[1:] if isinstance(one, int | float) else part for one, part in pairs)
 
 
 def grid_command(overrides: Sequence[str]) -> str:

@@ -30,8 +30,8 @@ BROKEN_PIPE = 141
 SHOW_TRACEBACK = "HYDRA_FULL_ERROR"
 # opscore sets both for a while, so that Hydra raises: also for processes of a launcher that start then.
 FOR_HYDRA = "OPSCORE_HYDRA_RAISES"
-# Whether the user set it.
-TRACEBACK_REQUESTED = bool(os.environ.get(SHOW_TRACEBACK)) and not os.environ.get(FOR_HYDRA)
+# Whether the user set it. As for Hydra, 0 and all but 1 request none.
+TRACEBACK_REQUESTED = os.environ.get(SHOW_TRACEBACK) == "1" and not os.environ.get(FOR_HYDRA)
 # The configuration or the environment is at fault: the message of the error is enough.
 EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
 _ELSEWHERE = "choose another with TMPDIR, and hydra.run.dir= for a cell or hydra.sweep.dir= for a sweep"

@@ -144,12 +144,19 @@ def test_mistakes_get_one_sentence(tmp_path: Path, arguments: str, sentence: str
     assert not list(tmp_path.glob("mlruns*"))
 
 
-def test_mistake_next_to_a_choice_of_ones_own_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("technique=mine training.epoch=3", "training.epochs=3"),
+        ("--info compatibility technique=mien", "technique=mine"),
+    ],
+)
+def test_mistake_next_to_a_choice_of_ones_own_is_named(tmp_path: Path, words: str, meant: str) -> None:
     (tmp_path / "own/technique").mkdir(parents=True)
     shutil.copy(ROOT / "conf/technique/baseline.yaml", tmp_path / "own/technique/mine.yaml")
-    done = run(tmp_path, "--config-dir", str(tmp_path / "own"), "technique=mine", "training.epoch=3")
+    done = run(tmp_path, "--config-dir", str(tmp_path / "own"), *words.split())
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "did you mean training.epochs=3?" in done.stderr
+    assert f"did you mean {meant}?" in done.stderr
 
 
 @pytest.mark.parametrize("grid", [[], ["-m"]])
@@ -251,6 +258,11 @@ def test_texts_need_no_quotes_of_hydra(word: str, value: str) -> None:
         ("dataset.path=~/a,~/b", f"dataset.path={Path.home()}/a,{Path.home()}/b"),
         ("dataset.path=köpek,kedi", 'dataset.path="köpek","kedi"'),
         ('dataset.path="köpek","kedi"', 'dataset.path="köpek","kedi"'),
+        ("dataset.path=2023,2024", 'dataset.path="2023","2024"'),
+        ("dataset.path=a, 1e3,true,'4,5'", "dataset.path=a, 1e3,true,'4,5'"),
+        ("dataset.path=a, 1e3,true,'5'", 'dataset.path=a,"1e3","true",\'5\''),
+        ("model.weights=null,imagenet,7", 'model.weights=null,imagenet,"7"'),
+        ("training.epochs=1,2", "training.epochs=1,2"),
     ],
 )
 def test_texts_of_a_grid_need_no_quotes_either(word: str, expected: str) -> None:

@@ -173,18 +173,22 @@ def test_rehearsal_finds_what_a_technique_does_not_take(tmp_path: Path) -> None:
     assert done.returncode == 1 and "training for" not in text
     assert "failed: transfer needs dense layers behind a pooling or flattening layer" in text
     # The same is known without a run.
-    asked = "technique=baseline,cluster,cqat,prune,prune_filters,qat,quantize_int16x8,quantize_mixed,transfer"
-    command = ["pipelines", "run", "--info", "compatibility", *of(path), "dataset=digits", asked]
+    own = tmp_path / "own" / "technique" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("_target_: pipelines.techniques.baseline.Baseline\n")
+    asked = "technique=baseline,cluster,cqat,mine,prune,prune_filters,qat,quantize_int16x8,quantize_mixed,transfer"
+    folder = ["--config-dir", "own"]
+    command = ["pipelines", "run", "--info", "compatibility", *folder, *of(path), "dataset=digits", asked]
     shown = called(*command, cwd=tmp_path, variables=child_environment(place.uri)).stdout
     lines = dict(
         line.split(maxsplit=1)
         for line in shown.splitlines()
-        if line.startswith(("transfer ", "qat ", "prune ", "quantize_int16x8 "))
+        if line.startswith(("transfer ", "qat ", "prune ", "mine ", "quantize_int16x8 "))
     )
     assert "quantize_dynamic" not in shown
     # LiteRT ends a process that loads it.
     assert "LiteRT does not load this network with 16-bit activations" in lines["quantize_int16x8"]
-    assert lines["prune"] == "yes"
+    assert lines["prune"] == lines["mine"] == "yes"
     # Known without a training, too.
     assert lines["qat"].startswith("no: qat left ") and "choose quantize_int8" in lines["qat"]
     assert lines["transfer"].startswith("no: transfer needs dense layers behind a pooling")
