@@ -243,7 +243,7 @@ def pytest_collection_finish() -> None:
     """Tests make garbage."""
     gc.freeze()
     gc.enable()
-    gc.set_threshold(100_000, 20, 100)
+    gc.set_threshold(100_000, 20, 10)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -50,6 +50,7 @@ def preflight(cell: Cell) -> None:
             "got null: set for example training.learning_rate=0.01, and technique.learning_rate where a technique "
             "fine-tunes"
         )
+    cell.technique.check_steps()
     cell.dataset.preflight()
     data = loaded(cell.dataset)
     shape = data.image_shape

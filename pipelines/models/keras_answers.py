@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 # Layers after which answer i still comes from channel i, for feature maps of one pixel where they flatten.
 _KEEP_ORDER = ("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "Reshape")
 _RESHAPE = ("Flatten", "Reshape")
-# Layers that compute answer i from answer i of several branches.
+# Layers that compute answer i from answer i of several branches, and of one.
 _MERGE = ("Add", "Average", "Maximum", "Minimum", "Multiply")
+_OF_ONE = (*_KEEP_ORDER, "Dropout", "Rescaling")
 
 
 def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Model:
@@ -62,32 +63,49 @@ def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Mo
 def _without_probabilities(output: Any) -> Any:
     """The output without what leaves the most probable class as it is, also before layers that only reshape it.
 
-    Raises UnsupportedLayerError where probabilities of several branches are merged, which no logits could be.
+    Raises UnsupportedLayerError where the answers are computed from probabilities, as those of an ensemble may be.
     """
-    output = _stripped(output)
+    output, is_logits = _stripped(output)
     reshaping = []
     inner = output
     while type(layer := inner.node.layer).__name__ in _RESHAPE:
         reshaping.append(layer)
         inner = layer.input
-    logits = _stripped(inner)
-    if logits is not inner:
-        output = logits
+    logits, were_probabilities = _stripped(inner)
+    if were_probabilities:
+        output, is_logits = logits, True
         for layer in reversed(reshaping):
             output = layer.__class__.from_config(layer.get_config())(output)
-    last = output.node.layer
-    if type(last).__name__ in _MERGE and any(_stripped(one) is not one for one in last.input):
+    if not is_logits and _are_probabilities(output):
         raise UnsupportedLayerError(
-            f"a model must give logits, got {last.name}, which merges the probabilities of {len(last.input)} branches: "
-            "merge their logits, before the softmax"
+            f"a model must give logits, got {output.node.layer.name}, which computes with probabilities: let it "
+            "compute with what is before the softmax or sigmoid"
         )
     return output
 
 
-def _stripped(output: Any) -> Any:
+def _stripped(output: Any) -> tuple[Any, bool]:
+    """The output without last layers that leave the most probable class, and whether probabilities were made there."""
+    made = False
     while _takes_no_part(layer := output.node.layer):
+        made = made or _makes_probabilities(layer)
         output = layer.input
-    return output
+    return output, made
+
+
+def _are_probabilities(output: Any) -> bool:
+    """Whether an output is made of probabilities alone. A gate, a sigmoid that is multiplied by others, is none."""
+    layer = output.node.layer
+    if type(layer).__name__ in _MERGE:
+        return all(map(_are_probabilities, layer.input))
+    if type(layer).__name__ in _OF_ONE:
+        return _are_probabilities(layer.input)
+    return _makes_probabilities(layer)
+
+
+def _makes_probabilities(layer: Any) -> bool:
+    kind = type(layer).__name__
+    return kind == "Softmax" or (kind == "Activation" and layer.activation.__name__ in ("softmax", "sigmoid"))
 
 
 def check_number(answers: int, classes: int, *, where: str = "") -> None:

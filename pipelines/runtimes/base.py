@@ -65,12 +65,12 @@ class Runtime(ABC):
     def version(self) -> str:
         """The library and its version, after importing it. Raises ValueError with the remedy where it is missing."""
 
-    @abstractmethod
-    def prepare(self, path: Path) -> None:
+    def prepare(self, path: Path) -> None:  # noqa: ARG002 (a runtime may need nothing of it)
         """Import the library and read of the file what opscore alone needs, so that the time of `load` has neither.
 
         Raises ValueError where opscore does not take the file.
         """
+        self.version()
 
     @abstractmethod
     def load(self, path: Path, threads: int, *, batch: int = 1) -> Loaded:

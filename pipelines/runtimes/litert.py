@@ -57,9 +57,6 @@ class LiteRT(Runtime):
             ),
         )
 
-    def prepare(self, path: Path) -> None:
-        """The interpreter is imported already, and reads the file itself."""
-
     def load(self, path: Path, threads: int, *, batch: int = 1) -> _Loaded:
         """Raises ValueError as `ExportedModel` does."""
         return _Loaded(path, threads, batch=batch)

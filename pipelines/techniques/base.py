@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipelines.techniques.source import Source
     from pipelines.training.trainer import Trainer
 
+ZEROS, SHARED_VALUES = "zeros", "shared values"
 # Columns of equal length, by name.
 Table = Mapping[str, Sequence[Any]]
 Build = Callable[[], "tf_keras.Model"]
@@ -82,7 +83,7 @@ class Technique(ABC):
     HOLDS_UNTRAINED: ClassVar[bool] = False
     # Whether its exported model is of float32, so that another technique can go on from it.
     EXPORTS_FLOAT: ClassVar[bool] = True
-    # What its effect is in the weights, where a later training may undo it: "zeros" or "shared values".
+    # What its effect is in the weights, where a later training may undo it, in words: ZEROS or SHARED_VALUES.
     LEAVES: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:
@@ -141,9 +142,12 @@ class Technique(ABC):
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Transform the candidate. The caller owns the model: it may be changed in place or replaced."""
 
-    def undoes(self, trace: str) -> str | None:
+    def undoes(self, earlier: Technique) -> str | None:
         """What to change where its training would undo what an earlier step LEAVES; None where it would not."""
         return None
+
+    def check_steps(self) -> None:  # noqa: B027 (most techniques are no chains)
+        """Raise ValueError where parts of the technique undo each other. Recorded cells are read all the same."""
 
     def preflight(self, model: Model) -> None:  # noqa: B027 (most techniques take every model)
         """Raise ValueError where this technique has no effect on `model`; no TensorFlow."""
@@ -242,7 +246,7 @@ class Chain(Technique):
     EFFECT = "every step's"
 
     def __post_init__(self) -> None:
-        """Check the number and the order of the steps, and that none undoes another."""
+        """Check the number and the order of the steps."""
         object.__setattr__(self, "steps", dict(_flat(self.steps)))
         if len(self.steps) < 2:
             raise ValueError(
@@ -260,13 +264,6 @@ class Chain(Technique):
                 raise ValueError(
                     f"{name} trains from the model's own weights and must be the first step, got a later one"
                 )
-        for (name, step), (later, other) in itertools.combinations(self.steps.items(), 2):
-            for trace in _traces(step):
-                if (mend := other.undoes(trace)) is not None:
-                    raise ValueError(
-                        f"{later} must keep the {trace} of {name}, got settings by which its training undoes them: "
-                        f"{_renamed(mend, later)}"
-                    )
 
     @property
     def name(self) -> str:
@@ -304,6 +301,16 @@ class Chain(Technique):
         for name, step in self.steps.items():
             step.check_source_named(f"{field}.steps.{name}")
 
+    def check_steps(self) -> None:
+        """Raise ValueError where the training of a step undoes what an earlier one leaves in the weights."""
+        for (name, step), (later, other) in itertools.combinations(self.steps.items(), 2):
+            for earlier in step.steps.values() if isinstance(step, Chain) else [step]:
+                if (mend := other.undoes(earlier)) is not None:
+                    raise ValueError(
+                        f"{later} must keep the {earlier.LEAVES} of {name}, got settings by which its training undoes "
+                        f"them: {_renamed(mend, later)}"
+                    )
+
     def preflight(self, model: Model) -> None:
         """Every step must take the model."""
         for name, step in self.steps.items():
@@ -329,12 +336,6 @@ def _flat(steps: Mapping[str, Technique]) -> Iterator[tuple[str, Technique]]:
             yield from ((f"{name}.steps.{inner}", one) for inner, one in step.steps.items())
         else:
             yield name, step
-
-
-def _traces(step: Technique) -> list[str]:
-    """What a step, or the steps of a chain, leave in the weights."""
-    steps = step.steps.values() if isinstance(step, Chain) else [step]
-    return [one.LEAVES for one in steps if one.LEAVES is not None]
 
 
 @contextmanager

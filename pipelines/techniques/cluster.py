@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipelines.models import checkpoint
 from pipelines.system import checks
-from pipelines.techniques.base import Build, Candidate, Context, EffectError
+from pipelines.techniques.base import SHARED_VALUES, ZEROS, Build, Candidate, Context, EffectError, Technique
 from pipelines.techniques.cluster_wrapper import clustered
 from pipelines.techniques.effects import check_kernels, chosen_kernels, report_left_out
 from pipelines.techniques.fine_tuning import FineTuning
@@ -55,7 +55,7 @@ class Cluster(FineTuning):
     NAME = "cluster"
     EFFECT = "at most `clusters` values in every channel; with 8-bit weights, unless `per_channel`, in every kernel"
 
-    LEAVES = "shared values"
+    LEAVES = SHARED_VALUES
 
     clusters: int
     initialization: str
@@ -75,11 +75,11 @@ class Cluster(FineTuning):
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
 
-    def undoes(self, trace: str) -> str | None:
+    def undoes(self, earlier: Technique) -> str | None:
         """Zeros become values of clusters, unless they are kept."""
-        if trace == "zeros" and not self.preserve_sparsity:
+        if earlier.LEAVES == ZEROS and not self.preserve_sparsity:
             return "set technique.preserve_sparsity=true"
-        return None
+        return "take one of them" if isinstance(earlier, Cluster) and self.clusters > earlier.clusters else None
 
     def check_network(self, model: Build) -> None:
         """Raise ValueError where no kernel would be clustered."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pipelines.models import checkpoint
 from pipelines.system import checks
 from pipelines.system.words import some
-from pipelines.techniques.base import Build, Candidate, Context, EffectError
+from pipelines.techniques.base import SHARED_VALUES, ZEROS, Build, Candidate, Context, EffectError, Technique
 from pipelines.techniques.effects import MAX_NAMES, check_kernels, chosen_kernels, report_left_out
 from pipelines.techniques.fine_tuning import FineTuning
 
@@ -51,7 +51,7 @@ class Prune(FineTuning):
 
     NAME = "prune"
     EFFECT = "the zeros, in their pattern, in every kernel whose input channels they divide"
-    LEAVES = "zeros"
+    LEAVES = ZEROS
 
     pattern: str
     sparsity: float
@@ -80,9 +80,14 @@ class Prune(FineTuning):
         """With the pattern."""
         return f"{super().summary.removesuffix('.')}: {PATTERNS[self.pattern]}."
 
-    def undoes(self, trace: str) -> str | None:
-        """Kernels are trained."""
-        return "let it be an earlier step" if trace == "shared values" else None
+    def undoes(self, earlier: Technique) -> str | None:
+        """Kernels are trained, and the zeros chosen anew."""
+        if earlier.LEAVES == SHARED_VALUES:
+            return "let it be an earlier step"
+        if not isinstance(earlier, Prune):
+            return None
+        is_more = (self.pattern, self._row) == (earlier.pattern, earlier._row) and self.sparsity >= earlier.sparsity
+        return None if is_more else "take one of them"
 
     def check_network(self, model: Build) -> None:
         """Raise ValueError where no kernel would be pruned."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pipelines.models import channels, complexity
 from pipelines.system import checks
-from pipelines.techniques.base import Build, Candidate, Context, EffectError
+from pipelines.techniques.base import Build, Candidate, Context, EffectError, Technique
 from pipelines.techniques.effects import report_left_out
 from pipelines.techniques.fine_tuning import FineTuning
 
@@ -52,9 +52,9 @@ class PruneFilters(FineTuning):
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
 
-    def undoes(self, trace: str) -> str | None:
+    def undoes(self, earlier: Technique) -> str | None:
         """Kernels are trained."""
-        return "let it be an earlier step"
+        return None if earlier.LEAVES is None else "let it be an earlier step"
 
     def check_network(self, model: Build) -> None:
         """Raise ValueError where no filter would be removed."""

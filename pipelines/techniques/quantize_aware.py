@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipelines.quantization.calibration import PIXELS
 from pipelines.quantization.clusters import by_filter, with_shared_codes
 from pipelines.system import checks
-from pipelines.techniques.base import Candidate, Context, EffectError, Rewritten
+from pipelines.techniques.base import SHARED_VALUES, ZEROS, Candidate, Context, EffectError, Rewritten, Technique
 from pipelines.techniques.effects import chosen_kernels
 from pipelines.techniques.fake_quantization import fake_quantized, wrappers
 from pipelines.techniques.fine_tuning import FineTuning
@@ -56,10 +56,10 @@ class QuantizeAware(FineTuning):
         super().__post_init__()
         checks.one_of("technique.preserve", self.preserve, PRESERVE)
 
-    def undoes(self, trace: str) -> str | None:
+    def undoes(self, earlier: Technique) -> str | None:
         """Kernels are trained, and keep what `preserve` says."""
-        word = {"zeros": "sparsity", "shared values": "clusters"}[trace]
-        if word in self.preserve:
+        word = {ZEROS: "sparsity", SHARED_VALUES: "clusters"}.get(earlier.LEAVES or "")
+        if word is None or word in self.preserve:
             return None
         return f"set technique.preserve={word if self.preserve == 'nothing' else 'sparsity_and_clusters'}"
 

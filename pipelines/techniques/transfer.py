@@ -258,7 +258,8 @@ class _Trained:
         self.rates = {
             (layer, name): getattr(layer, name)
             for layer in frozen
-            if (name := _DISTURBANCES.get(type(layer).__name__)) is not None
+            # A layer of one's own may have the name of one of Keras's.
+            if isinstance(getattr(layer, name := _DISTURBANCES.get(type(layer).__name__, ""), None), int | float)
         }
         for layer, name in self.rates:
             setattr(layer, name, 0.0)

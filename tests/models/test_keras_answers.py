@@ -86,15 +86,36 @@ def test_softmax_before_a_flattening_is_taken_off(generation: int, precision: st
 
 
 @GENERATIONS
-def test_merged_probabilities_are_refused(generation: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("merge", ["layer", "arithmetic", "reshaped"])
+def test_merged_probabilities_are_refused(generation: int, merge: str, tmp_path: Path) -> None:
     """The loss takes them for logits, and a student would learn next to nothing from them."""
     keras = library(generation)
+    layers = keras.layers
     image = keras.Input(SHAPE)
-    members = [small(keras.layers.Dense(3, activation="softmax"), generation=generation) for _ in range(2)]
-    merged = keras.layers.Average(name="both")([member(image) for member in members])
+    ends = [layers.Reshape((3,))] if merge == "reshaped" else []
+    one, two = (small(layers.Dense(3, activation="softmax"), *ends, generation=generation)(image) for _ in range(2))
+    merged = (one + two) / 2 if merge == "arithmetic" else layers.Average()([one, two])
     path = saved(keras.Model(image, merged), tmp_path / "model.keras")
-    with pytest.raises(ValueError, match="must give logits, got both, which merges the probabilities of 2 branches"):
+    with pytest.raises(ValueError, match=r"must give logits, got .*, which computes with probabilities"):
         settings(path).build(SHAPE, 3)
+
+
+@GENERATIONS
+@pytest.mark.parametrize("end", ["gate", "softmax", "dropout"])
+def test_merged_branches_may_be_logits(generation: int, end: str, tmp_path: Path) -> None:
+    keras = library(generation)
+    layers = keras.layers
+    image = keras.Input(SHAPE)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(layers.Rescaling(1 / 255)(image)))
+    one, two = layers.Dense(3)(x), layers.Dense(3, activation="sigmoid")(x)
+    if end == "dropout":
+        merged = layers.Add()([one, layers.Dropout(0.5)(layers.Dense(3)(x))])
+    else:
+        merged = layers.Multiply()([one, two])
+    merged = layers.Softmax()(layers.Add()([two, two]) if end == "softmax" else merged)
+    model = randomized(keras.Model(image, merged))
+    built = settings(saved(model, tmp_path / "model.keras")).build(SHAPE, 3)
+    np.testing.assert_allclose(softmax(outputs(built, images(SHAPE))), outputs(model, images(SHAPE)), atol=1e-5)
 
 
 @GENERATIONS

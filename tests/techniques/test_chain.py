@@ -23,6 +23,7 @@ def test_later_chain_stands_for_its_steps() -> None:
     with pytest.raises(ValueError, match=r"rest\.steps\.distill trains from the model's own weights"):
         Chain(steps={"prune": PRUNE, "rest": inner})
     cluster = replace(CLUSTER, preserve_sparsity=True)
+    Chain(steps={"prune": PRUNE, "more": prune(sparsity=0.9)}).check_steps()
     chain = Chain(steps={"prune": PRUNE, "rest": Chain(steps={"cluster": cluster, "quantize": INT8})})
     assert list(chain.steps) == ["prune", "rest.steps.cluster", "rest.steps.quantize"]
     assert chain.name == "prune_cluster_quantize_int8" and chain.parent.name == "prune_cluster"
@@ -41,6 +42,9 @@ def test_later_chain_stands_for_its_steps() -> None:
         ({"cluster": CLUSTER, "last": QAT}, "the shared values of cluster.*technique.steps.last.preserve=clusters$"),
         ({"prune": PRUNE, "cluster": CLUSTER}, "set technique.steps.cluster.preserve_sparsity=true$"),
         ({"cluster": CLUSTER, "prune": PRUNE}, "prune must keep the shared values .*: let it be an earlier step$"),
+        ({"prune": PRUNE, "again": prune(sparsity=0.5)}, "again must keep the zeros of prune.*: take one of them$"),
+        ({"prune": PRUNE, "rows": prune(pattern="two_in_four", sparsity=0.5)}, "take one of them$"),
+        ({"cluster": CLUSTER, "again": cluster(clusters=32)}, "take one of them$"),
         ({"prune": PRUNE, "filters": FILTERS}, "filters must keep the zeros of prune.*let it be an earlier step$"),
         (
             {"first": Chain(steps={"prune": PRUNE, "cluster": replace(CLUSTER, preserve_sparsity=True)}), "qat": QAT},
@@ -51,7 +55,9 @@ def test_later_chain_stands_for_its_steps() -> None:
 def test_step_that_undoes_another_is_refused(steps: dict, mend: str) -> None:
     """Before its training, after which no zeros or shared values would be left."""
     with pytest.raises(ValueError, match=mend):
-        Chain(steps=steps)
+        Chain(steps=steps).check_steps()
+    # A recorded cell is read all the same.
+    assert Chain(steps=steps).name
 
 
 def test_steps_name_their_settings_as_in_the_chain() -> None:

@@ -175,6 +175,11 @@ def test_noise_of_a_frozen_backbone_is_off() -> None:
     image = tf_keras.Input((4, 6))
     x = tf_keras.layers.Attention(dropout=0.5)([image, image])
     x = tf_keras.layers.GaussianNoise(1.0)(x)
+
+    class Attention(tf_keras.layers.Layer):  # type: ignore[misc]
+        """A user's own."""
+
+    x = Attention()(x)
     model = tf_keras.Model(image, tf_keras.layers.Dense(2, name="head_logits")(x))
     images = tf.random.normal((4, 4, 6), seed=0)
     frozen = _Trained(model, model.layers[-1:])
