@@ -1,7 +1,9 @@
 """The process of MLflow's server."""
 
 import os
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,11 @@ from pipelines.tracking import server_main
 
 @pytest.mark.slow
 def test_log_ends_with_the_error_of_a_failed_migration(tmp_path: Path) -> None:
-    # Nothing listens on port 1.
-    variables = interpreter.environment({**os.environ, server_main.STORE: "postgresql+psycopg://a@127.0.0.1:1/b"})
+    # MLflow waits longer for a database that does not answer.
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        database.execute("INSERT INTO alembic_version VALUES ('of_another_program')")
+    variables = interpreter.environment({**os.environ, server_main.STORE: f"sqlite:///{tmp_path / 'mlflow.db'}"})
     command = interpreter.command(server_main.__name__)
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 1
