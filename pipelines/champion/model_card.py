@@ -13,20 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.champion.licences import of_weights
+from pipelines.results import promotion
 from pipelines.results.cell_result import BaselineComparison, CellResult, Timing
 from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.metrics import FILE_HASH, SCORE, TEST_MS, TRAIN_TIME, term_of
 from pipelines.results.on_device import HARDWARE, INVALID, NOT_INVALID, PRECISION, VERSION, Figures, fastest, figures
-from pipelines.results.promotion import (
-    GATE,
-    OF_RUNTIME,
-    OF_TARGET,
-    OF_THREADS,
-    REPLACED,
-    SCORE_PROFILE,
-    TRAIN_TIME_NOTE,
-)
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import wilson
@@ -37,12 +29,12 @@ HEADING = ("what", "value")
 # Tags of a version in its card, with their headings.
 CARD_TAGS = {
     TEST_MS: "test time that decided, ms",
-    SCORE_PROFILE: "score profile",
-    OF_TARGET: "device whose times decided",
-    OF_RUNTIME: "runtime there",
-    OF_THREADS: "threads there",
-    TRAIN_TIME_NOTE: "training time",
-    REPLACED: "replaced",
+    promotion.SCORE_PROFILE: "score profile",
+    promotion.OF_TARGET: "device whose times decided",
+    promotion.OF_RUNTIME: "runtime there",
+    promotion.OF_THREADS: "threads there",
+    promotion.TRAIN_TIME_NOTE: "training time",
+    promotion.REPLACED: "replaced",
 }
 # Characters with a meaning in markdown or in GitHub's mathematics in it.
 _MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
@@ -301,9 +293,9 @@ def _promotion(facts: Facts) -> str:
         ("operational score", f"{total:.1f} dB: {', '.join(parts)}"),
         *((heading, plain(facts.tags[key])) for key, heading in CARD_TAGS.items() if key in facts.tags),
         *(
-            (f"gate: {key.removeprefix(GATE)}", plain(value))
+            (f"gate: {key.removeprefix(promotion.GATE)}", plain(value))
             for key, value in facts.tags.items()
-            if key.startswith(GATE)
+            if key.startswith(promotion.GATE)
         ),
     ]
     return markdown([HEADING, *rows])

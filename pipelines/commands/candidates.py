@@ -14,16 +14,7 @@ from pipelines.comparison.anchoring import anchored
 from pipelines.comparison.entries import code_note, entries_of, seeds_note
 from pipelines.comparison.groups import by_conditions, training_note
 from pipelines.comparison.on_device import Device, timed
-from pipelines.results import metrics
-from pipelines.results.promotion import (
-    GATE,
-    OF_RUNTIME,
-    OF_TARGET,
-    OF_THREADS,
-    REPLACED,
-    SCORE_PROFILE,
-    TRAIN_TIME_NOTE,
-)
+from pipelines.results import metrics, promotion
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system.words import number_of
 from pipelines.tracking.client import TEXT_CHARACTERS
@@ -108,7 +99,7 @@ class Candidates:
         """Make the winner champion; gives a sentence on it. champion: what it was compared with."""
         run_id = winner.cell.run_id
         reasons = _reasons(winner, self.cells, champion, self.version)
-        reasons |= {TRAIN_TIME_NOTE: self.train_time_note} if self.train_time_note else {}
+        reasons |= {promotion.TRAIN_TIME_NOTE: self.train_time_note} if self.train_time_note else {}
         reasons[SHA256] = self.registry.exported_sha256(run_id)
         made = self.registry.promote(
             self.name,
@@ -118,7 +109,7 @@ class Candidates:
                 self.registry.result(run_id),
                 winner.gates,
                 candidates=len(self.cells),
-                replaced=reasons[REPLACED],
+                replaced=reasons[promotion.REPLACED],
                 cell=winner.cell,
                 note=self.train_time_note,
             ),
@@ -178,9 +169,9 @@ def _reasons(
         **{key: f"{value:.4f}" for key, value in cell.metrics.items() if key.startswith(metrics.SCORES)},
         # By it the testing time's term can be computed again.
         metrics.TEST_MS: f"{cell.metrics[metrics.TEST_MS]:.6g}",
-        SCORE_PROFILE: comparability.profile(cell),
-        **{f"{GATE}{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
-        REPLACED: _replaced(version, cell),
+        promotion.SCORE_PROFILE: comparability.profile(cell),
+        **{f"{promotion.GATE}{gate.name}": f"passed: {gate.reason}" for gate in winner.gates},
+        promotion.REPLACED: _replaced(version, cell),
         "hardware": cell.hardware,
         **_runtime(cell),
         f"{PREFIX}compared_runs": _listed(sorted(compared)) or "none",
@@ -192,7 +183,7 @@ def _replaced(version: Version | None, cell: RecordedCell) -> str:
     if version is None:
         return "nothing, it is the first"
     # Promoted once more, it still has the place of the version before it.
-    own = version.tags.get(REPLACED) if version.run_id == cell.run_id else None
+    own = version.tags.get(promotion.REPLACED) if version.run_id == cell.run_id else None
     return own or f"version {version.number}, run {version.run_id}"
 
 
@@ -217,7 +208,9 @@ def _remeasured(
 def _runtime(cell: RecordedCell) -> dict[str, str]:
     """How it runs on the device that the promotion was for; empty without one."""
     one = cell.device
-    return {OF_RUNTIME: one.runtime, OF_THREADS: str(one.threads), OF_TARGET: one.target} if one else {}
+    if one is None:
+        return {}
+    return {promotion.OF_RUNTIME: one.runtime, promotion.OF_THREADS: str(one.threads), promotion.OF_TARGET: one.target}
 
 
 def _about(name: str, cell: RecordedCell, registry: Registry) -> str:

@@ -131,8 +131,8 @@ def _agreed(
     limit_s = 10 * max(calls_s) + GRACE_S
     for subject, raw in zip(subjects, raws, strict=True):
         real = images.get(subject.label)
-        # The same in every session: a runtime near the limit is valid or INVALID in all of them.
         fitting = min(settings.answers, MAX_BYTES // math.prod(subject.image_shape))
+        # The same ones in every session: a runtime near the limit is valid or INVALID in all of them.
         pixels = real.pixels[: settings.answers] if real else random_images(subject.image_shape, fitting, seed=0)
         if subject.label not in expected:
             expected[subject.label] = _of_litert(subject, pixels, limit_s, report)

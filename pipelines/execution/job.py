@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.cells.cell import describe
-from pipelines.execution import own_figures, rehearsal
+from pipelines.execution import rehearsal
 from pipelines.execution.export import export, rewrite
 from pipelines.execution.scoring import cell_result
 from pipelines.litert.delegation import delegation
@@ -105,8 +105,23 @@ class Job:
         (self.files.tables / f"{name}.json").write_text(in_json(table))
 
     def _save_tables(self, tables: Mapping[str, Table]) -> None:
+        """Save a technique's tables. One that cannot be recorded must not cost the training."""
         for name, table in tables.items():
-            self._save_table(name, table)
+            try:
+                self._save_table(name, table)
+            except (TypeError, ValueError) as error:
+                self.report(f"tables[{name!r}] of the technique is left out: {error}")
+
+    def _numbers(self, metrics: Mapping[str, object]) -> dict[str, float]:
+        """A technique's metrics as floats, also those of TensorFlow, without what is no number."""
+        found: dict[str, float] = {}
+        for name, value in metrics.items():
+            try:
+                found[name] = float(value)  # type: ignore[arg-type]
+            except (TypeError, ValueError):
+                kind = type(value).__name__
+                self.report(f"metrics[{name!r}] of the technique must be a number, got {kind}: it is left out")
+        return found
 
     def _measure(self, baseline: Finished | None) -> Result:
         # Two cells that are timed at once on one machine slow each other down.
@@ -141,7 +156,7 @@ class Job:
             self._report("starting")
             done = rewrite(technique, parent.files.exported_model, self.data, exported_model, report=self._report)
         optimize_s = time.perf_counter() - started
-        self._save_tables(own_figures.tables(done.tables, self.report))
+        self._save_tables(done.tables)
         for name, document in done.documents.items():
             (self.files.folder / name).write_text(in_json(document))
         if technique is self.cell.technique:
@@ -156,7 +171,7 @@ class Job:
             timing=self._timing(optimize_s=optimize_s),
             complexity=replace(parent.result.complexity, sparsity=sparsity(exported_model)),
             epochs=(),
-            metrics=own_figures.numbers(done.metrics, self.report),
+            metrics=self._numbers(done.metrics),
             joules={},
             precision=self.cell.precision,
             notes=done.notes,
@@ -254,13 +269,13 @@ class Job:
         started = time.perf_counter()
         candidate = self._optimize(trainer)
         optimize_s = time.perf_counter() - started
-        self._save_tables(own_figures.tables(candidate.tables, self.report))
+        self._save_tables(candidate.tables)
         trained = Trained(
             fingerprint=self.fingerprint,
             train_s=trainer.seconds,
             optimize_s=optimize_s,
             epochs=tuple(trainer.epochs),
-            metrics=own_figures.numbers(candidate.metrics, self.report),
+            metrics=self._numbers(candidate.metrics),
             joules=trainer.joules,
             precision=cell.precision,
             notes=trainer.notes,

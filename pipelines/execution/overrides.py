@@ -76,7 +76,7 @@ def prepared(arguments: list[str]) -> list[str]:
 def for_compose(arguments: Sequence[str]) -> list[str]:
     """The overrides alone, as `hydra.compose` takes them; `--config-dir` becomes a place where Hydra searches."""
     given = get_args_parser().parse_intermixed_args(list(arguments))
-    search = [f"hydra.searchpath=[{quoted('', f'file://{given.config_dir}')[1:]}]"] if given.config_dir else []
+    search = [f"hydra.searchpath=[{_as_text(f'file://{given.config_dir}')}]"] if given.config_dir else []
     return [*search, *given.overrides]
 
 
@@ -158,7 +158,7 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
                 f"arguments must be name=value, got {word!r}: write for example model=resnet50 or training.epochs=3"
             ) from error
         if multirun and is_text(name) and "," in value and not any(map(_may_be_meant_otherwise, value.split(","))):
-            return f"{name}={','.join(quoted('', one)[1:] for one in value.split(','))}"
+            return f"{name}={','.join(map(_as_text, value.split(',')))}"
         if _may_be_meant_otherwise(value):
             raise MisuseError(
                 f"{name} must be a value that Hydra can parse, got {value!r} ({str(error).splitlines()[0]}): if it is "
@@ -190,7 +190,11 @@ def is_text(name: str) -> bool:
 
 def quoted(name: str, value: str) -> str:
     """`name="value"`, which Hydra reads as a text whatever the value is."""
-    return f"{name}={QuotedString(value, Quote.double).with_quotes()}"
+    return f"{name}={_as_text(value)}"
+
+
+def _as_text(value: str) -> str:
+    return QuotedString(value, Quote.double).with_quotes()
 
 
 def pasted(name: str, value: str) -> str:
@@ -216,7 +220,7 @@ def _texts(override: Override, value: str) -> str:
     if len(found) != len(parts):
         return value  # a comma within quotes
     pairs = zip(found, parts, strict=True)
-    return ",".join(quoted("", part.strip())[1:] if isinstance(one, int | float) else part for one, part in pairs)
+    return ",".join(_as_text(part.strip()) if isinstance(one, int | float) else part for one, part in pairs)
 
 
 def grid_command(overrides: Sequence[str]) -> str:

@@ -39,8 +39,8 @@ class CellRequest:
 
     uri, experiment, since, sweep_id: as in SweepContext. patience_s: how long recording waits for a store that does not
     answer. needed: another cell needs it, and the process of that cell shows its result. timeout_s: after so many
-    seconds its process is stopped, and those of cells that it needs; None for no limit. began: when this
-    time begins, in seconds of `time.monotonic`, which the processes of one machine share.
+    seconds its process is stopped, and those of cells that it needs; None for no limit. began: when this time begins,
+    in seconds of `time.monotonic`, which the processes of one machine share.
     """
 
     cell: Cell

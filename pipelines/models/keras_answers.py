@@ -43,7 +43,8 @@ def with_logits(image: Any, output: Any, classes: int, name: str) -> tf_keras.Mo
         if answers == 1:
             # Halves, so that both logits have weights.
             weights = [np.concatenate([-one / 2, one / 2], axis=-1) for one in weights]
-        kept = {name: getattr(layer, name) for name in ("kernel_regularizer", "kernel_constraint", "bias_regularizer")}
+        penalties = ("kernel_regularizer", "kernel_constraint", "bias_regularizer", "bias_constraint")
+        kept = {name: getattr(layer, name) for name in penalties}
         logits = tf_keras.layers.Dense(
             classes, use_bias=layer.use_bias, dtype="float32", kernel_initializer="zeros", name=LOGITS, **kept
         )
@@ -136,6 +137,5 @@ def reorder(model: tf_keras.Model, order: Sequence[int]) -> None:
 def _takes_no_part(layer: Any) -> bool:
     """Whether a last layer leaves the most probable class as it is."""
     kind = type(layer).__name__
-    if kind == "Activation":
-        return layer.activation.__name__ in ("softmax", "sigmoid", "linear")
-    return kind in ("Softmax", "Dropout")
+    is_nothing = kind == "Dropout" or (kind == "Activation" and layer.activation.__name__ == "linear")
+    return is_nothing or _makes_probabilities(layer)

@@ -43,7 +43,9 @@ class Maker:
 
     def call(self, values: Sequence[Value]) -> Value:
         """The layer's output on `values`, with its weights."""
-        of_kind: dict[str, Callable[[Value], Value]] = {
+        of_kind: dict[str, Callable[..., Value]] = {
+            # InceptionResNetV2's, in Keras 3.
+            "CustomScaleLayer": self._scaled_sum,
             "SeparableConv2D": self._separable,
             "LayerScale": self._scale_of_channels,
             "StochasticDepth": self._drop_of_images,
@@ -53,10 +55,8 @@ class Maker:
             "Activation": lambda value: activated(self._activation(), value, self.name),
         }
         kind = type(self.layer).__name__
-        if kind == "CustomScaleLayer" and kind not in self.custom:
-            return self._scaled_sum(*values)
         # A layer of the user's own may have the name of one of Keras's.
-        return of_kind[kind](values[0]) if kind in of_kind and kind not in self.custom else self._counterpart(values)
+        return of_kind[kind](*values) if kind in of_kind and kind not in self.custom else self._counterpart(values)
 
     def _rescaling(self, value: Value) -> Value:
         """Its constants are of the file's order of colours, and may be arrays."""
@@ -198,6 +198,7 @@ class Maker:
         depthwise |= {"dilation_rate": config["dilation_rate"], "use_bias": False, "name": self.name("depthwise")}
         depthwise |= {name: config[name] for name in ("depthwise_regularizer", "depthwise_constraint")}
         pointwise = {f"kernel_{one}": config[f"pointwise_{one}"] for one in ("regularizer", "constraint")}
+        pointwise |= {name: config[name] for name in ("bias_regularizer", "bias_constraint")}
         first, second, *bias = self._weights
         import tf_keras
 
@@ -218,7 +219,7 @@ class Maker:
         return self.applied(made, [value], [gamma[None, None, :, None]])
 
     def _scaled_sum(self, shortcut: Value, residual: Value) -> Value:
-        """InceptionResNetV2's layer in Keras 3."""
+        """The shortcut and a share of the residual."""
         import tf_keras
 
         scaled = rescaled(residual, self.layer.scale, 0.0, lambda: self.name("scale"))

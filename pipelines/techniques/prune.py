@@ -102,10 +102,11 @@ class Prune(FineTuning):
         if steps < 2:
             raise ValueError(f"{self.name} needs at least 2 training steps, got {steps}: raise technique.epochs")
         report_left_out(self.skip, candidate.model, context.report)
-        if dense := chosen_kernels(candidate.model, self.skip).keys() - self._promised(candidate.model).keys():
+        kernels = chosen_kernels(candidate.model, self.skip)
+        if dense := [name for name, kernel in kernels.items() if not self._fits(kernel)]:
             context.report(
                 f"{self.name} leaves kernels dense whose input channels are no multiple of {self._row}: "
-                f"{some(sorted(dense), MAX_NAMES)}"
+                f"{some(dense, MAX_NAMES)}"
             )
         wrapped = self._wrapped(candidate.model, steps)
         trainer.fit(
@@ -129,7 +130,11 @@ class Prune(FineTuning):
 
     def _promised(self, model: tf_keras.Model) -> Kernels:
         kernels = chosen_kernels(model, self.skip)
-        return {name: kernel for name, kernel in kernels.items() if kernel.shape[-2] % self._row == 0}
+        return {name: kernel for name, kernel in kernels.items() if self._fits(kernel)}
+
+    def _fits(self, kernel: npt.NDArray[Any]) -> bool:
+        """Whether rows divide the kernel's input channels."""
+        return bool(kernel.shape[-2] % self._row == 0)
 
     def _chosen(self, model: tf_keras.Model) -> Kernels:
         promised = self._promised(model)

@@ -326,7 +326,9 @@ def test_scaled_sum_of_keras_3(tmp_path: Path) -> None:
 def test_penalties_stay_in_fine_tuning(generation: int, tmp_path: Path) -> None:
     keras = library(generation)
     layers = keras.layers
-    separable = layers.SeparableConv2D(8, 3, depthwise_regularizer="l2", pointwise_regularizer="l1")
+    separable = layers.SeparableConv2D(
+        8, 3, depthwise_regularizer="l2", pointwise_regularizer="l1", bias_regularizer="l2"
+    )
     ends = [separable, layers.GlobalAveragePooling2D(), layers.Dense(10, "softmax", kernel_regularizer="l2")]
     model = keras.Sequential([keras.Input(SHAPE), layers.Conv2D(8, 3, kernel_regularizer="l2"), *ends])
     built = check(model, tmp_path / "model.keras")
