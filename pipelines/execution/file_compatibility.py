@@ -70,6 +70,7 @@ def _answer(cell: Cell, technique: Technique) -> str:
 
     trainer = trainer_of(cell, data, on_epoch=lambda *_: None)
     try:
+        technique.check_steps()
         technique.preflight(cell.model)
         rehearse(technique, optimize, trainer, verify=True)
     except (ValueError, EffectError) as error:

@@ -176,14 +176,25 @@ def test_rehearsal_finds_what_a_technique_does_not_take(tmp_path: Path) -> None:
     own = tmp_path / "own" / "technique" / "mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("_target_: pipelines.techniques.baseline.Baseline\n")
-    asked = "technique=baseline,cluster,cqat,mine,prune,prune_filters,qat,quantize_int16x8,quantize_mixed,transfer"
+    steps = "defaults: [prune@steps.prune, cluster@steps.cluster, _self_]\n"
+    own.with_name("undoing.yaml").write_text(f"{steps}_target_: pipelines.techniques.base.Chain\n")
+    asked = "baseline,cluster,cqat,mine,prune,prune_filters,qat,quantize_int16x8,quantize_mixed,transfer,undoing"
     folder = ["--config-dir", "own"]
-    command = ["pipelines", "run", "--info", "compatibility", *folder, *of(path), "dataset=digits", asked]
+    command = [
+        "pipelines",
+        "run",
+        "--info",
+        "compatibility",
+        *folder,
+        *of(path),
+        "dataset=digits",
+        f"technique={asked}",
+    ]
     shown = called(*command, cwd=tmp_path, variables=child_environment(place.uri)).stdout
     lines = dict(
         line.split(maxsplit=1)
         for line in shown.splitlines()
-        if line.startswith(("transfer ", "qat ", "prune ", "mine ", "quantize_int16x8 "))
+        if line.startswith(("transfer ", "qat ", "prune ", "mine ", "quantize_int16x8 ", "undoing "))
     )
     assert "quantize_dynamic" not in shown
     # LiteRT ends a process that loads it.
@@ -191,6 +202,7 @@ def test_rehearsal_finds_what_a_technique_does_not_take(tmp_path: Path) -> None:
     assert lines["prune"] == lines["mine"] == "yes"
     # Known without a training, too.
     assert lines["qat"].startswith("no: qat left ") and "choose quantize_int8" in lines["qat"]
+    assert lines["undoing"].startswith("no: cluster must keep the zeros of prune")
     assert lines["transfer"].startswith("no: transfer needs dense layers behind a pooling")
 
 
