@@ -90,7 +90,7 @@ site: $(VENV)/docs ## build the documentation as web pages in site/; a broken li
 test: $(VENV)/dev ## run all tests
 	$(BIN)/python -m pytest -m ""
 
-test-fast: $(VENV)/dev ## run the tests that train nothing and start no server
+test-fast: $(VENV)/dev ## run all tests but those with the mark `slow`
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/dev ## check format, style, types and spelling

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from pipelines.cells.compatibility import Compatibility, choices
 from pipelines.techniques.base import Chain, Technique
+from pipelines.techniques.baseline import Baseline
 
 _IN_TRAINING = "Nothing, as the file cannot show it; opscore checks during training."
+_OF_BASELINE = "Nothing: other cells are compared with it."
 
 
 def technique_pages(conf: Path) -> dict[str, str]:
@@ -93,7 +95,8 @@ def _effects(technique: Technique) -> Iterator[str]:
         yield "Every step's:"
         yield "\n".join(effects)
     else:
-        yield f"{technique.EFFECT[:1].upper()}{technique.EFFECT[1:]}." if technique.EFFECT else _IN_TRAINING
+        unseen = _OF_BASELINE if isinstance(technique, Baseline) else _IN_TRAINING
+        yield f"{technique.EFFECT[:1].upper()}{technique.EFFECT[1:]}." if technique.EFFECT else unseen
 
 
 def _models(reasons: Mapping[str, str]) -> Iterator[str]:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Collection
 from functools import cache
+from importlib.metadata import metadata
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+import mlflow.cli
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -23,6 +25,9 @@ from pipelines.cells.compose import CONF, cell_of
 from pipelines.results.files import PROGRAM
 from tests.markdown import files, write_files
 from tests.places import ROOT
+
+# Programs that are not of this environment.
+ELSEWHERE = {"curl", "ray"}
 
 
 def conf_of(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -64,6 +69,19 @@ def check(command: list[str], conf: Path, written: Collection[str]) -> None:
             assert all(re.match(r"[A-Z]+=", word) for word in words), words
         case ["mlflow", "run", ".", *words]:
             check_project(words)
+        case ["pip", "install", *words]:
+            check_extras(words)
+        case ["mlflow", name, *_]:
+            assert name in mlflow.cli.cli.commands, f"mlflow has no command {name}"
+        case [program, *_]:
+            assert program in ELSEWHERE or Path(sys.executable).with_name(program).exists(), f"no program {program}"
+
+
+def check_extras(words: list[str]) -> None:
+    """The extras of this project are there. words: after `pip install`."""
+    taken = metadata("opscore").get_all("Provides-Extra") or []
+    asked = [extra for word in words if word.startswith(".[") for extra in word[2:-1].split(",")]
+    assert {*asked} <= {*taken}, asked
 
 
 def check_words(name: str, taken: str, words: list[str]) -> None:

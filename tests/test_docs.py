@@ -12,6 +12,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from pipelines.cells.compose import CONF
 from tests.documented import check, conf_of
 from tests.markdown import Block, blocks, commands, files, write_files
 from tests.places import ROOT, until
@@ -61,6 +62,23 @@ make ui
 def test_files_are_found() -> None:
     page = "A file:\n```yaml\n# conf/model/a.yaml\nb: 1\n```\nNone:\n```python\n# a remark\nc = 1\n```\n"
     assert files(page) == {"conf/model/a.yaml": "b: 1\n"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "opscor run",
+        "opscore compare --tehcnique=qat",
+        "python -m benchmarks.trainings",
+        "make rn",
+        "pip install .[measure,openvin]",
+        "mlflow model serve",
+        "mlflow run . -P modle=vgg16",
+    ],
+)
+def test_command_of_a_wrong_name_is_found(command: str) -> None:
+    with pytest.raises(AssertionError):
+        check(command.split(), CONF, WRITTEN)
 
 
 @pytest.mark.slow

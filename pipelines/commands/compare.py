@@ -15,9 +15,9 @@ there, and scores, ratios and budgets are computed from them.
 = marks cells whose score does not differ significantly from the winner's, P those on the Pareto front over accuracy,
 test time and compressed size. "first" is the share of all weights of the four criteria under which a cell ranks first.
 
-With --into, the command writes all figures into a .csv file, or rewrites the tables of a markdown file: everything
-between the lines `<!-- cells model=<model> dataset=<dataset> -->` and `<!-- end -->`. Further conditions on the
-configuration, such as model.input_size=64, may follow the dataset.
+With --into, the command writes a row for each cell into a .csv file, or rewrites the tables of a markdown file:
+everything between the lines `<!-- cells model=<model> dataset=<dataset> -->` and `<!-- end -->`. Further conditions on
+the configuration, such as model.input_size=64, may follow the dataset.
 """
 
 from __future__ import annotations

@@ -41,9 +41,9 @@ FILES = (CARD, LABELS, MODEL, PROGRAM)
 def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, uri: str | None) -> str:
     """Download, verify and write; gives a report.
 
-    out: a folder, None for one with the model's name. target: a device, for the program's runtime; None for LiteRT.
-    uri: the store, None for the default one. Raises MisuseError or ValueError for a bad request, StoreError where the
-    exported model is not the promoted one.
+    out: a folder, None for one with the model's name. target: a device, for the program's runtime; None for the runtime
+    of the promotion, which is LiteRT unless a device's times decided. uri: the store, None for the default one. Raises
+    MisuseError or ValueError for a bad request, StoreError where the exported model is not the promoted one.
     """
     with arguments.checked():
         name = model_name(dataset)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Fractions of accuracy below the most accurate cell; None: any.
 ALLOWANCES = (0.0, 0.01, 0.02, 0.05, 0.1, None)
-# Accuracy that may be lost if nothing else is said: peers default to about a point.
+# Accuracy that may be lost by default; other tools allow about a point.
 MAX_DROP = 0.02
 # A test set must be able to show a difference of so much.
 RESOLVABLE = 0.05

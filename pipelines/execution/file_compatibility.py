@@ -56,7 +56,7 @@ def _answer(cell: Cell, technique: Technique) -> str:
     data = loaded(cell.dataset)
     steps = list(technique.steps.values()) if isinstance(technique, Chain) else [technique]
     if any(step.source_cell is not None for step in steps):
-        return "depends on its source: name one in technique.source"
+        return "not known, as it depends on the teacher or donor: a run checks it before it trains"
 
     def optimize(idle: Trainer) -> Candidate:
         candidate = Candidate(model=cell.model.build(data.image_shape, len(data.class_names)))

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.results import agreement
+
 Logits = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.integer[Any]]
 
@@ -33,8 +35,7 @@ def confusion_matrix(logits: Logits, labels: Labels, classes: int) -> npt.NDArra
     _check(logits, labels)
     if logits.shape[1] != classes:
         raise ValueError(f"logits must have {classes} columns, got {logits.shape[1]}: pass classes accordingly")
-    cells = labels.astype(np.int64) * classes + logits.argmax(axis=1)
-    return np.bincount(cells, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+    return agreement.confusion_matrix(logits.argmax(axis=1), labels, classes)
 
 
 def _check(logits: Logits, labels: Labels) -> None:

@@ -9,9 +9,19 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+Answers = npt.NDArray[np.integer[Any]]
 Confusion = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Number = TypeVar("Number", float, Floats)
+
+
+def confusion_matrix(answers: Answers, labels: Answers, classes: int) -> Confusion:
+    """Numbers of images, int64 (classes, classes): rows are true classes, columns the answers.
+
+    answers, labels: equally many integers (n,) from 0 to classes - 1.
+    """
+    cells = labels.astype(np.int64) * classes + answers
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes).astype(np.int64)
 
 
 def chance(confusion: Confusion) -> float:

@@ -36,17 +36,9 @@ def majority(
         answer=class_names[frequent],
         share=float(np.mean(constant)),
         p_value=mcnemar(predicted == labels, constant, "greater"),
-        agreement_p_value=agreement.p_value(_confusion(predicted, labels, len(class_names))),
+        agreement_p_value=agreement.p_value(agreement.confusion_matrix(predicted, labels, len(class_names))),
         worse_p_value=mcnemar(constant, predicted == labels, "greater"),
     )
-
-
-def _confusion(
-    predicted: npt.NDArray[np.integer[Any]], labels: npt.NDArray[np.integer[Any]], classes: int
-) -> agreement.Confusion:
-    found = np.zeros((classes, classes), np.int64)
-    np.add.at(found, (labels, predicted), 1)
-    return found
 
 
 def no_better_than_majority(found: Majority | None) -> str | None:

@@ -36,8 +36,12 @@ def test_every_technique_has_a_page_and_chains_come_last(pages: dict[str, str]) 
         ("prune_2_4", ["become zero: two in every four input channels in a row.\n\nThe number of zeros"]),
         (
             "baseline",
-            ["All other cells of its model and dataset are compared with it.", "opscore checks during training"],
+            [
+                "All other cells of its model and dataset are compared with it.",
+                "Nothing: other cells are compared with it.",
+            ],
         ),
+        ("distill", ["Nothing, as the file cannot show it; opscore checks during training."]),
         ("transfer", ["All models except:\n\n- `small_cnn`: transfer needs pretrained weights"]),
         (
             "pcqat",
