@@ -17,6 +17,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 
 import pipelines.models
 import pipelines.techniques
@@ -115,7 +116,8 @@ def check_run(words: list[str], conf: Path) -> None:
         key = override.get_key_element()
         swept = override.is_sweep_override()
         assert not swept or flags, f"a grid needs -m: {words}"
-        if swept and not override.is_discrete_sweep():
+        # A pattern's files need not be there.
+        if swept and (not override.is_discrete_sweep() or isinstance(override.value(), Glob)):
             continue
         found = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
         values.append([f"{key}={value}" for value in found])

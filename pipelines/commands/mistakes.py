@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -99,7 +99,7 @@ def _of_group(override: Override, options_of: Callable[[str], Sequence[str]]) ->
     options = options_of(group)
     if override.is_delete():
         return f"{group} must be chosen, got {override.input_line}: leave it out for the default"
-    if override.is_add() and group == "experiment":
+    if override.is_add() and override.package is None and group in _chosen():
         line = str(override.input_line)
         return f"{group} must be chosen without a plus, got {line}: write {line[1:]}"
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
@@ -119,6 +119,12 @@ def _of_group(override: Override, options_of: Callable[[str], Sequence[str]]) ->
             got = "null" if value is None else str(value)
             return f"{group} must be one of {', '.join(options)}, got {got!r}{mend}"
     return None
+
+
+def _chosen() -> Collection[str]:
+    """The groups of which the configuration has a choice by default, none included."""
+    choices: Mapping[str, Any] = compose("config", return_hydra_config=True).hydra.runtime.choices
+    return choices.keys()
 
 
 def _missing_extra(launcher: str) -> str | None:

@@ -111,7 +111,10 @@ _OPTIONS = (
     arguments.setting(
         "--filter", metavar="CONDITION", help='In MLflow\'s syntax: \'params."model.input_size" = "64"\'.'
     ),
-    arguments.setting("--experiment", metavar="NAME", default=EXPERIMENT, show_default=True, help="MLflow's."),
+    arguments.setting(
+        "--tracking.experiment", "--experiment", "experiment", metavar="NAME", default=EXPERIMENT, show_default=True,
+        help="MLflow's.",
+    ),
     arguments.STORE(),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.datasets.base import Dataset, ImageData
 from pipelines.datasets.decoded import Files, image_data
-from pipelines.datasets.layout import Layout, class_name, find
+from pipelines.datasets.layout import Layout, class_of, find
 from pipelines.datasets.picture import printable
 from pipelines.system import checks, names
 
@@ -41,7 +41,7 @@ class Folder(Dataset):
     @property
     def default_name(self) -> str:
         """The folder's name."""
-        return class_name(self._root)
+        return class_of(self._root)
 
     def preflight(self) -> None:
         """Check that there are classes with images, the same in all splits; no image is decoded."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.datasets.splitting import Labels
+from pipelines.system.names import class_name
 from pipelines.system.words import some
 
 Array = npt.NDArray[Any]
@@ -105,7 +106,7 @@ def _names(class_names: Array) -> tuple[str, ...]:
         )
     flat = class_names.reshape(-1)
     try:
-        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in flat.tolist())
+        return tuple(class_name(name.decode() if isinstance(name, bytes) else str(name)) for name in flat.tolist())
     except UnicodeDecodeError as error:
         raise ValueError(
             f"class_names must be UTF-8, got {error.object!r}: use np.char.decode(class_names, 'latin-1')"

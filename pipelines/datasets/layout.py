@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipelines.datasets.misplaced import (
 )
 from pipelines.datasets.picture import printable
 from pipelines.datasets.split_names import SPLITS, split_in, split_of, split_of_last_word
+from pipelines.system.names import class_name
 from pipelines.system.words import listed, some
 
 Classes = dict[str, list[Path]]
@@ -205,7 +205,7 @@ def _classes(folder: Path, skipped: Skipped) -> Classes:
         # A link to the folder of all classes would give one class the images of the others.
         files = list(listing.images(one, skipped, frozenset({listing.inode(folder)})))
         if files := files or listing.sources(one, skipped):
-            found.setdefault(class_name(one), []).extend(files)
+            found.setdefault(class_of(one), []).extend(files)
         else:
             skipped.folders.append(one)
     return found
@@ -304,14 +304,14 @@ def _called_like_masks(files: Mapping[str, Classes]) -> str:
     )
 
 
-def class_name(folder: Path) -> str:
-    """A folder's name as text, its accents composed as Linux and Windows write them."""
-    return unicodedata.normalize("NFC", printable(Path(folder.name)))
+def class_of(folder: Path) -> str:
+    """The class of a folder, by its name."""
+    return class_name(printable(Path(folder.name)))
 
 
 def _own_name(name: str, file: Path) -> str:
     """The name of the folder of a class, of which a file is in it: accents may be characters of their own there."""
-    return next((part for part in reversed(file.parts[:-1]) if class_name(Path(part)) == name), name)
+    return next((part for part in reversed(file.parts[:-1]) if class_of(Path(part)) == name), name)
 
 
 def _unwrapped(folder: Path, skipped: Skipped, split: str | None = None) -> Path:

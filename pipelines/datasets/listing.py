@@ -20,8 +20,15 @@ _HIDDEN = {
     "system volume information",
 }  # fmt: skip
 # Written by opscore and MLflow where the command is run.
-_PRODUCTS = {"outputs", "multirun", "mlruns", "mlartifacts", "measured"}
-_PRODUCT_FILES = {"MODEL_CARD.md", "report.html", "mlflow.db"}
+# What opscore, Hydra and MLflow write into folders of these names. The name alone may be a class's.
+_PRODUCTS = {
+    "outputs": ("*/*/.hydra", "*/*/*.log"),
+    "multirun": ("*/*/multirun.yaml", "*/*/*/.hydra"),
+    "mlruns": ("mlflow.db", "artifacts", "*/meta.yaml"),
+    "mlartifacts": ("*/*/artifacts",),
+}
+# Files and folders that are together in a folder of any name only where opscore or MLflow wrote it.
+_TOGETHER = (("mlflow.db", "artifacts"), ("MODEL_CARD.md", "model.tflite"))
 # Of a report, which has figures next to it.
 _REPORT_TITLE = b"<title>opscore report"
 # Formats that Pillow recognizes by their first bytes, but cannot read by itself.
@@ -208,10 +215,11 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_product(path: Path) -> bool:
-    """Whether a folder was written by opscore or MLflow. A class may look like one: it has images in it."""
-    if path.name in _PRODUCTS or any((path / name).exists() for name in _PRODUCT_FILES):
-        return not _has_image_files(path) or _is_report(path)
-    return False
+    """Whether a folder was written by opscore or MLflow. A folder with images directly in it is none, but a report."""
+    found = any(any(path.glob(pattern)) for pattern in _PRODUCTS.get(path.name, ())) or any(
+        all((path / name).exists() for name in names) for names in _TOGETHER
+    )
+    return (found and not _has_image_files(path)) or _is_report(path)
 
 
 def _is_report(folder: Path) -> bool:

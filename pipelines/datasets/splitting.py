@@ -74,7 +74,7 @@ def check_limit(labels: Labels, limit: int | None, fraction: float) -> None:
             return False
         return bool(_apportion(counts, size, 0).min() >= 2)
 
-    if limit is None or not len(counts) <= limit <= len(labels) or works(limit):
+    if limit is None or limit > len(labels) or works(limit):
         return
     larger = (size for size in range(limit + 1, len(labels) + 1) if works(size))
     raise _too_few(len(counts), f"{limit} with dataset.validation_fraction={fraction:g}", larger)

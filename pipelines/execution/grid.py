@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
@@ -15,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipelines.cells.compose import check_fields
 from pipelines.execution.overrides import grid_command
@@ -31,7 +32,15 @@ def is_search(config: DictConfig) -> bool:
 def lines(config: DictConfig) -> list[str]:
     """All overrides, swept and fixed: first those of a study's file, then those of the command line."""
     params = (config.hydra.sweeper.params or {}).items()
-    return [*(f"{key}={'null' if value is None else value}" for key, value in params), *config.hydra.overrides.task]
+    fixed = (f"{key}={'null' if value is None else value}" for key, value in params)
+    return [*fixed, *typed(config.hydra.overrides.task)]
+
+
+def typed(words: Any) -> list[str]:
+    """Overrides as they were typed: `${...}` in them is of each cell, not of the grid. words: a ListConfig."""
+    raw = OmegaConf.to_container(words, resolve=False)
+    assert isinstance(raw, list)
+    return [str(word) for word in raw]
 
 
 def number_of_cells(config: DictConfig) -> int:
@@ -104,7 +113,7 @@ def some(config: DictConfig) -> Iterable[tuple[str, ...]]:
     sweeper = instantiate(config.hydra.sweeper)
     if not hasattr(sweeper, "check"):
         return ()
-    samples_: list[tuple[str, ...]] = sweeper.check(config.hydra.overrides.task, _loader()).samples()
+    samples_: list[tuple[str, ...]] = sweeper.check(typed(config.hydra.overrides.task), _loader()).samples()
     return samples_
 
 
@@ -128,7 +137,7 @@ def check_single(config: DictConfig) -> None:
     job = HydraConfig.get()
     # A study's file may have limits for its sweep.
     for name in ("timeout_s", "threads"):
-        named = [word for word in job.overrides.task if re.match(rf"\+*sweep(\.{name})?=", word)]
+        named = [word for word in typed(job.overrides.task) if re.match(rf"\+*sweep(\.{name})?=", word)]
         if named and config.sweep[name] is not None:
             raise ValueError(
                 f"sweep.{name} is for the cells of a sweep, got {named[-1]} for a single cell: run "
@@ -136,7 +145,7 @@ def check_single(config: DictConfig) -> None:
             )
     params = job.sweeper.get("params") or {}
     study = job.runtime.choices.get(STUDY)
-    fixed = {word.lstrip("+").partition("=")[0] for word in job.overrides.task}
+    fixed = {word.lstrip("+").partition("=")[0] for word in typed(job.overrides.task)}
     swept = [key for key in params if key not in fixed]
     if study is None or not swept:
         return
@@ -151,8 +160,8 @@ def _line(job: HydraConf | DictConfig) -> list[str]:
     """The words of the command, for its repetition. job: Hydra's part of the configuration."""
     folders = [one.path for one in job.runtime.config_sources if one.provider == "command-line"]
     options = [word for folder in folders for word in ("--config-dir", folder)]
-    settings = [word for word in job.overrides.hydra if not word.startswith("hydra.mode=")]
-    return [*options, *settings, *job.overrides.task]
+    settings = [word for word in typed(job.overrides.hydra) if not word.startswith("hydra.mode=")]
+    return [*options, *settings, *typed(job.overrides.task)]
 
 
 def _first(line: str) -> str:
@@ -164,9 +173,17 @@ def _first(line: str) -> str:
 
 
 def composed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of a cell of a grid, with what the grid's sets in Hydra, such as `hydra.searchpath`."""
-    every = [*config.hydra.overrides.hydra, *overrides]
-    return _loader().load_configuration(config.hydra.job.config_name, every, run_mode=RunMode.RUN)
+    """The configuration of a cell of a grid, with what the grid's sets in Hydra, such as `hydra.searchpath`.
+
+    It becomes Hydra's own as well, as for a job: `${hydra:...}` in a value is resolved through it.
+    """
+    every = [*typed(config.hydra.overrides.hydra), *overrides]
+    of_cell = _loader().load_configuration(config.hydra.job.config_name, every, run_mode=RunMode.RUN)
+    # Hydra numbers a job when it starts it.
+    with open_dict(of_cell):
+        of_cell.hydra.job.update(num=0, id="0")
+    HydraConfig.instance().set_config(of_cell)
+    return of_cell
 
 
 def _is_grid(config: DictConfig, study: str) -> bool:

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
-
 from pipelines.cells.compose import cell_of
 from pipelines.execution import grid
 from pipelines.system import guard
@@ -27,8 +25,6 @@ def first_that_can_run(config: DictConfig, cells: Iterable[Sequence[str]]) -> Ce
     reasons: Counter[str] = Counter()
     for overrides in cells:
         of_cell = grid.composed(config, overrides)
-        # Hydra sets it only for a job, and resolves values of `hydra` through it.
-        HydraConfig.instance().set_config(of_cell)
         found = _cell_or_reason(of_cell)
         if not isinstance(found, str):
             return found

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shlex
 from argparse import Namespace
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from itertools import pairwise
 from typing import NoReturn, cast
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, ValueType
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
 from pipelines.system.checks import nearest
@@ -165,6 +167,8 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
                 f"a text, write {pasted(name, value)}"
             ) from error
         return quoted(name, value)
+    if multirun and is_text(name) and "." in name and override.value_type is ValueType.GLOB_CHOICE_SWEEP:
+        return f"{name}={','.join(map(_as_text, _matching(name, cast(Glob, override.value()))))}"
     listed = None if override.is_sweep_override() else override.value()
     if not line and ((isinstance(listed, list) and "." not in name) or (override.is_sweep_override() and not multirun)):
         raise MisuseError(f"{name} must be one value, as one cell is shown, got {value}: name one of them")
@@ -181,6 +185,19 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
             f"{name} must be one value for one cell, got {value}: for a grid write `{grid_command(line)}`{text}"
         )
     return word
+
+
+def _matching(name: str, pattern: Glob) -> list[str]:
+    """The files and folders of a `glob(...)`, in the order of their names. Hydra's own is for groups alone."""
+    patterns = map(os.path.expanduser, pattern.include)
+    found = {one for given in patterns for one in glob.glob(given)}  # noqa: PTH207 (Path takes no absolute pattern)
+    kept = sorted(one for one in found if not any(fnmatch(one, given) for given in pattern.exclude))
+    if not kept:
+        raise MisuseError(
+            f"{name} must match at least one file or folder, got glob of {', '.join(pattern.include)}: correct the "
+            "pattern"
+        )
+    return kept
 
 
 def is_text(name: str) -> bool:

@@ -42,7 +42,16 @@ def check_settings(config: DictConfig) -> None:
             "hydra.launcher.n_jobs must be a number of cells at a time, or -1 for one on each core, got 0: set for "
             "example hydra.launcher.n_jobs=2"
         )
+    check_stays(config)
     check_no_password(config)
+
+
+def check_stays(config: DictConfig) -> None:
+    """Raise ValueError where Hydra would enter the folder of the run: paths and stores would then be others."""
+    if OmegaConf.select(config, "hydra.job.chdir"):
+        raise ValueError(
+            "hydra.job.chdir must be false, as paths are relative to the folder of the command, got true: leave it out"
+        )
 
 
 def check_no_password(config: DictConfig) -> None:

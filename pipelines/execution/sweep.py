@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipelines.execution import cell_process, folders, grid, grid_preflight, progress
 from pipelines.execution.request import SweepContext
-from pipelines.execution.settings import check_no_password, check_settings
+from pipelines.execution.settings import check_no_password, check_settings, check_stays
 from pipelines.execution.sweep_cell import JOB_OUTCOME
 from pipelines.execution.sweep_table import count_line, progress_line, summary_of, wider
 from pipelines.results.outcome import Outcome
@@ -77,8 +77,9 @@ class SweepCallback(Callback):
     """Hydra's callback, called before the first job in the process that holds the sweep."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 (Hydra's signature)
-        """End the process with a sentence before Hydra writes a password into its files."""
+        """End the process with a sentence before Hydra enters another folder, or writes a password into its files."""
         try:
+            check_stays(config)
             check_no_password(config)
         except ValueError as error:
             print(f"opscore: {error}", file=sys.stderr)

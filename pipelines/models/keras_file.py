@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +24,7 @@ from pipelines.models.keras_graph import Rebuild, plain
 from pipelines.models.keras_layers import UnsupportedLayerError, rescaled
 from pipelines.models.keras_value import Value
 from pipelines.system import checks, guard
+from pipelines.system.names import class_name
 from pipelines.system.words import some
 
 if TYPE_CHECKING:
@@ -240,8 +240,7 @@ class KerasFile(Model):
                 f"model.class_names must be a text in UTF-8, got {path} with other bytes at {error.start}: save it "
                 "as UTF-8"
             ) from error
-        # As the dataset's classes are: macOS decomposes letters in the names of folders.
-        names = [unicodedata.normalize("NFC", line.strip()) for line in text.splitlines() if line.strip()]
+        names = [class_name(line) for line in text.splitlines() if line.strip()]
         missing = [label for label in labels if label not in names]
         if missing or len(names) != len(labels):
             raise ValueError(

@@ -42,6 +42,14 @@ def check_dataset(field: str, name: str) -> None:
         )
 
 
+def class_name(text: str) -> str:
+    """The name of a class in the form in which names are compared: accents composed (NFC), no blanks at the ends.
+
+    macOS decomposes accents in the names of folders.
+    """
+    return unicodedata.normalize("NFC", text).strip()
+
+
 def check_classes(names: Sequence[str]) -> None:
     """Raise ValueError unless class names are distinct and each fits on a line of labels.txt."""
     for number, name in enumerate(names):
@@ -56,11 +64,9 @@ def check_classes(names: Sequence[str]) -> None:
             )
     seen: set[str] = set()
     for name in names:
-        # Composed and decomposed forms look alike.
-        composed = unicodedata.normalize("NFC", name)
-        if composed in seen:
+        if class_name(name) in seen:
             raise ValueError(f"class_names must differ from each other, got {name!r} twice: rename one")
-        seen.add(composed)
+        seen.add(class_name(name))
 
 
 def override(field: str, name: str) -> str:

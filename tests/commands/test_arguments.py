@@ -41,6 +41,8 @@ def parsed(*words: str) -> tuple[Selection, dict[str, object]]:
         ("filter=--x", Selection(filter="--x")),
         ("--tracking-uri sqlite:///a.db", Selection(uri="sqlite:///a.db")),
         ("tracking.uri=sqlite:///a.db", Selection(uri="sqlite:///a.db")),
+        ("tracking.experiment=mine", Selection(experiment="mine")),
+        ("--tracking.experiment mine", Selection(experiment="mine")),
     ],
 )
 def test_words_and_options_make_one_selection(words: str, selection: Selection) -> None:

@@ -67,6 +67,10 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("sweep={timeout_s:60}", "for a single cell: run `opscore sweep 'sweep={timeout_s:60}'`, or leave it out"),
         ("+data=/mnt", "data is no field of the configuration"),
         ("~dataset", "dataset must be chosen, got None: leave it out for the default"),
+        ("+dataset=folder", "must be chosen without a plus, got +dataset=folder: write dataset=folder"),
+        ("hydra.job.chdir=true", "hydra.job.chdir must be false, as paths are relative to the folder of the command"),
+        ("-m hydra.job.chdir=true seed=0,1", "hydra.job.chdir must be false"),
+        ("-m model=keras_file model.path=glob(*.keras)", "model.path must match at least one file or folder"),
         ("~model.width", "model.width must be given, got nothing: set for example model.width=1"),
         ("tracking.uri=sqlite:////etc/passwd/mlflow.db", "and in /etc/passwd nothing can be made: set tracking.uri="),
         (

@@ -27,8 +27,10 @@ def test_skipped_files_are_counted_in_one_sentence(tmp_path: Path) -> None:
         images(tmp_path / name)
     images(tmp_path / "ant" / ".ipynb_checkpoints")
     images(tmp_path / ".trash")
-    images(tmp_path / "outputs" / "figures")
-    images(tmp_path / "mlruns" / "figures")
+    run = tmp_path / "outputs" / "2026-11-29" / "10-00-00"
+    images(run / "small_cnn-digits-baseline" / "figures")
+    (run / ".hydra").mkdir()
+    images(tmp_path / "mlruns" / "artifacts" / "1")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bee" / "._1.png").write_bytes(b"of a Mac")
     (tmp_path / "bee" / "notes.txt").write_text("none")
@@ -46,20 +48,34 @@ def test_skipped_files_are_counted_in_one_sentence(tmp_path: Path) -> None:
 def test_class_may_have_the_name_of_an_output(tmp_path: Path) -> None:
     for name in ("estimated", "measured", "outputs"):
         images(tmp_path / name)
-    assert layout.find(tmp_path).class_names == ("estimated", "measured", "outputs")
+    images(tmp_path / "multirun" / "2020" / "day")
+    assert layout.find(tmp_path).class_names == ("estimated", "measured", "multirun", "outputs")
 
 
 def test_class_may_hold_files_called_like_an_output(tmp_path: Path) -> None:
     for name, file in (("ant", "report.html"), ("bee", "MODEL_CARD.md"), ("cow", "mlflow.db")):
         images(tmp_path / name)
         (tmp_path / name / file).write_text("of another program")
-    assert layout.find(tmp_path).class_names == ("ant", "bee", "cow")
-    (tmp_path / "pulled").mkdir()
-    (tmp_path / "pulled" / "MODEL_CARD.md").write_text("a card")
+    images(tmp_path / "dog" / "2020")
+    for file in ("report.html", "MODEL_CARD.md", "mlflow.db"):
+        (tmp_path / "dog" / file).write_text("of another program")
+    assert layout.find(tmp_path).class_names == ("ant", "bee", "cow", "dog")
+    for name in ("MODEL_CARD.md", "model.tflite"):
+        (tmp_path / "pulled").mkdir(exist_ok=True)
+        (tmp_path / "pulled" / name).write_text("a model")
+    images(tmp_path / "pulled" / "examples")
     images(tmp_path / "report")
     page = PACKAGE / "report" / "page.html.jinja"
     (tmp_path / "report" / "report.html").write_bytes(page.read_bytes())
-    assert layout.find(tmp_path).class_names == ("ant", "bee", "cow")
+    assert layout.find(tmp_path).class_names == ("ant", "bee", "cow", "dog")
+
+
+def test_folder_of_a_part_may_hold_a_model_card(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in TWO:
+            images(tmp_path / part / name)
+        (tmp_path / part / "MODEL_CARD.md").write_text("of another program")
+    assert set(layout.find(tmp_path).files) == {"train", "test"}
 
 
 def test_output_that_links_to_itself_is_skipped(tmp_path: Path) -> None:

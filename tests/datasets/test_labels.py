@@ -1,5 +1,7 @@
 """Labels in the forms that people have."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -16,3 +18,9 @@ from pipelines.datasets.labels import as_numbers
 def test_missing_class_is_named_as_it_is_counted(labels: list[int], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         as_numbers({"y_train": np.array(labels)}, None, images={"y_train": ("x_train", 3)})
+
+
+def test_class_names_are_composed_and_without_blanks_at_the_ends() -> None:
+    given = np.array([unicodedata.normalize("NFD", "café"), " tea "])
+    _, names, _ = as_numbers({"y_train": np.array([0, 1])}, given, images={"y_train": ("x_train", 2)})
+    assert names == ("café", "tea")

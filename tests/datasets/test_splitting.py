@@ -132,7 +132,8 @@ def test_limit_of_more_than_there_are_takes_all(tmp_path, own):
     [
         (
             {"limit_train": 2},
-            "dataset.limit_train must be at least 3, one image a class, got 2: set dataset.limit_train=3",
+            "dataset.limit_train must give each of 3 classes images for training and for validation, got 2 with "
+            "dataset.validation_fraction=0.1: set dataset.limit_train=26",
         ),
         (
             {"limit_train": 20},
@@ -145,3 +146,16 @@ def test_limit_that_cannot_be_met_is_refused(file, settings, sentence):
     with pytest.raises(ValueError) as caught:
         Npz(path=str(file), **settings).load()
     assert str(caught.value) == sentence
+
+
+def test_limit_of_the_refusal_is_taken():
+    labels = np.repeat(np.arange(10), 20)
+    for limit in range(1, len(labels)):
+        try:
+            splitting.check_limit(labels, limit, 0.1)
+        except ValueError as error:
+            mended = int(str(error).rpartition("=")[2])
+            assert mended > limit
+            splitting.check_limit(labels, mended, 0.1)
+    with pytest.raises(ValueError, match=r"limit_train=95$"):
+        splitting.check_limit(labels, 5, 0.1)

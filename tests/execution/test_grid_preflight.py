@@ -4,6 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
+
+from pipelines.cells.compose import CONF
+from pipelines.execution import grid
+from pipelines.execution.overrides import prepared
 from tests.places import ROOT
 
 
@@ -61,3 +66,31 @@ def test_misspelt_field_of_a_grid_is_named(tmp_path: Path) -> None:
 def test_grid_of_nothing_but_skipped_cells_is_refused(tmp_path: Path) -> None:
     refusal = refused(tmp_path, "technique=transfer", "seed=0,1")
     assert refusal.startswith("opscore: none of the 2 cells can run: ") and "pretrained" in refusal
+
+
+def test_each_cell_resolves_a_reference_by_its_own_values(tmp_path: Path) -> None:
+    refusal = refused(tmp_path, "dataset=folder", "dataset.path=photos${seed}", "seed=1,2")
+    assert [line.rpartition("got ")[2].split(":")[0] for line in refusal.splitlines()[1:]] == ["photos1", "photos2"]
+
+
+def test_references_to_what_hydra_gives_a_job_are_taken(tmp_path: Path) -> None:
+    for word in (
+        "hydra.sweep.subdir=${hydra.job.num}",
+        "hydra.sweep.subdir=${hydra.job.override_dirname}",
+        "model.name=n${hydra:job.num}",
+    ):
+        refusal = refused(tmp_path, "seed=0,1", word, "training.epochs=0")
+        assert refusal.startswith("opscore: none of the 2 cells can run: training.epochs must be"), refusal
+
+
+def test_reference_is_recorded_as_it_was_typed() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", ["seed=1", "dataset.split_seed=${seed}"], return_hydra_config=True)
+        assert grid.lines(config) == ["seed=1", "dataset.split_seed=${seed}"]
+
+
+def test_pattern_of_files_is_the_files(tmp_path: Path) -> None:
+    for name in ("b", "a", "c", "old"):
+        (tmp_path / f"{name}.keras").touch()
+    word = f"model.path=glob({tmp_path}/*.keras,exclude=*/old*)"
+    assert prepared(["-m", word]) == ["-m", "model.path=" + ",".join(f'"{tmp_path}/{one}.keras"' for one in "abc")]

@@ -132,8 +132,9 @@ def test_odd_file_is_refused_in_one_sentence(place: Place, tmp_path: Path, prepa
 def test_outputs_in_the_working_folder_are_not_trained_on(place: Place, tmp_path: Path) -> None:
     root = tmp_path / "pets"
     photographs.write(root, 8, seed=0)
-    (root / "outputs" / "figures").mkdir(parents=True)
-    (root / "temple" / "IMG 000.jpg").rename(root / "outputs" / "figures" / "confusion.jpg")
+    run = root / "outputs" / "2026-11-29" / "10-00-00"
+    (run / ".hydra").mkdir(parents=True)
+    (root / "temple" / "IMG 000.jpg").rename(run / "confusion.jpg")
     arguments = [
         *SETTINGS,
         "dataset.path=.",
