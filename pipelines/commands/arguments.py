@@ -98,7 +98,7 @@ class WordCommand(Command):
                 yield f"--{word}"
             else:
                 names = [option.opts[-1].removeprefix("--") for option in self._settings]
-                raise MisuseError(_unknown_word(word, names))
+                raise MisuseError(_unknown_word(word, names, [one.removeprefix("--") for one in valued]))
 
 
 class Location(click.Path):
@@ -179,8 +179,9 @@ def _options(command: click.Command) -> list[str]:
     return [option for one in command.params if isinstance(one, click.Option) for option in one.opts]
 
 
-def _unknown_word(word: str, names: Sequence[str]) -> str:
+def _unknown_word(word: str, names: Sequence[str], every: Sequence[str]) -> str:
+    """The refusal of a word. names: to be listed. every: also the other names of the options."""
     name, _, value = word.partition("=")
-    meant = nearest(name, names)
+    meant = nearest(name, every)
     mend = f"did you mean {redacted(f'{meant}={value}')}?" if meant else "--help explains them"
     return f"arguments must be name=value with one of {', '.join(names)}, got {redacted(word)!r}: {mend}"

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.datasets.splitting import (
+    VALIDATION_FRACTION,
     Indices,
     Labels,
     check_counts,
@@ -158,7 +159,7 @@ class Dataset(ABC):
             check_limit(y, self.limit_train, fraction)
             kept = train[draw(y, self.limit_train, field="dataset.limit_train")]
             y = labels["train"][kept]
-            rest, held_out = stratified_split(y, fraction, seed=seed, field="dataset.validation_fraction")
+            rest, held_out = stratified_split(y, fraction, seed=seed, field=VALIDATION_FRACTION)
             train, validation = kept[rest], kept[held_out]
         test = test[draw(labels[test_part][test], self.limit_test, field="dataset.limit_test")]
         return {"train": ("train", train), "validation": (part, validation), "test": (test_part, test)}

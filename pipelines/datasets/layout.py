@@ -198,6 +198,7 @@ def _classes(folder: Path, skipped: Skipped) -> Classes:
     if beside and sum(listing.holds_images(one) for one in there if one not in beside) > 1:
         beside = []
     found: Classes = {}
+    of: dict[str, Path] = {}
     for one in there:
         if one in beside:
             skipped.leave(one)
@@ -205,7 +206,13 @@ def _classes(folder: Path, skipped: Skipped) -> Classes:
         # A link to the folder of all classes would give one class the images of the others.
         files = list(listing.images(one, skipped, frozenset({listing.inode(folder)})))
         if files := files or listing.sources(one, skipped):
-            found.setdefault(class_of(one), []).extend(files)
+            name = class_of(one)
+            if of.setdefault(name, one) is not one:
+                raise ValueError(
+                    f"{printable(folder)} must have one folder for each class, got {of[name].name!r} and {one.name!r}: "
+                    "move the images of one into the other, or rename one"
+                )
+            found[name] = files
         else:
             skipped.folders.append(one)
     return found

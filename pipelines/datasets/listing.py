@@ -22,14 +22,15 @@ _HIDDEN = {
 # Written by opscore and MLflow where the command is run.
 # What opscore, Hydra and MLflow write into folders of these names. The name alone may be a class's.
 _PRODUCTS = {
-    "outputs": ("*/*/.hydra", "*/*/*.log"),
-    "multirun": ("*/*/multirun.yaml", "*/*/*/.hydra"),
-    "mlruns": ("mlflow.db", "artifacts", "*/meta.yaml"),
-    "mlartifacts": ("*/*/artifacts",),
+    "outputs": (".hydra", "*/.hydra", "*/*/.hydra", "*/*/*.log"),
+    "multirun": ("multirun.yaml", "*/multirun.yaml", "*/*/multirun.yaml", "*/*/*/.hydra"),
+    "mlruns": ("mlflow.db", "artifacts", "*/meta.yaml", "*/*/artifacts", "*/models/*/artifacts"),
+    "mlartifacts": ("*/*/artifacts", "*/models/*/artifacts"),
 }
 # Files and folders that are together in a folder of any name only where opscore or MLflow wrote it.
 _TOGETHER = (("mlflow.db", "artifacts"), ("MODEL_CARD.md", "model.tflite"))
-# Of a report, which has figures next to it.
+# Written with figures next to them: a report, and the sensitivities of layers.
+_SENSITIVITIES = ("sensitivity.json", "sensitivity.png")
 _REPORT_TITLE = b"<title>opscore report"
 # Formats that Pillow recognizes by their first bytes, but cannot read by itself.
 _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -215,11 +216,15 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_product(path: Path) -> bool:
-    """Whether a folder was written by opscore or MLflow. A folder with images directly in it is none, but a report."""
+    """Whether a folder was written by opscore or MLflow.
+
+    One with images directly in it is not, unless they are figures of a report or of the sensitivities of layers.
+    """
     found = any(any(path.glob(pattern)) for pattern in _PRODUCTS.get(path.name, ())) or any(
         all((path / name).exists() for name in names) for names in _TOGETHER
     )
-    return (found and not _has_image_files(path)) or _is_report(path)
+    figures = _is_report(path) or all((path / name).exists() for name in _SENSITIVITIES)
+    return figures or (found and not _has_image_files(path))
 
 
 def _is_report(folder: Path) -> bool:

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 Labels = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.int64]
+# The name of a setting.
+VALIDATION_FRACTION = "dataset.validation_fraction"
 
 
 def stratified_subset(labels: Labels, size: int | None, *, seed: int, field: str) -> Indices:
@@ -29,21 +31,26 @@ def stratified_split(
     The part held out has every class, the rest at least `leave` images of it: a class must have more than `leave`.
     Raises ValueError, naming `field`, if the fraction makes that impossible.
     """
+    part = _draw(labels, _held_out(labels, fraction, field=field, leave=leave), seed=seed, leave=leave)
+    rest = np.setdiff1d(np.arange(len(labels)), part)
+    return np.random.default_rng(seed).permutation(rest), part
+
+
+def _held_out(labels: Labels, fraction: float, *, field: str, leave: int) -> int:
+    """How many images the fraction takes. Raises ValueError as `stratified_split` does."""
     classes, total, size = len(np.unique(labels)), len(labels), round(len(labels) * fraction)
     least, most = classes, total - leave * classes
-    if not least <= size <= most:
-        working = [part / 1000 for part in range(1, 1000) if least <= round(total * part / 1000) <= most]
-        mend = f"add images, {1 + leave} of each class or more"
-        if working:
-            mend = f"set {field}={working[0]:g}" + (f", or up to {working[-1]:g}" if len(working) > 1 else "")
-        left = "an image" if leave == 1 else f"{leave} images"
-        raise ValueError(
-            f"{field} must take an image of each of the {classes} classes and leave {left} of each, got {fraction:g} "
-            f"of {total} images, which is {size}: {mend}"
-        )
-    part = _draw(labels, size, seed=seed, leave=leave)
-    rest = np.setdiff1d(np.arange(total), part)
-    return np.random.default_rng(seed).permutation(rest), part
+    if least <= size <= most:
+        return size
+    working = [part / 1000 for part in range(1, 1000) if least <= round(total * part / 1000) <= most]
+    mend = f"add images, {1 + leave} of each class or more"
+    if working:
+        mend = f"set {field}={working[0]:g}" + (f", or up to {working[-1]:g}" if len(working) > 1 else "")
+    left = "an image" if leave == 1 else f"{leave} images"
+    raise ValueError(
+        f"{field} must take an image of each of the {classes} classes and leave {left} of each, got {fraction:g} "
+        f"of {total} images, which is {size}: {mend}"
+    )
 
 
 def check_counts(labels: Mapping[str, Labels], class_names: Sequence[str]) -> None:
@@ -64,7 +71,8 @@ def check_counts(labels: Mapping[str, Labels], class_names: Sequence[str]) -> No
 def check_limit(labels: Labels, limit: int | None, fraction: float) -> None:
     """Raise ValueError where `dataset.limit_train` leaves a class without training or validation images.
 
-    fraction: of the labels, held out for validation. The message names the next limit that works.
+    fraction: of the labels, held out for validation. The message names the next limit that works, or a fraction where
+    even all images are too few.
     """
     counts = np.unique(labels, return_counts=True)[1]
 
@@ -76,8 +84,10 @@ def check_limit(labels: Labels, limit: int | None, fraction: float) -> None:
 
     if limit is None or limit > len(labels) or works(limit):
         return
+    if not works(len(labels)):
+        _held_out(labels, fraction, field=VALIDATION_FRACTION, leave=1)
     larger = (size for size in range(limit + 1, len(labels) + 1) if works(size))
-    raise _too_few(len(counts), f"{limit} with dataset.validation_fraction={fraction:g}", larger)
+    raise _too_few(len(counts), f"{limit} with {VALIDATION_FRACTION}={fraction:g}", larger)
 
 
 def shared_limit(limit: int | None, train: Labels, validation: Labels) -> tuple[int | None, int | None]:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipelines.cells.compose import check_fields
 from pipelines.execution.overrides import grid_command
+from pipelines.execution.settings import check_stays
 
 STUDY = "experiment"
 
@@ -87,7 +88,8 @@ def _values(override: Override, key: str) -> list[str]:
     values = [f"{key}={value}" for value in override.sweep_string_iterator()]
     if not values:
         raise ValueError(
-            f"{key} must match at least one choice, got {override.input_line}: `opscore run --help` lists them"
+            f"{key} must match at least one choice, got {override.input_line}: "
+            + ("`opscore run --help` lists them" if _is_group(key) else "list the values, with commas")
         )
     return values
 
@@ -115,6 +117,18 @@ def some(config: DictConfig) -> Iterable[tuple[str, ...]]:
         return ()
     samples_: list[tuple[str, ...]] = sweeper.check(typed(config.hydra.overrides.task), _loader()).samples()
     return samples_
+
+
+def check_references(config: DictConfig) -> None:
+    """Raise ValueError where a study's file refers to what its grid varies: Hydra would give all cells the default."""
+    params = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}), resolve=False)
+    assert isinstance(params, dict)
+    varied = {key for key, values in axes(config).items() if len(values) > 1}
+    for key, value in ((str(key), str(value)) for key, value in params.items()):
+        for reference in re.findall(r"(?<!\\)\$\{([\w.]+)\}", value):
+            if any(reference == one or reference.startswith(f"{one}.") for one in varied):
+                escaped = re.sub(r"(?<!\\)\$\{", r"\\${", value)
+                raise ValueError(f"{key} of a study's file must be resolved in each cell, got {value}: write {escaped}")
 
 
 def check_studies(config: DictConfig) -> None:
@@ -164,6 +178,10 @@ def _line(job: HydraConf | DictConfig) -> list[str]:
     return [*options, *settings, *typed(job.overrides.task)]
 
 
+def _is_group(key: str) -> bool:
+    return bool(_loader().get_group_options(key.partition("@")[0]))
+
+
 def _first(line: str) -> str:
     """An override with the first of its values."""
     override = OverridesParser.create(config_loader=_loader()).parse_override(line)
@@ -182,6 +200,7 @@ def composed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     # Hydra numbers a job when it starts it.
     with open_dict(of_cell):
         of_cell.hydra.job.update(num=0, id="0")
+    check_stays(of_cell)
     HydraConfig.instance().set_config(of_cell)
     return of_cell
 

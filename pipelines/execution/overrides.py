@@ -147,7 +147,11 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
     """
     line = [word] if line is None else line
     name, separator, value = word.partition("=")
-    if is_text(name) and not re.search(r"[\[({]", value):
+    if is_text(name) and re.match(r"\s*glob\(", value):
+        home = os.path.expanduser("~")  # noqa: PTH111 (Path's own raises where there is none)
+        value = re.sub(r"(?<=[(\[,='\"])~(?=/)", lambda _: home, value)
+        word = f"{name}{separator}{value}"
+    elif is_text(name) and not re.search(r"[\[({]", value):
         # No shell expands it after `dataset.path=`. A grid has several.
         value = ",".join(map(os.path.expanduser, value.split(",")))
         word = f"{name}{separator}{value}"
@@ -189,13 +193,16 @@ def parsed(word: str, *, multirun: bool = False, line: Sequence[str] | None = No
 
 def _matching(name: str, pattern: Glob) -> list[str]:
     """The files and folders of a `glob(...)`, in the order of their names. Hydra's own is for groups alone."""
-    patterns = map(os.path.expanduser, pattern.include)
-    found = {one for given in patterns for one in glob.glob(given)}  # noqa: PTH207 (Path takes no absolute pattern)
-    kept = sorted(one for one in found if not any(fnmatch(one, given) for given in pattern.exclude))
+    # Hydra leaves quotes around those of a list.
+    include, exclude = (
+        [one.text if isinstance(one, QuotedString) else str(one) for one in given]
+        for given in (pattern.include, pattern.exclude)
+    )
+    found = {one for given in include for one in glob.glob(given)}  # noqa: PTH207 (Path takes no absolute pattern)
+    kept = sorted(one for one in found if not any(fnmatch(one, given) for given in exclude))
     if not kept:
         raise MisuseError(
-            f"{name} must match at least one file or folder, got glob of {', '.join(pattern.include)}: correct the "
-            "pattern"
+            f"{name} must match at least one file or folder, got glob of {', '.join(include)}: correct the pattern"
         )
     return kept
 

@@ -136,6 +136,8 @@ class Sweep:
 
         check_settings(config)
         grid.check_studies(config)
+        if not grid.is_search(config):
+            grid.check_references(config)
         some = grid.some(config)
         grid.check_composes(config)
         total = grid.number_of_cells(config)

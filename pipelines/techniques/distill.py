@@ -13,6 +13,7 @@ import numpy as np
 
 from pipelines.models import checkpoint
 from pipelines.system import checks
+from pipelines.system.names import class_name
 from pipelines.techniques.base import Build, Candidate, Context, EffectError
 from pipelines.techniques.source import SourceTechnique
 from pipelines.training.batches import validation_batches
@@ -66,7 +67,9 @@ class Distill(SourceTechnique):
 
     def check_source_classes(self, own: Sequence[str], source: Sequence[str]) -> None:
         """Raise ValueError where the teacher's classes, or their order, are others."""
-        if not source or tuple(own) == tuple(source):
+        # Of an exported model that an earlier version wrote.
+        source = [class_name(one) for one in source]
+        if not source or list(own) == source:
             return
         what = f"{len(source)} classes"
         if len(own) == len(source):

@@ -60,6 +60,7 @@ def test_words_stand_anywhere() -> None:
     [
         ("datset=1", "arguments must be name=value with one of dataset, .* got 'datset=1': did you mean dataset=?"),
         ("dataset", "got 'dataset': did you mean dataset=?"),
+        ("tracking.experiments=a", "did you mean tracking.experiment=a?"),
         ("=1", "got '=1': --help explains them"),
         ("dry-run=1", "got 'dry-run=1'"),
         ("--datset 1", "options must be among --dataset, .* got '--datset': did you mean --dataset?"),

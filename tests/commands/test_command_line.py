@@ -198,6 +198,25 @@ def own_study(folder: Path, params: str) -> list[str]:
     return ["--config-dir", str(folder / "own"), "experiment=mine"]
 
 
+def test_a_study_that_refers_to_what_it_varies_is_refused(tmp_path: Path) -> None:
+    words = own_study(tmp_path, "seed: 1,2\n      dataset.path: photos${seed}")
+    done = run(tmp_path, "-m", *words, "dataset=folder")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    mend = "dataset.path of a study's file must be resolved in each cell, got photos${seed}: write photos\\${seed}"
+    assert mend in done.stderr
+    study = tmp_path / "own/experiment/mine.yaml"
+    study.write_text(study.read_text().replace("${", "\\${"))
+    done = run(tmp_path, "-m", *words, "dataset=folder")
+    assert "photos1:" in done.stderr and "photos2:" in done.stderr
+
+
+def test_a_varied_study_must_not_enter_another_folder(tmp_path: Path) -> None:
+    words = own_study(tmp_path, "")
+    (tmp_path / "own/experiment/mine.yaml").write_text("# @package _global_\nhydra:\n  job:\n    chdir: true\n")
+    done = run(tmp_path, "-m", *words[:-1], "experiment=null,mine")
+    assert done.returncode == 2 and "hydra.job.chdir must be false" in done.stderr
+
+
 def test_fields_of_what_a_study_varies_are_taken(tmp_path: Path) -> None:
     words = own_study(tmp_path, "technique: cluster,prune")
     done = run(tmp_path, "-m", *words, "technique.epochs=0")

@@ -31,6 +31,12 @@ def test_skipped_files_are_counted_in_one_sentence(tmp_path: Path) -> None:
     images(run / "small_cnn-digits-baseline" / "figures")
     (run / ".hydra").mkdir()
     images(tmp_path / "mlruns" / "artifacts" / "1")
+    images(tmp_path / "multirun" / "mine" / "0" / "figures")
+    (tmp_path / "multirun" / "mine" / "multirun.yaml").touch()
+    images(tmp_path / "mlartifacts" / "1" / "f00d" / "artifacts")
+    images(tmp_path / "opscore-layers")
+    for file in ("sensitivity.json", "sensitivity.png"):
+        (tmp_path / "opscore-layers" / file).touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "bee" / "._1.png").write_bytes(b"of a Mac")
     (tmp_path / "bee" / "notes.txt").write_text("none")
@@ -41,7 +47,7 @@ def test_skipped_files_are_counted_in_one_sentence(tmp_path: Path) -> None:
     assert it.left_out == (
         f"left out of {tmp_path}: 2 files that are no images (labels.csv, bee/notes.txt); "
         "1 image outside the class folders (cover.jpg); 1 folder without images in it (empty); "
-        "2 folders of opscore's output (mlruns, outputs); 3 hidden"
+        "5 folders of opscore's output (mlartifacts, mlruns, multirun and 2 more); 3 hidden"
     )
 
 
@@ -68,6 +74,14 @@ def test_class_may_hold_files_called_like_an_output(tmp_path: Path) -> None:
     page = PACKAGE / "report" / "page.html.jinja"
     (tmp_path / "report" / "report.html").write_bytes(page.read_bytes())
     assert layout.find(tmp_path).class_names == ("ant", "bee", "cow", "dog")
+
+
+@pytest.mark.parametrize("other", [" cat", "cat ", unicodedata.normalize("NFD", "café")])
+def test_two_folders_of_one_class_are_refused(tmp_path: Path, other: str) -> None:
+    for name in ("ant", unicodedata.normalize("NFC", other.strip()), other):
+        images(tmp_path / name)
+    with pytest.raises(ValueError, match=r"must have one folder for each class, got .* and .*: move the images"):
+        layout.find(tmp_path)
 
 
 def test_folder_of_a_part_may_hold_a_model_card(tmp_path: Path) -> None:

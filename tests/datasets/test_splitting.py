@@ -159,3 +159,12 @@ def test_limit_of_the_refusal_is_taken():
             splitting.check_limit(labels, mended, 0.1)
     with pytest.raises(ValueError, match=r"limit_train=95$"):
         splitting.check_limit(labels, 5, 0.1)
+
+
+def test_limit_is_not_blamed_where_all_images_are_too_few():
+    labels = np.repeat(np.arange(3), 8)
+    with pytest.raises(ValueError, match=r"validation_fraction must .* got 0.1 of 24 images, which is 2: set .*=0.105"):
+        splitting.check_limit(labels, 5, 0.1)
+    with pytest.raises(ValueError, match=r"set dataset.limit_train=24$"):
+        splitting.check_limit(labels, 5, 0.105)
+    splitting.check_limit(labels, 24, 0.105)

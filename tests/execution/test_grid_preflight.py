@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hydra import compose, initialize_config_dir
 
 from pipelines.cells.compose import CONF
@@ -89,8 +90,15 @@ def test_reference_is_recorded_as_it_was_typed() -> None:
         assert grid.lines(config) == ["seed=1", "dataset.split_seed=${seed}"]
 
 
-def test_pattern_of_files_is_the_files(tmp_path: Path) -> None:
+def test_pattern_of_files_is_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b", "a", "c", "old"):
         (tmp_path / f"{name}.keras").touch()
-    word = f"model.path=glob({tmp_path}/*.keras,exclude=*/old*)"
-    assert prepared(["-m", word]) == ["-m", "model.path=" + ",".join(f'"{tmp_path}/{one}.keras"' for one in "abc")]
+    named = "model.path=" + ",".join(f'"{tmp_path}/{one}.keras"' for one in "abc")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for pattern in (
+        f"{tmp_path}/*.keras,exclude=*/old*",
+        "~/*.keras,exclude=~/old*",
+        f"['{tmp_path}/a*','~/b*',~/c*]",
+        "'~/*.keras',exclude=['*/old*']",
+    ):
+        assert prepared(["-m", f"model.path=glob({pattern})"]) == ["-m", named], pattern
