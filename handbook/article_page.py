@@ -11,7 +11,7 @@ import re
 import statistics
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +20,12 @@ from handbook.rows import Row, read
 from pipelines.comparison import article
 from pipelines.results.columns import milliseconds, seconds, three_digits
 from pipelines.results.recorded_cell import BASELINE
+from pipelines.results.score import decibels
 from pipelines.results.tables import fill_marks, markdown
 from pipelines.system.words import number_of
 
 # That of most cells first: the times of its cells are in the tables.
-ROWS = ("docs/article-2.csv", "docs/article-3.csv", "docs/article.csv")
+ROWS = ("docs/article-2.csv", "docs/article-3.csv", "docs/article-4.csv", "docs/article.csv")
 PAGES = ("README.md", "docs/article.md", "docs/article-tables.md")
 # The network of README's table.
 SHOWN = "efficientnet_lite0"
@@ -39,6 +40,9 @@ LAYER_TRANSFER = "layer_transfer"
 ALLOWANCES = (0, 1, 2, 5)
 MARK = r"article: (?P<name>[a-z ]+?)(?: (?P<dataset>cifar100?))?"
 NONE = "-"
+TIMES = ("test_ms", "train_s")
+# Of each of them in the score, as in conf/score/netscore.yaml.
+EXPONENT = 0.25
 COLUMNS = 100
 # tfmot's guide gives 94.88% in float, and 94.48%, 94.80%, 94.60% and 94.65% for clustered, QAT, CQAT and int8.
 TFMOT = "[tfmot](https://www.tensorflow.org/model_optimization/guide/combine/collaborative_optimization), MobileNetV1"
@@ -61,14 +65,24 @@ def pages(root: Path) -> Iterator[tuple[Path, str]]:
 def rows_of(root: Path) -> list[Row]:
     """The rows of all files below `root`. Of a cell that several have, the first file's.
 
-    A later file's cell gets the times that it would have in the first one's session, if its baseline is there too.
+    A later file's cell gets the times that it would have in an earlier one's session: by its ratios to the baseline, if
+    that is there too, else by the same cell of the other dataset (`_carried`).
     """
     rows: list[Row] = []
     for path in ROWS:
-        known = {_cell(row) for row in rows}
+        earlier = {_cell(row): row for row in rows}
         bases = {(row.dataset, row.model): row for row in rows if row.technique == BASELINE}
-        new = [row for row in read((root / path).read_text()) if _cell(row) not in known]
-        rows += [_retimed(row, bases.get((row.dataset, row.model)), path) for row in new]
+        of_file = read((root / path).read_text())
+        carried = {_cell(row): row for row in _carried(of_file, earlier)}
+        for row in (one for one in of_file if _cell(one) not in earlier):
+            base = bases.get((row.dataset, row.model))
+            if base is None and _cell(row) in carried:
+                rows.append(carried[_cell(row)])
+            elif base := base or carried.get((row.dataset, row.model, BASELINE, "", "")):
+                rows.append(_by_ratios(row, base))
+            else:
+                # Two sessions may be of machines of one name.
+                rows.append(row if path == ROWS[0] else replace(row, values={**row.values, "measured_on": path}))
     return rows
 
 
@@ -76,17 +90,35 @@ def _cell(row: Row) -> tuple[str, ...]:
     return row.dataset, row.model, row.technique, row.source, row.values["settings"]
 
 
-def _retimed(row: Row, base: Row | None, path: str) -> Row:
-    if base is None:
-        # Two sessions may be of machines of one name.
-        return row if path == ROWS[0] else replace(row, values={**row.values, "measured_on": path})
+def _carried(rows: Sequence[Row], earlier: Mapping[tuple[str, ...], Row]) -> Iterator[Row]:
+    """Rows of a later file with the times that they would have in an earlier session.
+
+    A machine tests and trains a network on both datasets in nearly the same time, so both times change by the factor of
+    the same cell of the other dataset, where both files have one.
+    """
+    for row in rows:
+        for here in rows:
+            there = earlier.get(_cell(here))
+            if here.dataset != row.dataset and _cell(here)[1:] == _cell(row)[1:] and there is not None:
+                factors = {name: there.number(name) / here.number(name) for name in TIMES}
+                times = {name: row.number(name) * factor for name, factor in factors.items()}
+                score = row.number("score") - sum(decibels(EXPONENT, math.log10(one)) for one in factors.values())
+                yield _timed(row, there, {**times, "score": score})
+
+
+def _by_ratios(row: Row, base: Row) -> Row:
     times = {
         "test_ms": base.number("test_ms") * row.number("time_ratio"),
         "train_s": base.number("train_s") * row.number("train_ratio"),
         "score": base.number("score") + row.number("gain"),
     }
-    other = {"measured_on": base.values["measured_on"]}
-    return replace(row, values={**row.values, **{name: f"{value:.15g}" for name, value in times.items()}, **other})
+    return _timed(row, base, times)
+
+
+def _timed(row: Row, like: Row, times: Mapping[str, float]) -> Row:
+    """The row with other times, of the session of another row."""
+    texts = {name: f"{value:.15g}" for name, value in times.items()}
+    return replace(row, values={**row.values, **texts, "measured_on": like.values["measured_on"]})
 
 
 def timed_together(rows: Sequence[Row]) -> list[Row]:

@@ -176,6 +176,7 @@ def _write(paths: Sequence[str], side: int, region: mapped.Region, start: int, r
 def _end_with_parent() -> None:
     """Leave Ctrl-C to the parent, and end this process when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the pool ends it
     parent = parent_process()
 
     def watch() -> None:

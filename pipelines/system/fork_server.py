@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipelines.system import interpreter, machine, runtime
+from pipelines.system import guard, interpreter, machine, runtime
 
 
 class Process(Protocol):
@@ -71,7 +71,7 @@ class Server:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             process = subprocess.Popen(
-                interpreter.command("pipelines.system.fork_main", str(its.fileno()), str(int(onednn))),
+                interpreter.command(guard.SERVER, str(its.fileno()), str(int(onednn))),
                 stdin=subprocess.DEVNULL,
                 env=interpreter.environment(variables) | runtime.variables(onednn=onednn, deterministic=False),
                 pass_fds=[its.fileno()],

@@ -15,7 +15,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TypeGuard
@@ -49,7 +50,13 @@ _NO_TEMPORARY = "make room on one of their disks, or set TMPDIR to a folder that
 _NO_FOLDER = "the working folder may have been deleted: change to another with cd"
 # The module that runs a cell in a subprocess.
 CHILD = "pipelines.execution.cell_main"
+# Copies itself for each cell, and ends with the process that started it.
+SERVER = "pipelines.system.fork_main"
+# Ctrl-C, `kill` or a scheduler, and the end of the terminal.
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _interrupts: list[int] = []
+# Blocks that an interrupt waits for.
+_whole: list[object] = []
 
 
 class MisuseError(Exception):
@@ -57,8 +64,24 @@ class MisuseError(Exception):
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C caused `error`: native code may turn a KeyboardInterrupt into an error of its own."""
+    """Whether one of INTERRUPTS caused `error`: native code may turn a KeyboardInterrupt into an error of its own."""
     return error is not None and (isinstance(error, KeyboardInterrupt) or bool(_interrupts))
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Let an interrupt wait for the end of the block; a second one does not wait. In the main thread.
+
+    A call of a store that breaks off leaves its transaction open, and the store locked for what must be written next.
+    """
+    before = len(_interrupts)
+    _whole.append(None)
+    try:
+        yield
+    finally:
+        _whole.pop()
+    if len(_interrupts) > before:
+        raise KeyboardInterrupt
 
 
 def child_environment() -> dict[str, str]:
@@ -68,7 +91,7 @@ def child_environment() -> dict[str, str]:
 
 
 def install() -> None:
-    """Print no traceback in this process: neither for its imports, nor for its threads, nor for Ctrl-C.
+    """Print no traceback in this process: neither for its imports, nor for its threads, nor for an interrupt.
 
     Streams that the process was started without are opened, into nothing.
     """
@@ -81,9 +104,10 @@ def install() -> None:
     sys.unraisablehook = lambda raised: (
         None if isinstance(raised.exc_value, KeyboardInterrupt | BrokenPipeError) else default(raised)
     )
-    # A shell makes a command in the background ignore Ctrl-C on purpose.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _on_interrupt)
+    for number in INTERRUPTS:
+        # A shell makes a command in the background ignore Ctrl-C on purpose, and nohup the end of the terminal.
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, _on_interrupt)
 
 
 def command(main: Callable[[], int | None]) -> Callable[[], None]:
@@ -115,7 +139,7 @@ def report(error: BaseException, *, name: str = "", folder: Path | None = None) 
     """
     if is_interrupt(error):
         # The process that started the cell prints it once.
-        if CHILD not in sys.orig_argv:
+        if not {CHILD, SERVER} & {*sys.orig_argv}:
             _print("opscore: interrupted")
         return INTERRUPTED
     if _is_pipe_broken() or isinstance(error, BrokenPipeError):
@@ -213,7 +237,8 @@ def _on_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     _interrupts.append(number)
     if len(_interrupts) > 2:
         os._exit(INTERRUPTED)  # a third Ctrl-C ends the process without cleaning up
-    raise KeyboardInterrupt
+    if not _whole or len(_interrupts) > 1:
+        raise KeyboardInterrupt
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:  # noqa: ARG001

@@ -173,22 +173,23 @@ class CellRun:
         """Record name, parameters and datasets, which are known before anything is computed."""
         import mlflow
 
-        self._client.set_tag(self.run_id, "mlflow.runName", cell.name)
         params = dict(flatten(parts_of(cell)))
-        mlflow.log_params(params | _files_of(cell, params))
-        self._log_dataset(cell, data.train, "training")
-        self._log_dataset(cell, data.test, "testing")
+        with guard.whole():
+            self._client.set_tag(self.run_id, "mlflow.runName", cell.name)
+            mlflow.log_params(params | _files_of(cell, params))
+            self._log_dataset(cell, data.train, "training")
+            self._log_dataset(cell, data.test, "testing")
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Send an epoch during training. A store that does not answer neither ends nor slows the training."""
         if time.monotonic() < self._quiet_until:
             return
-        try:
-            with stopwatch.part("record"):
+        with guard.whole(), stopwatch.part("record"):
+            try:
                 self._send_epoch(epoch, metrics)
-        except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the work goes on)
-            self._quiet_until = time.monotonic() + QUIET_S
-            log.warning("epoch %d is not in MLflow yet (%s): it is sent again at the end", epoch, error)
+            except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the work goes on)
+                self._quiet_until = time.monotonic() + QUIET_S
+                log.warning("epoch %d is not in MLflow yet (%s): it is sent again at the end", epoch, error)
 
     def record(self, finished: Finished, data: ImageData) -> None:
         """Record the metrics, tags, files and pyfunc model of a finished cell, as far as the run lacks them.

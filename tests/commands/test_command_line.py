@@ -333,14 +333,15 @@ def test_glob_and_range_make_a_grid(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_interrupt_is_one_line_and_closes_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_is_one_line_and_closes_the_run(tmp_path: Path, number: signal.Signals) -> None:
     place = Place(tmp_path)
     started = place.start("technique=baseline", "training.epochs=3000", "training.patience=3000")
     until(lambda: "epoch 2 of" in (tmp_path / "out.txt").read_text())
-    started.send_signal(signal.SIGINT)
+    started.send_signal(number)
     assert started.wait(timeout=60) == 130
     written = (tmp_path / "out.txt").read_text()
-    assert "opscore: interrupted" in written and "Traceback" not in written
+    assert written.count("opscore: interrupted") == 1 and "Traceback" not in written
     (run,) = place.cells()
     assert run.info.status == "KILLED"
 

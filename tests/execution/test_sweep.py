@@ -282,13 +282,17 @@ def test_after_sweep_and_cell_are_killed_the_claim_is_taken_over(tmp_path: Path)
     assert not place.client.search_prompts()
 
 
-@pytest.mark.parametrize("launcher", [(), TWO_AT_ONCE])
-def test_an_interrupt_reaches_the_cell_and_closes_everything(tmp_path: Path, launcher: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "number"), [((), signal.SIGINT), ((), signal.SIGTERM), (TWO_AT_ONCE, signal.SIGINT)]
+)
+def test_an_interrupt_reaches_the_cell_and_closes_everything(
+    tmp_path: Path, launcher: tuple[str, ...], number: signal.Signals
+) -> None:
     """joblib kills its workers, and the cells with them."""
     place = Place(tmp_path)
     sweep = place.start("-m", "technique=baseline", "training.epochs=4000,4001", "training.patience=4000", *launcher)
     until(lambda: place.cells("metrics.`train/loss` > 0"))
-    sweep.send_signal(signal.SIGINT)
+    sweep.send_signal(number)
     assert sweep.wait(timeout=60) == 130
     assert {run.info.status for run in [*place.cells(), *place.sweeps()]} == {"KILLED"}
     assert launcher or len(place.cells()) == 1, "the next one has not begun"

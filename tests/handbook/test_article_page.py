@@ -122,6 +122,32 @@ def test_published_figures_are_next_to_ours() -> None:
     assert next(line for line in found.splitlines() if line.startswith("| `qat`")).endswith("| - |")
 
 
+def rows_of_sessions(folder: Path, *sessions: list[RecordedCell]) -> list[Row]:
+    """The rows of the study whose first files hold these cells; the other files are empty."""
+    for path, cells in zip(ROWS, [*sessions, *[[]] * (len(ROWS) - len(sessions))], strict=True):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(text(compare(cells)))
+    return rows_of(folder)
+
+
+def test_times_are_carried_over_by_the_other_dataset(tmp_path: Path) -> None:
+    first = [recorded("baseline", train_s=20.0, test_ms=2.0, hardware="slow")]
+    second = [
+        recorded("baseline", test_ms=0.8, hardware="fast"),
+        recorded("baseline", dataset="cifar100", hardware="fast"),
+        cell("cluster", dataset="cifar100", train_s=13.0, own_s=3.0, test_ms=0.75, hardware="fast"),
+    ]
+    found = rows_of_sessions(tmp_path, first, second)
+    assert timed_together(found) == found
+    here, clustered, there = found
+    assert there.number("test_ms") == pytest.approx(2.5) and there.number("train_s") == 20
+    assert there.number("score") - here.number("score") == pytest.approx(-5 * math.log10(1.25))
+    assert clustered.number("test_ms") == pytest.approx(1.875) and clustered.number("train_s") == pytest.approx(26)
+    assert clustered.number("score") - there.number("score") == pytest.approx(
+        -5 * math.log10(0.75) - 5 * math.log10(1.3)
+    )
+
+
 def test_cells_of_two_sessions_keep_their_own_baseline(tmp_path: Path) -> None:
     # The second machine trains and tests in half of the time: its cells are compared with its own baseline.
     sessions = (
@@ -132,10 +158,7 @@ def test_cells_of_two_sessions_keep_their_own_baseline(tmp_path: Path) -> None:
             recorded("baseline", model="vgg19", hardware="fast"),
         ],
     )
-    for path, cells in zip(ROWS, [*sessions, []], strict=True):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_text(text(compare(cells)))
-    found = rows_of(tmp_path)
+    found = rows_of_sessions(tmp_path, *sessions)
     assert part("large cifar10", found)[2:] == [
         "| `baseline` | 80.0% ± 2.5, 2.00 ms, 1.00 MB, 20.0 s | 80.0% ± 2.5, 1.00 ms, 1.00 MB, 10.0 s | - | - |",
         "| `cluster` | +0.6, x 0.75, x 1.00 | - | x 1.30 | 0 of 1 |",
