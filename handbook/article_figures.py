@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,6 +103,7 @@ def _panel(
     for number in range(len(techniques)):
         axes.axhline(number, color="#dddddd", linewidth=0.7, zorder=0)
     of_row = {technique: sorted(row.model for row in rows if row.technique == technique) for technique in techniques}
+    beyond: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
         value = 100 * row.number(name) if points else row.number(name)
         look = appearance[row.model]
@@ -115,15 +117,14 @@ def _panel(
         place = techniques.index(row.technique) + offset
         axes.scatter(max(value, -MAX_LOSS) if points else value, place, **how)
         if outside:
-            axes.annotate(
-                f"{value:.0f}",
-                (-MAX_LOSS, place),
-                xytext=(5, 0),
-                textcoords="offset points",
-                fontsize=6.5,
-                va="center",
-                color=GREY,
-            )
+            beyond[row.technique][row.model] = f"{value:.0f}"
+    for technique, values in beyond.items():
+        # From the first network down.
+        label = ", ".join(values[model] for model in sorted(values))
+        axes.annotate(
+            label, (-MAX_LOSS, techniques.index(technique)), xytext=(5, 0), textcoords="offset points", fontsize=6.5,
+            va="center", color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 
