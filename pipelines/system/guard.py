@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import multiprocessing
 import os
 import signal
 import sys
@@ -52,8 +53,8 @@ _NO_FOLDER = "the working folder may have been deleted: change to another with c
 CHILD = "pipelines.execution.cell_main"
 # Copies itself for each cell, and ends with the process that started it.
 SERVER = "pipelines.system.fork_main"
-# Ctrl-C, `kill` or a scheduler, and the end of the terminal.
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Ctrl-C, and `kill` or a scheduler.
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _interrupts: list[int] = []
 # Blocks that an interrupt waits for.
 _whole: list[object] = []
@@ -96,6 +97,10 @@ def install() -> None:
     Streams that the process was started without are opened, into nothing.
     """
     open_missing_streams()
+    for number in INTERRUPTS:
+        # A shell makes a command in the background ignore Ctrl-C on purpose.
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, _on_interrupt)
     if TRACEBACK_REQUESTED:
         return
     sys.excepthook = _end
@@ -104,10 +109,6 @@ def install() -> None:
     sys.unraisablehook = lambda raised: (
         None if isinstance(raised.exc_value, KeyboardInterrupt | BrokenPipeError) else default(raised)
     )
-    for number in INTERRUPTS:
-        # A shell makes a command in the background ignore Ctrl-C on purpose, and nohup the end of the terminal.
-        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
-            signal.signal(number, _on_interrupt)
 
 
 def command(main: Callable[[], int | None]) -> Callable[[], None]:
@@ -138,8 +139,8 @@ def report(error: BaseException, *, name: str = "", folder: Path | None = None) 
     name: what failed, for example a cell. folder: for the log file of an unexpected error, if it can be written there.
     """
     if is_interrupt(error):
-        # The process that started the cell prints it once.
-        if not {CHILD, SERVER} & {*sys.orig_argv}:
+        # The process that started the cell or the pool prints it once.
+        if not {CHILD, SERVER} & {*sys.orig_argv} and multiprocessing.parent_process() is None:
             _print("opscore: interrupted")
         return INTERRUPTED
     if _is_pipe_broken() or isinstance(error, BrokenPipeError):

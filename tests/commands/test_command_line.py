@@ -333,7 +333,7 @@ def test_glob_and_range_make_a_grid(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_is_one_line_and_closes_the_run(tmp_path: Path, number: signal.Signals) -> None:
     place = Place(tmp_path)
     started = place.start("technique=baseline", "training.epochs=3000", "training.patience=3000")

@@ -1,5 +1,6 @@
 """Interrupts of a command's process."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ print("after it", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("times", "printed"), [(1, "all of the block\n"), (2, "")])
 def test_first_interrupt_waits_for_the_end_of_a_whole_block(number: signal.Signals, times: int, printed: str) -> None:
     command = [sys.executable, "-c", PROGRAM, str(int(number)), str(times)]
@@ -35,3 +36,11 @@ def test_block_without_an_interrupt_goes_on() -> None:
         [sys.executable, "-c", PROGRAM, "0", "0"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "all of the block\nafter it\n")
+
+
+def test_interrupt_waits_where_tracebacks_are_wanted_too() -> None:
+    command = [sys.executable, "-c", PROGRAM, str(int(signal.SIGTERM)), "1"]
+    variables = os.environ | {"HYDRA_FULL_ERROR": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and done.stdout == "all of the block\n"
+    assert done.stderr.endswith("KeyboardInterrupt\n")
