@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -51,8 +52,12 @@ class Command(click.Command):
             raise MisuseError(refusal(error, self, path)) from error
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's)
-        """Keep the lines of the text."""
-        formatter.write(f"\n{inspect.cleandoc(self.help or '')}\n")
+        """Fit the prose into the terminal, and keep the lines of commands, which are indented."""
+        for paragraph in inspect.cleandoc(self.help or "").split("\n\n"):
+            lines = paragraph.splitlines()
+            if not any(line.startswith(" ") for line in lines):
+                lines = textwrap.wrap(paragraph, formatter.width, break_long_words=False, break_on_hyphens=False)
+            formatter.write("\n" + "".join(f"{line}\n" for line in lines))
 
 
 class WordCommand(Command):

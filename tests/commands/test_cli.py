@@ -22,6 +22,13 @@ def opscore(folder: Path, *words: str, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("run", "sweep")])
+def test_prose_of_a_help_fits_80_columns(tmp_path: Path, name: str) -> None:
+    lines = opscore(tmp_path, name, "--help").stdout.splitlines()
+    # Commands keep theirs, as they are pasted.
+    assert [line for line in lines if len(line) > 80 and not line.startswith("  opscore ")] == []
+
+
 def test_help_lists_every_command_in_a_line(tmp_path: Path) -> None:
     shown = opscore(tmp_path, "--help").stdout
     lines = shown.splitlines()
