@@ -12,7 +12,7 @@ from tests.places import Place
 
 pytestmark = pytest.mark.slow
 
-CLASSES = ["$\\frac{$", "a|b", "<b>x</b>", "花", "🍕", " blanks ", "x" * 200, "a_b^c", "100%, or", "`\\'\"&amp;"]
+CLASSES = ["$\\frac{$", "a|b", "<b>x</b>", "花", "🍕", "two  blanks", "x" * 200, "a_b^c", "100%, or", "`\\'\"&amp;"]
 
 
 # As macOS writes it into names of files.

@@ -222,7 +222,7 @@ def test_texts_of_the_figures_are_not_cut() -> None:
             assert box.x1 <= figure.get_figwidth() and box.y1 <= figure.get_figheight(), draw
 
 
-def test_changes_beyond_the_axis_are_written_once_for_each_technique() -> None:
+def test_changes_beyond_the_axis_are_written_once() -> None:
     networks = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
     cells = [recorded("baseline", model=name, accuracy=0.9) for name in networks]
     cells += [cell("transfer", name, accuracy=0.66 - at / 100) for at, name in enumerate(networks)]
