@@ -1,7 +1,8 @@
 """The pages of the study of the article's networks: their tables and sentences, from the study's rows.
 
 The rows are in files that `opscore compare --into` wrote, one for each session of `opscore measure`. Ratios and
-differences in a file are against the baseline in the same file. Times of two sessions compare by those ratios alone.
+differences in a file are against the baseline in the same file. By those ratios, and by cells of the other dataset, the
+times of one session become those of another.
 """
 
 from __future__ import annotations

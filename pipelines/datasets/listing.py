@@ -19,7 +19,6 @@ _HIDDEN = {
     "__macosx", "thumbs.db", "desktop.ini", "@eadir", "__pycache__", "$recycle.bin", "lost+found",
     "system volume information",
 }  # fmt: skip
-# Written by opscore and MLflow where the command is run.
 # What opscore, Hydra and MLflow write into folders of these names. The name alone may be a class's.
 _PRODUCTS = {
     "outputs": (".hydra", "*/.hydra", "*/*/.hydra", "*/*/*.log"),

@@ -121,6 +121,8 @@ def some(config: DictConfig) -> Iterable[tuple[str, ...]]:
 
 def check_references(config: DictConfig) -> None:
     """Raise ValueError where a study's file refers to what its grid varies: Hydra would give all cells the default."""
+    if is_search(config):
+        return
     params = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}), resolve=False)
     assert isinstance(params, dict)
     varied = {key for key, values in axes(config).items() if len(values) > 1}

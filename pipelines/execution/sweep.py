@@ -136,8 +136,7 @@ class Sweep:
 
         check_settings(config)
         grid.check_studies(config)
-        if not grid.is_search(config):
-            grid.check_references(config)
+        grid.check_references(config)
         some = grid.some(config)
         grid.check_composes(config)
         total = grid.number_of_cells(config)

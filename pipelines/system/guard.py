@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import multiprocessing
 import os
 import signal
 import sys
@@ -139,8 +138,11 @@ def report(error: BaseException, *, name: str = "", folder: Path | None = None) 
     name: what failed, for example a cell. folder: for the log file of an unexpected error, if it can be written there.
     """
     if is_interrupt(error):
+        # Its import takes 10 ms of every start.
+        from multiprocessing import parent_process
+
         # The process that started the cell or the pool prints it once.
-        if not {CHILD, SERVER} & {*sys.orig_argv} and multiprocessing.parent_process() is None:
+        if not {CHILD, SERVER} & {*sys.orig_argv} and parent_process() is None:
             _print("opscore: interrupted")
         return INTERRUPTED
     if _is_pipe_broken() or isinstance(error, BrokenPipeError):
