@@ -262,6 +262,12 @@ def test_misspelt_objective_ends_the_search_soon(app: Application) -> None:
     assert "got 'test_accuracy': did you mean 'test/accuracy'?" in done.stderr
 
 
+@needs_optuna
+def test_a_metric_that_some_cells_lack_ends_no_search(app: Application) -> None:
+    done = app.search("n=range(1,20)", "+hydra.sweeper.objectives={time/test_ms_p99: minimize}")
+    assert len(app.runs) > MISSES and "did you mean" not in done.stderr
+
+
 def test_missing_optuna_is_refused_with_the_command(app: Application) -> None:
     done = app.search("x=interval(0,1)", path=app.without("optuna", error="ModuleNotFoundError('optuna')"))
     assert done.returncode == 1

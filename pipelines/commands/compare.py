@@ -35,7 +35,7 @@ from pipelines.comparison import article, exported, shortlist_text
 from pipelines.comparison.entries import Entry
 from pipelines.comparison.notes import notes
 from pipelines.comparison.on_device import Device, hint
-from pipelines.comparison.pages import rewrite
+from pipelines.comparison.pages import rewrite_file
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.shortlist import shortlist
 from pipelines.results import columns
@@ -142,15 +142,16 @@ def command(chosen: Selection, device: Device | None, into: Path | None, width: 
     found = chosen.timed(store, device)
     cells = found.cells
     if into is not None:
-        is_csv = into.suffix.lower() == ".csv"
-        if is_csv:
+        if into.suffix.lower() == ".csv":
             content = exported.text(compare(cells), store.right)
+            into.write_text(content, encoding="utf-8")
+            what = f"{len(content.splitlines()) - 1} rows"
         else:
-            content = rewrite(into.read_text(encoding="utf-8"), cells)
-        into.write_text(content, encoding="utf-8")
+            rewrite_file(into, cells)
+            what = "its tables"
         for note in found.notes:
             print(wrapped(note, width), file=sys.stderr)
-        print(f"{into}: {f'{len(content.splitlines()) - 1} rows' if is_csv else 'its tables'} written")
+        print(f"{into}: {what} written")
         return
     if found.notes:
         print("\n".join(wrapped(note, width) for note in found.notes), end="\n\n")

@@ -20,6 +20,7 @@ from pipelines.cells.compose import recorded_cell
 from pipelines.commands import arguments
 from pipelines.execution.preflight import loaded
 from pipelines.results.folder import CellFiles, Finished
+from pipelines.system import guard
 from pipelines.system.guard import FAILURE
 from pipelines.system.words import number_of
 from pipelines.tracking.cell_run import RunReceipt
@@ -29,8 +30,7 @@ from pipelines.tracking.moved import address_of
 from pipelines.tracking.reachable import check_reachable
 from pipelines.tracking.tags import FOLDER
 
-# Errors that concern one cell: the others are still sent.
-EXPECTED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+log = logging.getLogger(__name__)
 
 
 def with_receipts(folders: Sequence[Path]) -> Iterator[Path]:
@@ -80,7 +80,10 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     keys = receipt.keys | {FOLDER: str(folder.resolve())}
     with store.resumed(receipt.run_id, cell, data, folder, keys=keys, images=receipt.images) as run:
         run.record(finished, data)
+    try:
         run.record_breakdown(finished)
+    except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the cell is recorded)
+        log.warning("the store does not have where the time of %s went (%s)", folder, error)
     return run.run_id
 
 
@@ -114,8 +117,10 @@ def command(folders: tuple[Path, ...]) -> None:
             there = replace(receipt, uri=address_of(receipt.uri, receipt.run_id))
             check_reachable(there.uri)
             run_id = send(folder, there)
-        except EXPECTED as error:
-            print(f"opscore: {folder}: {error}", file=sys.stderr)
+        except Exception as error:  # The clients of S3 and others raise their own, and the other cells are still sent.
+            if guard.is_interrupt(error):
+                raise
+            print(f"opscore: {folder}: {guard.sentence(error)}", file=sys.stderr)
             failed += 1
         else:
             print(f"sent    {folder}  run {run_id}")

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipelines.comparison import training_time
+from pipelines.results.metrics import TRAIN_TIME
 from pipelines.system.words import some
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def _by_value(text: str) -> str:
 
 
 def training_note(cells: Sequence[RecordedCell]) -> str | None:
-    """A sentence's end if cells were trained with different settings, so that a shorter training may decide."""
+    """A sentence's end if cells were trained with different settings; says where a shorter training may decide."""
     settings: Mapping[str, set[str]] = defaultdict(set)
     for cell in cells:
         for name, value in cell.params.items():
@@ -100,7 +102,8 @@ def training_note(cells: Sequence[RecordedCell]) -> str | None:
     if not differing:
         return None
     values = "; ".join(f"{name} {some(of_one, MAX_VALUES)}" for name, of_one in differing.items())
-    return f"trained with different settings ({values}), and a shorter training counts as faster"
+    counts = any(cell.exponents[TRAIN_TIME] for cell in cells) and training_time.note(cells) is None
+    return f"trained with different settings ({values})" + (", and a shorter training counts as faster" * counts)
 
 
 def _in_order(text: str) -> tuple[float, str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
+import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +55,28 @@ def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
     if not count:
         raise ValueError("the file must hold a line <!-- cells model=<model> dataset=<dataset> --> and <!-- end -->")
     return written
+
+
+def rewrite_file(path: Path, cells: Sequence[RecordedCell]) -> None:
+    """As `rewrite`, of a file in UTF-8. All else of it stays as it is, also where writing fails.
+
+    Raises ValueError for another encoding, and as `rewrite`.
+    """
+    try:
+        page = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the file must be text in UTF-8, got {path} with the byte {error.object[error.start]:#04x}: save it so, "
+            f"or `iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(path))} -o {shlex.quote(f'{path.stem}-utf8.md')}`"
+        ) from error
+    content, place = rewrite(page, cells), path.resolve()
+    partial = place.with_name(f"{place.name}.partial")
+    try:
+        partial.write_bytes(content.encode("utf-8"))
+        shutil.copymode(place, partial)
+        partial.replace(place)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def table(cells: Sequence[RecordedCell]) -> str:

@@ -43,7 +43,6 @@ class Comparison:
     title: its dataset, and what tells the comparison from others on it. tied: labels whose score does not differ
     significantly from the highest. front: labels on the Pareto front over accuracy, test time and compressed size.
     rank_acceptability: label -> share of all weights under which it ranks first. hardware: the machine that timed them.
-    train_spread: standard deviation of the log time of a repeated training.
     """
 
     title: Title
@@ -53,7 +52,6 @@ class Comparison:
     rank_acceptability: Mapping[str, float]
     weight_flips: tuple[WeightFlip, ...]
     hardware: str
-    train_spread: float
 
     @property
     def winner(self) -> Entry | None:
@@ -97,7 +95,6 @@ def _compare(title: Title, cells: Sequence[RecordedCell]) -> Comparison:
         rank_acceptability={entry.label: float(share) for entry, share in zip(scored, shares, strict=True)},
         weight_flips=tuple(_weight_flips(scored, weights, values)),
         hardware=cells[0].hardware,
-        train_spread=spread,
     )
 
 

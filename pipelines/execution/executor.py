@@ -78,7 +78,7 @@ class Executor:
         # Without a place for its results, no training begins.
         self.store.check_artifacts()
         try:
-            trained = self._trained_run(plan) is not None
+            trained = self._is_trained(plan)
             if not trained:
                 self._check_source(plan.cell)
             needed = self._needed(plan, trained=trained)
@@ -138,7 +138,7 @@ class Executor:
         cell, data = plan.cell, loaded(plan.cell.dataset)
         folder = self._new_folder(cell.name)
         with self._opened(plan, folder) as run, _report_kept_training(cell, folder, self.request):
-            same = None if self.adopted else self._found(result_key=plan.result_key)
+            same = None if self.adopted else self._kept(result_key=plan.result_key)
             if same:
                 finished = job.rename(cell, same, folder, report=log.info)
             else:
@@ -190,7 +190,11 @@ class Executor:
                 with stopwatch.part("wait"):
                     # A server may answer while its database does not.
                     time.sleep(min(POLL_S, patience_s))
-                    check_reachable(self.store.uri, patience_s=deadline - time.monotonic())
+                    try:
+                        check_reachable(self.store.uri, patience_s=deadline - time.monotonic())
+                    except ConnectionError:
+                        # It says where the files are, and how to send them.
+                        raise error from error.__cause__
 
     def _new_folder(self, name: str) -> Path:
         """Make a folder for a cell. It never is the folder of another process or of an earlier attempt."""
@@ -223,21 +227,22 @@ class Executor:
 
     def _earlier(self, plan: Plan) -> tuple[Finished | None, CellFiles | None]:
         """A finished cell of this fingerprint, or the files of one that failed after its training."""
-        trained, since = self._trained(plan), self.request.since
+        # Under whatever name, measurement and score.
+        trained, since = self._kept(fingerprint=plan.fingerprint), self.request.since
         unfinished = None if trained else self.store.unfinished(fingerprint=plan.fingerprint, since=since)
         if unfinished and unfinished.result.exists():
             # Only its recording failed.
             return Finished.load(unfinished.folder), None
         return trained, unfinished
 
-    def _trained(self, plan: Plan) -> Finished | None:
-        """The finished cell of this fingerprint, under whatever name, measurement and score."""
-        run_id = self._trained_run(plan)
+    def _kept(self, **tags: str) -> Finished | None:
+        """The newest finished cell with these tags whose run still has its exported model."""
+        run_id = self.store.find_trained(since=self.request.since, **tags)
         return self.store.open(run_id) if run_id else None
 
-    def _trained_run(self, plan: Plan) -> str | None:
-        """The run of that cell; its files may be large, and are not read."""
-        return self.store.find_trained(fingerprint=plan.fingerprint, since=self.request.since)
+    def _is_trained(self, plan: Plan) -> bool:
+        """Whether the store has its fingerprint finished; the files of that cell may be large, and are not read."""
+        return self.store.find_trained(fingerprint=plan.fingerprint, since=self.request.since) is not None
 
     def _found(self, **tags: str) -> Finished | None:
         found = self.store.find(since=self.request.since, **tags)
@@ -307,25 +312,24 @@ class Executor:
         # A teacher or donor may have any name; a parent cell and a baseline are compared with the cell by name.
         tags = {"fingerprint": plan.fingerprint} | ({} if is_source else cell.tags)
         # Where no run has kept its exported model, the cell may do without, or says what is lost.
-        run_id = self.store.find_trained(since=self.request.since, **tags)
-        if found := self.store.open(run_id) if run_id else self._found(**tags):
+        if found := self._kept(**tags) or self._found(**tags):
             log.info("%s, reused", summary.brief(found.result))
             return found
         before()
         log.info("%s: not in the store, so it is run first", cell.name)
-        problem = ""
+        # Not found by its time: the clocks of a cluster's machines differ.
         if is_source:
             # TensorFlow reads its oneDNN setting once per process, and another network may need another setting.
             folder = self._new_folder(f"source-{plan.fingerprint[:8]}")
             with stopwatch.part("wait"):
-                problem = run_in_subprocess(replace(self.request, cell=cell, needed=True), folder).message
+                outcome = run_in_subprocess(replace(self.request, cell=cell, needed=True), folder)
+            if outcome.status == "failed":
+                raise RuntimeError(f"{cell.name}, which is needed first, did not finish: {outcome.message}")
+            run_id = outcome.run_id
         else:
             with stopwatch.cell():
-                replace(self, adopted=None).execute(plan)
-        found = self._trained(plan)
-        if found is None:
-            why = problem or "see its message above"
-            raise RuntimeError(f"{cell.name}, which is needed first, did not finish: {why}")
+                run_id = replace(self, adopted=None).execute(plan).run_id
+        found = self.store.open(run_id)
         log.info("%s", summary.brief(found.result))
         return found
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.results.agreement import kappa
 from pipelines.results.cell_result import BaselineComparison, CellResult, Majority
+from pipelines.results.score import CRITERIA
 
 ACCURACY = "test/accuracy"
 # Cohen's kappa, and the agreement by chance in it.
@@ -53,6 +54,18 @@ def set_part(metrics: dict[str, float], total: str, part: str, value: float) -> 
 def of_epoch(name: str) -> str:
     """A metric of each epoch of training."""
     return f"train/{name}"
+
+
+# Names of `metrics_of` that not all cells have.
+OF_SOME_CELLS = frozenset(
+    (
+        *("time/test_ms_p99", TRAIN_S, SHARED_TRAIN_S, MAJORITY_SHARE, MAJORITY_P_VALUE, AGREEMENT_P_VALUE),
+        *(WORSE_P_VALUE, "model/delegate_partitions", "model/undelegated_operators", term_of(TRAIN_TIME)),
+        *(ACCURACY_DIFFERENCE, SIZE_RATIO, TRAIN_RATIO, TRAIN_RATIO_LOW, TRAIN_RATIO_HIGH, GAIN),
+        *(*map(gain_of, CRITERIA), TIME_RATIO, RATIO_LOW, RATIO_HIGH, ACCURACY_P_VALUE, IMPROVED),
+        *(f"energy/train_{component}_j" for component in ("cpu", "dram", "gpu")),
+    )
+)
 
 
 def majority_of(metrics: Mapping[str, float], answer: str = "") -> Majority | None:

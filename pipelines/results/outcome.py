@@ -14,9 +14,9 @@ class Outcome(Record):
 
     status: done, computed in this sweep; reused, found in the store; skipped, technique and model do not go together.
     number: its place in the grid, from 0; -1 until its job states it, with overrides (those of the grid) and seconds.
-    run_id, metrics (by MLflow name): empty where it has no result. message: why it was skipped or failed. spent:
-    seconds by part (`pipelines/system/stopwatch.py`) of its process, with the cells that it ran first; empty where they
-    are not known.
+    run_id, metrics (by MLflow name): empty where it has no result; run_id is known where its process was killed.
+    message: why it was skipped or failed. spent: seconds by part (`pipelines/system/stopwatch.py`) of its process, with
+    the cells that it ran first; empty where they are not known.
     """
 
     name: str

@@ -138,10 +138,10 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def fill_marks(page: str, mark: str, content: Callable[[re.Match[str]], str]) -> tuple[str, int]:
     """`page` with new text after each line `<!-- mark -->`, up to `<!-- end -->`, and the number of marks.
 
-    mark: a regular expression. content: gives the text for a match. Raises ValueError where a mark has no end before
-    the next one, as all between them would be lost.
+    mark: a regular expression. content: gives the text for a match. Lines end as that of their mark. Raises ValueError
+    where a mark has no end before the next one, as all between them would be lost.
     """
-    begin, end = re.compile(rf"<!-- {mark} -->\n"), "<!-- end -->"
+    begin, end = re.compile(rf"<!-- {mark} -->(\r?\n)"), "<!-- end -->"
     written, at, count = [], 0, 0
     for found in begin.finditer(page):
         close = page.find(end, found.end())
@@ -150,6 +150,6 @@ def fill_marks(page: str, mark: str, content: Callable[[re.Match[str]], str]) ->
             raise ValueError(
                 f"each mark must have a line {end} below its table, got none below {found[0].strip()}: add it"
             )
-        written += [page[at : found.end()], content(found)]
+        written += [page[at : found.end()], content(found).replace("\n", found.groups()[-1])]
         at, count = close, count + 1
     return "".join([*written, page[at:]]), count

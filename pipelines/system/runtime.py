@@ -105,11 +105,11 @@ def without_greetings() -> Iterator[None]:
     """Keep what TensorFlow's and LiteRT's native code prints although nothing is wrong from the terminal.
 
     It writes to the file descriptor, some of it before it reads its log level. These lines go to the log file, all
-    others are passed on at the end of the block.
+    others are passed on at the end of the block, or of the process, if native code aborts it.
     """
     sys.stderr.flush()
     original = os.dup(2)
-    with tempfile.TemporaryFile() as caught:
+    with tempfile.TemporaryFile() as caught, _shown_at_death(caught.fileno(), original):
         os.dup2(caught.fileno(), 2)
         try:
             yield
@@ -123,6 +123,28 @@ def without_greetings() -> Iterator[None]:
                     native_log.info(line.rstrip())
                 else:
                     sys.stderr.write(line)
+
+
+@contextmanager
+def _shown_at_death(caught: int, terminal: int) -> Iterator[None]:
+    """Let a shell show what the file `caught` has, where this process dies within the block."""
+    alive, mine = os.pipe()
+    greetings = GREETING.pattern.replace(r"\d", "[0-9]")
+    command = f"read -r ended || grep -Ev '^({greetings})' /proc/self/fd/{caught}"
+    try:
+        shell = subprocess.Popen(["/bin/sh", "-c", command], stdin=alive, stdout=terminal, pass_fds=[caught])
+    except OSError:  # too many processes
+        shell = None
+    os.close(alive)
+    try:
+        yield
+    finally:
+        # Ctrl-C may have ended it.
+        with suppress(BrokenPipeError):
+            os.write(mine, b"\n")
+        os.close(mine)
+        if shell is not None:
+            shell.wait()
 
 
 def start_devices() -> None:

@@ -20,10 +20,12 @@ from pipelines.tracking.client import retries
 from pipelines.tracking.reachable import check_reachable, server_version
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
 # Always the same name, so that at most one file stays where deleting is forbidden.
 PROBE = "opscore-can-write.txt"
+LIST = "/api/2.0/mlflow/artifacts/list"
 # Logged models are MLflow 3's.
 OLDEST_SERVER = 3
 
@@ -37,7 +39,7 @@ def check_writable(experiment: Experiment, uri: str) -> None:
     location = str(experiment.artifact_location)
     parts = urlsplit(location)
     folder = Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
-    if folder is not None and not _is_shared(folder, uri):
+    if folder is not None and not (_is_shared(folder, uri) and _has_the_servers_files(experiment, uri)):
         whose = "the server's machine" if uri.startswith("http") else "the machine that made the experiment"
         raise PermissionError(
             f"{_where(experiment, uri)}, a folder of {whose} that is not on this one: mount it here, or "
@@ -144,6 +146,34 @@ def _is_shared(folder: Path, uri: str) -> bool:
     # MLflow's client makes the folder for a database where the command is run, at the first file.
     is_own = not uri.startswith("http") and folder.is_relative_to(Path.cwd())
     return host is None or is_own or folder.exists() or folder.parent.exists() or _is_here(host)
+
+
+def _has_the_servers_files(experiment: Experiment, uri: str) -> bool:
+    """Whether the folders of the experiment's newest runs hold files here where they do so on the server's machine.
+
+    A tunnel gives a server the address of this machine, and two machines may have folders of one name.
+    """
+    if not uri.startswith("http"):
+        return True
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'", max_results=5):
+        folder = Path(unquote(urlsplit(run.info.artifact_uri).path))
+        here, there = folder.is_dir() and any(folder.iterdir()), _server_has_files(client, run.info.run_id)
+        if there is not None and (here or there):
+            return here == there
+    return True
+
+
+def _server_has_files(client: MlflowClient, run_id: str) -> bool | None:
+    """Whether the server lists files of a run, which MLflow's client would look for on this machine; None: unknown."""
+    from mlflow.utils.rest_utils import http_request
+
+    store = client._tracking_client.store
+    with retries(1):
+        answer = http_request(store.get_host_creds(), LIST, "GET", raise_on_status=False, params={"run_id": run_id})
+    return bool(answer.json().get("files")) if answer.ok else None
 
 
 def _is_here(host: str) -> bool:

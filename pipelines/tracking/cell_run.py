@@ -239,14 +239,28 @@ class CellRun:
         tags |= {DELEGATED: result.delegation.text()} if result.delegation else {}
         tags |= {TRAINED_ON: result.timing.trained_on} if result.timing.trained_on else {}
         mlflow.set_tags(tags | {"feasible": result.feasible})
-        mlflow.log_artifacts(str(finished.files.folder), CELL_FOLDER)
         logged = {artifact.path for artifact in self._client.list_artifacts(self.run_id)}
+        if CELL_FOLDER in logged:
+            self._send_missing_files(finished.files.folder)
+        else:
+            mlflow.log_artifacts(str(finished.files.folder), CELL_FOLDER)
         for path in sorted(finished.files.tables.glob("*.json")):
             # As MLflow's own kind of table, which its UI shows. MLflow would append to an existing one.
             if path.name not in logged:
                 mlflow.log_table(json.loads(path.read_text()), path.name)
         if not self._has_model():
             self._log_model(finished, data)
+
+    def _send_missing_files(self, folder: Path) -> None:
+        """Send the files of the cell that the run lacks, or has in another size, as where it was broken off."""
+        sizes: dict[Path, dict[str, int]] = {}
+        for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+            place = Path(CELL_FOLDER, path.relative_to(folder))
+            if place.parent not in sizes:
+                listed = self._client.list_artifacts(self.run_id, str(place.parent))
+                sizes[place.parent] = {one.path: one.file_size for one in listed}
+            if sizes[place.parent].get(str(place)) != path.stat().st_size:
+                self._client.log_artifact(self.run_id, str(path), str(place.parent))
 
     def _has_model(self) -> bool:
         return any(str(one.status) == "READY" for one in logged_models(self._client, self.run_id))

@@ -48,7 +48,8 @@ def check_reachable(uri: str, *, patience_s: float = 0.0) -> None:
                 continue
             what = "database" if scheme == "postgresql" else "MLflow server"
             from_environment = os.environ.get(VARIABLE, "").strip() == uri
-            embedded = f"unset {VARIABLE}" if from_environment else "leave tracking.uri out"
+            # MLflow puts there what the command was given as well.
+            embedded = f"{f'unset {VARIABLE} and ' if from_environment else ''}leave tracking.uri out"
             raise ConnectionError(
                 f"the {what} {uri} does not answer ({error}){_through_proxy(uri)}: start it, or {embedded} "
                 "for the embedded store"

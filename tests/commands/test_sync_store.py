@@ -3,11 +3,12 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 import pytest
 
-from pipelines.commands.sync import with_receipts
+from pipelines.commands.sync import send, with_receipts
 from pipelines.system.errors import StoreError
 from pipelines.tracking.cell_run import CellRun, RunReceipt
 from pipelines.tracking.store import Store
@@ -76,6 +77,31 @@ def test_run_of_a_machine_that_died_is_completed(place: Place) -> None:
     place.client.set_tag(run.info.run_id, "opscore.heartbeat", str(time.time() - 1e5))
     assert place.opscore("sync", "out").returncode == 0
     assert place.client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_only_what_the_run_lacks_is_sent(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = place.folder / "out/small_cnn-digits-baseline"
+    (run,) = place.cells("tags.technique = 'baseline'")
+    kept = Path(urlsplit(run.info.artifact_uri).path, "cell")
+    (kept / "result.json").unlink()
+    # As where sending it was broken off.
+    figure = kept / "figures" / "training.png"
+    figure.write_bytes(figure.read_bytes()[:100])
+    times = {path: path.stat().st_mtime_ns for path in kept.rglob("*") if path.is_file()}
+    replace(RunReceipt.load(RunReceipt.path(folder)), recorded=False).save(RunReceipt.path(folder))
+
+    def away(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    # Where a cell's time went is no reason to call it failed.
+    monkeypatch.setattr(CellRun, "record_breakdown", away)
+    assert send(folder, RunReceipt.load(RunReceipt.path(folder))) == run.info.run_id
+    assert place.client.get_run(run.info.run_id).info.status == "FINISHED"
+    assert RunReceipt.load(RunReceipt.path(folder)).recorded
+    for path in (one for one in folder.rglob("*") if one.is_file()):
+        assert (kept / path.relative_to(folder)).read_bytes() == path.read_bytes()
+    changed = {path for path in times if path.stat().st_mtime_ns != times[path]}
+    assert changed == {figure}
 
 
 def test_cell_of_a_renamed_experiment_is_sent_to_it(place: Place) -> None:

@@ -78,6 +78,15 @@ def test_other_settings_of_training_are_named() -> None:
     )
 
 
+@pytest.mark.parametrize("left_out", ["weight", "unknown"])
+def test_shorter_training_is_no_reason_where_it_does_not_count(left_out: str) -> None:
+    weight = {"score.train_time": "0.0"} if left_out == "weight" else {}
+    seconds = None if left_out == "unknown" else 10.0
+    cells = [recorded("baseline", params=weight | {"training.epochs": n}, train_s=seconds) for n in ("2", "10")]
+    (sentence,) = [note for note in notes(compared(*cells)) if "trained with" in note]
+    assert sentence == "The cells were trained with different settings (training.epochs 2, 10)."
+
+
 def test_a_cell_that_learnt_nothing_is_named_and_not_the_fittest() -> None:
     nothing = recorded("quantize_int8", megabytes=0.1)
     nothing = replace(

@@ -1,8 +1,11 @@
+import re
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from pipelines.comparison.pages import rewrite
+from pipelines.comparison.pages import rewrite, rewrite_file
 from tests.comparison.recorded import recorded
 
 
@@ -26,6 +29,33 @@ def test_tables_of_a_page_hold_the_newest_cells() -> None:
 
 
 MARKED = "<!-- cells model=vgg16 dataset=cifar10 -->\n<!-- end -->"
+
+
+def test_all_else_of_a_page_stays(tmp_path: Path) -> None:
+    page, there = tmp_path / "page.md", tmp_path / "elsewhere.md"
+    there.write_bytes(f"Übung\r\n{MARKED}\r\nmixed\nends".replace("-->\n", "-->\r\n").encode())
+    there.chmod(0o600)
+    page.symlink_to(there)
+    rewrite_file(page, [recorded("baseline")])
+    lines = there.read_bytes().split(b"\n")
+    assert page.is_symlink() and there.stat().st_mode & 0o777 == 0o600
+    assert lines[0] == "Übung\r".encode() and lines[-2:] == [b"mixed", b"ends"]
+    assert b"`baseline`" in lines[4] and all(line.endswith(b"\r") for line in lines[:-2])
+    written = there.read_bytes()
+    with pytest.raises(ValueError, match="got no finished cell"):
+        rewrite_file(page, [recorded("baseline", model="other")])
+    assert there.read_bytes() == written and {*tmp_path.iterdir()} == {page, there}
+
+
+def test_page_in_another_encoding_is_refused_with_a_mend(tmp_path: Path) -> None:
+    page = tmp_path / "my page.md"
+    page.write_bytes(f"Übung\n{MARKED}\n".encode("cp1252"))
+    with pytest.raises(ValueError, match=r"must be text in UTF-8, got .* with the byte 0xdc") as refused:
+        rewrite_file(page, [recorded("baseline")])
+    mend = re.findall("`(.*?)`", str(refused.value))[0]
+    subprocess.run(mend, shell=True, cwd=tmp_path, check=True)
+    rewrite_file(tmp_path / "my page-utf8.md", [recorded("baseline")])
+    assert (tmp_path / "my page-utf8.md").read_text().startswith("Übung\n<!-- cells")
 
 
 def test_seeds_are_averaged() -> None:

@@ -9,6 +9,7 @@ import pytest
 from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import nearest_flip, pareto_front, possible_scores, rank_acceptability
 from pipelines.results.recorded_cell import RecordedCell
+from pipelines.results.verdict import TRAIN_SPREAD
 from tests.comparison.recorded import compared, recorded
 
 
@@ -116,7 +117,7 @@ def test_ties_equal_those_of_drawing_for_every_entry(images: int) -> None:
         ]
     comparison = compared(*cells)
     leading, *scores = (
-        possible_scores(entry, comparison.train_spread, 10_000, [0, at]) for at, entry in enumerate(comparison.entries)
+        possible_scores(entry, TRAIN_SPREAD, 10_000, [0, at]) for at, entry in enumerate(comparison.entries)
     )
     expected = {comparison.entries[0].label}
     expected |= {

@@ -76,6 +76,22 @@ def test_renamed_cell_is_used_everywhere_without_training(place: Place) -> None:
     assert json.loads((place.folder / "second" / "tiny-Blüten-baseline" / "result.json").read_text())["model"] == "tiny"
 
 
+def test_cell_whose_model_is_lost_is_made_again_renamed(place: Place) -> None:
+    tags = "tags.technique = 'quantize_float16'"
+    lost = [place.files(run) / "cell" / "model.tflite" for run in place.cells(tags)]
+    kept = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
+    try:
+        done = place.run(*overrides(place), "dataset.name=shoes", out="lost")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (run,) = place.cells(f"{tags} and tags.dataset = 'shoes'")
+        assert run.info.status == "FINISHED" and (place.files(run) / "cell" / "model.tflite").read_bytes() == kept[0]
+    finally:
+        for path, content in zip(lost, kept, strict=True):
+            path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.results.cell_result import CellResult, Complexity, Majority, Terms, Timing, Verdict
 from pipelines.results.folder import CellFiles, Finished
-from pipelines.results.metrics import flatten, metrics_of
+from pipelines.results.metrics import OF_SOME_CELLS, flatten, metrics_of
 from pipelines.results.summary import brief, note, table
 from tests.results.test_score import compared, measurement
 
@@ -128,6 +128,14 @@ def test_missing_metrics_are_absent() -> None:
     assert metrics_of(RESULT)["score/gain_db"] == 6.0
     assert metrics_of(RESULT)["baseline/dimensions_improved"] == 2
     assert not [name for name in metrics_of(BASELINE) if "gain" in name or name.startswith("baseline/")]
+
+
+def test_metrics_of_some_cells_alone_are_known_as_such() -> None:
+    few = dataclasses.replace(
+        UNKNOWN, comparison=None, majority=None, measurement=dataclasses.replace(measurement(), p99_ms=None)
+    )
+    assert metrics_of(RESULT).keys() - metrics_of(few).keys() <= OF_SOME_CELLS
+    assert not metrics_of(few).keys() & OF_SOME_CELLS
 
 
 def test_unknown_training_time_in_table_and_note() -> None:

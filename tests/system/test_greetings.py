@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -46,6 +47,15 @@ def test_greetings_go_to_the_log_and_problems_are_shown(
 def test_a_driver_that_does_not_start_is_shown(native: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> None:
     native(NO_CUDA, driver=True)
     assert "cuInit" in capfd.readouterr().err
+
+
+def test_a_process_that_native_code_aborts_shows_its_problems() -> None:
+    program = (
+        "import os; from pipelines.system.runtime import without_greetings\n"
+        f"with without_greetings():\n    os.write(2, b'{GREETING}\\n{PROBLEM}\\n'); os.abort()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGABRT and done.stderr.splitlines() == [PROBLEM]
 
 
 def test_a_block_that_fails_shows_its_problems() -> None:

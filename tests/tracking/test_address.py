@@ -130,5 +130,7 @@ def test_refusal_names_the_setting_of_a_silent_store(uri: str, monkeypatch: pyte
     with pytest.raises(ConnectionError, match=r"or leave tracking\.uri out for the embedded store$"):
         check_reachable(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(ConnectionError, match=r"or unset MLFLOW_TRACKING_URI for the embedded store$"):
+    with pytest.raises(
+        ConnectionError, match=r"or unset MLFLOW_TRACKING_URI and leave tracking.uri out for the embedded"
+    ):
         check_reachable(uri)

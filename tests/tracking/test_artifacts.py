@@ -1,7 +1,9 @@
 """A place for artifacts that cannot be written is known before the training."""
 
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,31 @@ def test_server_that_names_a_folder_of_its_own_machine(
         with pytest.raises(PermissionError, match="a folder of the server's machine that is not on this one: mount it"):
             artifacts.check_writable(far, uri)
         assert not Path("/server").exists()
+
+
+def test_server_behind_a_tunnel_has_other_files(store: str, tmp_path: Path) -> None:
+    served, ours = tmp_path / "server", tmp_path / "ours"
+    (served / "far").mkdir(parents=True)
+    ours.mkdir()
+    direct = MlflowClient(store)
+    experiment = direct.create_experiment("tunnel", artifact_location=ours.as_uri())
+    run = direct.create_run(experiment).info
+    direct.set_terminated(run.run_id)
+    with ui(store, served) as uri:
+        there = direct.get_experiment(experiment)
+        # A run without files tells nothing.
+        artifacts.check_writable(there, uri)
+        # Relative to the server's working folder: as on another machine, it is not what is here.
+        with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as database, database:
+            database.execute("UPDATE runs SET artifact_uri = 'far' WHERE run_uuid = ?", (run.run_id,))
+        (served / "far" / "model.tflite").touch()
+        done = Place(tmp_path, uri, "other").run("tracking.experiment=tunnel")
+        assert done.returncode != 0 and "a folder of the server's machine that is not on this one" in done.stderr
+        assert "training for" not in done.stdout and "Traceback" not in done.stderr
+        shutil.move(served / "far" / "model.tflite", ours)
+        with closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as database, database:
+            database.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (ours.as_uri(), run.run_id))
+        artifacts.check_writable(there, uri)
 
 
 def test_probe_leaves_nothing(tmp_path: Path) -> None:
