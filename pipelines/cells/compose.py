@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import traceback
 import types
@@ -149,6 +150,19 @@ def _own_names() -> dict[type, str]:
     return {Model: "model", Dataset: "dataset", Technique: "technique", Source: "technique.source"}
 
 
+def unresolved(error: Exception, name: str) -> str:
+    """The sentence for a reference of a field to something that is not there. name: where, unless OmegaConf tells."""
+    reason = str(error).splitlines()[0]
+    missing = re.search(r"Interpolation key '(\w+)' not found", reason)
+    if missing and missing[1] in os.environ:
+        mend = f"write ${{oc.env:{missing[1]}}} for the variable of the environment"
+    elif variable := re.search(r"Environment variable '(\w+)' not found", reason):
+        mend = f"`export {variable[1]}=` a value before, or write ${{oc.env:{variable[1]},default}}"
+    else:
+        mend = "`opscore run --cfg job` shows all fields"
+    return f"{getattr(error, 'full_key', None) or name} must refer to what is there, got {reason}: {mend}"
+
+
 def _where(error: BaseException) -> str:
     """The line of a user's class that raised an error; empty where its values did not fit."""
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -198,7 +212,7 @@ def _classes(name: str, node: Any) -> Iterator[tuple[str, Any, Mapping[str, Any]
     try:
         given = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     except Exception as error:
-        raise ValueError(f"{name} must be resolvable, got {str(error).splitlines()[0]}: correct it") from error
+        raise ValueError(unresolved(error, name)) from error
     values: dict[str, Any] = dict(given)  # type: ignore[arg-type]
     if "_target_" in values:
         try:

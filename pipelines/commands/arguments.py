@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shlex
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -189,4 +190,7 @@ def _unknown_word(word: str, names: Sequence[str], every: Sequence[str]) -> str:
     name, _, value = word.partition("=")
     meant = nearest(name, every)
     mend = f"did you mean {redacted(f'{meant}={value}')}?" if meant else "--help explains them"
+    if name in ("model", "technique", "seed") and value and "filter" in names:
+        condition = f"tags.{name} = '{value}'"
+        mend = f"choose cells with --filter {shlex.quote(condition)}"
     return f"arguments must be name=value with one of {', '.join(names)}, got {redacted(word)!r}: {mend}"

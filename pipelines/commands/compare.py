@@ -22,6 +22,7 @@ the configuration, such as model.input_size=64, may follow the dataset.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ from pipelines.comparison.shortlist import shortlist
 from pipelines.results import columns
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import terminal
+from pipelines.system.guard import MisuseError
 from pipelines.system.words import number_of
 
 if TYPE_CHECKING:
@@ -126,6 +128,19 @@ def _marks(entry: Entry, comparison: Comparison) -> str:
     return ("=" if entry.label in comparison.tied else "") + ("P" if entry.label in comparison.front else "")
 
 
+def _check_target(into: Path) -> None:
+    """Raise MisuseError for a file that can neither be written as csv nor is there to have its tables rewritten."""
+    if into.suffix.lower() != ".csv" and not into.is_file():
+        raise MisuseError(
+            f"into must be a new .csv file, or a markdown file that is there, got {into}: set for example "
+            f"--into {shlex.quote(str(into.with_suffix('.csv')))}"
+        )
+    if not into.parent.is_dir():
+        raise MisuseError(
+            f"into must be in a folder that is there, got {into}: `mkdir -p {shlex.quote(str(into.parent))}`"
+        )
+
+
 @click.command("compare", cls=arguments.WordCommand, help=__doc__)
 @selection.options
 @selection.on_device
@@ -138,6 +153,8 @@ def _marks(entry: Entry, comparison: Comparison) -> str:
 @arguments.WIDE()
 def command(chosen: Selection, device: Device | None, into: Path | None, width: float) -> None:
     """Print the comparison of the chosen cells, or rewrite a file's tables."""
+    if into is not None:
+        _check_target(into)
     store = chosen.store()
     found = chosen.timed(store, device)
     cells = found.cells

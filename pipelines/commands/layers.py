@@ -103,11 +103,14 @@ def command(run: str | None, out: Path, uri: str | None) -> None:
 
     if not run:
         raise MisuseError("run must be given, got none: set run= to the id of a cell's run")
-    if not re.fullmatch(r"[0-9a-f]{32}", run):
+    # A link, or `runs:/<id>`, ends with it.
+    found_id = re.search(r"(?:^|/)([0-9a-f]{32})$", run)
+    if found_id is None:
         raise MisuseError(
             f"run must be the whole id of a run, of 32 characters, got {run!r}: it is the end of the cell's link "
             "(`run`), and in MLflow's UI"
         )
+    run = found_id[1]
     with arguments.checked():
         address = arguments.open_address(uri)
         reading_client(address)

@@ -13,6 +13,7 @@ TensorFlow and no dataset, as calls get random images. docs/reference/measuremen
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -52,12 +53,14 @@ MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "b
     "measure",
     cls=arguments.WordCommand,
     help=__doc__,
-    positional=lambda word: word.lower().endswith(".tflite") and ("=" not in word or Path(word).is_file()),
+    positional=lambda word: "=" not in word or (word.lower().endswith(".tflite") and Path(word).is_file()),
 )
-@click.argument("paths", nargs=-1, metavar="[FILE.tflite]...")
+@click.argument("paths", nargs=-1, metavar="[FILE.tflite]...", type=click.Path())
 @selection.options
 @arguments.setting("--files", metavar="PATHS", help="Files on disk instead of cells, separated by commas.")
-@arguments.setting("--reference", metavar="PATH", help="The file to compare the others with; default: the first.")
+@arguments.setting(
+    "--reference", metavar="PATH", type=click.Path(), help="The file to compare the others with; default: the first."
+)
 @arguments.setting(
     "--profile", default="standard", show_default=True, help="quick, standard, or thorough (10 s, 662 calls)."
 )
@@ -69,7 +72,9 @@ MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "b
 @arguments.OUT(default="measured", show_default=True, help="Gets a folder for the session.")
 @arguments.WIDE()
 # No setting: an empty folder, as of an unset variable, would measure and record all cells.
-@click.option("--send", metavar="FOLDER", help="Send a session that its store missed; nothing is measured.")
+@click.option(
+    "--send", metavar="FOLDER", type=click.Path(), help="Send a session that its store missed; nothing is measured."
+)
 def command(
     chosen: Selection,
     *,
@@ -84,6 +89,12 @@ def command(
     **limits: str | None,
 ) -> None:
     """Measure, or send the figures of an earlier session."""
+    for path in paths:
+        if not path.lower().endswith(".tflite"):
+            inside = f"{shlex.quote(path.rstrip('/'))}/*.tflite" if Path(path).is_dir() else "model.tflite"
+            raise MisuseError(
+                f"words must be name=value, or files that end in .tflite, got {path!r}: name for example {inside}"
+            )
     named = [arguments.home_expanded(path) for path in (*paths, *(map(str.strip, files.split(",")) if files else ()))]
     _check_chosen(chosen, named, reference)
     if send is not None:

@@ -78,6 +78,10 @@ def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
     config = compose("config", [*choices, *first], return_hydra_config=True)
     groups = [one for one in loader.list_groups("") if one != "hydra"]
     yield from filter(None, (_of_field(field, config, groups, options) for field in fields))
+    # Hydra refuses to take out a field without a value.
+    yield from (
+        f"{one.key_or_group} cannot be taken out: leave {one.input_line} out" for one in fields if one.is_delete()
+    )
 
 
 def _of_study(

@@ -38,6 +38,7 @@ from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import checks, terminal
 from pipelines.system.errors import StoreError
+from pipelines.tracking.artifacts import check_usable
 from pipelines.tracking.registry import CHAMPION, Registry
 
 MAX_MISSES = 5
@@ -60,6 +61,9 @@ def promoted(
     """
     candidates = Candidates.of(chosen, anew=anew, device=device)
     name, version, registry = candidates.name, candidates.version, candidates.registry
+    if not dry_run:
+        with arguments.checked():
+            check_usable(registry.uri)
     decision = candidates.decide(limits)
     lines = [wrapped(line, width) for line in candidates.heading()]
     if dry_run:

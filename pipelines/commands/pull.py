@@ -15,6 +15,7 @@ measured the model there.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -30,6 +31,8 @@ from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.on_device import LITERT, fastest, figures
 from pipelines.results.promotion import OF_RUNTIME, OF_TARGET, OF_THREADS
 from pipelines.results.recorded_cell import RecordedCell
+from pipelines.system.checks import nearest
+from pipelines.system.guard import MisuseError
 from pipelines.system.words import number_of
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, model_name
 
@@ -52,8 +55,14 @@ def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, ur
         registry = Registry(arguments.open_address(uri), named=uri)
     version = registry.aliased(name, alias)
     if version is None:
-        there = ", ".join(sorted(registry.aliases(name))) or "none"
-        option = registry.option(name)
+        aliases, option = registry.aliases(name), registry.option(name)
+        there = ", ".join(sorted(aliases)) or "none"
+        if meant := nearest(alias, aliases):
+            raise MisuseError(f"alias must be one of those of {name}, {there}, got {alias!r}: did you mean {meant}?")
+        if not aliases and (other := nearest(dataset, registry.datasets())):
+            raise MisuseError(
+                f"{dataset} has no champion in {registry.uri}: did you mean --dataset {shlex.quote(other)}?"
+            )
         # The champion's version was deleted.
         back = f"return with `opscore rollback {option}`, or " if there == PREVIOUS else ""
         raise ValueError(

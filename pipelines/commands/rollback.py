@@ -11,6 +11,7 @@ from __future__ import annotations
 import click
 
 from pipelines.commands import arguments
+from pipelines.tracking.artifacts import check_usable
 from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, model_name
 from pipelines.tracking.rollback import roll_back
 
@@ -24,6 +25,8 @@ def rolled_back(dataset: str, *, version: str | None, uri: str | None, dry_run: 
     with arguments.checked():
         name = model_name(dataset)
         registry = Registry(arguments.open_address(uri), named=uri)
+        if not dry_run:
+            check_usable(registry.uri)
     returned, previous = roll_back(registry, name, to=version, dry_run=dry_run)
     other = f"version {previous} is {PREVIOUS}" if previous else f"none is {PREVIOUS}, as the champion's was deleted"
     if dry_run:

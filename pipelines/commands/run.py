@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipelines.cells.cell import Cell
-from pipelines.cells.compose import CONF, cell_of
+from pipelines.cells.compose import CONF, cell_of, unresolved
 from pipelines.commands import arguments
 from pipelines.execution import folders, grid, overrides, sweep
 from pipelines.execution.cell_main import checked_store, execute
@@ -67,7 +67,7 @@ def _show_compatibility(words: list[str]) -> None:
     choice = "technique="
     names = [name for word in words if word.startswith(choice) for name in word.removeprefix(choice).split(",")]
     others = [word for word in words if not word.startswith(choice)]
-    words = overrides.for_compose(overrides.prepared(concealed(overrides.expand(others))))
+    words = overrides.for_compose(overrides.prepared(concealed(overrides.expand(others)), shows=True))
     try:
         for line in file_compatibility.lines(words, names) if words or names else [Compatibility.of(CONF).text()]:
             print(line, flush=True)
@@ -218,5 +218,7 @@ def _request(config: DictConfig) -> CellRequest:
             since=0 if config.resume else int(time.time() * 1e3),
             patience_s=config.tracking.patience_s,
         )
+    except OmegaConfBaseException as error:
+        raise guard.MisuseError(unresolved(error, "the configuration")) from error
     except (ValueError, OSError) as error:
         raise guard.MisuseError(str(error)) from error

@@ -12,6 +12,7 @@ from pipelines.commands import arguments
 from pipelines.comparison.anchoring import anchored
 from pipelines.comparison.on_device import Device, Timed, timed
 from pipelines.results.recorded_cell import BASELINE, RecordedCell
+from pipelines.system.checks import nearest
 from pipelines.system.guard import MisuseError
 from pipelines.tracking.address import EXPERIMENT, place_options
 
@@ -84,9 +85,10 @@ class Selection:
             of_sweep = set(store.cells_of_sweep(parent))
             cells = [cell for cell in cells if cell.run_id in of_sweep]
         if not cells:
-            raise ValueError(
-                f"no finished cell in {store.uri} matches {self}: run one with `opscore run`, or leave conditions out"
-            )
+            there = {cell.dataset for cell in store.finished_cells()} if self.dataset else set()
+            meant = nearest(self.dataset, there - {self.dataset}) if self.dataset else None
+            mend = f"did you mean dataset={meant}?" if meant else "run one with `opscore run`, or leave conditions out"
+            raise ValueError(f"no finished cell in {store.uri} matches {self}: {mend}")
         return cells
 
     def timed(self, store: Store, device: Device | None) -> Timed:

@@ -52,8 +52,13 @@ def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
         return table(chosen)
 
     written, count = fill_marks(page, MARK, table_of)
-    if not count:
-        raise ValueError("the file must hold a line <!-- cells model=<model> dataset=<dataset> --> and <!-- end -->")
+    meant = [line.rstrip() for line in re.findall(r"^<!-- *cells\b.*", page, re.MULTILINE)]
+    wrong = [line for line in meant if not re.fullmatch(f"<!-- {MARK} -->", line)]
+    if wrong or not count:
+        raise ValueError(
+            f"a table's mark must be a line <!-- cells model=<model> dataset=<dataset> -->, with a line <!-- end --> "
+            f"below it, got {wrong[0] if wrong else 'none'}: write it so"
+        )
     return written
 
 

@@ -62,7 +62,7 @@ def _numbers(name: str, labels: Array, *, of: tuple[str, int], all_names: list[s
     if labels.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold class numbers, got {labels.dtype}: save them as integers")
     if labels.ndim == 2 and 1 not in labels.shape:
-        labels = _one_hot(name, labels)
+        labels = _one_hot(name, labels, images)
         done.append("one-hot labels became class numbers")
     elif labels.ndim > 1:
         if labels.size != max(labels.shape):
@@ -78,7 +78,11 @@ def _numbers(name: str, labels: Array, *, of: tuple[str, int], all_names: list[s
     return np.atleast_1d(numbers)
 
 
-def _one_hot(name: str, labels: Array) -> Array:
+def _one_hot(name: str, labels: Array, images: int) -> Array:
+    if len(labels) != images == labels.shape[1]:
+        raise ValueError(
+            f"{name} must be of shape (images, classes), got {labels.shape} for {images} images: use {name}.T"
+        )
     ones = labels == 1
     if not ((labels == 0) | ones).all() or not (ones.sum(axis=1) == 1).all():
         raise ValueError(

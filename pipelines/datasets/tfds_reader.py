@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pipelines.system import runtime
 from pipelines.system.checks import did_you_mean
 from pipelines.system.words import some
 
@@ -92,14 +93,18 @@ def _examples(builder: Any, split: str) -> Iterator[dict[str, Any]]:
     # All other formats need TensorFlow.
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
         return iter(builder.as_data_source(split=split))
-    return iter(tfds.as_numpy(builder.as_dataset(split=split)))
+    with runtime.without_greetings():
+        dataset = builder.as_dataset(split=split)
+    return iter(tfds.as_numpy(dataset))
 
 
 def _builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
     try:
-        return tfds.builder(name, data_dir=data_dir)
+        # It loads TensorFlow for most.
+        with runtime.without_greetings():
+            return tfds.builder(name, data_dir=data_dir)
     except Exception as error:
         known = tfds.list_builders()
         base = name.partition("/")[0].partition(":")[0]

@@ -16,6 +16,7 @@ TEXT = '''\
 
 It needs: pip install {package} numpy pillow
 """
+import signal
 import sys
 from pathlib import Path
 
@@ -26,8 +27,11 @@ from PIL import Image
 MODEL = Path(__file__).with_name("{model}")
 LABELS = Path(__file__).with_name("{labels}").read_text(encoding="utf-8").splitlines()
 {load}
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as where `head` reads no more
 sys.stdout.reconfigure(errors="replace")  # a terminal may lack letters of a label
-failed = [] if sys.argv[1:] else [__doc__]
+if sys.argv[1:] in ([], ["-h"], ["--help"]):
+    sys.exit(print(__doc__) if sys.argv[1:] else __doc__)
+failed = []
 for path in sys.argv[1:]:
     name = path.encode(errors="replace").decode()  # of a file whose name is not UTF-8
     try:

@@ -125,7 +125,10 @@ def numbers(name: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(sorted({int(word) for word in text.split(",")}))
     except ValueError:
-        raise ValueError(f"{name} must be whole numbers, got {text!r}: set for example {name}=1,4") from None
+        example = {"threads": "1,4", "batches": "8,32"}[name]
+        raise ValueError(
+            f"{name} must be whole numbers, with commas between them, got {text!r}: set for example {name}={example}"
+        ) from None
 
 
 def seconds(name: str, text: str) -> float:

@@ -55,10 +55,11 @@ def expand(arguments: list[str]) -> list[str]:
     return arguments[:at] + words + arguments[at + 2 :]
 
 
-def prepared(arguments: list[str]) -> list[str]:
+def prepared(arguments: list[str], *, shows: bool = False) -> list[str]:
     """The arguments with options first, as Hydra requires, and each override in a form that Hydra can parse.
 
-    Raises MisuseError where an override has no such form.
+    shows: whether the command runs nothing, whatever its options are. Raises MisuseError where an override has no such
+    form.
     """
     given = _options(arguments)
     words: list[str] = given.overrides
@@ -70,7 +71,7 @@ def prepared(arguments: list[str]) -> list[str]:
     if given.shell_completion:
         return [*options, *words]
     # Words of a command that only shows something are no sweep either.
-    shows = bool(given.cfg or given.info)
+    shows = shows or bool(given.cfg or given.info)
     found = [parsed(word, multirun=given.multirun, line=[] if shows else [*options, *words]) for word in words]
     return [*options, *(_with_their_choices(found) if given.multirun else found)]
 
@@ -127,12 +128,20 @@ def _options(arguments: Sequence[str]) -> Namespace:
     known = [option for action in parser._actions for option in action.option_strings]
 
     def refuse(message: str) -> NoReturn:
+        if wrong := re.match(r"argument --info/-i: invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            choices = ["compatibility", *re.findall(r"'(.*?)'", wrong[2])]
+            raise MisuseError(
+                f"--info must be one of {', '.join(choices)}, got {wrong[1]!r}: write for example "
+                f"--info {nearest(wrong[1], choices) or choices[0]}"
+            )
         unknown = message.removeprefix("unrecognized arguments: ").split()[0]
         meant = nearest(unknown, known)
         if meant is None and unknown.startswith("--") and unknown in arguments:
-            value = next(iter(arguments[list(arguments).index(unknown) + 1 :]), "")
+            following = next(iter(arguments[list(arguments).index(unknown) + 1 :]), "")
+            value = "" if "=" in following or following.startswith("-") else following
             word = unknown.removeprefix("--") + ("" if "=" in unknown else f"={value}")
-            raise MisuseError(f"overrides must be written without --, got {unknown}: write {shlex.quote(word)}")
+            if not word.endswith("="):
+                raise MisuseError(f"overrides must be written without --, got {unknown}: write {shlex.quote(word)}")
         mend = f"did you mean {meant}?" if meant else "`opscore run --help` lists the options"
         raise MisuseError(f"{message}: {mend}")
 

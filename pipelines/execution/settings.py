@@ -12,9 +12,20 @@ from pipelines.tracking.credentials import VARIABLE, check_download, split
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_FIELDS = {
+    "": ("seed", "deterministic", "resume"),
+    "sweep": ("isolation", "timeout_s", "threads"),
+    "tracking": ("uri", "experiment", "patience_s"),
+}
+
 
 def check_settings(config: DictConfig) -> None:
-    """Raise ValueError for an impossible value of `sweep`, `resume` or `tracking`."""
+    """Raise ValueError for an impossible value of `sweep`, `resume` or `tracking`, and where a field was taken out."""
+    for group, fields in _FIELDS.items():
+        node = config.get(group, {}) if group else config
+        if lacking := [one for one in fields if one not in node]:
+            name = f"{group}.{lacking[0]}" if group in config else group or lacking[0]
+            raise ValueError(f"{name} must be given, got nothing: leave ~{name} out")
     checks.flag("resume", config.resume)
     checks.one_of("sweep.isolation", config.sweep.isolation, ("process", "inline"))
     if config.sweep.timeout_s is not None:
@@ -60,7 +71,7 @@ def check_no_password(config: DictConfig) -> None:
     A password on the command line is in the environment by now.
     """
     check_download("dataset.url", str(OmegaConf.select(config, "dataset.url") or ""))
-    address = split(str(config.tracking.uri or ""))
+    address = split(str(OmegaConf.select(config, "tracking.uri") or ""))
     if address.user is not None or address.password is not None:
         raise ValueError(
             f"tracking.uri must hold no user and no password in a file, got one in {address.bare!r}: take it out, and "

@@ -200,7 +200,8 @@ def _os_sentence(error: OSError) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that is not blank; empty where there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else ""
+    # SQLAlchemy's hint comes before what happened.
+    return next((line for line in lines if not line.startswith("(raised as a result of")), "")
 
 
 def _write_log(error: BaseException, folder: Path | None) -> Path | None:

@@ -79,9 +79,10 @@ class Transfer(Technique):
     def preflight(self, model: Model) -> None:
         """The model must have pretrained weights."""
         if not model.pretrained:
+            published = ["imagenet"] if "imagenet" in getattr(model, "sources", ()) else []
             raise ValueError(
-                f"transfer needs pretrained weights, got model.weights=null for {model.name}: set model.weights "
-                "to imagenet or to a checkpoint.keras of this model, or set technique=baseline"
+                f"transfer needs pretrained weights, got model.weights=null for {model.name}: set model.weights to "
+                f"{' or '.join([*published, 'a checkpoint.keras of this model'])}, or set technique=baseline"
             )
 
     def check_network(self, model: Build) -> None:

@@ -172,7 +172,9 @@ def _server_has_files(client: MlflowClient, run_id: str) -> bool | None:
 
     store = client._tracking_client.store
     with retries(1):
-        answer = http_request(store.get_host_creds(), LIST, "GET", raise_on_status=False, params={"run_id": run_id})
+        answer = http_request(  # type: ignore[no-untyped-call]
+            store.get_host_creds(), LIST, "GET", raise_on_status=False, params={"run_id": run_id}
+        )
     return bool(answer.json().get("files")) if answer.ok else None
 
 

@@ -253,7 +253,7 @@ class CellRun:
 
     def _send_missing_files(self, folder: Path) -> None:
         """Send the files of the cell that the run lacks, or has in another size, as where it was broken off."""
-        sizes: dict[Path, dict[str, int]] = {}
+        sizes: dict[Path, dict[str, int | None]] = {}
         for path in sorted(one for one in folder.rglob("*") if one.is_file()):
             place = Path(CELL_FOLDER, path.relative_to(folder))
             if place.parent not in sizes:

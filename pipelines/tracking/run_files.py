@@ -114,6 +114,9 @@ class RunFiles:
         except Exception as error:  # The clients of S3 and others raise their own, as where one is not installed.
             if self._has(run_id, CELL_FOLDER + below):
                 raise _withheld(run_id, error) from error
+            run = existing(lambda: self.client.get_run(run_id))
+            if run is not None and "sweep" in run.data.tags:
+                raise LostFilesError(f"{run_id} is the run of a sweep, not of a cell: name one of its cells") from error
             raise LostFilesError(f"the files of run {run_id} are lost ({error})") from error
         try:
             return load(path)

@@ -160,8 +160,8 @@ class Store(RunFiles):
         except mlflow.MlflowException as error:
             if condition and error.error_code == "INVALID_PARAMETER_VALUE":
                 raise ValueError(
-                    f"filter must be a condition of MLflow's, got {condition!r} ({error}): set for example --filter "
-                    "\"params.seed = '0'\""
+                    f"filter must be a condition of MLflow's, got {condition!r} ({error}): set for example "
+                    "--filter \"params.seed = '0'\" or --filter 'metrics.`test/accuracy` > 0.9'"
                 ) from error
             raise StoreError(f"the store must list its runs, got {error}") from error
         # Another program may have ended a run before it had results.

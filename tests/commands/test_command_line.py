@@ -71,6 +71,23 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("hydra.job.chdir=true", "hydra.job.chdir must be false, as paths are relative to the folder of the command"),
         ("-m hydra.job.chdir=true seed=0,1", "hydra.job.chdir must be false"),
         ("-m model=keras_file model.path=glob(*.keras)", "model.path must match at least one file or folder"),
+        ("~seed", "seed must be given, got nothing: leave ~seed out"),
+        ("~tracking", "tracking must be given, got nothing: leave ~tracking out"),
+        ("-m ~sweep.threads seed=0,1", "sweep.threads cannot be taken out: leave ~sweep.threads out"),
+        ("~data_dir", "data_dir cannot be taken out: leave ~data_dir out"),
+        ("--info compatible", "--info must be one of compatibility, all, "),
+        ("--info compatible", "got 'compatible': write for example --info compatibility"),
+        ("--info compatibility model=vgg16,vgg19", "as one cell is shown, got vgg16,vgg19: name one of them"),
+        ("technique=transfer", "set model.weights to a checkpoint.keras of this model, or set technique=baseline"),
+        ("technique=transfer model=vgg16 model.weights=null", "set model.weights to imagenet or a checkpoint.keras"),
+        (
+            "seed=${oc.env:NO_SEED}",
+            'seed must refer to what is there, got KeyError raised while resolving interpolation: "Environment '
+            "variable 'NO_SEED' not found\": `export NO_SEED=` a value before, or write ${oc.env:NO_SEED,default}",
+        ),
+        ("dataset=npz dataset.path=${HOME}/x.npz", "dataset.path must refer to what is there, got Interpolation key"),
+        ("dataset=npz dataset.path=${HOME}/x.npz", ": write ${oc.env:HOME} for the variable of the environment"),
+        ("dataset.split_seed=${sed}", "dataset.split_seed must refer to what is there, got Interpolation key 'sed'"),
         ("~model.width", "model.width must be given, got nothing: set for example model.width=1"),
         ("tracking.uri=sqlite:////etc/passwd/mlflow.db", "and in /etc/passwd nothing can be made: set tracking.uri="),
         (

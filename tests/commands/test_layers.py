@@ -50,6 +50,14 @@ def test_parent_is_found_after_a_change_of_code(place: Place, monkeypatch: pytes
     assert cell.name == "small_cnn-digits-baseline"
 
 
+def test_a_run_is_named_by_its_link_and_a_sweep_is_told_apart(place: Place) -> None:
+    sweep = place.client.create_run(place.experiment, tags={"sweep": "seed=0,1"}).info.run_id
+    place.client.set_terminated(sweep)
+    for name in (f"runs:/{sweep}", f"http://127.0.0.1:5000/#/experiments/1/runs/{sweep}"):
+        done = place.opscore("layers", f"run={name}")
+        assert done.returncode == 1 and f"{sweep} is the run of a sweep, not of a cell: name one of its" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message", "status"),
     [

@@ -85,7 +85,12 @@ def test_names_may_hold_blanks() -> None:
 @pytest.mark.parametrize(
     ("page", "message"),
     [
-        ("no mark", "must hold a line <!-- cells"),
+        ("no mark", "must be a line <!-- cells model=<model> dataset=<dataset> -->, .* got none: write it so"),
+        (
+            f"{MARKED}\n<!-- cells dataset=cifar10 model=vgg16 -->\nold\n<!-- end -->",
+            "got <!-- cells dataset=cifar10 model=vgg16 -->: write it so",
+        ),
+        (f"{MARKED}\n<!--cells model=vgg16 dataset=cifar10-->\n<!-- end -->", "got <!--cells model=vgg16"),
         ("<!-- cells model=a dataset=cifar10 -->\n<!-- end -->", "model=a dataset=cifar10, got no finished"),
         (
             "<!-- cells model=vgg16 dataset=cifar10 model.input_size=9 -->\n<!-- end -->",

@@ -154,6 +154,7 @@ REFUSED = {
     "video": (changed(x=lambda x: x[:, None].repeat(2, 1)), r"as (x_train\[:, 0\])"),
     "int8": (changed(x=lambda x: (x.astype(int) - 128).astype(np.int8)), r"use (\(x_train.*'uint8'\)) if"),
     "probabilities": (changed(y=lambda y: np.eye(10)[y] * 0.9 + 0.01), r"use (y_train.argmax\(1\)) if"),
+    "one-hot by columns": (changed(y=lambda y: np.eye(10)[y].T), r"use (y_train.T)$"),
     "latin-1": (changed(class_names=np.array([b"\xe4%d" % n for n in range(10)])), r"use (np.char.*'latin-1'\))$"),
 }
 

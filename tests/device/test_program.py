@@ -112,6 +112,11 @@ def test_file_that_is_no_image_leaves_the_others(bare_python: Path, made: Path, 
     assert run("one.png").returncode == 0
     alone = run()
     assert alone.returncode == 1 and "python run.py image.jpg" in alone.stderr
+    asked = run("--help")
+    assert asked.returncode == 0 and "python run.py image.jpg" in asked.stdout
+    piped = f"set -o pipefail; {bare_python} {PROGRAM} {'one.png ' * 500} | head -1"
+    ended = subprocess.run(["bash", "-c", piped], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Traceback" not in ended.stderr and len(ended.stdout.splitlines()) == 1
 
 
 def test_integers_of_the_output_are_explained(made: Path) -> None:

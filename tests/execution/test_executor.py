@@ -59,7 +59,7 @@ def test_weights_that_changed_since_the_start_are_refused(tmp_path: Path, monkey
     stale = replace(Plan.of(cell, digest_of), fingerprint="of the former file")
     it: Any = Executor(store=Mock(), request=Mock(), folder=tmp_path)
     monkeypatch.setattr(Executor, "_opened", lambda *_: nullcontext(Mock()))
-    monkeypatch.setattr(Executor, "_found", lambda *_, **__: None)
+    monkeypatch.setattr(Executor, "_kept", lambda *_, **__: None)
     monkeypatch.setattr(Executor, "_earlier", lambda *_: (None, None))
     with pytest.raises(RuntimeError, match=r"a file that small_cnn-digits-baseline starts from, .* changed"):
         it._run(stale, {})
@@ -74,14 +74,13 @@ def test_older_run_is_taken_where_the_newest_lost_its_files(tmp_path: Path, monk
         place.client.set_terminated(run_id)
     older, newest = [place.files(place.client.get_run(run_id)) / "cell" / "model.tflite" for run_id in runs]
     monkeypatch.setattr(Store, "result", lambda *_: None)
-    store, plan = Store.existing(place.uri, place.name), Mock(fingerprint="f")
-    it = Executor(store=store, request=Mock(since=0), folder=tmp_path)
-    assert it._trained_run(plan) == runs[1]
+    store = Store.existing(place.uri, place.name)
+    assert store.find_trained(fingerprint="f") == runs[1]
     newest.unlink()
-    assert it._trained_run(plan) == runs[0]
+    assert store.find_trained(fingerprint="f") == runs[0]
     assert store.find(fingerprint="f") == runs[1]
     older.unlink()
-    assert it._trained_run(plan) is None
+    assert store.find_trained(fingerprint="f") is None
 
 
 def test_errors_that_may_pass_are_those_of_a_store_that_is_away() -> None:

@@ -146,6 +146,7 @@ def test_read_only_store_is_known_before_the_training(place: Path, tmp_path: Pat
         subprocess.run(["bash", "-c", mend], check=True)
         reader = command(theirs, "compare", "dataset=digits", preexec_fn=unprivileged)
         assert reader.returncode == 0, reader.stderr
+        refused(command(theirs, "promote", "dataset=digits", preexec_fn=unprivileged), "read-only: copy it with")
     finally:
         theirs.chmod(0o755)
     mine = cell(theirs, *shlex.split(setting), preexec_fn=unprivileged)

@@ -58,6 +58,17 @@ def test_pulled_model_runs_as_its_card_says(
     assert shown == [f"{name}: {one}" for name, one in zip(names, classes, strict=True)]
 
 
+def test_misspelt_champions_are_named(opscore: Command, tmp_path: Path) -> None:
+    opscore("promote", BY.format("quantize_int8"))
+    out = f"out={tmp_path / 'pulled'}"
+    assert "got 'champ': did you mean champion?" in opscore("pull", out, "alias=champ", fails=True)
+    dataset = NAME.removeprefix("opscore-")
+    other = opscore("pull", out, f"dataset={dataset[:-1]}z", fails=True)
+    assert f"did you mean --dataset {dataset}?" in other
+    wrong = ["experiment=mine", f"dataset={dataset[:-1]}z"]
+    assert f"did you mean dataset={dataset}?" in opscore("compare", *wrong, fails=True)
+
+
 def test_a_device_that_did_not_measure_it(copy: Copy, opscore: Command, tmp_path: Path) -> None:
     opscore("promote", BY.format("quantize_int8"))
     sentence = opscore("pull", f"out={tmp_path / 'pulled'}", "target=pi", fails=True)
