@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.datasets.arrays import Arrays
 from pipelines.datasets.digits import Digits
 from pipelines.models.small_cnn import SmallCNN
-from pipelines.system import checks
+from pipelines.system import checks, runtime
 from pipelines.techniques.base import Candidate, Context
 from pipelines.techniques.baseline import Baseline
 
@@ -46,6 +46,17 @@ class Training(Baseline):
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Raise KeyError."""
         return _break("train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aborted(Baseline):
+    """Ends its process as native code does."""
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Abort."""
+        with runtime.without_greetings():
+            os.write(2, b"LLVM ERROR: no such register\n")
+            os.abort()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,7 +133,7 @@ def _check_target(into: Path) -> None:
     if into.suffix.lower() != ".csv" and not into.is_file():
         raise MisuseError(
             f"into must be a new .csv file, or a markdown file that is there, got {into}: set for example "
-            f"--into {shlex.quote(str(into.with_suffix('.csv')))}"
+            f"--into {shlex.quote(str(into / 'cells.csv' if into.is_dir() else into.with_suffix('.csv')))}"
         )
     if not into.parent.is_dir():
         raise MisuseError(

@@ -55,11 +55,14 @@ MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "b
     help=__doc__,
     positional=lambda word: "=" not in word or (word.lower().endswith(".tflite") and Path(word).is_file()),
 )
-@click.argument("paths", nargs=-1, metavar="[FILE.tflite]...", type=click.Path())
+@click.argument("paths", nargs=-1, metavar="[FILE.tflite]...", type=click.Path(readable=False))
 @selection.options
 @arguments.setting("--files", metavar="PATHS", help="Files on disk instead of cells, separated by commas.")
 @arguments.setting(
-    "--reference", metavar="PATH", type=click.Path(), help="The file to compare the others with; default: the first."
+    "--reference",
+    metavar="PATH",
+    type=click.Path(readable=False),
+    help="The file to compare the others with; default: the first.",
 )
 @arguments.setting(
     "--profile", default="standard", show_default=True, help="quick, standard, or thorough (10 s, 662 calls)."
@@ -73,7 +76,10 @@ MEASURING = ("paths", "files", "reference", "profile", "runtimes", "threads", "b
 @arguments.WIDE()
 # No setting: an empty folder, as of an unset variable, would measure and record all cells.
 @click.option(
-    "--send", metavar="FOLDER", type=click.Path(), help="Send a session that its store missed; nothing is measured."
+    "--send",
+    metavar="FOLDER",
+    type=click.Path(readable=False),
+    help="Send a session that its store missed; nothing is measured.",
 )
 def command(
     chosen: Selection,
@@ -91,7 +97,7 @@ def command(
     """Measure, or send the figures of an earlier session."""
     for path in paths:
         if not path.lower().endswith(".tflite"):
-            inside = f"{shlex.quote(path.rstrip('/'))}/*.tflite" if Path(path).is_dir() else "model.tflite"
+            inside = f"{shlex.quote(str(Path(path)))}/*.tflite" if Path(path).is_dir() else "model.tflite"
             raise MisuseError(
                 f"words must be name=value, or files that end in .tflite, got {path!r}: name for example {inside}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -38,10 +39,18 @@ def explained(error: Exception, arguments: Sequence[str]) -> str:
     try:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            found = next(_faults(words, search), None)
+            found = next(_faults(words, search), None) or _taken_out(error, words)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError):
         found = None
     return found or _plainly(error)
+
+
+def _taken_out(error: Exception, words: Sequence[str]) -> str | None:
+    """The sentence where Hydra refused to take out a field, as it does for one without a value."""
+    deleted = next((one for one in words if one.startswith("~")), None)
+    if deleted is None or not re.search("Could not delete from config|Error merging override ~", str(error)):
+        return None
+    return f"{deleted[1:]} cannot be taken out: leave {deleted} out"
 
 
 def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
@@ -78,10 +87,6 @@ def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:
     config = compose("config", [*choices, *first], return_hydra_config=True)
     groups = [one for one in loader.list_groups("") if one != "hydra"]
     yield from filter(None, (_of_field(field, config, groups, options) for field in fields))
-    # Hydra refuses to take out a field without a value.
-    yield from (
-        f"{one.key_or_group} cannot be taken out: leave {one.input_line} out" for one in fields if one.is_delete()
-    )
 
 
 def _of_study(

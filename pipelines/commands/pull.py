@@ -34,7 +34,7 @@ from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system.checks import nearest
 from pipelines.system.guard import MisuseError
 from pipelines.system.words import number_of
-from pipelines.tracking.registry import CHAMPION, PREVIOUS, Registry, Version, model_name
+from pipelines.tracking.registry import CHAMPION, PREFIX, PREVIOUS, Registry, Version, model_name
 
 # The card is written first, because it identifies even an interrupted pull.
 CARD = "MODEL_CARD.md"
@@ -59,7 +59,7 @@ def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, ur
         there = ", ".join(sorted(aliases)) or "none"
         if meant := nearest(alias, aliases):
             raise MisuseError(f"alias must be one of those of {name}, {there}, got {alias!r}: did you mean {meant}?")
-        if not aliases and (other := nearest(dataset, registry.datasets())):
+        if not aliases and (other := nearest(dataset, registry.datasets() - {name.removeprefix(PREFIX)})):
             raise MisuseError(
                 f"{dataset} has no champion in {registry.uri}: did you mean --dataset {shlex.quote(other)}?"
             )

@@ -8,6 +8,7 @@ import shlex
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from pipelines.comparison.groups import conditions, groups_of
 from pipelines.comparison.labels import settings_key
 from pipelines.results.columns import IMPROVED, MEASURED
 from pipelines.results.tables import fill_marks, markdown
+from pipelines.system.machine import DISK_FULL
 from pipelines.system.words import number_of
 
 if TYPE_CHECKING:
@@ -52,12 +54,12 @@ def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
         return table(chosen)
 
     written, count = fill_marks(page, MARK, table_of)
-    meant = [line.rstrip() for line in re.findall(r"^<!-- *cells\b.*", page, re.MULTILINE)]
-    wrong = [line for line in meant if not re.fullmatch(f"<!-- {MARK} -->", line)]
+    meant = re.findall(r"^<!-- *cells\b.*(?:model|dataset)=.*", page, re.MULTILINE)
+    wrong = [line for line in meant if not re.fullmatch(f"<!-- {MARK} -->\r?", line)]
     if wrong or not count:
         raise ValueError(
             f"a table's mark must be a line <!-- cells model=<model> dataset=<dataset> -->, with a line <!-- end --> "
-            f"below it, got {wrong[0] if wrong else 'none'}: write it so"
+            f"below it, got {repr(wrong[0]) if wrong else 'none'}: write it so"
         )
     return written
 
@@ -74,14 +76,20 @@ def rewrite_file(path: Path, cells: Sequence[RecordedCell]) -> None:
             f"the file must be text in UTF-8, got {path} with the byte {error.object[error.start]:#04x}: save it so, "
             f"or `iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(path))} -o {shlex.quote(f'{path.stem}-utf8.md')}`"
         ) from error
-    content, place = rewrite(page, cells), path.resolve()
+    content, place = rewrite(page, cells).encode("utf-8"), path.resolve()
     partial = place.with_name(f"{place.name}.partial")
     try:
-        partial.write_bytes(content.encode("utf-8"))
+        partial.write_bytes(content)
         shutil.copymode(place, partial)
         partial.replace(place)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        # The folder is not ours, or the file alone is mounted.
+        place.write_bytes(content)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def table(cells: Sequence[RecordedCell]) -> str:

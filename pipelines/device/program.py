@@ -27,7 +27,8 @@ from PIL import Image
 MODEL = Path(__file__).with_name("{model}")
 LABELS = Path(__file__).with_name("{labels}").read_text(encoding="utf-8").splitlines()
 {load}
-signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as where `head` reads no more
+if hasattr(signal, "SIGPIPE"):
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as where `head` reads no more
 sys.stdout.reconfigure(errors="replace")  # a terminal may lack letters of a label
 if sys.argv[1:] in ([], ["-h"], ["--help"]):
     sys.exit(print(__doc__) if sys.argv[1:] else __doc__)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 CHILD_OUTCOME, LOG = "cell.outcome.json", "cell.log"
 LAST_LINES = 5
 GRACE_S = 10.0
+LAST_WORDS_S = 0.2
 
 
 def run_in_subprocess(
@@ -76,6 +78,9 @@ def _wait(child: fork_server.Process, request: CellRequest) -> str:
     try:
         code = child.wait(request.left_s)
         problem = f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        if code < 0:
+            # A shell of the child's session writes what native code said last (runtime.without_greetings).
+            time.sleep(LAST_WORDS_S)
     except subprocess.TimeoutExpired:
         problem = f"was stopped after sweep.timeout_s={request.timeout_s:g} seconds"
     except BaseException:

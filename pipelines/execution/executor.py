@@ -323,13 +323,14 @@ class Executor:
             folder = self._new_folder(f"source-{plan.fingerprint[:8]}")
             with stopwatch.part("wait"):
                 outcome = run_in_subprocess(replace(self.request, cell=cell, needed=True), folder)
-            if outcome.status == "failed":
+            # Its process may have been killed after its run ended.
+            found = self._kept(fingerprint=plan.fingerprint) if outcome.status == "failed" else None
+            if outcome.status == "failed" and found is None:
                 raise RuntimeError(f"{cell.name}, which is needed first, did not finish: {outcome.message}")
-            run_id = outcome.run_id
+            found = found or self.store.open(outcome.run_id)
         else:
             with stopwatch.cell():
-                run_id = replace(self, adopted=None).execute(plan).run_id
-        found = self.store.open(run_id)
+                found = self.store.open(replace(self, adopted=None).execute(plan).run_id)
         log.info("%s", summary.brief(found.result))
         return found
 

@@ -138,7 +138,8 @@ def _options(arguments: Sequence[str]) -> Namespace:
         meant = nearest(unknown, known)
         if meant is None and unknown.startswith("--") and unknown in arguments:
             following = next(iter(arguments[list(arguments).index(unknown) + 1 :]), "")
-            value = "" if "=" in following or following.startswith("-") else following
+            is_other = re.match(r"--?[A-Za-z]", following) or re.match(rf"{_NAME.pattern}=", following)
+            value = "" if is_other else following
             word = unknown.removeprefix("--") + ("" if "=" in unknown else f"={value}")
             if not word.endswith("="):
                 raise MisuseError(f"overrides must be written without --, got {unknown}: write {shlex.quote(word)}")

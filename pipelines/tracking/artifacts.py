@@ -149,7 +149,7 @@ def _is_shared(folder: Path, uri: str) -> bool:
 
 
 def _has_the_servers_files(experiment: Experiment, uri: str) -> bool:
-    """Whether the folders of the experiment's newest runs hold files here where they do so on the server's machine.
+    """Whether the files that the server lists of the experiment's newest runs are here too, as far as it tells.
 
     A tunnel gives a server the address of this machine, and two machines may have folders of one name.
     """
@@ -160,14 +160,18 @@ def _has_the_servers_files(experiment: Experiment, uri: str) -> bool:
     client = MlflowClient(uri)
     for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'", max_results=5):
         folder = Path(unquote(urlsplit(run.info.artifact_uri).path))
-        here, there = folder.is_dir() and any(folder.iterdir()), _server_has_files(client, run.info.run_id)
-        if there is not None and (here or there):
-            return here == there
+        try:
+            if folder.is_dir() and any(folder.iterdir()):
+                return True
+        except PermissionError:  # of another user, and here
+            return True
+        if _server_has_files(client, run.info.run_id):
+            return False
     return True
 
 
-def _server_has_files(client: MlflowClient, run_id: str) -> bool | None:
-    """Whether the server lists files of a run, which MLflow's client would look for on this machine; None: unknown."""
+def _server_has_files(client: MlflowClient, run_id: str) -> bool:
+    """Whether the server lists files of a run, which MLflow's client would look for on this machine."""
     from mlflow.utils.rest_utils import http_request
 
     store = client._tracking_client.store
@@ -175,7 +179,7 @@ def _server_has_files(client: MlflowClient, run_id: str) -> bool | None:
         answer = http_request(  # type: ignore[no-untyped-call]
             store.get_host_creds(), LIST, "GET", raise_on_status=False, params={"run_id": run_id}
         )
-    return bool(answer.json().get("files")) if answer.ok else None
+    return bool(answer.ok and answer.json().get("files"))
 
 
 def _is_here(host: str) -> bool:

@@ -90,10 +90,10 @@ class Registry(RunFiles):
         model = existing(lambda: self.client.get_registered_model(name))
         return {alias: str(number) for alias, number in model.aliases.items()} if model else {}
 
-    def datasets(self) -> list[str]:
-        """The datasets for which a model is registered."""
+    def datasets(self) -> set[str]:
+        """The datasets that have a champion."""
         found = self.client.search_registered_models(f"name LIKE '{PREFIX}%'")
-        return [model.name.removeprefix(PREFIX) for model in found]
+        return {model.name.removeprefix(PREFIX) for model in found if CHAMPION in model.aliases}
 
     def version(self, name: str, number: str) -> Version | None:
         """A version by its number; None where it was deleted."""

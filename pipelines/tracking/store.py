@@ -69,6 +69,8 @@ class Store(RunFiles):
         self.uri, self.experiment = uri, experiment
         self.claims = Claims(self.client)
         self._artifacts_checked = False
+        # Runs of which it was said that their exported model is lost.
+        self._lost: set[str] = set()
 
     @classmethod
     def existing(cls, uri: str, experiment: str) -> Store:
@@ -98,7 +100,9 @@ class Store(RunFiles):
         for run_id in self._finished(values, since):
             if self.has_exported_model(run_id):
                 return run_id
-            log.warning("the exported model of run %s is lost: an older run is taken, or it is trained again", run_id)
+            if run_id not in self._lost:
+                self._lost.add(run_id)
+                log.warning("the exported model of run %s is lost: an older run is taken, or it is trained", run_id)
         return None
 
     def _finished(self, values: Mapping[str, str], since: int) -> Iterator[str]:

@@ -97,6 +97,8 @@ def test_words_of_run_go_to_hydra(tmp_path: Path, words: tuple[str, ...]) -> Non
         ("compare --into out.json", "got out.json: set for example --into out.csv"),
         ("compare --into no/out.csv", "into must be in a folder that is there, got no/out.csv: `mkdir -p no`"),
         ("run --dry-run model=vgg16", "unrecognized arguments: --dry-run: `opscore run --help` lists the options"),
+        ("run --tracking.uri postgresql://h/db?a=b", "write 'tracking.uri=postgresql://h/db?a=b'"),
+        ("compare --into .", "got .: set for example --into cells.csv"),
         ("run --verbose", "unrecognized arguments: --verbose: `opscore run --help` lists the options"),
         ("measure --profile slow", "profile must be one of quick, standard, thorough, got 'slow'"),
         ("measure a.tflite --sweep last", "either files or cells must be chosen"),

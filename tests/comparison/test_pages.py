@@ -88,9 +88,11 @@ def test_names_may_hold_blanks() -> None:
         ("no mark", "must be a line <!-- cells model=<model> dataset=<dataset> -->, .* got none: write it so"),
         (
             f"{MARKED}\n<!-- cells dataset=cifar10 model=vgg16 -->\nold\n<!-- end -->",
-            "got <!-- cells dataset=cifar10 model=vgg16 -->: write it so",
+            "got '<!-- cells dataset=cifar10 model=vgg16 -->': write it so",
         ),
-        (f"{MARKED}\n<!--cells model=vgg16 dataset=cifar10-->\n<!-- end -->", "got <!--cells model=vgg16"),
+        (f"{MARKED}\n<!--cells model=vgg16 dataset=cifar10-->\n<!-- end -->", "got '<!--cells model=vgg16"),
+        (f"{MARKED}\n{MARKED.replace(chr(10), chr(32) + chr(10))}", "dataset=cifar10 --> ': write it so"),
+        (f"<!-- cells of ours are old -->\n{MARKED}\n<!-- cells model=a dataset=cifar10 -->\n<!-- end -->", "model=a"),
         ("<!-- cells model=a dataset=cifar10 -->\n<!-- end -->", "model=a dataset=cifar10, got no finished"),
         (
             "<!-- cells model=vgg16 dataset=cifar10 model.input_size=9 -->\n<!-- end -->",

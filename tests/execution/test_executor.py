@@ -47,6 +47,16 @@ def test_recording_is_tried_for_as_long_as_the_patience(monkeypatch: pytest.Monk
         refusals = [ConnectionError("503")] * 1000
         with pytest.raises(StoreError, match="refused"):
             record(patience_s)
+
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("no answer")
+
+    # The sentence that says where the files are, and how to send them.
+    monkeypatch.setattr(executor, "check_reachable", away)
+    refusals = [ConnectionError("503")] * 1000
+    with pytest.raises(StoreError, match="refused"):
+        record(600)
+    monkeypatch.setattr(executor, "check_reachable", lambda *_, **__: None)
     # What the store will never take is tried once more.
     refusals, asked = [MlflowException("gone", RESOURCE_DOES_NOT_EXIST)] * 9, 0
     with pytest.raises(StoreError, match="refused"):

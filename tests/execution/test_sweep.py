@@ -212,6 +212,14 @@ def test_cells_at_the_same_time_train_their_baseline_once(tmp_path: Path) -> Non
     assert not place.client.search_prompts()
 
 
+def test_what_native_code_said_last_is_kept(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("-m", "technique=baseline", "technique._target_=tests.own_faults.Aborted")
+    assert done.returncode == 1 and "was killed by SIGABRT" in done.stdout + done.stderr
+    (run,) = place.cells()
+    assert "LLVM ERROR: no such register" in run.data.tags["failure"]
+
+
 def test_a_cell_that_is_killed_does_not_touch_the_others(tmp_path: Path) -> None:
     place = Place(tmp_path)
     sweep = place.start("-m", "technique=baseline", "training.epochs=4000,2", "training.patience=4000")
