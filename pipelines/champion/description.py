@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.champion.gates import Gate
-from pipelines.champion.model_card import code, plain
+from pipelines.champion.model_card import code
 from pipelines.results.cell_result import BaselineComparison, CellResult
 from pipelines.results.columns import SCORE, kilobytes, milliseconds
 from pipelines.results.metrics import TEST_MS
 from pipelines.results.recorded_cell import BASELINE, RecordedCell
 from pipelines.results.statistics import wilson
+from pipelines.results.tables import plain
 from pipelines.system.words import number_of, some
 
 OPENING = "Classifies images into the "
@@ -62,7 +63,7 @@ def of_version(
         _time(cell, m.p50_ms),
         f"It was compared with {compared}. It replaced {replaced}. It passed these gates:",
     ]
-    return "\n".join(["\n\n".join(lines), "", *(f"- {gate.name}: {gate.reason}" for gate in gates)])
+    return "\n".join(["\n\n".join(lines), "", *(f"- {gate.name}: {plain(gate.reason)}" for gate in gates)])
 
 
 def _time(cell: RecordedCell, own_ms: float) -> str:

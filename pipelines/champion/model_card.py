@@ -22,7 +22,7 @@ from pipelines.results.on_device import HARDWARE, INVALID, NOT_INVALID, PRECISIO
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.score import CRITERIA
 from pipelines.results.statistics import wilson
-from pipelines.results.tables import markdown
+from pipelines.results.tables import markdown, plain
 from pipelines.system.words import number_of
 
 HEADING = ("what", "value")
@@ -36,8 +36,6 @@ CARD_TAGS = {
     promotion.TRAIN_TIME_NOTE: "training time",
     promotion.REPLACED: "replaced",
 }
-# Characters with a meaning in markdown or in GitHub's mathematics in it.
-_MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +82,6 @@ def card(facts: Facts) -> str:
     return "\n".join([*head, *body]) + "\n"
 
 
-def plain(text: str) -> str:
-    """Text that markdown shows literally."""
-    return _MARKUP.sub(r"\\\g<0>", text)
-
-
 def code(text: str) -> str:
     """Text in a code span of markdown, with the blanks at its ends."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
@@ -127,7 +120,10 @@ def _data(facts: Facts) -> str:
             "training images",
             f"{trained:,}, without those held out for validation; digest `{facts.cell.training_digest}`",
         ),
-        ("test images", f"{tested:,}, {_unseen(facts.cell.params)}; digest `{facts.cell.digest}`"),
+        (
+            "test images",
+            f"{tested:,}, {facts.result.duplicates or _unseen(facts.cell.params)}; digest `{facts.cell.digest}`",
+        ),
         ("settings", _listed(params)),
     ]
     return markdown([HEADING, *rows])
@@ -150,11 +146,13 @@ def _training(facts: Facts) -> str:
 
 
 def _unseen(params: Mapping[str, str]) -> str:
-    """What is known about the test images: how a file or a run that it starts from was trained is not."""
-    known = ("None", "imagenet")
-    starts = (value for name, value in params.items() if name.endswith(("model.weights", "model.path", ".source.uri")))
-    if all(value in known for value in starts):
+    """What is known about the test images: how a file, a run or a donor on other data was trained is not."""
+    fields = ("model.weights", "model.path", ".source.uri", ".source.dataset.name")
+    starts = {value for name, value in params.items() if name.endswith(fields)} - {"None"}
+    if not starts:
         return "never trained on"
+    if starts == {"imagenet"}:
+        return "never trained on, unless they are among those of ImageNet, whose weights it starts from"
     return "not trained on by this cell; whether the training that it starts from or learns from used them is not known"
 
 

@@ -66,14 +66,22 @@ def _parent(store: Store, run_id: str, cell: Cell) -> str | None:
     return store.find(fingerprint=parent.fingerprint) if parent else None
 
 
-def measured(cell: Cell, finished: Finished) -> list[sensitivity.Sensitivity]:
-    """The sensitivity of each layer of a cell's float file."""
+def measured(cell: Cell, finished: Finished, *, digest: str) -> list[sensitivity.Sensitivity]:
+    """The sensitivity of each layer of a cell's float file. digest: begins that of the cell's test images.
+
+    Raises ValueError where the dataset has other images now.
+    """
     from pipelines.quantization.calibration import calibrated, chosen
 
     # The libraries' greetings are held back, and the progress is not.
     with os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1) as terminal, runtime.without_greetings():
-        runtime.configure(onednn=cell.model.onednn, deterministic=cell.deterministic)
         data, flatbuffer = loaded(cell.dataset), finished.files.exported_model.read_bytes()
+        if not data.test.digest.startswith(digest):
+            raise ValueError(
+                f"the images of {cell.dataset.name} must be those that {finished.result.name} was tested on, got "
+                "others: put them back, or run the cell again and name its new run"
+            )
+        runtime.configure(onednn=cell.model.onednn, deterministic=cell.deterministic)
         ranges = calibrated(flatbuffer, chosen(data.train, CALIBRATION_IMAGES))
         return sensitivity.of_8_bits(
             flatbuffer, ranges, data.validation, report=lambda line: print(line, file=terminal)
@@ -115,10 +123,12 @@ def command(run: str | None, out: Path, uri: str | None) -> None:
         address = arguments.open_address(uri)
         reading_client(address)
     try:
-        cell, finished = float_cell(Store(address, "", of_run=run, create=False), run)
+        store = Store(address, "", of_run=run, create=False)
+        cell, finished = float_cell(store, run)
+        digest = store.cell(run).digest
     except StoreError as error:
         raise StoreError(f"run must be the id of a finished cell in {address}, got {run!r} ({error})") from error
-    found = measured(cell, finished)
+    found = measured(cell, finished, digest=digest)
     columns = sensitivity.table(found)
     rows = zip(*(columns[name] for name in ("layer", "operator", "weights", "snr_db", "accuracy_change")), strict=True)
     heading = ("layer", "operator", "weights", "SNR dB", "points")

@@ -34,6 +34,8 @@ Report = Callable[[str], None]
 START_CALLS = 10
 # Time for loading, warming up and the last round, in addition to the limit.
 GRACE_S = 600.0
+# So many complete windows are figures, if one after them fails.
+MIN_WINDOWS = 2
 # Random images for comparing answers take at most so many bytes.
 MAX_BYTES = 2**28
 
@@ -77,10 +79,17 @@ def run(
     report(f"start-up and memory are measured, the rest takes about {minutes(left_s)}")
     began = time.monotonic()
     for number, one in enumerate(passes, start=1):
-        if one.batch == 1:
-            _stream(one, number, subjects, raws, settings)
-        else:
-            _stream_batches(one, number, subjects, raws, settings, report=report)
+        try:
+            if one.batch == 1:
+                _stream(one, number, subjects, raws, settings)
+            else:
+                _stream_batches(one, number, subjects, raws, settings, report=report)
+        except RuntimeError as error:
+            if one.window < MIN_WINDOWS:
+                raise
+            report(f"{error}; the {one.window} windows before it are kept")
+            _forget(raws, one.window)
+            break
         if number == len(passes) or one.window != passes[number].window:
             left_s = (time.monotonic() - began) * (len(passes) / number - 1)
             after = f", about {minutes(left_s)} left" if number < len(passes) else ""
@@ -252,6 +261,14 @@ def _stream(one: Pass, number: int, subjects: Sequence[Subject], raws: Sequence[
         found = process.ask("pipelines.device.stream", request, folder, timeout_s=4 * limit_s + GRACE_S)
     for place, raw in enumerate(raws):
         _add(raw, one, found, place)
+
+
+def _forget(raws: Sequence[Raw], window: int) -> None:
+    """Take out the times of an incomplete window."""
+    for raw in raws:
+        for times in (raw.latency, raw.throughput):
+            for key, loads in [*times.items()]:
+                times[key] = [load for load in loads if load.window != window]
 
 
 def _add(raw: Raw, one: Pass, found: Arrays, place: int) -> None:

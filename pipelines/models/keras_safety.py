@@ -6,15 +6,26 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.models.keras_format import Content, foreign_package
+from pipelines.models.keras_operations import is_known, refusal
+
+# What Keras 2 makes of functions of TensorFlow.
+OPERATIONS = ("TFOpLambda", "SlicingOpLambda")
 
 
 def check_safe(content: Content, *, trust: bool, custom: str | None) -> None:
     """Raise ValueError for code in the file, unless it is trusted, and for classes that are not Keras's own."""
     for layer in content.layers:
-        if not trust and (layer.kind == "Lambda" or _has_code(layer.config)):
+        # A function in the place of a layer is called with what the file says.
+        is_function = not isinstance(layer.config, Mapping)
+        if not trust and (layer.kind == "Lambda" or is_function or _has_code(layer.config)):
             raise ValueError(
                 f"layer {layer.name} of {content.path} holds Python code ({layer.kind}), which could do anything on "
                 "this machine: set model.trust=true if you trust whoever made the file, or replace that layer"
+            )
+        if not trust and layer.kind in OPERATIONS and not is_known(kind := str(layer.config.get("function"))):
+            # Keras 2 calls it while it reads the file, if all its arguments are in the file.
+            raise ValueError(
+                f"layer {layer.name} of {content.path} must be one that opscore takes: {refusal(layer.name, kind)}"
             )
         if custom is None and (layer.package or _is_foreign(layer.config)):
             raise ValueError(

@@ -51,7 +51,10 @@ def int8_weights(flatbuffer: bytes, operators: Collection[str]) -> bytes:
 
 
 def float16_weights(flatbuffer: bytes) -> bytes:
-    """A float32 model that stores all its constants of float32 in float16, and converts them when it is loaded."""
+    """A float32 model that stores its constants of float32 in float16, and converts them when it is loaded.
+
+    Those with a number that float16 does not hold stay.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     model = parse(flatbuffer)
@@ -62,7 +65,7 @@ def float16_weights(flatbuffer: bytes) -> bytes:
     operators, wide = [], {}
     for place, tensor in enumerate(list(graph.tensors)):
         values = stored(model, tensor)
-        if values is None:
+        if values is None or np.abs(values).max() > np.finfo(np.float16).max:
             continue
         narrow = schema.TensorT()
         narrow.name, narrow.shape = tensor.name + b"_float16", tensor.shape

@@ -47,7 +47,8 @@ def no_faster(technique: str, time: Verdict | None, found: Delegation | None) ->
     words = technique.split("_")
     if not {"prune", "cluster"}.isdisjoint(words) and "filters" not in words and time in ("tied", "worse"):
         return DENSE
-    is_quantized = "quantize" in words or words[-1].endswith("qat")
+    # Numbers of float16 are widened to those of its baseline.
+    is_quantized = ("quantize" in words and "float16" not in words) or words[-1].endswith("qat")
     is_whole = found is not None and not found.undelegated
     return SLOW_TYPES if is_quantized and is_whole and time == "worse" else None
 

@@ -162,7 +162,8 @@ class CellResult(Record):
     violations: the budgets of its score profile that it breaks. comparison: None for a baseline. epochs: metrics of
     each training epoch. metrics: the technique's own. joules: energy of the cell's own training by `cpu`, `dram` and
     `gpu`, as far as the machine has counters. precision: `Cell.precision`. notes: the technique's own sentences.
-    precision, majority, delegation: None where they are not known.
+    duplicates: the sentence on test images that are among the others, empty where there are none. precision, majority,
+    delegation: None where they are not known.
     """
 
     model: str
@@ -184,6 +185,7 @@ class CellResult(Record):
     majority: Majority | None = None
     delegation: Delegation | None = None
     notes: tuple[str, ...] = ()
+    duplicates: str = ""
 
     @property
     def name(self) -> str:

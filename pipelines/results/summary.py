@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from wcwidth import width
 
@@ -10,7 +11,7 @@ from pipelines.results import acceleration
 from pipelines.results.cell_result import DIMENSIONS, BaselineComparison, CellResult, Measurement, Verdict
 from pipelines.results.columns import ACCURACY, GAIN, SCORE, UNKNOWN, kilobytes, milliseconds, seconds, three_digits
 from pipelines.results.score import STATE_TRAINED_S
-from pipelines.results.tables import aligned, wrapped
+from pipelines.results.tables import aligned, plain, wrapped
 from pipelines.results.verdict import caution, no_better_than_majority
 
 # A difference of accuracy and balanced accuracy that is worth a word.
@@ -51,9 +52,12 @@ def brief(result: CellResult) -> str:
 
 def note(result: CellResult) -> str:
     """The result in one paragraph of markdown, as MLflow's page shows four lines of a note at first."""
-    measured = result.measurement
+    measured, majority = result.measurement, result.majority
+    if majority is not None:
+        # A class may have any name.
+        result = replace(result, majority=replace(majority, answer=plain(majority.answer)))
     lines = [
-        f"**{result.name}**: score **{result.score.total:.1f} dB**"
+        f"**{plain(result.name)}**: score **{result.score.total:.1f} dB**"
         + (f", {result.comparison.gain.total:+.1f} dB against its baseline." if result.comparison else "."),
         f"Accuracy {ACCURACY.text(measured.accuracy)} on {measured.test_images:,} test images{_balanced(measured)}, "
         f"{milliseconds(measured.p50_ms)} an image, "

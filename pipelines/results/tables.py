@@ -15,6 +15,8 @@ from pipelines.system.words import number_of
 
 # No column is folded to fewer columns of the terminal.
 MIN_FOLDED = 10
+# Characters with a meaning in markdown or in GitHub's mathematics in it.
+_MARKUP = re.compile(r"[\\`*<>|\[\]$&~#]|(?<!\w)_|_(?!\w)")
 _BAR = re.compile(r"(?<!\\)\|")
 
 
@@ -133,6 +135,11 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     lines = (" | ".join(_BAR.sub(r"\\|", text) for text in row) for row in rows)
     heading, *others = (f"| {line} |" for line in lines)
     return "\n".join([heading, "|---" * len(rows[0]) + "|", *others])
+
+
+def plain(text: str) -> str:
+    """Text that markdown shows literally."""
+    return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def fill_marks(page: str, mark: str, content: Callable[[re.Match[str]], str]) -> tuple[str, int]:

@@ -67,6 +67,9 @@ class Prune(FineTuning):
                 "technique.sparsity=0.5, or take technique=prune_2_4"
             )
         checks.integer("technique.block_size", self.block_size, minimum=2)
+        # Equal settings are equal cells.
+        if self.pattern != "block":
+            object.__setattr__(self, "block_size", 4)
         checks.pattern("technique.skip", self.skip)
         super().__post_init__()
 

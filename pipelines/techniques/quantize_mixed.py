@@ -68,6 +68,9 @@ class QuantizeMixed(FileTechnique):
         checks.one_of("technique.objective", self.objective, OBJECTIVES)
         checks.one_of("technique.algorithm", self.algorithm, ("auto", *ALGORITHMS))
         checks.integer("technique.calibration_images", self.calibration_images, minimum=1)
+        if 4 not in self.bits:
+            object.__setattr__(self, "objective", OBJECTIVES[0])
+            object.__setattr__(self, "algorithm", "auto")
 
     def rewrite(self, flatbuffer: bytes, data: ImageData, *, report: Callable[[str], None] = print) -> Rewritten:
         """Search and prove; the plan is noted in the file."""

@@ -75,6 +75,10 @@ class Transfer(Technique):
         for field in ("learning_rate", "unfreeze_learning_rate"):
             checks.number(f"technique.{field}", getattr(self, field), exclusive_minimum=0, example=1e-3)
         checks.integer("technique.unfreeze_blocks", self.unfreeze_blocks, minimum=0)
+        # Equal settings are equal cells.
+        if self.unfreeze_blocks == 0:
+            object.__setattr__(self, "unfreeze_epochs", None)
+            object.__setattr__(self, "unfreeze_learning_rate", self.learning_rate)
 
     def preflight(self, model: Model) -> None:
         """The model must have pretrained weights."""
@@ -130,9 +134,13 @@ class Transfer(Technique):
             forward = _inference(backbone)
 
             def features(split: Split) -> Split:
-                batches = plain_batches(split, trainer.settings.batch_size)
-                computed = [forward(images).numpy() for images, _ in batches]
-                return Split(images=np.concatenate(computed).astype(np.float32), labels=split.labels)
+                # Once: they may be larger than the images.
+                computed = np.empty((len(split), *pooled.output.shape[1:]), np.float32)
+                done = 0
+                for images, _ in plain_batches(split, trainer.settings.batch_size):
+                    computed[done : done + len(images)] = forward(images).numpy()
+                    done += len(images)
+                return Split(images=computed, labels=split.labels)
 
             training, validation = features(trainer.data.train), features(trainer.data.validation)
         inputs = tf_keras.Input(training.images.shape[1:])

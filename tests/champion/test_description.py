@@ -31,6 +31,12 @@ def test_version_has_figures_with_interval_and_what_was_compared() -> None:
     assert text.endswith("- score: 25.00 dB, the best of the feasible")
 
 
+def test_names_of_classes_are_shown_as_they_are() -> None:
+    gate = Gate(name="learnt", passed=True, reason="better than always answering '<none>'")
+    text = of_version(RESULT, [gate], candidates=1, replaced="nothing", cell=recorded("qat"))
+    assert text.endswith(r"- learnt: better than always answering '\<none\>'")
+
+
 def test_version_of_a_baseline_without_rivals() -> None:
     first = "nothing, it is the first"
     text = of_version(BASELINE, GATES, candidates=1, replaced=first, cell=recorded("baseline"), note="Times differ.")

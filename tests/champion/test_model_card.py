@@ -8,9 +8,10 @@ import yaml
 from markdown_it import MarkdownIt
 
 from pipelines.champion import licences, model_card
-from pipelines.champion.model_card import Facts, code, plain
+from pipelines.champion.model_card import Facts, code
 from pipelines.results.cell_result import CellResult
 from pipelines.results.recorded_cell import RecordedCell
+from pipelines.results.tables import plain
 from tests.comparison.recorded import recorded
 from tests.results.test_summary import RESULT, UNKNOWN
 

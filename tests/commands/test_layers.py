@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipelines.commands.layers import float_cell
+from pipelines.commands.layers import float_cell, measured
 from pipelines.tracking.store import Store
 from tests.places import Place
 
@@ -41,6 +41,15 @@ def test_quantized_cell_is_told_by_its_parents_file(place: Place) -> None:
         "model_explorer.json",
     }
     assert {run.info.run_id: run.data.tags for run in place.all()} == before, "nothing is recorded"
+
+
+def test_images_that_have_changed_since_are_refused(place: Place) -> None:
+    runs = {run.info.run_name: run.info.run_id for run in place.cells()}
+    cell, finished = float_cell(Store.existing(place.uri, place.name), runs["small_cnn-digits-baseline"])
+    with pytest.raises(
+        ValueError, match="the images of digits must be those that small_cnn-digits-baseline was tested"
+    ):
+        measured(cell, finished, digest="of others")
 
 
 def test_parent_is_found_after_a_change_of_code(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

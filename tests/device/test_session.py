@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.device import schedule, session, stream
 from pipelines.device.raw import Raw, Start
+from pipelines.device.results import summarize
 from pipelines.device.settings import settings_of
 from pipelines.device.subjects import Subject, of_files
 from tests.device.recorded_runs import FAST
@@ -53,6 +54,25 @@ class TestSession:
         assert raw.refused[4].endswith("was killed by SIGKILL (--batches none leaves batches out)")
         assert len(raw.latency[1]) == settings.windows * settings.loads
         assert len([one for one in told if one.startswith("no batches of 4 are measured: measuring int8")]) == 1
+
+    def test_windows_before_one_that_fails_are_kept(self, made, monkeypatch):
+        real = session._stream
+
+        def stream(one, *others):
+            if one.window == 3 and one.threads == 2:
+                raise RuntimeError("measuring int8 failed: its child process was killed by SIGKILL")
+            real(one, *others)
+
+        monkeypatch.setattr(session, "_stream", stream)
+        told: list[str] = []
+        settings = replace(FAST, windows=5, batches=(), threads=(1, 2))
+        subjects = of_files([made / "int8.tflite"], None)
+        (raw,) = session.run(subjects, settings, report=told.append).raws
+        for loads in raw.latency.values():
+            assert [load.window for load in loads] == [0, 1, 2]
+        assert "was killed by SIGKILL; the 3 windows before it are kept" in told[-1]
+        (result,) = summarize(subjects, [raw], settings)
+        assert [len(one.windows_ms) for one in result.latency.values()] == [3, 3]
 
     def test_minutes(self):
         assert [schedule.minutes(one) for one in (3.4, 89, 200)] == ["3 s", "89 s", "3 min"]

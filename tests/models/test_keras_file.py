@@ -83,5 +83,10 @@ def test_model_card_says_what_is_known_of_the_file() -> None:
     params = {"model.path": "nets/shoes.keras", "model.file_sha256": "ab12"}
     assert _start(params) == "the file `shoes.keras` (SHA-256 `ab12`)"
     assert "not trained on by this cell" in _unseen(params) and "not known" in _unseen(params)
-    assert _unseen({"model.weights": "imagenet"}) == "never trained on"
+    assert _unseen({"model.weights": "imagenet"}).startswith(
+        "never trained on, unless they are among those of ImageNet"
+    )
+    assert _unseen({"model.weights": "None", "technique.source.dataset": "None"}) == "never trained on"
+    donor = {"model.weights": "None", "technique.source.dataset.name": "photos"}
+    assert "not trained on by this cell" in _unseen(donor)
     assert _start({"model.weights": "imagenet"}) == "ImageNet weights"

@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.cells.plan import content
-from pipelines.models import complexity, keras_loading
+from pipelines.models import checkpoint, complexity, keras_loading
 from tests.models.keras_files import SHAPE, agree, images, library, randomized, saved, settings, with_even_answers
 from tests.places import called, child_environment
 
@@ -69,6 +70,49 @@ def test_code_in_a_file_is_not_run(generation: int, suffix: str, place: str, tmp
         with pytest.raises(ValueError, match=r"layer .* holds Python code .*model.trust=true"):
             read()
     assert not Path(marker).exists()
+
+
+def _operation(marker: Path) -> dict[str, Any]:
+    """A call of TensorFlow whose arguments are all in the file: Keras 2 makes it while it reads the file."""
+    return {
+        "class_name": "TFOpLambda",
+        "config": {"name": "tf.io.write_file", "dtype": "float32", "function": "io.write_file"},
+        "inbound_nodes": [["_CONSTANT_VALUE", -1, str(marker), {"contents": "ran"}]],
+    }
+
+
+def _function(marker: Path) -> dict[str, Any]:
+    """The same of a function in the place of a layer."""
+    return {
+        "class_name": "function",
+        "module": "keras.utils",
+        "config": "get_file",
+        "inbound_nodes": [["_CONSTANT_VALUE", -1, str(marker), {"origin": "http://127.0.0.1:9/none"}]],
+    }
+
+
+@pytest.mark.parametrize("entry", [_operation, _function])
+def test_call_in_a_file_is_not_made(entry: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
+    keras, marker = library(2), tmp_path / "ran"
+    image = keras.Input(SHAPE)
+    answers = keras.layers.Dense(10, name="head_logits")(keras.layers.Flatten()(image))
+    path, edited = saved(keras.Model(image, answers), tmp_path / "model.keras"), tmp_path / "edited.keras"
+    assert checkpoint.is_own(path)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(edited, "w") as new:
+        for item in old.namelist():
+            content = old.read(item)
+            if item == "config.json":
+                config = json.loads(content)
+                config["config"]["layers"].append({"name": "attack", "module": "keras.layers"} | entry(marker))
+                content = json.dumps(config).encode()
+            new.writestr(item, content)
+    # Neither the user's model nor weights for one of opscore's.
+    with pytest.raises(ValueError, match=r"layer attack of .*(holds Python code|\(io.write_file\) cannot be written)"):
+        settings(edited).preflight(SHAPE)
+    assert not checkpoint.is_own(edited)
+    done = called("pipelines", "run", f"model.weights={edited}", cwd=tmp_path, variables=child_environment(""))
+    assert done.returncode == 2 and "must be a .keras file that opscore wrote" in done.stderr
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("name", ["Lambda", "layers.Lambda", "keras>Lambda"])

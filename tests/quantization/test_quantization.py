@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.conversion import program
 from pipelines.litert.exported_model import ExportedModel
-from pipelines.litert.flatbuffer import notes, parse
+from pipelines.litert.flatbuffer import notes, packed, parse
 from pipelines.litert.kernels import kernels
 from pipelines.quantization.calibration import calibrated, chosen
-from pipelines.quantization.weights import float16_weights, int8_weights
+from pipelines.quantization.weights import float16_weights, int8_weights, store, stored
 from pipelines.techniques.base import Candidate
 from pipelines.techniques.quantize import Quantize
 from tests.conftest import exported, small_data
@@ -129,6 +129,24 @@ def test_calibration_images_are_of_every_class(count: int) -> None:
 def test_float16_files_allow_arithmetic_in_it(exported_baseline: Path) -> None:
     found = notes(parse(float16_weights(exported_baseline.read_bytes())))
     assert found["reduced_precision_support"] == b"fp16accfp32"
+
+
+def test_numbers_that_float16_does_not_hold_stay(exported_baseline: Path) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = parse(exported_baseline.read_bytes())
+    place, values = next(
+        (place, values)
+        for place, tensor in enumerate(model.subgraphs[0].tensors)
+        if (values := stored(model, tensor)) is not None and values.size > 8
+    )
+    large = values.copy()
+    large.flat[0] = 1e7
+    store(model, model.subgraphs[0].tensors[place], large, schema.TensorType.FLOAT32)
+    half = parse(float16_weights(packed(model)))
+    kept = stored(half, half.subgraphs[0].tensors[place])
+    assert kept is not None and np.array_equal(kept, large)
+    assert sum(tensor.type == schema.TensorType.FLOAT16 for tensor in half.subgraphs[0].tensors) >= 3
 
 
 def test_a_filter_of_zeros_stays_zeros(trained: Candidate, tmp_path: Path) -> None:

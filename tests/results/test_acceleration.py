@@ -62,6 +62,7 @@ def test_outside(found: list[Delegation], expected: str | None) -> None:
         ("pcqat", "worse", WHOLE, SLOW_TYPES),
         ("prune_filters_quantize_int8", "worse", WHOLE, SLOW_TYPES),
         ("quantize_int8", "tied", WHOLE, None),
+        ("quantize_float16", "worse", WHOLE, None),
         ("quantize_int8", "worse", None, None),
         ("quantize_dynamic", "worse", SPLIT, None),
         ("distill", "worse", WHOLE, None),

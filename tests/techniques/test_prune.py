@@ -128,3 +128,7 @@ def test_skip_that_matches_no_layer_is_reported(trained: Candidate) -> None:
     with pytest.raises(ValueError, match="found no kernel to prune"):
         prune(pattern="block", block_size=5, skip="blok1").apply(trained, replace(context(1), report=told.append))
     assert told[0].startswith("technique.skip leaves out no layer: no name begins with 'blok1' (block1_conv, ")
+
+
+def test_settings_without_effect_make_no_other_cell() -> None:
+    assert prune(block_size=8) == prune()

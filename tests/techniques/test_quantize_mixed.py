@@ -207,3 +207,9 @@ def test_every_kind_of_kernel_holds_its_plan(word: str, tmp_path: Path) -> None:
     assert rewritten.metrics["quantize_mixed/proven"]
     # Four of five bytes are gone, but for what is no kernel, of which few blocks have more.
     assert word in FIRST_BLOCKS or len(rewritten.flatbuffer) < 0.25 * 4 * sum(rewritten.tables["bits"]["weights"])
+
+
+def test_settings_of_4_bits_count_with_them_alone() -> None:
+    changed = {"objective": "time", "algorithm": "octav"}
+    assert QuantizeMixed(**SETTINGS | {"bits": (8,)} | changed) == QuantizeMixed(**SETTINGS | {"bits": (8,)})
+    assert QuantizeMixed(**SETTINGS | changed) != QuantizeMixed(**SETTINGS)

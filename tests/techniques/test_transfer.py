@@ -344,3 +344,7 @@ def test_pretrained_weights_are_needed() -> None:
 def test_bad_values(changed: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         transfer(**changed)
+
+
+def test_settings_without_effect_make_no_other_cell() -> None:
+    assert transfer(unfreeze_learning_rate=1e-5, unfreeze_epochs=3) == transfer()
