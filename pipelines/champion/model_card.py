@@ -122,7 +122,7 @@ def _data(facts: Facts) -> str:
         ),
         (
             "test images",
-            f"{tested:,}, {facts.result.duplicates or _unseen(facts.cell.params)}; digest `{facts.cell.digest}`",
+            f"{tested:,}, {_seen(facts)}; digest `{facts.cell.digest}`",
         ),
         ("settings", _listed(params)),
     ]
@@ -143,6 +143,13 @@ def _training(facts: Facts) -> str:
     if result.comparison is not None:
         rows.append(("baseline", "the same network, data, settings and seed under the technique `baseline`"))
     return markdown([HEADING, *rows])
+
+
+def _seen(facts: Facts) -> str:
+    """Which of the test images are known to be among others, and what is known of the rest."""
+    unseen = _unseen(facts.cell.params)
+    found = facts.result.duplicates
+    return f"{found}; the others {unseen}" if found else unseen
 
 
 def _unseen(params: Mapping[str, str]) -> str:

@@ -127,6 +127,11 @@ def command(
     for sentence in measured.left_out:
         print(wrapped(sentence, width))
     print(f"\nresults and the time of every call: {folder}")
+    if measured.cut:
+        # Figures that a run has may be better.
+        kept = f"; nothing was sent: {recording.later(folder)}" if store else ""
+        print(f"opscore: {measured.cut}{kept}", file=sys.stderr)
+        sys.exit(FAILURE)
     if store is None:
         return
     try:
@@ -167,7 +172,7 @@ def _measured(
         begun = recording.session_of(target, machine.description(), settings, uri)
         everything = on_runtimes(subjects, settings.runtimes)
         measured = session.run(everything, settings, images=images, report=_report)
-        results = summarize(measured.subjects, measured.raws, settings)
+        results = summarize(measured.subjects, measured.raws, settings, cut=measured.cut)
         recording.save(folder, begun, measured, results)
     return folder, measured, results
 

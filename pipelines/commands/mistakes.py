@@ -47,10 +47,10 @@ def explained(error: Exception, arguments: Sequence[str]) -> str:
 
 def _taken_out(error: Exception, words: Sequence[str]) -> str | None:
     """The sentence where Hydra refused to take out a field, as it does for one without a value."""
-    deleted = next((one for one in words if one.startswith("~")), None)
-    if deleted is None or not re.search("Could not delete from config|Error merging override ~", str(error)):
+    if not re.search("Could not delete from config|Error merging override ~", str(error)):
         return None
-    return f"{deleted[1:]} cannot be taken out: leave {deleted} out"
+    fields = ((one[1:].partition("=")[0], one) for one in words if one.startswith("~"))
+    return next((f"{name} cannot be taken out: leave {word} out" for name, word in fields if name in str(error)), None)
 
 
 def _faults(words: Sequence[str], search: Sequence[str]) -> Iterator[str]:

@@ -65,7 +65,7 @@ def rewrite(page: str, cells: Sequence[RecordedCell]) -> str:
 
 
 def rewrite_file(path: Path, cells: Sequence[RecordedCell]) -> None:
-    """As `rewrite`, of a file in UTF-8. All else of it stays as it is, also where writing fails.
+    """As `rewrite`, of a file in UTF-8. All else of it stays as it is, also on a full disk.
 
     Raises ValueError for another encoding, and as `rewrite`.
     """

@@ -45,7 +45,7 @@ class Session(Record):
     """The properties of a session.
 
     began: seconds since 1970. uri: the store's; None for files on disk. left_out: a sentence for each exported model
-    that a runtime does not take.
+    that a runtime does not take. cut: as of `Measured`.
     """
 
     target: str
@@ -54,6 +54,7 @@ class Session(Record):
     settings: dict[str, Any]
     uri: str | None
     left_out: tuple[str, ...] = ()
+    cut: str = ""
 
 
 def session_of(target: str, hardware: Mapping[str, Any], settings: Settings, uri: str | None) -> Session:
@@ -70,7 +71,7 @@ def new_folder(out: Path) -> Path:
 
 def save(folder: Path, session: Session, measured: Measured, results: Sequence[DeviceResult]) -> None:
     """Write a subfolder for each exported model, and the session's properties last: with them it is complete."""
-    session = replace(session, left_out=tuple(measured.left_out))
+    session = replace(session, left_out=tuple(measured.left_out), cut=measured.cut)
     for subject, raw, result in zip(measured.subjects, measured.raws, results, strict=True):
         own = _new(folder / subject.folder)
         np.savez_compressed(own / LATENCY, allow_pickle=False, **raw_arrays(raw))

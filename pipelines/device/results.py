@@ -120,15 +120,24 @@ class DeviceResult:
         return {name: value for name, value in found.items() if value is not None}
 
 
-def summarize(subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings) -> list[DeviceResult]:
-    """One record for each subject, in their order."""
+def summarize(
+    subjects: Sequence[Subject], raws: Sequence[Raw], settings: Settings, *, cut: str = ""
+) -> list[DeviceResult]:
+    """One record for each subject, in their order. cut: as of `Measured`, which is why times do not count then."""
+    if cut:
+        settings = replace(settings, min_duration_s=0.0, min_calls=1)
     by_key = {subject.key: raw for subject, raw in zip(subjects, raws, strict=True)}
     changed = {subject.key for subject in subjects if sha256(subject.path) != subject.sha256}
     found = []
     for subject, raw in zip(subjects, raws, strict=True):
         result = _result(subject, raw, by_key, settings)
         names = [name_of(*key) for key in (subject.key, subject.reference) if key in changed]
-        found.append(_with_reasons(result, [f"the file of {name} changed meanwhile: measure again" for name in names]))
+        reasons = [cut] if cut else []
+        found.append(
+            _with_reasons(
+                result, [*reasons, *(f"the file of {name} changed meanwhile: measure again" for name in names)]
+            )
+        )
     return found
 
 

@@ -34,19 +34,23 @@ Report = Callable[[str], None]
 START_CALLS = 10
 # Time for loading, warming up and the last round, in addition to the limit.
 GRACE_S = 600.0
-# So many complete windows are figures, if one after them fails.
-MIN_WINDOWS = 2
+# So many complete windows are kept, if one after them fails. Fewer have no interval to speak of.
+MIN_WINDOWS = 3
 # Random images for comparing answers take at most so many bytes.
 MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The subjects that were measured, with their raw times, and a sentence for each that its runtime does not take."""
+    """The subjects that were measured, with their raw times, and a sentence for each that its runtime does not take.
+
+    cut: why the session has fewer windows than it should; empty where it has all.
+    """
 
     subjects: list[Subject]
     raws: list[Raw]
     left_out: list[str]
+    cut: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +91,13 @@ def run(
         except RuntimeError as error:
             if one.window < MIN_WINDOWS:
                 raise
-            report(f"{error}; the {one.window} windows before it are kept")
             _forget(raws, one.window)
-            break
+            return Measured(
+                subjects=subjects,
+                raws=raws,
+                left_out=left_out,
+                cut=f"{one.window} of {settings.windows} windows were measured: {error}",
+            )
         if number == len(passes) or one.window != passes[number].window:
             left_s = (time.monotonic() - began) * (len(passes) / number - 1)
             after = f", about {minutes(left_s)} left" if number < len(passes) else ""

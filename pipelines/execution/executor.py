@@ -323,8 +323,11 @@ class Executor:
             folder = self._new_folder(f"source-{plan.fingerprint[:8]}")
             with stopwatch.part("wait"):
                 outcome = run_in_subprocess(replace(self.request, cell=cell, needed=True), folder)
-            # Its process may have been killed after its run ended.
-            found = self._kept(fingerprint=plan.fingerprint) if outcome.status == "failed" else None
+            found = None
+            if outcome.status == "failed":
+                # Its process may have been killed after its run ended. A store that is away is why it failed.
+                with suppress(StoreError):
+                    found = self._kept(fingerprint=plan.fingerprint)
             if outcome.status == "failed" and found is None:
                 raise RuntimeError(f"{cell.name}, which is needed first, did not finish: {outcome.message}")
             found = found or self.store.open(outcome.run_id)

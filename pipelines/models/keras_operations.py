@@ -26,20 +26,6 @@ _ACTIVATIONS = {
 _NOTHING = ("Cast", "cast", "identity", "StopGradient", "stop_gradient", "ConvertToTensor", "convert_to_tensor")
 
 
-def is_known(kind: str) -> bool:
-    """Whether `operation` takes some operation of this name. Others may do anything, as `io.write_file`."""
-    names = (*_ARITHMETIC.values(), *_ACTIVATIONS.values(), _NOTHING, _SPECIAL)
-    return any(kind in of_one for of_one in names)
-
-
-def refusal(name: str, kind: str) -> str:
-    """The sentence for an operation that `operation` does not take."""
-    return (
-        f"the operation {name} ({kind}) cannot be written as a layer: use a layer of Keras in its place, such "
-        "as Rescaling, Add, Multiply, Activation, Reshape or GlobalAveragePooling2D, and save the model again"
-    )
-
-
 def operation(op: Any, args: Any, kwargs: dict[str, Any], name: Namer) -> Value:
     """The operation as layers. args, kwargs: with values of the new graph. Raises UnsupportedLayerError."""
     kind = _kind(op)
@@ -73,7 +59,10 @@ def _check_usual(op: Any, kwargs: dict[str, Any], value: Value) -> None:
 
 
 def _unknown(op: Any) -> UnsupportedLayerError:
-    return UnsupportedLayerError(refusal(op.name, _kind(op)))
+    return UnsupportedLayerError(
+        f"the operation {op.name} ({_kind(op)}) cannot be written as a layer: use a layer of Keras in its place, such "
+        "as Rescaling, Add, Multiply, Activation, Reshape or GlobalAveragePooling2D, and save the model again"
+    )
 
 
 def _arithmetic(what: str, arguments: list[Any], op: Any, name: Namer) -> Value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from wcwidth import width
 
@@ -52,10 +51,7 @@ def brief(result: CellResult) -> str:
 
 def note(result: CellResult) -> str:
     """The result in one paragraph of markdown, as MLflow's page shows four lines of a note at first."""
-    measured, majority = result.measurement, result.majority
-    if majority is not None:
-        # A class may have any name.
-        result = replace(result, majority=replace(majority, answer=plain(majority.answer)))
+    measured = result.measurement
     lines = [
         f"**{plain(result.name)}**: score **{result.score.total:.1f} dB**"
         + (f", {result.comparison.gain.total:+.1f} dB against its baseline." if result.comparison else "."),
@@ -63,7 +59,7 @@ def note(result: CellResult) -> str:
         f"{milliseconds(measured.p50_ms)} an image, "
         f"{kilobytes(measured.file_bytes)} ({kilobytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
     ]
-    return " ".join(lines + _verdict_lines(result, explain=False))
+    return " ".join(lines + _verdict_lines(result, explain=False, literally=plain))
 
 
 def _rows(result: CellResult) -> list[Row]:
@@ -103,7 +99,8 @@ def _rows(result: CellResult) -> list[Row]:
     return [*rows, ("score", f"{SCORE.text(score)} dB", other_score, "", f"{GAIN.text(gain)} dB")]
 
 
-def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:
+def _verdict_lines(result: CellResult, *, explain: bool = True, literally: Callable[[str], str] = str) -> list[str]:
+    """literally: of text with names of classes."""
     lines = []
     if result.comparison is not None:
         c = result.comparison
@@ -119,9 +116,9 @@ def _verdict_lines(result: CellResult, *, explain: bool = True) -> list[str]:
         if finding := no_better_than_majority(one):
             nothing = "It has learnt nothing that these test images show"
             begin = nothing if finding.startswith("no better") else "It has learnt the wrong thing"
-            lines.insert(0, f"{begin}: {finding}.")
+            lines.insert(0, f"{begin}: {literally(finding)}.")
         elif known_by_class := caution(one):
-            lines.append(known_by_class)
+            lines.append(literally(known_by_class))
     lines.extend(result.notes)
     lines.extend(acceleration.sentences(result))
     lines.extend(f"Not feasible: {violation}." for violation in result.violations)

@@ -78,7 +78,7 @@ class Transfer(Technique):
         # Equal settings are equal cells.
         if self.unfreeze_blocks == 0:
             object.__setattr__(self, "unfreeze_epochs", None)
-            object.__setattr__(self, "unfreeze_learning_rate", self.learning_rate)
+            object.__setattr__(self, "unfreeze_learning_rate", 1e-5)
 
     def preflight(self, model: Model) -> None:
         """The model must have pretrained weights."""
