@@ -23,7 +23,7 @@ class TestSettings:
         [
             ("name", "slow", "profile must be one of quick, standard, thorough, got 'slow'"),
             ("threads", "0", "threads must be a whole number of at least 1"),
-            ("threads", "two", "threads must be whole numbers, got 'two'"),
+            ("threads", "two", "threads must be whole numbers, with commas between them, got 'two'"),
             ("threads", "none", "threads must hold at least one number"),
             ("batches", "1", "batches must be a whole number of at least 2"),
             ("limit", "-1", "limit must be a number, more than 0"),
