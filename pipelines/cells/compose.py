@@ -9,6 +9,7 @@ import traceback
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
 from pipelines.system import checks, interpreter
 from pipelines.system.places import CHECKOUT, PACKAGE
@@ -36,6 +38,16 @@ SWEEP = ("isolation", "timeout_s", "threads")
 _PLAIN = (str, int, float, bool, type(None))
 
 
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Raise ValueError with one sentence where the block reads a field that was taken out, or refers to nothing."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise ValueError(unresolved(error, "the configuration")) from error
+
+
+@sentences()
 def cell_of(config: DictConfig) -> Cell:
     """Instantiate and check a composed configuration.
 
@@ -151,8 +163,11 @@ def _own_names() -> dict[type, str]:
 
 
 def unresolved(error: Exception, name: str) -> str:
-    """The sentence for a reference of a field to something that is not there. name: where, unless OmegaConf tells."""
+    """The sentence for a field that is not there, or refers to what is not. name: where, unless OmegaConf tells."""
     reason = str(error).splitlines()[0]
+    name = getattr(error, "full_key", None) or name
+    if isinstance(error, ConfigAttributeError):
+        return f"{name} must be given, got nothing: leave ~{name} out"
     missing = re.search(r"Interpolation key '(\w+)' not found", reason)
     if missing and missing[1] in os.environ:
         mend = f"write ${{oc.env:{missing[1]}}} for the variable of the environment"
@@ -160,7 +175,7 @@ def unresolved(error: Exception, name: str) -> str:
         mend = f"`export {variable[1]}=` a value before, or write ${{oc.env:{variable[1]},default}}"
     else:
         mend = "`opscore run --cfg job` shows all fields"
-    return f"{getattr(error, 'full_key', None) or name} must refer to what is there, got {reason}: {mend}"
+    return f"{name} must refer to what is there, got {reason}: {mend}"
 
 
 def _where(error: BaseException) -> str:

@@ -120,10 +120,7 @@ def _data(facts: Facts) -> str:
             "training images",
             f"{trained:,}, without those held out for validation; digest `{facts.cell.training_digest}`",
         ),
-        (
-            "test images",
-            f"{tested:,}, {_seen(facts)}; digest `{facts.cell.digest}`",
-        ),
+        ("test images", f"{tested:,}, {_seen(facts)}; digest `{facts.cell.digest}`"),
         ("settings", _listed(params)),
     ]
     return markdown([HEADING, *rows])

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipelines.cells.cell import Cell
-from pipelines.cells.compose import CONF, cell_of, unresolved
+from pipelines.cells.compose import CONF, cell_of
 from pipelines.commands import arguments
 from pipelines.execution import folders, grid, overrides, sweep
 from pipelines.execution.cell_main import checked_store, execute
@@ -218,7 +218,5 @@ def _request(config: DictConfig) -> CellRequest:
             since=0 if config.resume else int(time.time() * 1e3),
             patience_s=config.tracking.patience_s,
         )
-    except OmegaConfBaseException as error:
-        raise guard.MisuseError(unresolved(error, "the configuration")) from error
     except (ValueError, OSError) as error:
         raise guard.MisuseError(str(error)) from error

@@ -85,8 +85,9 @@ class Selection:
             of_sweep = set(store.cells_of_sweep(parent))
             cells = [cell for cell in cells if cell.run_id in of_sweep]
         if not cells:
-            there = {cell.dataset for cell in store.finished_cells()} if self.dataset else set()
-            meant = nearest(self.dataset, there - {self.dataset}) if self.dataset else None
+            meant = None
+            if self.dataset:
+                meant = nearest(self.dataset, {cell.dataset for cell in store.finished_cells()} - {self.dataset})
             mend = f"did you mean dataset={meant}?" if meant else "run one with `opscore run`, or leave conditions out"
             raise ValueError(f"no finished cell in {store.uri} matches {self}: {mend}")
         return cells

@@ -30,8 +30,6 @@ from pipelines.tracking.moved import address_of
 from pipelines.tracking.reachable import check_reachable
 from pipelines.tracking.tags import FOLDER
 
-log = logging.getLogger(__name__)
-
 
 def with_receipts(folders: Sequence[Path]) -> Iterator[Path]:
     """The folders of finished cells that have the receipt of a run."""
@@ -80,10 +78,7 @@ def send(folder: Path, receipt: RunReceipt) -> str:
     keys = receipt.keys | {FOLDER: str(folder.resolve())}
     with store.resumed(receipt.run_id, cell, data, folder, keys=keys, images=receipt.images) as run:
         run.record(finished, data)
-    try:
-        run.record_breakdown(finished)
-    except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the cell is recorded)
-        log.warning("the store does not have where the time of %s went (%s)", folder, error)
+    run.record_breakdown(finished)
     return run.run_id
 
 

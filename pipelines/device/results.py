@@ -132,12 +132,8 @@ def summarize(
     for subject, raw in zip(subjects, raws, strict=True):
         result = _result(subject, raw, by_key, settings)
         names = [name_of(*key) for key in (subject.key, subject.reference) if key in changed]
-        reasons = [cut] if cut else []
-        found.append(
-            _with_reasons(
-                result, [*reasons, *(f"the file of {name} changed meanwhile: measure again" for name in names)]
-            )
-        )
+        reasons = [f"the file of {name} changed meanwhile: measure again" for name in names]
+        found.append(_with_reasons(result, [cut, *reasons] if cut else reasons))
     return found
 
 

@@ -323,14 +323,14 @@ class Executor:
             folder = self._new_folder(f"source-{plan.fingerprint[:8]}")
             with stopwatch.part("wait"):
                 outcome = run_in_subprocess(replace(self.request, cell=cell, needed=True), folder)
-            found = None
-            if outcome.status == "failed":
+            if outcome.status != "failed":
+                found = self.store.open(outcome.run_id)
+            else:
                 # Its process may have been killed after its run ended. A store that is away is why it failed.
                 with suppress(StoreError):
                     found = self._kept(fingerprint=plan.fingerprint)
-            if outcome.status == "failed" and found is None:
-                raise RuntimeError(f"{cell.name}, which is needed first, did not finish: {outcome.message}")
-            found = found or self.store.open(outcome.run_id)
+                if found is None:
+                    raise RuntimeError(f"{cell.name}, which is needed first, did not finish: {outcome.message}")
         else:
             with stopwatch.cell():
                 found = self.store.open(replace(self, adopted=None).execute(plan).run_id)
@@ -378,6 +378,7 @@ def _record_breakdown(run: CellRun, finished: Finished) -> None:
         figures.save(lambda: figures.breakdown(spent.seconds), finished.files.breakdown_figure)
         try:
             finished.files.breakdown.write_text(json.dumps(spent.seconds, indent=2) + "\n")
-            run.record_breakdown(finished)
-        except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the cell is recorded)
+        except OSError as error:
             log.warning("the store does not have where the time of %s went (%s)", finished.files.folder, error)
+        else:
+            run.record_breakdown(finished)

@@ -6,26 +6,17 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
+from pipelines.cells.compose import sentences
 from pipelines.system import checks
 from pipelines.tracking.credentials import VARIABLE, check_download, split
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_FIELDS = {
-    "": ("seed", "deterministic", "resume"),
-    "sweep": ("isolation", "timeout_s", "threads"),
-    "tracking": ("uri", "experiment", "patience_s"),
-}
 
-
+@sentences()
 def check_settings(config: DictConfig) -> None:
-    """Raise ValueError for an impossible value of `sweep`, `resume` or `tracking`, and where a field was taken out."""
-    for group, fields in _FIELDS.items():
-        node = config.get(group, {}) if group else config
-        if lacking := [one for one in fields if one not in node]:
-            name = f"{group}.{lacking[0]}" if group in config else group or lacking[0]
-            raise ValueError(f"{name} must be given, got nothing: leave ~{name} out")
+    """Raise ValueError for an impossible value of `sweep`, `resume` or `tracking`."""
     checks.flag("resume", config.resume)
     checks.one_of("sweep.isolation", config.sweep.isolation, ("process", "inline"))
     if config.sweep.timeout_s is not None:

@@ -169,6 +169,5 @@ def _check_file(weights: str) -> None:
     if path.suffix == ".keras" and not checkpoint.is_own(path):
         raise ValueError(
             f"model.weights must be a .keras file that opscore wrote, got {path.absolute()} of another program or with "
-            "code in it: set "
-            f"model=keras_file model.path={shlex.quote(str(path))} for its network"
+            f"code in it: set model=keras_file model.path={shlex.quote(str(path))} for its network"
         )

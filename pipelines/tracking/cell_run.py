@@ -206,7 +206,16 @@ class CellRun:
             ) from error
 
     def record_breakdown(self, finished: Finished) -> None:
-        """Record where the cell's time went, if that is known, on a run that has ended."""
+        """Record where the cell's time went, if that is known, on a run that has ended.
+
+        A failure costs only these figures.
+        """
+        try:
+            self._record_breakdown(finished)
+        except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the cell is recorded)
+            log.warning("the store does not have where the time of %s went (%s)", finished.files.folder, error)
+
+    def _record_breakdown(self, finished: Finished) -> None:
         import mlflow
 
         files = finished.files

@@ -85,6 +85,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             'seed must refer to what is there, got KeyError raised while resolving interpolation: "Environment '
             "variable 'NO_SEED' not found\": `export NO_SEED=` a value before, or write ${oc.env:NO_SEED,default}",
         ),
+        ("-m seed=${nope} training.epochs=1,2", "none of the 2 cells can run: seed must refer to what is there, got"),
+        ("-m ~seed training.epochs=1,2", "seed must be given, got nothing: leave ~seed out"),
         ("dataset=npz dataset.path=${HOME}/x.npz", "dataset.path must refer to what is there, got Interpolation key"),
         ("dataset=npz dataset.path=${HOME}/x.npz", ": write ${oc.env:HOME} for the variable of the environment"),
         ("dataset.split_seed=${sed}", "dataset.split_seed must refer to what is there, got Interpolation key 'sed'"),

@@ -94,7 +94,7 @@ def test_only_what_the_run_lacks_is_sent(place: Place, monkeypatch: pytest.Monke
         raise OSError("the disk is full")
 
     # Where a cell's time went is no reason to call it failed.
-    monkeypatch.setattr(CellRun, "record_breakdown", away)
+    monkeypatch.setattr(CellRun, "_record_breakdown", away)
     assert send(folder, RunReceipt.load(RunReceipt.path(folder))) == run.info.run_id
     assert place.client.get_run(run.info.run_id).info.status == "FINISHED"
     assert RunReceipt.load(RunReceipt.path(folder)).recorded

@@ -15,6 +15,18 @@ from pipelines.device.subjects import Subject, of_files
 from tests.device.recorded_runs import FAST
 
 
+def fail(monkeypatch, fails):
+    """Let the passes that `fails` chooses end as where their process is killed."""
+    real = session._stream
+
+    def stream(one, *others):
+        if fails(one):
+            raise RuntimeError("measuring int8 failed: its child process was killed by SIGKILL")
+        real(one, *others)
+
+    monkeypatch.setattr(session, "_stream", stream)
+
+
 class TestSession:
     def test_too_little_memory_is_refused(self):
         subject = Subject(label="huge", path=Path("huge.tflite"), sha256="", image_shape=(8, 8, 3))
@@ -39,14 +51,7 @@ class TestSession:
         assert schedule.estimate_s([raw], settings) - 10 * schedule.PROCESS_S == pytest.approx(expected, rel=0.05)
 
     def test_a_batch_that_fails_costs_no_other_figure(self, made, monkeypatch):
-        real = session._stream
-
-        def stream(one, *others):
-            if one.batch == 4 and one.window == 1:
-                raise RuntimeError("measuring int8 failed: its child process was killed by SIGKILL")
-            real(one, *others)
-
-        monkeypatch.setattr(session, "_stream", stream)
+        fail(monkeypatch, lambda one: one.batch == 4 and one.window == 1)
         told: list[str] = []
         settings = replace(FAST, batches=(4, 2), threads=(1,))
         (raw,) = session.run(of_files([made / "int8.tflite"], None), settings, report=told.append).raws
@@ -56,18 +61,10 @@ class TestSession:
         assert len([one for one in told if one.startswith("no batches of 4 are measured: measuring int8")]) == 1
 
     def test_windows_before_one_that_fails_are_kept(self, made, monkeypatch):
-        real = session._stream
-
-        def stream(one, *others):
-            if one.window == 3 and one.threads == 2:
-                raise RuntimeError("measuring int8 failed: its child process was killed by SIGKILL")
-            real(one, *others)
-
-        monkeypatch.setattr(session, "_stream", stream)
-        told: list[str] = []
+        fail(monkeypatch, lambda one: one.window == 3 and one.threads == 2)
         settings = replace(FAST, windows=5, batches=(), threads=(1, 2))
         subjects = of_files([made / "int8.tflite"], None)
-        found = session.run(subjects, settings, report=told.append)
+        found = session.run(subjects, settings, report=lambda _: None)
         (raw,) = found.raws
         for loads in raw.latency.values():
             assert [load.window for load in loads] == [0, 1, 2]

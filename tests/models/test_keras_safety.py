@@ -45,6 +45,20 @@ def small(generation: int, *middle: Any) -> Any:
     return keras.Sequential([keras.Input(SHAPE), layers.Rescaling(1 / 255), convolution, *middle, *ends])
 
 
+def changed(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> Path:
+    """A copy of a `.keras` file with other layers in its configuration."""
+    edited = path.with_name("edited.keras")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(edited, "w") as new:
+        for item in old.namelist():
+            content = old.read(item)
+            if item == "config.json":
+                config = json.loads(content)
+                change(config["config"]["layers"])
+                content = json.dumps(config).encode()
+            new.writestr(item, content)
+    return edited
+
+
 @GENERATIONS
 @SUFFIXES
 @pytest.mark.parametrize("place", ["layer", "nested", "wrapped"])
@@ -112,16 +126,10 @@ def test_call_in_a_file_is_not_made(entry: Callable[[Path], dict[str, Any]], tmp
     keras, marker = library(2), tmp_path / "ran"
     image = keras.Input(SHAPE)
     answers = keras.layers.Dense(10, name="head_logits")(keras.layers.Flatten()(image))
-    path, edited = saved(keras.Model(image, answers), tmp_path / "model.keras"), tmp_path / "edited.keras"
+    path = saved(keras.Model(image, answers), tmp_path / "model.keras")
     assert checkpoint.is_own(path)
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(edited, "w") as new:
-        for item in old.namelist():
-            content = old.read(item)
-            if item == "config.json":
-                config = json.loads(content)
-                config["config"]["layers"].append({"name": "attack", "module": "keras.layers"} | entry(marker))
-                content = json.dumps(config).encode()
-            new.writestr(item, content)
+    attack = {"name": "attack", "module": "keras.layers"} | entry(marker)
+    edited = changed(path, lambda layers: layers.append(attack))
     # Neither the user's model nor weights for one of opscore's.
     with pytest.raises(ValueError, match=r"layer .* holds Python code .*set model.trust=true"):
         settings(edited).preflight(SHAPE)
@@ -134,15 +142,8 @@ def test_call_in_a_file_is_not_made(entry: Callable[[Path], dict[str, Any]], tmp
 @pytest.mark.parametrize("name", ["Lambda", "layers.Lambda", "keras>Lambda"])
 def test_lambda_is_known_by_any_name(name: str, tmp_path: Path) -> None:
     path = saved(small(3), tmp_path / "model.keras")
-    edited = tmp_path / "edited.keras"
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(edited, "w") as new:
-        for item in old.namelist():
-            content = old.read(item)
-            if item == "config.json":
-                config = json.loads(content)
-                config["config"]["layers"][2] |= {"module": "keras", "class_name": name, "config": {"name": "attack"}}
-                content = json.dumps(config).encode()
-            new.writestr(item, content)
+    attack = {"module": "keras", "class_name": name, "config": {"name": "attack"}}
+    edited = changed(path, lambda layers: layers[2].update(attack))
     with pytest.raises(ValueError, match=r"layer attack of .* holds Python code"):
         settings(edited).preflight(SHAPE)
 
@@ -155,21 +156,16 @@ def test_module_in_a_file_is_not_imported(place: str, tmp_path: Path, monkeypatc
     keras = library(3)
     nested = keras.Sequential([keras.Input((15, 15, 4)), keras.layers.ReLU()], name="nested")
     path = saved(small(3, nested, keras.layers.Activation("relu", name="own")), tmp_path / "model.keras")
-    edited = tmp_path / "edited.keras"
     evil = {"module": "evil_module", "registered_name": None}
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(edited, "w") as new:
-        for item in old.namelist():
-            content = old.read(item)
-            if item == "config.json":
-                config = json.loads(content)
-                found = {one["config"].get("name"): one for one in config["config"]["layers"]}
-                if place == "function":
-                    function = {"class_name": "function", "config": "relu", **evil}
-                    found["own"]["config"]["activation"] = function
-                else:
-                    found["nested" if place == "nested" else "own"].update(evil)
-                content = json.dumps(config).encode()
-            new.writestr(item, content)
+
+    def change(layers: list[dict[str, Any]]) -> None:
+        found = {one["config"].get("name"): one for one in layers}
+        if place == "function":
+            found["own"]["config"]["activation"] = {"class_name": "function", "config": "relu", **evil}
+        else:
+            found["nested" if place == "nested" else "own"].update(evil)
+
+    edited = changed(path, change)
     file = settings(edited)
     if place != "nested":
         with pytest.raises(ValueError, match=r"model.custom_objects must be a module that defines .* got colorsys"):
