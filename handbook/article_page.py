@@ -34,7 +34,7 @@ DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 LARGE = ("resnet50", "resnet101", "vgg16", "vgg19")
 TECHNIQUES = (
     BASELINE, "transfer", "quantize_dynamic", "quantize_float16", "quantize_int8", "quantize_mixed", "cluster", "qat",
-    "cqat", "prune_quantize_int8", "prune_cluster", "pcqat",
+    "cqat", "prune", "prune_quantize_int8", "prune_cluster", "pcqat",
 )  # fmt: skip
 LAYER_TRANSFER = "layer_transfer"
 # Points of accuracy below the most accurate cell.

@@ -30,7 +30,7 @@ def technique_pages(conf: Path) -> dict[str, str]:
             [
                 f"# {name}",
                 *_description(techniques[name], techniques),
-                f"    opscore run technique={name}",
+                f"    opscore run {_words(name)}",
                 *_settings(techniques[name], name, conf),
                 "## Checked on the exported model",
                 *_effects(techniques[name]),
@@ -44,6 +44,19 @@ def technique_pages(conf: Path) -> dict[str, str]:
         + "\n"
         for name in ordered
     }
+
+
+def _words(name: str) -> str:
+    """What a command gives to run a technique: itself, and what it does not have by default."""
+    step, _, _ = name.partition("_quantize")
+    if step == "transfer":
+        return f"model=efficientnet_lite0 technique={name}"
+    if step == "distill":
+        source = "technique.source" if step == name else f"technique.steps.{step}.source"
+        return f"technique={name} model@{source}.model=resnet50"
+    if step == "layer_transfer":
+        return f"model=vgg19 technique={name} model@technique.source.model=vgg16"
+    return f"technique={name}"
 
 
 def _description(technique: Technique, names: Collection[str]) -> Iterator[str]:

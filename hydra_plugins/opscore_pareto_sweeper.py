@@ -128,7 +128,10 @@ class ParetoSweeper(Sweeper):
                     f"hydra.sweeper.objectives.{metric} must be maximize or minimize, got {direction!r}"
                 )
         _optuna()
-        configured = [f"{key}={'null' if value is None else value}" for key, value in self.params.items()]
+        # Imported here, as Hydra imports this module at each start.
+        from pipelines.execution.overrides import assignment
+
+        configured = [assignment(key, value) for key, value in self.params.items()]
         return space_of([*configured, *arguments], loader)
 
     def _run_batch(self, study: Study, space: Space, size: int) -> None:

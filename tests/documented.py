@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 
+import pipelines.datasets
 import pipelines.models
 import pipelines.techniques
 from pipelines.cells.cell import IncompatibleError
@@ -38,7 +39,7 @@ def conf_of(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return CONF
     shutil.copytree(CONF, folder / "conf")
     write_files(text, folder)
-    for package in (pipelines.models, pipelines.techniques):
+    for package in (pipelines.datasets, pipelines.models, pipelines.techniques):
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder / package.__name__.replace(".", "/"))])
     return folder / "conf"
 

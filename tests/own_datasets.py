@@ -11,7 +11,7 @@ from pipelines.datasets.digits import Digits
 class Telling(Digits):
     """Digits; prints which cards and threads the process that reads them may use."""
 
-    def _read(self) -> Arrays:
+    def read_arrays(self) -> Arrays:
         for name, variable in (("cards", "CUDA_VISIBLE_DEVICES"), ("threads", "TF_NUM_INTRAOP_THREADS")):
             print(f"{name}: {os.environ.get(variable)}", flush=True)
-        return super()._read()
+        return super().read_arrays()

@@ -28,7 +28,7 @@ ALLOWED = {
     "champion": {"comparison", "results", "system"},
     "report": {"comparison", "results", "system"},
     "tracking": {"cells", "datasets", "litert", "results", "system"},
-    "runtimes": {"litert", "results"},
+    "runtimes": {"litert", "results", "system"},
     "device": {"tracking", "comparison", "runtimes", "litert", "results", "system"},
     "execution": {
         "tracking", "report", "comparison", "cells", "techniques", "training", "models", "datasets", "litert",

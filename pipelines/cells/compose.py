@@ -92,7 +92,7 @@ def check_names(config: DictConfig) -> None:
         names = ", ".join(map(str, config.experiment))
         raise ValueError(
             f"a study must begin with the line `# @package _global_`, got one without, so that it sets {names} of "
-            "itself alone: make this the first line of its file in experiment/"
+            "itself alone: make this the first line of its file in experiment/, in UTF-8 without a byte-order mark"
         )
     for group, known in (("tracking", TRACKING), ("sweep", SWEEP)):
         for name in config.get(group) or ():

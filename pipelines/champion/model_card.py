@@ -275,7 +275,8 @@ def _targets(found: Sequence[Figures]) -> list[str]:
 
 def _fastest(target: str, found: Sequence[Figures]) -> str:
     best = fastest(found)
-    hardware = json.loads(found[0].tags.get(HARDWARE, "{}"))
+    recorded = (one.tags[HARDWARE] for one in (*(best[:1] if best else ()), *found) if HARDWARE in one.tags)
+    hardware = json.loads(next(recorded, "{}"))
     # LiteRT's version, whatever the runtime.
     hardware.pop("runtime", None)
     machine = f" ({_listed({key: _text(value) for key, value in hardware.items()})})" if hardware else ""

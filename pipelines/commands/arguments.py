@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import shlex
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,8 @@ from pipelines.system import guard, terminal
 from pipelines.system.checks import nearest
 from pipelines.system.errors import StoreError
 from pipelines.system.guard import MisuseError
+from pipelines.system.places import expanded
+from pipelines.system.words import one_line
 from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.credentials import redacted
 from pipelines.tracking.reachable import check_reachable
@@ -115,12 +116,7 @@ class Location(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The Path."""
-        return super().convert(home_expanded(value), param, ctx)
-
-
-def home_expanded(path: str | Path) -> Path:
-    """The path with the home folder for `~`. One that only begins with `~` stays as it is."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's own raises where there is no such user)
+        return super().convert(expanded(value), param, ctx)
 
 
 def setting(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -177,7 +173,7 @@ def refusal(error: click.UsageError, command: click.Command, path: str) -> str:
         meant = nearest(error.option_name, options)
         mend = f"did you mean {meant}?" if meant else f"`{path} --help` explains them"
         return f"options must be among {', '.join([*options, '--help'])}, got {error.option_name!r}: {mend}"
-    message = " ".join(error.format_message().split()).rstrip(".")
+    message = one_line(error.format_message()).rstrip(".")
     return redacted(f"{message[:1].lower()}{message[1:]}: `{path} --help` lists the options")
 
 

@@ -39,6 +39,7 @@ from pipelines.runtimes.base import runtimes
 from pipelines.system import machine, runtime
 from pipelines.system.errors import StoreError
 from pipelines.system.guard import FAILURE, INTERRUPTED, MisuseError
+from pipelines.system.places import expanded
 from pipelines.tracking.run_files import NAMES
 from pipelines.tracking.store import Store
 
@@ -101,13 +102,13 @@ def command(
             raise MisuseError(
                 f"words must be name=value, or files that end in .tflite, got {path!r}: name for example {inside}"
             )
-    named = [arguments.home_expanded(path) for path in (*paths, *(map(str.strip, files.split(",")) if files else ()))]
+    named = [expanded(path) for path in (*paths, *(map(str.strip, files.split(",")) if files else ()))]
     _check_chosen(chosen, named, reference)
     if send is not None:
         if not send:
             raise MisuseError("send must be the folder of a session, got nothing: name one below measured/")
         _check_alone(send, chosen)
-        folder = arguments.home_expanded(send)
+        folder = expanded(send)
         sent = recording.send(folder, chosen.uri)
         print(sent.text(recording.target_of(folder)))
         if sent.lost:
@@ -144,6 +145,8 @@ def command(
     # A device that only measures has no SciPy.
     where = "" if find_spec("scipy") else ", where opscore is installed with its extra `train`"
     print(f"`opscore compare{compared}` compares the cells by these times{where}")
+    if sent.lost:
+        sys.exit(FAILURE)
 
 
 def _measured(
@@ -189,7 +192,7 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
 def _subjects(chosen: Selection, files: Sequence[Path], reference: str | None) -> tuple[list[Subject], Store | None]:
     if files:
         with arguments.checked():
-            return of_files(files, arguments.home_expanded(reference) if reference else None), None
+            return of_files(files, expanded(reference) if reference else None), None
     store = chosen.store()
     return of_cells(chosen.cells(store), store), store
 

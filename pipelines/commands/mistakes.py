@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipelines.cells.compose import CONF
-from pipelines.execution.overrides import for_compose, grid_command
+from pipelines.execution.overrides import assignment, for_compose, grid_command
 from pipelines.system import checks
 
 MAX_LISTED = 30
@@ -94,7 +94,7 @@ def _of_study(
 ) -> dict[str, list[str]]:
     """The choices that a study goes through, by their names on a command line."""
     params = compose("config", list(choices), return_hydra_config=True).hydra.sweeper.get("params") or {}
-    lines = [f"{key}={'null' if value is None else value}" for key, value in params.items()]
+    lines = [assignment(key, value) for key, value in params.items()]
     return {
         _name(one): list(one.sweep_string_iterator()) if one.is_sweep_override() else [str(one.value())]
         for one in parser.parse_overrides(lines)

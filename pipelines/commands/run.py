@@ -28,6 +28,7 @@ from pipelines.execution.request import CellRequest
 from pipelines.execution.settings import check_settings
 from pipelines.execution.sweep_cell import run_cell
 from pipelines.system import guard, machine, runtime, terminal
+from pipelines.system.words import one_line
 from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.client import retries
 from pipelines.tracking.credentials import concealed
@@ -79,7 +80,7 @@ def _show_compatibility(words: list[str]) -> None:
         chosen = [f"{choice}{','.join(names)}"] if names else []
         raise guard.MisuseError(explained(error, [*words, *chosen])) from error
     except ValueError as error:
-        raise guard.MisuseError(str(error)) from error
+        raise guard.MisuseError(guard.message(error)) from error
 
 
 def _composed(adopted: str | None) -> int:
@@ -166,8 +167,9 @@ def _no_folder(error: OSError) -> str:
 
 
 def _no_yaml(error: YAMLError) -> guard.MisuseError:
-    text = " ".join(str(error).split())
-    return guard.MisuseError(f"the configuration's files must be YAML, got an error ({text}): correct that line")
+    return guard.MisuseError(
+        f"the configuration's files must be YAML, got an error ({one_line(error)}): correct that line"
+    )
 
 
 def _single(config: DictConfig, folder: Path, *, adopted: str | None) -> int:
@@ -219,4 +221,4 @@ def _request(config: DictConfig) -> CellRequest:
             patience_s=config.tracking.patience_s,
         )
     except (ValueError, OSError) as error:
-        raise guard.MisuseError(str(error)) from error
+        raise guard.MisuseError(guard.message(error)) from error

@@ -38,7 +38,7 @@ from pipelines.results.metrics import (
 )
 from pipelines.results.score import CRITERIA, factors
 from pipelines.results.statistics import mean_interval, mean_share, wilson
-from pipelines.system.words import some
+from pipelines.system.words import listed, some
 
 if TYPE_CHECKING:
     from pipelines.results.cell_result import Verdict
@@ -215,6 +215,17 @@ def code_note(entries: Sequence[Entry]) -> str | None:
     return (
         f"Code or libraries changed between the seeds of {some(mixed, 1)}"
         ", so their means are of neither version: the same command again runs those of the older one."
+    )
+
+
+def litert_note(entries: Sequence[Entry]) -> str | None:
+    """A sentence if the test times are of different versions of LiteRT; else None."""
+    versions = {run.litert for entry in entries for run in entry.runs if run.litert and run.device is None}
+    if len(versions) < 2:
+        return None
+    return (
+        f"The test times are of different versions of LiteRT ({listed(sorted(versions))}): the same sweep again "
+        "measures the older ones anew, without training."
     )
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from pipelines.comparison import acceleration, training_time
 from pipelines.comparison.baselines import baselines_of
-from pipelines.comparison.entries import Entry, code_note, seeds_note
+from pipelines.comparison.entries import Entry, code_note, litert_note, seeds_note
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import Comparison
 from pipelines.results import columns
 from pipelines.results.metrics import ACCURACY_DIFFERENCE
 from pipelines.results.recorded_cell import RecordedCell
+from pipelines.results.score import apart_from
 from pipelines.system.words import some
 
 # Of accuracy, by which a baseline that was trained again differs.
@@ -49,13 +50,21 @@ def notes(comparison: Comparison) -> list[str]:
         found.append(f"Tied with it, as their scores do not differ significantly: {', '.join(tied)}.")
     changing = [flip for flip in comparison.weight_flips if not math.isnan(flip.after)]
     for flip in changing:
+        side, after = "above" if flip.after > flip.before else "below", apart_from(flip.after, flip.before, ".3g")
         found.append(
-            f"With score.{flip.criterion} {'above' if flip.after > flip.before else 'below'} {flip.after:.3g} instead "
-            f"of {flip.before:g}, {flip.winner} would lead."
+            f"With score.{flip.criterion} {side} {after} instead of {flip.before:g}, {flip.winner} would lead."
         )
     if not changing and len(comparison.entries) > 1:
         found.append("No change of one exponent alone would let another cell lead.")
-    found += filter(None, (seeds_note(comparison.entries), code_note(comparison.entries), _older(comparison.entries)))
+    found += filter(
+        None,
+        (
+            seeds_note(comparison.entries),
+            code_note(comparison.entries),
+            litert_note(comparison.entries),
+            _older(comparison.entries),
+        ),
+    )
     trained = training_note([run for entry in comparison.entries for run in entry.runs])
     if trained:
         found.append(f"The cells were {trained}.")

@@ -18,7 +18,17 @@ from pipelines.results.metrics import (
     RATIO_HIGH,
     RATIO_LOW,
 )
-from pipelines.results.on_device import BEGAN, LITERT, REFERENCE, Figures, OnDevice, figures, least
+from pipelines.results.on_device import (
+    BEGAN,
+    LITERT,
+    REFERENCE,
+    VERSION,
+    Figures,
+    OnDevice,
+    figures,
+    least,
+    share_reference,
+)
 from pipelines.results.recorded_cell import BASELINE
 from pipelines.system.checks import nearest
 from pipelines.system.words import listed, number_of, some
@@ -98,11 +108,11 @@ def timed(cells: Sequence[RecordedCell], device: Device, baselines: Sequence[Rec
             missing[f"the baseline has no figures there ({cell.name})"] += 1
         else:
             pairs.append((cell, own, chosen[base.run_id]))
-    sessions = {one.tags.get(BEGAN, "") for _, *both in pairs for one in both}
+    used = [one for _, *both in pairs for one in both]
     found = [_moved(cell, own, base, known[cell.run_id], device) for cell, own, base in pairs]
     if not found:
         raise ValueError(f"no cell can be compared on {device}: {'; '.join(missing)}")
-    notes = _notes(found, device, missing, len(sessions))
+    notes = _notes(found, device, missing, used)
     if outdated := _outdated(found, given):
         notes.append(
             f"Of {some([cell.name for cell in outdated], 1)} an older run counts, as "
@@ -213,10 +223,10 @@ def _chosen(
 
 def _fastest(by_runtime: Mapping[str, Sequence[Figures]], threads: int) -> str:
     """The runtime with the least mean time over seeds; LiteRT if it is as good as that."""
-    of_seeds = list(zip(*by_runtime.values(), strict=True))
+    # A seed may have a reference of its own, but ratios and milliseconds do not add up.
+    by_ratio = all(share_reference(of_seed) for of_seed in zip(*by_runtime.values(), strict=True))
     times = {
-        name: sum(one.compared(threads, of_seed) for one, of_seed in zip(of_one, of_seeds, strict=True))
-        for name, of_one in by_runtime.items()
+        name: sum(one.compared(threads, by_ratio=by_ratio) for one in of_one) for name, of_one in by_runtime.items()
     }
     return least(times, key=lambda name: (name != LITERT, times[name]))
 
@@ -266,6 +276,8 @@ def _moved(cell: RecordedCell, own: Figures, base: Figures, known: Sequence[Figu
     moved = replace(
         cell,
         metrics=metrics,
+        # The delegate of another processor may take other operators.
+        delegated=cell.delegated if _delegates_alike(cell, own) else "",
         hardware=device.target,
         params={name: value for name, value in cell.params.items() if not name.startswith("measurement.")},
         device=OnDevice(
@@ -282,6 +294,12 @@ def _moved(cell: RecordedCell, own: Figures, base: Figures, known: Sequence[Figu
     return replace(moved, feasible=keeps_budgets(moved))
 
 
+def _delegates_alike(cell: RecordedCell, own: Figures) -> bool:
+    """Whether the delegate of the device's LiteRT runs as much of the model as that of the cell's own run."""
+    names = ("delegate_partitions", "undelegated_operators")
+    return all(own.metrics.get(name) in (None, cell.metrics.get(f"model/{name}")) for name in names)
+
+
 def _why_missing(
     cell: RecordedCell, device: Device, known: Sequence[Figures], everything: Sequence[RecordedCell]
 ) -> str:
@@ -292,12 +310,24 @@ def _why_missing(
     return f"figures are missing: `{device.command(everything)}` adds them"
 
 
-def _notes(cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, int], sessions: int) -> list[str]:
-    used = {cell.device.runtime for cell in cells if cell.device}
-    runtime = f": {used.pop()}" if len(used) == 1 and device.runtime is None else ""
+def _notes(
+    cells: Sequence[RecordedCell], device: Device, missing: Mapping[str, int], used: Sequence[Figures]
+) -> list[str]:
+    runtimes = {one.runtime for one in used}
+    runtime = f": {runtimes.pop()}" if len(runtimes) == 1 and device.runtime is None else ""
     notes = [f"Times by `opscore measure` on {device}{runtime}."]
     for why, count in missing.items():
         notes.append(f"{number_of(count, 'cell')} {'is' if count == 1 else 'are'} left out, as {why}.")
+    sessions = len({one.tags.get(BEGAN, "") for one in used})
+    versions: dict[str, set[str]] = defaultdict(set)
+    for one in used:
+        versions[one.runtime] |= {one.tags[VERSION]} if VERSION in one.tags else set()
+    mixed = [f"{name} {listed(sorted(of_one))}" for name, of_one in sorted(versions.items()) if len(of_one) > 1]
+    if mixed:
+        notes.append(
+            f"The times are from different versions of a runtime ({'; '.join(mixed)}): measure all cells again in one "
+            "session."
+        )
     if sessions > 1:
         notes.append(
             f"The times are from {sessions} sessions, in which the load of the machine may differ: one session with "

@@ -10,7 +10,7 @@ from pipelines.comparison.shortlist import Shortlist, Shortlisted, points
 from pipelines.comparison.shortlist_text import extremes, times
 from pipelines.results import columns
 from pipelines.results.score import ROUNDING
-from pipelines.results.tables import markdown
+from pipelines.results.tables import markdown, plain
 from pipelines.system import words
 
 HEADING = ("lose at most", "cell", columns.ACCURACY.heading, columns.TEST_MS.heading, columns.COMPRESSED.heading)
@@ -23,7 +23,7 @@ def note(lists: Mapping[str, Shortlist]) -> str:
 
 def _section(dataset: str, listed: Shortlist) -> str:
     chosen = listed.recommended
-    doubts = [f"{row.entry.label}: {row.doubt}." for row in listed.rows if row.doubt]
+    doubts = [f"{plain(row.entry.label)}: {row.doubt}." for row in listed.rows if row.doubt]
     table = markdown([HEADING, *map(_row, listed.rows)])
     return "\n\n".join([" ".join(_answer(dataset, listed, chosen)), table, *_paragraphs([*listed.warnings, *doubts])])
 
@@ -31,18 +31,18 @@ def _section(dataset: str, listed: Shortlist) -> str:
 def _answer(dataset: str, listed: Shortlist, chosen: Shortlisted) -> Iterator[str]:
     """Which cell is fittest, with its figures, and the most accurate, smallest and fastest cells."""
     entry, top = chosen.entry, listed.most_accurate
-    yield f"**Fittest for {dataset}: {entry.label}**, {_accuracy(entry)}, {_ms(entry)}, {_kb(entry)}."
+    yield f"**Fittest for {plain(dataset)}: {plain(entry.label)}**, {_accuracy(entry)}, {_ms(entry)}, {_kb(entry)}."
     if entry is not top:
         ratios = times(chosen.times_smaller, "smaller", "larger"), times(chosen.times_faster, "faster", "slower")
         changed = words.listed([one for one in ratios if one] or ["neither smaller nor faster"])
         loss = f"loses {points(chosen.drop)} to" if chosen.drop >= ROUNDING else "is as accurate as"
-        yield f"It {loss} the most accurate cell, {top.label}, and is {changed}."
+        yield f"It {loss} the most accurate cell, {plain(top.label)}, and is {changed}."
     ends = {"most accurate": top, "smallest": listed.smallest, "fastest": listed.fastest}
     if own := [what for what, other in ends.items() if other is entry]:
         yield f"It is the {words.listed(own)} cell."
     for sentence, other in zip(extremes(listed), (listed.smallest, listed.fastest), strict=True):
         if other is not entry:
-            yield sentence
+            yield plain(sentence)
 
 
 def _row(row: Shortlisted) -> list[str]:

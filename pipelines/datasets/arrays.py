@@ -48,12 +48,12 @@ class ArrayDataset(Dataset):
     """A dataset whose source gives all images as arrays in memory."""
 
     @abstractmethod
-    def _read(self) -> Arrays:
-        """Read the source; raises like `preflight`."""
+    def read_arrays(self) -> Arrays:
+        """All images and labels of the source, with the names of its classes. Raises like `preflight`."""
 
     def load(self) -> ImageData:
         """As `Dataset.load`; raises ValueError like `check_arrays`."""
-        arrays = self._read()
+        arrays = self.read_arrays()
         check_arrays(arrays)
         images = {part: x for part, (x, _) in arrays.parts.items()}
         labels = {part: y.astype(np.int64) for part, (_, y) in arrays.parts.items()}
@@ -62,12 +62,14 @@ class ArrayDataset(Dataset):
             for split, (part, index) in self.partition(labels, arrays.class_names, arrays.test_fraction).items()
         }
         dark = notes.dark(*(split.images for split in splits.values()))
+        duplicates = notes.duplicates(**splits)
         return ImageData(
             **splits,
             class_names=arrays.class_names,
             digest=content_digest(tuple(splits.values()), arrays.class_names),
             own_validation="validation" in labels,
-            notes=tuple(filter(None, (*arrays.notes, notes.duplicates(**splits), dark))),
+            notes=tuple(filter(None, (*arrays.notes, duplicates, dark))),
+            duplicates=duplicates,
         )
 
 

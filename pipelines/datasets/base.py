@@ -51,7 +51,8 @@ class ImageData:
     """The three splits of a dataset.
 
     digest: SHA-256 of all splits and the class names, in hexadecimal. notes: sentences on how the images were read,
-    printed before training. own_validation: whether the source has validation images, of which no fraction decides.
+    printed before training. duplicates: the one of them on test images that are among the others, or empty.
+    own_validation: whether the source has validation images, of which no fraction decides.
     """
 
     train: Split
@@ -60,6 +61,7 @@ class ImageData:
     class_names: tuple[str, ...]
     digest: str
     notes: tuple[str, ...] = ()
+    duplicates: str = ""
     own_validation: bool = False
 
     @property
@@ -92,9 +94,7 @@ class Dataset(ABC):
 
     def __post_init__(self) -> None:
         """Check the fields that all datasets share."""
-        for name in ("validation_fraction", "test_fraction"):
-            if hasattr(self, name):
-                checks.fraction(f"dataset.{name}", getattr(self, name))
+        checks.fraction("dataset.validation_fraction", self.validation_fraction)
         checks.integer("dataset.split_seed", self.split_seed, minimum=0)
         for name, limit in (("limit_train", self.limit_train), ("limit_test", self.limit_test)):
             if limit is not None:
@@ -163,6 +163,21 @@ class Dataset(ABC):
             train, validation = kept[rest], kept[held_out]
         test = test[draw(labels[test_part][test], self.limit_test, field="dataset.limit_test")]
         return {"train": ("train", train), "validation": (part, validation), "test": (test_part, test)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitDataset(Dataset):
+    """A dataset whose source may have no test images.
+
+    test_fraction: fraction held out for testing, in (0, 1); no effect where the source has test images.
+    """
+
+    # The digest covers the choice of test images.
+    test_fraction: float = field(default=0.2, metadata={"fingerprint": False})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.fraction("dataset.test_fraction", self.test_fraction)
 
 
 def content_digest(splits: Sequence[Split], class_names: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from pipelines.datasets.locked_files import Lock, allocate, other_folder, status, to_disk, touch, write_atomically
 from pipelines.system import machine, stopwatch
+from pipelines.system.places import expanded
 
 log = logging.getLogger("opscore")
 
@@ -249,7 +250,8 @@ class Cache:
     def _create(self) -> None:
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder.is_dir() and os.access(self.folder, os.W_OK | os.X_OK)):
+        # Path's own `is_dir` raises below a folder that may not be entered.
+        if not (os.path.isdir(self.folder) and os.access(self.folder, os.W_OK | os.X_OK)):  # noqa: PTH112
             raise ValueError(
                 f"OPSCORE_CACHE must be a writable folder, got {self.folder.parent}: "
                 f"export OPSCORE_CACHE={other_folder()}"
@@ -264,6 +266,6 @@ def amount(size: int) -> str:
 def _folder() -> Path:
     """OPSCORE_CACHE, else the user's cache directory by the XDG Base Directory Specification."""
     if given := os.environ.get("OPSCORE_CACHE"):
-        return Path(given).expanduser().absolute()
+        return expanded(given).absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "opscore"
+    return (base if base.is_absolute() else expanded("~/.cache")) / "opscore"

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100, from a local file, from Keras's folder, or downloaded into it."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from pipelines.datasets.cifar_batches import PUBLISHED, Published, check_hash
 from pipelines.datasets.npz import NAMES, check_archive, read_archive
 from pipelines.system import checks
 from pipelines.system.downloads import UNREACHABLE, check_reachable, check_writable, download, keras_home
+from pipelines.system.places import expanded
 
 _TEN = "airplane automobile bird cat deer dog frog horse ship truck"
 _FINE = """
@@ -75,7 +77,8 @@ class Cifar(ArrayDataset):
             except UNREACHABLE as error:
                 raise self._unavailable(error) from error
 
-    def _read(self) -> Arrays:
+    def read_arrays(self) -> Arrays:
+        """The arrays of the local file, else those of the archive, which is downloaded if it is not there."""
         if self._file.is_file():
             arrays = read_archive(self._file)
             if len(arrays.class_names) != self.classes:
@@ -97,13 +100,13 @@ class Cifar(ArrayDataset):
         """The archive, or the folder unpacked from it, on this machine."""
         published, cache = self._published, keras_home() / "datasets"
         places = [
-            Path(self.data_dir).expanduser() / published.file,
+            expanded(self.data_dir) / published.file,
+            expanded(self.data_dir) / published.folder,
             *(cache / name for name in (*published.keras, published.file)),
-            Path(self.data_dir).expanduser() / published.folder,
             cache / published.folder,
             cache / f"{published.folder}-target" / published.folder,
         ]
-        return next((place for place in places if place.exists()), None)
+        return next((place for place in places if os.path.exists(place)), None)  # noqa: PTH110
 
     def _fetch(self) -> Path:
         """Download the archive to Keras's folder."""
@@ -134,7 +137,7 @@ class Cifar(ArrayDataset):
 
     @property
     def _file(self) -> Path:
-        return Path(self.data_dir).expanduser() / f"{self.default_name}.npz"
+        return expanded(self.data_dir) / f"{self.default_name}.npz"
 
     @property
     def _archive(self) -> Path:

@@ -3,14 +3,17 @@
 import json
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from pipelines.datasets.cache import Cache
-from pipelines.datasets.picture import unreadable
+from pipelines.datasets.picture import check_readable, unreadable
 from pipelines.system import digests, machine
 
+T = TypeVar("T")
+R = TypeVar("R")
 # Size, mtime, ctime and inode: any change of the file changes one of them,
 State = tuple[int, int, int, int]
 # except for one so shortly after another that both have the same time.
@@ -21,10 +24,10 @@ READERS = 8
 def content_hashes(paths: Sequence[str], cache: Cache, name: str) -> list[str]:
     """SHA-256 of each file's content, in hexadecimal.
 
-    name: key of the hashes in the cache. Raises ValueError, naming the file, for one that cannot be read.
+    name: key of the hashes in the cache. Raises ValueError for files that cannot be read, which it names.
     """
     remembered = _load(cache.recall(name))
-    states = [_state(path) for path in paths]
+    states = _all_of(_state, paths)
     known = [remembered.get(path, (None, "")) for path in paths]
     unread = [place for place, state in enumerate(states) if known[place][0] != state]
     hashes = [content for _, content in known]
@@ -32,7 +35,8 @@ def content_hashes(paths: Sequence[str], cache: Cache, name: str) -> list[str]:
         return hashes
     started = time.time_ns()
     with ThreadPoolExecutor(READERS) as pool:
-        for place, content in zip(unread, pool.map(_sha256, [paths[place] for place in unread]), strict=True):
+        jobs = [pool.submit(_sha256, paths[place]) for place in unread]
+        for place, content in zip(unread, _all_of(Future.result, jobs), strict=True):
             hashes[place] = content
     fresh = {
         path: (state, content)
@@ -47,6 +51,18 @@ def content_hashes(paths: Sequence[str], cache: Cache, name: str) -> list[str]:
         if error.errno not in machine.DISK_FULL:
             raise
     return hashes
+
+
+def _all_of(read: Callable[[T], R], ones: Iterable[T]) -> list[R]:
+    """What `read` gives for each. Raises one ValueError with all that it raises."""
+    found, refused = [], []
+    for one in ones:
+        try:
+            found.append(read(one))
+        except ValueError as error:
+            refused.append(str(error))
+    check_readable(refused)
+    return found
 
 
 def _load(text: str) -> dict[str, tuple[State, str]]:

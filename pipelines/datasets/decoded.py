@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -24,7 +23,7 @@ from pipelines.datasets import notes, picture
 from pipelines.datasets.base import ImageData, Images, Split, content_digest
 from pipelines.datasets.cache import Cache, Facts
 from pipelines.datasets.contents import content_hashes
-from pipelines.datasets.picture import printable
+from pipelines.datasets.picture import check_readable, printable
 from pipelines.datasets.splitting import Indices, Labels
 from pipelines.system import machine, mapped
 
@@ -77,6 +76,7 @@ def image_data(
         class_names=tuple(class_names),
         digest=facts["digest"],
         notes=(facts["duplicates"], facts["dark"]),
+        duplicates=facts["duplicates"],
     )
 
 
@@ -113,7 +113,7 @@ def _decode(paths: Sequence[str], side: int, images: Images, read: Read) -> None
             for start, some in chunks:
                 unreadable += _write(some, side, region, start, read)
                 bar.update(len(some))
-            _check_readable(unreadable)
+            check_readable(unreadable)
             return
         # Threads of one process would decode small images one after another. A process with threads, such as
         # TensorFlow's or MLflow's, must not be forked.
@@ -131,20 +131,7 @@ def _decode(paths: Sequence[str], side: int, images: Images, read: Read) -> None
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-    _check_readable(unreadable)
-
-
-def _check_readable(unreadable: Sequence[str]) -> None:
-    """Raise ValueError with the sentences about all images that could not be read, at once."""
-    if not unreadable:
-        return
-    first, *others = sorted(unreadable)
-    if not others:
-        raise ValueError(first)
-    # Beside the first few in a file: there may be thousands.
-    with tempfile.NamedTemporaryFile("w", prefix="opscore-unreadable-", suffix=".txt", delete=False) as file:
-        file.writelines(f"{sentence}\n" for sentence in (first, *others))
-    raise ValueError(f"{first}; {len(others):,} more cannot be read either: all are listed in {file.name}")
+    check_readable(unreadable)
 
 
 def _chunks(paths: Sequence[str], sizes: Sequence[int], *, max_files: int) -> Iterator[tuple[int, Sequence[str]]]:

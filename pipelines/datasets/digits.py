@@ -1,30 +1,29 @@
 """Handwritten digits from scikit-learn: real images that load in a second, without a download."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.datasets.arrays import ArrayDataset, Arrays
+from pipelines.datasets.base import SplitDataset
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(ArrayDataset):
-    """1,797 grey images of 8x8 pixels in ten classes, repeated over three channels.
+class Digits(SplitDataset, ArrayDataset):
+    """1,797 grey images of 8x8 pixels in ten classes, repeated over three channels, without a test split.
 
-    test_fraction: fraction of the images held out for testing, in (0, 1); the source has no test split.
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
     """
 
     default_name = "digits"
-    # The digest covers the choice of test images.
-    test_fraction: float = field(default=0.2, metadata={"fingerprint": False})
 
     def preflight(self) -> None:
         """Nothing can be missing: scikit-learn is a dependency."""
 
-    def _read(self) -> Arrays:
+    def read_arrays(self) -> Arrays:
+        """All images of scikit-learn's file."""
         # The file that `sklearn.datasets.load_digits` reads: importing scikit-learn takes more than a second.
         package = find_spec("sklearn")
         assert package is not None and package.origin is not None, "scikit-learn is a dependency"

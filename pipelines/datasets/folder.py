@@ -9,26 +9,24 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.datasets.base import Dataset, ImageData
+from pipelines.datasets.base import ImageData, SplitDataset
 from pipelines.datasets.decoded import Files, image_data
 from pipelines.datasets.layout import Layout, class_of, find
 from pipelines.datasets.picture import printable
 from pipelines.system import checks, names
+from pipelines.system.places import expanded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(Dataset):
+class Folder(SplitDataset):
     """Image files of any size, resized to squares.
 
     path: folder of the class folders, or of folders for the splits that hold them (`pipelines/datasets/layout.py`).
     image_size: side in pixels to which every image is resized (`pipelines/datasets/picture.py`).
-    test_fraction: fraction held out for testing, in (0, 1); no effect where there is a folder for testing.
     """
 
     path: str = field(metadata={"fingerprint": False})
     image_size: int
-    # The digest covers the choice of test images.
-    test_fraction: float = field(default=0.2, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str) or not self.path:
@@ -61,7 +59,7 @@ class Folder(Dataset):
     @property
     def _root(self) -> Path:
         # A link keeps its own name, unlike with `resolve`.
-        return Path(os.path.abspath(os.path.expanduser(self.path)))  # noqa: PTH100, PTH111
+        return Path(os.path.abspath(expanded(self.path)))  # noqa: PTH100
 
     def _found(self) -> Layout:
         if self._root.is_file():

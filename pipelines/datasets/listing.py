@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipelines.datasets.picture import printable, unreadable
+from pipelines.datasets.picture import RAW, printable, unreadable
 
 # Left behind by desktops, editors and archives, in addition to all names that begin with a dot.
 _HIDDEN = {
@@ -27,18 +27,16 @@ _PRODUCTS = {
     "mlartifacts": ("*/*/artifacts", "*/models/*/artifacts"),
 }
 # Files and folders that are together in a folder of any name only where opscore or MLflow wrote it.
-_TOGETHER = (("mlflow.db", "artifacts"), ("MODEL_CARD.md", "model.tflite"))
+_TOGETHER = (("mlflow.db", "artifacts"), ("MODEL_CARD.md", "model.tflite"), (".hydra", "opscore.log"))
 # Written with figures next to them: a report, and the sensitivities of layers.
 _SENSITIVITIES = ("sensitivity.json", "sensitivity.png")
 _REPORT_TITLE = b"<title>opscore report"
 # Formats that Pillow recognizes by their first bytes, but cannot read by itself.
 _UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 _TEXT = {".txt", ".csv", ".json", ".xml", ".md", ".html", ".yaml", ".yml", ".npy", ".npz", ".zip", ".tar", ".py"}
-# Photographs that Pillow does not open. They count as images, so that reading refuses them by name: skipping them would
-# lose them silently.
-_UNOPENED = {
-    ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heics", ".heif", ".hif", ".jxl", ".nef", ".orf", ".raf", ".rw2",
-}  # fmt: skip
+# Photographs that are not read. They count as images, so that reading refuses them by name: skipping them would lose
+# them silently.
+_UNOPENED = {*RAW, ".heic", ".heics", ".heif", ".hif", ".jxl"}
 # Medical images and drawings, which may also lie next to the images that were made from them.
 _SOURCES = {".dcm", ".dicom", ".exr", ".mha", ".nii", ".nrrd", ".svg"}
 MAX_NAMED = 3
@@ -220,10 +218,15 @@ def _is_product(path: Path) -> bool:
     One with images directly in it is not, unless they are figures of a report or of the sensitivities of layers.
     """
     found = any(any(path.glob(pattern)) for pattern in _PRODUCTS.get(path.name, ())) or any(
-        all((path / name).exists() for name in names) for names in _TOGETHER
+        _holds(path, names) for names in _TOGETHER
     )
-    figures = _is_report(path) or all((path / name).exists() for name in _SENSITIVITIES)
+    figures = _is_report(path) or _holds(path, _SENSITIVITIES)
     return figures or (found and not _has_image_files(path))
+
+
+def _holds(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder has all of these entries; False where it may not be read, unlike with Path's own `exists`."""
+    return all(os.path.exists(folder / name) for name in names)  # noqa: PTH110
 
 
 def _is_report(folder: Path) -> bool:

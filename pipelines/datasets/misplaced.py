@@ -21,6 +21,7 @@ MAX_WRAPPERS = 3
 
 def check_no_parts(folders: Sequence[Path], root: Path) -> None:
     """Raise ValueError where each of `fold1`, `fold2`, ... holds the same class folders."""
+    folders = [one for one in folders if listing.holds_images(one)]
     if len(folders) < 2 or not all(is_part(one.name) for one in folders):
         return
     within = [_names(listing.folders(folder)) for folder in folders]

@@ -1,6 +1,5 @@
 """Any dataset in one NumPy archive, read without unpickling anything."""
 
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -11,26 +10,25 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.datasets.arrays import ArrayDataset, Arrays
+from pipelines.datasets.base import SplitDataset
 from pipelines.datasets.labels import as_numbers
 from pipelines.datasets.pixels import as_rgb
 from pipelines.datasets.roles import assigned
+from pipelines.system.places import expanded
 from pipelines.system.words import some
 
 NAMES = ("x_train", "y_train", "x_test", "y_test", "class_names")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Npz(ArrayDataset):
+class Npz(SplitDataset, ArrayDataset):
     """The images of an `.npz` file with the arrays x_train, y_train, x_test, y_test and class_names.
 
     path: the file. x_*: uint8 RGB (n, h, w, 3); y_*: integers (n,), indices into class_names, which is text. Other
     accepted forms: `roles.py`, `pixels.py` and `labels.py`.
-    test_fraction: fraction held out for testing, in (0, 1); no effect where the file has test images.
     """
 
     path: str = field(metadata={"fingerprint": False})
-    # The digest covers the choice of test images; where the file has some, the fraction changes nothing.
-    test_fraction: float = field(default=0.2, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, str) or not self.path:
@@ -53,13 +51,14 @@ class Npz(ArrayDataset):
             )
         check_archive(self._file)
 
-    def _read(self) -> Arrays:
+    def read_arrays(self) -> Arrays:
+        """The arrays of the file. Raises like `preflight` and `read_archive`."""
         self.preflight()
         return read_archive(self._file, self.test_fraction)
 
     @property
     def _file(self) -> Path:
-        return Path(os.path.expanduser(self.path))  # noqa: PTH111 (a file may be called ~a)
+        return expanded(self.path)
 
 
 def check_archive(path: Path) -> dict[str, str]:
@@ -68,6 +67,11 @@ def check_archive(path: Path) -> dict[str, str]:
         with zipfile.ZipFile(path) as archive:
             found = [name.removesuffix(".npy") for name in archive.namelist()]
     except zipfile.BadZipFile as error:
+        if path.suffix.lower() != ".npz":
+            raise ValueError(
+                f"dataset.path must name an .npz file, got {path}, which is none: write the arrays {', '.join(NAMES)} "
+                "with numpy.savez"
+            ) from error
         raise _damaged(path, error) from error
     by_role = assigned(found)
     wanted = ["x", "y"] if "x" in by_role and "x_train" not in by_role else ["x_train", "y_train"]
@@ -76,7 +80,7 @@ def check_archive(path: Path) -> dict[str, str]:
             wanted += [f"x_{part}", f"y_{part}"]
     if missing := [role for role in wanted if role not in by_role]:
         raise ValueError(
-            f"{path} must hold the array {missing[0]}, got only {', '.join(found) or 'none'}: "
+            f"{path} must hold the array {missing[0]}, got only {some(found, 8) or 'none'}: "
             f"write it with numpy.savez and the arrays {', '.join(NAMES)}"
         )
     return {role: by_role[role] for role in (*wanted, "class_names") if role in by_role}

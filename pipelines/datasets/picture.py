@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ from pipelines.system.exif import ORIENTATION, TURNS
 
 # Pillow refuses images of more than twice as many pixels. Phones take photographs of 200 megapixels.
 Image.MAX_IMAGE_PIXELS = 2**28
+# Raw photographs of cameras. Pillow does not know them, but opens those in the form of a TIFF: it would read their
+# thumbnails.
+RAW = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw")
 # Pillow's modes of more than 8 bits a channel, all of them grey.
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -27,6 +32,11 @@ def read(path: Path, side: int) -> npt.NDArray[np.uint8]:
     are not kept.
     Raises ValueError, naming the file, for everything else.
     """
+    if path.suffix.lower() in RAW:
+        raise ValueError(
+            f"{printable(path)} must be an image that Pillow opens, got a camera's raw photograph: save it as PNG or "
+            "JPEG, or remove it from the folder"
+        )
     try:
         with warnings.catch_warnings():
             # About damaged metadata and large photographs: only the pixels matter.
@@ -58,6 +68,19 @@ def unreadable(path: Path, error: Exception) -> ValueError:
     )
 
 
+def check_readable(unread: Sequence[str]) -> None:
+    """Raise ValueError with the sentences about all images that could not be read, at once."""
+    if not unread:
+        return
+    first, *others = sorted(unread)
+    if not others:
+        raise ValueError(first)
+    # Next to the first, all in a file: there may be thousands.
+    with tempfile.NamedTemporaryFile("w", prefix="opscore-unreadable-", suffix=".txt", delete=False) as file:
+        file.writelines(f"{sentence}\n" for sentence in (first, *others))
+    raise ValueError(f"{first}; {len(others):,} more cannot be read either: all are listed in {file.name}")
+
+
 def printable(path: Path) -> str:
     """A path as text. A name that is not UTF-8 is read as Latin-1, in which every byte is a letter."""
     raw = str(path).encode(errors="surrogateescape")
@@ -82,7 +105,10 @@ def turn(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation says. Pillow's own function also writes all EXIF tags, whatever is in them."""
     # Pillow itself turns a TIFF while it loads, and then removes the tag.
     image.load()
-    method = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    try:
+        method = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 (whatever Pillow raises for damaged metadata: the pixels are whole)
+        return image
     return image if method is None else image.transpose(Image.Transpose(method))
 
 

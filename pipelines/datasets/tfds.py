@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipelines.datasets.arrays import ArrayDataset, Arrays
+from pipelines.datasets.base import SplitDataset
 from pipelines.datasets.npz import read_archive
 from pipelines.system import checks, interpreter
 
@@ -19,13 +20,12 @@ READER = "pipelines.datasets.tfds_reader"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tfds(ArrayDataset):
+class Tfds(SplitDataset, ArrayDataset):
     """A dataset with one image and one `ClassLabel` for each example.
 
     name: of the dataset in tensorflow-datasets. config, version: None for its defaults. source_dir: folder of prepared
     datasets, None for the library's default. image_size: side in pixels to which images are resized
-    (`pipelines/datasets/picture.py`); None where all have one size. test_fraction: fraction held out for testing, in
-    (0, 1); no effect where there are labelled test images.
+    (`pipelines/datasets/picture.py`); None where all have one size. Only labelled test images are test images.
     """
 
     default_name = ""
@@ -34,8 +34,6 @@ class Tfds(ArrayDataset):
     version: str | None = None
     source_dir: str | None = field(default=None, metadata={"fingerprint": False})
     image_size: int | None = None
-    # The digest covers the choice of test images.
-    test_fraction: float = field(default=0.2, metadata={"fingerprint": False})
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -73,7 +71,8 @@ class Tfds(ArrayDataset):
             "dataset.image_size, or a smaller one, for example dataset.image_size=64"
         )
 
-    def _read(self) -> Arrays:
+    def read_arrays(self) -> Arrays:
+        """All labelled images, which a process of its own reads."""
         self.preflight()
         with tempfile.TemporaryDirectory(prefix="opscore-tfds-") as scratch:
             file = Path(scratch, f"{self.name}.npz")

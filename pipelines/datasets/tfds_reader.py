@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipelines.system import runtime
 from pipelines.system.checks import did_you_mean
-from pipelines.system.words import some
+from pipelines.system.words import one_line, some
 
 # Usual names of each part, in order of precedence.
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
@@ -151,7 +151,7 @@ def _resized(image: npt.NDArray[Any], side: int) -> npt.NDArray[np.uint8]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return one_line(error)[:200]
 
 
 def main(request: dict[str, Any]) -> int:

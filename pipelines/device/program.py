@@ -50,7 +50,10 @@ _IMAGE = """\
 Image.MAX_IMAGE_PIXELS = 2**28  # phones take 200 megapixels
 image = Image.open(path)
 image.load()  # a TIFF is turned meanwhile
-turn = {turns}.get(image.getexif().get({orientation}))  # upright, as a camera noted
+try:
+    turn = {turns}.get(image.getexif().get({orientation}))  # upright, as a camera noted
+except Exception:  # damaged metadata
+    turn = None
 image = image if turn is None else image.transpose(turn)
 if image.mode[0] in "IF":  # grey of 16 bits, or of floats in 0..1 or 0..255
     grey = np.asarray(image, np.float64)

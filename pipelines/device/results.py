@@ -21,6 +21,8 @@ from pipelines.system.words import number_of
 
 # Tolerance between the largest and the smallest median of the windows (docs/reference/measurement.md).
 WINDOW_TOLERANCE = 0.10
+# In the reason of a session that ended before it had its calls.
+LIMIT = "within limit="
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +129,24 @@ def summarize(
     if cut:
         settings = replace(settings, min_duration_s=0.0, min_calls=1)
     by_key = {subject.key: raw for subject, raw in zip(subjects, raws, strict=True)}
-    changed = {subject.key for subject in subjects if sha256(subject.path) != subject.sha256}
+    changed = {subject.key for subject in subjects if _has_changed(subject)}
     found = []
     for subject, raw in zip(subjects, raws, strict=True):
         result = _result(subject, raw, by_key, settings)
+        if subject.runtime == LITERT and subject.key not in changed:
+            result = replace(result, delegation=delegation(subject.path))
         names = [name_of(*key) for key in (subject.key, subject.reference) if key in changed]
         reasons = [f"the file of {name} changed meanwhile: measure again" for name in names]
         found.append(_with_reasons(result, [cut, *reasons] if cut else reasons))
     return found
+
+
+def _has_changed(subject: Subject) -> bool:
+    """Whether the file is another one than at the beginning of the session, or lost."""
+    try:
+        return sha256(subject.path) != subject.sha256
+    except OSError:
+        return True
 
 
 def _with_reasons(result: DeviceResult, reasons: Sequence[str]) -> DeviceResult:
@@ -178,15 +190,20 @@ def medians_ms(loads: Sequence[Load]) -> list[float]:
     return [float(np.median(ns)) / 1e6 for ns in by_window]
 
 
+def disagree(medians_ms: Sequence[float]) -> bool:
+    """Whether the medians of the windows differ by more than the tolerance."""
+    return max(medians_ms) > min(medians_ms) * (1 + WINDOW_TOLERANCE)
+
+
 def invalid(ns: Nanoseconds, medians_ms: Sequence[float], settings: Settings) -> tuple[str, ...]:
     """Why latencies do not count: missed minimums, and windows that disagree."""
     why = []
-    timed_s, limit = float(ns.sum()) / 1e9, f"within limit={settings.limit_s:g} s"
+    timed_s, limit = float(ns.sum()) / 1e9, f"{LIMIT}{settings.limit_s:g} s"
     if timed_s < settings.min_duration_s:
         why.append(f"{settings.min_duration_s:g} s must be timed, got {timed_s:.2f} s {limit}")
     if len(ns) < settings.min_calls:
         why.append(f"{settings.min_calls} calls must be timed, got {len(ns)} {limit}")
-    if max(medians_ms) > min(medians_ms) * (1 + WINDOW_TOLERANCE):
+    if disagree(medians_ms):
         why.append(
             f"the medians of {len(medians_ms)} windows must agree within {WINDOW_TOLERANCE:.0%}, got "
             f"{min(medians_ms):.4g} to {max(medians_ms):.4g} ms"
@@ -202,7 +219,7 @@ def _result(subject: Subject, raw: Raw, by_key: Mapping[tuple[str, str], Raw], s
         version=raw.version,
         precision=raw.precision,
         sha256=subject.sha256,
-        file_bytes=subject.path.stat().st_size,
+        file_bytes=subject.file_bytes,
         runs=subject.runs,
         reference=subject.reference,
         load_ms=float(np.median([start.load_ms for start in raw.starts])),
@@ -213,7 +230,7 @@ def _result(subject: Subject, raw: Raw, by_key: Mapping[tuple[str, str], Raw], s
         images_per_s={batch: _rate(loads, batch) for batch, loads in raw.throughput.items()},
         refused=raw.refused,
         consumption=raw.consumption,
-        delegation=delegation(subject.path) if subject.runtime == LITERT else None,
+        delegation=None,
         agreement=raw.agreement,
     )
 

@@ -28,6 +28,7 @@ from pipelines.litert.process import Arrays
 from pipelines.litert.stream import random_images
 from pipelines.results.on_device import LITERT
 from pipelines.system import energy, machine
+from pipelines.system.words import one_line
 
 Report = Callable[[str], None]
 
@@ -88,7 +89,7 @@ def run(
                 _stream(one, number, subjects, raws, settings)
             else:
                 _stream_batches(one, number, subjects, raws, settings, report=report)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             if one.window < MIN_WINDOWS:
                 raise
             _forget(raws, one.window)
@@ -108,7 +109,7 @@ def run(
             for subject, raw in zip(subjects, raws, strict=True):
                 try:
                     raw.consumption[threads] = _consumption(subject, threads, settings)
-                except RuntimeError as error:
+                except (RuntimeError, OSError) as error:
                     report(f"no energy of {subject.name} is measured: {error}")
     return Measured(subjects=subjects, raws=raws, left_out=left_out)
 
@@ -120,11 +121,18 @@ def _started(
     taken, raws, left_out = [], [], []
     references = {subject.reference for subject in subjects}
     for subject in subjects:
-        found = _starts(subject, settings)
+        needed = subject.key in references or len(subjects) == 1
+        try:
+            found = _starts(subject, settings)
+        except RuntimeError as error:
+            # It has ended the process that loaded it, or takes too long.
+            if needed:
+                raise
+            found = one_line(error)
         if isinstance(found, Raw):
             taken.append(subject)
             raws.append(found)
-        elif subject.key in references or len(subjects) == 1:
+        elif needed:
             raise RuntimeError(f"measuring {subject.name} failed: {found}")
         else:
             left_out.append(f"{subject.name} is left out: {found}")

@@ -13,6 +13,7 @@ from pipelines.litert import memory
 from pipelines.litert.process import serve
 from pipelines.litert.start import start_up
 from pipelines.runtimes.base import Loaded, named
+from pipelines.system.words import one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ def started(request: StartRequest) -> dict[str, Any]:
         )
     # A library may find at the first call alone that it cannot run a model.
     except (ValueError, RuntimeError) as error:
-        return {"refused": np.array(" ".join(str(error).split()))}
+        return {"refused": np.array(one_line(error))}
     calls_ns = []
     for _ in range(request.calls):
         start = perf_counter_ns()

@@ -34,6 +34,7 @@ class Subject:
     label: str
     path: Path
     sha256: str
+    file_bytes: int
     image_shape: tuple[int, int, int]
     runs: tuple[str, ...] = ()
     reference: tuple[str, str] | None = None
@@ -89,6 +90,7 @@ def of_files(paths: Sequence[Path], reference: Path | None) -> list[Subject]:
             label=label,
             path=path.resolve(),
             sha256=sha256(_existing(path)),
+            file_bytes=path.stat().st_size,
             image_shape=image_shape(path),
             reference=None if label == first else (first, LITERT),
         )
@@ -121,6 +123,7 @@ def of_cells(cells: Sequence[RecordedCell], store: Store) -> list[Subject]:
                 label=labels[sha],
                 path=files[run_ids[-1]],
                 sha256=sha,
+                file_bytes=files[run_ids[-1]].stat().st_size,
                 image_shape=image_shape(files[run_ids[-1]]),
                 runs=tuple(run_ids),
                 reference=(references[-1], LITERT) if references else None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from pipelines.device.results import DeviceResult, Latency
+from pipelines.device.results import LIMIT, DeviceResult, Latency, disagree
 from pipelines.results.acceleration import outside
 from pipelines.results.columns import FILE, three_digits
 from pipelines.results.tables import TextColumn, fitted, wrapped
@@ -109,13 +110,11 @@ def _others(results: Sequence[DeviceResult], width: float) -> str:
 
 
 def _invalid(results: Sequence[DeviceResult]) -> Iterator[str]:
-    """A line for each reason, of many alike the first ones and their number."""
+    """A line for each reason, of many that differ only in their numbers the first ones and how many more there are."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for one in results:
         for why in one.invalid:
-            kinds[next((word for word in ("windows", "limit=") if word in why), "")].append(
-                f"INVALID {one.name}, {why}"
-            )
+            kinds[re.sub(r"\d[\d.,]*( threads?: )?", "", why)].append(f"INVALID {one.name}, {why}")
     for lines in kinds.values():
         yield from lines[:MAX_ALIKE]
         if len(lines) > MAX_ALIKE:
@@ -125,11 +124,12 @@ def _invalid(results: Sequence[DeviceResult]) -> Iterator[str]:
 def _notes(results: Sequence[DeviceResult]) -> list[str]:
     """A line for each reason and each finding; if windows disagree or the limit was reached, also a remedy."""
     notes = list(_invalid(results))
-    if any("windows" in note for note in notes):
+    latencies = [latency for one in results for latency in one.latency.values()]
+    if any(disagree(latency.windows_ms) for latency in latencies):
         notes.append(
             "Windows agree if the machine runs nothing else and keeps its frequency, or with a longer profile."
         )
-    if any("limit=" in note for note in notes):
+    if any(LIMIT in why for latency in latencies for why in latency.invalid):
         notes.append("Set a higher limit= for the missing calls.")
     for images, real in {(one.agreement.images, one.agreement.real) for one in results if one.agreement}:
         notes.append(f"Classes and accuracies are those of {images:,} {'test images' if real else 'random images'}.")

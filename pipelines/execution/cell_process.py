@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pipelines.execution.request import CellRequest
 from pipelines.results.outcome import Outcome
 from pipelines.system import fork_server, guard, runtime
+from pipelines.system.processes import ending
 
 if TYPE_CHECKING:
     from pipelines.cells.cell import Cell
@@ -77,15 +78,16 @@ def _wait(child: fork_server.Process, request: CellRequest) -> str:
     """Wait for the child and kill what remains of it; gives how it ended, in words."""
     try:
         code = child.wait(request.left_s)
-        problem = f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        problem = ending(code)
         if code < 0:
             # A shell of the child's session writes what native code said last (runtime.without_greetings).
             time.sleep(LAST_WORDS_S)
     except subprocess.TimeoutExpired:
         problem = f"was stopped after sweep.timeout_s={request.timeout_s:g} seconds"
     except BaseException:
-        # Ctrl-C reaches this process alone: pass it on, so that the cell can close its run.
-        _signal(child, signal.SIGINT)
+        # Ctrl-C reaches this process alone: pass it on, so that the cell can close its run. Not as SIGINT, which is
+        # ignored in what a script runs in the background.
+        _signal(child, signal.SIGTERM)
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 # The cell that needs it must close its own run afterwards.

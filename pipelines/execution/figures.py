@@ -18,6 +18,7 @@ from wcwidth import width as columns
 from pipelines.litert import accuracy
 from pipelines.report.style import BLUE, VERMILION
 from pipelines.system import fonts
+from pipelines.system.words import one_line
 
 if TYPE_CHECKING:
     from pipelines.datasets.base import ImageData
@@ -73,8 +74,7 @@ def save(make: Callable[[], Figure], path: Path) -> None:
             make().savefig(path, dpi=150)
     except Exception as error:  # noqa: BLE001 (whatever Matplotlib raises)
         path.unlink(missing_ok=True)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        log.warning("the figure %s could not be drawn (%s): all else is kept", path, reason)
+        log.warning("the figure %s could not be drawn (%s): all else is kept", path, one_line(error))
 
 
 def class_labels(class_names: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipelines.cells.compose import check_fields
-from pipelines.execution.overrides import grid_command
+from pipelines.execution.overrides import assignment, grid_command
 from pipelines.execution.settings import check_stays
 
 STUDY = "experiment"
@@ -33,7 +33,7 @@ def is_search(config: DictConfig) -> bool:
 def lines(config: DictConfig) -> list[str]:
     """All overrides, swept and fixed: first those of a study's file, then those of the command line."""
     params = (config.hydra.sweeper.params or {}).items()
-    fixed = (f"{key}={'null' if value is None else value}" for key, value in params)
+    fixed = (assignment(key, value) for key, value in params)
     return [*fixed, *typed(config.hydra.overrides.task)]
 
 
@@ -165,7 +165,7 @@ def check_single(config: DictConfig) -> None:
     swept = [key for key in params if key not in fixed]
     if study is None or not swept:
         return
-    one = " ".join(_first(f"{key}={'null' if params[key] is None else params[key]}") for key in swept)
+    one = " ".join(_first(assignment(key, params[key])) for key in swept)
     raise ValueError(
         f"{STUDY} must be a single cell or be swept, got {study}, a grid over {', '.join(swept)}: run "
         f"`{grid_command(_line(job))}`, or fix {one} for one cell"

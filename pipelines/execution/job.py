@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +27,10 @@ from pipelines.results.cell_result import Complexity, Timing
 from pipelines.results.columns import FILE
 from pipelines.results.folder import Build, CellFiles, Finished, Trained
 from pipelines.results.json_record import in_json
+from pipelines.results.metrics import why_unnamed
 from pipelines.results.recorded_cell import BASELINE
 from pipelines.system import machine, runtime
+from pipelines.system.places import expanded
 from pipelines.system.stopwatch import part
 from pipelines.techniques.base import Candidate, Context, FileTechnique, Table
 from pipelines.training import precision
@@ -107,15 +110,22 @@ class Job:
     def _save_tables(self, tables: Mapping[str, Table]) -> None:
         """Save a technique's tables. One that cannot be recorded must not cost the training."""
         for name, table in tables.items():
+            if not re.fullmatch(r"[\w. -]+", name):
+                self.report(f"tables[{name!r}] of the technique must have a name that a file can have: it is left out")
+                continue
             try:
                 self._save_table(name, table)
             except (TypeError, ValueError) as error:
                 self.report(f"tables[{name!r}] of the technique is left out: {error}")
 
     def _numbers(self, metrics: Mapping[str, object]) -> dict[str, float]:
-        """A technique's metrics as floats, also those of TensorFlow, without what is no number."""
+        """A technique's metrics as floats, also those of TensorFlow, without what cannot be recorded."""
         found: dict[str, float] = {}
         for name, value in metrics.items():
+            if why := why_unnamed(name):
+                example = f"{self.cell.technique.name}/share"
+                self.report(f"metrics[{name!r}] of the technique must {why}, such as {example}: it is left out")
+                continue
             try:
                 found[name] = float(value)  # type: ignore[arg-type]
             except (TypeError, ValueError):
@@ -368,7 +378,7 @@ def _located(described: Any, field: str = "") -> Any:
         return {name: _located(value, name) for name, value in described.items()}
     if field not in (*_PATHS, *_PATHS_OR_WORDS) or not isinstance(described, str):
         return described
-    path = os.path.abspath(os.path.expanduser(described))  # noqa: PTH100, PTH111 (as the datasets do)
+    path = os.path.abspath(expanded(described))  # noqa: PTH100 (as the datasets do)
     return path if field in _PATHS or Path(path).is_file() else described
 
 

@@ -28,6 +28,11 @@ _FUNCTIONS = re.compile(
 _NAME = re.compile(r"(\+\+?|~)?[A-Za-z_][\w./@:-]*")
 
 
+def assignment(key: str, value: object) -> str:
+    """The override that sets a value of a configuration, such as one of a study's grid."""
+    return f"{key}={'null' if value is None else value}"
+
+
 def expand(arguments: list[str]) -> list[str]:
     """Split the argument after `--overrides` as a shell would.
 
@@ -125,6 +130,8 @@ def _check_blanks(words: Sequence[str]) -> None:
 def _options(arguments: Sequence[str]) -> Namespace:
     """Hydra's options. Raises MisuseError where argparse would print its usage."""
     parser = get_args_parser()
+    # `--experiment` is no short form of Hydra's --experimental-rerun.
+    parser.allow_abbrev = False
     known = [option for action in parser._actions for option in action.option_strings]
 
     def refuse(message: str) -> NoReturn:
@@ -208,7 +215,7 @@ def _matching(name: str, pattern: Glob) -> list[str]:
         [one.text if isinstance(one, QuotedString) else str(one) for one in given]
         for given in (pattern.include, pattern.exclude)
     )
-    found = {one for given in include for one in glob.glob(given)}  # noqa: PTH207 (Path takes no absolute pattern)
+    found = {one for given in include for one in glob.glob(given, recursive=True)}  # noqa: PTH207 (or absolute)
     kept = sorted(one for one in found if not any(fnmatch(one, given) for given in exclude))
     if not kept:
         raise MisuseError(

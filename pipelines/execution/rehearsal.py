@@ -79,10 +79,35 @@ def rehearse(
         path = Path(folder) / "model.tflite"
         with named_layers(technique.name, candidate):
             export(candidate, trainer.data, path)
+        if idle.fits:
+            _check_saves(candidate.model, Path(folder) / "checkpoint.keras")
         if not idle.fits:
             technique.verify(candidate, path)
         elif technique.last.HOLDS_UNTRAINED:
             technique.last.verify(candidate, path)
+
+
+def _check_saves(model: Any, path: Path) -> None:
+    """Raise ValueError with the layer's name where Keras cannot save the network, as it must after the training."""
+    try:
+        model.save(path)
+    except OSError:
+        raise
+    except Exception as error:
+        layer = next((one for one in model.layers if not _has_config(one)), None)
+        where = "the network" if layer is None else f"layer {layer.name} of kind {type(layer).__name__}"
+        raise ValueError(
+            f"Keras must be able to save {where}, got {_reason(error)}: give its class a get_config() that returns all "
+            "arguments of its constructor"
+        ) from error
+
+
+def _has_config(layer: Any) -> bool:
+    try:
+        layer.get_config()
+    except Exception:  # noqa: BLE001 (whatever a person's own layer raises)
+        return False
+    return True
 
 
 def _few(split: Split) -> Split:

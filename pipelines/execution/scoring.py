@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.datasets.notes import TOO_GOOD
 from pipelines.results import agreement, statistics, verdict
 from pipelines.results.cell_result import BaselineComparison, CellResult, Delegation, Measurement, Timing
 from pipelines.results.folder import Build, Finished
@@ -59,7 +58,7 @@ def cell_result(
         metrics=build.metrics,
         joules=build.joules,
         precision=build.precision,
-        duplicates=next((note for note in data.notes if note.endswith(TOO_GOOD)), ""),
+        duplicates=data.duplicates,
         majority=verdict.majority(measured.logits.argmax(axis=1), data.test.labels, data.class_names),
         delegation=delegation,
         notes=build.notes,

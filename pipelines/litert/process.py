@@ -6,12 +6,10 @@ is written atomically.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -24,14 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.system import interpreter
+from pipelines.system.processes import end_with_parent, ending
 
 REQUEST, ANSWER = "request.json", "answer.npz"
 STDERR_LINES = 8
 Arrays = dict[str, npt.NDArray[Any]]
 T = TypeVar("T")
-
-# Of Linux's prctl(2): the signal that a process gets when its parent dies.
-_PR_SET_PDEATHSIG = 1
 
 
 def ask(module: str, request: Any, folder: Path, *, timeout_s: float, limit: str = "its limit") -> Arrays:
@@ -86,7 +82,7 @@ def in_copy(what: str, work: Callable[..., T], *arguments: Any) -> T:
         succeeded, found = receiver.recv()
     except EOFError:
         copy.join()
-        raise ChildProcessError(f"the process for {what} {_ending(copy.exitcode or 0)} and left no result") from None
+        raise ChildProcessError(f"the process for {what} {ending(copy.exitcode or 0)} and left no result") from None
     copy.join()
     if not succeeded:
         raise found
@@ -95,7 +91,7 @@ def in_copy(what: str, work: Callable[..., T], *arguments: Any) -> T:
 
 def _answer(parent: int, sender: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """In the copy. It must not outlive its parent, which may be killed after a timeout."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     if os.getppid() != parent:
         return
     gc.freeze()  # a collection need not go through what the parent has made
@@ -122,13 +118,7 @@ def _run(module: str, folder: Path, timeout_s: float, limit: str) -> str | None:
             ).returncode
         except subprocess.TimeoutExpired:
             return f"was stopped after {limit}={timeout_s:g} seconds{_tail(log)}"
-    return f"{_ending(code)}{_tail(log)}" if code else None
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    return f"was killed by {next((one.name for one in signal.Signals if one == -code), f'signal {-code}')}"
+    return f"{ending(code)}{_tail(log)}" if code else None
 
 
 def _tail(log: Path) -> str:

@@ -25,6 +25,7 @@ from pipelines.models.keras_layers import UnsupportedLayerError, rescaled
 from pipelines.models.keras_value import Value
 from pipelines.system import checks, guard
 from pipelines.system.names import class_name
+from pipelines.system.places import expanded
 from pipelines.system.words import some
 
 if TYPE_CHECKING:
@@ -303,7 +304,7 @@ def _gray(image: Any, size: tuple[Any, Any]) -> Any:
 
 
 def _expanded(path: str | None) -> Path | None:
-    return None if path is None else Path(path).expanduser()
+    return None if path is None else expanded(path)
 
 
 @cache

@@ -12,6 +12,7 @@ from pipelines.models import checkpoint
 from pipelines.models.base import Model, check_flat
 from pipelines.models.keras_format import HDF5
 from pipelines.system import checks
+from pipelines.system.places import expanded
 
 if TYPE_CHECKING:
     import tf_keras
@@ -52,7 +53,7 @@ class Network(Model):
     def origin(self) -> tuple[str | Path | None, ...]:
         """`weights`."""
         file = self.weights is not None and self.weights != "imagenet"
-        return (Path(str(self.weights)).expanduser() if file else self.weights,)
+        return (expanded(str(self.weights)) if file else self.weights,)
 
     def untrained(self) -> Network:
         """Without `weights`."""
@@ -77,9 +78,9 @@ class Network(Model):
         if self.weights == "imagenet":
             self.load_imagenet(backbone)
         elif self.weights is not None and self.weights.endswith(".keras"):
-            checkpoint.copy(Path(self.weights).expanduser(), model)
+            checkpoint.copy(expanded(self.weights), model)
         elif self.weights is not None:
-            self.load_file(backbone, Path(self.weights).expanduser())
+            self.load_file(backbone, expanded(self.weights))
         return model
 
     @abstractmethod
@@ -149,7 +150,7 @@ class Network(Model):
 
 
 def _check_file(weights: str) -> None:
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     if not path.is_file():
         kind = "the folder " if path.is_dir() else ""
         raise FileNotFoundError(

@@ -171,7 +171,6 @@ class _Quantized:
         codes = np.rint(MAX_INT8 / top * book.values)
         # Normalizations of a negative scale give the file's filters the other sign.
         mirrored = np.sign((self.codes * np.sign(values)).sum(axis=1)) * np.sign(book.factors)
-        self._store((codes[book.places(values)] * mirrored[:, None] * (values != 0)).astype(np.int8))
         # The largest weight of a filter had the code 127. Where it had another, as learnt ranges may be a step older
         # than the weights, all codes tell the scale.
         most, squares = abs(values).max(axis=1), (values**2).sum(axis=1)
@@ -183,6 +182,8 @@ class _Quantized:
         factors = per_value * abs(book.factors) * top / MAX_INT8
         # The converter raises the scale of a filter whose weights are small beside its bias, which has to fit 32 bits.
         fits = (factors > 0) & (self._bias_codes <= factors * INT32_MAX)
+        shared = (codes[book.places(values)] * mirrored[:, None] * (values != 0)).astype(np.int8)
+        self._store(np.where(fits[:, None], shared, self.codes))
         scales = self.scales * np.where(fits, factors, 1)
         self._rescale_bias(self.scales / scales)
         self.tensor.quantization.scale = scales.astype(np.float32)

@@ -17,6 +17,7 @@ from pipelines.comparison.ranking import Comparison
 from pipelines.report.style import BLUE, CRITERIA_LOOK, ROW_IN, WIDTH_IN, heading, row_axes, row_words, without_data
 from pipelines.report.words import decibels, short_names, shorten, titled
 from pipelines.results.columns import CRITERION
+from pipelines.results.score import apart_from
 
 MAX_RANKED = 30
 MAX_FIRST, MIN_SHARE = 8, 0.005
@@ -131,7 +132,7 @@ def _weight_flips(axes: Axes, comparison: Comparison, names: dict[str, str]) -> 
         if math.isnan(flip.after):
             text += ": no other exponent changes the leader"
         else:
-            text += f" → {flip.after:.3g}: {names[flip.winner]}"
+            text += f" → {apart_from(flip.after, flip.before, '.3g')}: {names[flip.winner]}"
         if flip.before > 0 and flip.after > 0:
             factor = min(MAX_FACTOR, max(1 / MAX_FACTOR, flip.after / flip.before))
             axes.plot([1, factor], [y, y], color=BLUE, linewidth=2.5, zorder=2)

@@ -1,6 +1,7 @@
 """Names of a cell's results in MLflow."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -32,6 +33,23 @@ SIZE_RATIO = "baseline/size_ratio"
 TRAIN_RATIO = "baseline/train_ratio"
 TRAIN_RATIO_LOW, TRAIN_RATIO_HIGH = f"{TRAIN_RATIO}_low", f"{TRAIN_RATIO}_high"
 IMPROVED = "baseline/dimensions_improved"
+# How the names of figures begin that opscore itself records: a technique's own metrics have other names.
+OWN_PREFIXES = tuple(
+    f"{group}/"
+    for group in ("test", "time", "size", "model", "score", "baseline", "train", "wall", "energy", "measure", "system")
+)
+# Names that MLflow takes.
+_NAME = re.compile(r"[\w.\- :]+(/[\w.\- :]+)*")
+MAX_NAME = 250
+
+
+def why_unnamed(name: str) -> str | None:
+    """Why a technique's metric cannot have this name, after `metrics['...'] of the technique must`; None if it can."""
+    if name.startswith(OWN_PREFIXES):
+        return "not have a name of opscore's own figures"
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or {".", ".."} & {*name.split("/")}:
+        return f"have a name of at most {MAX_NAME} letters, digits, blanks and _ - . : /"
+    return None
 
 
 def term_of(criterion: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -72,13 +72,12 @@ class Figures:
         assert value is not None
         return value, low or value, high or value
 
-    def compared(self, threads: int, others: Sequence[Figures]) -> float:
-        """What orders the runtimes of a model: the ratio to the reference that all have, else the time.
+    def compared(self, threads: int, *, by_ratio: bool) -> float:
+        """What orders the runtimes of a model: the ratio to their reference, where they share one, else the time.
 
         The device may be busier in one minute than in another, which cancels in the ratio.
         """
-        common = len({one.tags.get(REFERENCE) for one in others}) == 1 and REFERENCE in self.tags
-        return (self.ratio(threads) or (1.0,))[0] if common else self.p50_ms(threads)[0]
+        return (self.ratio(threads) or (1.0,))[0] if by_ratio else self.p50_ms(threads)[0]
 
     def ratio(self, threads: int) -> tuple[float, float, float] | None:
         """The time over that of the session's reference, and its bounds; None for the reference itself."""
@@ -130,6 +129,12 @@ def figures(metrics: Mapping[str, float], tags: Mapping[str, str] | None = None)
     ]
 
 
+def share_reference(found: Iterable[Figures]) -> bool:
+    """Whether the ratios of all are to one file on one runtime."""
+    references = {one.tags.get(REFERENCE) for one in found}
+    return len(references) == 1 and None not in references
+
+
 def fastest(found: Sequence[Figures]) -> tuple[Figures, int] | None:
     """The figures and the number of threads with the least median time, of runtimes that give LiteRT's answers.
 
@@ -138,10 +143,11 @@ def fastest(found: Sequence[Figures]) -> tuple[Figures, int] | None:
     there is none. A time that is not reliable counts too: what disturbs a session makes times longer.
     """
     usable = [one for one in found if one.same_answers]
+    by_ratio = share_reference(found)
     times: dict[tuple[str, int], float] = {}
     for threads in sorted({threads for one in usable for threads in one.threads}):
         with_them = {one.runtime: one for one in usable if threads in one.threads}
-        compared = {name: one.compared(threads, found) for name, one in with_them.items()}
+        compared = {name: one.compared(threads, by_ratio=by_ratio) for name, one in with_them.items()}
         runtime = least(compared, key=lambda name: (name != LITERT,))
         times[runtime, threads] = with_them[runtime].p50_ms(threads)[0]
     if not times:

@@ -34,8 +34,8 @@ class RecordedCell:
     baseline: the fingerprint of its baseline, empty for a baseline. code: `Plan.code`, empty where it was not recorded.
     majority: the most frequent class of the test images. delegated: the `Delegation` as JSON. on_devices: tags of
     `opscore measure` (`results.on_device`). trained_on: the machines of all training that led to its exported model,
-    with `; ` between them, empty where it was not recorded. device: whose times are in `metrics`; None for those of the
-    cell's own run.
+    with `; ` between them. litert: the version of LiteRT that measured it. Both are empty where they were not recorded.
+    device: whose times are in `metrics`; None for those of the cell's own run.
     """
 
     run_id: str
@@ -61,6 +61,7 @@ class RecordedCell:
     delegated: str = ""
     on_devices: Mapping[str, str] = field(default_factory=dict)
     trained_on: str = ""
+    litert: str = ""
     device: OnDevice | None = None
 
     def setting(self, name: str) -> str | None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pipelines.litert.exported_model import Ends
 from pipelines.runtimes.base import BFLOAT16, FLOAT32, INT8, Program, Runtime, form_of
+from pipelines.system.words import one_line
 
 _WORDS = {"f32": FLOAT32, "bf16": BFLOAT16, "i8": INT8, "u8": INT8}
 # In OpenVINO's messages: where in its own code a fault was found.
@@ -75,7 +76,7 @@ class OpenVINO(Runtime):
             network.reshape([batch, *form.image_shape])
             compiled = core.compile_model(network, "CPU", self.settings(threads))
         except RuntimeError as error:
-            reason = " ".join(_PLACE.sub("", str(error)).split())
+            reason = one_line(_PLACE.sub("", str(error)))
             raise ValueError(
                 f"{path} must be a model that OpenVINO takes, got {reason}: measure it with runtimes=litert"
             ) from error

@@ -3,10 +3,11 @@
 import http.client
 import os
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipelines.system.places import nearest_existing
+from pipelines.system.places import expanded, nearest_existing
 
 TIMEOUT_S = 3
 # A download that receives no byte for this long has failed.
@@ -18,7 +19,7 @@ def keras_home() -> Path:
 
     Keras itself ignores the variable when it downloads: its functions must be given `cache_dir`.
     """
-    return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    return expanded(os.environ.get("KERAS_HOME") or "~/.keras")
 
 
 def check_writable(folder: Path) -> None:
@@ -30,9 +31,16 @@ def check_writable(folder: Path) -> None:
 
 
 def check_reachable(url: str) -> None:
-    """Raise OSError or HTTPException unless `url` answers a HEAD request within 3 seconds."""
-    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT_S):
-        pass
+    """Raise OSError or HTTPException unless `url` answers within 3 seconds, to HEAD or else to GET."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT_S):
+            pass
+    except urllib.error.HTTPError as error:
+        # An address that is signed for GET, or a server without HEAD.
+        if error.code not in (403, 405, 501):
+            raise
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S):
+            pass
 
 
 def download(url: str, path: Path, *, sha256: str | None = None, md5: str | None = None) -> Path:

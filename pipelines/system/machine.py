@@ -14,6 +14,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+# Error numbers of a disk without room.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 CPUINFO = Path("/proc/cpuinfo")
 BOARD = Path("/proc/device-tree/model")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -110,10 +113,6 @@ def _cgroup(*versions: Sequence[str]) -> Iterator[list[float]]:
             found = [float(number) for name in names for number in (folder / name).read_text().split()]
             if found[0] > 0:
                 yield found
-
-
-# Error numbers of a disk without room.
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def free_space(folder: Path) -> str:

@@ -97,6 +97,7 @@ def prepare(*, onednn: bool, deterministic: bool) -> None:
     # ~/.keras/keras.json may say otherwise, for the networks of another program.
     tf_keras.backend.set_image_data_format("channels_last")
     tf_keras.backend.set_floatx("float32")
+    # Its native code looks for GPUs at the first question, and prints that there are none.
     gpus()
 
 

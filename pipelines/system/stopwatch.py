@@ -11,7 +11,8 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+
+from pipelines.system.processes import start_ticks
 
 # start: interpreter, libraries, checks, search of the store, opening the run. optimize: the technique without its
 # training. convert: export and the check of its effect. record: files, figures, MLflow. wait: for another process,
@@ -66,8 +67,7 @@ def _age_s() -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - _requested
     if platform.system() == "Linux":
         # psutil rounds the time of the boot down to a second.
-        ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks("self") / os.sysconf("SC_CLK_TCK")
     import psutil
 
     return time.time() - psutil.Process().create_time()

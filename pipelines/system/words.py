@@ -15,6 +15,11 @@ def some(values: Sequence[object], most: int = 3) -> str:
     return ", ".join(map(str, values[:most])) + more
 
 
+def one_line(message: object) -> str:
+    """An error's text, or any other, in one line; the name of its type where it is empty."""
+    return " ".join(str(message).split()) or type(message).__name__
+
+
 def number_of(count: int, noun: str) -> str:
     """`1 cell`, `1,200 cells`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.models import checkpoint
+from pipelines.quantization.four_bits import MAX_INT4
 from pipelines.system import checks
 from pipelines.techniques.base import SHARED_VALUES, ZEROS, Build, Candidate, Context, EffectError, Technique
 from pipelines.techniques.cluster_wrapper import clustered
@@ -56,6 +57,7 @@ class Cluster(FineTuning):
     EFFECT = "at most `clusters` values in every channel; with 8-bit weights, unless `per_channel`, in every kernel"
 
     LEAVES = SHARED_VALUES
+    HOLDS_UNTRAINED = True
 
     clusters: int
     initialization: str
@@ -109,7 +111,8 @@ class Cluster(FineTuning):
 
         def holds(kernel: npt.NDArray[Any]) -> bool:
             together = not self.per_channel and kernel.size >= 2 * self.clusters * len(kernel)
-            if np.issubdtype(kernel.dtype, np.integer) and together:
+            # Filters share no codes of 4 bits, each of which has its own scale.
+            if np.issubdtype(kernel.dtype, np.integer) and abs(kernel.astype(np.int16)).max() > MAX_INT4 and together:
                 # Magnitudes, as a factor other than a batch normalization's may mirror a channel.
                 return len(np.unique(abs(kernel[kernel != 0].astype(np.int16)))) <= self.clusters
             return _max_values(kernel) <= self.clusters

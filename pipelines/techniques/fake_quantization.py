@@ -1,4 +1,4 @@
-"""A network with emulated int8 rounding, by `tfmot.quantization.keras`, for layers beyond those that tfmot knows."""
+"""A network with fake int8 quantization, by `tfmot.quantization.keras`, for layers beyond those that tfmot knows."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def _with_integer_scaling(model: tf_keras.Model) -> tf_keras.Model:
         else:
             return layer.__class__.from_config(layer.get_config())
         multiplied = np.outer(scale, own)
-        low, high = float(multiplied.min()), float(multiplied.max())
+        # Integers have an exact zero, so a range that leaves it out is moved until it has it.
+        low, high = min(0.0, float(multiplied.min())), max(0.0, float(multiplied.max()))
         shifted = multiplied + np.reshape(offset, (-1, 1))
         bounds[layer.name] = np.array([shifted.min(), shifted.max()])
         return scaling(scale.tolist(), offset.tolist(), low, high, name=layer.name)
@@ -141,7 +142,7 @@ def _scaling_layer() -> type:
     import tf_keras
 
     class Scaling(tf_keras.layers.Layer):  # type: ignore[misc]
-        """x * scale + offset; low, high: the range of the product for pixels from 0 to 255."""
+        """x * scale + offset; low, high: the range of the product for pixels from 0 to 255, and 0."""
 
         def __init__(self, scale: list[float], offset: list[float], low: float, high: float, **more: Any) -> None:
             super().__init__(**more)

@@ -21,6 +21,7 @@ from pipelines.techniques.base import SHARED_VALUES, ZEROS, Candidate, Context, 
 from pipelines.techniques.effects import chosen_kernels
 from pipelines.techniques.fake_quantization import fake_quantized, wrappers
 from pipelines.techniques.fine_tuning import FineTuning
+from pipelines.techniques.folding import equalize
 from pipelines.techniques.quantize import check_integer
 from pipelines.training.batches import training_batches
 
@@ -66,12 +67,14 @@ class QuantizeAware(FineTuning):
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a fake-quantized copy, and copy its weights to the plain model."""
         trainer = context.trainer
+        equalize(candidate.model)
         wrapped = fake_quantized(candidate.model)
         self._keep(wrapped)
         images, _ = next(iter(training_batches(trainer.data.train, trainer.dataset, trainer.settings.batch_size, 0)))
         with trainer.clock():
             _follow_ranges(wrapped, images)
         trainer.fit(wrapped, epochs=self.epochs, learning_rate=self.learning_rate)
+        _measure_kernels(wrapped)
         _copy_back(wrapped, candidate.model)
         return replace(candidate, fake_quantized=wrapped, rewriting=_sharing(candidate.model))
 
@@ -210,6 +213,13 @@ def _follow_ranges(wrapped: tf_keras.Model, images: Any) -> None:
     for layer in _normalizations(wrapped):
         layer.set_weights(before[id(layer)])
     decay.assign(RANGE_DECAY)
+
+
+def _measure_kernels(wrapped: tf_keras.Model) -> None:
+    """Set the ranges of the kernels to those of the weights. Training leaves them a step older than the best ones."""
+    for wrapper in wrappers(wrapped):
+        for kernel, quantizer, variables in wrapper._weight_vars:
+            quantizer(kernel, True, weights=variables)
 
 
 def _normalizations(wrapped: tf_keras.Model) -> list[Any]:

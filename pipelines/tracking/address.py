@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipelines.system.places import CHECKOUT
+from pipelines.system.places import CHECKOUT, expanded
 from pipelines.tracking import credentials
 from pipelines.tracking.credentials import URI, VARIABLE
 
@@ -123,8 +123,8 @@ def _file(uri: str, field: str) -> str:
     if path is None or path.name in ("", ":memory:") or uri.endswith("/"):
         raise ValueError(_wrong(uri, field, "no file, in which nothing would be kept", EMBEDDED_URI))
     if path.parts[0].startswith("~"):
-        raise ValueError(_wrong(uri, field, "'~', which only a shell expands", sqlite_uri(path.expanduser())))
-    if path.is_dir():
+        raise ValueError(_wrong(uri, field, "'~', which only a shell expands", sqlite_uri(expanded(path))))
+    if os.path.isdir(path):  # noqa: PTH112 (its own raises below a folder that may not be entered)
         raise ValueError(_wrong(uri, field, "a folder", sqlite_uri(path.resolve() / "mlflow.db")))
     # Absolute, as other processes may have other current folders.
     return sqlite_uri(Path(os.path.abspath(path))) + query  # noqa: PTH100 (links stay as they are)
@@ -162,7 +162,7 @@ def _mistyped(uri: str, field: str) -> str:
 
 
 def _path(name: str, uri: str, field: str) -> str:
-    path = Path(name).expanduser()
+    path = expanded(name)
     is_file = path.suffix in (".db", ".sqlite", ".sqlite3")
     what = "a file without sqlite:///" if is_file else "a folder, and MLflow's file store is deprecated"
     database = path if is_file else path / "mlflow.db"

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import psutil
 
 from pipelines.system.places import nearest_existing
+from pipelines.system.words import one_line
 from pipelines.tracking.address import sqlite_path, sqlite_uri
 from pipelines.tracking.client import retries
 from pipelines.tracking.reachable import check_reachable, server_version
@@ -49,7 +50,7 @@ def check_writable(experiment: Experiment, uri: str) -> None:
     try:
         _probe(location, uri)
     except Exception as error:
-        reason, mend = " ".join(str(error).split())[:300], _mend(parts.scheme, folder, uri)
+        reason, mend = one_line(error)[:300], _mend(parts.scheme, folder, uri)
         raise PermissionError(f"{_where(experiment, uri)}, where nothing can be written ({reason}): {mend}") from error
 
 

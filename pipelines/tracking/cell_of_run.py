@@ -27,6 +27,7 @@ TAGS = {
     tag_names.MAJORITY: "majority",
     tag_names.DELEGATED: "delegated",
     tag_names.TRAINED_ON: "trained_on",
+    tag_names.LITERT: "litert",
 }
 
 

@@ -33,6 +33,7 @@ from pipelines.tracking.tags import (
     FINGERPRINT,
     FOLDER,
     HEARTBEAT,
+    LITERT,
     MAJORITY,
     NOTE,
     PROCESS,
@@ -55,6 +56,8 @@ DIGEST_CHARACTERS = 32
 NOT_MEASURED = "not measured"
 # How long no epoch is sent after the store failed to take one, so that training does not wait for each.
 QUIET_S = 60.0
+# A server that takes requests and does not answer them costs a training at most this fraction of its time.
+MAX_WAITING = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,11 @@ def keys_of(folder: Path, *, fingerprint: str, result_key: str, code: str, basel
     """
     keys = {FINGERPRINT: fingerprint, RESULT_KEY: result_key, FOLDER: str(folder.resolve())}
     return keys | ({CODE: code} if code else {}) | ({BASELINE: baseline} if baseline else {})
+
+
+def _storable(value: object) -> object:
+    """A parameter that every store takes: with marks for the bytes of a path that are not UTF-8."""
+    return value.encode(errors="surrogateescape").decode(errors="replace") if isinstance(value, str) else value
 
 
 def _files_of(cell: Cell, params: Mapping[str, object]) -> dict[str, str]:
@@ -173,7 +181,7 @@ class CellRun:
         """Record name, parameters and datasets, which are known before anything is computed."""
         import mlflow
 
-        params = dict(flatten(parts_of(cell)))
+        params = {name: _storable(value) for name, value in flatten(parts_of(cell))}
         with guard.whole():
             self._client.set_tag(self.run_id, "mlflow.runName", cell.name)
             mlflow.log_params(params | _files_of(cell, params))
@@ -184,11 +192,13 @@ class CellRun:
         """Send an epoch during training. A store that does not answer neither ends nor slows the training."""
         if time.monotonic() < self._quiet_until:
             return
-        with guard.whole(), stopwatch.part("record"):
+        began = time.monotonic()
+        with guard.whole(), stopwatch.part("record"), retries(0):
             try:
                 self._send_epoch(epoch, metrics)
             except Exception as error:  # noqa: BLE001 (whatever the store's client raises, the work goes on)
-                self._quiet_until = time.monotonic() + QUIET_S
+                ended = time.monotonic()
+                self._quiet_until = ended + max(QUIET_S, (ended - began) / MAX_WAITING)
                 log.warning("epoch %d is not in MLflow yet (%s): it is sent again at the end", epoch, error)
 
     def record(self, finished: Finished, data: ImageData) -> None:
@@ -247,6 +257,7 @@ class CellRun:
         tags |= {MAJORITY: result.majority.answer} if result.majority else {}
         tags |= {DELEGATED: result.delegation.text()} if result.delegation else {}
         tags |= {TRAINED_ON: result.timing.trained_on} if result.timing.trained_on else {}
+        tags[LITERT] = result.hardware["ai-edge-litert"]
         mlflow.set_tags(tags | {"feasible": result.feasible})
         logged = {artifact.path for artifact in self._client.list_artifacts(self.run_id)}
         if CELL_FOLDER in logged:

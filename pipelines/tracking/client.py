@@ -42,10 +42,12 @@ def connected(uri: str) -> MlflowClient:
 
 
 def quieten() -> None:
-    """Let MLflow give up after seconds, and not log errors that it also raises."""
+    """Let MLflow give up after seconds, and log neither errors that it also raises nor files of the current folder."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # MLflow's default of seven tries takes minutes, in which a cell's training would wait.
     os.environ.setdefault(RETRIES, "3")
+    # It would add the current folder's uv.lock and pyproject.toml to each model, and serve it in their environment.
+    os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"
     # Migrations of a new store, and the start of every monitor.
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from pipelines.system.processes import start_ticks
+
 log = logging.getLogger(__name__)
 
 BEAT_S = 10.0
@@ -77,8 +79,7 @@ def _ticks(process: psutil.Process) -> str:
     The time of day may be set while a process runs, as on a virtual machine that resumes.
     """
     try:
-        # The name, in parentheses, may hold anything.
-        return f".{int(Path(f'/proc/{process.pid}/stat').read_bytes().rpartition(b')')[2].split()[19])}"
+        return f".{start_ticks(process.pid)}"
     except FileNotFoundError:
         return ""
 

@@ -68,6 +68,9 @@ def repair(uri: str) -> None:
             connection.execute("BEGIN IMMEDIATE")
             # Another process may have changed the paths by now.
             moves = _moves(connection, database.parent)
+            if not moves:
+                connection.execute("ROLLBACK")
+                return
             _rewrite(connection, moves)
             connection.execute("COMMIT")
     except sqlite3.Error as error:

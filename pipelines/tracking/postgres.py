@@ -5,7 +5,6 @@ Only the package's programs are used and none of its Python code; docs/maintaine
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import pwd
@@ -14,14 +13,15 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.system.guard import MisuseError
+from pipelines.system.processes import end_with_parent, ending
 
 VERSION, INSTALL = "18", "pip install -e '.[server]'"
 
@@ -34,22 +34,16 @@ class Program(subprocess.Popen[bytes]):
 
     def __init__(self, arguments: Sequence[str], *, log: Path, stop: signal.Signals, **options: Any) -> None:
         self.log, self._stop = log, stop
-        libc = ctypes.CDLL(None)
-
-        def end_with_parent() -> None:
-            if sys.platform == "linux":
-                libc.prctl(1, stop)  # 1 is PR_SET_PDEATHSIG
-
-        options |= {"stderr": subprocess.STDOUT, "start_new_session": True, "preexec_fn": end_with_parent}
+        options |= {"stderr": subprocess.STDOUT, "start_new_session": True}
+        options |= {"preexec_fn": partial(end_with_parent, stop)}
         with log.open("ab") as output:
             super().__init__(arguments, stdout=output, **options)
 
     def check(self) -> None:
         """Raise ChildProcessError with the last line of its log if it has ended."""
         if (status := self.poll()) is not None:
-            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
             lines = self.log.read_text(errors="replace").splitlines() or [""]
-            raise ChildProcessError(f"{self.log.stem} {how}: see {self.log}, which ends with {lines[-1]!r}")
+            raise ChildProcessError(f"{self.log.stem} {ending(status)}: see {self.log}, which ends with {lines[-1]!r}")
 
     def __exit__(self, *_: object) -> None:
         self.send_signal(self._stop)

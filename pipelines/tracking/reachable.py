@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pipelines.system.words import one_line
 from pipelines.tracking import credentials
 from pipelines.tracking.credentials import VARIABLE
 
@@ -128,7 +129,7 @@ def _log_in(uri: str) -> None:
         # libpq's minimum is 2 s.
         psycopg.connect(f"postgresql{separator}{rest}", connect_timeout=round(CONNECT_TIMEOUT_S)).close()
     except psycopg.Error as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if "password" in reason:
             reason += f"; its password is taken from {credentials.DATABASE_PASSWORD}"
         raise ConnectionError(reason) from error

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from pipelines.tracking.artifacts import check_writable
 from pipelines.tracking.cell_of_run import cell_of, quoted
 from pipelines.tracking.cell_run import CellRun
 from pipelines.tracking.claims import Claims
-from pipelines.tracking.client import TEXT_CHARACTERS, connected, live_run
+from pipelines.tracking.client import TEXT_CHARACTERS, connected, live_run, retry_on_conflict
 from pipelines.tracking.liveness import is_dead, stem
 from pipelines.tracking.run_files import LostFilesError, RunFiles
 
@@ -203,9 +204,12 @@ class Store(RunFiles):
         return [row[at] for row in table["data"] if row[at]]
 
     def _cells_of_killed(self, parent: str) -> list[str]:
-        """The run ids of the cells that a sweep without a table of outcomes ran; empty unless it was killed."""
+        """The run ids of the cells that a sweep without a table of outcomes ran; empty while it runs.
+
+        It was killed, or the store did not answer at its end.
+        """
         run = live_run(self.client, parent)
-        if run is None or not (run.info.status == "KILLED" or (run.info.status == "RUNNING" and _is_dead(run))):
+        if run is None or (run.info.status == "RUNNING" and not _is_dead(run)):
             return []
         if self._has(parent, TABLE):
             return []
@@ -325,12 +329,19 @@ class Store(RunFiles):
 
     def close_dead(self) -> int:
         """Mark the open runs of dead processes as KILLED and delete their claims; gives the number of runs."""
+        from mlflow import MlflowException
+
         closed = 0
         for run in list(self._found(f"attributes.status = 'RUNNING' and tags.`{tags.PROCESS}` != ''")):
             if _is_dead(run):
                 process = run.data.tags[tags.PROCESS]
-                self._end(run, "KILLED", f"the process that worked on it ({process}) ended without closing it")
-                closed += 1
+                try:
+                    self._end(run, "KILLED", f"the process that worked on it ({process}) ended without closing it")
+                except MlflowException as error:
+                    # A person may have deleted it by now. It is no reason to refuse a command.
+                    log.warning("the run %s of a dead process could not be closed: %s", run.info.run_id, error)
+                else:
+                    closed += 1
         self.claims.clear_dead()
         return closed
 
@@ -348,7 +359,8 @@ class Store(RunFiles):
         return self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
 
     def _end(self, run: Run, status: str, reason: str) -> None:
-        self.client.set_tag(run.info.run_id, tags.FAILURE, reason[:TEXT_CHARACTERS])
+        # Another process may find the same dead one.
+        retry_on_conflict(partial(self.client.set_tag, run.info.run_id, tags.FAILURE, reason[:TEXT_CHARACTERS]))
         self.client.set_terminated(run.info.run_id, status)
 
     def _found(self, condition: str, *, order_by: Sequence[str] = (), page: int = 1000) -> Iterator[Run]:

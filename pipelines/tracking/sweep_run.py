@@ -100,18 +100,18 @@ class SweepRun:
     ) -> None:
         """Record the summary and end the run.
 
-        note: the answer in markdown; empty where no cell has one. files, report: become its artifacts,
-        those of the report in a folder.
-        seconds: the sweep's wall time. spent: seconds of its cells' processes by part. problem: why it FAILED or was
-        KILLED.
+        note: the answer in markdown; empty where no cell has one. files, report: become its artifacts, those of the
+        report in a folder. seconds: the sweep's wall time. spent: seconds of its cells' processes by part. problem: why
+        it FAILED or was KILLED.
         """
         import mlflow
 
         self._pulse.stop()
         try:
-            mlflow.log_metrics({"cells/seconds": seconds, **stopwatch.metrics(spent)}, run_id=self.run_id)
+            # First of all: without it, `--sweep` only knows the cells that ran as its children.
             if outcomes:
                 self._client.log_table(self.run_id, _columns(outcomes), TABLE)
+            mlflow.log_metrics({"cells/seconds": seconds, **stopwatch.metrics(spent)}, run_id=self.run_id)
             self._client.log_text(self.run_id, summary + "\n", "summary.txt")
             for path in files:
                 self._client.log_artifact(self.run_id, str(path))

@@ -19,6 +19,8 @@ HEARTBEAT = f"{PREFIX}heartbeat"
 FOLDER = f"{PREFIX}folder"
 MAJORITY = f"{PREFIX}majority"
 DELEGATED = f"{PREFIX}delegated"
+# The version of LiteRT that measured it.
+LITERT = f"{PREFIX}litert"
 # Why a cell or a sweep failed, for people.
 FAILURE = "failure"
 # MLflow's own.

@@ -32,6 +32,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("store"))
     # As under `mlflow run`, whose experiment is another than the configured one.
     opened = place.client.create_run("1").info.run_id
+    # As in the checkout, and in a user's own project.
+    for name in ("uv.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, place.folder)
     place.began = time.time()  # type: ignore[attr-defined]
     done = place.run("tracking.experiment=opscore", MLFLOW_RUN_ID=opened)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -150,6 +153,16 @@ def test_pyfunc_maps_pixels_to_names_and_probabilities(place: Place) -> None:
     assert right.mean() == run.data.metrics["test/accuracy"]
     with pytest.raises(Exception, match="uint8"):
         model.predict(data.test.images.astype(np.float64) / 255)
+
+
+def test_the_model_has_no_file_of_the_current_folder(place: Place) -> None:
+    run = place.runs()["small_cnn-digits-quantize_int8"]
+    model = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/model", tracking_uri=place.uri))
+    # With a uv.lock, MLflow serves it in that project's environment instead.
+    assert not {"uv.lock", "pyproject.toml"} & {path.name for path in model.rglob("*")}
+    assert [line.partition("==")[0] for line in (model / "requirements.txt").read_text().splitlines()] == [
+        "mlflow", "ai-edge-litert", "numpy",
+    ]  # fmt: skip
 
 
 def test_the_terminal_shows_table_link_and_ui(place: Place) -> None:

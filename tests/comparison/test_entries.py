@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.commands.compare import text
 from pipelines.comparison import article
-from pipelines.comparison.entries import entries_of, seeds_note
+from pipelines.comparison.entries import entries_of, litert_note, seeds_note
 from pipelines.comparison.notes import notes
 from pipelines.results.statistics import mean_share
 from tests.comparison.recorded import compared, recorded
@@ -230,3 +230,10 @@ def test_cells_of_a_former_training_of_their_baseline_are_named() -> None:
     assert not any("run again later" in note for note in notes(compared(*cells)))
     (found,) = [note for note in notes(compared(*cells, trained_again)) if "run again later" in note]
     assert found.startswith("The baseline of vgg16-cifar10-cluster was run again later and has another accuracy now")
+
+
+def test_versions_of_litert_are_named() -> None:
+    cells = [replace(recorded(name), litert=version) for name, version in (("baseline", "2.3.0"), ("qat", "2.2.0"))]
+    note = litert_note(entries_of(cells))
+    assert note is not None and "(2.2.0 and 2.3.0)" in note
+    assert litert_note(entries_of([cells[0], replace(cells[1], litert="")])) is None

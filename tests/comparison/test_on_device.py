@@ -385,3 +385,41 @@ def test_the_runtime_is_the_fastest_by_ratio() -> None:
     assert cell.device is not None and cell.device.runtime == "litert"
     # The baseline's 0.9 ms by 0.45 of the reference: both are of one minute then.
     assert cell.device.times_ms == {"litert": pytest.approx(1.0), "openvino": pytest.approx(1.5)}
+
+
+def test_ratios_and_milliseconds_are_not_added() -> None:
+    """Of one seed, a later session measured OpenVINO with another reference."""
+    cells = []
+    for seed, openvino in ((0, 36.0), (1, 28.0)):
+        base, int8 = pair(seed=seed)
+        base, int8 = replace(base, fingerprint=f"base{seed}"), replace(int8, baseline=f"base{seed}")
+        base = on(on(base, "pi/litert", 60.0), "pi/openvino", 60.0, ratio=1.0)
+        int8 = on(on(int8, "pi/litert", 30.0, ratio=0.5), "pi/openvino", openvino, ratio=0.6)
+        cells += [base, int8]
+    tags = {**cells[3].on_devices, "measure/pi/openvino/reference": "openvino"}
+    cells[3] = replace(cells[3], on_devices=tags)
+    found = [cell for cell in timed(cells, PI).cells if cell.technique == "quantize_int8"]
+    # 30 and 32 ms in the mean.
+    assert [cell.device and cell.device.runtime for cell in found] == ["litert", "litert"]
+
+
+def test_versions_of_a_runtime_are_named() -> None:
+    base, int8 = pair()
+    both = [
+        replace(cell, on_devices={**cell.on_devices, "measure/pi/litert/version": version})
+        for cell, version in ((base, "2.2.0"), (int8, "2.3.0"))
+    ]
+    device = replace(PI, runtime="litert")
+    assert any("different versions of a runtime (litert 2.2.0 and 2.3.0)" in note for note in timed(both, device).notes)
+    assert not any("versions" in note for note in timed([both[0], replace(int8)], device).notes)
+
+
+def test_findings_of_another_processor_are_left_out() -> None:
+    base, int8 = pair()
+    delegated = '{"partitions": 1, "undelegated": {}, "int16": false}'
+    metrics = {**int8.metrics, "model/delegate_partitions": 1.0, "model/undelegated_operators": 0.0}
+    int8 = replace(int8, delegated=delegated, metrics=metrics)
+    device = replace(PI, runtime="litert")
+    for outside, kept in ((0.0, delegated), (14.0, "")):
+        own = on(int8, "pi/litert", 1.0, ratio=0.5, delegate_partitions=1.0, undelegated_operators=outside)
+        assert by_technique(timed((base, own), device).cells)["quantize_int8"].delegated == kept

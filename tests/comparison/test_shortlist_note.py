@@ -15,6 +15,15 @@ def test_first_sentence_is_the_answer_with_its_figures() -> None:
     assert table.splitlines()[0].count("|") == 6
 
 
+def test_settings_are_shown_literally() -> None:
+    cells = [
+        recorded("layer_transfer", accuracy=accuracy, params={"technique.layers": layers})
+        for accuracy, layers in ((0.9, ".*conv.*"), (0.8, ".*block.*"))
+    ]
+    text = note({"a*b": shortlist(compared(recorded("baseline"), *cells))})
+    assert r"**Fittest for a\*b: " in text and r"technique.layers=.\*conv.\*" in text
+
+
 def test_what_is_worse_is_called_so() -> None:
     # The fittest by its training alone.
     cells = [recorded("baseline"), recorded("transfer", megabytes=1.25, test_ms=1.3, accuracy=0.79, train_s=0.01)]

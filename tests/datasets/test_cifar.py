@@ -173,7 +173,7 @@ def test_every_usual_place_gives_the_same_images(tmp_path, home, classes, unpack
             archive.rename(place)
         dataset = Cifar(classes=classes, data_dir=str(tmp_path / "data"), url=NOWHERE, sha256=sha256_of(place))
         dataset.preflight()
-        arrays = dataset._read()
+        arrays = dataset.read_arrays()
         assert arrays.x_test is not None
         assert (arrays.x_train == images[:count]).all() and (arrays.x_test == images[count:]).all()
         assert arrays.x_train.dtype == np.uint8 and arrays.class_names == cifar.CLASS_NAMES[classes]

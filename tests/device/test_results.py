@@ -149,3 +149,11 @@ def test_many_reasons_of_a_kind_are_counted() -> None:
     assert "INVALID for the same reason: 5 more, which each model's result.json names." in shown
     assert shown.count("Windows agree if the machine") == 1
     assert "more, which" not in text([result("model", 1, 1, 1, 1, 2)])
+
+
+def test_the_name_of_a_model_calls_for_no_remedy() -> None:
+    one = result("windows limit=.tflite", 1, 1, 1, 1, 1)
+    changed = replace(one.latency[1], invalid=("the file of windows limit=.tflite changed meanwhile: measure again",))
+    shown = text([replace(one, latency={1: changed})])
+    assert "INVALID windows limit=.tflite, 1 thread: the file of windows limit=.tflite changed" in shown
+    assert "Windows agree" not in shown and "Set a higher limit=" not in shown

@@ -29,7 +29,7 @@ def fail(monkeypatch, fails):
 
 class TestSession:
     def test_too_little_memory_is_refused(self):
-        subject = Subject(label="huge", path=Path("huge.tflite"), sha256="", image_shape=(8, 8, 3))
+        subject = Subject(label="huge", path=Path("huge.tflite"), sha256="", file_bytes=1, image_shape=(8, 8, 3))
         raw = Raw(version="", precision="", starts=[Start(load_ms=1, first_call_ms=1, call_ms=1, peak_bytes=2**60)])
         with pytest.raises(
             MemoryError, match=r"the 1 exported models must fit into memory together, got .* measure fewer"
@@ -73,6 +73,41 @@ class TestSession:
         (result,) = summarize(subjects, [raw], thorough, cut=found.cut)
         assert result.latency[1].invalid[-1] == found.cut and "must be timed" not in " ".join(result.invalid)
         assert [len(one.windows_ms) for one in result.latency.values()] == [3, 3]
+
+    def test_a_file_that_is_lost_costs_no_window(self, made, monkeypatch, tmp_path):
+        path = tmp_path / "int8.tflite"
+        path.write_bytes((made / "int8.tflite").read_bytes())
+
+        def lost(one):
+            if one.window == 3:
+                path.unlink(missing_ok=True)
+            return False
+
+        fail(monkeypatch, lost)
+        settings = replace(FAST, windows=5, batches=(), threads=(1,))
+        subjects = of_files([path], None)
+        size = path.stat().st_size
+        found = session.run(subjects, settings, report=lambda _: None)
+        assert found.cut.startswith("3 of 5 windows were measured")
+        (result,) = summarize(subjects, found.raws, settings, cut=found.cut)
+        assert result.file_bytes == size and len(result.latency[1].windows_ms) == 3
+        assert any("the file of int8 changed meanwhile" in why for why in result.invalid)
+
+    def test_a_model_that_ends_its_process_is_left_out(self, made, monkeypatch):
+        real = session._starts
+
+        def starts(subject, settings):
+            if subject.label == "int8":
+                raise RuntimeError("measuring int8 failed: its child process was killed by SIGABRT;\nits last words")
+            return real(subject, settings)
+
+        monkeypatch.setattr(session, "_starts", starts)
+        subjects = of_files([made / "float32.tflite", made / "int8.tflite"], None)
+        found = session.run(subjects, replace(FAST, batches=(), threads=(1,)), report=lambda _: None)
+        assert [one.label for one in found.subjects] == ["float32"]
+        assert found.left_out == [
+            "int8 is left out: measuring int8 failed: its child process was killed by SIGABRT; its last words"
+        ]
 
     def test_minutes(self):
         assert [schedule.minutes(one) for one in (3.4, 89, 200)] == ["3 s", "89 s", "3 min"]

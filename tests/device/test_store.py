@@ -125,6 +125,23 @@ class TestStore:
         assert f"1 run got figures as measure/here/...; the store has lost 1 run: {lost}" in capsys.readouterr().out
         assert cells.run(cells.int8).data.tags["measure/here/litert/began"] != "0"
 
+    def test_a_run_that_is_lost_meanwhile_is_told_by_the_status(self, cells, tmp_path, monkeypatch, capsys):
+        real = recording.save
+
+        def save(*words, **named):
+            cells.client.delete_run(cells.int8)
+            return real(*words, **named)
+
+        monkeypatch.setattr(recording, "save", save)
+        words = (f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "batches=none", "target=here")
+        monkeypatch.setattr(
+            sys, "argv", ["opscore", "measure", "profile=quick", f"out={tmp_path / 'measured'}", *words]
+        )
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 1
+        assert f"the store has lost 1 run: {cells.int8}" in capsys.readouterr().out
+
     def test_session_is_not_sent_to_a_store_that_is_not_there(self, cells, measure, tmp_path):
         measure(f"tracking.uri={cells.uri}", "experiment=mine", "threads=1", "batches=none", "target=here")
         (folder,) = sessions(tmp_path)

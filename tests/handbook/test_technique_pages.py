@@ -1,9 +1,12 @@
 """The website's page of each technique has what its class and its yaml say."""
 
+import re
+
 import pytest
 
 from handbook.technique_pages import technique_pages
 from pipelines.cells.compose import CONF
+from tests.documented import check
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +18,13 @@ def test_every_technique_has_a_page_and_chains_come_last(pages: dict[str, str]) 
     names = [*pages]
     assert sorted(names) == sorted(path.stem for path in (CONF / "technique").glob("*.yaml"))
     assert names[0] == "baseline" and names.index("transfer") < names.index("cluster_quantize_int8")
+
+
+@pytest.mark.slow
+def test_command_of_each_page_composes(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        (command,) = re.findall(r"^    (opscore run .*)$", page, re.MULTILINE)
+        check(command.split(), CONF, ())
 
 
 @pytest.mark.parametrize(

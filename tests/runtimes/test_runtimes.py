@@ -122,8 +122,10 @@ def test_answers_that_are_no_numbers_do_not_count() -> None:
 
 
 def test_reference_is_on_the_first_runtime() -> None:
-    base = Subject(label="a", path=Path("a"), sha256="", image_shape=(8, 8, 3))
-    other = Subject(label="b", path=Path("b"), sha256="", image_shape=(8, 8, 3), reference=("a", "litert"))
+    base = Subject(label="a", path=Path("a"), sha256="", file_bytes=1, image_shape=(8, 8, 3))
+    other = Subject(
+        label="b", path=Path("b"), sha256="", file_bytes=1, image_shape=(8, 8, 3), reference=("a", "litert")
+    )
     found = {one.name: one.reference for one in on_runtimes([base, other], ["litert", "openvino"])}
     first = ("a", "litert")
     assert found == {"a": None, "a on openvino": first, "b": first, "b on openvino": first}

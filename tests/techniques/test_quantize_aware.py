@@ -9,10 +9,11 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from pipelines.litert.exported_model import ExportedModel, tensor_dtypes
-from pipelines.litert.kernels import sparsity
+from pipelines.litert.kernels import kernels, sparsity
 from pipelines.models import checkpoint
 from pipelines.models.checkpoint import duplicate
 from pipelines.techniques.base import Candidate, Chain, EffectError
+from pipelines.techniques.folding import equalize
 from pipelines.techniques.quantize_aware import QuantizeAware
 from tests.cells.test_config import composed
 from tests.conftest import context, exported, exported_accuracy, small_data, through
@@ -157,6 +158,61 @@ def test_branches_of_the_pixels_have_ranges_of_their_own() -> None:
     assert {name: pytest.approx(one) for name, one in ranges.items()} == {
         "first": (0, 2), "second": (0, 1), "third": (-2, 2),
     }  # fmt: skip
+
+
+def test_pixels_that_do_not_reach_zero_are_not_clipped() -> None:
+    import tf_keras
+
+    from pipelines.techniques.fake_quantization import _with_integer_scaling
+
+    layers = tf_keras.layers
+    image = layers.Input((8, 8, 3))
+    # x / 255 + 1, then 2 x - 3.
+    model = tf_keras.Model(image, layers.Rescaling(2.0, offset=-3.0)(layers.Rescaling(1 / 255, offset=1.0)(image)))
+    pixels = np.random.default_rng(0).integers(256, size=(2, 8, 8, 3)).astype(np.float32)
+    # A step of 256 over 0 to 4.
+    assert np.allclose(_with_integer_scaling(model)(pixels), model(pixels), atol=4 / 255)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_channels_of_a_depthwise_kernel_are_rounded_alike(bias: bool, tmp_path: Path) -> None:
+    import tf_keras
+
+    data, _ = small_data()
+    layers = tf_keras.layers
+    image = layers.Input(data.image_shape)
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 3)(layers.Rescaling(1 / 255)(image))))
+    x = layers.BatchNormalization(name="after")(layers.DepthwiseConv2D(3, use_bias=bias, name="depthwise")(x))
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    model = tf_keras.Model(image, layers.Dense(10)(x))
+    sizes = np.float32(10.0) ** -np.arange(8)  # of the last, weights count as larger than they are
+    kernel, *others = model.get_layer("depthwise").get_weights()
+    model.get_layer("depthwise").set_weights([kernel * sizes[:, None], *others])
+    gamma, beta, mean, _ = model.get_layer("after").get_weights()
+    model.get_layer("after").set_weights([gamma, beta + 0.5, mean + 0.1 * sizes, (0.2 * sizes) ** 2 + 1e-12])
+    pixels = data.test.images.astype(np.float32)
+    before = model(pixels).numpy()
+    equalize(model)
+    largest = abs(model.get_layer("depthwise").depthwise_kernel.numpy()).max(axis=(0, 1, 3))
+    assert np.allclose(largest[:4], 1) and (largest[5:] < 0.2).all()
+    assert np.allclose(model(pixels), before, atol=1e-4)
+    done = qat(epochs=1).apply(Candidate(model=model), context(1))
+    (found,) = (one for one in kernels(exported(done, tmp_path / "m.tflite")) if one.operator == "DEPTHWISE_CONV_2D")
+    codes = abs(found.values.astype(int)).max(axis=(0, 1, 2))
+    # With one scale for all channels, the fourth had at most 1.
+    assert (codes[:4] > 60).all(), codes
+
+
+def test_ranges_of_kernels_are_those_of_the_best_epoch(trained: Candidate) -> None:
+    from pipelines.techniques.fake_quantization import wrappers
+
+    done = qat(epochs=1, learning_rate=1e-2).apply(trained, context(1))
+    assert done.fake_quantized is not None
+    for wrapper in wrappers(done.fake_quantized):
+        for kernel, _, variables in wrapper._weight_vars:
+            largest = abs(kernel.numpy()).reshape(-1, kernel.shape[-1]).max(axis=0)
+            # That of a dense layer is one for all units.
+            assert np.allclose(variables["max_var"], largest if variables["max_var"].shape.rank else largest.max())
 
 
 def test_layers_of_users_networks_become_integer(tmp_path: Path) -> None:

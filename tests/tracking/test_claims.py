@@ -14,6 +14,7 @@ import mlflow
 import psutil
 import pytest
 from mlflow import MlflowClient
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from pipelines.tracking import claims as module
 from pipelines.tracking import liveness, tags
@@ -226,3 +227,23 @@ def test_only_runs_of_dead_processes_are_closed(store: Store) -> None:
 def test_artifacts_are_next_to_the_database(store: Store) -> None:
     folder = Path(store.uri.removeprefix("sqlite:///")).parent
     assert store.client.get_experiment(store.experiment_id).artifact_location == (folder / "artifacts").as_uri()
+
+
+def test_two_commands_may_close_the_same_runs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = store.client
+    named = {tags.PROCESS: dead_process(), tags.HEARTBEAT: str(time.time())}
+    first, second, deleted = (client.create_run(store.experiment_id, tags=named).info.run_id for _ in range(3))
+    real = client.set_tag
+
+    def set_tag(run_id: str, *given: str) -> None:
+        if run_id == first and not client.get_run(first).data.tags.get("failure"):
+            # Another command is between looking for the tag and inserting it.
+            real(run_id, *given)
+            raise mlflow.MlflowException("UNIQUE constraint failed", error_code=BAD_REQUEST)
+        if run_id == deleted:
+            client.delete_run(deleted)
+        real(run_id, *given)
+
+    monkeypatch.setattr(client, "set_tag", set_tag)
+    assert store.close_dead() == 2
+    assert [client.get_run(one).info.status for one in (first, second)] == ["KILLED", "KILLED"]
