@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, ValueType
 from hydra.errors import HydraException
 
+from pipelines.cells.compose import GROUPS
 from pipelines.system.checks import nearest
 from pipelines.system.guard import MisuseError
 
@@ -142,7 +143,9 @@ def _options(arguments: Sequence[str]) -> Namespace:
                 f"--info {nearest(wrong[1], choices) or choices[0]}"
             )
         unknown = message.removeprefix("unrecognized arguments: ").split()[0]
-        meant = nearest(unknown, known)
+        # Its name is near to that of Hydra's --experimental-rerun.
+        is_group = unknown.removeprefix("--").partition("=")[0] in (*GROUPS, "experiment")
+        meant = None if is_group else nearest(unknown, known)
         if meant is None and unknown.startswith("--") and unknown in arguments:
             following = next(iter(arguments[list(arguments).index(unknown) + 1 :]), "")
             is_other = re.match(r"--?[A-Za-z]", following) or re.match(rf"{_NAME.pattern}=", following)

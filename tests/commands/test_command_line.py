@@ -34,6 +34,11 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("dataset.path=TT", "write dataset=folder dataset.path=TT"),
         ("dataset=folder dataset.path=~t", "got '~t' by default: set dataset.name=t"),
         ("modle=vgg16", "did you mean model=vgg16?"),
+        (
+            "--experiment smoke technique=qat",
+            "overrides must be written without --, got --experiment: write experiment",
+        ),
+        ("model.weights=~old.keras", "model.weights must be a file that exists, got"),
         ("model=resnet5", "did you mean model=resnet50?"),
         ("technique=quantise_int8", "did you mean technique=quantize_int8?"),
         ("+model.x=3", "model.x is no field of model"),
@@ -349,6 +354,28 @@ def test_glob_and_range_make_a_grid(tmp_path: Path) -> None:
     assert {name: run.data.params[name].lower() for name in given} == given
     assert "2 cells, in" in done.stdout and "[2/2]" in done.stdout
     assert {run.data.tags["seed"] for run in place.cells("tags.technique = 'quantize_float16'")} == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_a_terminated_sweep_of_a_script_closes_its_cell(tmp_path: Path) -> None:
+    """A shell that is not interactive lets what it starts with `&` ignore SIGINT."""
+    place = Place(tmp_path)
+    command = place.command("-m", "technique=baseline", "training.epochs=3000", "training.patience=3000")
+    with (tmp_path / "out.txt").open("w") as out:
+        started = subprocess.Popen(
+            ["bash", "-c", 'trap "" INT; exec "$@"', "script", *command],
+            cwd=ROOT,
+            env=place.environment(),
+            stdout=out,
+            stderr=out,
+        )
+    until(lambda: any("epoch 2 of" in log.read_text() for log in tmp_path.rglob("cell.log")))
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(timeout=60) == 130
+    assert {run.info.status for run in place.all()} == {"KILLED"}
+    (cell,) = place.cells()
+    # It has closed its run itself.
+    assert "without closing" not in cell.data.tags.get("failure", "")
 
 
 @pytest.mark.slow

@@ -147,6 +147,15 @@ def test_layer_that_is_not_taken_fails_before_training(tmp_path: Path) -> None:
     assert not [run for run in place.cells() if run.info.status == "FINISHED"]
 
 
+def test_network_that_cannot_be_saved_fails_before_training(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    done = place.run("model._target_=tests.own_models.Unsaved", "technique=baseline", "training.mixed_precision=false")
+    text = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 1 and "training for" not in text, text
+    assert "Keras must be able to save layer scaled of kind Scaled, got NotImplementedError" in text
+    assert "give its class a get_config()" in text
+
+
 def test_number_of_answers_is_refused_at_once(tmp_path: Path) -> None:
     import keras
 

@@ -20,7 +20,9 @@ def test_settings_are_shown_literally() -> None:
         recorded("layer_transfer", accuracy=accuracy, params={"technique.layers": layers})
         for accuracy, layers in ((0.9, ".*conv.*"), (0.8, ".*block.*"))
     ]
-    text = note({"a*b": shortlist(compared(recorded("baseline"), *cells))})
+    listed = shortlist(compared(recorded("baseline"), *cells))
+    assert listed is not None
+    text = note({"a*b": listed})
     assert r"**Fittest for a\*b: " in text and r"technique.layers=.\*conv.\*" in text
 
 

@@ -1,7 +1,10 @@
 """Images in folders: what is read, left out, and told."""
 
+import io
 import os
 import re
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -16,6 +19,11 @@ from pipelines.datasets.base import ImageData, Split
 from pipelines.datasets.folder import Folder
 from pipelines.system.places import PACKAGE
 from tests.datasets.plain import TWO, found, images
+from tests.places import ROOT, unprivileged
+
+# A TIFF of 8 x 8 pixels.
+THUMBNAIL = io.BytesIO()
+Image.new("RGB", (8, 8)).save(THUMBNAIL, "tiff")
 
 
 def reds(split: Split) -> list[int]:
@@ -144,6 +152,9 @@ def test_class_that_is_a_dangling_link_is_named(tmp_path: Path) -> None:
         ("IMG_0001.HEIC", b"\0\0\0\x18ftypheic" + bytes(40)),
         ("scan.dcm", bytes(128) + b"DICM"),
         ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+        # A TIFF whose first image is a thumbnail.
+        ("DSC_0001.NEF", THUMBNAIL.getvalue()),
+        ("pixel.dng", THUMBNAIL.getvalue()),
     ],
 )
 def test_image_that_pillow_cannot_open_is_named(tmp_path: Path, file: str, content: bytes) -> None:
@@ -153,8 +164,29 @@ def test_image_that_pillow_cannot_open_is_named(tmp_path: Path, file: str, conte
     (tmp_path / "cow").mkdir()
     for number in range(8):
         (tmp_path / "cow" / f"{number}{file}").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{file} must be an image that Pillow opens, got another file: save"):
+    with pytest.raises(ValueError, match=rf"{file} must be an image that Pillow opens, got .*: save it as PNG"):
         Folder(path=str(tmp_path), image_size=8, validation_fraction=0.3).load()
+
+
+def test_files_without_permission_are_named_at_once(tmp_path: Path) -> None:
+    for name in TWO:
+        images(tmp_path / "photos" / name)
+    for path in (tmp_path / "photos").glob("*/*"):
+        path.chmod(0)
+    folder = f"Folder(path={str(tmp_path / 'photos')!r}, image_size=8, validation_fraction=0.3)"
+    code = f"from pipelines.datasets.folder import Folder; {folder}.load()"
+    environment = {**os.environ, "OPSCORE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        preexec_fn=unprivileged,
+        check=False,
+    )
+    assert re.search(
+        r"0.png must be readable, got no permission.*; 15 more cannot be read either: all are", done.stderr
+    )
 
 
 def test_dangling_link_is_named(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def create(root: Path, folders: list[str]) -> None:
         (["train/ant", "train/bee", "validation/ant", "validation/bee"], {"train": TWO, "validation": TWO}),
         (["train_images/ant", "train_images/bee", "test-set/ant", "test-set/bee"], {"train": TWO, "test": TWO}),
         (["train/ant", "train/bee"], {"train": TWO}),
+        (["train/ant", "train/bee", "notebooks!"], {"train": TWO}),
         # As known collections call them, a folder without labels among them.
         (
             [
@@ -161,6 +162,10 @@ def test_layouts(tmp_path: Path, folders: list[str], expected: dict[str, dict[st
         (
             ["a_part_1/ant", "a_part_1/bee", "a_part_2/ant", "a_part_2/bee"],
             r"got a_part_1 to a_part_2 that hold the same folders ant, bee: name one",
+        ),
+        (
+            ["fold1/ant", "fold1/bee", "fold2/ant", "fold2/bee", "docs!"],
+            r"got fold1 to fold2 that hold the same folders ant, bee: name one",
         ),
         # Masks are no class.
         (

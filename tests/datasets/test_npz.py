@@ -1,7 +1,9 @@
 """Usual forms of archives: accepted, or refused with advice that works when pasted."""
 
 import re
+import zipfile
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -274,3 +276,17 @@ def test_dark_integers_are_noted(tmp_path):
 )
 def test_images_for_evaluation_are_for_testing_if_there_are_none(others, test):
     assert assigned(["x_train", "y_train", *others]).get("x_test") == test
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "table.csv"])
+def test_file_that_is_no_archive_of_arrays_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(10_000):
+                archive.writestr(f"cat/{number}.jpg", b"")
+    else:
+        path.write_text("file,label\na.jpg,cat\n")
+    with pytest.raises(ValueError, match=r"must (hold the array x_train|name an \.npz file), got") as refused:
+        Npz(path=str(path)).preflight()
+    assert len(str(refused.value)) < 500

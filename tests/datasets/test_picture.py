@@ -156,3 +156,13 @@ def test_photographs_are_turned_upright(tmp_path: Path, orientation: int, ending
         np.testing.assert_array_equal(np.asarray(turn(opened)), expected)
         opened.getexif()[ExifTags.Base.ResolutionUnit] = "inch"
         np.testing.assert_array_equal(np.asarray(turn(opened)), expected)
+
+
+def test_damaged_metadata_cost_no_picture(tmp_path: Path, photograph: Image.Image) -> None:
+    path = tmp_path / "scrubbed.jpg"
+    # A density, without which Pillow looks for one in the EXIF data and forgives their damage.
+    photograph.save(path, "jpeg", exif=b"Exif\0\0" + bytes(64), dpi=(72, 72))
+    with pytest.raises(SyntaxError), Image.open(path) as image:
+        image.getexif()
+    plain = np.asarray(photograph.resize((8, 8), Image.Resampling.BILINEAR))
+    assert abs(read(path, 8).astype(int) - plain).max() < 30

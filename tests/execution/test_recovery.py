@@ -73,8 +73,12 @@ def test_figures_that_cannot_be_recorded_cost_nothing_else(tmp_path: Path) -> No
     printed = " ".join(done.stdout.split())
     assert "metrics['own/shape'] of the technique must be a number, got list: it is left out" in printed
     assert "tables['bad'] of the technique is left out: what is recorded must be numbers, texts" in printed
+    assert "metrics['test/accuracy'] of the technique must not have a name of opscore's own figures" in printed
+    assert "metrics['own/kept (%)'] of the technique must have a name of at most 250 letters" in printed
+    assert "tables['own/layers'] of the technique must have a name that a file can have" in printed
     (run,) = place.cells()
     assert run.data.metrics["own/loss"] == 2 and "own/shape" not in run.data.metrics
+    assert run.data.metrics["test/accuracy"] < 1
     tables = {path.name for path in (place.files(run) / "cell" / "tables").iterdir()}
     assert "good.json" in tables and "bad.json" not in tables
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import psutil
@@ -235,7 +236,7 @@ def test_two_commands_may_close_the_same_runs(store: Store, monkeypatch: pytest.
     first, second, deleted = (client.create_run(store.experiment_id, tags=named).info.run_id for _ in range(3))
     real = client.set_tag
 
-    def set_tag(run_id: str, *given: str) -> None:
+    def set_tag(run_id: str, *given: Any) -> None:
         if run_id == first and not client.get_run(first).data.tags.get("failure"):
             # Another command is between looking for the tag and inserting it.
             real(run_id, *given)

@@ -1,6 +1,5 @@
 """A store that was moved, copied, or belongs to somebody else, through the command in processes of its own."""
 
-import ctypes
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import pytest
 
 from pipelines.tracking import moved
 from pipelines.tracking.address import sqlite_uri
-from tests.places import ROOT, called
+from tests.places import ROOT, called, unprivileged
 
 pytestmark = pytest.mark.slow
 
@@ -56,15 +55,6 @@ def places(store: Path) -> list[Path]:
             value for table, column in moved.COLUMNS for (value,) in connection.execute(f"SELECT {column} FROM {table}")
         ]
     return [path for path in map(moved._local, values) if path is not None and path.name != "0"]
-
-
-def unprivileged() -> None:
-    """Let root be refused what its files do not permit, as everybody else is."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-            if libc.prctl(24, capability, 0, 0, 0) != 0:  # PR_CAPBSET_DROP
-                raise OSError(ctypes.get_errno(), "no capability can be given up")
 
 
 @pytest.fixture(scope="module")
