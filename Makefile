@@ -20,16 +20,17 @@ UV := $(shell command -v uv)
 comma := ,
 blank := $(subst ,, )
 ifdef UV
-environment = $(UV) venv --quiet --seed --python $(PYTHON) $(VENV)
+environment = test -x $(BIN)/python || $(UV) venv --quiet --seed --python $(PYTHON) $(VENV)
 install = UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked --inexact $(addprefix --extra ,$(1))
 else
-environment = $(PYTHON) -m venv $(VENV)
+# Where it was broken off, as on a system without python3-venv, its Python is there and its pip is not.
+environment = test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 install = $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(subst $(blank),$(comma),$(1))]'
 endif
 
 # A stamp file means that the environment matches pyproject.toml and uv.lock.
 $(VENV)/runtime: pyproject.toml uv.lock
-	test -x $(BIN)/python || $(environment)
+	$(environment)
 	$(call install,train)
 	@touch $@
 

@@ -15,6 +15,7 @@ from yaml import YAMLError
 from pipelines.cells.compose import instantiated
 from pipelines.models.base import Model
 from pipelines.results.tables import aligned
+from pipelines.system.words import one_line
 from pipelines.techniques.base import Technique
 
 
@@ -76,5 +77,5 @@ def choices(conf: Path, group: str) -> dict[str, Any]:
             try:
                 found[path.stem] = instantiated(group, compose(f"{group}/{path.stem}", [])[group])
             except (ValueError, HydraException, OmegaConfBaseException, YAMLError) as error:
-                raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+                raise ValueError(f"{path}: {one_line(error)}") from error
     return found

@@ -21,6 +21,7 @@ from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
 from pipelines.system import checks, interpreter
 from pipelines.system.places import CHECKOUT, PACKAGE
+from pipelines.system.words import one_line
 
 # Imported where a cell is made: `--help` and `--cfg` need no models and techniques.
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def _classes(name: str, node: Any) -> Iterator[tuple[str, Any, Mapping[str, Any]
         except (ImportError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"{name}._target_ must be a class that can be imported, got {values['_target_']!r} "
-                f"({' '.join(str(error.__cause__ or error).split())}): correct it, or set PYTHONPATH to its folder"
+                f"({one_line(error.__cause__ or error)}): correct it, or set PYTHONPATH to its folder"
             ) from error
         if is_dataclass(cls):
             yield name, cls, values

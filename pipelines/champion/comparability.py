@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.comparison.groups import by_conditions, conditions, differing
+from pipelines.results.promotion import ANEW
 from pipelines.system.words import listed, number_of
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ def check_champion(champion: RecordedCell, cell: RecordedCell) -> None:
     )
     raise ValueError(
         f"the champion, {champion.name} of run {champion.run_id}, and the candidates were {what} "
-        f"({'; '.join(values)}) and cannot be compared: {mend}, or add --anew to the command to replace it by the "
-        "best candidate"
+        f"({'; '.join(values)}) and cannot be compared: {mend}, or {ANEW}"
     )
 
 

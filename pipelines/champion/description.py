@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipelines.champion.gates import Gate
 from pipelines.champion.model_card import code
 from pipelines.results.cell_result import BaselineComparison, CellResult
-from pipelines.results.columns import SCORE, kilobytes, milliseconds
+from pipelines.results.columns import SCORE, kilobytes, milliseconds, percent
 from pipelines.results.metrics import TEST_MS
 from pipelines.results.recorded_cell import BASELINE, RecordedCell
 from pipelines.results.statistics import wilson
@@ -54,9 +54,10 @@ def of_version(
     others = candidates - 1
     compared = f"{number_of(others, 'other candidate')} on the same test images" if others else "no other"
     lines = [
-        f"**{plain(result.name)}**, seed {result.seed}: accuracy **{m.accuracy:.1%}** (95% interval {low:.1%} to "
-        f"{high:.1%}, {m.correct:,} of {m.test_images:,} test images), **{milliseconds(cell.metrics[TEST_MS])}** an "
-        f"image, **{kilobytes(m.file_bytes)}** ({kilobytes(m.compressed_bytes)} compressed), score "
+        f"**{plain(result.name)}**, seed {result.seed}: accuracy **{percent(m.accuracy)}** (95% interval "
+        f"{percent(low)} to {percent(high)}, {m.correct:,} of {m.test_images:,} test images), "
+        f"**{milliseconds(cell.metrics[TEST_MS])}** an image, **{kilobytes(m.file_bytes)}** "
+        f"({kilobytes(m.compressed_bytes)} compressed), score "
         f"{SCORE.text(cell.metrics[SCORE.metric])} dB.",
         *([note] if note else []),
         *([_baseline(result.comparison)] if result.comparison else []),
@@ -81,7 +82,7 @@ def _time(cell: RecordedCell, own_ms: float) -> str:
 def _baseline(comparison: BaselineComparison) -> str:
     low, high = comparison.ratio_low, comparison.ratio_high
     return (
-        f"Its baseline has {comparison.baseline_accuracy:.1%}, {milliseconds(comparison.baseline_p50_ms)} and "
+        f"Its baseline has {percent(comparison.baseline_accuracy)}, {milliseconds(comparison.baseline_p50_ms)} and "
         f"{kilobytes(comparison.baseline_compressed_bytes)} compressed. Timed in turns, it takes "
         f"{comparison.latency_ratio:.3f} of its baseline's time (95%: {low:.3f} to {high:.3f})."
     )

@@ -31,6 +31,7 @@ from pipelines.results.metrics import (
     SCORE,
     majority_of,
 )
+from pipelines.results.promotion import ANEW
 from pipelines.results.recorded_cell import RecordedCell, RightOf
 from pipelines.results.score import GOALS, apart_from
 from pipelines.system.errors import StoreError
@@ -320,6 +321,6 @@ def _accuracy(cell: RecordedCell, champion: RecordedCell | None, *, right_of: Ri
     except StoreError as error:
         raise StoreError(
             f"the champion's answers are lost ({error}), so that no candidate can be compared with it: bring them "
-            "back, or add --anew to the command to let the best candidate take its place"
+            f"back, or {ANEW}"
         ) from error
     return accuracy(own, its, margin=margin)

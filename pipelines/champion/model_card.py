@@ -15,7 +15,7 @@ from typing import Any
 from pipelines.champion.licences import of_weights
 from pipelines.results import promotion
 from pipelines.results.cell_result import BaselineComparison, CellResult, Timing
-from pipelines.results.columns import UNKNOWN, milliseconds, seconds, three_digits
+from pipelines.results.columns import UNKNOWN, milliseconds, percent, seconds, three_digits
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.metrics import FILE_HASH, SCORE, TEST_MS, TRAIN_TIME, term_of
 from pipelines.results.on_device import HARDWARE, INVALID, NOT_INVALID, PRECISION, VERSION, Figures, fastest, figures
@@ -182,10 +182,11 @@ def _measured(facts: Facts) -> str:
     rows = [
         (
             "accuracy",
-            f"{m.accuracy:.1%}, 95% interval {low:.1%} to {high:.1%} ({m.correct} of {m.test_images:,} right)",
+            f"{percent(m.accuracy)}, 95% interval {percent(low)} to {percent(high)} ({m.correct} of "
+            f"{m.test_images:,} right)",
         ),
         # Of five classes, one of five answers is always right.
-        *([("top-5 accuracy", f"{m.top5_accuracy:.1%}")] if len(facts.labels) > 5 else []),
+        *([("top-5 accuracy", percent(m.top5_accuracy))] if len(facts.labels) > 5 else []),
         (
             "latency of one image",
             ", ".join(
@@ -211,7 +212,7 @@ def _baseline(comparison: BaselineComparison) -> list[tuple[str, str]]:
     low, high = comparison.ratio_low, comparison.ratio_high
     ratio = f"x {comparison.latency_ratio:.3f}, 95% of repeats give {low:.3f} to {high:.3f}"
     file = f"{comparison.baseline_file_bytes:,} bytes, {comparison.baseline_compressed_bytes:,} after DEFLATE"
-    accuracy = f"{comparison.baseline_accuracy:.1%}, McNemar test p = {comparison.accuracy_p_value:.3g}"
+    accuracy = f"{percent(comparison.baseline_accuracy)}, McNemar test p = {comparison.accuracy_p_value:.3g}"
     return [
         ("undisturbed latency over the baseline's, timed in turns", ratio),
         ("baseline's accuracy", accuracy),
@@ -242,7 +243,7 @@ def _devices(facts: Facts) -> str:
             one.tags.get(PRECISION, "") or "-",
             three_digits(value),
             f"{three_digits(low)} to {three_digits(high)}",
-            "-" if one.agreement is None else f"{one.agreement:.1%}",
+            "-" if one.agreement is None else percent(one.agreement),
             "yes" if one.is_reliable(threads) and one.same_answers else "INVALID",
         )
         for one in found

@@ -141,8 +141,8 @@ def _timed(
         found = timed([champion], there, baselines)
     except ValueError as error:
         raise ValueError(
-            f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device} ({error}), or add "
-            "--anew to replace it by the best candidate"
+            f"the champion, {champion.name} of run {champion.run_id}, must have figures for {device} ({error}), or "
+            f"{promotion.ANEW}"
         ) from error
     return found.cells, found.notes
 

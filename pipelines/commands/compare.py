@@ -125,7 +125,7 @@ def _technique(entry: Entry) -> str:
 
 
 def _marks(entry: Entry, comparison: Comparison) -> str:
-    return ("=" if entry.label in comparison.tied else "") + ("P" if entry.label in comparison.front else "")
+    return ("=" if entry.label in comparison.ties else "") + ("P" if entry.label in comparison.front else "")
 
 
 def _check_target(into: Path) -> None:

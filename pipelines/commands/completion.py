@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
+import re
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
+
+from pipelines.system.places import expanded
 
 _OPEN_ENDS = ("=", ".", "/")
 
@@ -20,12 +26,12 @@ class Bash(BashComplete):
         before, last = super().get_completion_args()
         words: list[str] = []
         for word in [*before, last]:
-            if words and (word == "=" or words[-1].endswith("=")):
+            if words and (word in ("=", ":") or words[-1].endswith(("=", ":"))):
                 words[-1] += word
             else:
                 words.append(word)
         # Bash replaces only what follows the sign.
-        self._kept = words[-1][: words[-1].rfind("=") + 1]
+        self._kept = words[-1][: max(map(words[-1].rfind, "=:")) + 1]
         return words[:-1], words[-1]
 
     def format_completion(self, item: CompletionItem) -> str:
@@ -39,14 +45,20 @@ def overrides(words: Sequence[str], incomplete: str) -> list[str]:
     from hydra import initialize_config_dir
     from hydra._internal.core_plugins.bash_completion import BashCompletion
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     from pipelines.cells.compose import CONF
 
+    # Hydra splits the line at blanks again, and its parser of options writes its usage on stderr.
+    line = " ".join([word for word in words if not re.search(r"\s", word)] + [incomplete])
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            hydra = BashCompletion(GlobalHydra.instance().config_loader())
-            return hydra._query("config", " ".join([*words, incomplete]))
-    except (HydraException, OmegaConfBaseException, ValueError):
+        with initialize_config_dir(str(CONF), version_base="1.3"), redirect_stderr(io.StringIO()):
+            found = BashCompletion(GlobalHydra.instance().config_loader())._query("config", line)
+    # Whatever it raises would appear in the line that is typed.
+    except (Exception, SystemExit):  # noqa: BLE001
         return []
+    return [f"{one}/" if _is_folder(one.partition("=")[2]) else one for one in found]
+
+
+def _is_folder(value: str) -> bool:
+    """Whether a value that Hydra completes as a path is a folder, into which one goes on."""
+    return value.startswith(("/", ".", "~")) and not value.endswith("/") and os.path.isdir(expanded(value))  # noqa: PTH112

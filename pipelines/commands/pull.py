@@ -26,7 +26,7 @@ from pipelines.champion.model_card import Facts, card, title
 from pipelines.commands import arguments
 from pipelines.device import program
 from pipelines.litert.labels import labels_of
-from pipelines.results.columns import kilobytes
+from pipelines.results.columns import kilobytes, percent
 from pipelines.results.files import LABELS, MODEL, PROGRAM
 from pipelines.results.on_device import LITERT, fastest, figures
 from pipelines.results.promotion import OF_RUNTIME, OF_TARGET, OF_THREADS
@@ -84,7 +84,7 @@ def pulled(dataset: str, out: Path | None, *, alias: str, target: str | None, ur
             (folder / file).replace(out / file)
     m = facts.result.measurement
     return (
-        f"{name} version {version.number}, the {alias}: {facts.result.name}, accuracy {m.accuracy:.1%} on "
+        f"{name} version {version.number}, the {alias}: {facts.result.name}, accuracy {percent(m.accuracy)} on "
         f"{m.test_images:,} test images, {kilobytes(m.file_bytes)}, SHA-256 verified\n"
         f"{PROGRAM} classifies image files, {facts.program_for}\n"
         + "\n".join(str(out / file) for file in reversed(FILES))

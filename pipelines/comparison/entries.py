@@ -185,7 +185,7 @@ class Entry:
     def format_interval(self) -> str:
         """The accuracy's interval, `98.1% to 98.9%`; a dash where it cannot be computed."""
         low, high = self.accuracy.low, self.accuracy.high
-        return "-" if math.isnan(low) else f"{low:.1%} to {high:.1%}"
+        return "-" if math.isnan(low) else f"{columns.percent(low)} to {columns.percent(high)}"
 
     def format_estimate(self, column: Column) -> str:
         """`estimate` as text, a dash where it does not exist, `unknown` for an unknown training time."""

@@ -87,7 +87,7 @@ def _rows(comparison: Comparison, right_of: RightOf | None) -> Iterator[dict[str
             "improved": entry.improved,
             "feasible": entry.feasible,
             "learnt": not entry.uninformed,
-            "tied": entry.label in comparison.tied,
+            "tied": entry.label in comparison.ties,
             "pareto": entry.label in comparison.front,
             "first": comparison.rank_acceptability.get(entry.label),
         }

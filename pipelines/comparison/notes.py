@@ -14,8 +14,10 @@ from pipelines.results import columns
 from pipelines.results.metrics import ACCURACY_DIFFERENCE
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.results.score import apart_from
-from pipelines.system.words import some
+from pipelines.system.words import number_of, some
 
+# So many cells are named in a sentence on ties, and in sentences on those that learnt nothing.
+MAX_TIED, MAX_UNINFORMED = 20, 5
 # Of accuracy, by which a baseline that was trained again differs.
 NOTICEABLE = 1e-6
 NONE_IN_BUDGET = "No cell keeps the budgets of its score profile."
@@ -39,7 +41,10 @@ def leader(comparison: Comparison) -> str:
 def notes(comparison: Comparison) -> list[str]:
     """The findings of a comparison, a sentence each."""
     winner = comparison.winner
-    uninformed = [f"{entry.label} is {entry.uninformed}." for entry in comparison.entries if entry.uninformed]
+    nothing_learnt = [entry for entry in comparison.entries if entry.uninformed]
+    uninformed = [f"{entry.label} is {entry.uninformed}." for entry in nothing_learnt[:MAX_UNINFORMED]]
+    if more := nothing_learnt[MAX_UNINFORMED:]:
+        uninformed.append(f"{number_of(len(more), 'more cell')} learnt nothing either, as the table says.")
     left_out = training_time.note([run for entry in comparison.entries for run in entry.runs])
     leading, slow = leader(comparison), acceleration.notes(comparison.entries)
     found = [leading, *uninformed, *([left_out] if left_out else []), *slow]
@@ -47,7 +52,7 @@ def notes(comparison: Comparison) -> list[str]:
         return found
     tied = sorted(comparison.tied - {winner.label})
     if tied:
-        found.append(f"Tied with it, as their scores do not differ significantly: {', '.join(tied)}.")
+        found.append(f"Tied with it, as their scores do not differ significantly: {some(tied, MAX_TIED)}.")
     changing = [flip for flip in comparison.weight_flips if not math.isnan(flip.after)]
     for flip in changing:
         side, after = "above" if flip.after > flip.before else "below", apart_from(flip.after, flip.before, ".3g")

@@ -322,7 +322,7 @@ def _notes(
     versions: dict[str, set[str]] = defaultdict(set)
     for one in used:
         versions[one.runtime] |= {one.tags[VERSION]} if VERSION in one.tags else set()
-    mixed = [f"{name} {listed(sorted(of_one))}" for name, of_one in sorted(versions.items()) if len(of_one) > 1]
+    mixed = [listed(sorted(of_one)) for _, of_one in sorted(versions.items()) if len(of_one) > 1]
     if mixed:
         notes.append(
             f"The times are from different versions of a runtime ({'; '.join(mixed)}): measure all cells again in one "

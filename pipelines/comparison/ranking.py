@@ -54,9 +54,19 @@ class Comparison:
     hardware: str
 
     @property
+    def eligible(self) -> tuple[Entry, ...]:
+        """The entries that may be operated, the highest score first."""
+        return tuple(entry for entry in self.entries if entry.eligible)
+
+    @property
+    def ties(self) -> frozenset[str]:
+        """The labels of `tied` where others than the winner are among them; else none."""
+        return self.tied if len(self.tied) > 1 else frozenset()
+
+    @property
     def winner(self) -> Entry | None:
         """The eligible entry with the highest score; None where none is eligible."""
-        return next((entry for entry in self.entries if entry.eligible and not math.isnan(entry.score.value)), None)
+        return next(iter(self.eligible), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +88,8 @@ def compare(cells: Iterable[RecordedCell]) -> list[Comparison]:
 
 
 def _compare(title: Title, cells: Sequence[RecordedCell]) -> Comparison:
-    entries = sorted(entries_of(cells), key=lambda entry: -np.nan_to_num(entry.score.value, nan=-math.inf))
-    scored = [entry for entry in entries if entry.eligible and not math.isnan(entry.score.value)]
+    entries = sorted(entries_of(cells), key=lambda entry: -entry.score.value)
+    scored = [entry for entry in entries if entry.eligible]
     criteria = np.array(
         [[entry.accuracy.value, -entry.test_ms.value, -entry.compressed_bytes.value] for entry in entries]
     )

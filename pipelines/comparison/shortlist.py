@@ -111,7 +111,7 @@ def shortlist(comparison: Comparison, right_of: RightOf | None = None) -> Shortl
     are lost, the intervals of differences are wider.
     """
     learnt = [entry for entry in comparison.entries if not entry.uninformed]
-    fit = [entry for entry in learnt if entry.feasible and not math.isnan(entry.score.value)]
+    fit = [entry for entry in learnt if entry.feasible]
     if not fit:
         return None
     top = most_accurate(learnt)

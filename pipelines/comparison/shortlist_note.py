@@ -49,7 +49,7 @@ def _row(row: Shortlisted) -> list[str]:
     entry = row.entry
     return [
         row.given_up,
-        entry.label + row.mark,
+        plain(entry.label + row.mark),
         columns.ACCURACY.text(entry.accuracy.value),
         columns.TEST_MS.text(entry.test_ms.value),
         columns.COMPRESSED.text(entry.compressed_bytes.value),

@@ -36,8 +36,14 @@ def content_hashes(paths: Sequence[str], cache: Cache, name: str) -> list[str]:
     started = time.time_ns()
     with ThreadPoolExecutor(READERS) as pool:
         jobs = [pool.submit(_sha256, paths[place]) for place in unread]
-        for place, content in zip(unread, _all_of(Future.result, jobs), strict=True):
-            hashes[place] = content
+        try:
+            contents = _all_of(Future.result, jobs)
+        except BaseException:
+            # Ctrl-C must not wait for the files that are left.
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    for place, content in zip(unread, contents, strict=True):
+        hashes[place] = content
     fresh = {
         path: (state, content)
         for path, state, content in zip(paths, states, hashes, strict=True)

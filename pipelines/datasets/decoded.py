@@ -28,7 +28,7 @@ from pipelines.datasets.splitting import Indices, Labels
 from pipelines.system import machine, mapped
 
 # Raise it when `read` returns different pixels for the same file, or the facts are others.
-VERSION = 5
+VERSION = 6
 # Limits of a task of one process: bytes of decoded images, and of files (a megabyte takes about 50 ms).
 CHUNK_DECODED, CHUNK_FILES = 2**23, 2**20
 # Bytes of files for each process; starting one takes about half a second.

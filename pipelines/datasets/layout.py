@@ -165,8 +165,9 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
     if split and others and not classes and "train" not in by_split:
         return by_split
     # A folder without images, such as one of opscore's or of notebooks, is no class.
-    without_split = [one for one in folders if one not in by_split.values() and listing.holds_images(one)]
-    other = next((one for one in (*classes, *by_split.values(), *without_split) if one not in split), None)
+    unnamed = (one for one in folders if one not in by_split.values())
+    another = next(filter(listing.holds_images, unnamed), None)
+    other = next((one for one in (*classes, *by_split.values(), another) if one and one not in split), None)
     if split and other and (classes or len(by_split) == 1):
         names = some([printable(Path(one.name)) for one in listing.folders(split[0])])
         raise ValueError(
@@ -174,7 +175,7 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
             f"{printable(Path(split[0].name))} with the folders {names} in it, next to {printable(Path(other.name))}: "
             f"move {printable(Path(other.name))} away, or the folders out of {printable(Path(split[0].name))}"
         )
-    return {} if classes or (len(by_split) == 1 and without_split) else by_split
+    return {} if classes or (len(by_split) == 1 and another) else by_split
 
 
 def _by_last_word(folders: Sequence[Path]) -> dict[str, Path]:

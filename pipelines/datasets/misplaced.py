@@ -21,8 +21,11 @@ MAX_WRAPPERS = 3
 
 def check_no_parts(folders: Sequence[Path], root: Path) -> None:
     """Raise ValueError where each of `fold1`, `fold2`, ... holds the same class folders."""
-    folders = [one for one in folders if listing.holds_images(one)]
-    if len(folders) < 2 or not all(is_part(one.name) for one in folders):
+    parts = [one for one in folders if is_part(one.name)]
+    if len(parts) < 2 or any(listing.holds_images(one) for one in folders if one not in parts):
+        return
+    folders = [one for one in parts if listing.holds_images(one)]
+    if len(folders) < 2:
         return
     within = [_names(listing.folders(folder)) for folder in folders]
     if len(within[0]) > 1 and all(names == within[0] for names in within):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shlex
 import time
@@ -29,6 +28,7 @@ from pipelines.results.on_device import (
     VERSION,
     Figures,
 )
+from pipelines.system import places
 from pipelines.system.errors import StoreError
 from pipelines.system.words import number_of
 from pipelines.tracking.address import store_option, tracking_uri
@@ -66,28 +66,18 @@ def new_folder(out: Path) -> Path:
     """Create a folder below `out` with the time as its name, so that no session overwrites another."""
     with suppress(FileExistsError):
         out.mkdir(parents=True)
-    return _new(out / time.strftime("%Y%m%d-%H%M%S"))
+    return places.new_folder(out, time.strftime("%Y%m%d-%H%M%S"))
 
 
 def save(folder: Path, session: Session, measured: Measured, results: Sequence[DeviceResult]) -> None:
     """Write a subfolder for each exported model, and the session's properties last: with them it is complete."""
     session = replace(session, left_out=tuple(measured.left_out), cut=measured.cut)
     for subject, raw, result in zip(measured.subjects, measured.raws, results, strict=True):
-        own = _new(folder / subject.folder)
+        own = places.new_folder(folder, subject.folder)
         np.savez_compressed(own / LATENCY, allow_pickle=False, **raw_arrays(raw))
         content = {**asdict(result), "invalid": result.invalid, "metrics": result.metrics(), **asdict(session)}
         (own / RESULT).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     session.save(folder / SESSION)
-
-
-def _new(folder: Path) -> Path:
-    """Create the folder, with a number behind its name where there is one of this name."""
-    numbered = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    for one in itertools.chain([folder], numbered):
-        with suppress(FileExistsError):
-            one.mkdir()
-            return one
-    raise AssertionError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ MAX_BYTES = 2**28
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The subjects that were measured, with their raw times, and a sentence for each that its runtime does not take.
+    """The subjects that were measured, with their raw times, and a sentence for each that could not be loaded.
 
     cut: why the session has fewer windows than it should; empty where it has all.
     """
@@ -70,7 +70,7 @@ def run(
     report: Report,
     images: Mapping[str, Images] = MappingProxyType({}),
 ) -> Measured:
-    """Measure all subjects that their runtimes take.
+    """Measure all subjects that their runtimes take, without those that end the process which loads them.
 
     images: real ones, by the subject's label, for comparing answers; others get random pixels. Raises RuntimeError with
     one sentence if a process fails, or a runtime refuses what others are compared with or all there is, MemoryError if

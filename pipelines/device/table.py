@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pipelines.device.results import LIMIT, DeviceResult, Latency, disagree
 from pipelines.results.acceleration import outside
-from pipelines.results.columns import FILE, three_digits
+from pipelines.results.columns import FILE, percent, three_digits
 from pipelines.results.tables import TextColumn, fitted, wrapped
 from pipelines.system import terminal
 
@@ -92,10 +92,10 @@ def _others(results: Sequence[DeviceResult], width: float) -> str:
     ]
     agreements = [one.agreement for one in results]
     if any(agreements):
-        same = ["-" if one is None else f"{one.same:.1%}" for one in agreements]
+        same = ["-" if one is None else percent(one.same) for one in agreements]
         columns.append(TextColumn(heading="same class", texts=same))
         if any(one is not None and one.accuracy is not None for one in agreements):
-            accuracies = ["-" if one is None or one.accuracy is None else f"{one.accuracy:.1%}" for one in agreements]
+            accuracies = ["-" if one is None or one.accuracy is None else percent(one.accuracy) for one in agreements]
             columns.append(TextColumn(heading="accuracy", texts=accuracies))
     for batch in sorted({batch for one in results for batch in (*one.images_per_s, *one.refused)}):
         rates = [three_digits(one.images_per_s[batch]) if batch in one.images_per_s else "-" for one in results]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import sys
@@ -22,6 +21,7 @@ from pipelines.results import summary
 from pipelines.results.folder import CellFiles, Finished
 from pipelines.system import runtime, stopwatch
 from pipelines.system.errors import StoreError
+from pipelines.system.places import new_folder
 from pipelines.techniques.base import FileTechnique
 from pipelines.tracking.cell_run import RunReceipt, keys_of
 from pipelines.tracking.client import may_pass
@@ -199,15 +199,8 @@ class Executor:
     def _new_folder(self, name: str) -> Path:
         """Make a folder for a cell. It never is the folder of another process or of an earlier attempt."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for attempt in itertools.count(1):
-            folder = self.folder / (name if attempt == 1 else f"{name}-{attempt}")
-            # The receipt of an attempt whose folder was removed.
-            if RunReceipt.path(folder).exists():
-                continue
-            with suppress(FileExistsError):
-                folder.mkdir()
-                return folder
-        raise AssertionError
+        # An attempt whose folder was removed leaves its receipt.
+        return new_folder(self.folder, name, taken=lambda folder: RunReceipt.path(folder).exists())
 
     def _opened(self, plan: Plan, folder: Path) -> AbstractContextManager[CellRun]:
         return self.store.run(

@@ -110,7 +110,7 @@ class Job:
     def _save_tables(self, tables: Mapping[str, Table]) -> None:
         """Save a technique's tables. One that cannot be recorded must not cost the training."""
         for name, table in tables.items():
-            if not re.fullmatch(r"[\w. -]+", name):
+            if not re.fullmatch(r"[\w. -]{1,100}", str(name)):
                 self.report(f"tables[{name!r}] of the technique must have a name that a file can have: it is left out")
                 continue
             try:
@@ -123,8 +123,7 @@ class Job:
         found: dict[str, float] = {}
         for name, value in metrics.items():
             if why := why_unnamed(name):
-                example = f"{self.cell.technique.name}/share"
-                self.report(f"metrics[{name!r}] of the technique must {why}, such as {example}: it is left out")
+                self.report(f"metrics[{name!r}] of the technique must {why}: it is left out; call it for example own/x")
                 continue
             try:
                 found[name] = float(value)  # type: ignore[arg-type]

@@ -53,6 +53,11 @@ def expand(arguments: list[str]) -> list[str]:
     parameters = {word.partition("=")[0] for word in arguments[:at]}
     for word in words:
         key, _, value = word.lstrip("+").partition("=")
+        if key == "experiment":
+            raise MisuseError(
+                f"overrides must not hold a study, got {word}, as the entry point's parameters replace its values: run "
+                f"`opscore run {shlex.quote(word)}`, or `opscore sweep` for a grid"
+            )
         if key in parameters:
             raise MisuseError(
                 f"{key} is a parameter of the entry point and must not be in overrides, got {word}: write "

@@ -79,11 +79,11 @@ def rehearse(
         path = Path(folder) / "model.tflite"
         with named_layers(technique.name, candidate):
             export(candidate, trainer.data, path)
-        if idle.fits:
-            _check_saves(candidate.model, Path(folder) / "checkpoint.keras")
         if not idle.fits:
             technique.verify(candidate, path)
-        elif technique.last.HOLDS_UNTRAINED:
+            return
+        _check_saves(candidate.model, Path(folder) / "checkpoint.keras")
+        if technique.last.HOLDS_UNTRAINED:
             technique.last.verify(candidate, path)
 
 
@@ -91,7 +91,7 @@ def _check_saves(model: Any, path: Path) -> None:
     """Raise ValueError with the layer's name where Keras cannot save the network, as it must after the training."""
     try:
         model.save(path)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:
         layer = next((one for one in model.layers if not _has_config(one)), None)

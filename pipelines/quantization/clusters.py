@@ -182,8 +182,12 @@ class _Quantized:
         factors = per_value * abs(book.factors) * top / MAX_INT8
         # The converter raises the scale of a filter whose weights are small beside its bias, which has to fit 32 bits.
         fits = (factors > 0) & (self._bias_codes <= factors * INT32_MAX)
-        shared = (codes[book.places(values)] * mirrored[:, None] * (values != 0)).astype(np.int8)
-        self._store(np.where(fits[:, None], shared, self.codes))
+        shared = codes[book.places(values)] * mirrored[:, None] * (values != 0)
+        # Others keep their scale, and take the nearest of the shared codes.
+        magnitudes = np.unique([0.0, *abs(codes)])
+        own = abs(self.codes.astype(np.float64))
+        kept = np.sign(self.codes) * magnitudes[_nearest(own, magnitudes)]
+        self._store(np.where(fits[:, None], shared, kept).astype(np.int8))
         scales = self.scales * np.where(fits, factors, 1)
         self._rescale_bias(self.scales / scales)
         self.tensor.quantization.scale = scales.astype(np.float32)

@@ -10,8 +10,8 @@ from pipelines.comparison.notes import notes
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.shortlist import MAX_DROP, Shortlist, Shortlisted, points
 from pipelines.comparison.shortlist_text import times
-from pipelines.report.words import decibels, percent, runtime_doubt, short_names
-from pipelines.results.columns import UNKNOWN, kilobytes, milliseconds, seconds
+from pipelines.report.words import decibels, runtime_doubt, short_names
+from pipelines.results.columns import UNKNOWN, kilobytes, milliseconds, percent, seconds
 from pipelines.results.score import ROUNDING
 from pipelines.system.words import listed, number_of
 

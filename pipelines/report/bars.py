@@ -30,11 +30,8 @@ MAX_FACTOR = 30.0
 
 def ranking(comparison: Comparison) -> Figure:
     """The score as a bar of its terms, the best cell first; the diamond is their sum."""
-    ranked = [(rank, e) for rank, e in enumerate(comparison.entries, start=1) if not math.isnan(e.score.value)]
     what = "score by criterion"
-    if not ranked:
-        return without_data(titled(comparison.title, what), "No cell has a score.")
-    shown = ranked[:MAX_RANKED]
+    shown = list(enumerate(comparison.entries, start=1))[:MAX_RANKED]
     if len(shown) < len(comparison.entries):
         what += f", best {len(shown)} of {len(comparison.entries)}"
     figure = Figure(figsize=(WIDTH_IN, 0.75 + len(shown) * ROW_IN + 0.5))
@@ -118,7 +115,7 @@ def _remark(entry: Entry, comparison: Comparison) -> str:
         return " (over budget)"
     if entry.uninformed:
         return " (nothing learnt)"
-    return " (tied)" if entry.label in comparison.tied and len(comparison.tied) > 1 else ""
+    return " (tied)" if entry.label in comparison.ties else ""
 
 
 def _weight_flips(axes: Axes, comparison: Comparison, names: dict[str, str]) -> None:
@@ -127,7 +124,8 @@ def _weight_flips(axes: Axes, comparison: Comparison, names: dict[str, str]) -> 
     for index, flip in enumerate(comparison.weight_flips):
         y = -index - BELOW
         axes.plot([1 / MAX_FACTOR, MAX_FACTOR], [y, y], color="#cccccc", linewidth=0.8, zorder=1)
-        axes.plot(1, y, marker="o", markersize=5, color="black", zorder=3)
+        if flip.before > 0:
+            axes.plot(1, y, marker="o", markersize=5, color="black", zorder=3)
         text = f"{CRITERION[flip.criterion]} {flip.before:g}"
         if math.isnan(flip.after):
             text += ": no other exponent changes the leader"

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from pipelines.comparison.ranking import Comparison
 from pipelines.report.style import WIDTH_IN, without_data
 from pipelines.report.words import shorten, titled
+from pipelines.system.words import listed, number_of
 
 MAX_TECHNIQUES, MAX_MODELS = 30, 12
 MIN_SPAN_DB = 3.0
@@ -22,17 +23,17 @@ def heatmap(comparison: Comparison) -> Figure:
     """The score of the best eligible cell of each model and technique; pairs without one are hatched."""
     title = titled(comparison.title, "best score in dB")
     best: dict[tuple[str, str], float] = {}
-    for entry in comparison.entries:
-        if entry.eligible and not math.isnan(entry.score.value):
-            # The first one is the best, as entries are sorted by falling score.
-            best.setdefault((entry.technique, entry.model), entry.score.value)
+    for entry in comparison.eligible:
+        # The first one is the best, as entries are sorted by falling score.
+        best.setdefault((entry.technique, entry.model), entry.score.value)
     if not best:
-        return without_data(title, "No cell that learnt something within its budgets has a score.")
+        return without_data(title, "No cell has learnt something within its budgets.")
     techniques, models = list(dict.fromkeys(t for t, _ in best)), list(dict.fromkeys(m for _, m in best))
     left_out = max(0, len(techniques) - MAX_TECHNIQUES), max(0, len(models) - MAX_MODELS)
     techniques, models = techniques[:MAX_TECHNIQUES], models[:MAX_MODELS]
     if any(left_out):
-        title += f"\nwithout the weakest {left_out[0]} techniques and {left_out[1]} models"
+        counts = zip(left_out, ("technique", "model"), strict=True)
+        title += f"\nwithout the weakest {listed(number_of(count, what) for count, what in counts if count)}"
     values = np.array([[best.get((t, m), math.nan) for m in models] for t in techniques])
     figure = Figure(figsize=(WIDTH_IN, 1.5 + 0.26 * len(techniques)), layout=ConstrainedLayoutEngine(h_pad=0.1))
     axes = figure.subplots()

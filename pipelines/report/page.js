@@ -316,7 +316,8 @@
       if (!step) return;
       event.preventDefault();
       const at = hit ? across.findIndex((point) => point.path === hit.path) : -1;
-      showValues(plot, across[(at + step + across.length) % across.length], width);
+      const first = step > 0 ? 0 : across.length - 1;
+      showValues(plot, across[at < 0 ? first : (at + step + across.length) % across.length], width);
     });
   };
 
@@ -393,12 +394,24 @@
   filters.addEventListener("submit", (event) => event.preventDefault());
   // The form's fields are reset only after the event.
   filters.addEventListener("reset", () => setTimeout(draw));
+  for (const choice of choices) {
+    choice.addEventListener("focusout", (event) => {
+      // Nothing gets the focus upon a click on plain text in the list.
+      if (event.relatedTarget && !choice.contains(event.relatedTarget)) choice.open = false;
+    });
+    choice.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !choice.open) return;
+      choice.open = false;
+      choice.querySelector("summary").focus();
+    });
+  }
   document.addEventListener("click", (event) => {
     for (const choice of choices) if (!choice.contains(event.target)) choice.open = false;
   });
   // MLflow shows the page in a sandboxed frame, where links within a page lead nowhere.
-  document.querySelector("nav").addEventListener("click", (event) => {
-    if (event.target.hash) document.querySelector(event.target.hash).scrollIntoView();
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (link) document.querySelector(link.hash).scrollIntoView();
   });
   let width = 0;
   const fit = () => {

@@ -81,8 +81,8 @@ KINDS = (
         name="heatmap",
         title="Model by technique",
         caption="Each field has the best score of a model with a technique, in dB. A darker field is better, and the "
-        "best one is framed. A hatched field has no cell within its budgets. Scores far below the upper half share the "
-        "palest colour.",
+        "best one is framed. A hatched field has no cell, or none that learnt something within its budgets. Scores far "
+        "below the upper half share the palest colour.",
         draw=lambda comparison, _: heatmap(comparison),
     ),
     Kind(
@@ -90,8 +90,8 @@ KINDS = (
         title="What other weights would change",
         caption="The upper part shows under which share of all weights of the four criteria, drawn uniformly, a cell "
         "ranks first. Near 100%, it leads whatever the weights are. The lower part shows how far one exponent alone "
-        "must move until another cell leads, and which one. If the arrow is long or missing, the exponent hardly "
-        "matters.",
+        "must move until another cell leads, and which one. The longer the arrow, the less the exponent matters. An "
+        "exponent of 0 has none.",
         draw=lambda comparison, _: sensitivity(comparison),
     ),
     Kind(
@@ -235,7 +235,10 @@ def _section(
         "dimensions": _dimensions(comparison),
         "hardware": comparison.hardware,
         "profile": profile(comparison),
-        "images": sorted({run.test_images for entry in comparison.entries for run in entry.runs}),
+        "images": [
+            f"{images:,} test images" if images else "an unrecorded number of test images"
+            for images in sorted({run.test_images for entry in comparison.entries for run in entry.runs})
+        ],
         "pictures": pictures,
     }
 

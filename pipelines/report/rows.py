@@ -88,7 +88,7 @@ COLUMNS = (
         cell=_text_of("dataset_name"),
         below=_text_of("conditions"),
     ),
-    _measured(columns.ACCURACY, "accuracy", words.percent),
+    _measured(columns.ACCURACY, "accuracy", columns.percent),
     _measured(columns.TEST_MS, "test time", columns.milliseconds),
     TableColumn(
         key="runtime",
@@ -178,7 +178,7 @@ def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:
         "other_times": _other_times(entry),
         "improved": entry.improved,
         "front": entry.label in comparison.front,
-        "tied": entry.label in comparison.tied and len(comparison.tied) > 1,
+        "tied": entry.label in comparison.ties,
         "first": comparison.rank_acceptability.get(entry.label),
         "learnt": not entry.uninformed,
         "feasible": entry.feasible,
@@ -197,8 +197,10 @@ def _row(entry: Entry, comparison: Comparison, *, rank: int) -> Row:
 
 def _other_times(entry: Entry) -> str:
     """The times on the runtimes of a device that were not chosen."""
-    others = sorted({name for one in entry.devices for name in one.times_ms} - {entry.runtime})
-    times = (f"{name} {columns.milliseconds(entry.ms_on(name))}" for name in others)
+    others = {name for one in entry.devices for name in one.times_ms} - {one.runtime for one in entry.devices}
+    # One that not all seeds were measured on has no mean.
+    known = ((name, entry.ms_on(name)) for name in sorted(others))
+    times = (f"{name} {columns.milliseconds(ms)}" for name, ms in known if not math.isnan(ms))
     # A line breaks between two runtimes only.
     return ", ".join(text.replace(" ", "\N{NO-BREAK SPACE}") for text in times)
 

@@ -8,7 +8,7 @@ from pipelines.comparison.entries import Entry
 from pipelines.comparison.groups import Title
 from pipelines.comparison.ranking import Comparison
 from pipelines.results.cell_result import DIMENSIONS
-from pipelines.results.columns import CRITERION, kilobytes, milliseconds, seconds
+from pipelines.results.columns import CRITERION, kilobytes, milliseconds, percent, seconds
 from pipelines.results.score import apart_from
 from pipelines.system.words import listed
 
@@ -57,7 +57,7 @@ def reasons(comparison: Comparison) -> list[str]:
     if winner is None:
         return []
     sentences = []
-    rivals = [entry for entry in comparison.entries if entry.eligible and not math.isnan(entry.score.value)][1:]
+    rivals = comparison.eligible[1:]
     if rivals:
         sentences.append(_lead(winner, rivals[0], tied=rivals[0].label in comparison.tied))
     sentences.append(
@@ -87,8 +87,8 @@ def profile(comparison: Comparison) -> str:
     )
 
 
-# The text of a fraction, a score, and a difference of scores.
-percent, decibels, difference = "{:.1%}".format, "{:.1f} dB".format, "{:+z.1f} dB".format
+# The text of a score, and of a difference of scores.
+decibels, difference = "{:.1f} dB".format, "{:+z.1f} dB".format
 
 
 def _lead(winner: Entry, rival: Entry, *, tied: bool) -> str:

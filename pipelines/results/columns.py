@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelines.results import metrics
-from pipelines.results.score import CRITERIA
+from pipelines.results.score import CRITERIA, apart_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,11 @@ def kilobytes(count: float) -> str:
 
 # A `z` shows a rounded -0.0 as 0.0.
 _DECIBELS, _GAIN = "{:.1f}".format, "{:+z.1f}".format
-_PERCENT = "{:.1%}".format
+
+
+def percent(fraction: float) -> str:
+    """A fraction as `98.6%`; what is not all of it does not read as 100.0%."""
+    return f"{apart_from(100 * fraction, 100, '.1f')}%"
 
 
 SCORE = Column(key="score", heading="score dB", about="operational score", form=_DECIBELS, metric=metrics.SCORE)
@@ -85,7 +89,7 @@ ACCURACY = Column(
     key="accuracy",
     heading="accuracy",
     about="fraction of test images that are classified correctly, and its 95% interval",
-    form=_PERCENT,
+    form=percent,
     metric=metrics.ACCURACY,
 )
 TEST_MS = Column(

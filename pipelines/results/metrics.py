@@ -43,8 +43,10 @@ _NAME = re.compile(r"[\w.\- :]+(/[\w.\- :]+)*")
 MAX_NAME = 250
 
 
-def why_unnamed(name: str) -> str | None:
+def why_unnamed(name: object) -> str | None:
     """Why a technique's metric cannot have this name, after `metrics['...'] of the technique must`; None if it can."""
+    if not isinstance(name, str):
+        return "have a text for its name"
     if name.startswith(OWN_PREFIXES):
         return "not have a name of opscore's own figures"
     if len(name) > MAX_NAME or not _NAME.fullmatch(name) or {".", ".."} & {*name.split("/")}:

@@ -3,6 +3,8 @@
 Those that decide how `opscore pull` runs the model have a prefix, which keeps them apart from the tags of people.
 """
 
+# The mend where the champion cannot be compared, for the end of a sentence.
+ANEW = "add --anew to the command to let the best candidate take its place"
 # The beginning: `gate/<name>` says how the version passed that gate.
 GATE = "gate/"
 SCORE_PROFILE = "score_profile"

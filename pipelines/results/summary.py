@@ -9,7 +9,7 @@ from wcwidth import width
 from pipelines.results import acceleration
 from pipelines.results.cell_result import DIMENSIONS, BaselineComparison, CellResult, Measurement, Verdict
 from pipelines.results.columns import ACCURACY, GAIN, SCORE, UNKNOWN, kilobytes, milliseconds, seconds, three_digits
-from pipelines.results.score import STATE_TRAINED_S
+from pipelines.results.score import STATE_TRAINED_S, apart_from
 from pipelines.results.tables import aligned, plain, wrapped
 from pipelines.results.verdict import caution, no_better_than_majority
 
@@ -54,7 +54,7 @@ def note(result: CellResult) -> str:
     measured = result.measurement
     lines = [
         f"**{plain(result.name)}**: score **{result.score.total:.1f} dB**"
-        + (f", {result.comparison.gain.total:+.1f} dB against its baseline." if result.comparison else "."),
+        + (f", {result.comparison.gain.total:+z.1f} dB against its baseline." if result.comparison else "."),
         f"Accuracy {ACCURACY.text(measured.accuracy)} on {measured.test_images:,} test images{_balanced(measured)}, "
         f"{milliseconds(measured.p50_ms)} an image, "
         f"{kilobytes(measured.file_bytes)} ({kilobytes(measured.compressed_bytes)} compressed), {_trained(result)}.",
@@ -145,7 +145,7 @@ def _accuracy(value: float, comparison: BaselineComparison) -> str:
     if comparison.accuracy == "tied":
         tied = f"tied ({points:+z.1f} points" if points else f"unchanged ({ACCURACY.text(value)}"
         return f"accuracy {tied}, {probability})"
-    return f"accuracy {abs(points):.1f} points {comparison.accuracy} ({probability})"
+    return f"accuracy {apart_from(abs(points), 0, '.1f')} points {comparison.accuracy} ({probability})"
 
 
 def _times(ratio: float, verdict: Verdict, words: tuple[str, str, str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -51,7 +50,7 @@ class TextColumn:
 
 
 # In the place of a blank at which no line may end.
-_BLANK = "\0"
+_BLANK = "\N{NO-BREAK SPACE}"
 
 
 def fitted(columns: Sequence[TextColumn], limit: float, *, more: str = "--wide") -> str:
@@ -75,8 +74,8 @@ def fitted(columns: Sequence[TextColumn], limit: float, *, more: str = "--wide")
 def wrapped(sentence: str, limit: float) -> str:
     """A paragraph for a terminal of `limit` columns. A command in backticks stays in one line: a part may be valid."""
     whole = re.sub(r"`[^`]+`", lambda found: found[0].replace(" ", _BLANK), sentence)
-    lines = textwrap.fill(whole, terminal.prose_columns(limit), break_long_words=False, break_on_hyphens=False)
-    return lines.replace(_BLANK, " ")
+    columns = terminal.prose_columns(limit)
+    return "\n".join(wrap(whole, columns, break_long_words=False, break_on_hyphens=False)).replace(_BLANK, " ")
 
 
 def _width(column: TextColumn) -> int:
@@ -117,7 +116,8 @@ def _lines(text: str, room: int) -> list[str]:
         elif width(piece.rstrip()) <= room:
             lines.append(piece)
         else:
-            lines.extend(wrap(piece, room))
+            *full, last = wrap(piece.rstrip(), room)
+            lines += [*full, last + piece[len(piece.rstrip()) :]]
     return [line.rstrip() for line in lines]
 
 

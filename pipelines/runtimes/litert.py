@@ -16,6 +16,7 @@ from pipelines.litert.kernels import kernels
 from pipelines.litert.stream import random_images
 from pipelines.results.on_device import LITERT
 from pipelines.runtimes.base import FLOAT16, FLOAT32, INT8, Program, Runtime, form_of
+from pipelines.system.words import one_line
 
 # By the type in which the kernels are stored. LiteRT rounds the activations of int8 kernels to 8 bits as well, and
 # widens float16 ones when it loads them. Files of TensorFlow 1 have uint8 kernels.
@@ -129,7 +130,7 @@ class Compiled:
         images = f"{self._batch} image{'s' * (self._batch > 1)}"
         return ValueError(
             f"{self.path} must be a model that LiteRT compiles for {images} at once, got "
-            f"{' '.join(str(error).split())}: measure it with runtimes=litert"
+            f"{one_line(error)}: measure it with runtimes=litert"
         )
 
     def query(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

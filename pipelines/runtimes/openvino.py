@@ -76,7 +76,7 @@ class OpenVINO(Runtime):
             network.reshape([batch, *form.image_shape])
             compiled = core.compile_model(network, "CPU", self.settings(threads))
         except RuntimeError as error:
-            reason = one_line(_PLACE.sub("", str(error)))
+            reason = one_line(_PLACE.sub("", str(error)) or error)
             raise ValueError(
                 f"{path} must be a model that OpenVINO takes, got {reason}: measure it with runtimes=litert"
             ) from error

@@ -1,6 +1,9 @@
 """The folders of opscore, installed or in a checkout."""
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -11,6 +14,17 @@ CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else 
 def expanded(path: str | Path) -> Path:
     """The path with the home folder for `~`. One that only begins with `~`, such as a file `~old`, stays as it is."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's own raises where there is no such user)
+
+
+def new_folder(parent: Path, name: str, *, taken: Callable[[Path], bool] = lambda _: False) -> Path:
+    """Make a folder in `parent`, with a number behind its name where there is one of this name, or it is `taken`."""
+    for number in count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        if not taken(folder):
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    raise AssertionError("the numbers have no end")
 
 
 def nearest_existing(path: Path) -> Path:

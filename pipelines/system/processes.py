@@ -2,14 +2,13 @@
 
 import ctypes
 import signal
-import sys
 from pathlib import Path
 from typing import Literal
 
 # Of Linux's prctl(2): the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
 # Found before a fork: its copy must not wait for a lock of the loader that another thread held.
-_LIBC = ctypes.CDLL(None)
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def ending(code: int) -> str:
@@ -22,8 +21,8 @@ def ending(code: int) -> str:
 
 def end_with_parent(number: int = signal.SIGKILL) -> None:
     """Let this process get a signal when its parent dies; no-op where the system is not Linux."""
-    if sys.platform == "linux":
-        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, number)
 
 
 def start_ticks(pid: int | Literal["self"]) -> int:

@@ -79,7 +79,7 @@ class Technique(ABC):
 
     NAME: ClassVar[str]
     EFFECT: ClassVar[str | None]
-    # Whether its effect is there before its training already, as it is in the exported model's form and in no weights.
+    # Whether its effect is there before its training already.
     HOLDS_UNTRAINED: ClassVar[bool] = False
     # Whether its exported model is of float32, so that another technique can go on from it.
     EXPORTS_FLOAT: ClassVar[bool] = True

@@ -17,8 +17,8 @@ _LINEAR = (
     "AveragePooling2D", "Flatten", "GlobalAveragePooling2D", "Reshape", "ZeroPadding2D", "Dropout", "AlphaDropout",
     "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D",
 )  # fmt: skip
-# A channel with smaller weights than this, beside the largest of its kernel, counts as one with such weights.
-LEAST_SHARE = 1e-4
+# A channel whose weights are a smaller share than this of the largest of its kernel counts as one with such weights.
+MIN_SHARE = 1e-4
 
 
 def is_linear(layer: tf_keras.layers.Layer) -> bool:
@@ -69,9 +69,12 @@ def equalize(model: tf_keras.Model) -> None:
         normalization = folded_normalization(layer)
         if type(layer).__name__ != "DepthwiseConv2D" or normalization is None or not normalization.scale:
             continue
+        # A constraint, such as one on their norm, would change the larger weights.
+        if layer.depthwise_constraint is not None or not layer.depthwise_kernel.numpy().any():
+            continue
         kernel, *bias = (weight.astype(np.float64) for weight in layer.get_weights())
         largest = abs(kernel).max(axis=(0, 1))
-        largest = np.maximum(largest, max(LEAST_SHARE * largest.max(), np.finfo(np.float32).tiny))
+        largest = np.maximum(largest, MIN_SHARE * largest.max())
         by_channel = largest.reshape(-1)
         variance, epsilon = normalization.moving_variance.numpy().astype(np.float64), normalization.epsilon
         smaller = variance / by_channel**2

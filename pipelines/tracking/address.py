@@ -122,7 +122,7 @@ def _file(uri: str, field: str) -> str:
     query = uri.partition("?")[1] + uri.partition("?")[2]
     if path is None or path.name in ("", ":memory:") or uri.endswith("/"):
         raise ValueError(_wrong(uri, field, "no file, in which nothing would be kept", EMBEDDED_URI))
-    if path.parts[0].startswith("~"):
+    if expanded(path) != path:
         raise ValueError(_wrong(uri, field, "'~', which only a shell expands", sqlite_uri(expanded(path))))
     if os.path.isdir(path):  # noqa: PTH112 (its own raises below a folder that may not be entered)
         raise ValueError(_wrong(uri, field, "a folder", sqlite_uri(path.resolve() / "mlflow.db")))

@@ -54,7 +54,7 @@ CELL_FOLDER = "cell"
 DIGEST_CHARACTERS = 32
 # The tags `hardware` and `feasible` of a cell that is not measured.
 NOT_MEASURED = "not measured"
-# How long no epoch is sent after the store failed to take one, so that training does not wait for each.
+# How long at least no epoch is sent after the store failed to take one, so that training does not wait for each.
 QUIET_S = 60.0
 # A server that takes requests and does not answer them costs a training at most this fraction of its time.
 MAX_WAITING = 0.05
@@ -250,7 +250,9 @@ class CellRun:
             self._client.delete_tag(self.run_id, FAILURE)
         metrics = metrics_of(result)
         # MLflow shows metrics in the order of their first values.
-        metrics = view.rounded(metrics) | metrics
+        # A technique's own may have the name of a column.
+        columns = view.rounded(metrics)
+        metrics = columns | metrics | columns
         mlflow.log_metrics({name: value for name, value in metrics.items() if name not in recorded.metrics})
         tags = {"hardware": hardware_name(result.hardware), NOTE: note(result)}
         tags |= {"precision": result.precision} if result.precision else {}

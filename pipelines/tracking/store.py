@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.results.folder import CellFiles, Finished
-from pipelines.results.metrics import ACCURACY
+from pipelines.results.metrics import ACCURACY, SCORE
 from pipelines.results.recorded_cell import BASELINE, RecordedCell
 from pipelines.system.errors import StoreError
 from pipelines.system.runtime import no_garbage_collection
@@ -149,9 +149,10 @@ class Store(RunFiles):
         return finished
 
     def finished_cells(self, dataset: str | None = None, *, condition: str | None = None) -> list[RecordedCell]:
-        """Every finished cell of the experiment, of one dataset or of all. condition: a filter in MLflow's syntax.
+        """Every finished cell of the experiment, of one dataset or of all. Each has an accuracy and a score.
 
-        Raises ValueError where the store does not understand the filter, and StoreError where it does not answer.
+        condition: a filter in MLflow's syntax. Raises ValueError where the store does not understand the filter, and
+        StoreError where it does not answer.
         """
         import mlflow
 
@@ -170,14 +171,14 @@ class Store(RunFiles):
                 ) from error
             raise StoreError(f"the store must list its runs, got {error}") from error
         # Another program may have ended a run before it had results.
-        return [cell for cell in found if cell.fingerprint and ACCURACY in cell.metrics]
+        return [cell for cell in found if cell.fingerprint and {ACCURACY, SCORE} <= cell.metrics.keys()]
 
     def baselines(self, dataset: str | None = None) -> list[RecordedCell]:
         """Every finished baseline of the experiment, of one dataset or of all."""
         return self.finished_cells(dataset, condition=f"tags.technique = '{BASELINE}'")
 
     def cells_of_sweep(self, parent: str) -> list[str]:
-        """The run ids of a sweep's cells, reused ones included; of a sweep that was killed, those that it ran itself.
+        """The run ids of a sweep's cells, reused ones included; of one without a list, those that it ran itself.
 
         Raises StoreError where `parent` is no sweep with cells.
         """
@@ -186,9 +187,11 @@ class Store(RunFiles):
         try:
             table = mlflow.artifacts.load_dict(f"runs:/{parent}/{TABLE}")
         except Exception as error:  # The clients of S3 and others raise their own.
-            if own := self._cells_of_killed(parent):
+            if own := self._own_cells(parent):
                 log.warning(
-                    "the sweep %s was killed: these are the cells that it ran itself, without reused ones", parent
+                    "the sweep %s has no list of its cells, as it was killed or the store did not answer at its end: "
+                    "these are those that it ran itself, without reused ones",
+                    parent,
                 )
                 return own
             if live_run(self.client, parent) is not None and self._has(parent, TABLE):
@@ -203,7 +206,7 @@ class Store(RunFiles):
         at = table["columns"].index("run_id")
         return [row[at] for row in table["data"] if row[at]]
 
-    def _cells_of_killed(self, parent: str) -> list[str]:
+    def _own_cells(self, parent: str) -> list[str]:
         """The run ids of the cells that a sweep without a table of outcomes ran; empty while it runs.
 
         It was killed, or the store did not answer at its end.

@@ -53,8 +53,11 @@ class SweepRun:
             client.set_tag(run_id, key, value[:TEXT_CHARACTERS])
         # Of two overrides with one key the last counts, as for Hydra.
         params = {key: value for key, _, value in (override.partition("=") for override in overrides)}
+        # `mlflow run` has recorded its own, with a shell's quotes, and no parameter takes another value.
+        there = client.get_run(run_id).data.params if adopted else {}
         for key, value in params.items():
-            client.log_param(run_id, NOT_IN_A_NAME.sub("_", key), value)
+            if (name := NOT_IN_A_NAME.sub("_", key)) not in there:
+                client.log_param(run_id, name, value)
         client.log_text(run_id, config, "sweep.yaml")
         run = cls(store, run_id)
         run._pulse.start()

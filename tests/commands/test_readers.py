@@ -59,11 +59,3 @@ def test_mend_restores_a_deleted_experiment(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     subprocess.run(["bash", "-c", restore], check=True, capture_output=True, env={"PATH": path, "HOME": str(tmp_path)})
     assert place.client.get_experiment(place.experiment).lifecycle_stage == "active"
-
-
-def test_reader_that_goes_away_is_silent(place: Place) -> None:
-    command = f"{sys.executable} -m pipelines compare --help | head -1"
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env=place.environment(), capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""

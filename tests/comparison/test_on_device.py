@@ -407,10 +407,13 @@ def test_versions_of_a_runtime_are_named() -> None:
     base, int8 = pair()
     both = [
         replace(cell, on_devices={**cell.on_devices, "measure/pi/litert/version": version})
-        for cell, version in ((base, "2.2.0"), (int8, "2.3.0"))
+        for cell, version in ((base, "ai-edge-litert 2.2.0"), (int8, "ai-edge-litert 2.3.0"))
     ]
     device = replace(PI, runtime="litert")
-    assert any("different versions of a runtime (litert 2.2.0 and 2.3.0)" in note for note in timed(both, device).notes)
+    assert any(
+        "different versions of a runtime (ai-edge-litert 2.2.0 and ai-edge-litert 2.3.0)" in note
+        for note in timed(both, device).notes
+    )
     assert not any("versions" in note for note in timed([both[0], replace(int8)], device).notes)
 
 

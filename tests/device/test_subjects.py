@@ -1,8 +1,8 @@
 import shutil
 from pathlib import Path
 
-from pipelines.device.recording import _new
 from pipelines.device.subjects import of_files
+from pipelines.system.places import new_folder
 
 
 class TestSubjects:
@@ -32,4 +32,4 @@ class TestSubjects:
         assert [one.label for one in subjects] == ["m.tflite", "../m", "m.lite"]
 
     def test_folders_of_a_session_are_distinct(self, tmp_path):
-        assert [_new(tmp_path / "a-m").name for _ in range(3)] == ["a-m", "a-m-2", "a-m-3"]
+        assert [new_folder(tmp_path, "a-m").name for _ in range(3)] == ["a-m", "a-m-2", "a-m-3"]

@@ -17,7 +17,7 @@ from pipelines.system import guard
 from tests.cells.test_config import composed
 from tests.places import BRIEFLY, SMALL, Place, in_background
 
-STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
 
 
 class Interrupted(subprocess.Popen[bytes]):

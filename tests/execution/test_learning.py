@@ -46,7 +46,7 @@ def test_uninformed_cell_is_reported_everywhere(coins: tuple[Place, str]) -> Non
     assert json.loads(run.data.tags["opscore.delegated"]) == {"partitions": 1, "undelegated": {}, "int16": False}
     compared = place.opscore("compare", "dataset=coins", "experiment=mine")
     assert compared.returncode == 0 and SENTENCE in " ".join(compared.stdout.split()), compared.stdout + compared.stderr
-    assert "Fittest" not in compared.stdout
+    assert "The fittest cell that loses at most" not in compared.stdout
 
 
 def test_uninformed_cell_is_not_promoted(coins: tuple[Place, str]) -> None:

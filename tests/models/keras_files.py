@@ -38,6 +38,9 @@ def randomized(model: Any, seed: int = 0) -> Any:
             variable.assign(random.uniform(0.5, 1.5, shape))
         elif len(shape) == 1:
             variable.assign(random.normal(0, 0.1, shape))
+        elif len(shape) in (2, 4) and "kernel" in name and "depthwise" not in name:
+            # Those of Keras are others each time, and now and then no channel is left behind a ReLU.
+            variable.assign(random.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape))
     return model
 
 
@@ -81,7 +84,9 @@ def with_even_answers(model: Any, batch: np.ndarray) -> Any:
     kernel, _ = dense.get_weights()
     logits = outputs(keras.Model(model.inputs[0], dense.input), batch) @ kernel.reshape(kernel.shape[-2:])
     mean = logits.reshape(-1, kernel.shape[-1]).mean(axis=0)
-    scale = 0.3 / np.abs(logits - mean).max()
+    spread = np.abs(logits - mean).max()
+    assert spread > 1e-3, "the images must not have equal answers"
+    scale = 0.3 / spread
     dense.set_weights([kernel * scale, -mean * scale])
     return model
 

@@ -88,7 +88,7 @@ def test_a_claim_ends_with_an_error_too(client: MlflowClient) -> None:
 
 def test_one_of_many_gets_a_dead_owners_claim(client: MlflowClient) -> None:
     leave(client, dead_process())
-    together, done = threading.Barrier(6), threading.Barrier(6)
+    together, done = threading.Barrier(6, timeout=60), threading.Barrier(6, timeout=60)
 
     def want(_: int) -> bool:
         together.wait()

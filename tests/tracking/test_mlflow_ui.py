@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 # MLflow's scripts are megabytes, and other tests run at the same time.
 PATIENCE_S = 60
-HARDWARE = {"processor": "AMD EPYC", "cores": 2, "memory_gib": 24.0, "gpus": []}
+HARDWARE = {"processor": "AMD EPYC", "cores": 2, "memory_gib": 24.0, "gpus": [], "ai-edge-litert": "2.3.0"}
 MODEL = "opscore-digits"
 
 

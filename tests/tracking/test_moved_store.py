@@ -44,7 +44,7 @@ def cell(store: Path, *arguments: str, **options: Any) -> subprocess.CompletedPr
 
 def refused(done: subprocess.CompletedProcess[str], *sentences: str) -> None:
     """Before anything was trained, in one sentence."""
-    assert done.returncode != 0 and ": training" not in done.stdout, done.stdout
+    assert done.returncode != 0 and "training for" not in done.stdout, done.stdout
     assert "Traceback" not in done.stderr and all(one in done.stderr for one in sentences), done.stderr
 
 
@@ -76,7 +76,7 @@ def test_moved_store_is_followed(place: Path) -> None:
     old, new = place / "my store", place / "50% & new"
     done = cell(new)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "reused  " in done.stdout and ": training" not in done.stdout
+    assert "reused  " in done.stdout and "training for" not in done.stdout
     (line,) = [line for line in done.stderr.splitlines() if "was moved" in line]
     assert str(new / "artifacts") in line and str(old / "artifacts") in line
     assert all(path.is_relative_to(new) for path in places(new)) and not old.exists()
