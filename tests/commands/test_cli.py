@@ -223,6 +223,9 @@ def test_report_and_cached_images(place: Place) -> None:
         (["run", "model", "=", "res"], ["resnet101 ", "resnet50 "]),
         (["sweep", "technique", "=", "qat,baseline", "training.ep"], ["training.epochs="]),
         (["run", "technique", "=", "nonsense", "training.ep"], []),
+        (["run", "--cfg"], []),
+        (["run", "tracking.uri", "=", "http", ":", "//127.0.0.1", ":", "5000", "training.ep"], ["training.epochs="]),
+        (["run", "dataset", "=", "folder", "dataset.path", "=", "/usr/shar"], ["/usr/share/"]),
     ],
 )
 def test_bash_completes(tmp_path: Path, words: list[str], offered: list[str]) -> None:

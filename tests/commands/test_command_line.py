@@ -65,6 +65,11 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "model=small_cnn seed=0 --overrides seed=3",
             "seed is a parameter of the entry point and must not be in overrides, got seed=3: write -P seed=3",
         ),
+        (
+            "model=small_cnn --overrides experiment=smoke",
+            "overrides must not hold a study, got experiment=smoke, as the entry point's parameters replace its values"
+            ": run `opscore run experiment=smoke`",
+        ),
         ("seed=1.5", "seed must be a whole number of at least 0, got 1.5"),
         ("training.epochs=null", "training.epochs must be a whole number of at least 1, got None"),
         ("model=null", "model must be one of"),

@@ -231,7 +231,8 @@ def test_mlflow_run_sweep_takes_lists_and_is_the_parent(place: Place) -> None:
     overrides = [*SMALL, "measurement=quick", "score.accuracy=1.5", f"hydra.sweep.dir='{place.folder}/two words'"]
     command = [
         *(sys.executable, "-m", "mlflow", "run", ".", "--env-manager=local", "-e", "sweep"),
-        *("--experiment-name", "mine", "-P", "technique=quantize_dynamic,quantize_float16"),
+        # MLflow records what a shell must quote with its quotes.
+        *("--experiment-name", "mine", "-P", "technique=quantize_dynamic, quantize_float16", "-P", "seed=range(0,1)"),
         *("-P", f"overrides={shlex.join(overrides)}"),
     ]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -83,6 +83,7 @@ def test_ties_follow_from_the_number_of_test_images() -> None:
     ]
     # What a latency scatters by is less than 0.1 dB; a point of accuracy is 0.25 dB.
     assert compared(*many).tied == {"vgg16-cifar10-quantize_int8"}
+    assert (len(compared(*close).ties), len(compared(*many).ties)) == (2, 0)
 
 
 def test_seeds_that_scatter_tie_and_seeds_that_agree_do_not() -> None:

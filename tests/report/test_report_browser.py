@@ -120,6 +120,10 @@ def marked(page: Browser) -> list[str]:
     return names(page, "#table tr.hit")
 
 
+# The colour of a row whose point is pointed at.
+HIT = "rgb(255, 243, 205)"
+
+
 @pytest.mark.slow
 def test_page_opens_from_a_file_and_loads_nothing_else(opened: Browser, report: Path) -> None:
     opened.complaints()
@@ -223,6 +227,8 @@ def test_pointing_at_a_cell_shows_values_and_marks_its_row(page: Browser, width:
                 "const box = document.getElementById('scroll').getBoundingClientRect();"
                 "return row.top >= box.top && row.bottom <= box.bottom"
             )
+            # Every second row has a colour of its own.
+            assert page.run("return getComputedStyle(document.querySelector('tr.hit')).backgroundColor") == HIT
     page.point_at(page.one("h1"))
     assert not page.one("#tooltip").is_displayed()
     assert marked(page) == []

@@ -16,6 +16,7 @@ from pipelines.results.columns import (
     MEASURED,
     SCORE,
     Column,
+    percent,
     three_digits,
 )
 from pipelines.results.metrics import metrics_of
@@ -65,3 +66,11 @@ def test_numbers_are_formatted(column: Column, value: float | None, text: str) -
 )
 def test_three_digits(value: float, text: str) -> None:
     assert three_digits(value) == text
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(0.986, "98.6%"), (0.9996, "99.96%"), (0.99999, "99.999%"), (1.0, "100.0%"), (0.0, "0.0%")],
+)
+def test_what_is_not_all_does_not_read_as_all(fraction: float, text: str) -> None:
+    assert percent(fraction) == text

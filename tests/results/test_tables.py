@@ -94,3 +94,23 @@ def test_a_command_in_a_sentence_stays_in_one_line() -> None:
     """Its beginning may be a command, too."""
     command = "`opscore measure --target kitchen-pi --sweep last`"
     assert command in wrapped(f"1 cell is left out, as figures are missing: {command} measures it.", 60).splitlines()[1]
+
+
+def test_words_of_a_folded_text_stay_apart() -> None:
+    columns = [
+        TextColumn(heading="settings", texts=["pattern=unstructured sparsity=0.5"], left=True),
+        TextColumn(heading="figure", texts=["1234567890"]),
+    ]
+    lines = fitted(columns, 23).splitlines()[1:]
+    assert "".join(line[:11].rstrip() + " " for line in lines).split() == [
+        "pattern=",
+        "unstructure",
+        "d",
+        "sparsity=",
+        "0.5",
+    ]
+
+
+def test_a_paragraph_of_wide_characters_fits_too() -> None:
+    lines = wrapped("雪の結晶の写真 " * 12, 40).splitlines()
+    assert len(lines) > 1 and all(width(line) <= 40 for line in lines)
