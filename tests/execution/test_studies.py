@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places import ROOT, Place, called
+from tests.places import BRIEFLY, ROOT, Place, called
 
 pytestmark = pytest.mark.slow
 
@@ -13,7 +13,9 @@ pytestmark = pytest.mark.slow
 def test_smoke(tmp_path: Path) -> None:
     place = Place(tmp_path)
     # In one process, as no cell of it dies.
+    # Measured for less time than `quick` takes.
     grid = ["experiment=smoke", "tracking.experiment=mine", "sweep.isolation=inline", f"hydra.sweep.dir={tmp_path}/out"]
+    grid += BRIEFLY
     done = called("pipelines", "sweep", *grid, cwd=ROOT, variables=place.environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(re.findall(r"\[\d/7\] +(\w+)", done.stdout)) == ["done"] * 6 + ["skipped"]

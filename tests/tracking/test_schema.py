@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from pipelines.tracking.postgres import Postgres
 from pipelines.tracking.reachable import check_reachable
-from tests.places import SMALL, called, child_environment, in_background
+from tests.places import BRIEFLY, SMALL, called, child_environment, in_background
 from tests.servers import open_folder
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,7 @@ def test_half_made_database_is_refused_with_a_working_mend(tmp_path: Path) -> No
 
 def all_at_once(uri: str, folder: Path) -> Counter[str]:
     """Three cells and a sweep that start at once on a new store: how many runs of which name are finished."""
-    cell = ["pipelines", "run", "technique=quantize_int8", "measurement=quick", *SMALL, "training.epochs=1"]
+    cell = ["pipelines", "run", "technique=quantize_int8", *BRIEFLY, *SMALL, "training.epochs=1"]
     outputs = [folder / f"{number}.txt" for number in range(4)]
     started = [
         in_background(*cell, *flags, cwd=folder, variables=child_environment(uri), output=output)

@@ -164,11 +164,11 @@ def test_infinite_loss_ends_training_with_a_reason(tf_keras) -> None:
 
 def test_store_that_answers_late_is_no_training(tf_keras) -> None:
     it = trainer(SETTINGS)
-    it.on_epoch = lambda *_: time.sleep(3)
+    it.on_epoch = lambda *_: time.sleep(1)
     started = time.perf_counter()
     it.fit(linear(tf_keras, it.data), epochs=2)
     took = time.perf_counter() - started
-    assert it.epochs[-1]["seconds"] <= it.seconds <= took - 6
+    assert it.epochs[-1]["seconds"] <= it.seconds <= took - 2
 
 
 def test_validation_batches_fit_where_training_does() -> None:
