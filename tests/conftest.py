@@ -9,10 +9,12 @@ import sys
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 # A number of columns would make the commands' tables narrow, as in a terminal.
 os.environ.pop("COLUMNS", None)
@@ -135,6 +137,24 @@ def context(epochs: int = 8) -> Context:
     )
     trainer = Trainer(settings=settings, data=data, dataset=dataset, seed=0, on_epoch=lambda *_: None)
     return Context(trainer=trainer, report=lambda _: None)
+
+
+def with_trainer(it: Context, fit: Callable[[Any], None]) -> Context:
+    """The context with a trainer that does `fit` to a network instead of training it."""
+    from pipelines.training.trainer import Trainer
+
+    class Other(Trainer):
+        def fit(self, model: Any, **_: Any) -> None:
+            fit(model)
+
+    old = it.trainer
+    other = Other(settings=old.settings, data=old.data, dataset=old.dataset, seed=0, on_epoch=old.on_epoch)
+    return replace(it, trainer=other)
+
+
+def move_weights(model: Any) -> None:
+    """Change every weight of a network, of frozen layers too."""
+    model.set_weights([weight + 1 for weight in model.get_weights()])
 
 
 def through(chain: Chain, candidate: Candidate, it: Context, *, after: int = 0) -> Candidate:

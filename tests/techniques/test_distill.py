@@ -10,11 +10,11 @@ import pytest
 from pipelines.datasets.digits import Digits
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.results.folder import CellFiles, Finished
-from pipelines.techniques.base import Candidate, Context
+from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.distill import Distill
 from pipelines.techniques.source import Source
 from pipelines.training.trainer import Trainer
-from tests.conftest import SMALL_CNN, context, exported, exported_accuracy, small_data
+from tests.conftest import SMALL_CNN, context, exported, exported_accuracy, small_data, with_trainer
 from tests.results.test_summary import RESULT
 
 TEACHER = Source(model=SMALL_CNN, dataset=None, uri=None)
@@ -58,6 +58,13 @@ def test_labels_count_as_much_as_alpha_leaves_them(trained: Candidate, tmp_path:
     # An untrained teacher knows nothing: the labels must do.
     done = distill(alpha=0.1).apply(Candidate(model=STUDENT.build(small.image_shape, 10)), it)
     assert exported_accuracy(exported(done, tmp_path / "model.tflite")) > 0.8
+
+
+def test_student_that_has_not_changed_is_refused(trained: Candidate, tmp_path: Path) -> None:
+    small, _ = small_data()
+    it = with_trainer(taught_by(trained.model, tmp_path, epochs=1), lambda _: None)
+    with pytest.raises(EffectError, match="must change in training, got equal weights"):
+        distill().apply(Candidate(model=STUDENT.build(small.image_shape, 10)), it)
 
 
 def test_teacher_of_other_classes_is_refused_first(trained: Candidate) -> None:

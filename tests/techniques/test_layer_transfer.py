@@ -11,10 +11,10 @@ from pipelines.datasets.digits import Digits
 from pipelines.models.small_cnn import SmallCNN
 from pipelines.models.vgg import VGG
 from pipelines.results.folder import CellFiles, Finished
-from pipelines.techniques.base import Candidate, Context
+from pipelines.techniques.base import Candidate, Context, EffectError
 from pipelines.techniques.layer_transfer import LayerTransfer
 from pipelines.techniques.source import Source
-from tests.conftest import SMALL_CNN, context, small_data
+from tests.conftest import SMALL_CNN, context, move_weights, small_data, with_trainer
 from tests.results.test_summary import RESULT
 
 SOURCE = Source(model=SMALL_CNN, dataset=None, uri=None)
@@ -89,6 +89,12 @@ def test_frozen_layers_stay_and_others_learn(trained: Candidate, tmp_path: Path)
     }  # fmt: skip
     copied = 32 * 27 + 32 * 9 * 32 + 2 * 4 * 32
     assert done.metrics["transfer/parameters_share"] == pytest.approx(copied / done.model.count_params())
+
+
+def test_frozen_layers_that_move_are_refused(trained: Candidate, tmp_path: Path) -> None:
+    it = with_trainer(with_donor(trained.model, tmp_path, epochs=1), move_weights)
+    with pytest.raises(EffectError, match="layer block1_conv must keep its copied weights while frozen"):
+        transfer(layers="block1", freeze="always").apply(fresh(), it)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from pipelines.training import precision
 from pipelines.training.convolutions import quick_convolutions
 from pipelines.training.trainer import Trainer
 from tests.cells.test_config import composed
-from tests.conftest import SMALL_CNN, context, small_data
+from tests.conftest import SMALL_CNN, context, move_weights, small_data, with_trainer
 
 
 def transfer(**changed: Any) -> Transfer:
@@ -296,16 +296,17 @@ def test_more_blocks_than_there_are(trained: Candidate) -> None:
         transfer(unfreeze_blocks=6).apply(trained, context())
 
 
-def test_untrained_head_is_refused(trained: Candidate) -> None:
-    class Idle(Trainer):
-        def fit(self, model, **_):
-            pass
-
-    it = context()
-    old = it.trainer
-    idle = Idle(settings=old.settings, data=old.data, dataset=old.dataset, seed=0, on_epoch=old.on_epoch)
-    with pytest.raises(EffectError, match="head_logits must change in training"):
-        transfer().apply(trained, dataclasses.replace(it, trainer=idle))
+@pytest.mark.parametrize(
+    ("blocks", "fit", "message"),
+    [
+        (0, lambda _: None, "head_logits must change in training, got equal weights"),
+        # The head alone is trained on features, without the layers below it.
+        (1, move_weights, "block1_conv must not change while frozen, got other weights"),
+    ],
+)
+def test_training_without_its_effect_is_refused(blocks: int, fit, message: str, trained: Candidate) -> None:
+    with pytest.raises(EffectError, match=message):
+        transfer(unfreeze_blocks=blocks).apply(trained, with_trainer(context(), fit))
 
 
 @pytest.mark.slow
