@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from pipelines.execution.sweep import Sweep, _as_compared
-from pipelines.results.metrics import SCORE, TEST_MS
+from pipelines.results.metrics import SCORE, TEST_MS, TIME_RATIO
 from pipelines.results.outcome import Outcome
 from tests.comparison.recorded import recorded
 
@@ -41,3 +41,46 @@ def test_interrupt_at_the_end_is_recorded(
     printed = capsys.readouterr()
     assert "net-digits-qat" in printed.out and printed.out.count("net-digits-qat") == 1
     assert "net-digits-qat" in closed.kwargs["summary"] and printed.err == "opscore: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ("store", "the sweep's cells could not be read from the store: away"),
+        ("pipelines.comparison.ranking.compare", "the sweep's cells could not be compared: away"),
+        ("pipelines.report.page.write", "the report could not be made: away"),
+    ],
+)
+def test_what_fails_at_the_end_costs_no_outcome(
+    broken: str,
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    away = Mock(side_effect=OSError("away"))
+    base, other = recorded("baseline"), recorded("qat")
+    cells = [
+        replace(base, run_id="baseline"),
+        replace(other, run_id="qat", metrics={**other.metrics, TIME_RATIO: 0.75}),
+    ]
+    outcomes = {
+        number: Outcome(number=number, name=cell.name, status="done", run_id=cell.run_id, metrics=cell.metrics)
+        for number, cell in enumerate(cells)
+    }
+    run = Mock(run_id="s")
+    run.store.finished_cells = away if broken == "store" else lambda: cells
+    if broken != "store":
+        monkeypatch.setattr(broken, away)
+    sweep: Any = Sweep.__new__(Sweep)
+    fields = {"context": Mock(since=0), "_stop": threading.Event(), "_watcher": Mock(), "_look": Mock(), "_live": None}
+    fields |= {"_outcomes": outcomes, "_total": 2, "_place": "", "_folder": tmp_path, "_began": 0.0, "_search": False}
+    vars(sweep).update(fields, _run=run, _broken_off=False)
+    assert sweep.finish(None) == 0
+    assert sentence in caplog.text
+    (closed,) = run.close.call_args_list
+    assert closed.kwargs["status"] == "FINISHED"
+    assert [outcome.name for outcome in closed.args[0]] == [cell.name for cell in cells]
+    printed = capsys.readouterr().out
+    assert all(cell.name in printed and cell.name in closed.kwargs["summary"] for cell in cells)
