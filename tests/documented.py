@@ -62,7 +62,7 @@ def check(command: list[str], conf: Path, written: Collection[str]) -> None:
         case ["python", script, *_] if Path(script).name == PROGRAM:
             # `opscore pull` writes it.
             pass
-        case ["python", script] if script.endswith(".py"):
+        case ["python", script, *_] if script.endswith(".py"):
             assert script in written, f"no page has the reader write {script}"
         case ["python", "-m", module, *_] | ["python", module, *_]:
             assert find_spec(module) is not None, module
@@ -108,6 +108,10 @@ def check_run(words: list[str], conf: Path) -> None:
         shown = words[words.index("--cfg") + 1 :][: 3 if "--package" in words else 1]
         assert shown[:2] in (["job"], ["job", "--package"]) and all((conf / name).is_dir() for name in shown[2:]), words
         words = [word for word in words if word not in ("--cfg", *shown)]
+    if "--config-dir" in words:
+        # A folder of the reader's own; the page has what is in it.
+        at = words.index("--config-dir")
+        words = words[:at] + words[at + 2 :]
     flags = [word for word in words if word.startswith("-")]
     assert set(flags) <= {"-m", "--multirun"}, flags
     # Launchers and sweepers come from packages that need not be there.
