@@ -32,9 +32,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("store"))
     # As under `mlflow run`, whose experiment is another than the configured one.
     opened = place.client.create_run("1").info.run_id
-    # As in the checkout, and in a user's own project.
-    for name in ("uv.lock", "pyproject.toml"):
-        shutil.copy(ROOT / name, place.folder)
     place.began = time.time()  # type: ignore[attr-defined]
     done = place.run("tracking.experiment=opscore", MLFLOW_RUN_ID=opened)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -156,8 +153,10 @@ def test_pyfunc_maps_pixels_to_names_and_probabilities(place: Place) -> None:
 
 
 def test_the_model_has_no_file_of_the_current_folder(place: Place) -> None:
+    assert (ROOT / "uv.lock").is_file()
+    mlflow.set_tracking_uri(place.uri)
     run = place.runs()["small_cnn-digits-quantize_int8"]
-    model = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/model", tracking_uri=place.uri))
+    model = Path(mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/model"))
     # With a uv.lock, MLflow serves it in that project's environment instead.
     assert not {"uv.lock", "pyproject.toml"} & {path.name for path in model.rglob("*")}
     assert [line.partition("==")[0] for line in (model / "requirements.txt").read_text().splitlines()] == [
