@@ -1,4 +1,4 @@
-"""opscore: which model, on which dataset, optimized with which technique, is fit to be operated?"""
+"""opscore: trains, compresses and measures image classifiers, and recommends the .tflite file to deploy."""
 
 import sys
 from pathlib import Path

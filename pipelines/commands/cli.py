@@ -134,7 +134,7 @@ def routed(words: list[str]) -> list[str]:
 
 opscore = Opscore(
     NAME,
-    help="Which model, on which dataset, optimized with which technique, is fit to be operated?",
+    help="Train, compress and measure image classifiers, and recommend the .tflite file to deploy.",
     context_settings=arguments.HELP,
     params=[],
 )
