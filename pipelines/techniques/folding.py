@@ -77,11 +77,11 @@ def equalize(model: tf_keras.Model) -> None:
         largest = np.maximum(largest, MIN_SHARE * largest.max())
         by_channel = largest.reshape(-1)
         variance, epsilon = normalization.moving_variance.numpy().astype(np.float64), normalization.epsilon
-        smaller = variance / by_channel**2
+        scaled = variance / by_channel**2
         layer.set_weights([kernel / largest, *(one / by_channel for one in bias)])
         normalization.moving_mean.assign(normalization.moving_mean.numpy() / by_channel)
-        normalization.moving_variance.assign(smaller)
-        factor = by_channel * np.sqrt((smaller + epsilon) / (variance + epsilon))
+        normalization.moving_variance.assign(scaled)
+        factor = by_channel * np.sqrt((scaled + epsilon) / (variance + epsilon))
         normalization.gamma.assign(normalization.gamma.numpy() * factor)
 
 
