@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.cells.compatibility import choices
 from pipelines.cells.compose import CONF
-from pipelines.models.base import Model
 from pipelines.results.tables import aligned
 from pipelines.system import runtime
 from pipelines.techniques.folding import equalize
@@ -25,22 +25,13 @@ MAX_INT8 = 127
 def main() -> None:
     """Print the table."""
     runtime.prepare(onednn=True, deterministic=False)
-    model = _lite0().build((96, 96, 3), 10)
+    model = choices(CONF, "model")["efficientnet_lite0"].build((96, 96, 3), 10)
     before = _kernels(model)
     equalize(model)
     after = _kernels(model)
     rows = [("layer", "channels", "values, median", "least", "noise", "equalized: values, median", "least", "noise")]
     rows += [(name, str(kernel.shape[2]), *_rounded(kernel), *_rounded(after[name])) for name, kernel in before.items()]
     print(aligned(rows))
-
-
-def _lite0() -> Model:
-    from hydra import compose, initialize_config_dir
-    from hydra.utils import instantiate
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        model: Model = instantiate(compose("config", ["model=efficientnet_lite0"]).model)
-    return model
 
 
 def _kernels(model: object) -> dict[str, npt.NDArray[np.float32]]:

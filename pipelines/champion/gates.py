@@ -27,6 +27,7 @@ from pipelines.comparison.budgets import used_budgets
 from pipelines.comparison.entries import Entry, entries_of
 from pipelines.comparison.shortlist import most_accurate, within
 from pipelines.results import statistics
+from pipelines.results.columns import percent
 from pipelines.results.metrics import (
     SCORE,
     majority_of,
@@ -237,7 +238,7 @@ def accuracy(own: npt.NDArray[np.bool_], champion: npt.NDArray[np.bool_], *, mar
     discordant, difference = int((own != champion).sum()), right - its
     low, high = statistics.paired_difference(difference, discordant, images)
     reason = (
-        f"{right / images:.1%} against {its / images:.1%}, 95% interval of the difference "
+        f"{percent(right / images)} against {percent(its / images)}, 95% interval of the difference "
         f"{100 * low:+.2f} to {100 * high:+.2f} points (one alone is right on {discordant} of {images} "
         f"images), allowed {-100 * margin:+.2f}"
     )
@@ -245,7 +246,7 @@ def accuracy(own: npt.NDArray[np.bool_], champion: npt.NDArray[np.bool_], *, mar
 
 
 def _learnt(cell: RecordedCell) -> Gate:
-    found, accuracy = majority_of(cell.metrics, cell.majority), f"{cell.accuracy:.1%}"
+    found, accuracy = majority_of(cell.metrics, cell.majority), percent(cell.accuracy)
     if found is None:
         reason = "not tested, as its run has no test of it: resume=false runs it again"
         return Gate(name="learnt", passed=True, reason=reason)
@@ -286,7 +287,7 @@ def _drop(entry: Entry, top: Entry | None, max_drop: float, rival: str) -> Gate:
     return Gate(
         name="drop",
         passed=within(max_drop, drop),
-        reason=f"{entry.accuracy.value:.1%}, {below or 'the most accurate cell'}; allowed {100 * max_drop:.2f}",
+        reason=f"{percent(entry.accuracy.value)}, {below or 'the most accurate cell'}; allowed {100 * max_drop:.2f}",
         shortfall=drop - max_drop,
     )
 
@@ -310,7 +311,7 @@ def _score(entry: Entry, champion: Champion | None) -> Gate:
 
 def _accuracy(cell: RecordedCell, champion: RecordedCell | None, *, right_of: RightOf, margin: float) -> Gate:
     if champion is None:
-        return Gate(name="accuracy", passed=True, reason=f"{cell.accuracy:.1%}, compared with no champion")
+        return Gate(name="accuracy", passed=True, reason=f"{percent(cell.accuracy)}, compared with no champion")
     try:
         own = right_of(cell)
     except StoreError as error:

@@ -11,7 +11,7 @@ from pipelines.commands import arguments
 from pipelines.commands.selection import Selection
 from pipelines.comparison import training_time
 from pipelines.comparison.anchoring import anchored
-from pipelines.comparison.entries import code_note, entries_of, litert_note, seeds_note
+from pipelines.comparison.entries import entries_of, notes_of
 from pipelines.comparison.groups import by_conditions, training_note
 from pipelines.comparison.on_device import Device, timed
 from pipelines.results import metrics, promotion
@@ -87,7 +87,7 @@ class Candidates:
         if self.train_time_note:
             yield self.train_time_note
         entries = entries_of(self.cells)
-        for note in filter(None, (seeds_note(entries), code_note(entries), litert_note(entries))):
+        for note in notes_of(entries):
             yield f"Note: {note[0].lower()}{note[1:]}"
         if any(len(entry.runs) > 1 for entry in entries):
             yield (

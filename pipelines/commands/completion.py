@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
-from pipelines.system.places import expanded
+from pipelines.system.places import expanded, is_folder
 
 _OPEN_ENDS = ("=", ".", "/")
 
@@ -56,9 +55,9 @@ def overrides(words: Sequence[str], incomplete: str) -> list[str]:
     # Whatever it raises would appear in the line that is typed.
     except (Exception, SystemExit):  # noqa: BLE001
         return []
-    return [f"{one}/" if _is_folder(one.partition("=")[2]) else one for one in found]
+    return [f"{one}/" if _goes_on(one.partition("=")[2]) else one for one in found]
 
 
-def _is_folder(value: str) -> bool:
+def _goes_on(value: str) -> bool:
     """Whether a value that Hydra completes as a path is a folder, into which one goes on."""
-    return value.startswith(("/", ".", "~")) and not value.endswith("/") and os.path.isdir(expanded(value))  # noqa: PTH112
+    return value.startswith(("/", ".", "~")) and not value.endswith("/") and is_folder(expanded(value))

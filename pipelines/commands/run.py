@@ -80,7 +80,7 @@ def _show_compatibility(words: list[str]) -> None:
         chosen = [f"{choice}{','.join(names)}"] if names else []
         raise guard.MisuseError(explained(error, [*words, *chosen])) from error
     except ValueError as error:
-        raise guard.MisuseError(guard.message(error)) from error
+        raise guard.MisuseError(str(error)) from error
 
 
 def _composed(adopted: str | None) -> int:

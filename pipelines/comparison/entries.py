@@ -229,6 +229,11 @@ def litert_note(entries: Sequence[Entry]) -> str | None:
     )
 
 
+def notes_of(entries: Sequence[Entry]) -> list[str]:
+    """The sentences on seeds, and on versions that differ, that the entries call for."""
+    return [note for note in (seeds_note(entries), code_note(entries), litert_note(entries)) if note]
+
+
 def entries_of(cells: Sequence[RecordedCell]) -> list[Entry]:
     """Cells that differ in their seed alone become one entry; of a cell that was run twice the newest run counts.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipelines.comparison import acceleration, training_time
 from pipelines.comparison.baselines import baselines_of
-from pipelines.comparison.entries import Entry, code_note, litert_note, seeds_note
+from pipelines.comparison.entries import Entry, notes_of
 from pipelines.comparison.groups import training_note
 from pipelines.comparison.ranking import Comparison
 from pipelines.results import columns
@@ -61,15 +61,7 @@ def notes(comparison: Comparison) -> list[str]:
         )
     if not changing and len(comparison.entries) > 1:
         found.append("No change of one exponent alone would let another cell lead.")
-    found += filter(
-        None,
-        (
-            seeds_note(comparison.entries),
-            code_note(comparison.entries),
-            litert_note(comparison.entries),
-            _older(comparison.entries),
-        ),
-    )
+    found += [*notes_of(comparison.entries), *filter(None, [_older(comparison.entries)])]
     trained = training_note([run for entry in comparison.entries for run in entry.runs])
     if trained:
         found.append(f"The cells were {trained}.")

@@ -321,7 +321,8 @@ def _notes(
     sessions = len({one.tags.get(BEGAN, "") for one in used})
     versions: dict[str, set[str]] = defaultdict(set)
     for one in used:
-        versions[one.runtime] |= {one.tags[VERSION]} if VERSION in one.tags else set()
+        if VERSION in one.tags:
+            versions[one.runtime].add(one.tags[VERSION])
     mixed = [listed(sorted(of_one)) for _, of_one in sorted(versions.items()) if len(of_one) > 1]
     if mixed:
         notes.append(

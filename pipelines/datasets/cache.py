@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from pipelines.datasets.locked_files import Lock, allocate, other_folder, status, to_disk, touch, write_atomically
 from pipelines.system import machine, stopwatch
-from pipelines.system.places import expanded
+from pipelines.system.places import expanded, is_folder
 
 log = logging.getLogger("opscore")
 
@@ -250,8 +250,7 @@ class Cache:
     def _create(self) -> None:
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        # Path's own `is_dir` raises below a folder that may not be entered.
-        if not (os.path.isdir(self.folder) and os.access(self.folder, os.W_OK | os.X_OK)):  # noqa: PTH112
+        if not (is_folder(self.folder) and os.access(self.folder, os.W_OK | os.X_OK)):
             raise ValueError(
                 f"OPSCORE_CACHE must be a writable folder, got {self.folder.parent}: "
                 f"export OPSCORE_CACHE={other_folder()}"

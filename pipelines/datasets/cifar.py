@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100, from a local file, from Keras's folder, or downloaded into it."""
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from pipelines.datasets.cifar_batches import PUBLISHED, Published, check_hash
 from pipelines.datasets.npz import NAMES, check_archive, read_archive
 from pipelines.system import checks
 from pipelines.system.downloads import UNREACHABLE, check_reachable, check_writable, download, keras_home
-from pipelines.system.places import expanded
+from pipelines.system.places import exists, expanded
 
 _TEN = "airplane automobile bird cat deer dog frog horse ship truck"
 _FINE = """
@@ -106,7 +105,7 @@ class Cifar(ArrayDataset):
             cache / published.folder,
             cache / f"{published.folder}-target" / published.folder,
         ]
-        return next((place for place in places if os.path.exists(place)), None)  # noqa: PTH110
+        return next((place for place in places if exists(place)), None)
 
     def _fetch(self) -> Path:
         """Download the archive to Keras's folder."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines.datasets.picture import RAW, printable, unreadable
+from pipelines.system.places import exists
 
 # Left behind by desktops, editors and archives, in addition to all names that begin with a dot.
 _HIDDEN = {
@@ -225,8 +226,8 @@ def _is_product(path: Path) -> bool:
 
 
 def _holds(folder: Path, names: Sequence[str]) -> bool:
-    """Whether a folder has all of these entries; False where it may not be read, unlike with Path's own `exists`."""
-    return all(os.path.exists(folder / name) for name in names)  # noqa: PTH110
+    """Whether a folder has all of these entries; False where it may not be read."""
+    return all(exists(folder / name) for name in names)
 
 
 def _is_report(folder: Path) -> bool:

@@ -16,6 +16,16 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's own raises where there is no such user)
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; False below a folder that may not be entered, where Path's own raises."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; False below a folder that may not be entered, where Path's own raises."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def new_folder(parent: Path, name: str, *, taken: Callable[[Path], bool] = lambda _: False) -> Path:
     """Make a folder in `parent`, with a number behind its name where there is one of this name, or it is `taken`."""
     for number in count(1):
@@ -29,4 +39,4 @@ def new_folder(parent: Path, name: str, *, taken: Callable[[Path], bool] = lambd
 
 def nearest_existing(path: Path) -> Path:
     """The path itself, or the closest folder above it that exists."""
-    return next(one for one in (path, *path.absolute().parents) if os.path.exists(one))  # noqa: PTH110 (`exists` raises below a folder that may not be entered)
+    return next(one for one in (path, *path.absolute().parents) if exists(one))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pipelines.system.places import CHECKOUT, expanded
+from pipelines.system.places import CHECKOUT, expanded, is_folder
 from pipelines.tracking import credentials
 from pipelines.tracking.credentials import URI, VARIABLE
 
@@ -124,7 +124,7 @@ def _file(uri: str, field: str) -> str:
         raise ValueError(_wrong(uri, field, "no file, in which nothing would be kept", EMBEDDED_URI))
     if expanded(path) != path:
         raise ValueError(_wrong(uri, field, "'~', which only a shell expands", sqlite_uri(expanded(path))))
-    if os.path.isdir(path):  # noqa: PTH112 (its own raises below a folder that may not be entered)
+    if is_folder(path):
         raise ValueError(_wrong(uri, field, "a folder", sqlite_uri(path.resolve() / "mlflow.db")))
     # Absolute, as other processes may have other current folders.
     return sqlite_uri(Path(os.path.abspath(path))) + query  # noqa: PTH100 (links stay as they are)

@@ -35,8 +35,8 @@ class Program(subprocess.Popen[bytes]):
 
     def __init__(self, arguments: Sequence[str], *, log: Path, stop: signal.Signals, **options: Any) -> None:
         self.log, self._stop = log, stop
-        options |= {"stderr": subprocess.STDOUT, "start_new_session": True}
-        options |= {"preexec_fn": partial(end_with_parent, stop)}
+        ending_with_parent = partial(end_with_parent, stop)
+        options |= {"stderr": subprocess.STDOUT, "start_new_session": True, "preexec_fn": ending_with_parent}
         with log.open("ab") as output:
             super().__init__(arguments, stdout=output, **options)
 
